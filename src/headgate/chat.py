@@ -1,0 +1,317 @@
+"""The hub: one model of a conversation, which every dialect is translated to and from.
+
+This file is the only place for the words the rest of the code is written in: a `Request` of
+`Message`s of `Part`s goes one way, a framed sequence of `Event`s comes back.  The grammar of a
+reply, stated here, checked by `Grammar`, and tested over every dialect in tests/test_laws.py:
+
+    reply := Start (PartStart Delta* PartStop)* Finish       the model answered
+           | [Start] ... Failed                              it did not
+
+One part is open between PartStart and PartStop; nothing follows Finish or Failed.
+
+What will surprise: tool results are messages of their own (role "tool"), in the order of the
+calls they answer, whatever the client's protocol does; `Usage.input` includes what was cached and
+`Usage.output` includes reasoning, as OpenAI counts and Anthropic and Gemini do not.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import msgspec
+
+from headgate.errors import Failure
+
+
+class Text(msgspec.Struct, frozen=True, gc=False):
+    text: str
+    cache: str = ""  # a cache breakpoint after this part: "", "5m" or "1h" (Anthropic's cache_control)
+
+
+class Media(msgspec.Struct, frozen=True, gc=False):
+    """A picture or a film, by value or by address; we never fetch the address ourselves."""
+
+    kind: Literal["image", "video"]
+    url: str = ""  # http(s); empty when `data` is given
+    media_type: str = ""  # "image/png"; known only for `data`
+    data: str = ""  # standard base64
+    detail: str = ""  # OpenAI's low | high | auto; empty when not said
+    cache: str = ""
+
+
+class Thinking(msgspec.Struct, frozen=True, gc=False):
+    text: str
+    signature: str = ""  # opaque: the upstream's own, or our capsule; replayed unchanged
+
+
+class ToolCall(msgspec.Struct, frozen=True, gc=False):
+    id: str
+    name: str
+    arguments: str  # JSON text as the model wrote it; may be invalid
+    cache: str = ""
+
+
+class ToolResult(msgspec.Struct, frozen=True, gc=False):
+    call_id: str
+    parts: tuple[Text | Media, ...] = ()
+    is_error: bool = False
+    name: str = ""  # of the function; Gemini asks for it, others leave it out
+    cache: str = ""
+
+
+Part = Text | Media | Thinking | ToolCall | ToolResult
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """`system` and `tool` hold Text and ToolResult only; `user` Text and Media; `assistant` the rest."""
+
+    role: Role
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(p.text for p in self.parts if type(p) is Text)
+
+
+class Tool(msgspec.Struct, frozen=True):
+    name: str
+    description: str = ""
+    parameters: msgspec.Raw = msgspec.Raw(b'{"type":"object","properties":{}}')  # JSON Schema
+    strict: bool = False
+    custom: bool = False  # a freeform tool of Responses, offered as a function with one string `input`
+    namespace: str = ""  # of Responses; `name` is then "namespace__name", so that it is unique
+    cache: str = ""
+
+
+class Choice(msgspec.Struct, frozen=True, gc=False):
+    """How freely the model may call tools: `named` means exactly the tool `name`."""
+
+    mode: Literal["auto", "none", "required", "named"] = "auto"
+    name: str = ""
+    parallel: bool | None = None  # None: not said
+
+
+class Sampling(msgspec.Struct, frozen=True, gc=False):
+    """What the caller asked for; None and () where it said nothing."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    stop: tuple[str, ...] = ()
+
+
+class Reasoning(msgspec.Struct, frozen=True, gc=False):
+    """Whether the model shall think, and what the client shall see of it.
+
+    `show` is "yes" (text), "omit" (an empty block that only carries the signature), "no", or
+    "inline" (`<think>` tags in the text, for clients that sent `reasoning_split: false`).
+    """
+
+    mode: Literal["default", "on", "off"] = "default"
+    show: Literal["yes", "omit", "no", "inline"] = "yes"
+    effort: str = ""  # none, minimal, low, medium, high, xhigh, max; empty when not said
+    budget_tokens: int | None = None  # Anthropic's and Gemini's; None when not said
+
+
+class Format(msgspec.Struct, frozen=True):
+    """Structured output: any JSON object, or one that fits `schema`."""
+
+    kind: Literal["object", "schema"]
+    name: str = ""
+    schema: msgspec.Raw = msgspec.Raw(b"{}")
+    strict: bool = False
+
+
+class Request(msgspec.Struct, frozen=True):
+    model: str  # as the client wrote it
+    messages: tuple[Message, ...]
+    stream: bool = False
+    want_usage: bool = True  # False only for OpenAI streams that did not ask
+    tools: tuple[Tool, ...] = ()
+    choice: Choice = Choice()
+    sampling: Sampling = Sampling()
+    reasoning: Reasoning = Reasoning()
+    format: Format | None = None
+    service_tier: str = ""
+    session: str = ""  # the client's own id of its conversation: affinity and reports, never rights
+    warnings: tuple[str, ...] = ()  # fields that were ignored, repaired or emulated, so far
+    echo: object = None  # what the client's dialect must repeat in its reply; nobody else reads it
+
+    def warn(self, *fields: str) -> "Request":
+        fresh = tuple(f for f in fields if f not in self.warnings)
+        return msgspec.structs.replace(self, warnings=self.warnings + fresh) if fresh else self
+
+
+class Usage(msgspec.Struct, frozen=True, gc=False):
+    """Tokens of one exchange. `estimated` marks numbers that no upstream reported."""
+
+    input: int = 0  # includes cached and cache_write
+    output: int = 0  # includes reasoning
+    cached: int = 0  # part of input
+    cache_write: int = 0  # part of input
+    reasoning: int = 0  # part of output
+    estimated: bool = False
+
+
+FinishReason = Literal[
+    "stop", "stop_sequence", "length", "context_full", "tool_calls", "content_filter"
+]
+
+
+class Start(msgspec.Struct, frozen=True, gc=False):
+    id: str = ""  # the upstream's own; the client is shown ours
+    model: str = ""  # as the upstream named it
+    input_tokens: int = 0  # when the upstream says it at once (Anthropic); else 0
+
+
+class PartStart(msgspec.Struct, frozen=True, gc=False):
+    kind: Literal["text", "thinking", "tool_call"]
+    id: str = ""  # of a tool call
+    name: str = ""  # of a tool call, whole
+
+
+class Delta(msgspec.Struct, frozen=True, gc=False):
+    text: str  # of the open part: text, thinking, or a piece of the arguments' JSON
+
+
+class PartStop(msgspec.Struct, frozen=True, gc=False):
+    signature: str = ""  # of a thinking part
+
+
+class Finish(msgspec.Struct, frozen=True, gc=False):
+    reason: FinishReason
+    usage: Usage | None = None  # None: the upstream reported none
+    stop_sequence: str = ""
+
+
+class Failed(msgspec.Struct, frozen=True, gc=False):
+    failure: Failure
+    usage: Usage | None = None  # what was spent before it failed, if reported
+
+
+Event = Start | PartStart | Delta | PartStop | Finish | Failed
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A whole reply: what `collect` makes of a sequence that ended in Finish."""
+
+    parts: tuple[Text | Thinking | ToolCall, ...]
+    finish: Finish
+    id: str = ""
+    model: str = ""
+
+    @property
+    def usage(self) -> Usage:
+        return self.finish.usage or Usage(estimated=True)
+
+
+class BrokenGrammar(AssertionError):
+    """A decoder or filter produced a sequence that is no reply: a bug of ours, never a peer's."""
+
+
+class Grammar:
+    """Checks the sequence of a reply, one event at a time."""
+
+    def __init__(self) -> None:
+        self.open: PartStart | None = None
+        self.started = False
+        self.ended = False
+
+    def check(self, event: Event) -> None:
+        kind = type(event)
+        if self.ended:
+            raise BrokenGrammar(f"{event!r} after the end")
+        if kind is Start:
+            wrong = self.started
+            self.started = True
+        elif kind is PartStart:
+            wrong = not self.started or self.open is not None
+            self.open = event  # type: ignore[assignment]  # narrowed by kind
+        elif kind is Delta:
+            wrong = self.open is None
+        elif kind is PartStop:
+            wrong = self.open is None
+            self.open = None
+        elif kind is Finish:
+            wrong = not self.started or self.open is not None
+            self.ended = True
+        else:
+            wrong = False  # Failed may come at any time
+            self.ended = True
+        if wrong:
+            raise BrokenGrammar(f"{event!r} out of place")
+
+
+class Collector:
+    """Puts a reply together from its events; `reply` is set after Finish, `failed` after Failed."""
+
+    def __init__(self) -> None:
+        self.parts: list[Text | Thinking | ToolCall] = []
+        self.reply: Reply | None = None
+        self.failed: Failed | None = None
+        self._start = Start()
+        self._open: PartStart | None = None
+        self._pieces: list[str] = []
+
+    def feed(self, events: Iterable[Event]) -> None:
+        for event in events:
+            match event:
+                case Delta(text):
+                    self._pieces.append(text)
+                case PartStart():
+                    self._open, self._pieces = event, []
+                case PartStop(signature):
+                    self._close(signature)
+                case Start():
+                    self._start = event
+                case Finish():
+                    self.reply = Reply(tuple(self.parts), event, self._start.id, self._start.model)
+                case Failed():
+                    if self._open is not None:
+                        self._close("")
+                    self.failed = event
+
+    def _close(self, signature: str) -> None:
+        assert self._open is not None
+        text, part = "".join(self._pieces), self._open
+        self._open = None
+        if part.kind == "text":
+            self.parts.append(Text(text))
+        elif part.kind == "thinking":
+            self.parts.append(Thinking(text, signature))
+        else:
+            self.parts.append(ToolCall(part.id, part.name, text))
+
+
+def collect(events: Iterable[Event]) -> Reply | Failed:
+    """The whole reply of a finished sequence, or its failure."""
+    collector = Collector()
+    collector.feed(events)
+    if collector.failed is not None:
+        return collector.failed
+    if collector.reply is None:
+        raise BrokenGrammar("the sequence has no end")
+    return collector.reply
+
+
+def replay(reply: Reply) -> Iterator[Event]:
+    """The events of a whole reply, each part in one piece: collect(replay(r)) == r."""
+    yield Start(reply.id, reply.model)
+    for part in reply.parts:
+        if isinstance(part, Text):
+            yield PartStart("text")
+            text, signature = part.text, ""
+        elif isinstance(part, Thinking):
+            yield PartStart("thinking")
+            text, signature = part.text, part.signature
+        else:
+            yield PartStart("tool_call", part.id, part.name)
+            text, signature = part.arguments, ""
+        if text:
+            yield Delta(text)
+        yield PartStop(signature)
+    yield reply.finish

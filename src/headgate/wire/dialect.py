@@ -1,0 +1,170 @@
+"""The contract of a dialect: a wire protocol as a codec in both directions, without I/O.
+
+Towards clients a dialect plays the server (`decode_request`, `encoder`, `encode_reply`,
+`encode_failure`); towards upstreams the client (`encode_request`, `decoder`, `decode_failure`).
+Both are tested against each other.  The table of dialects is in `wire/dialects.py`; this file
+holds only what the dialects themselves need, so that imports point one way.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Protocol
+
+import msgspec
+
+from headgate.chat import Event, Reply, Request
+from headgate.errors import Failure
+from headgate.wire import sse
+from headgate.wire.capabilities import Capabilities
+from headgate.wire.framing import Framer
+
+
+class Target(msgspec.Struct, frozen=True):
+    """What a request says outside its body."""
+
+    model: str = ""  # Gemini names it in the path
+    stream: bool | None = None  # Gemini: by the method in the path; None: the body says it
+    array: bool = False  # Gemini streams without `alt=sse`: one JSON array
+    headers: Mapping[str, str] = {}  # names in lower case
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What a reply shows of its exchange, the same in every chunk."""
+
+    id: str  # the request id, without any protocol's prefix
+    model: str  # the model's catalog name
+    created: int  # Unix seconds
+    input_estimate: int = 0  # tokens; for protocols that report input before the upstream does
+
+
+class ModelCard(msgspec.Struct, frozen=True):
+    """A model as the lists of models show it."""
+
+    id: str
+    display_name: str
+    created: int  # Unix seconds
+    context_window: int  # tokens, input and output together
+    max_output: int  # tokens
+    input: tuple[str, ...] = ("text",)  # modalities: text, image, video
+    thinking: bool = True
+    description: str = ""
+
+
+class Encoder(Protocol):
+    """Events to the bytes of one streamed reply.
+
+    `feed` gets Start, PartStart, Delta, PartStop and, last, Finish; `fail` ends it instead.  What
+    `feed` returns for Finish holds the terminal frame ([DONE], message_stop).  `fail` returns
+    pieces that are written apart, each in a write of its own.
+    """
+
+    def feed(self, events: Sequence[Event]) -> bytes: ...
+
+    def fail(self, failure: Failure) -> tuple[bytes, ...]: ...
+
+
+class Decoder:
+    """Bytes of one upstream reply to events; a subclass reads one payload at a time.
+
+    `media` is the reply's content type without parameters: an upstream may answer a stream
+    request with one JSON body, and the other way round.  Once an event of the end (Finish or
+    Failed) was given, further bytes are ignored.
+    """
+
+    def __init__(self, media: str, seed: str = "") -> None:
+        self.framer = Framer(seed)
+        self._whole: list[bytes] | None = None if media == "text/event-stream" else []
+        self._size = 0
+        self._reader = sse.EventReader()
+
+    def feed(self, data: bytes) -> list[Event]:
+        if self.framer.ended:
+            return []
+        if self._whole is not None:
+            self._whole.append(data)
+            return []
+        try:
+            payloads = self._reader.feed(data)
+        except sse.EventTooLarge as error:
+            self.framer.fail(Failure("upstream", f"The upstream sent {error}."))
+            return self.framer.take()
+        for payload in payloads:
+            self._read(payload)
+        return self.framer.take()
+
+    def close(self) -> list[Event]:
+        """The upstream closed: the rest, and Failed when there was no end."""
+        if not self.framer.ended:
+            if self._whole is not None:
+                try:
+                    self.whole(b"".join(self._whole))
+                except (ValueError, msgspec.MsgspecError) as error:
+                    self._unreadable(error)
+            else:
+                for payload in self._reader.close():
+                    self._read(payload)
+                if not self.framer.ended:
+                    self.eof()
+        if not self.framer.ended:
+            self.framer.fail(
+                Failure("upstream", "The upstream closed the stream before the reply was finished.")
+            )
+        return self.framer.take()
+
+    def _read(self, payload: bytes) -> None:
+        if self.framer.ended:
+            return
+        try:
+            self.payload(payload)
+        except (ValueError, msgspec.MsgspecError) as error:
+            self._unreadable(error)
+
+    def _unreadable(self, error: Exception) -> None:
+        self.framer.fail(
+            Failure("upstream", f"The upstream's answer could not be read ({type(error).__name__}).")
+        )
+
+    def payload(self, payload: bytes) -> None:
+        """Read the data of one server-sent event; ValueError when it cannot be read."""
+        raise NotImplementedError
+
+    def whole(self, body: bytes) -> None:
+        """Read a reply that came as one JSON body; ValueError when it cannot be read."""
+        raise NotImplementedError
+
+    def eof(self) -> None:
+        """The stream ended; a dialect whose finish is known by now calls framer.finish."""
+
+
+class Dialect(Protocol):
+    name: ClassVar[str]
+    stream_type: ClassVar[str]  # content type of a streamed reply
+    keepalive: ClassVar[bytes]  # what may be sent into a silent stream
+
+    # the server's part
+    def decode_request(self, body: bytes, target: Target) -> Request:
+        """A client's request; raises errors.Refused."""
+
+    def encoder(self, request: Request, facts: Facts, target: Target) -> Encoder: ...
+
+    def encode_reply(self, reply: Reply, request: Request, facts: Facts) -> bytes: ...
+
+    def encode_failure(self, failure: Failure, request_id: str) -> tuple[int, bytes]:
+        """HTTP status and body, in this protocol's words."""
+
+    def encode_models(self, cards: Sequence[ModelCard], query: Mapping[str, str]) -> bytes: ...
+
+    def encode_model(self, card: ModelCard) -> bytes: ...
+
+    # the client's part
+    def encode_request(
+        self, request: Request, capabilities: Capabilities, model: str, stream: bool
+    ) -> bytes:
+        """The body for an upstream; `request` was fitted to `capabilities` (policy/fit.py) before."""
+
+    def request_path(self, model: str, stream: bool) -> str:
+        """Path and query below the upstream's base URL."""
+
+    def decoder(self, capabilities: Capabilities, media: str, seed: str) -> Decoder: ...
+
+    def decode_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+        """The failure that an upstream's answer with an error status means."""

@@ -1,0 +1,133 @@
+"""JSON at the border: strict towards clients, tolerant towards upstreams, safe inside an event.
+
+The only place that turns a decoder's complaint into an address and a fix, that refuses what two
+parsers may read differently (duplicate keys, deep nesting), and that escapes the line separators
+which naive event-stream clients take for line ends (promises.md T9, T11).
+"""
+
+import json
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+from headgate.errors import Failure, Refused, invalid
+
+T = TypeVar("T")
+
+MAX_DEPTH = 64  # promises.md T9; real tool schemas stay below 20
+_GUARDED = (b'"model"', b'"messages"', b'"stream"', b'"tools"', b'"max_tokens"', b'"contents"')
+_encoder = msgspec.json.Encoder()
+
+
+def encode(value: object) -> bytes:
+    """Compact JSON, UTF-8, without any character that some reader takes for a line end."""
+    return safe(_encoder.encode(value))
+
+
+def safe(text: bytes) -> bytes:
+    """U+2028, U+2029 and U+0085 as escapes; they can only stand inside JSON strings."""
+    if b"\xe2\x80" in text:
+        text = text.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
+    if b"\xc2\x85" in text:
+        text = text.replace(b"\xc2\x85", b"\\u0085")
+    return text
+
+
+def decode_request(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
+    """A client's body in its own type, or Refused naming the place and the fix."""
+    try:
+        value = decoder.decode(body)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at ")
+        raise invalid(str(error), place.strip("`") or "$") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise invalid(f"The body is not valid JSON: {error}", "$", "invalid_json") from None
+    except RecursionError:
+        raise invalid(f"The body is nested deeper than {MAX_DEPTH} levels.", "$") from None
+    if any(body.count(name) > 1 for name in _GUARDED):
+        _refuse_duplicates(body)
+    return value
+
+
+def _refuse_duplicates(body: bytes) -> None:
+    """Parsers differ in which of two equal keys they believe; we believe neither."""
+
+    def check(pairs: list[tuple[str, Any]]) -> dict[str, Any]:  # Any: whatever JSON holds
+        seen = dict(pairs)
+        if len(seen) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise invalid(f"The key `{twice}` is given twice in one object; send it once.", "$")
+        return seen
+
+    try:
+        json.loads(body, object_pairs_hook=check)
+    except RecursionError:
+        raise invalid(f"The body is nested deeper than {MAX_DEPTH} levels.", "$") from None
+
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+
+
+def check_depth(raw: bytes | msgspec.Raw, param: str) -> None:
+    """Refuse JSON we only carry when it is nested past MAX_DEPTH."""
+    text = bytes(raw)
+    if text.count(b"{") + text.count(b"[") <= MAX_DEPTH:
+        return
+    depth = deepest = 0
+    for char in _STRING.sub(b"", text):
+        if char in b"{[":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif char in b"}]":
+            depth -= 1
+    if deepest > MAX_DEPTH:
+        raise invalid(f"Nested deeper than {MAX_DEPTH} levels.", param)
+
+
+def decode_upstream(decoder: "msgspec.json.Decoder[T]", data: bytes, type_: type[T]) -> T:
+    """An upstream's JSON, forgiving what does no harm (a lone surrogate, a bad byte).
+
+    Raises ValueError when it is no JSON, or not of the type.
+    """
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        loose = json.loads(data.decode("utf-8", "replace"))
+        return msgspec.convert(loose, type_, strict=False)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def whole_text(text: str) -> str:
+    """Surrogates, which JSON can smuggle in and UTF-8 cannot carry, joined or replaced."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def is_object(text: str) -> bool:
+    """Whether `text` is one whole JSON object: what a finished tool call's arguments must be."""
+    if not text.rstrip().endswith("}"):
+        return False
+    try:
+        return isinstance(msgspec.json.decode(text), dict)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+
+
+def garbage(what: str) -> Failure:
+    return Failure("upstream", f"The upstream's answer could not be read: {what}.")
+
+
+__all__ = [
+    "MAX_DEPTH",
+    "Refused",
+    "check_depth",
+    "decode_request",
+    "decode_upstream",
+    "encode",
+    "garbage",
+    "is_object",
+    "safe",
+    "whole_text",
+]

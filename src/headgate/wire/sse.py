@@ -1,0 +1,97 @@
+"""Bytes to server-sent events and back: the only place that knows where an event ends.
+
+Follows WHATWG HTML, "Server-sent events", section 9.2.6 (html.spec.whatwg.org, read 2026-11), for
+the one field our peers use: the payload of `data`.  `event`, `id` and `retry` lines and comments
+are passed over, because every dialect repeats the type inside the JSON.  What will surprise: the
+last event of a stream counts even when its closing blank line is missing, as some servers leave
+it out after `[DONE]`; a line that was cut short does not count.
+"""
+
+# The longest real event is a tool call sent whole; 1 MiB is promises.md T8's cap, so that a
+# hostile upstream cannot make us buffer without end.
+MAX_EVENT_BYTES = 1 << 20
+
+
+class EventTooLarge(ValueError):
+    """One event grew past the bound; the stream cannot be followed any further."""
+
+
+class EventReader:
+    """Feed bytes as they come, get the `data` payloads of the events they complete."""
+
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._max = max_event_bytes
+        self._rest = b""
+        self._after_cr = False
+        self._begun = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        if b"\r" in data or self._after_cr:
+            data = self._one_newline(data)
+        rest = self._rest
+        if not self._begun and data:
+            rest += data
+            if len(rest) < 3 and b"\xef\xbb\xbf".startswith(rest):
+                self._rest = rest
+                return []
+            data, rest = rest.removeprefix(b"\xef\xbb\xbf"), b""
+            self._begun = True
+        if rest:
+            # Only the new bytes (and the one before) can complete a blank line.
+            fresh = max(len(rest) - 1, 0)
+            rest += data
+            if rest.find(b"\n\n", fresh) < 0:
+                return self._keep(rest)
+        else:
+            rest = data
+        blocks = rest.split(b"\n\n")
+        self._keep(blocks.pop())
+        payloads = []
+        for block in blocks:
+            if block.startswith(b"data: ") and b"\n" not in block:
+                payloads.append(block[6:])
+            elif (payload := _payload(block)) is not None:
+                payloads.append(payload)
+        return payloads
+
+    def close(self) -> list[bytes]:
+        """The event whose closing blank line never came, if its last line is whole."""
+        rest, self._rest = self._rest, b""
+        payload = _payload(rest) if rest.endswith(b"\n") else None
+        return [] if payload is None else [payload]
+
+    def _keep(self, rest: bytes) -> list[bytes]:
+        if len(rest) > self._max:
+            raise EventTooLarge(f"an event of more than {self._max} bytes")
+        self._rest = rest
+        return []
+
+    def _one_newline(self, data: bytes) -> bytes:
+        """CRLF and CR become LF, also when CR and LF come in different pieces."""
+        if self._after_cr and data.startswith(b"\n"):
+            data = data[1:]
+            self._after_cr = False
+            if not data:
+                return data
+        if data:
+            self._after_cr = data.endswith(b"\r")
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _payload(block: bytes) -> bytes | None:
+    """The joined `data` lines of one event, or None when it has none."""
+    lines = []
+    for line in block.split(b"\n"):
+        if line.startswith(b"data:"):
+            value = line[5:]
+            lines.append(value[1:] if value.startswith(b" ") else value)
+        elif line == b"data":
+            lines.append(b"")
+    return b"\n".join(lines) if lines else None
+
+
+def encode(data: bytes, event: bytes = b"") -> bytes:
+    """One event; `data` must be free of newlines, as JSON from `jsontext.encode` is."""
+    if event:
+        return b"event: " + event + b"\ndata: " + data + b"\n\n"
+    return b"data: " + data + b"\n\n"

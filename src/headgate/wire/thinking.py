@@ -1,0 +1,151 @@
+"""Thinking told in odd ways, made plain: tags inside text, and snapshots instead of pieces.
+
+Sources: MiniMax-M2 README and chat template (2025-10), vLLM issues 42129 and 46042, MiniMax-M2#95,
+can1357/oh-my-pi#2434 (read 2026-11).  What will surprise: only a block at the very start of a reply
+is thinking; `<think>` later on is the answer talking about tags.  Exactly one newline is taken off
+each end of the block, and put back by `tagged`, so that a replayed turn is the same to the byte.
+"""
+
+from typing import Literal
+
+OPEN = ("<think>", "<mm:think>")
+CLOSE = ("</think>", "</mm:think>")
+
+
+def tagged(thinking: str) -> str:
+    """Thinking as the open weights write it; the text of the answer follows directly."""
+    return f"<think>\n{thinking}\n</think>\n\n"
+
+
+def _held(text: str, tags: tuple[str, ...]) -> int:
+    """How many characters at the end of `text` may be the beginning of a tag."""
+    at = text.rfind("<", max(0, len(text) - 10))
+    if at >= 0 and any(tag.startswith(text[at:]) for tag in tags):
+        return len(text) - at
+    return 0
+
+
+class TagSplitter:
+    """Text in, (thinking, text) out; tags may be cut anywhere.
+
+    `starts_inside` is for upstreams whose prompt already ends in `<think>`.
+    """
+
+    def __init__(self, starts_inside: bool = False) -> None:
+        self._state: Literal["before", "inside", "after", "done"] = (
+            "inside" if starts_inside else "before"
+        )
+        self._rest = ""
+        self._first = True  # inside: the newline after the tag may still come
+
+    def feed(self, piece: str) -> tuple[str, str]:
+        if self._state == "done":
+            return "", piece
+        self._rest += piece
+        thinking = ""
+        if self._state == "before":
+            self._before()
+        if self._state == "inside":
+            thinking = self._inside()
+        if self._state == "after":
+            # The blank line between the block and the answer belongs to neither.
+            self._rest = self._rest.lstrip("\n")
+            if self._rest:
+                self._state = "done"
+        if self._state == "done":
+            text, self._rest = self._rest, ""
+            return thinking, text
+        return thinking, ""
+
+    def close(self) -> tuple[str, str]:
+        """What was held back; a block that never closed is thinking to its end."""
+        rest, self._rest = self._rest, ""
+        if self._state == "inside":
+            return rest.removesuffix("\n"), ""
+        return "", rest if self._state == "before" else ""
+
+    def _before(self) -> None:
+        start = self._rest.lstrip()
+        for tag in (*OPEN, *CLOSE):
+            if start.startswith(tag):
+                self._rest = start[len(tag) :]
+                # A lone closing tag ends a block that the upstream kept for itself (vllm#46042).
+                self._state = "inside" if tag in OPEN else "after"
+                return
+        if start and not any(tag.startswith(start) for tag in (*OPEN, *CLOSE)):
+            self._state = "done"
+
+    def _inside(self) -> str:
+        if self._first and self._rest:
+            self._rest = self._rest.removeprefix("\n")
+            self._first = False
+        found = [(at, tag) for tag in CLOSE if (at := self._rest.find(tag)) >= 0]
+        if found:
+            at, tag = min(found)
+            thinking, self._rest = self._rest[:at], self._rest[at + len(tag) :]
+            self._state = "after"
+            return thinking.removesuffix("\n")
+        keep = _held(self._rest, CLOSE)
+        if self._rest[: len(self._rest) - keep].endswith("\n"):
+            keep += 1
+        cut = len(self._rest) - keep
+        thinking, self._rest = self._rest[:cut], self._rest[cut:]
+        return thinking
+
+
+class Steps:
+    """Snapshots, pieces, or pieces with a last summary: pieces come out.
+
+    Upstreams send `reasoning_details` in all three ways, and do not say which.  A piece that
+    repeats all before it is a snapshot, unless so little came before that it may be chance
+    (" a", " and"): then the pieces are held until it is clear.  A known weakness: a stream of just
+    two short pieces, "a" and "and", reads as snapshots.
+    """
+
+    SURE = 8  # characters repeated by chance less than once in 10^8 tokens of prose
+
+    def __init__(self) -> None:
+        self._way: Literal["unclear", "pieces", "snapshots"] = "unclear"
+        self._said = ""  # as if snapshots while unclear; all of it otherwise
+        self._held: list[str] = []
+
+    def feed(self, piece: str) -> str:
+        if not piece:
+            return ""
+        if self._way == "pieces":
+            if len(self._said) >= self.SURE and piece.startswith(self._said):
+                rest = piece[len(self._said) :]  # the summary at the end
+                self._said = piece
+                return rest
+            self._said += piece
+            return piece
+        if self._way == "snapshots":
+            if piece.startswith(self._said):
+                rest, self._said = piece[len(self._said) :], piece
+                return rest
+            if self._said.startswith(piece):
+                return ""  # an old snapshot, late
+            self._said += piece
+            return piece
+        if not self._held:
+            self._held.append(piece)
+            self._said = piece  # both readings begin with the first piece
+            return piece
+        last = self._held[-1]
+        self._held.append(piece)
+        if piece.startswith(last) and (len(piece) > len(last) or len(last) >= self.SURE):
+            if len(last) < self.SURE:
+                return ""
+            self._way = "snapshots"
+            return self._settle(piece)
+        self._way = "pieces"
+        return self._settle("".join(self._held))
+
+    def close(self) -> str:
+        """What was still unclear at the end: taken for snapshots."""
+        return self._settle(self._held[-1]) if self._way == "unclear" and self._held else ""
+
+    def _settle(self, text: str) -> str:
+        rest, self._said = text[len(self._said) :], text
+        self._held.clear()
+        return rest

@@ -1,0 +1,114 @@
+"""The error dictionary: what upstreams' error numbers and words mean to the caller.
+
+The only place that knows MiniMax's numbers (platform.minimax.io/docs errorcode.md, read 2026-11)
+and the 400s which are really something else.  What will surprise: an upstream's 401, 402 and 403
+are the operator's trouble, never the client's, so they never come out as such: the client would
+look for the fault in its own key.
+"""
+
+import re
+from collections.abc import Mapping
+
+from headgate.errors import Failure, Kind
+
+# code: (kind, what the client is told; "" passes the upstream's own words on)
+CODES: dict[int, tuple[Kind, str]] = {
+    1000: ("upstream", "The upstream reported an unknown error."),
+    1001: ("timeout", "The upstream timed out."),
+    1002: ("rate_limit", "The upstream's request rate limit is reached."),
+    1004: ("upstream_auth", "The upstream refused the gateway's own key (wrong key or region)."),
+    1008: ("unavailable", "The gateway's account at the upstream has no balance left."),
+    1013: ("upstream", "The upstream reported an internal error."),
+    1024: ("upstream", "The upstream reported an internal error."),
+    1026: ("blocked", "The upstream refused the prompt as sensitive."),
+    1027: ("blocked", "The upstream withheld its reply as sensitive."),
+    1028: ("unavailable", "The gateway's quota at the upstream is used up."),
+    1030: ("unavailable", "The gateway's quota at the upstream is used up."),
+    1033: ("upstream", "The upstream reported a system error."),
+    1039: ("rate_limit", "The upstream's token rate limit is reached."),
+    1041: ("rate_limit", "The upstream's connection limit is reached."),
+    1042: ("invalid", "The prompt has too many invisible or control characters."),
+    2013: ("invalid", ""),
+    2045: ("rate_limit", "The upstream limits how fast requests may grow."),
+    2049: ("upstream_auth", "The upstream refused the gateway's own key."),
+    2056: ("unavailable", "The gateway's plan at the upstream is used up for now."),
+    2061: ("unavailable", "The gateway's plan at the upstream does not include this model."),
+}
+
+_CODE = re.compile(r"\((\d{4,5})\)\s*$")
+_CONTEXT = re.compile(
+    r"context (window|length)|maximum context|prompt is too long|too many tokens|context_length", re.I
+)
+_UNKNOWN_MODEL = re.compile(r"unknown model|not support model|model .{0,80}(does not exist|not found)", re.I)
+_OVERLOAD = re.compile(r"high traffic|high load|overloaded", re.I)
+_BALANCE = re.compile(r"insufficient (balance|credit|quota)", re.I)
+MAX_MESSAGE = 600  # characters of an upstream's words that are passed on
+
+
+def failure_of(
+    status: int,
+    message: str,
+    code: int | str | None = None,
+    type_: str = "",
+    retry_after_s: float | None = None,
+) -> Failure:
+    """The failure behind an upstream's error; `status` 200 where it came inside a reply."""
+    message = message[:MAX_MESSAGE]
+    found = _CODE.search(message)
+    number = int(found[1]) if found else _number(code)
+    known = CODES.get(number) if number is not None else None
+    upstream_code = str(number) if number is not None else str(code or type_ or status)
+
+    def failure(kind: Kind, text: str, **more: object) -> Failure:
+        return Failure(
+            kind, text, retry_after_s=retry_after_s, upstream_code=upstream_code, **more  # type: ignore[arg-type]  # fields of Failure
+        )
+
+    if _CONTEXT.search(message) and (known is None or number == 2013) and status < 500:
+        return failure("context_length", message, code="context_length_exceeded")
+    if _UNKNOWN_MODEL.search(message) and status < 500:
+        return failure("unavailable", "The upstream does not offer this model.")
+    if _BALANCE.search(message):
+        return failure("unavailable", CODES[1008][1])
+    if known is not None:
+        return failure(known[0], known[1] or message)
+    if status == 529 or type_ == "overloaded_error" or _OVERLOAD.search(message):
+        return failure("overloaded", "The upstream is overloaded.")
+    if status == 429 or type_ == "rate_limit_error":
+        return failure("rate_limit", "The upstream's rate limit is reached.")
+    if status in (401, 403) or type_ in ("authentication_error", "permission_error"):
+        return failure("upstream_auth", "The upstream refused the gateway's own key.")
+    if status == 402 or type_ == "billing_error":
+        return failure("unavailable", CODES[1008][1])
+    if status in (408, 504) or type_ == "timeout_error":
+        return failure("timeout", "The upstream timed out.")
+    if status == 413:
+        return failure("too_large", "The upstream refused the request as too large.")
+    if status == 404:
+        return failure("unavailable", "The upstream does not offer this model or path.")
+    if 400 <= status < 500 or type_ == "invalid_request_error":
+        return failure("invalid", message or f"The upstream refused the request ({status}).")
+    if status == 503:
+        return failure("overloaded", "The upstream is unavailable.")
+    return failure("upstream", f"The upstream failed ({upstream_code}).")
+
+
+def _number(code: int | str | None) -> int | None:
+    if isinstance(code, int):
+        return code if code >= 1000 else None
+    if isinstance(code, str) and code.isdigit() and len(code) in (4, 5):
+        return int(code)
+    return None
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds from `retry-after-ms` or `retry-after` (seconds only), or None."""
+
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            value = float(headers.get(name, "")) / unit
+        except ValueError:
+            continue
+        if 0 <= value <= 86400:
+            return value
+    return None
