@@ -1,0 +1,124 @@
+"""`headgate serve`: the edge, and the local model beside it when no upstream is configured."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+
+import click
+
+from headgate import config
+from headgate.catalog import catalog as catalogs
+from headgate.edge.app import App
+from headgate.edge.gate import Gate
+from headgate.edge.log import LEVELS, Log
+from headgate.local.model import LocalModel, LocalModelMissing
+from headgate.net.server import Limits, Server
+from headgate.store.sqlite import Store, StoreError
+
+
+@click.command()
+@click.option("--host", help="Address to listen on; 127.0.0.1 unless the config says otherwise.")
+@click.option("--port", type=int, help="Port; 8787 unless the config says otherwise, 0 for any.")
+@click.option("--data", help="Directory for keys and the ledger.")
+@click.option("--config", "config_file", help="Path of headgate.toml.")
+@click.option("--log", type=click.Choice(list(LEVELS)), help="How much to log, as JSON on stderr.")
+def serve(
+    host: str | None, port: int | None, data: str | None, config_file: str | None, log: str | None
+) -> None:
+    """Start the gateway; prints `headgate ready URL` when it accepts requests."""
+    given = {"host": host, "port": port, "data": data, "log": log}
+    overrides = {k: v for k, v in given.items() if v is not None}
+    try:
+        settings = config.load(config_file, os.environ, **overrides)
+        store = Store(settings.data)
+    except (config.ConfigError, StoreError) as error:
+        raise click.ClickException(str(error)) from None
+    try:
+        import uvloop
+
+        loop_factory = uvloop.new_event_loop
+    except ImportError:  # Windows has none
+        loop_factory = None
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        code = runner.run(_serve(settings, store))
+    sys.exit(code)
+
+
+async def _serve(settings: config.Settings, store: Store) -> int:
+    local = LocalModel() if any(u.preset == "local" for u in settings.upstreams.values()) else None
+    if local is not None:
+        try:
+            url = await local.start()
+        except LocalModelMissing as error:
+            store.close()
+            click.echo(f"Error: {error}", err=True)
+            return 1
+        settings = config.with_local_url(settings, url)
+    log = Log(settings.log)
+    gate = Gate(settings, catalogs.load(settings), store, log)
+    app = App(gate)
+    server = Server(app, Limits(body_bytes=settings.body_bytes), app.refuse_early)
+    try:
+        port = await server.listen(settings.host, settings.port)
+    except OSError as error:
+        click.echo(
+            f"Error: cannot listen on {settings.host}:{settings.port}: {error.strerror or error}. "
+            "Choose another with --port.",
+            err=True,
+        )
+        if local is not None:
+            await local.stop()
+        store.close()
+        return 1
+    shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    base = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+    watch = asyncio.create_task(gate.watch())
+    _greet(base, gate, local is not None)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sig, stop.set)
+    await stop.wait()
+
+    gate.draining = True
+    server.stop_accepting()
+    await server.drain(settings.drain_s)
+    watch.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watch
+    await gate.client.close()
+    if local is not None:
+        await local.stop()
+    log.flush()
+    store.close()
+    return 0
+
+
+def _greet(base: str, gate: Gate, local: bool) -> None:
+    """What a stranger needs next, then the one line that scripts wait for."""
+    say = click.echo
+    for note in gate.settings.notes:
+        say(f"note: {note}", err=True)
+    say(f"  OpenAI     {base}/v1")
+    say(f"  Anthropic  {base}")
+    say(f"  Gemini     {base}")
+    names = ", ".join(gate.settings.upstreams)
+    if local:
+        say("  upstream   none configured: SmolLM2-135M on this machine answers for every model.")
+        say("             Set MINIMAX_API_KEY (or RUNAPI_TOKEN, HEADGATE_UPSTREAM_URL) for the real ones.")
+    else:
+        say(f"  upstream   {names}")
+    key = "$HEADGATE_API_KEY"
+    if not gate.store.keys():
+        _, key = gate.store.create_key("first", now_s=time.time())
+        gate.ring = gate.store.ring()
+        say(f"  first key  {key}   (shown only now)")
+    say("")
+    say(f"  curl {base}/v1/chat/completions -H 'Authorization: Bearer {key}' \\")
+    say("""    -d '{"model": "MiniMax-M2", "messages": [{"role": "user", "content": "Say hello."}]}'""")
+    say("")
+    say(f"headgate ready {base}")
+    sys.stdout.flush()

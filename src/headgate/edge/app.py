@@ -1,0 +1,210 @@
+"""From a path to what answers it: the only place that knows the edge's routes.
+
+Every route is a row with its own mark, `open` or not: what is not open asks for a key, and what is
+not in the table is a 404.  The decision is made on the raw path that was sent, never on a URL put
+together from headers (promises.md T14).  One function, `credential`, reads every door a key may
+come through.
+"""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, unquote
+
+from headgate import __version__
+from headgate.edge.exchange import exchange, new_id, refusal
+from headgate.edge.gate import Gate
+from headgate.errors import Failure, Refused, invalid
+from headgate.net.server import Inbound
+from headgate.wire.dialect import Dialect, Target
+from headgate.wire.dialects import ANTHROPIC, GEMINI, OPENAI
+
+# promises.md T15: nothing but a plain name between the slash and the method; %3A is a colon.
+_GENERATE = re.compile(
+    r"/(?:v1|v1beta|v1alpha)/models/([A-Za-z0-9._-]{1,64})(?::|%3[Aa])"
+    r"(generateContent|streamGenerateContent)"
+)
+_GEMINI_PATH = re.compile(r"/(?:v1|v1beta|v1alpha)/models(?:/|$)")
+_MODEL = re.compile(r"/(v1|v1beta|v1alpha)/models/((?:[A-Za-z0-9._:-]|%2[Ff]|/|%3[Aa]){1,96})")
+_MODELS = re.compile(r"/(v1|v1beta|v1alpha)/models/?")
+# /v1/v1/messages: users put /v1 into a base URL to which Anthropic's clients add it again.
+_POST: dict[str, Dialect] = {
+    "/v1/chat/completions": OPENAI,
+    "/chat/completions": OPENAI,
+    "/v1/messages": ANTHROPIC,
+    "/v1/v1/messages": ANTHROPIC,
+}
+_TEXT = [("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store")]
+
+
+class App:
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+
+    async def __call__(self, inbound: Inbound) -> None:
+        path, method = inbound.path, inbound.method
+        dialect = _POST.get(path)
+        if dialect is not None:
+            target = Target(headers=inbound.headers)
+        elif found := _GENERATE.fullmatch(path):
+            dialect = GEMINI
+            stream = found[2] == "streamGenerateContent"
+            sse = dict(parse_qsl(inbound.query)).get("alt", dict(parse_qsl(inbound.query)).get("$alt"))
+            target = Target(found[1], stream, stream and sse != "sse", inbound.headers)
+        else:
+            self._other(inbound)
+            return
+        if method != "POST":
+            self._refuse(inbound, dialect, Failure("method", f"{path} takes POST, not {method}.", code="method_not_allowed"))
+            return
+        try:
+            key = credential(inbound.headers, inbound.query, path)
+        except Refused as refused:
+            self._refuse(inbound, dialect, refused.failure)
+            return
+        await exchange(inbound, self.gate, dialect, target, key)
+
+    def _other(self, inbound: Inbound) -> None:
+        """Lists of models, health, and whatever does not exist."""
+        path = inbound.path
+        dialect = dialect_of(path, inbound.headers, inbound.query)
+        try:
+            if inbound.method not in ("GET", "HEAD"):
+                known = _MODELS.fullmatch(path) or path in _PAGES
+                raise Refused(
+                    Failure("method", f"{path} takes GET, not {inbound.method}.")
+                    if known
+                    else _no_path(path)
+                )
+            if page := _PAGES.get(path):
+                page(self.gate, inbound)
+            elif _MODELS.fullmatch(path):
+                self._key(inbound)
+                query = dict(parse_qsl(inbound.query))
+                self._json(inbound, dialect.encode_models(self.gate.catalog.cards(), query))
+            elif found := _MODEL.fullmatch(path):
+                self._key(inbound)
+                name = unquote(found[2])
+                model = self.gate.catalog.find(name)
+                if model is None:
+                    near = ", ".join(self.gate.catalog.near(name))
+                    raise Refused(
+                        Failure(
+                            "not_found",
+                            f"The model `{name}` does not exist here." + (f" Near it: {near}." if near else ""),
+                            code="model_not_found",
+                        )
+                    )
+                card = next(c for c in self.gate.catalog.cards() if c.id == model.id)
+                self._json(inbound, dialect.encode_model(card))
+            else:
+                raise Refused(_no_path(path))
+        except Refused as refused:
+            self._refuse(inbound, dialect, refused.failure)
+
+    def _key(self, inbound: Inbound) -> None:
+        self.gate.authenticate(credential(inbound.headers, inbound.query, inbound.path))
+
+    def _json(self, inbound: Inbound, body: bytes) -> None:
+        id = new_id()
+        inbound.respond(
+            200,
+            [("content-type", "application/json"), ("x-request-id", id), ("request-id", id)],
+            body,
+        )
+
+    def _refuse(self, inbound: Inbound, dialect: Dialect, failure: Failure) -> None:
+        self.gate.metrics.requests.labels(dialect.name, "", failure.kind).inc()
+        inbound.respond(*refusal(dialect, failure, new_id()))
+
+    def refuse_early(
+        self, failure: Failure, path: str, headers: Mapping[str, str]
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        """For net/server.py: what it found wrong before there was a request to hand over."""
+        return refusal(dialect_of(path, headers, ""), failure, new_id())
+
+
+def _no_path(path: str) -> Failure:
+    hint = ""
+    for known in _POST:
+        if path.endswith(known.removeprefix("/v1")) or known.endswith(path) and len(path) > 4:
+            hint = f" Did you mean {known}?"
+            break
+    return Failure("not_found", f"There is nothing at {path[:128]}.{hint}", code="unknown_path")
+
+
+def dialect_of(path: str, headers: Mapping[str, str], query: str) -> Dialect:
+    """The protocol of a path that several claim (clients.md): by what its clients send."""
+    if path in _POST:
+        return _POST[path]
+    if path.startswith(("/v1/messages", "/v1/v1/messages")):
+        return ANTHROPIC
+    if path.startswith(("/v1beta", "/v1alpha")) or _GENERATE.fullmatch(path):
+        return GEMINI
+    if "x-goog-api-key" in headers or "x-goog-api-client" in headers or "key=" in query:
+        return GEMINI
+    if "anthropic-version" in headers or "x-api-key" in headers:
+        return ANTHROPIC
+    return OPENAI
+
+
+def credential(headers: Mapping[str, str], query: str, path: str) -> str | None:
+    """The one key a request presents, through whichever door; two different ones are refused."""
+    found: set[str] = set()
+    authorization = headers.get("authorization", "")
+    if authorization:
+        scheme, _, token = authorization.partition(" ")
+        found.add(token.strip() if scheme.lower() == "bearer" else authorization)
+    for name in ("x-api-key", "x-goog-api-key"):
+        if value := headers.get(name, "").strip():
+            found.add(value)
+    # Only Google's clients put keys into addresses; elsewhere an address must not open anything.
+    if "key=" in query and _GEMINI_PATH.match(path):
+        found.update(v for k, v in parse_qsl(query) if k == "key" and v)
+    found.discard("")
+    if len(found) > 1:
+        raise invalid(
+            "Two different API keys were sent. Send one, in one header.", code="conflicting_credentials"
+        )
+    return found.pop() if found else None
+
+
+def _livez(gate: Gate, inbound: Inbound) -> None:
+    inbound.respond(200, _TEXT, b"ok\n")
+
+
+def _readyz(gate: Gate, inbound: Inbound) -> None:
+    if gate.draining:
+        inbound.respond(503, _TEXT, b"draining\n")
+    elif not any(gate.catalog.routes(m.id) for m in gate.catalog.models):
+        inbound.respond(503, _TEXT, b"no upstream\n")
+    else:
+        inbound.respond(200, _TEXT, b"ready\n")
+
+
+def _metrics(gate: Gate, inbound: Inbound) -> None:
+    if not (inbound.peer.startswith("127.") or inbound.peer == "::1"):
+        gate.authenticate(credential(inbound.headers, inbound.query, inbound.path))
+    kind = "text/plain; version=0.0.4; charset=utf-8"
+    inbound.respond(200, [("content-type", kind), ("cache-control", "no-store")], gate.metrics.page())
+
+
+def _root(gate: Gate, inbound: Inbound) -> None:
+    body = (
+        f"Headgate {__version__}, a gate to MiniMax's text models.\n\n"
+        "OpenAI     POST /v1/chat/completions\n"
+        "Anthropic  POST /v1/messages\n"
+        "Gemini     POST /v1beta/models/{model}:generateContent, :streamGenerateContent\n"
+        "Models     GET  /v1/models, /v1beta/models\n\n"
+        "Every one of them asks for an API key: headgate keys create NAME\n"
+    )
+    inbound.respond(200, _TEXT, body.encode())
+
+
+# All of these are open: they say nothing about anybody's traffic (but /metrics, which looks itself).
+_PAGES = {
+    "/": _root,
+    "/api/hello": _livez,  # Claude Code knocks here before it has a key (clients.md)
+    "/livez": _livez,
+    "/readyz": _readyz,
+    "/metrics": _metrics,
+}

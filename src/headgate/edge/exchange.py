@@ -1,0 +1,372 @@
+"""THE SPINE: one client request with its upstream attempts, from top to bottom.
+
+    key -> request -> routes -> repair and fit -> attempt (another route, if that one failed before
+    anything was relayed) -> relay -> the end recorded -> terminal frame
+
+Everything decided here is decided by a pure function elsewhere; everything that can go wrong ends
+as a Failure in the caller's own protocol: as an HTTP status while nothing was sent, as an event in
+the stream afterwards.  What will surprise: when the client hangs up, the server cancels this task
+wherever it waits, and the `finally` below closes the upstream connection in the same turn of the
+loop.  After anything was relayed there is no second attempt, as tools may have run on it.
+"""
+
+import asyncio
+import math
+import random
+import secrets
+import time
+from collections.abc import Iterable
+
+import msgspec
+
+from headgate.catalog import counting
+from headgate.catalog.catalog import Route
+from headgate.chat import Failed, Finish, Request, Usage
+from headgate.edge import log as logs
+from headgate.edge import upstream
+from headgate.edge.gate import Gate
+from headgate.errors import Failure, Kind, Refused
+from headgate.net.client import Broken, Response, TimedOut
+from headgate.net.server import Inbound
+from headgate.policy import fit, history
+from headgate.policy.fit import Fitted
+from headgate.wire import filters
+from headgate.wire.dialect import Dialect, Encoder, Facts, Target
+from headgate.wire.gemini import stream_content_type
+from headgate.wire.translate import Translator, Whole
+
+# The same request would fail in the same way elsewhere; for the rest another route may help.
+FINAL: frozenset[Kind] = frozenset(
+    ("invalid", "context_length", "blocked", "too_large", "media_type", "timeout")
+)
+# With no other route left, these are worth one more try on the same one.
+PASSING: frozenset[Kind] = frozenset(("upstream", "overloaded"))
+# Without an order to retry or not: SDKs must not repeat these (protocols.md 3.11).
+HOPELESS: frozenset[Kind] = frozenset(
+    ("invalid", "context_length", "blocked", "too_large", "media_type", "not_found", "method",
+     "unauthenticated", "forbidden", "no_credit")
+)  # fmt: skip
+BACKOFF_S = 0.05  # full jitter below it, promises.md 4.2
+MAX_RETRY_AFTER_S = 120  # above it OpenAI's SDKs give up at once
+TAIL_S = 1.0  # how long the upstream may take to close a finished reply before we do
+
+
+def new_id() -> str:
+    return secrets.token_hex(12)
+
+
+async def exchange(
+    inbound: Inbound, gate: Gate, dialect: Dialect, target: Target, credential: str | None
+) -> None:
+    """Answer one request to a model, whatever happens."""
+    run = _Exchange(inbound, gate, dialect, target)
+    try:
+        await run.through(credential)
+    except Refused as refused:
+        await run.fail(refused.failure)
+    except asyncio.CancelledError:
+        run.outcome = "client_gone"
+        raise
+    except Exception as error:  # the one place: whatever else went wrong is ours, and is recorded
+        run.where = logs.places(error)
+        await run.fail(Failure("internal", "The gateway failed on this request; its log says where."))
+    finally:
+        run.close()
+
+
+class _Exchange:
+    def __init__(self, inbound: Inbound, gate: Gate, dialect: Dialect, target: Target) -> None:
+        self.inbound = inbound
+        self.gate = gate
+        self.dialect = dialect
+        self.target = target
+        self.id = new_id()
+        self.began = time.monotonic()
+        self.outcome = "internal"
+        self.where = ""
+        self.key = ""
+        self.model = ""
+        self.status = 0
+        self.stream = False
+        self.attempts = 0
+        self.route: Route | None = None
+        self.response: Response | None = None
+        self.encoder: Encoder | None = None
+        self.usage = Usage(estimated=True)
+        self.first_token_s = 0.0
+        self.upstream_code = ""
+        self.warnings: tuple[str, ...] = ()
+        self._keepalive: asyncio.TimerHandle | None = None
+        self._last_write = self.began
+
+    async def through(self, credential: str | None) -> None:
+        gate, dialect = self.gate, self.dialect
+        key = gate.authenticate(credential)
+        self.key = key.id
+        body = await self.inbound.body(gate.settings.body_bytes)
+        request = dialect.decode_request(body, self.target)
+        routes = gate.routes(request.model, key)
+        self.model = routes[0].model.id
+        self.stream = request.stream
+        facts = Facts(self.id, self.model, int(time.time()), counting.estimate(request))
+        if request.stream:
+            self.encoder = dialect.encoder(request, facts, self.target)
+            self._watch_silence()
+        await self._attempt(routes, request, facts)
+
+    async def _attempt(self, routes: tuple[Route, ...], request: Request, facts: Facts) -> None:
+        """Try the routes in their order until one begins to answer, then relay it."""
+        allowed = max(1, self.gate.settings.retry.attempts)
+        plan = list(routes)
+        while True:
+            route = self.route = plan.pop(0)
+            repaired = history.repair(request, route.capabilities, self.dialect.name)
+            fitted = fit.fit(
+                repaired,
+                route.capabilities,
+                max_output=route.model.max_output,
+                default_max_output=route.model.default_max_output,
+            )
+            self.warnings = fitted.request.warnings
+            self.attempts += 1
+            failure = await self._try(route, request, fitted, facts)
+            if failure is None:
+                return
+            self.upstream_code = failure.upstream_code
+            self.gate.metrics.upstream_errors.labels(route.upstream.name, failure.kind).inc()
+            unsent = failure.should_retry is True
+            spent = self.attempts >= (allowed + 1 if unsent else allowed)
+            if spent or failure.kind in FINAL or failure.should_retry is False:
+                raise Refused(failure)
+            if not plan:
+                if failure.kind not in PASSING:
+                    raise Refused(failure)
+                plan.append(route)
+                await asyncio.sleep(random.random() * BACKOFF_S)
+
+    async def _try(
+        self, route: Route, request: Request, fitted: Fitted, facts: Facts
+    ) -> Failure | None:
+        """One attempt: None when the client has its answer, the failure when it has nothing yet."""
+        gate, inbound = self.gate, self.inbound
+        try:
+            attempt = await upstream.begin(
+                gate.client, route, fitted.request, gate.timeouts, self.id
+            )
+        except Refused as refused:
+            return refused.failure
+        response = self.response = attempt.response
+        sink = self.encoder if self.encoder is not None else Whole()
+        show = fitted.request.reasoning.show
+        translator = Translator(
+            attempt.decoder,
+            filters.build(show, fitted.stop, fitted.format is not None),
+            sink,
+        )
+        relayed = False
+        gap = gate.metrics.gap.labels(route.upstream.name)
+        try:
+            while translator.end is None:
+                data = await response.read()
+                out = translator.feed(data) if data else translator.close()
+                if out:
+                    now = time.monotonic()
+                    if relayed:
+                        gap.observe(now - self._last_write)
+                    else:
+                        relayed = True
+                        self._first_token(route, now)
+                    self._last_write = now
+                    self._start()
+                    inbound.write(out)
+                    if inbound.paused:
+                        await inbound.drain()
+        except (Broken, TimedOut) as error:
+            self._measure(translator, facts)
+            failure = upstream.failure_of(error)
+            if relayed or translator.began:
+                raise Refused(failure) from None
+            return failure
+        self._measure(translator, facts)
+        end = translator.end
+        if isinstance(end, Failed):
+            response.abort()
+            if relayed or translator.began:
+                raise Refused(msgspec.structs.replace(end.failure, should_retry=False))
+            return end.failure
+        await self._finish(end, sink, request, facts)
+        await self._tail(response)
+        return None
+
+    async def _finish(self, end: Finish, sink: Encoder | Whole, request: Request, facts: Facts) -> None:
+        """The end is known: record it, then let the terminal frame go."""
+        if end.usage is None:
+            end = msgspec.structs.replace(end, usage=self.usage)
+        self.outcome, self.status = end.reason, 200
+        if isinstance(sink, Whole):
+            assert self.route is not None
+            if not self.first_token_s:
+                self._first_token(self.route, time.monotonic())
+            sink.collector.feed([end])
+            reply = sink.collector.reply
+            assert reply is not None
+            body = self.dialect.encode_reply(reply, request, facts)
+            self.inbound.respond(200, self._headers("application/json"), body)
+            return
+        tail = sink.feed([end])
+        self._start()
+        self.inbound.write(tail)
+        self.inbound.end()
+
+    async def _tail(self, response: Response) -> None:
+        """Let the upstream close its reply, so that the connection can serve again."""
+        try:
+            async with asyncio.timeout(TAIL_S):
+                for _ in range(16):
+                    if not await response.read():
+                        return
+        except (Broken, TimedOut, TimeoutError):
+            pass
+        response.abort()
+
+    def _measure(self, translator: Translator, facts: Facts) -> None:
+        """The usage as reported, or an estimate from what was passed on, marked as such."""
+        end = translator.end
+        reported = end.usage if end is not None else None
+        if reported is not None and not reported.estimated:
+            self.usage = reported
+            return
+        self.usage = Usage(
+            input=translator.input_tokens or facts.input_estimate,
+            output=counting.of_counts(translator.ascii, translator.other),
+            estimated=True,
+        )
+
+    def _first_token(self, route: Route, now: float) -> None:
+        self.first_token_s = now - self.began
+        self.gate.metrics.first_token.labels(self.model, route.upstream.name).observe(self.first_token_s)
+
+    def _start(self) -> None:
+        if not self.inbound.started:
+            self.status = 200
+            kind = stream_content_type(self.target) if self.dialect.name == "gemini" else self.dialect.stream_type
+            self.inbound.start(200, self._headers(kind))
+            self.gate.metrics.open_streams.inc()
+
+    def _headers(self, content_type: str) -> list[tuple[str, str]]:
+        out = [
+            ("content-type", content_type),
+            ("x-request-id", self.id),
+            ("request-id", self.id),
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+        ]
+        if self.route is not None:
+            out.append(("x-headgate-upstream", f"{self.route.upstream.name}/{self.route.name}"))
+        if self.warnings:
+            out.append(("x-headgate-warnings", header_list(self.warnings)))
+        if self.stream:
+            out.append(("x-accel-buffering", "no"))  # nginx in front must not gather the stream
+        return out
+
+    def _watch_silence(self) -> None:
+        """Keep a silent stream alive, in the protocol's own way, from now to its end."""
+        every = self.gate.settings.keepalive_s
+        loop = asyncio.get_running_loop()
+
+        def tick() -> None:
+            if self.inbound.gone or self.inbound.ended:
+                return
+            silent = time.monotonic() - self._last_write
+            if silent >= every:
+                self._start()
+                if not self.inbound.paused:
+                    self.inbound.write(self.dialect.keepalive)
+                self._last_write = time.monotonic()
+                silent = 0.0
+            self._keepalive = loop.call_later(every - silent, tick)
+
+        self._keepalive = loop.call_later(every, tick)
+
+    async def fail(self, failure: Failure) -> None:
+        """Tell the client, in its own protocol and in the form that is still possible."""
+        inbound = self.inbound
+        self.outcome = failure.kind
+        self.upstream_code = failure.upstream_code or self.upstream_code
+        if inbound.gone or inbound.ended:
+            return
+        if not inbound.started:
+            status, headers, body = refusal(self.dialect, failure, self.id)
+            self.status = status
+            known = {name for name, _ in headers}
+            inbound.respond(status, headers + [h for h in self._headers("") if h[0] not in known], body)
+            return
+        assert self.encoder is not None
+        for n, piece in enumerate(self.encoder.fail(failure)):
+            if n:
+                await asyncio.sleep(0.02)  # Gemini's two forms must not arrive as one (protocols.md, fact 5)
+            inbound.write(piece)
+        inbound.end()
+
+    def close(self) -> None:
+        """Whatever happened: nothing of this exchange stays behind, and it is counted once."""
+        if self._keepalive is not None:
+            self._keepalive.cancel()
+        if self.response is not None and self.outcome not in _ANSWERED:
+            self.response.abort()
+        metrics, name = self.gate.metrics, self.route.upstream.name if self.route else ""
+        if self.stream and self.inbound.started:
+            metrics.open_streams.dec()
+        metrics.requests.labels(self.dialect.name, self.model, self.outcome).inc()
+        total_s = time.monotonic() - self.began
+        if self.route is not None:
+            metrics.duration.labels(self.model, name).observe(total_s)
+        usage = self.usage
+        for kind, n in (
+            ("input", usage.input), ("cached", usage.cached),
+            ("output", usage.output), ("reasoning", usage.reasoning),
+        ):  # fmt: skip
+            if n > 0:
+                metrics.tokens.labels(self.model, name, kind).inc(n)
+        if self.gate.log.wants("info"):
+            self.gate.log.write(
+                logs.Line(
+                    logs.now(), "error" if self.where else "info", "exchange", self.id,
+                    self.dialect.name, self.model, name, self.key, self.status, self.outcome,
+                    self.stream, self.attempts, usage.input, usage.output,
+                    round(self.first_token_s * 1e3, 1), round(total_s * 1e3, 1),
+                    self.upstream_code, self.warnings, self.where,
+                )
+            )  # fmt: skip
+
+
+_ANSWERED = ("stop", "stop_sequence", "length", "context_full", "tool_calls", "content_filter")
+
+
+def header_list(words: Iterable[str]) -> str:
+    """A header value: visible ASCII only, bounded."""
+    text = ", ".join(words)
+    return "".join(c if " " <= c <= "~" else "?" for c in text)[:1024]
+
+
+def refusal(
+    dialect: Dialect, failure: Failure, request_id: str
+) -> tuple[int, list[tuple[str, str]], bytes]:
+    """Status, headers and body of a failure that is told before anything was sent."""
+    status, body = dialect.encode_failure(failure, request_id)
+    headers = [
+        ("content-type", "application/json"),
+        ("x-request-id", request_id),
+        ("request-id", request_id),
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+    ]
+    if failure.retry_after_s is not None and math.isfinite(failure.retry_after_s):
+        wait = min(max(1, math.ceil(failure.retry_after_s)), MAX_RETRY_AFTER_S)
+        headers.append(("retry-after", str(wait)))
+    retry = False if failure.kind in HOPELESS else failure.should_retry
+    if retry is not None:
+        headers.append(("x-should-retry", "true" if retry else "false"))
+    if failure.kind == "unauthenticated":
+        headers.append(("www-authenticate", "Bearer"))
+    return status, headers, body

@@ -1,0 +1,91 @@
+"""What every exchange of one edge shares: settings, catalog, keys, the outbound client, the books.
+
+Passed to whatever needs it; nothing here is global.
+"""
+
+import asyncio
+import time
+
+from headgate.catalog.catalog import Catalog, Route
+from headgate.config import Settings
+from headgate.edge.log import Log
+from headgate.edge.metrics import Metrics
+from headgate.errors import Failure, Refused
+from headgate.net.client import Client, Timeouts
+from headgate.policy.keys import Key, KeyRing
+from headgate.store.sqlite import Store
+
+POLL_S = 0.4  # a revoked key must be refused within a second
+
+
+class Gate:
+    def __init__(self, settings: Settings, catalog: Catalog, store: Store, log: Log) -> None:
+        self.settings = settings
+        self.catalog = catalog
+        self.store = store
+        self.log = log
+        self.metrics = Metrics()
+        self.client = Client()
+        t = settings.timeouts
+        self.timeouts = Timeouts(
+            connect_s=t.connect, first_token_s=t.first_token, stall_s=t.stall, total_s=t.total
+        )
+        self.ring: KeyRing = store.ring()
+        self.draining = False
+        self._version = store.data_version()
+
+    def authenticate(self, credential: str | None) -> Key:
+        """The key behind what was presented; the same refusal for every reason there may be."""
+        key = self.ring.authenticate(credential, time.time()) if credential else None
+        if key is None:
+            raise Refused(
+                Failure(
+                    "unauthenticated",
+                    "No valid API key. Send one as `Authorization: Bearer hg_live_...`, `x-api-key` "
+                    "or `x-goog-api-key`; `headgate keys create NAME` makes one.",
+                    code="invalid_api_key",
+                    should_retry=False,
+                )
+            )
+        return key
+
+    def routes(self, name: str, key: Key) -> tuple[Route, ...]:
+        """The routes of the model a client named; refused when it is unknown or not this key's."""
+        model = self.catalog.find(name)
+        if model is None:
+            near = self.catalog.near(name) or [m.id for m in self.catalog.models]
+            raise Refused(
+                Failure(
+                    "not_found",
+                    f"The model `{name[:64]}` does not exist here. Near it: {', '.join(near)}.",
+                    param="$.model",
+                    code="model_not_found",
+                )
+            )
+        if key.models and model.id not in key.models:
+            raise Refused(
+                Failure(
+                    "forbidden",
+                    f"This key may not use {model.id}. It may use: {', '.join(key.models)}.",
+                    param="$.model",
+                    code="model_not_allowed",
+                )
+            )
+        routes = self.catalog.routes(model.id)
+        if not routes:
+            raise Refused(Failure("unavailable", f"No upstream is configured for {model.id}."))
+        return routes
+
+    async def watch(self) -> None:
+        """Keep the keys fresh, the log flushed and the loop's lag known; runs until cancelled."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            await asyncio.sleep(POLL_S)
+            self.metrics.loop_lag.set(max(0.0, loop.time() - due - POLL_S))
+            version = self.store.data_version()
+            if version != self._version:
+                self._version = version
+                self.ring = self.store.ring()
+            self.log.flush()
+            due = loop.time()

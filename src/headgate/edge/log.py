@@ -1,0 +1,73 @@
+"""One line of JSON per exchange, on stderr: the only place that writes a log.
+
+The fields are a closed list, so that keys, prompts and replies have no way in.  Lines are gathered
+and written once per turn of the loop's flush, because a write per request costs more than the
+request.
+"""
+
+import sys
+import time
+import traceback
+from typing import BinaryIO
+
+import msgspec
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "off": 100}
+
+
+class Line(msgspec.Struct, omit_defaults=True):
+    at: str
+    level: str
+    event: str
+    request_id: str = ""
+    dialect: str = ""
+    model: str = ""
+    upstream: str = ""
+    key: str = ""  # public id, never the secret
+    status: int = 0
+    outcome: str = ""
+    stream: bool = False
+    attempts: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    first_token_ms: float = 0.0
+    total_ms: float = 0.0
+    upstream_code: str = ""
+    warnings: tuple[str, ...] = ()
+    where: str = ""  # of an internal error: type and code places, without values
+
+
+class Log:
+    def __init__(self, level: str = "info", stream: BinaryIO | None = None) -> None:
+        self._level = LEVELS[level]
+        self._stream = stream if stream is not None else sys.stderr.buffer
+        self._encoder = msgspec.json.Encoder()
+        self._lines: list[bytes] = []
+
+    def wants(self, level: str) -> bool:
+        return LEVELS[level] >= self._level
+
+    def write(self, line: Line) -> None:
+        if LEVELS[line.level] >= self._level:
+            self._lines.append(self._encoder.encode(line))
+            if len(self._lines) >= 256:
+                self.flush()
+
+    def flush(self) -> None:
+        if self._lines:
+            lines, self._lines = self._lines, []
+            try:
+                self._stream.write(b"\n".join(lines) + b"\n")
+                self._stream.flush()
+            except (OSError, ValueError):
+                pass  # nobody reads the log any more; requests must go on
+
+
+def now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + "Z"
+
+
+def places(error: BaseException) -> str:
+    """Type and places of an error without its text, which may quote what a client sent."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    return type(error).__name__ + " at " + " < ".join(f"{f.name}:{f.lineno}" for f in reversed(frames))

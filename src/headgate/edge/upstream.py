@@ -1,0 +1,82 @@
+"""One attempt at one route: the only place where the edge turns a Request into an outbound call.
+
+What the network does wrong becomes a Failure here, with the answer to the one question that
+matters for money: may the upstream have begun to work (`should_retry` False) or surely not (True).
+"""
+
+import msgspec
+
+from headgate.catalog.catalog import Route
+from headgate.chat import Request
+from headgate.errors import Failure, Refused
+from headgate.net.client import Broken, Client, NotSent, Response, TimedOut, Timeouts
+from headgate.wire.dialect import Decoder
+from headgate.wire.dialects import DIALECTS
+
+MAX_ERROR_BYTES = 1 << 20  # of an upstream's error page; enough for any real one
+_STREAMS = ("text/event-stream", "application/json")
+
+
+class Attempt(msgspec.Struct):
+    response: Response
+    decoder: Decoder
+
+
+async def begin(
+    client: Client, route: Route, request: Request, timeouts: Timeouts, seed: str
+) -> Attempt:
+    """Send the request and wait for the answer's head; Refused when there is no good one.
+
+    The upstream is always asked to stream, also for clients that want one body: so a hang-up, a
+    stall and the time to the first token are seen for both in the same way.
+    """
+    dialect = DIALECTS[route.upstream.dialect]
+    body = dialect.encode_request(request, route.capabilities, route.name, True)
+    url = route.upstream.base_url.rstrip("/") + dialect.request_path(route.name, True)
+    try:
+        response = await client.send("POST", url, headers(route), body, timeouts)
+    except (NotSent, Broken, TimedOut) as error:
+        raise Refused(failure_of(error)) from None
+    if response.status != 200:
+        try:
+            page = await response.read_all(MAX_ERROR_BYTES)
+        except (Broken, TimedOut):
+            page = b""
+        status = response.status if response.status >= 400 else 502  # redirects are not followed
+        raise Refused(dialect.decode_failure(status, response.headers, page))
+    media = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media not in _STREAMS:
+        response.abort()
+        raise Refused(
+            Failure("upstream", "The upstream answered with something that is no reply.", upstream_code=media[:64])
+        )
+    return Attempt(response, dialect.decoder(route.capabilities, media, seed))
+
+
+def headers(route: Route) -> dict[str, str]:
+    upstream = route.upstream
+    out = {"content-type": "application/json", "accept": "text/event-stream", "user-agent": "headgate"}
+    if upstream.auth == "bearer" and upstream.key:
+        out["authorization"] = f"Bearer {upstream.key}"
+    elif upstream.auth == "x-api-key" and upstream.key:
+        out["x-api-key"] = upstream.key
+    if upstream.dialect == "anthropic":
+        out["anthropic-version"] = "2023-06-01"
+    out.update(upstream.headers)
+    return out
+
+
+def failure_of(error: NotSent | Broken | TimedOut) -> Failure:
+    match error:
+        case NotSent():
+            return Failure("upstream", "The upstream could not be reached.", should_retry=True, upstream_code="not_sent")
+        case TimedOut():
+            return Failure(
+                "timeout", f"The upstream was silent for too long ({error.what}).",
+                should_retry=False, upstream_code=error.what,
+            )  # fmt: skip
+        case _:
+            return Failure(
+                "upstream", "The connection to the upstream broke before the reply was finished.",
+                should_retry=False, upstream_code="broken",
+            )  # fmt: skip

@@ -1,0 +1,12 @@
+"""The table of dialects. A new wire protocol is a file beside this one and a row here."""
+
+from headgate.wire.anthropic import AnthropicDialect
+from headgate.wire.dialect import Dialect
+from headgate.wire.gemini import GeminiDialect
+from headgate.wire.openai import OpenAIDialect
+
+OPENAI: Dialect = OpenAIDialect()
+ANTHROPIC: Dialect = AnthropicDialect()
+GEMINI: Dialect = GeminiDialect()
+
+DIALECTS: dict[str, Dialect] = {d.name: d for d in (OPENAI, ANTHROPIC, GEMINI)}

@@ -1,0 +1,71 @@
+"""One reply on its way: upstream bytes -> events -> filters -> client bytes, as they come.
+
+The only place where a decoder meets an encoder.  It holds back the end: `end` is set to Finish or
+Failed, and the terminal frame is made by whoever owns the exchange once the end is recorded.
+What will surprise: a filter may end the reply before the upstream does (a stop sequence was
+found); then `end` is set while the upstream still talks, and the caller hangs up on it.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from headgate.chat import Collector, Delta, Event, Failed, Finish, Start
+from headgate.wire.dialect import Decoder, Encoder
+
+
+class Filter(Protocol):
+    def feed(self, events: list[Event]) -> list[Event]: ...
+
+
+class Whole:
+    """The encoder of a reply that is not streamed: collects, and writes nothing before the end."""
+
+    def __init__(self) -> None:
+        self.collector = Collector()
+
+    def feed(self, events: Sequence[Event]) -> bytes:
+        self.collector.feed(events)
+        return b""
+
+
+class Translator:
+    """`ascii` and `other` count the characters that were passed on, for estimates of usage."""
+
+    def __init__(self, decoder: Decoder, filters: Sequence[Filter], sink: Encoder | Whole) -> None:
+        self._decoder = decoder
+        self._filters = filters
+        self._sink = sink
+        self.end: Finish | Failed | None = None
+        self.began = False
+        self.input_tokens = 0  # as the upstream's Start said; 0 when it did not
+        self.ascii = 0
+        self.other = 0
+
+    def feed(self, data: bytes) -> bytes:
+        return self._pass(self._decoder.feed(data))
+
+    def close(self) -> bytes:
+        """The upstream closed; `end` is set afterwards, whatever it sent."""
+        return self._pass(self._decoder.close())
+
+    def _pass(self, events: list[Event]) -> bytes:
+        if self.end is not None or not events:
+            return b""
+        for each in self._filters:
+            events = each.feed(events)
+        if not events:
+            return b""
+        last = events[-1]
+        if isinstance(last, Finish | Failed):
+            self.end = last
+            events = events[:-1]
+        for event in events:
+            if type(event) is Delta:
+                if event.text.isascii():
+                    self.ascii += len(event.text)
+                else:
+                    self.other += len(event.text)
+            elif type(event) is Start:
+                self.began = True
+                self.input_tokens = event.input_tokens
+        return self._sink.feed(events) if events else b""
