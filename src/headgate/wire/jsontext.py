@@ -94,8 +94,10 @@ def decode_upstream(decoder: "msgspec.json.Decoder[T]", data: bytes, type_: type
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
+        # Surrogates must go here: no encoder could write them.
         loose = json.loads(data.decode("utf-8", "replace"))
-        return msgspec.convert(loose, type_, strict=False)
+        text = whole_text(json.dumps(loose, ensure_ascii=False))
+        return msgspec.json.decode(text.encode(), type=type_, strict=False)
     except RecursionError:
         raise ValueError("nested too deep") from None
 

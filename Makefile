@@ -1,0 +1,35 @@
+# make run, test, check: all the set-up there is. Needs Python 3.11+, make and a package index.
+PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 python; do \
+	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
+BIN := .venv/bin
+
+.PHONY: run test check clean
+
+run: .venv/.run
+	@$(BIN)/headgate serve
+
+test: .venv/.test
+	@$(BIN)/python -m pytest
+
+check: .venv/.test
+	@$(BIN)/ruff format --check src tests
+	@$(BIN)/ruff check src tests
+	@$(BIN)/mypy
+
+.venv/.made:
+	@test -n "$(PYTHON)" || { echo "Headgate needs Python 3.11 or newer; none was found." >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+# The lock files carry hashes: pip refuses anything that is not byte for byte what was locked.
+.venv/.run: .venv/.made requirements/run.lock pyproject.toml
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements/run.lock
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+.venv/.test: .venv/.run requirements/test.lock
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements/test.lock
+	@touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
