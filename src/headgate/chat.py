@@ -24,7 +24,9 @@ from headgate.errors import Failure
 
 class Text(msgspec.Struct, frozen=True, gc=False):
     text: str
-    cache: str = ""  # a cache breakpoint after this part: "", "5m" or "1h" (Anthropic's cache_control)
+    cache: str = (
+        ""  # a cache breakpoint after this part: "", "5m" or "1h" (Anthropic's cache_control)
+    )
 
 
 class Media(msgspec.Struct, frozen=True, gc=False):
@@ -78,7 +80,9 @@ class Tool(msgspec.Struct, frozen=True):
     description: str = ""
     parameters: msgspec.Raw = msgspec.Raw(b'{"type":"object","properties":{}}')  # JSON Schema
     strict: bool = False
-    custom: bool = False  # a freeform tool of Responses, offered as a function with one string `input`
+    custom: bool = (
+        False  # a freeform tool of Responses, offered as a function with one string `input`
+    )
     namespace: str = ""  # of Responses; `name` is then "namespace__name", so that it is unique
     cache: str = ""
 

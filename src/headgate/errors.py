@@ -96,4 +96,6 @@ def unsupported(param: str, instead: str = "") -> Refused:
     """A field that changes the meaning and cannot be honoured: `$.n`, and what to do about it."""
     hint = f" {instead}" if instead else ""
     name = param.removeprefix("$.")
-    return invalid(f"`{name}` is not supported by this gateway.{hint}", param, "unsupported_parameter")
+    return invalid(
+        f"`{name}` is not supported by this gateway.{hint}", param, "unsupported_parameter"
+    )

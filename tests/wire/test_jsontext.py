@@ -55,6 +55,8 @@ def test_nests_are_counted_outside_strings_only() -> None:
         jsontext.check_depth(b"[" * 65 + b"]" * 65, "$.x")
 
 
-@pytest.mark.parametrize("text, whole", [('{"a":1}', True), ('{"a":', False), ("[]", False), ("", False), ("{} ", True)])
+@pytest.mark.parametrize(
+    "text, whole", [('{"a":1}', True), ('{"a":', False), ("[]", False), ("", False), ("{} ", True)]
+)
 def test_a_whole_object_is_known(text: str, whole: bool) -> None:
     assert jsontext.is_object(text) is whole

@@ -31,7 +31,7 @@ def test_a_stream_reads_the_same_byte_by_byte() -> None:
 
 
 def test_a_line_cut_short_does_not_count() -> None:
-    assert read([b"data: whole\n\ndata: {\"cut"]) == [b"whole"]
+    assert read([b'data: whole\n\ndata: {"cut']) == [b"whole"]
 
 
 def test_an_event_past_the_bound_is_refused() -> None:

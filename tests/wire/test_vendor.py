@@ -6,7 +6,13 @@ from headgate.errors import Kind
 from headgate.wire.vendor import CODES, failure_of, retry_after
 
 CASES: list[tuple[int, str, int | str | None, str, Kind]] = [
-    (400, "invalid params, context window exceeds limit (2013)", None, "bad_request_error", "context_length"),
+    (
+        400,
+        "invalid params, context window exceeds limit (2013)",
+        None,
+        "bad_request_error",
+        "context_length",
+    ),
     (400, "invalid params, unknown model 'x' (2013)", None, "bad_request_error", "unavailable"),
     (400, "invalid params, tool call and result not match (2013)", None, "", "invalid"),
     (401, "login fail: carry the key (1004)", None, "authentication_error", "upstream_auth"),

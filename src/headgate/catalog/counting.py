@@ -26,7 +26,9 @@ def of_counts(ascii_chars: int, other_chars: int) -> int:
 def estimate(request: Request) -> int:
     """Input tokens of a request: an estimate, some 20 % off on prose and more on code."""
     total = 3.0 + sum(PER_MESSAGE + _message(m) for m in request.messages)
-    total += sum(len(bytes(t.parameters)) / JSON_PER_TOKEN + of_text(t.description) for t in request.tools)
+    total += sum(
+        len(bytes(t.parameters)) / JSON_PER_TOKEN + of_text(t.description) for t in request.tools
+    )
     return round(total)
 
 
@@ -39,7 +41,9 @@ def _message(message: Message) -> float:
             case ToolCall():
                 total += of_text(part.name) + len(part.arguments) / JSON_PER_TOKEN
             case ToolResult():
-                total += sum(of_text(p.text) if isinstance(p, Text) else PER_IMAGE for p in part.parts)
+                total += sum(
+                    of_text(p.text) if isinstance(p, Text) else PER_IMAGE for p in part.parts
+                )
             case Media():
                 total += PER_IMAGE
     return total

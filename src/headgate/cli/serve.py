@@ -108,7 +108,9 @@ def _greet(base: str, gate: Gate, local: bool) -> None:
     names = ", ".join(gate.settings.upstreams)
     if local:
         say("  upstream   none configured: SmolLM2-135M on this machine answers for every model.")
-        say("             Set MINIMAX_API_KEY (or RUNAPI_TOKEN, HEADGATE_UPSTREAM_URL) for the real ones.")
+        say(
+            "             Set MINIMAX_API_KEY (or RUNAPI_TOKEN, HEADGATE_UPSTREAM_URL) for the real ones."
+        )
     else:
         say(f"  upstream   {names}")
     key = "$HEADGATE_API_KEY"
@@ -118,7 +120,9 @@ def _greet(base: str, gate: Gate, local: bool) -> None:
         say(f"  first key  {key}   (shown only now)")
     say("")
     say(f"  curl {base}/v1/chat/completions -H 'Authorization: Bearer {key}' \\")
-    say("""    -d '{"model": "MiniMax-M2", "messages": [{"role": "user", "content": "Say hello."}]}'""")
+    say(
+        """    -d '{"model": "MiniMax-M2", "messages": [{"role": "user", "content": "Say hello."}]}'"""
+    )
     say("")
     say(f"headgate ready {base}")
     sys.stdout.flush()

@@ -48,13 +48,19 @@ class App:
         elif found := _GENERATE.fullmatch(path):
             dialect = GEMINI
             stream = found[2] == "streamGenerateContent"
-            sse = dict(parse_qsl(inbound.query)).get("alt", dict(parse_qsl(inbound.query)).get("$alt"))
+            sse = dict(parse_qsl(inbound.query)).get(
+                "alt", dict(parse_qsl(inbound.query)).get("$alt")
+            )
             target = Target(found[1], stream, stream and sse != "sse", inbound.headers)
         else:
             self._other(inbound)
             return
         if method != "POST":
-            self._refuse(inbound, dialect, Failure("method", f"{path} takes POST, not {method}.", code="method_not_allowed"))
+            self._refuse(
+                inbound,
+                dialect,
+                Failure("method", f"{path} takes POST, not {method}.", code="method_not_allowed"),
+            )
             return
         try:
             key = credential(inbound.headers, inbound.query, path)
@@ -90,7 +96,8 @@ class App:
                     raise Refused(
                         Failure(
                             "not_found",
-                            f"The model `{name}` does not exist here." + (f" Near it: {near}." if near else ""),
+                            f"The model `{name}` does not exist here."
+                            + (f" Near it: {near}." if near else ""),
                             code="model_not_found",
                         )
                     )
@@ -126,7 +133,7 @@ class App:
 def _no_path(path: str) -> Failure:
     hint = ""
     for known in _POST:
-        if path.endswith(known.removeprefix("/v1")) or known.endswith(path) and len(path) > 4:
+        if path.endswith(known.removeprefix("/v1")) or (known.endswith(path) and len(path) > 4):
             hint = f" Did you mean {known}?"
             break
     return Failure("not_found", f"There is nothing at {path[:128]}.{hint}", code="unknown_path")
@@ -163,7 +170,8 @@ def credential(headers: Mapping[str, str], query: str, path: str) -> str | None:
     found.discard("")
     if len(found) > 1:
         raise invalid(
-            "Two different API keys were sent. Send one, in one header.", code="conflicting_credentials"
+            "Two different API keys were sent. Send one, in one header.",
+            code="conflicting_credentials",
         )
     return found.pop() if found else None
 
@@ -185,7 +193,9 @@ def _metrics(gate: Gate, inbound: Inbound) -> None:
     if not (inbound.peer.startswith("127.") or inbound.peer == "::1"):
         gate.authenticate(credential(inbound.headers, inbound.query, inbound.path))
     kind = "text/plain; version=0.0.4; charset=utf-8"
-    inbound.respond(200, [("content-type", kind), ("cache-control", "no-store")], gate.metrics.page())
+    inbound.respond(
+        200, [("content-type", kind), ("cache-control", "no-store")], gate.metrics.page()
+    )
 
 
 def _root(gate: Gate, inbound: Inbound) -> None:

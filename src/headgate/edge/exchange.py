@@ -69,7 +69,9 @@ async def exchange(
         raise
     except Exception as error:  # the one place: whatever else went wrong is ours, and is recorded
         run.where = logs.places(error)
-        await run.fail(Failure("internal", "The gateway failed on this request; its log says where."))
+        await run.fail(
+            Failure("internal", "The gateway failed on this request; its log says where.")
+        )
     finally:
         run.close()
 
@@ -198,7 +200,9 @@ class _Exchange:
         await self._tail(response)
         return None
 
-    async def _finish(self, end: Finish, sink: Encoder | Whole, request: Request, facts: Facts) -> None:
+    async def _finish(
+        self, end: Finish, sink: Encoder | Whole, request: Request, facts: Facts
+    ) -> None:
         """The end is known: record it, then let the terminal frame go."""
         if end.usage is None:
             end = msgspec.structs.replace(end, usage=self.usage)
@@ -244,12 +248,18 @@ class _Exchange:
 
     def _first_token(self, route: Route, now: float) -> None:
         self.first_token_s = now - self.began
-        self.gate.metrics.first_token.labels(self.model, route.upstream.name).observe(self.first_token_s)
+        self.gate.metrics.first_token.labels(self.model, route.upstream.name).observe(
+            self.first_token_s
+        )
 
     def _start(self) -> None:
         if not self.inbound.started:
             self.status = 200
-            kind = stream_content_type(self.target) if self.dialect.name == "gemini" else self.dialect.stream_type
+            kind = (
+                stream_content_type(self.target)
+                if self.dialect.name == "gemini"
+                else self.dialect.stream_type
+            )
             self.inbound.start(200, self._headers(kind))
             self.gate.metrics.open_streams.inc()
 
@@ -299,12 +309,16 @@ class _Exchange:
             status, headers, body = refusal(self.dialect, failure, self.id)
             self.status = status
             known = {name for name, _ in headers}
-            inbound.respond(status, headers + [h for h in self._headers("") if h[0] not in known], body)
+            inbound.respond(
+                status, headers + [h for h in self._headers("") if h[0] not in known], body
+            )
             return
         assert self.encoder is not None
         for n, piece in enumerate(self.encoder.fail(failure)):
             if n:
-                await asyncio.sleep(0.02)  # Gemini's two forms must not arrive as one (protocols.md, fact 5)
+                await asyncio.sleep(
+                    0.02
+                )  # Gemini's two forms must not arrive as one (protocols.md, fact 5)
             inbound.write(piece)
         inbound.end()
 

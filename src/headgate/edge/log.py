@@ -70,4 +70,6 @@ def now() -> str:
 def places(error: BaseException) -> str:
     """Type and places of an error without its text, which may quote what a client sent."""
     frames = traceback.extract_tb(error.__traceback__)[-4:]
-    return type(error).__name__ + " at " + " < ".join(f"{f.name}:{f.lineno}" for f in reversed(frames))
+    return (
+        type(error).__name__ + " at " + " < ".join(f"{f.name}:{f.lineno}" for f in reversed(frames))
+    )

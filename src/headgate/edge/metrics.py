@@ -17,7 +17,10 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         r = self.registry
         self.requests = Counter(
-            "headgate_requests", "Exchanges by how they ended.", ["dialect", "model", "outcome"], registry=r
+            "headgate_requests",
+            "Exchanges by how they ended.",
+            ["dialect", "model", "outcome"],
+            registry=r,
         )
         self.tokens = Counter(
             "headgate_tokens", "Tokens by direction (input, cached, output, reasoning).",
@@ -36,10 +39,15 @@ class Metrics:
             ["upstream"], buckets=_GAPS, registry=r,
         )  # fmt: skip
         self.upstream_errors = Counter(
-            "headgate_upstream_errors", "Attempts that failed, by kind.", ["upstream", "kind"], registry=r
+            "headgate_upstream_errors",
+            "Attempts that failed, by kind.",
+            ["upstream", "kind"],
+            registry=r,
         )
         self.open_streams = Gauge("headgate_open_streams", "Streams being relayed.", registry=r)
-        self.loop_lag = Gauge("headgate_loop_lag_seconds", "How late the event loop runs.", registry=r)
+        self.loop_lag = Gauge(
+            "headgate_loop_lag_seconds", "How late the event loop runs.", registry=r
+        )
 
     def page(self) -> bytes:
         return generate_latest(self.registry)

@@ -48,14 +48,22 @@ async def begin(
     if media not in _STREAMS:
         response.abort()
         raise Refused(
-            Failure("upstream", "The upstream answered with something that is no reply.", upstream_code=media[:64])
+            Failure(
+                "upstream",
+                "The upstream answered with something that is no reply.",
+                upstream_code=media[:64],
+            )
         )
     return Attempt(response, dialect.decoder(route.capabilities, media, seed))
 
 
 def headers(route: Route) -> dict[str, str]:
     upstream = route.upstream
-    out = {"content-type": "application/json", "accept": "text/event-stream", "user-agent": "headgate"}
+    out = {
+        "content-type": "application/json",
+        "accept": "text/event-stream",
+        "user-agent": "headgate",
+    }
     if upstream.auth == "bearer" and upstream.key:
         out["authorization"] = f"Bearer {upstream.key}"
     elif upstream.auth == "x-api-key" and upstream.key:
@@ -69,7 +77,12 @@ def headers(route: Route) -> dict[str, str]:
 def failure_of(error: NotSent | Broken | TimedOut) -> Failure:
     match error:
         case NotSent():
-            return Failure("upstream", "The upstream could not be reached.", should_retry=True, upstream_code="not_sent")
+            return Failure(
+                "upstream",
+                "The upstream could not be reached.",
+                should_retry=True,
+                upstream_code="not_sent",
+            )
         case TimedOut():
             return Failure(
                 "timeout", f"The upstream was silent for too long ({error.what}).",

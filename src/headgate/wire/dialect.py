@@ -120,7 +120,9 @@ class Decoder:
 
     def _unreadable(self, error: Exception) -> None:
         self.framer.fail(
-            Failure("upstream", f"The upstream's answer could not be read ({type(error).__name__}).")
+            Failure(
+                "upstream", f"The upstream's answer could not be read ({type(error).__name__})."
+            )
         )
 
     def payload(self, payload: bytes) -> None:

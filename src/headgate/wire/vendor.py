@@ -37,9 +37,12 @@ CODES: dict[int, tuple[Kind, str]] = {
 
 _CODE = re.compile(r"\((\d{4,5})\)\s*$")
 _CONTEXT = re.compile(
-    r"context (window|length)|maximum context|prompt is too long|too many tokens|context_length", re.I
+    r"context (window|length)|maximum context|prompt is too long|too many tokens|context_length",
+    re.I,
 )
-_UNKNOWN_MODEL = re.compile(r"unknown model|not support model|model .{0,80}(does not exist|not found)", re.I)
+_UNKNOWN_MODEL = re.compile(
+    r"unknown model|not support model|model .{0,80}(does not exist|not found)", re.I
+)
 _OVERLOAD = re.compile(r"high traffic|high load|overloaded", re.I)
 _BALANCE = re.compile(r"insufficient (balance|credit|quota)", re.I)
 MAX_MESSAGE = 600  # characters of an upstream's words that are passed on
@@ -61,7 +64,11 @@ def failure_of(
 
     def failure(kind: Kind, text: str, **more: object) -> Failure:
         return Failure(
-            kind, text, retry_after_s=retry_after_s, upstream_code=upstream_code, **more  # type: ignore[arg-type]  # fields of Failure
+            kind,
+            text,
+            retry_after_s=retry_after_s,
+            upstream_code=upstream_code,
+            **more,  # type: ignore[arg-type]  # fields of Failure
         )
 
     if _CONTEXT.search(message) and (known is None or number == 2013) and status < 500:
