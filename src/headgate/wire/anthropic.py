@@ -40,10 +40,9 @@ from headgate.chat import (
 )
 from headgate.errors import Failure, Kind, invalid, unsupported
 from headgate.wire import jsontext, sse, vendor
-from headgate.wire.bounds import check_sampling
+from headgate.wire.bounds import MAX_COUNT, check_sampling, media_of, schema_of
 from headgate.wire.capabilities import Capabilities
 from headgate.wire.dialect import Decoder, Encoder, Facts, ModelCard, Target
-from headgate.wire.openai import MAX_TOKENS, media_of, read_failure, schema_of
 
 # ---------------------------------------------------------------- wire types
 
@@ -62,7 +61,7 @@ class WireTool(msgspec.Struct):
     name: str | None = None
     type: str | None = None
     description: str | None = None
-    input_schema: msgspec.Raw | None = None
+    input_schema: msgspec.Raw = msgspec.Raw(b"null")
     strict: bool | None = None
     cache_control: CacheControl | None = None
 
@@ -110,8 +109,8 @@ class Body(msgspec.Struct):
     output_config: OutputConfig | None = None
     metadata: Metadata | None = None
     service_tier: str | None = None
-    thread: msgspec.Raw | None = None
-    mcp_servers: msgspec.Raw | None = None
+    thread: msgspec.Raw = msgspec.Raw(b"null")
+    mcp_servers: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class Loose(msgspec.Struct):
@@ -141,7 +140,7 @@ class Block(msgspec.Struct):
     signature: str | None = None
     id: str | None = None
     name: str | None = None
-    input: msgspec.Raw | None = None
+    input: msgspec.Raw = msgspec.Raw(b"null")
     tool_use_id: str | None = None
     content: str | list[msgspec.Raw] | None = None
     is_error: bool | None = None
@@ -292,7 +291,9 @@ def _assistant(blocks: list[Block], where: str) -> Message:
             case "tool_use":
                 if not b.id or not b.name:
                     raise invalid("A tool_use needs `id` and `name`.", here)
-                arguments = "{}" if b.input is None else bytes(b.input).decode()
+                arguments = bytes(b.input).decode()
+                if arguments == "null":
+                    arguments = "{}"
                 if not arguments.lstrip().startswith("{"):
                     raise invalid("Expected `object`.", f"{here}.input")
                 parts.append(ToolCall(b.id, b.name, arguments, _cache(b.cache_control)))
@@ -544,7 +545,7 @@ class _ContentBlock(msgspec.Struct):
     signature: str | None = None
     id: str | None = None
     name: str | None = None
-    input: msgspec.Raw | None = None
+    input: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Message(msgspec.Struct):
@@ -696,7 +697,7 @@ class AnthropicDecoder(Decoder):
                 self.framer.thinking(block.thinking or "")
             case "tool_use":
                 self.framer.call(index, block.id or "", block.name or "", "")
-                if block.input is not None and bytes(block.input).strip() not in (
+                if bytes(block.input).strip() not in (
                     b"{}",
                     b"null",
                     b"",
@@ -714,7 +715,7 @@ class AnthropicDecoder(Decoder):
             u.cache_read_input_tokens, details.get("thinking_tokens"),
         )  # fmt: skip
         for i, n in enumerate(fresh):
-            if n is not None and 0 < n <= MAX_TOKENS:
+            if n is not None and 0 < n <= MAX_COUNT:
                 self._counted = True
                 self._counts[i] = max(self._counts[i], n)
 
@@ -783,13 +784,13 @@ class AnthropicDialect:
 
     def decode_request(self, body: bytes, target: Target) -> Request:
         b = jsontext.decode_request(_body, body)
-        if b.thread is not None and bytes(b.thread) != b"null":
+        if bytes(b.thread) != b"null":
             raise invalid(
                 "Threads are not supported; send the whole history.",
                 "$.thread",
                 "thread_unsupported_request",
             )
-        if b.mcp_servers is not None and bytes(b.mcp_servers) not in (b"null", b"[]"):
+        if bytes(b.mcp_servers) not in (b"null", b"[]"):
             raise unsupported("$.mcp_servers", "Run the servers in the client.")
         tools = _tools(b.tools)
         sampling = Sampling(
@@ -882,7 +883,9 @@ class AnthropicDialect:
         return AnthropicDecoder(media, seed)
 
     def decode_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-        return read_failure(status, headers, body)  # MiniMax uses one envelope on both of its paths
+        return vendor.read_failure(
+            status, headers, body
+        )  # MiniMax uses one envelope on both of its paths
 
 
 def _model(card: ModelCard) -> dict[str, object]:

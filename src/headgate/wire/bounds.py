@@ -1,9 +1,15 @@
-"""The bounds of numbers that every dialect takes: one place, so that all refuse the same things."""
+"""What every dialect reads and refuses in the same way: numbers, schemas, pictures."""
 
 import math
 
-from headgate.chat import Sampling
+from msgspec import Raw
+
+from headgate.chat import Media, Sampling
 from headgate.errors import invalid
+from headgate.wire import jsontext
+
+MAX_COUNT = 10**9  # tokens (promises.md T21); an upstream that reports more is not believed
+EMPTY_SCHEMA = Raw(b'{"type":"object","properties":{}}')
 
 # No model writes more; above it a number is a mistake (MiniMax-M3's cap is 524 288, 2026-06).
 MAX_TOKENS_BOUND = 10**7
@@ -37,3 +43,27 @@ def check_sampling(
             f"Expected up to {MAX_STOPS} stop sequences of 1 to {MAX_STOP_CHARS} characters.",
             place + ("stopSequences" if camel else "stop"),
         )
+
+
+def schema_of(raw: Raw, where: str) -> Raw:
+    """A JSON Schema that is carried as it came; absent or empty becomes the empty object's."""
+    if bytes(raw).strip() in (b"", b"null", b"{}"):
+        return EMPTY_SCHEMA
+    if not bytes(raw).lstrip().startswith(b"{"):
+        raise invalid("A JSON Schema is an object.", where)
+    jsontext.check_depth(raw, where)
+    return raw.copy()
+
+
+def media_of(kind: str, url: str, detail: str, where: str) -> Media:
+    """A picture or film from a data URL or an address, which is passed on and never fetched."""
+    assert kind in ("image", "video")
+    if url.startswith("data:"):
+        head, comma, data = url[5:].partition(",")
+        media_type = head.removesuffix(";base64")
+        if not comma or not head.endswith(";base64") or not media_type.startswith(f"{kind}/"):
+            raise invalid(f"Expected `data:{kind}/...;base64,...`.", where)
+        return Media("image" if kind == "image" else "video", "", media_type, data, detail)
+    if not url.startswith(("http://", "https://")):
+        raise invalid("Expected an http(s) or data URL.", where)
+    return Media("image" if kind == "image" else "video", url, detail=detail)

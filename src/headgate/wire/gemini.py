@@ -40,10 +40,9 @@ from headgate.chat import (
 )
 from headgate.errors import Failure, Kind, invalid, unsupported
 from headgate.wire import jsontext, sse, vendor
-from headgate.wire.bounds import check_sampling
+from headgate.wire.bounds import MAX_COUNT, check_sampling, schema_of
 from headgate.wire.capabilities import Capabilities
 from headgate.wire.dialect import Decoder, Encoder, Facts, ModelCard, Target
-from headgate.wire.openai import MAX_TOKENS, schema_of
 
 # ---------------------------------------------------------------- wire types
 
@@ -426,7 +425,7 @@ def _tools(tools: list[dict[str, Any]] | None) -> tuple[Tool, ...]:
                 if d.parameters_json_schema is not None
                 else json_schema(d.parameters)
             )
-            raw = msgspec.Raw(jsontext.encode(schema)) if schema is not None else None
+            raw = msgspec.Raw(jsontext.encode(schema))
             out.append(Tool(d.name, d.description or "", schema_of(raw, f"{where}.parameters")))
     return tuple(out)
 
@@ -695,7 +694,7 @@ class GeminiDecoder(Decoder):
                 u.cached_content_token_count,
                 u.thoughts_token_count,
             )
-            if any(counts) and all(0 <= n <= MAX_TOKENS for n in counts):
+            if any(counts) and all(0 <= n <= MAX_COUNT for n in counts):
                 self._usage = Usage(
                     u.prompt_token_count,
                     u.candidates_token_count + u.thoughts_token_count,

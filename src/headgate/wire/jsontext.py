@@ -39,7 +39,7 @@ def decode_request(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     try:
         value = decoder.decode(body)
     except msgspec.ValidationError as error:
-        message, _, place = str(error).partition(" - at ")
+        place = str(error).partition(" - at ")[2]
         raise invalid(str(error), place.strip("`") or "$") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise invalid(f"The body is not valid JSON: {error}", "$", "invalid_json") from None

@@ -9,7 +9,11 @@ look for the fault in its own key.
 import re
 from collections.abc import Mapping
 
+import msgspec
+from msgspec import Raw, Struct
+
 from headgate.errors import Failure, Kind
+from headgate.wire import jsontext
 
 # code: (kind, what the client is told; "" passes the upstream's own words on)
 CODES: dict[int, tuple[Kind, str]] = {
@@ -119,3 +123,75 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         if 0 <= value <= 86400:
             return value
     return None
+
+
+# What upstreams wrap their errors in; all of them may come with status 200 too.
+_NOTHING = Raw(b"")
+
+
+def _given(raw: Raw) -> bool:
+    return bytes(raw) not in (b"", b"null")
+
+
+class BaseResp(Struct, frozen=True, gc=False):
+    status_code: int | None = None
+    status_msg: str | None = None
+
+
+class _ErrorIn(Struct, frozen=True):
+    message: str | None = None
+    type: str | None = None
+    code: str | int | None = None
+    http_code: str | int | None = None
+
+
+class _Envelope(Struct, frozen=True):
+    error: Raw = _NOTHING
+    base_resp: BaseResp | None = None
+    detail: Raw = _NOTHING  # FastAPI's
+    message: str | None = None  # older vLLM: the error without an envelope
+    type: str | None = None
+    code: str | int | None = None
+
+
+_error_decoder = msgspec.json.Decoder(_ErrorIn)
+_envelope_decoder = msgspec.json.Decoder(_Envelope)
+
+
+def failure_within(error: Raw, base: BaseResp | None) -> Failure | None:
+    """The error inside a reply with status 200."""
+    if _given(error):
+        return _read_error(error, 200, None)
+    if base is not None and base.status_code:
+        return failure_of(200, base.status_msg or "", base.status_code)
+    return None
+
+
+def _read_error(raw: Raw, status: int, retry_after_s: float | None) -> Failure:
+    if bytes(raw).startswith(b"{"):
+        error = jsontext.decode_upstream(_error_decoder, bytes(raw), _ErrorIn)
+    else:
+        text = msgspec.json.decode(raw)
+        error = _ErrorIn(text if isinstance(text, str) else None)
+    if status == 200:  # the real one may be told inside: MiniMax as http_code, vLLM as code
+        told = str(error.http_code or error.code)
+        status = int(told) if told.isdigit() and 400 <= int(told) < 600 else status
+    return failure_of(status, error.message or "", error.code, error.type or "", retry_after_s)
+
+
+def read_failure(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+    """The failure an error page means, whichever envelope it came in; pages are never passed on."""
+    wait = retry_after(headers)
+    try:
+        wire = jsontext.decode_upstream(_envelope_decoder, body, _Envelope)
+        if _given(wire.error):
+            return _read_error(wire.error, status, wait)
+    except (ValueError, msgspec.MsgspecError):
+        return failure_of(status, "", retry_after_s=wait)  # a proxy's page is not for clients
+    base = wire.base_resp
+    if base is not None and base.status_code:
+        return failure_of(status, base.status_msg or "", base.status_code, retry_after_s=wait)
+    message = wire.message or ""
+    if not message and bytes(wire.detail).startswith(b'"'):
+        message = msgspec.json.decode(wire.detail, type=str)
+    return failure_of(status, message, wire.code, wire.type or "", wait)
