@@ -1,0 +1,553 @@
+"""The edge's own HTTP server, spoken to over raw sockets: what goes in, what comes out."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+import uvloop
+
+from headgate.errors import Failure, Refused
+from headgate.net.server import Inbound, Limits, Server
+
+Handler = Callable[[Inbound], Awaitable[None]]
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+POST = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await main
+
+    uvloop.run(bounded())
+
+
+async def echo(inbound: Inbound) -> None:
+    body = await inbound.body()
+    said = f"{inbound.method} {inbound.path}?{inbound.query} ".encode() + body
+    inbound.respond(200, [("content-type", "text/plain")], said)
+
+
+class Served:
+    def __init__(self, server: Server, port: int) -> None:
+        self.server = server
+        self.port = port
+
+    async def connect(self) -> Streams:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def talk(self, data: bytes) -> bytes:
+        """Send all of it and read until the server closes or falls silent."""
+        reader, writer = await self.connect()
+        writer.write(data)
+        out = b""
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            while piece := await asyncio.wait_for(reader.read(65536), 0.3):
+                out += piece
+        writer.close()
+        return out
+
+
+@contextlib.asynccontextmanager
+async def serving(handler: Handler = echo, **limits: Any) -> AsyncIterator[Served]:
+    server = Server(handler, Limits(**limits))
+    port = await server.listen("127.0.0.1", 0)
+    try:
+        yield Served(server, port)
+    finally:
+        server.stop_accepting()
+        await server.drain(0.1)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    while not true():
+        await asyncio.sleep(0.005)
+
+
+def head(*lines: str, start: str = "POST /a HTTP/1.1", body: str = "") -> bytes:
+    return "\r\n".join((start, *lines, "", body)).encode("latin-1")
+
+
+# What is refused, and that the connection closes after it; status and the raw request.
+REFUSED = {
+    "both framings": (400, head("Host: x", "Content-Length: 3", "Transfer-Encoding: chunked", body="0\r\n\r\n")),
+    "both framings, reversed": (400, head("Host: x", "Transfer-Encoding: chunked", "Content-Length: 3", body="0\r\n\r\n")),
+    "two lengths": (400, head("Host: x", "Content-Length: 2", "Content-Length: 3", body="hix")),
+    "two equal lengths": (400, head("Host: x", "Content-Length: 2", "Content-Length: 2", body="hi")),
+    "a list of lengths": (400, head("Host: x", "Content-Length: 2, 2", body="hi")),
+    "a signed length": (400, head("Host: x", "Content-Length: +2", body="hi")),
+    "a negative length": (400, head("Host: x", "Content-Length: -2", body="hi")),
+    "a hexadecimal length": (400, head("Host: x", "Content-Length: 0x2", body="hi")),
+    "an empty length": (400, head("Host: x", "Content-Length: ", body="hi")),
+    "a huge length": (400, head("Host: x", "Content-Length: 99999999999999999999", body="hi")),
+    "an unknown coding": (400, head("Host: x", "Transfer-Encoding: xchunked", body="0\r\n\r\n")),
+    "two codings": (400, head("Host: x", "Transfer-Encoding: gzip, chunked", body="0\r\n\r\n")),
+    "identity then chunked": (400, head("Host: x", "Transfer-Encoding: identity", "Transfer-Encoding: chunked", body="0\r\n\r\n")),
+    "chunked twice": (400, head("Host: x", "Transfer-Encoding: chunked", "Transfer-Encoding: chunked", body="0\r\n\r\n")),
+    "chunked with a vertical tab": (400, head("Host: x", "Transfer-Encoding: \x0bchunked", body="0\r\n\r\n")),
+    "chunked in quotes": (400, head("Host: x", 'Transfer-Encoding: "chunked"', body="0\r\n\r\n")),
+    "chunked on HTTP/1.0": (400, head("Host: x", "Transfer-Encoding: chunked", start="POST /a HTTP/1.0", body="0\r\n\r\n")),
+    "a space before the colon": (400, head("Host: x", "Content-Length : 2", body="hi")),
+    "a folded header": (400, head("Host: x", "X-A: 1", " Content-Length: 2", body="hi")),
+    "a bare line feed": (400, b"POST /a HTTP/1.1\nHost: x\nContent-Length: 2\n\nhi"),
+    "a bare line feed after one header": (400, b"POST /a HTTP/1.1\r\nHost: x\nX-A: b\r\n\r\n"),
+    "a bare carriage return": (400, b"POST /a HTTP/1.1\r\nHost: x\rX: y\r\n\r\n"),
+    "a zero byte in a value": (400, head("Host: x", "X-A: a\x00b")),
+    "a bell in a value": (400, head("Host: x", "X-A: a\x07b")),
+    "a name with a space": (400, head("Host: x", "X A: b")),
+    "a name with an umlaut": (400, head("Host: x", "X-\xe4: b")),
+    "an empty name": (400, head("Host: x", ": b")),
+    "no host": (400, head("X-A: b", start="GET /a HTTP/1.1")),
+    "two hosts": (400, head("Host: x", "Host: y", start="GET /a HTTP/1.1")),
+    "a host with a path": (400, head("Host: x/y", start="GET /a HTTP/1.1")),
+    "a host with a user": (400, head("Host: u@x", start="GET /a HTTP/1.1")),
+    "a host with a query": (400, head("Host: x?y", start="GET /a HTTP/1.1")),
+    "an empty host": (400, head("Host: ", start="GET /a HTTP/1.1")),
+    "a list of hosts": (400, head("Host: x, y", start="GET /a HTTP/1.1")),
+    "another host in the target": (400, head("Host: x", start="GET http://y/a HTTP/1.1")),
+    "a fragment": (400, head("Host: x", start="GET /a#b HTTP/1.1")),
+    "a target without slash": (400, head("Host: x", start="GET a HTTP/1.1")),
+    "a target that is a star": (400, head("Host: x", start="OPTIONS * HTTP/1.1")),
+    "a raw umlaut in the target": (400, head("Host: x", start="GET /\xe4 HTTP/1.1")),
+    "a zero byte in the target": (400, head("Host: x", start="GET /a\x00 HTTP/1.1")),
+    "a tunnel": (405, head("Host: x:1", start="CONNECT x:1 HTTP/1.1")),
+    "a made-up method": (400, head("Host: x", start="GETX /a HTTP/1.1")),
+    "a method for file servers": (405, head("Host: x", start="PROPFIND /a HTTP/1.1")),
+    "HTTP/2's preface": (400, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    "HTTP/3": (400, head("Host: x", start="GET /a HTTP/3.0")),
+    "TLS on a plain port": (400, b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03" + b"\0" * 32),
+    "another expectation": (417, head("Host: x", "Expect: 200-ok", "Content-Length: 2", body="hi")),
+    "a chunk size that is no number": (400, head("Host: x", "Transfer-Encoding: chunked", body="xyz\r\nhi\r\n0\r\n\r\n")),
+    "a chunk size with a sign": (400, head("Host: x", "Transfer-Encoding: chunked", body="-2\r\nhi\r\n0\r\n\r\n")),
+    "a chunk size that overflows": (400, head("Host: x", "Transfer-Encoding: chunked", body="fffffffffffffffff\r\nhi")),
+    "a chunk longer than it says": (400, head("Host: x", "Transfer-Encoding: chunked", body="2\r\nhix\r\n0\r\n\r\n")),
+    "a chunk ended by a line feed": (400, head("Host: x", "Transfer-Encoding: chunked", body="2\nhi\n0\n\n")),
+    "chunk extensions without end": (400, head("Host: x", "Transfer-Encoding: chunked", body="2;" + "a" * 200_000)),
+    "too many headers": (431, head("Host: x", *(f"X-{i}: {'v' * 100}" for i in range(700)), start="GET /a HTTP/1.1")),
+    "one header without end": (431, b"GET /a HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 100_000),
+    "a huge target": (431, b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_is_refused_and_the_connection_closes(name: str) -> None:
+    status, data = REFUSED[name]
+    handled: list[bytes] = []
+
+    async def handler(inbound: Inbound) -> None:
+        handled.append(await inbound.body())
+        inbound.respond(200, [], b"ok")
+
+    async def main() -> None:
+        async with serving(handler) as served:
+            # Had the first been read differently, the second would be answered too.
+            out = await served.talk(data + b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert out.startswith(f"HTTP/1.1 {status} ".encode()), out[:200]
+            assert out.count(b"HTTP/1.1 ") == 1
+            assert b"connection: close" in out
+            assert handled == []
+            # The process stays well.
+            assert b"200 OK" in await served.talk(POST)
+
+    run(main())
+
+
+ACCEPTED = {
+    "lengths": (POST, b"POST /a? hi"),
+    "chunks": (head("Host: x", "Transfer-Encoding: chunked", body="1\r\nh\r\n1\r\ni\r\n0\r\n\r\n"), b"POST /a? hi"),
+    "chunks in capitals": (head("Host: x", "Transfer-Encoding: CHUNKED", body="2\r\nhi\r\n0\r\n\r\n"), b"POST /a? hi"),
+    "chunks with an extension and a trailer": (
+        head("Host: x", "Transfer-Encoding: chunked", body="2;a=b\r\nhi\r\n0\r\nX-T: 1\r\n\r\n"), b"POST /a? hi"),
+    "a query": (head("Host: x", start="GET /v1/messages?beta=true HTTP/1.1"), b"GET /v1/messages?beta=true "),
+    "our own host in the target": (head("Host: x:8787", start="GET http://x:8787/a?b HTTP/1.1"), b"GET /a?b "),
+    "an address in brackets": (head("Host: [::1]:8787", start="GET /a HTTP/1.1"), b"GET /a? "),
+    "escapes, left as they are": (head("Host: x", start="GET /a%2fb%00 HTTP/1.1"), b"GET /a%2fb%00? "),
+    "HTTP/1.0 without a host": (head(start="GET /a HTTP/1.0"), b"GET /a? "),
+    "an offered upgrade, declined": (
+        head("Host: x", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA",
+             "Content-Length: 2", body="hi"), b"POST /a? hi"),
+    "an offered upgrade with chunks": (
+        head("Host: x", "Connection: Upgrade", "Upgrade: h2c", "Transfer-Encoding: chunked", body="2\r\nhi\r\n0\r\n\r\n"),
+        b"POST /a? hi"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+@pytest.mark.parametrize("step", [0, 1])
+def test_is_answered_in_one_piece_and_byte_by_byte(name: str, step: int) -> None:
+    data, said = ACCEPTED[name]
+
+    async def main() -> None:
+        async with serving() as served:
+            reader, writer = await served.connect()
+            for i in range(0, len(data), step or len(data)):
+                writer.write(data[i : i + (step or len(data))])
+                await asyncio.sleep(0)
+            out = await reader.readuntil(said)
+            assert out.startswith(b"HTTP/1.1 200 OK\r\n")
+            writer.close()
+
+    run(main())
+
+
+def test_a_declined_upgrade_leaves_the_connection_usable() -> None:
+    async def main() -> None:
+        async with serving() as served:
+            out = await served.talk(ACCEPTED["an offered upgrade, declined"][0] + POST + POST)
+            assert out.count(b"POST /a? hi") == 3
+
+    run(main())
+
+
+def test_pipelined_requests_are_answered_in_their_order() -> None:
+    async def slow_first(inbound: Inbound) -> None:
+        await asyncio.sleep(0.05 if inbound.path == "/0" else 0)
+        inbound.respond(200, [], f"<{inbound.path}:{(await inbound.body()).decode()}>".encode())
+
+    async def main() -> None:
+        async with serving(slow_first) as served:
+            data = b"".join(
+                b"POST /%d HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n%d" % (i, i)
+                for i in range(9)
+            )
+            out = await served.talk(data)
+            assert b"".join(p.rpartition(b"\n")[2] for p in out.split(b"HTTP/1.1 ")) == b"".join(
+                b"</%d:%d>" % (i, i) for i in range(9)
+            )
+
+    run(main())
+
+
+def test_what_stands_before_a_broken_request_is_answered_first() -> None:
+    async def slow(inbound: Inbound) -> None:
+        await asyncio.sleep(0.05)
+        inbound.respond(200, [], b"first")
+
+    async def main() -> None:
+        async with serving(slow) as served:
+            out = await served.talk(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n")
+            first, _, second = out.partition(b"first")
+            assert first.startswith(b"HTTP/1.1 200 OK")
+            assert second.startswith(b"HTTP/1.1 400 ")
+
+    run(main())
+
+
+def test_waiting_requests_are_bounded() -> None:
+    seen: list[Inbound] = []
+
+    async def never(inbound: Inbound) -> None:
+        seen.append(inbound)
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        async with serving(never) as served:
+            _, writer = await served.connect()
+            sent = 0
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    while sent < 64 << 20:
+                        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+                        await writer.drain()
+                        sent += 27000
+            assert sent < 64 << 20
+            assert len(seen) == 1
+            writer.transport.abort()
+
+    run(main())
+
+
+def test_a_connection_is_kept_and_closed_as_the_client_asks() -> None:
+    async def main() -> None:
+        async with serving() as served:
+            out = await served.talk(POST + POST.replace(b"Host", b"Connection: close\r\nHost"))
+            assert out.count(b"200 OK") == 2
+            assert out.count(b"connection: close") == 1
+            out = await served.talk(b"GET /a HTTP/1.0\r\n\r\n" * 2)
+            assert out.count(b"200 OK") == 1
+            out = await served.talk(b"GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" * 2)
+            assert out.count(b"connection: keep-alive") == 2
+
+    run(main())
+
+
+def test_continue_is_said_only_when_the_body_is_asked_for() -> None:
+    async def picky(inbound: Inbound) -> None:
+        if inbound.path == "/no":
+            inbound.respond(401, [], b"no")
+        else:
+            await echo(inbound)
+
+    async def main() -> None:
+        async with serving(picky) as served:
+            reader, writer = await served.connect()
+            ask = (
+                b"POST %b HTTP/1.1\r\nHost: x\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\n"
+            )
+            writer.write(ask % b"/yes")
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(b"hi")
+            assert (await reader.readuntil(b"hi")).startswith(b"HTTP/1.1 200 OK")
+            writer.write(ask % b"/no")
+            rest = await reader.read()
+            assert rest.startswith(b"HTTP/1.1 401 ")
+            assert b"100 Continue" not in rest
+
+    run(main())
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_large_body_is_refused_and_its_sender_sees_why(chunked: bool) -> None:
+    async def main() -> None:
+        async with serving(body_bytes=100_000) as served:
+            reader, writer = await served.connect()
+            size = 6 << 20
+            if chunked:
+                writer.write(head("Host: x", "Transfer-Encoding: chunked"))
+                writer.write(b"10000\r\n" + b"a" * 65536 + b"\r\n")
+                writer.write((b"10000\r\n" + b"a" * 65536 + b"\r\n") * 60)
+            else:
+                writer.write(head("Host: x", f"Content-Length: {size}"))
+                for _ in range(size // 65536):
+                    writer.write(b"a" * 65536)
+            await writer.drain()  # the server goes on reading what it does not keep
+            out = await reader.read()
+            assert out.startswith(b"HTTP/1.1 413 ")
+            assert b"100000 bytes" in out
+            writer.close()
+
+    run(main())
+
+
+def test_a_compressed_body_is_refused() -> None:
+    async def main() -> None:
+        async with serving() as served:
+            zipped = POST.replace(b"Host", b"Content-Encoding: gzip\r\nHost")
+            assert (await served.talk(zipped)).startswith(b"HTTP/1.1 415 ")
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+@pytest.mark.parametrize("when", ["before the first byte", "in the stream", "in the body"])
+def test_a_client_that_leaves_cancels_its_handler_at_once(how: str, when: str) -> None:
+    async def main() -> None:
+        left = asyncio.Event()
+        took: list[float] = []
+        loop = asyncio.get_running_loop()
+
+        async def handler(inbound: Inbound) -> None:
+            try:
+                if when == "in the stream":
+                    inbound.start(200, [])
+                    inbound.write(b"x")
+                await (inbound.body() if when == "in the body" else asyncio.Event().wait())
+            finally:
+                took.append(loop.time())
+                assert inbound.gone
+                left.set()
+
+        async with serving(handler) as served:
+            reader, writer = await served.connect()
+            writer.write(POST[:-1] if when == "in the body" else POST)
+            if when == "in the stream":
+                await reader.readuntil(b"x")
+            else:
+                await until(lambda: served.server.running == 1)
+            began = loop.time()
+            if how == "abort":
+                writer.transport.abort()
+            else:
+                writer.close()
+            await left.wait()
+            assert took[0] - began < 0.1  # promised: the upstream is left within 100 ms
+            await until(lambda: served.server.connections == 0 and served.server.running == 0)
+
+    run(main())
+
+
+def test_a_slow_reader_pauses_the_writer_and_memory_stays_bounded() -> None:
+    async def main() -> None:
+        written = 0
+        paused = asyncio.Event()
+
+        async def flood(inbound: Inbound) -> None:
+            nonlocal written
+            inbound.start(200, [])
+            while written < 32 << 20:
+                inbound.write(b"a" * 16384)
+                written += 16384
+                if inbound.paused:
+                    paused.set()
+                    await inbound.drain()
+            inbound.end()
+
+        async with serving(flood) as served:
+            reader, writer = await served.connect()
+            writer.write(POST)
+            await paused.wait()
+            await asyncio.sleep(0.1)
+            stopped_at = written
+            await asyncio.sleep(0.1)
+            assert written == stopped_at < 16 << 20
+            total = 0
+            while piece := await reader.read(1 << 20):
+                total += len(piece)
+                if total > 32 << 20 and piece.endswith(b"0\r\n\r\n"):
+                    break
+            assert written == 32 << 20
+            writer.close()
+
+    run(main())
+
+
+def test_a_client_that_takes_nothing_is_given_up() -> None:
+    async def main() -> None:
+        gone = asyncio.Event()
+
+        async def flood(inbound: Inbound) -> None:
+            inbound.start(200, [])
+            try:
+                while True:
+                    inbound.write(b"a" * 65536)
+                    await inbound.drain()
+                    await asyncio.sleep(0)
+            finally:
+                gone.set()
+
+        async with serving(flood, write_stall_s=0.3) as served:
+            _, writer = await served.connect()
+            writer.write(POST)
+            await gone.wait()
+            await until(lambda: served.server.connections == 0)
+            writer.transport.abort()
+
+    run(main())
+
+
+def test_heads_bodies_and_idle_connections_have_deadlines() -> None:
+    async def main() -> None:
+        async with serving(header_s=0.2, idle_s=0.2, body_grace_s=0.2) as served:
+            for data, status in (
+                (b"", b"HTTP/1.1 408 "),
+                (b"POST /a HTTP/1.1\r\nHo", b"HTTP/1.1 408 "),
+                (POST[:-1], b"HTTP/1.1 408 "),
+            ):
+                reader, writer = await served.connect()
+                writer.write(data)
+                assert (await reader.read()).startswith(status), data
+                writer.close()
+            reader, writer = await served.connect()
+            writer.write(POST)
+            out = await reader.read()  # the answer, and then the end without a word
+            assert out.startswith(b"HTTP/1.1 200 ")
+            assert out.endswith(b"hi")
+            writer.close()
+
+    run(main())
+
+
+def test_too_many_connections_are_turned_away() -> None:
+    async def main() -> None:
+        async with serving(connections_per_peer=2) as served:
+            held = [await served.connect() for _ in range(2)]
+            await until(lambda: served.server.connections == 2)
+            assert (await served.talk(POST)).startswith(b"HTTP/1.1 503 ")
+            held[0][1].close()
+            await until(lambda: served.server.connections == 1)
+            assert (await served.talk(POST)).startswith(b"HTTP/1.1 200 ")
+            held[1][1].close()
+
+    run(main())
+
+
+def test_draining_lets_running_requests_end_and_cancels_the_rest() -> None:
+    async def main() -> None:
+        ended: list[str] = []
+
+        async def handler(inbound: Inbound) -> None:
+            try:
+                await asyncio.sleep(0.1 if inbound.path == "/short" else 60)
+                inbound.respond(200, [], b"done")
+                ended.append("done")
+            except asyncio.CancelledError:
+                ended.append("cancelled")
+                raise
+
+        server = Server(handler)
+        port = await server.listen("127.0.0.1", 0)
+        served = Served(server, port)
+        idle = await served.connect()
+        short, long = await served.connect(), await served.connect()
+        short[1].write(POST.replace(b"/a", b"/short"))
+        long[1].write(POST.replace(b"/a", b"/long"))
+        await until(lambda: server.running == 2)
+        server.stop_accepting()
+        await server.drain(0.5)
+        assert ended == ["done", "cancelled"]
+        assert await idle[0].read() == b""
+        assert b"connection: close" in await short[0].read()
+        with contextlib.suppress(ConnectionError):
+            assert await long[0].read() == b""
+        with pytest.raises(OSError):
+            await served.connect()
+
+    run(main())
+
+
+def test_a_header_that_would_break_its_line_is_never_sent() -> None:
+    async def injected(inbound: Inbound) -> None:
+        inbound.respond(200, [("x-a", "b\r\nx-evil: 1")], b"")
+
+    async def main() -> None:
+        async with serving(injected) as served:
+            out = await served.talk(POST)
+            assert out.startswith(b"HTTP/1.1 500 ")
+            assert b"evil" not in out
+
+    run(main())
+
+
+@pytest.mark.parametrize("fault", ["raises", "refuses", "says nothing", "breaks off"])
+def test_a_handler_that_fails_never_leaves_a_client_waiting(fault: str) -> None:
+    async def handler(inbound: Inbound) -> None:
+        if fault == "breaks off":
+            inbound.start(200, [])
+            inbound.write(b"half")
+        if fault == "refuses":
+            raise Refused(Failure("conflict", "twice"))
+        if fault != "says nothing":
+            raise ValueError("secret")
+
+    async def main() -> None:
+        async with serving(handler) as served:
+            out = await served.talk(POST)
+            assert b"secret" not in out
+            if fault == "breaks off":
+                assert not out.endswith(b"0\r\n\r\n")
+            else:
+                assert out.startswith(b"HTTP/1.1 409 " if fault == "refuses" else b"HTTP/1.1 500 ")
+
+    run(main())
+
+
+def test_only_the_hosts_that_were_named_are_answered_for() -> None:
+    async def main() -> None:
+        async with serving(hosts=("gate.test",)) as served:
+            good = POST.replace(b"Host: x", b"Host: gate.test:8787")
+            assert (await served.talk(good)).startswith(b"HTTP/1.1 200 ")
+            assert (await served.talk(POST)).startswith(b"HTTP/1.1 403 ")
+
+    run(main())
+
+
+def test_head_has_the_headers_and_no_body() -> None:
+    async def main() -> None:
+        async with serving() as served:
+            out = await served.talk(b"HEAD /a HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+            assert out.count(b"content-length: 9\r\n") == 2
+            assert out.endswith(b"\r\n\r\n")
+
+    run(main())
