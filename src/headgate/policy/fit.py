@@ -1,0 +1,249 @@
+"""Fitting: what the caller asked for against what one route can do.
+
+The only place that drops, clamps or emulates a wish, and so the only one that decides which of them
+the caller hears of (`Request.warnings`).  The rules are protocols.md 3.2 and 3.5 to 3.8 (read
+2026-11), the facts are `Capabilities`.  The rule behind the rules: what changes the meaning is
+emulated or refused, what only tunes is dropped with a word, and nothing is dropped in silence.
+
+What will surprise:
+- an instruction that emulates something is appended to the system text, the same bytes each time:
+  upstreams cache by prefix.  A `tool_choice` that comes and goes still costs the cached prefix;
+- `tool_choice: none` takes the tools away, but not from a history that holds calls: upstreams
+  refuse calls of tools that they were not told of;
+- a model that cannot but think still thinks when told not to; then only its showing is off.
+"""
+
+from typing import TypeVar
+
+import msgspec
+
+from headgate.chat import (
+    Choice,
+    Format,
+    Media,
+    Message,
+    Request,
+    Sampling,
+    Text,
+    ToolCall,
+    ToolResult,
+)
+from headgate.errors import invalid, unsupported
+from headgate.wire.capabilities import Capabilities
+
+_N = TypeVar("_N", int, float)
+
+
+class Fitted(msgspec.Struct, frozen=True):
+    request: Request  # what is sent
+    stop: tuple[str, ...] = ()  # sequences that the gateway must look for itself
+    format: Format | None = None  # what the reply was asked to be in words only
+
+
+def fit(
+    request: Request, capabilities: Capabilities, *, max_output: int, default_max_output: int
+) -> Fitted:
+    """The request as this route can honour it, or Refused where it cannot at all.
+
+    `max_output` and `default_max_output` are tokens; the default is used only where the upstream's
+    protocol must be told a number (Anthropic's, whose thinking comes in blocks).
+    """
+    _check_media(request, capabilities)
+    notes: list[str] = []
+    instructions: list[str] = []
+    request = _fit_tools(request, capabilities, notes, instructions)
+    default = default_max_output if capabilities.reasoning_form == "blocks" else None
+    sampling, stop = _fit_sampling(request.sampling, capabilities, notes, max_output, default)
+    format = None
+    if request.format is not None and not capabilities.response_format:
+        format = request.format
+        instructions.append(_format_instruction(format, bool(request.tools)))
+        notes.append("response_format (emulated)")
+    tier = request.service_tier
+    if tier and not capabilities.service_tier:
+        if tier not in _ORDINARY_TIERS:
+            notes.append("service_tier")
+        tier = ""
+    request = msgspec.structs.replace(
+        _fit_reasoning(request, capabilities, notes),
+        messages=_instructed(request.messages, instructions),
+        sampling=sampling,
+        format=None if format is not None else request.format,
+        service_tier=tier,
+    )
+    return Fitted(request.warn(*notes), stop, format)
+
+
+# Asking for what everybody gets is no wish; nothing is lost when it is not passed on.
+_ORDINARY_TIERS = ("auto", "default", "standard", "standard_only")
+
+
+def _check_media(request: Request, capabilities: Capabilities) -> None:
+    """Refuse what the model would not see: MiniMax drops pictures without a word."""
+    for message in request.messages:
+        for part in message.parts:
+            media = part.parts if isinstance(part, ToolResult) else (part,)
+            for each in media:
+                if isinstance(each, Media) and each.kind not in capabilities.input:
+                    model = request.model[:64]
+                    # A hint only where it helps: M3 itself may be served without pictures.
+                    hint = "send text only" if "m3" in model.lower() else "use MiniMax-M3"
+                    raise invalid(
+                        f"The model `{model}` does not take {each.kind}s (`{each.kind}`); {hint}.",
+                        "$.messages",
+                    )
+
+
+# --- sampling ------------------------------------------------------------------------------------
+
+
+def _fit_sampling(
+    asked: Sampling,
+    capabilities: Capabilities,
+    notes: list[str],
+    max_output: int,
+    default: int | None,
+) -> tuple[Sampling, tuple[str, ...]]:
+    """The sampling that is sent, and the stop sequences that are not."""
+    max_tokens = asked.max_tokens if asked.max_tokens is not None else default
+    if max_tokens is not None and max_tokens > max_output:
+        max_tokens = max_output
+        if asked.max_tokens is not None:
+            notes.append("max_tokens")
+    temperature = asked.temperature
+    if temperature is not None and temperature > capabilities.temperature_max:
+        temperature = capabilities.temperature_max
+        notes.append("temperature")
+
+    def known(able: bool, name: str, value: _N | None) -> _N | None:
+        if value is not None and not able:
+            notes.append(name)
+            return None
+        return value
+
+    stop = tuple(s for s in asked.stop if s)
+    emulated = () if capabilities.stop else stop
+    if emulated:
+        notes.append("stop (emulated)")
+    sampling = Sampling(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=asked.top_p,
+        top_k=known(capabilities.top_k, "top_k", asked.top_k),
+        seed=known(capabilities.seed, "seed", asked.seed),
+        presence_penalty=known(
+            capabilities.penalties, "presence_penalty", asked.presence_penalty or None
+        ),
+        frequency_penalty=known(
+            capabilities.penalties, "frequency_penalty", asked.frequency_penalty or None
+        ),
+        stop=stop if capabilities.stop else (),
+    )
+    return sampling, emulated
+
+
+# --- tools ---------------------------------------------------------------------------------------
+
+_TOOLLESS = "The model `{}` does not call tools."
+
+
+def _fit_tools(
+    request: Request, capabilities: Capabilities, notes: list[str], instructions: list[str]
+) -> Request:
+    choice, tools = request.choice, request.tools
+    called = {p.name for m in request.messages for p in m.parts if isinstance(p, ToolCall)}
+    if called and not capabilities.tools:
+        raise unsupported("$.tools", _TOOLLESS.format(request.model[:64]))
+    if not tools:
+        if choice.mode in ("required", "named"):
+            raise invalid("`tool_choice` asks for a call, but there are no tools.", "$.tool_choice")
+        return msgspec.structs.replace(request, choice=Choice())
+    if choice.mode == "named" and all(t.name != choice.name for t in tools):
+        raise invalid(
+            f"`tool_choice` names `{choice.name[:64]}`, which is not among the tools.",
+            "$.tool_choice",
+        )
+    if choice.mode == "none" and not called and not _able(choice, capabilities):
+        return msgspec.structs.replace(request, tools=(), choice=Choice())
+    if not capabilities.tools:
+        raise unsupported("$.tools", _TOOLLESS.format(request.model[:64]))
+    parallel = choice.parallel
+    if not capabilities.parallel_switch:
+        if parallel is False:
+            notes.append("parallel_tool_calls")
+        parallel = None  # true is what it does anyway
+    mode, name = choice.mode, choice.name
+    if not _able(choice, capabilities):
+        match mode:
+            case "none":
+                instructions.append("Do not call any tool in your next reply; answer in text.")
+            case "required":
+                instructions.append(
+                    "Your next reply must call at least one of the available tools; do not answer"
+                    " in text alone."
+                )
+            case _:
+                instructions.append(
+                    f"Your next reply must call the tool `{name}`; do not answer in text alone."
+                )
+                if called <= {name}:
+                    tools = tuple(t for t in tools if t.name == name)
+        notes.append("tool_choice (emulated)")
+        mode, name = "auto", ""
+    return msgspec.structs.replace(request, tools=tools, choice=Choice(mode, name, parallel))
+
+
+def _able(choice: Choice, capabilities: Capabilities) -> bool:
+    return choice.mode == "auto" or (capabilities.tools and choice.mode in capabilities.tool_choice)
+
+
+# --- thinking ------------------------------------------------------------------------------------
+
+
+def _fit_reasoning(request: Request, capabilities: Capabilities, notes: list[str]) -> Request:
+    reasoning = request.reasoning
+    match reasoning.mode:
+        case "off" if not capabilities.thinking_off:
+            if capabilities.thinking_default == "on":
+                notes.append("thinking")
+            reasoning = msgspec.structs.replace(reasoning, mode="default", show="no")
+        case "on" if capabilities.thinking_default == "off":
+            if capabilities.thinking_switch == "none":
+                notes.append("thinking")
+    return msgspec.structs.replace(request, reasoning=reasoning)
+
+
+# --- instructions --------------------------------------------------------------------------------
+
+
+def _format_instruction(format: Format, tools: bool) -> str:
+    """The schema in the caller's own bytes: what is sent again must be the same again."""
+    head = "Unless you call a tool, your" if tools else "Your"
+    text = (
+        f"{head} reply must be a single JSON object and nothing else: no prose around it and no"
+        " Markdown fences."
+    )
+    if format.kind == "schema":
+        text += f" It must be valid against this JSON Schema:\n{bytes(format.schema).decode()}"
+    return text
+
+
+def _instructed(messages: tuple[Message, ...], instructions: list[str]) -> tuple[Message, ...]:
+    """The instructions at the end of the leading system text, which is made when there is none."""
+    if not instructions:
+        return messages
+    text = "\n\n".join(instructions)
+    at = next((i for i, m in enumerate(messages) if m.role != "system"), len(messages)) - 1
+    if at < 0:
+        return (Message("system", (Text(text),)), *messages)
+    *parts, last = messages[at].parts or (Text(""),)
+    if isinstance(last, Text):
+        said = f"{last.text}\n\n{text}" if last.text else text
+        parts.append(msgspec.structs.replace(last, text=said))
+    else:
+        parts += [last, Text(text)]
+    system = Message("system", tuple(parts))
+    return (*messages[:at], system, *messages[at + 1 :])
+
+
+__all__ = ["Fitted", "fit"]

@@ -1,0 +1,290 @@
+"""Fitting: every wish is honoured, emulated, dropped with a word, or refused; none in silence."""
+
+import pytest
+from msgspec import Raw
+
+from headgate.chat import (
+    Choice,
+    Format,
+    Media,
+    Message,
+    Reasoning,
+    Request,
+    Sampling,
+    Text,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
+from headgate.errors import Failure, Refused
+from headgate.policy.fit import Fitted, fit
+from headgate.wire.capabilities import Capabilities
+
+NOTHING = Capabilities()
+ALL = Capabilities(
+    input=("text", "image", "video"),
+    stop=True,
+    tool_choice=("none", "required", "named"),
+    parallel_switch=True,
+    response_format=True,
+    seed=True,
+    penalties=True,
+    top_k=True,
+    thinking_switch="adaptive",
+    thinking_off=True,
+    service_tier=True,
+)
+HI = Message("user", (Text("hi"),))
+TOOLS = (Tool("f"), Tool("g"))
+CALLED = (
+    HI,
+    Message("assistant", (ToolCall("a", "g", "{}"),)),
+    Message("tool", (ToolResult("a"),)),
+)
+PLAIN = Request("MiniMax-M2.7", (HI,))
+SCHEMA = Format("schema", "answer", Raw(b'{"type": "object","b":1, "a":2}'))
+
+
+def request(
+    messages: tuple[Message, ...] = (HI,),
+    *,
+    model: str = PLAIN.model,
+    tools: tuple[Tool, ...] = (),
+    choice: Choice = PLAIN.choice,
+    sampling: Sampling = PLAIN.sampling,
+    reasoning: Reasoning = PLAIN.reasoning,
+    format: Format | None = None,
+    service_tier: str = "",
+) -> Request:
+    return Request(
+        model,
+        messages,
+        tools=tools,
+        choice=choice,
+        sampling=sampling,
+        reasoning=reasoning,
+        format=format,
+        service_tier=service_tier,
+    )
+
+
+def fitted(asked: Request, capabilities: Capabilities = NOTHING) -> Fitted:
+    return fit(asked, capabilities, max_output=1000, default_max_output=500)
+
+
+def refused(asked: Request, capabilities: Capabilities = NOTHING) -> Failure:
+    with pytest.raises(Refused) as caught:
+        fitted(asked, capabilities)
+    return caught.value.failure
+
+
+EVERYTHING = request(
+    (Message("user", (Text("hi"), Media("image", "https://example.com/cat.png"))),),
+    tools=TOOLS,
+    choice=Choice("named", "f", parallel=False),
+    sampling=Sampling(1000, 2.0, 0.9, 40, 7, 0.5, 0.5, ("END",)),
+    reasoning=Reasoning("off", "no"),
+    format=SCHEMA,
+    service_tier="priority",
+)
+
+
+def test_a_route_that_can_do_everything_gets_everything() -> None:
+    assert fitted(EVERYTHING, ALL) == Fitted(EVERYTHING)
+
+
+def test_a_plain_request_is_left_as_it_is() -> None:
+    assert fitted(request()) == Fitted(request())
+
+
+def test_fitting_twice_changes_nothing_more() -> None:
+    once = fitted(EVERYTHING, Capabilities(input=("text", "image"))).request
+    again = fitted(once, Capabilities(input=("text", "image")))
+    assert again == Fitted(once)
+
+
+# --- media ---
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_media_the_model_cannot_see_are_refused_by_name(kind: str) -> None:
+    media = Media("image" if kind == "image" else "video", "https://example.com/x")
+    failure = refused(request((Message("user", (media,)),)))
+    assert failure.kind == "invalid"
+    assert f"`MiniMax-M2.7` does not take {kind}s" in failure.message
+    assert "use MiniMax-M3" in failure.message
+
+
+def test_a_picture_inside_a_tool_result_is_refused_too() -> None:
+    tool = Message("tool", (ToolResult("a", (Media("image", data="AA=="),)),))
+    assert "does not take images" in refused(request((*CALLED[:2], tool))).message
+
+
+def test_m3_without_pictures_is_not_told_to_use_m3() -> None:
+    asked = request((Message("user", (Media("image", data="AA=="),)),), model="MiniMax-M3")
+    assert "use MiniMax-M3" not in refused(asked).message
+
+
+# --- sampling ---
+
+
+@pytest.mark.parametrize(
+    ("sampling", "word"),
+    [
+        (Sampling(seed=0), "seed"),
+        (Sampling(top_k=40), "top_k"),
+        (Sampling(presence_penalty=0.5), "presence_penalty"),
+        (Sampling(frequency_penalty=-1.0), "frequency_penalty"),
+    ],
+)
+def test_what_only_tunes_is_dropped_with_a_word(sampling: Sampling, word: str) -> None:
+    out = fitted(request(sampling=sampling)).request
+    assert out.sampling == Sampling()
+    assert out.warnings == (word,)
+
+
+def test_a_penalty_of_zero_is_no_wish() -> None:
+    out = fitted(request(sampling=Sampling(presence_penalty=0.0))).request
+    assert out.warnings == ()
+
+
+def test_max_tokens_above_the_model_are_clamped() -> None:
+    out = fitted(request(sampling=Sampling(max_tokens=128_000))).request
+    assert (out.sampling.max_tokens, out.warnings) == (1000, ("max_tokens",))
+
+
+def test_missing_max_tokens_stay_missing_where_the_protocol_allows() -> None:
+    assert fitted(request()).request.sampling.max_tokens is None
+
+
+def test_missing_max_tokens_are_the_models_own_where_a_number_must_be_sent() -> None:
+    out = fitted(request(), Capabilities(reasoning_form="blocks")).request
+    assert (out.sampling.max_tokens, out.warnings) == (500, ())
+
+
+def test_a_temperature_above_the_upstreams_range_is_clamped() -> None:
+    out = fitted(
+        request(sampling=Sampling(temperature=1.5)), Capabilities(temperature_max=1.0)
+    ).request
+    assert (out.sampling.temperature, out.warnings) == (1.0, ("temperature",))
+
+
+def test_stop_sequences_the_upstream_ignores_are_ours_to_find() -> None:
+    out = fitted(request(sampling=Sampling(stop=("END", ""))))
+    assert out.stop == ("END",)
+    assert out.request.sampling.stop == ()
+    assert out.request.warnings == ("stop (emulated)",)
+
+
+@pytest.mark.parametrize(("tier", "words"), [("priority", ("service_tier",)), ("auto", ())])
+def test_a_service_tier_is_dropped_and_told_if_it_meant_something(
+    tier: str, words: tuple[str, ...]
+) -> None:
+    out = fitted(request(service_tier=tier)).request
+    assert (out.service_tier, out.warnings) == ("", words)
+
+
+# --- tools ---
+
+
+def test_tools_for_a_model_without_them_are_refused() -> None:
+    capabilities = Capabilities(tools=False)
+    for asked in (request(tools=TOOLS), request(CALLED)):
+        failure = refused(asked, capabilities)
+        assert (failure.kind, failure.param) == ("invalid", "$.tools")
+
+
+def test_none_takes_the_tools_away() -> None:
+    out = fitted(request(tools=TOOLS, choice=Choice("none"))).request
+    assert (out.tools, out.choice, out.warnings) == ((), Choice(), ())
+    assert out.messages == (HI,)
+
+
+def test_none_keeps_the_tools_of_a_history_with_calls_and_says_so_in_words() -> None:
+    out = fitted(request(CALLED, tools=TOOLS, choice=Choice("none"))).request
+    assert out.tools == TOOLS
+    assert out.choice == Choice("auto")
+    assert "Do not call any tool" in out.messages[0].text
+    assert out.warnings == ("tool_choice (emulated)",)
+
+
+def test_a_required_call_is_asked_for_at_the_end_of_the_system_text() -> None:
+    system = Message("system", (Text("be kind", "5m"),))
+    out = fitted(request((system, HI), tools=TOOLS, choice=Choice("required"))).request
+    assert out.messages[0].text.startswith("be kind\n\nYour next reply must call at least one")
+    assert out.messages[1:] == (HI,)
+    assert (out.choice, out.tools) == (Choice("auto"), TOOLS)
+
+
+def test_a_named_tool_is_the_only_one_offered() -> None:
+    out = fitted(request(tools=TOOLS, choice=Choice("named", "f"))).request
+    assert out.tools == (TOOLS[0],)
+    assert "`f`" in out.messages[0].text
+    assert out.warnings == ("tool_choice (emulated)",)
+
+
+def test_a_named_tool_does_not_hide_those_that_were_called() -> None:
+    assert fitted(request(CALLED, tools=TOOLS, choice=Choice("named", "f"))).request.tools == TOOLS
+
+
+@pytest.mark.parametrize("mode", ["required", "named"])
+def test_a_call_cannot_be_forced_without_a_tool(mode: str) -> None:
+    choice = Choice("required") if mode == "required" else Choice("named", "f")
+    assert refused(request(choice=choice)).param == "$.tool_choice"
+
+
+def test_a_named_tool_must_be_among_the_tools() -> None:
+    assert "`h`" in refused(request(tools=TOOLS, choice=Choice("named", "h")), ALL).message
+
+
+@pytest.mark.parametrize(("parallel", "words"), [(False, ("parallel_tool_calls",)), (True, ())])
+def test_a_switch_for_parallel_calls_that_nobody_heeds_is_dropped(
+    parallel: bool, words: tuple[str, ...]
+) -> None:
+    out = fitted(request(tools=TOOLS, choice=Choice(parallel=parallel))).request
+    assert (out.choice.parallel, out.warnings) == (None, words)
+
+
+# --- structured output ---
+
+
+def test_a_schema_is_asked_for_in_the_callers_own_bytes() -> None:
+    out = fitted(request(format=SCHEMA))
+    assert out.format == SCHEMA
+    assert out.request.format is None
+    assert out.request.messages[0].text.endswith('\n{"type": "object","b":1, "a":2}')
+    assert out.request.warnings == ("response_format (emulated)",)
+
+
+def test_any_object_is_asked_for_without_a_schema() -> None:
+    out = fitted(request(format=Format("object")))
+    assert out.request.messages[0].text.endswith("no Markdown fences.")
+
+
+def test_the_same_request_is_fitted_to_the_same_bytes() -> None:
+    asked = request(tools=TOOLS, choice=Choice("required"), format=SCHEMA)
+    assert fitted(asked) == fitted(asked)
+
+
+# --- thinking ---
+
+
+def test_a_model_that_must_think_is_not_shown_thinking_when_told_not_to() -> None:
+    out = fitted(request(reasoning=Reasoning("off", "yes"))).request
+    assert out.reasoning == Reasoning("default", "no")
+    assert out.warnings == ("thinking",)
+
+
+def test_thinking_is_switched_off_where_it_can_be() -> None:
+    asked = request(reasoning=Reasoning("off", "no"))
+    assert fitted(asked, ALL) == Fitted(asked)
+
+
+def test_thinking_that_is_asked_for_stays_asked_for() -> None:
+    asked = request(reasoning=Reasoning("on", "yes", "high", 2048))
+    assert fitted(asked) == Fitted(asked)
+
+
+def test_thinking_a_model_cannot_do_is_told() -> None:
+    out = fitted(request(reasoning=Reasoning("on")), Capabilities(thinking_default="off")).request
+    assert out.warnings == ("thinking",)
