@@ -1,0 +1,52 @@
+"""`headgate`: the commands, each imported only when it is called, so that `--help` is quick."""
+
+import importlib
+import sys
+
+import click
+
+from headgate import __version__
+
+# name: (module below headgate.cli, its help; told here so that the list needs no import)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "serve": ("serve", "Start the gateway."),
+    "keys": ("keys", "Make, list, revoke and rotate API keys."),
+    "models": ("models", "List the models and where their requests go."),
+    "env": ("env", "Print the variables that point existing clients here."),
+    "config": ("config", "Check, describe and show the configuration."),
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"headgate.cli.{COMMANDS[cmd_name][0]}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="headgate", message="%(prog)s %(version)s")
+def _headgate() -> None:
+    """Headgate: a self-hosted gate to MiniMax's text models.
+
+    `headgate serve` starts it; with no upstream key set, a small model on this machine answers.
+    """
+
+
+def main() -> None:
+    """Exit codes: 0 done, 1 it did not work, 2 it was called wrongly, 130 interrupted."""
+    _headgate()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

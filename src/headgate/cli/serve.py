@@ -19,13 +19,13 @@ from headgate.net.server import Limits, Server
 from headgate.store.sqlite import Store, StoreError
 
 
-@click.command()
+@click.command("serve")
 @click.option("--host", help="Address to listen on; 127.0.0.1 unless the config says otherwise.")
 @click.option("--port", type=int, help="Port; 8787 unless the config says otherwise, 0 for any.")
 @click.option("--data", help="Directory for keys and the ledger.")
 @click.option("--config", "config_file", help="Path of headgate.toml.")
 @click.option("--log", type=click.Choice(list(LEVELS)), help="How much to log, as JSON on stderr.")
-def serve(
+def command(
     host: str | None, port: int | None, data: str | None, config_file: str | None, log: str | None
 ) -> None:
     """Start the gateway; prints `headgate ready URL` when it accepts requests."""
@@ -58,7 +58,7 @@ async def _serve(settings: config.Settings, store: Store) -> int:
             return 1
         settings = config.with_local_url(settings, url)
     log = Log(settings.log)
-    gate = Gate(settings, catalogs.load(settings), store, log)
+    gate = Gate(settings, catalogs.load(settings, os.environ), store, log)
     app = App(gate)
     server = Server(app, Limits(body_bytes=settings.body_bytes), app.refuse_early)
     try:

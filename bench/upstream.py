@@ -1,0 +1,74 @@
+"""An upstream that costs nothing worth measuring: fixed bytes, one process.
+
+`python upstream.py` prints its port.  A body with `"whole"` in it is answered with a short stream in
+one write; any other with `CHUNKS` events, one every `PACE_S` seconds, each in a write of its own.
+"""
+
+import asyncio
+import contextlib
+
+import uvloop
+
+CHUNKS = 400
+PACE_S = 0.01
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def event(delta: str, finish: str = "null") -> bytes:
+    data = (
+        'data: {"id":"1","object":"chat.completion.chunk","created":1700000000,"model":"MiniMax-M2",'
+        f'"choices":[{{"index":0,"delta":{{{delta}}},"finish_reason":{finish}}}]}}\n\n'
+    ).encode()
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+PIECE = event('"content":" a word or two"')
+USAGE = (
+    b'data: {"id":"1","object":"chat.completion.chunk","created":1700000000,"model":"MiniMax-M2",'
+    b'"choices":[],"usage":{"prompt_tokens":20,"completion_tokens":400,"total_tokens":420}}\n\n'
+)
+END = (
+    event("", '"stop"')
+    + b"%x\r\n%b\r\n" % (len(USAGE), USAGE)
+    + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+)
+WHOLE = HEAD + event('"role":"assistant","content":""') + PIECE * 3 + END
+
+
+class Upstream(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.data = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        head, end, body = self.data.partition(b"\r\n\r\n")
+        if not end:
+            return
+        at = head.lower().index(b"content-length:") + 15
+        if len(body) < int(head[at:].split(b"\r\n", 1)[0]):
+            return
+        self.data = b""
+        if b"whole" in body:
+            self.transport.write(WHOLE)
+        else:
+            self.task = asyncio.get_running_loop().create_task(self.stream())
+
+    async def stream(self) -> None:
+        self.transport.write(HEAD)
+        for _ in range(CHUNKS):
+            self.transport.write(PIECE)
+            await asyncio.sleep(PACE_S)
+        self.transport.write(END)
+
+
+async def main() -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Upstream, "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        uvloop.run(main())

@@ -1,0 +1,241 @@
+"""Models and the routes to them: the catalog's data joined with the operator's settings.
+
+The only place that reads models.toml and upstreams.toml.  A client's name for a model is looked up
+here: any case, `minimax/`, `MiniMaxAI/` and `models/` in front, the operator's aliases.
+"""
+
+import difflib
+import fnmatch
+import tomllib
+from collections.abc import Mapping
+from datetime import date
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from headgate import config
+from headgate.config import ConfigError, Settings
+from headgate.wire.capabilities import Capabilities
+from headgate.wire.dialect import ModelCard
+
+DialectName = Literal["openai", "anthropic", "gemini"]
+Auth = Literal["bearer", "x-api-key", "none"]
+_PREFIXES = ("models/", "minimax/", "minimaxai/")
+
+
+class Price(Struct, frozen=True, forbid_unknown_fields=True):
+    """USD per million tokens as decimal strings; the first tier that the input fits holds."""
+
+    valid_from: date
+    input: str
+    output: str
+    cache_read: str = ""  # "": as input
+    cache_write: str = ""  # "": not charged
+    up_to_input: int | None = None  # tokens; None: any
+    priority_factor: str = "1"
+
+
+class Model(Struct, frozen=True, forbid_unknown_fields=True):
+    display_name: str
+    released: date
+    created: int  # Unix seconds
+    context_window: int  # tokens, input and output together
+    max_output: int  # tokens
+    default_max_output: int  # tokens, where an upstream must be told a number
+    prices: tuple[Price, ...]
+    description: str = ""
+    input: tuple[Literal["text", "image", "video"], ...] = ("text",)
+    id: str = ""
+
+
+class Preset(Struct, frozen=True, forbid_unknown_fields=True):
+    label: str
+    base_url: str
+    dialect: DialectName
+    auth: Auth = "bearer"
+    env: str = ""  # the variable that holds the key, when the settings name none
+    prefix: str = ""  # before the catalog's name of a model
+    names: dict[str, str] = {}  # the catalog's name: the upstream's; "*" for all others
+    only_named: bool = False  # it has no other models
+    headers: dict[str, str] = {}
+    capabilities: dict[str, Any] = {}  # Any: converted to Capabilities, per model
+    models: dict[str, dict[str, Any]] = {}
+
+
+class Upstream(Struct, frozen=True):
+    """An upstream as configured; `key` is a secret."""
+
+    name: str
+    label: str
+    base_url: str
+    key: str
+    dialect: DialectName
+    auth: Auth
+    headers: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"Upstream({self.name!r})"
+
+
+class Route(Struct, frozen=True):
+    """One model on one upstream, under that upstream's own name."""
+
+    model: Model
+    upstream: Upstream
+    name: str
+    capabilities: Capabilities
+
+
+@cache
+def models() -> dict[str, Model]:
+    tree = _data("models.toml")
+    return {k: msgspec.convert({**v, "id": k}, Model) for k, v in tree.items()}
+
+
+@cache
+def presets() -> dict[str, Preset]:
+    return msgspec.convert(_data("upstreams.toml"), dict[str, Preset])
+
+
+def _data(name: str) -> dict[str, Any]:
+    return tomllib.loads(files("headgate.catalog").joinpath(name).read_text("utf-8"))
+
+
+class Catalog:
+    """The models that this gateway offers, and how each is reached."""
+
+    def __init__(
+        self,
+        models: tuple[Model, ...],
+        routes: Mapping[str, tuple[Route, ...]],
+        aliases: Mapping[str, str],
+    ) -> None:
+        self.models = models
+        self._routes = routes
+        self._by_name = {m.id.lower(): m for m in models}
+        self._aliases = {k.lower(): v for k, v in aliases.items()}
+        self._cards = tuple(
+            ModelCard(
+                m.id, m.display_name, m.created, m.context_window, m.max_output, m.input, True, m.description
+            )
+            for m in models
+        )  # fmt: skip
+
+    def find(self, name: str) -> Model | None:
+        """The model a client named, or None."""
+        name = name.strip().lower()
+        if alias := self._alias(name):
+            name = alias.lower()
+        while name not in self._by_name:
+            prefix = next((p for p in _PREFIXES if name.startswith(p)), None)
+            if prefix is None:
+                return None
+            name = name[len(prefix) :]
+            if alias := self._alias(name):
+                name = alias.lower()
+        return self._by_name[name]
+
+    def _alias(self, name: str) -> str | None:
+        if name in self._aliases:
+            return self._aliases[name]
+        found = (to for pattern, to in self._aliases.items() if fnmatch.fnmatchcase(name, pattern))
+        return next(found, None)
+
+    def near(self, name: str) -> list[str]:
+        """Up to three ids that the name may have meant."""
+        short = name.strip().lower().rpartition("/")[2][:128]
+        close = difflib.get_close_matches(short, self._by_name, 3, 0.5)
+        return [self._by_name[n].id for n in close]
+
+    def cards(self) -> tuple[ModelCard, ...]:
+        return self._cards
+
+    def routes(self, model_id: str) -> tuple[Route, ...]:
+        """The routes of a model, to be tried in this order."""
+        return self._routes.get(model_id, ())
+
+
+def load(settings: Settings, env: Mapping[str, str]) -> Catalog:
+    """The catalog as configured; ConfigError when the settings do not fit it.
+
+    `env` is asked for the key that a preset names, where the settings have none.
+    """
+    known = models()
+    upstreams = {name: _upstream(name, u, env) for name, u in settings.upstreams.items()}
+    for name in settings.models:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0.4)
+            hint = f" Did you mean `{near[0]}`?" if near else f" Known: {', '.join(known)}."
+            raise ConfigError(f"`models.{name}`: no such model.{hint}")
+    offered: list[Model] = []
+    routes: dict[str, tuple[Route, ...]] = {}
+    for id, model in known.items():
+        own = settings.models.get(id, config.Model())
+        model = msgspec.structs.replace(
+            model,
+            context_window=own.context_window or model.context_window,
+            max_output=own.max_output or model.max_output,
+        )
+        wanted = own.routes or tuple(config.RouteTo(name) for name in upstreams)
+        found = []
+        for n, to in enumerate(wanted):
+            if to.upstream not in upstreams:
+                raise ConfigError(
+                    f"`models.{id}.routes[{n}].upstream`: no upstream `{to.upstream}`."
+                    f" Known: {', '.join(upstreams)}."
+                )
+            route = _route(model, upstreams[to.upstream], settings.upstreams[to.upstream], to.model)
+            if route is not None:
+                found.append(route)
+        offered.append(model)
+        routes[id] = tuple(found)
+    for alias, to_id in settings.aliases.items():
+        if to_id not in known:
+            raise ConfigError(f"`aliases.{alias}`: no such model `{to_id}`.")
+    return Catalog(tuple(offered), routes, settings.aliases)
+
+
+def _preset(name: str, preset: str) -> Preset:
+    if preset not in presets():
+        near = difflib.get_close_matches(preset, presets(), 1, 0.4)
+        hint = f" Did you mean `{near[0]}`?" if near else f" Known: {', '.join(presets())}."
+        raise ConfigError(f"`upstreams.{name}.preset`: no preset `{preset}`.{hint}")
+    return presets()[preset]
+
+
+def _upstream(name: str, own: config.Upstream, env: Mapping[str, str]) -> Upstream:
+    preset = _preset(name, own.preset)
+    key = own.key or env.get(preset.env, "")
+    base_url = own.base_url or preset.base_url
+    if not key and preset.env and not own.base_url:
+        raise ConfigError(
+            f"`upstreams.{name}.key` is missing: set it to `env:NAME`, or set {preset.env}."
+        )
+    dialect = own.dialect or preset.dialect
+    auth = preset.auth if own.dialect in ("", preset.dialect) else "bearer"
+    return Upstream(name, preset.label, base_url, key, dialect, auth, preset.headers)
+
+
+def _route(model: Model, upstream: Upstream, own: config.Upstream, name: str) -> Route | None:
+    """None when the preset does not have this model."""
+    preset = _preset(upstream.name, own.preset)
+    if not name:
+        if preset.only_named and model.id not in preset.names:
+            return None
+        name = preset.names.get(model.id) or preset.names.get("*") or preset.prefix + model.id
+    fields: dict[str, Any] = {**preset.capabilities, **preset.models.get(model.id, {})}
+    if upstream.dialect == "anthropic" and preset.dialect != "anthropic":
+        fields["reasoning_form"] = "blocks"  # the only form that this wire has
+        fields.pop("reasoning_split", None)
+    fields |= own.capabilities
+    try:
+        capabilities = msgspec.convert(fields, Capabilities)
+    except msgspec.ValidationError as error:
+        near = ", ".join(Capabilities.__struct_fields__)
+        raise ConfigError(
+            f"`upstreams.{upstream.name}.capabilities`: {error}. Known: {near}."
+        ) from None
+    return Route(model, upstream, name, capabilities)

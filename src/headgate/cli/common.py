@@ -1,0 +1,103 @@
+"""What several commands share: their options, how they open the store, how they print."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from headgate import config
+from headgate.catalog.catalog import Catalog
+from headgate.catalog.catalog import load as load_catalog
+from headgate.config import ConfigError, Settings
+from headgate.store.sqlite import Store, StoreError
+
+F = TypeVar("F", bound=Callable[..., Any])
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def places(command: F) -> F:
+    """The options that say which installation is meant."""
+    command = click.option("--data", help="Directory for keys and the ledger.")(command)
+    return click.option("--config", "config_file", help="Path of headgate.toml.")(command)
+
+
+def as_json(command: F) -> F:
+    return click.option("--json", "json_", is_flag=True, help="Print JSON.")(command)
+
+
+def settings_of(config_file: str | None, **given: object) -> Settings:
+    """The settings; a mistake in them ends the command with exit code 1 and one line."""
+    try:
+        return config.load(
+            config_file, os.environ, **{k: v for k, v in given.items() if v is not None}
+        )
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def catalog_of(settings: Settings) -> Catalog:
+    try:
+        return load_catalog(settings, os.environ)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@contextmanager
+def store_of(settings: Settings) -> Iterator[Store]:
+    try:
+        store = Store(settings.data)
+        try:
+            yield store
+        finally:
+            store.close()
+    except StoreError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def print_json(value: object) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+
+
+def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table for a person on a terminal; tab-separated lines for everything else."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            click.echo("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+class Duration(click.ParamType):
+    """`30d`, `12h`, `90s`: seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, float):
+            return value
+        number, unit = value[:-1], value[-1:]
+        if unit not in _UNITS or not number.isdecimal() or not int(number):
+            self.fail(f"`{value}` is no duration; write 30d, 12h, 15m or 90s.", param, ctx)
+        return float(int(number) * _UNITS[unit])
+
+
+def when(seconds: float | None) -> str:
+    """A moment for a person, in UTC."""
+    if seconds is None:
+        return ""
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds))

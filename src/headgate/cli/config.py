@@ -1,0 +1,46 @@
+"""`headgate config`: whether the configuration is right, what it may hold, what is in force."""
+
+import click
+
+from headgate import config
+from headgate.cli.common import as_json, catalog_of, places, print_json, print_table, settings_of
+
+
+@click.group()
+def command() -> None:
+    """Check, describe and show the configuration."""
+
+
+@command.command()
+@places
+@as_json
+def check(config_file: str | None, data: str | None, json_: bool) -> None:
+    """Say whether the configuration is right; exit code 1 when it is not."""
+    settings = settings_of(config_file, data=data)
+    catalog = catalog_of(settings)
+    lonely = [m.id for m in catalog.models if not catalog.routes(m.id)]
+    notes = [*settings.notes, *(f"{id} has no route." for id in lonely)]
+    if json_:
+        print_json({"ok": True, "notes": notes})
+        return
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    click.echo(f"OK: {len(catalog.models)} models, upstreams: {', '.join(settings.upstreams)}.")
+
+
+@command.command()
+def schema() -> None:
+    """Print the JSON Schema of headgate.toml, for editors."""
+    print_json(config.schema())
+
+
+@command.command()
+@places
+@as_json
+def show(config_file: str | None, data: str | None, json_: bool) -> None:
+    """Print what is in force and where it came from; secrets are masked."""
+    rows = config.show(settings_of(config_file, data=data))
+    if json_:
+        print_json({key: {"value": value, "origin": origin} for key, value, origin in rows})
+        return
+    print_table(("key", "value", "from"), rows)

@@ -1,0 +1,312 @@
+"""Configuration: what an operator may set, its defaults, and where each value came from.
+
+The only place that reads headgate.toml and the environment.  A value is looked for on the command
+line, then in the environment (`HEADGATE_` and the key in capitals, `_` for the dot), then in the
+file, then here.  Secrets are named, not written: `key = "env:NAME"` or `"file:/path"`.  What will
+surprise: with no upstream in the file, the environment's keys make them, and with no key either
+the small local model answers.
+"""
+
+import difflib
+import ipaddress
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta, Struct, structs
+
+Seconds = Annotated[float, Meta(gt=0, le=86400)]
+LogLevel = Literal["debug", "info", "warning", "error", "off"]
+
+
+class ConfigError(Exception):
+    """What is wrong, where, and what to write instead; holds no secret."""
+
+
+class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
+    """Seconds an upstream may take."""
+
+    connect: Seconds = 10.0
+    first_token: Seconds = 60.0
+    stall: Seconds = 120.0  # between two pieces of a reply
+    total: Seconds = 600.0
+
+
+class Retry(Struct, frozen=True, forbid_unknown_fields=True):
+    attempts: Annotated[int, Meta(ge=1, le=10)] = 2  # of one request, the first included
+
+
+class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
+    """One account at one provider; see catalog/upstreams.toml for the presets."""
+
+    preset: str = "openai"
+    base_url: str = ""  # "": the preset's
+    key: str = ""  # "env:NAME", "file:/path"; "": the variable that the preset names
+    dialect: Literal["", "openai", "anthropic", "gemini"] = ""
+    capabilities: dict[str, Any] = {}  # Any: checked against wire/capabilities.py by the catalog
+    allow_http: bool = False  # plain http to a private address; loopback needs no leave
+
+
+class RouteTo(Struct, frozen=True, forbid_unknown_fields=True):
+    upstream: str
+    model: str = ""  # the upstream's own name; "": as the preset says
+
+
+class Model(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where one model's requests go, in this order; numbers override the catalog's."""
+
+    routes: tuple[RouteTo, ...] = ()
+    context_window: Annotated[int, Meta(ge=1)] | None = None  # tokens
+    max_output: Annotated[int, Meta(ge=1)] | None = None  # tokens
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8787  # 0: any free one
+    data: str = ""  # directory of keys and ledger; "": the user's data directory
+    log: LogLevel = "info"
+    keepalive_s: Seconds = 10.0  # silence after which a stream is kept alive
+    drain_s: Seconds = 30.0  # how long running requests may go on after SIGTERM
+    body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 32 << 20  # of one request
+    timeouts: Timeouts = Timeouts()
+    retry: Retry = Retry()
+    upstreams: dict[str, Upstream] = {}
+    models: dict[str, Model] = {}
+    aliases: dict[str, str] = {}  # a client's name for a model, `*` allowed: the catalog's name
+    notes: tuple[str, ...] = ()  # what the operator should hear of, not set by anybody
+    origins: dict[str, str] = {}  # of each value that is no default: file, env, option
+
+
+# What the environment may set: (path in Settings, variable).  Tables of tables are the file's.
+_SCALARS = ("host", "port", "data", "log", "keepalive_s", "drain_s", "body_bytes")
+VARIABLES: dict[tuple[str, ...], str] = {
+    **{(name,): f"HEADGATE_{name.upper()}" for name in _SCALARS},
+    **{
+        (table, name): f"HEADGATE_{table}_{name}".upper()
+        for table, kind in (("timeouts", Timeouts), ("retry", Retry))
+        for name in kind.__struct_fields__
+    },
+}
+_OWN = ("notes", "origins")  # of the struct, not of the file
+# Keys in the environment that make an upstream: (name of it, preset, variable), in this order.
+_KEYS = (
+    ("minimax", "minimax", "MINIMAX_API_KEY"),
+    ("runapi", "runapi", "RUNAPI_TOKEN"),
+    ("openrouter", "openrouter", "OPENROUTER_API_KEY"),
+)
+
+
+def load(path: str | None, env: Mapping[str, str], **overrides: object) -> Settings:
+    """The settings of this run; ConfigError says what is wrong and where.
+
+    `path` None reads HEADGATE_CONFIG, then nothing.  `overrides` are fields of Settings from the
+    command line.
+    """
+    path = path or env.get("HEADGATE_CONFIG") or None
+    tree = _read(path) if path else {}
+    for name in _OWN:
+        if name in tree:
+            raise ConfigError(f"{path}: unknown key `{name}`.")
+    origins = {key: "file" for key in _leaves(tree)}
+    for place, variable in VARIABLES.items():
+        if value := env.get(variable, ""):
+            _set(tree, place, value)
+            origins[".".join(place)] = "env"
+    for name, given in overrides.items():
+        tree[name] = given
+        origins[name] = "option"
+    try:
+        settings = msgspec.convert(tree, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explained(str(error), tree, path or "the environment")) from None
+    notes: list[str] = []
+    upstreams = dict(settings.upstreams) or _from_environment(env)
+    upstreams = {name: _resolved(name, u, env, notes) for name, u in upstreams.items()}
+    if settings.host not in ("127.0.0.1", "::1", "localhost"):
+        notes.append(
+            f"listening on {settings.host}: put TLS in front, keys travel in clear otherwise."
+        )
+    data = settings.data or env.get("XDG_DATA_HOME", "") or str(Path.home() / ".local" / "share")
+    if not settings.data:
+        data = str(Path(data) / "headgate")
+    return structs.replace(
+        settings,
+        data=str(Path(data).expanduser()),
+        upstreams=upstreams,
+        notes=tuple(notes),
+        origins=origins,
+    )
+
+
+def with_local_url(settings: Settings, url: str) -> Settings:
+    """The settings with the local model's address, which is known only once it runs."""
+    upstreams = {
+        name: structs.replace(u, base_url=url) if u.preset == "local" else u
+        for name, u in settings.upstreams.items()
+    }
+    return structs.replace(settings, upstreams=upstreams)
+
+
+def schema() -> dict[str, Any]:  # Any: a JSON Schema
+    """JSON Schema of headgate.toml, for editors."""
+    out = msgspec.json.schema(Settings)
+    for name in _OWN:
+        out["$defs"]["Settings"]["properties"].pop(name, None)
+    return out
+
+
+def show(settings: Settings) -> list[tuple[str, str, str]]:
+    """(key, value, origin) of everything that is in force; secrets are masked."""
+    tree = msgspec.to_builtins(settings)
+    rows = []
+    for key, value in _leaves({k: v for k, v in tree.items() if k not in _OWN}).items():
+        if key.startswith("upstreams.") and key.endswith(".key"):
+            value = "********" if value else ""
+        origin = settings.origins.get(key, "default")
+        if key.startswith("upstreams.") and origin == "default":
+            origin = "file" if "upstreams" in {o.split(".")[0] for o in settings.origins} else "env"
+        rows.append((key, value if isinstance(value, str) else repr(value), origin))
+    return rows
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}.") from None
+
+
+def _leaves(tree: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in tree.items():
+        here = f"{place}{key}"
+        if isinstance(value, dict) and value:
+            out |= _leaves(value, f"{here}.")
+        else:
+            out[here] = value
+    return out
+
+
+def _set(tree: dict[str, Any], place: tuple[str, ...], value: str) -> None:
+    *tables, name = place
+    for table in tables:
+        tree = tree.setdefault(table, {})
+    tree[name] = value
+
+
+def _explained(message: str, tree: Mapping[str, Any], where: str) -> str:
+    """msgspec's words with the key's whole name, and the nearest known one for an unknown one."""
+    text, _, at = message.partition(" - at ")
+    at = at.strip("`").removeprefix("$").removeprefix(".")
+    if "unknown field" not in text:
+        value = _found(tree, at)
+        shown = (
+            f" (got `{value}`)" if isinstance(value, str | int | float) and "key" not in at else ""
+        )
+        return f"{where}: `{at or 'the file'}`: {text}{shown}."
+    name = text.rsplit("`", 2)[1]
+    near = difflib.get_close_matches(name, _known(at), 1, 0.5)
+    hint = f" Did you mean `{near[0]}`?" if near else f" Known: {', '.join(_known(at))}."
+    return f"{where}: unknown key `{f'{at}.' if at else ''}{name}`.{hint}"
+
+
+def _known(at: str) -> tuple[str, ...]:
+    table = at.split(".")[0].split("[")[0]
+    kinds: dict[str, type[Struct]] = {"timeouts": Timeouts, "retry": Retry, "upstreams": Upstream}
+    if table == "models":
+        kind: type[Struct] = RouteTo if "routes" in at else Model
+    else:
+        kind = kinds.get(table, Settings)
+    return tuple(f for f in kind.__struct_fields__ if f not in _OWN)
+
+
+def _found(tree: Any, at: str) -> object:
+    for name in at.split("."):
+        tree = tree.get(name) if isinstance(tree, dict) else None
+    return tree
+
+
+# --- upstreams -------------------------------------------------------------------------------
+
+
+def _from_environment(env: Mapping[str, str]) -> dict[str, Upstream]:
+    out: dict[str, Upstream] = {}
+    if url := env.get("HEADGATE_UPSTREAM_URL"):
+        said = env.get("HEADGATE_UPSTREAM_DIALECT") or "openai"
+        fields = {
+            "preset": "custom",
+            "base_url": url,
+            "key": "env:HEADGATE_UPSTREAM_KEY" if env.get("HEADGATE_UPSTREAM_KEY") else "",
+            "dialect": said,
+            "allow_http": True,
+        }
+        try:
+            out["custom"] = msgspec.convert(fields, Upstream)
+        except msgspec.ValidationError:
+            raise ConfigError(
+                f"HEADGATE_UPSTREAM_DIALECT is `{said[:40]}`; use openai, anthropic or gemini."
+            ) from None
+    for name, preset, variable in _KEYS:
+        if env.get(variable):
+            out[name] = Upstream(preset=preset, key=f"env:{variable}")
+    return out or {"local": Upstream(preset="local")}
+
+
+def _resolved(name: str, upstream: Upstream, env: Mapping[str, str], notes: list[str]) -> Upstream:
+    """The upstream with its key read and its address checked."""
+    where = f"upstreams.{name}"
+    if upstream.base_url:
+        _check_url(f"{where}.base_url", upstream.base_url, upstream.allow_http)
+    kind, colon, rest = upstream.key.partition(":")
+    key = upstream.key
+    if colon and kind == "env":
+        key = env.get(rest, "")
+        if not key:
+            raise ConfigError(f"`{where}.key` names the variable {rest}, which is not set.")
+    elif colon and kind == "file":
+        try:
+            key = Path(rest).expanduser().read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            said = getattr(error, "strerror", None) or "not text"
+            raise ConfigError(f"`{where}.key` names the file {rest}: {said}.") from None
+    elif key:
+        notes.append(
+            f"`{where}.key` stands in the file itself; `env:NAME` or `file:/path` keeps it out."
+        )
+    if any(not "!" <= c <= "~" for c in key):
+        raise ConfigError(f"`{where}.key` has characters that no API key has.")
+    return structs.replace(upstream, key=key)
+
+
+def _check_url(where: str, url: str, allow_http: bool) -> None:
+    """https, or http to this machine; to a private network only with leave (promises.md T13)."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        _ = parts.port
+    except ValueError:
+        raise ConfigError(f"`{where}` is not a URL.") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigError(f"`{where}` must begin with https:// (or http:// on this machine).")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ConfigError(f"`{where}` must be an address only: no user, query or fragment.")
+    if parts.scheme == "https" or host == "localhost":
+        return
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        private = "." not in host  # a name inside a private network, such as a container's
+    else:
+        if address.is_loopback:
+            return
+        private = address.is_private
+    if not (private and allow_http):
+        raise ConfigError(
+            f"`{where}` is plain http to another machine, which would show the key and every prompt."
+            " Use https, or, on a private network, set `allow_http = true`."
+        )

@@ -1,0 +1,580 @@
+"""Outbound HTTP/1.1: one request to an upstream, its answer read as it comes, connections kept.
+
+The only place in Headgate that speaks HTTP to upstreams (`net/dial.py` reaches them).  Follows RFC
+9112 (6.3 body length, 9.3 persistence), https://www.rfc-editor.org/rfc/rfc9112 (read 2026-11-25);
+httptools (llhttp) parses.
+
+What a failed exchange means for money is in the class of its exception:
+
+    NotSent             the upstream's application saw nothing: DNS, connect, TLS, proxy
+      ConnectTimedOut   the same, as it took longer than `connect_s`
+    Broken              sent, and then the connection ended or the answer was no HTTP
+    TimedOut            sent, and then silence (`what`: first_token, stall, total)
+
+What will surprise: a connection owns its one timer, and the timer is only ever set earlier, never
+pushed back; when it fires it looks whether anything is due and sleeps on.  So a chunk of a stream
+costs no timer, and neither does a small request on a kept connection.  A stall is not counted while
+we ourselves paused the socket for a slow reader.  Everything ends by `transport.abort()`: to an
+upstream that still computes, a polite TLS shutdown would be a delay that costs tokens.
+"""
+
+import asyncio
+import re
+import ssl
+from collections.abc import Mapping
+from typing import Final, Literal, cast
+
+import httptools
+import msgspec
+
+from headgate.net.dial import (
+    ConnectTimedOut,
+    Key,
+    NotSent,
+    Proxies,
+    Proxy,
+    Target,
+    dial,
+    reason,
+    target_of,
+)
+
+__all__ = ["Broken", "Client", "ConnectTimedOut", "NotSent", "Response", "TimedOut", "Timeouts"]
+
+MAX_UNREAD_BYTES = 256 << 10  # of one answer; above it the socket is paused (promises.md R10)
+MAX_OVERHEAD_BYTES = 64 << 10  # head, chunk sizes, trailers between two body bytes; Envoy: 60 KiB
+JOIN_BYTES = 64 << 10  # up to here copying a body behind its head is cheaper than a second write
+
+Phase = Literal["connect", "first_token", "stall", "total"]
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
+_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+# What decides the framing or the connection is set here and by nobody else.
+_OURS: Final = frozenset(
+    ("host", "content-length", "transfer-encoding", "connection", "accept-encoding", "keep-alive",
+     "expect", "upgrade", "te", "trailer", "proxy-authorization", "proxy-connection")
+)  # fmt: skip
+_FOREVER: Final = float("inf")
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    connect_s: float = 10.0  # name, TCP, proxy and TLS together
+    first_token_s: float = 60.0  # request written -> first body byte, or the head of an empty body
+    stall_s: float = 120.0  # between two pieces of a body
+    total_s: float = 600.0  # from the call of `send` to the last byte
+
+
+class Broken(Exception):
+    """The connection ended, or the answer was no HTTP, after the request was written."""
+
+
+class TimedOut(Exception):
+    """The upstream was silent for too long after the request was written."""
+
+    def __init__(self, what: Phase) -> None:
+        super().__init__(f"timed out: {what}")
+        self.what: Phase = what
+
+
+class _Stale(Exception):
+    """A kept connection had been closed by the other side before our request came to it."""
+
+
+class Response:
+    """An answer whose head is here and whose body may still be coming."""
+
+    __slots__ = (
+        "_aborted", "_began", "_conn", "_ended", "_error", "_last", "_paused", "_pieces",
+        "_timeouts", "_total_at", "_unread", "_waiter", "headers", "status",
+    )  # fmt: skip
+
+    def __init__(self, conn: "_Connection", timeouts: Timeouts, now: float, total_at: float):
+        self.status = 0
+        self.headers: dict[str, str] = {}  # names in lower case; repeated ones joined by ", "
+        self._conn: _Connection | None = conn  # None once the connection is no longer ours
+        self._timeouts = timeouts
+        self._total_at = total_at
+        self._last = now  # when the request was written, then when the last body bytes came
+        self._began = False
+        self._ended = False
+        self._aborted = False
+        self._paused = False
+        self._error: Exception | None = None
+        self._pieces: list[bytes] = []
+        self._unread = 0
+        self._waiter: asyncio.Future[None] | None = None  # of `send` first, of `read` then
+
+    async def read(self) -> bytes:
+        """The next bytes of the body as they came; b"" at its end.  Broken, TimedOut.
+
+        What came before a failure is still given out before the failure is raised.  Cancelling
+        the task that waits here closes the connection.
+        """
+        while True:
+            pieces = self._pieces
+            if pieces:
+                data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                pieces.clear()
+                self._unread = 0
+                if self._paused and self._conn is not None:
+                    self._conn.resume()
+                return data
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                return b""
+            await self._wait()
+
+    async def read_all(self, max_bytes: int = 64 << 20) -> bytes:
+        """The whole rest of the body; Broken, and the connection closed, when it is larger."""
+        pieces: list[bytes] = []
+        left = max_bytes
+        while data := await self.read():
+            left -= len(data)
+            if left < 0:
+                self.abort()
+                raise Broken(f"the body is larger than {max_bytes} bytes")
+            pieces.append(data)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def abort(self) -> None:
+        """Close the connection at once, if it still serves this answer; unread bytes are lost."""
+        if self._aborted:
+            return
+        self._aborted = True
+        self._pieces.clear()
+        self._unread = 0
+        if self._conn is not None:
+            self._conn.fail(Broken("aborted"))
+        elif self._error is None:
+            self._error = Broken("aborted")
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _due(self) -> tuple[float, Phase]:
+        """When this answer is late, and for what, if nothing more comes."""
+        when = self._total_at
+        what: Phase = "total"
+        if self._paused:
+            return when, what  # the silence is ours
+        if self._began:
+            silent: float = self._last + self._timeouts.stall_s
+            return (silent, "stall") if silent < when else (when, what)
+        silent = self._last + self._timeouts.first_token_s
+        return (silent, "first_token") if silent < when else (when, what)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection to one origin: at most one answer at a time, idle in the pool between."""
+
+    def __init__(self, client: "Client", key: Key) -> None:
+        self.key = key
+        self.idle_at = 0.0  # since when it is in the pool
+        self.transport: asyncio.Transport | None = None
+        self._client = client
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpResponseParser(self)
+        self._response: Response | None = None
+        self._used = False  # it has carried an answer before the present one
+        self._heard = False  # bytes of the present answer have come
+        self._complete = False
+        self._keep = False  # as far as the present answer's head tells
+        self._until_close = False
+        self._head: list[tuple[bytes, bytes]] = []
+        self._overhead = 0
+        self._unsent: int | None = None  # of an upload the transport has not taken, when last seen
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = _FOREVER
+
+    # -- one exchange
+
+    async def exchange(
+        self, head: bytes, body: bytes, timeouts: Timeouts, total_at: float
+    ) -> Response:
+        """Write the request and wait for the answer's head."""
+        assert self.transport is not None
+        now = self._loop.time()
+        response = self._response = Response(self, timeouts, now, total_at)
+        self._heard = self._complete = self._keep = self._until_close = False
+        self._overhead = 0
+        self._unsent = None
+        if len(body) <= JOIN_BYTES:
+            self.transport.write(head + body)
+        else:
+            self.transport.write(head)
+            self.transport.write(body)
+        self._watch(response._due()[0])
+        await response._wait()
+        if response._error is not None and not response.status:
+            raise response._error
+        return response
+
+    def data_received(self, data: bytes) -> None:
+        response = self._response
+        if response is None:
+            self.drop()  # nobody asked: an idle upstream's 408, or worse
+            return
+        self._heard = True
+        before = response._unread
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self._complete:
+                why = error.__context__
+                self.fail(why if isinstance(why, Broken) else Broken("the answer is no HTTP/1.1"))
+                return
+            self._keep = False  # more than an answer came: this one is whole, the rest nobody's
+        if response._unread == before:
+            self._overhead += len(data)
+            if self._overhead > MAX_OVERHEAD_BYTES and not self._complete:
+                self.fail(Broken("the answer's head or its framing is too large"))
+                return
+        else:
+            self._overhead = 0
+            response._last = self._loop.time()
+            if not response._began:
+                response._began = True
+                self._watch(response._last + response._timeouts.stall_s)
+        if self._complete:
+            self._finish(response)
+        elif response._unread > MAX_UNREAD_BYTES and not response._paused:
+            response._paused = True
+            assert self.transport is not None
+            self.transport.pause_reading()
+        if response._pieces or response._ended or (response.status and not response._began):
+            response._wake()
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise Broken("more than one answer")
+        self._head = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head.append((name, value))  # of trailers too; nobody looks at them
+
+    def on_headers_complete(self) -> None:
+        response = self._response
+        assert response is not None
+        status = self._parser.get_status_code()
+        if 100 <= status < 200:
+            if status == 101:
+                raise Broken("the upstream switched protocols unasked")
+            return
+        version = self._parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise Broken("the answer is no HTTP/1.1")
+        headers = _decoded(self._head)
+        self._head = []
+        coding = headers.get("transfer-encoding")
+        if coding is not None and (coding.lower() != "chunked" or version == "1.0"):
+            raise Broken("the answer's transfer-encoding is not plain `chunked`")
+        if headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
+            raise Broken("the answer is compressed, against the request")
+        # RFC 9112, 6.3: "Otherwise, this is a response message without a declared message body
+        # length, so the message body length is determined by the number of octets received prior
+        # to the server closing the connection."
+        # XX: such a body cut short by the network over TLS looks complete; its reader must know.
+        self._until_close = (
+            coding is None and "content-length" not in headers and status not in (204, 304)
+        )
+        self._keep = self._parser.should_keep_alive()
+        response.headers = headers
+        response.status = status
+
+    def on_body(self, body: bytes) -> None:
+        response = self._response
+        assert response is not None
+        response._pieces.append(body)
+        response._unread += len(body)
+
+    def on_message_complete(self) -> None:
+        assert self._response is not None
+        if self._response.status:  # not for 1xx
+            self._complete = True
+
+    def _finish(self, response: Response) -> None:
+        """The answer is whole: let go of it, and keep the connection if it can serve again."""
+        self._response = None
+        response._conn = None
+        response._ended = True
+        transport = self.transport
+        # An answer that came before the whole request was taken leaves a connection in the middle
+        # of that request.
+        if self._keep and transport is not None and not transport.get_write_buffer_size():
+            if response._paused:
+                transport.resume_reading()
+            self._used = True
+            self._client._keep(self)
+        else:
+            self.drop()
+
+    def fail(self, error: Exception) -> None:
+        """Close at once, and tell who waits for the answer."""
+        response = self._response
+        self._response = None
+        self.drop()
+        if response is not None:
+            response._conn = None
+            response._error = error
+            response._wake()
+
+    def drop(self) -> None:
+        """Close at once; what is unwritten stays so."""
+        self._client._forget(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.transport is not None:
+            self.transport.abort()
+
+    # -- flow control
+
+    def resume(self) -> None:
+        response = self._response
+        assert response is not None and self.transport is not None
+        response._paused = False
+        response._last = self._loop.time()
+        self.transport.resume_reading()
+        self._watch(response._due()[0])
+
+    def pause_writing(self) -> None:
+        if self.transport is not None:
+            self._unsent = self.transport.get_write_buffer_size()
+
+    def resume_writing(self) -> None:
+        self._unsent = None
+        if self._response is not None and not self._response._began:
+            self._response._last = self._loop.time()  # only now the request is written
+
+    # -- time
+
+    def _watch(self, when: float) -> None:
+        """Look at the clock at `when` at the latest."""
+        if self._timer is not None:
+            if self._timer_at <= when:
+                return
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = self._loop.call_at(when, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        response = self._response
+        if response is None:
+            when = self.idle_at + self._client.idle_s
+            if now >= when:
+                self.drop()
+            else:
+                self._watch(when)
+            return
+        if self._unsent is not None and self.transport is not None:
+            size = self.transport.get_write_buffer_size()
+            if size < self._unsent:  # a long upload that moves is no silence
+                self._unsent = size
+                response._last = now
+        when, what = response._due()
+        if now >= when:
+            self.fail(TimedOut(what))
+        else:
+            self._watch(when)
+
+    # -- the connection's own life
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._client._open.add(self)
+
+    def eof_received(self) -> None:
+        self._ended(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended(exc)
+        self._client._open.discard(self)
+        del self._parser  # it and we hold each other
+
+    def _ended(self, exc: Exception | None) -> None:
+        response = self._response
+        if response is None:
+            self.drop()
+        elif response.status and self._until_close and exc is None:
+            self._keep = False
+            self._finish(response)
+            response._wake()
+        elif self._used and not self._heard:
+            self.fail(_Stale())
+        else:
+            self.fail(Broken("the connection ended before the answer did"))
+
+
+def _decoded(head: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """A head's fields by lower-case name; Broken for control characters in them.
+
+    Bytes above ASCII have no meaning that all agree on (RFC 9110, 5.5) and become U+FFFD.
+    """
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in head:
+        name = raw_name.decode("ascii", "replace").lower()
+        value = raw_value.decode("ascii", "replace")
+        if _CONTROL.search(value) or not _TOKEN.fullmatch(name):
+            raise Broken("a header of the answer has control characters")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+class Client:
+    """Sends requests and keeps the connections between them; of one event loop."""
+
+    def __init__(
+        self,
+        *,
+        idle_s: float = 30.0,
+        max_idle_per_origin: int = 64,
+        proxies: Mapping[str, str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        """`proxies`: by scheme, and `no` with a list of hosts; None: as the environment says."""
+        self.idle_s = idle_s
+        self._max_idle = max_idle_per_origin
+        self._proxies = Proxies(proxies)
+        self._ssl = ssl_context
+        self._idle: dict[Key, list[_Connection]] = {}
+        self._open: set[_Connection] = set()
+        self._closed = False
+
+    async def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts
+    ) -> Response:
+        """Send one request; returns when the head of its answer came, whatever its status.
+
+        NotSent, Broken, TimedOut; ValueError for what must not go on the wire.  Redirects are not
+        followed, compressed answers are Broken.  A kept connection that turns out to have been
+        closed is replaced once, and only if not one byte of an answer came; RFC 9112, 9.3.1 asks
+        for care with POST there, but a provider that begins to answer and says nothing is rarer
+        than one that closes idle connections.
+        """
+        target = target_of(url)
+        proxy = self._proxies.before(target.key)
+        head = _head(method, target, proxy, headers, len(body))
+        if self._closed:
+            raise NotSent("the client is closed")
+        total_at = asyncio.get_running_loop().time() + timeouts.total_s
+        kept = self._take(target.key)
+        if kept is None:
+            fresh = await self._connect(target, proxy, timeouts.connect_s)
+            return await fresh.exchange(head, body, timeouts, total_at)
+        try:
+            return await kept.exchange(head, body, timeouts, total_at)
+        except _Stale:
+            pass
+        try:
+            fresh = await self._connect(target, proxy, timeouts.connect_s)
+        except NotSent:
+            raise Broken("a kept connection had ended and no new one could be made") from None
+        return await fresh.exchange(head, body, timeouts, total_at)
+
+    async def close(self) -> None:
+        """Close every connection, also those that serve; their readers get Broken."""
+        self._closed = True
+        for conn in tuple(self._open):
+            conn.fail(Broken("the client was closed"))
+        for _ in range(8):  # turns of the loop in which the transports let go
+            if not self._open:
+                break
+            await asyncio.sleep(0)
+
+    # -- the pool
+
+    def _take(self, key: Key) -> _Connection | None:
+        """The connection used last: the likeliest to be alive, and the others can age."""
+        idle = self._idle.get(key)
+        while idle:
+            conn = idle.pop()
+            assert conn.transport is not None
+            if not conn.transport.is_closing():
+                return conn
+        return None
+
+    def _keep(self, conn: _Connection) -> None:
+        idle = self._idle.setdefault(conn.key, [])
+        if self._closed or len(idle) >= self._max_idle:
+            conn.drop()
+            return
+        idle.append(conn)
+        conn.idle_at = asyncio.get_running_loop().time()
+        conn._watch(conn.idle_at + self.idle_s)
+
+    def _forget(self, conn: _Connection) -> None:
+        idle = self._idle.get(conn.key)
+        if idle and conn in idle:
+            idle.remove(conn)
+
+    # -- dialling
+
+    async def _connect(self, target: Target, proxy: Proxy | None, connect_s: float) -> _Connection:
+        conn = _Connection(self, target.key)
+        try:
+            async with asyncio.timeout(connect_s):
+                tls = target.key[0] == "https" or (proxy is not None and proxy.tls)
+                await dial(conn, target, proxy, self._context() if tls else None)
+        except BaseException as error:
+            conn.drop()
+            match error:
+                case TimeoutError():
+                    raise ConnectTimedOut(f"no connection within {connect_s} s") from None
+                case OSError() | UnicodeError():  # TLS's and DNS's errors are OSErrors
+                    raise NotSent(reason(error)) from None
+                case _:
+                    raise
+        if self._closed or conn.transport is None or conn.transport.is_closing():
+            conn.drop()
+            self._open.discard(conn)
+            raise NotSent("the connection ended at once")
+        return conn
+
+    def _context(self) -> ssl.SSLContext:
+        if self._ssl is None:  # made late: reading the system's certificates takes some 20 ms
+            self._ssl = ssl.create_default_context()
+            self._ssl.set_alpn_protocols(["http/1.1"])
+        return self._ssl
+
+
+def _head(
+    method: str, target: Target, proxy: Proxy | None, headers: Mapping[str, str], length: int
+) -> bytes:
+    """The request's head; ValueError names what is wrong in it, never a value."""
+    # An answer to HEAD has a length and no body, which llhttp cannot be told; nobody needs it.
+    if not _TOKEN.fullmatch(method) or method in ("HEAD", "CONNECT"):
+        raise ValueError("the method cannot be sent")
+    path, authorization = target.path, ""
+    if proxy is not None and target.key[0] == "http":
+        # RFC 9112, 3.2.2: "When making a request to a proxy, other than a CONNECT [...], a client
+        # MUST send the target URI in "absolute-form" as the request-target."
+        path, authorization = f"http://{target.authority}{path}", proxy.authorization
+    lines = [
+        f"{method} {path} HTTP/1.1\r\nhost: {target.authority}\r\n{authorization}"
+        f"content-length: {length}\r\naccept-encoding: identity\r\nconnection: keep-alive\r\n"
+    ]
+    for name, value in headers.items():
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"{name[:64]!a} is no header name")
+        if name.lower() in _OURS:
+            raise ValueError(f"the header `{name}` is the client's own")
+        if not _VALUE.fullmatch(value):
+            raise ValueError(f"the value of the header `{name}` has characters it must not have")
+        lines.append(f"{name}: {value}\r\n")
+    lines.append("\r\n")
+    return "".join(lines).encode("ascii")

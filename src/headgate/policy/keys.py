@@ -1,0 +1,112 @@
+"""API keys: their text, what is kept of them, and who a presented one belongs to.
+
+    hg_live_ PUBLICID SECRET CHECK      8 + 43 + 6 characters of base 62 after the prefix
+
+The public id may be shown and logged; of the secret (256 bits) only an HMAC under the pepper is
+kept; the check (CRC-32) lets secret scanners and us tell a mistyped key without a look-up.  What
+will surprise: a refused key costs as much whatever is wrong with it, so that the time tells nothing
+(promises.md T1, T2), and a key that was right is remembered by its digest, as a coding agent sends
+it a thousand times.
+"""
+
+import hashlib
+import hmac
+import re
+import zlib
+from collections.abc import Iterable
+
+import msgspec
+
+PREFIX = "hg_live_"
+ID_CHARS, SECRET_CHARS, CHECK_CHARS = 8, 43, 6
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_TEXT = re.compile(
+    rf"{PREFIX}([0-9A-Za-z]{{{ID_CHARS}}})([0-9A-Za-z]{{{SECRET_CHARS}}})([0-9A-Za-z]{{{CHECK_CHARS}}})"
+)
+REMEMBERED = 4096  # digests of keys that were right
+
+
+class Key(msgspec.Struct, frozen=True):
+    id: str  # public
+    name: str
+    created_s: float  # Unix seconds, as the others
+    expires_s: float | None = None
+    revoked_s: float | None = None
+    models: tuple[str, ...] = ()  # catalog ids it may use; (): all
+
+    def good(self, now_s: float) -> bool:
+        """Whether it opens anything now."""
+        gone = self.revoked_s is not None and self.revoked_s <= now_s
+        return not gone and (self.expires_s is None or self.expires_s > now_s)
+
+
+class Parsed(msgspec.Struct, frozen=True):
+    id: str
+    secret: str
+
+
+def new_text(random: bytes) -> tuple[str, Parsed]:
+    """A key's text and its parts, of 38 random bytes."""
+    id = _base62(int.from_bytes(random[:6], "big"), ID_CHARS)
+    secret = _base62(int.from_bytes(random[6:38], "big"), SECRET_CHARS)
+    return f"{PREFIX}{id}{secret}{_check(id + secret)}", Parsed(id, secret)
+
+
+def parse(text: str) -> Parsed | None:
+    """The parts of a key; None when it is none of ours or mistyped."""
+    found = _TEXT.fullmatch(text)
+    if found is None or _check(found[1] + found[2]) != found[3]:
+        return None
+    return Parsed(found[1], found[2])
+
+
+def mac(pepper: bytes, secret: str) -> bytes:
+    """What is kept of a secret: 32 bytes."""
+    return hmac.digest(pepper, secret.encode(), "sha256")
+
+
+def _base62(number: int, chars: int) -> str:
+    out = ""
+    while len(out) < chars:
+        number, digit = divmod(number, 62)
+        out = _DIGITS[digit] + out
+    return out
+
+
+def _check(text: str) -> str:
+    return _base62(zlib.crc32(text.encode()), CHECK_CHARS)
+
+
+class KeyRing:
+    """The keys of one moment, by id."""
+
+    def __init__(self, pepper: bytes, rows: Iterable[tuple[Key, bytes]]) -> None:
+        """`rows`: each key with the HMAC of its secret."""
+        self._pepper = pepper
+        self._rows = {key.id: (key, kept) for key, kept in rows}
+        self._right: dict[bytes, Key] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def authenticate(self, text: str, now_s: float) -> Key | None:
+        """The key that was presented, if it is right and good now."""
+        digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+        key = self._right.get(digest)
+        if key is None:
+            key = self._look_up(text)
+            if key is None:
+                return None
+            if len(self._right) >= REMEMBERED:
+                self._right.clear()
+            self._right[digest] = key
+        return key if key.good(now_s) else None
+
+    def _look_up(self, text: str) -> Key | None:
+        parsed = parse(text)
+        row = self._rows.get(parsed.id) if parsed is not None else None
+        # The same work for an unknown id as for a wrong secret.
+        secret = parsed.secret if parsed is not None else ""
+        kept = row[1] if row is not None else bytes(32)
+        same = hmac.compare_digest(mac(self._pepper, secret), kept)
+        return row[0] if same and row is not None else None

@@ -1,0 +1,199 @@
+"""The books in SQLite: one file in the data directory, opened by one process or by several.
+
+The only place that writes it.  Migrations are numbered files in schema/, counted in `user_version`;
+a database that is newer than this code is refused, never guessed at.  What will surprise: the
+pepper that keys are hashed with is a file of its own beside the database, so that a copied database
+alone opens nothing.
+"""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+import msgspec
+
+from headgate.policy import keys
+from headgate.policy.keys import Key, KeyRing
+
+T = TypeVar("T")
+BUSY_MS = 5000
+PEPPER_BYTES = 32
+MAX_NAME_CHARS = 128
+
+
+class StoreError(Exception):
+    """What is wrong with the data directory, and what to do about it."""
+
+
+class Store:
+    """Opens, and on first use makes, the directory, the pepper and the database."""
+
+    def __init__(self, data: str | Path) -> None:
+        self._directory = Path(data)
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._pepper = _pepper(self._directory / "pepper")
+            path = self._directory / "headgate.db"
+            self._db = apsw.Connection(str(path))
+            self._db.set_busy_timeout(BUSY_MS)
+            self._db.execute("pragma journal_mode = wal")
+            self._db.execute("pragma synchronous = full")
+            self._db.execute("pragma foreign_keys = on")
+            path.chmod(0o600)
+            self._migrate()
+        except OSError as error:
+            raise StoreError(f"{error.filename or data}: {error.strerror}.") from None
+        except apsw.Error as error:
+            raise StoreError(f"{data}/headgate.db: {error}.") from None
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _migrate(self) -> None:
+        """Bring the schema up to date, in one transaction a step."""
+        steps = sorted(
+            (int(f.name.removesuffix(".sql")), f.read_text("utf-8"))
+            for f in files("headgate.store").joinpath("schema").iterdir()
+            if f.name.endswith(".sql")
+        )
+
+        def version() -> int:
+            return int(str(self._db.pragma("user_version")))
+
+        if version() > steps[-1][0]:
+            raise StoreError(
+                f"the database in {self._directory} was written by a newer Headgate"
+                f" (schema {version()}, this one knows {steps[-1][0]}); upgrade, or use another --data."
+            )
+        for number, script in steps:
+            if number <= version():
+                continue
+
+            def step(number: int = number, script: str = script) -> None:
+                if number > version():  # another process may have been faster
+                    self._db.execute(script)
+                    self._db.execute(f"pragma user_version = {number}")
+
+            self._write(step)
+
+    def _write(self, work: Callable[[], T]) -> T:
+        """Run `work` in a transaction that holds the write lock from its start."""
+        self._db.execute("begin immediate")
+        try:
+            result = work()
+        except BaseException:
+            self._db.execute("rollback")
+            raise
+        self._db.execute("commit")
+        return result
+
+    def data_version(self) -> int:
+        """Changes whenever another connection has written: cheap enough to poll."""
+        return int(str(self._db.pragma("data_version")))
+
+    # keys
+
+    def create_key(
+        self,
+        name: str,
+        models: tuple[str, ...] = (),
+        expires_s: float | None = None,
+        *,
+        now_s: float,
+    ) -> tuple[Key, str]:
+        """A new key and its text, which is nowhere kept; StoreError for a bad name."""
+        if not name.strip() or len(name) > MAX_NAME_CHARS or not name.isprintable():
+            raise StoreError(f"a key's name has 1 to {MAX_NAME_CHARS} printable characters.")
+        text, parsed = keys.new_text(secrets.token_bytes(38))
+        key = Key(parsed.id, name, now_s, expires_s, None, models)
+        self._write(lambda: self._insert(key, parsed.secret))
+        return key, text
+
+    def _insert(self, key: Key, secret: str) -> None:
+        self._db.execute(
+            "insert into keys (id, name, mac, created_s, expires_s, models) values (?, ?, ?, ?, ?, ?)",
+            (
+                key.id,
+                key.name,
+                keys.mac(self._pepper, secret),
+                key.created_s,
+                key.expires_s,
+                msgspec.json.encode(key.models).decode(),
+            ),
+        )
+
+    def keys(self) -> list[Key]:
+        """All keys, oldest first, also those that are revoked or expired."""
+        return [key for key, _ in self._rows()]
+
+    def _rows(self) -> list[tuple[Key, bytes]]:
+        rows = self._db.execute(
+            "select id, name, created_s, expires_s, revoked_s, models, mac from keys"
+            " order by created_s, id"
+        )
+        return [
+            (
+                Key(id, name, created, expires, revoked, msgspec.json.decode(models, type=tuple[str, ...])),
+                mac,
+            )
+            for id, name, created, expires, revoked, models, mac in rows
+        ]  # fmt: skip
+
+    def ring(self) -> KeyRing:
+        return KeyRing(self._pepper, self._rows())
+
+    def revoke(self, id: str, *, now_s: float) -> bool:
+        """Close a key for good; False when there is none with this id that is open."""
+
+        def work() -> bool:
+            self._db.execute(
+                "update keys set revoked_s = ? where id = ? and (revoked_s is null or revoked_s > ?)",
+                (now_s, id, now_s),
+            )
+            return self._db.changes() == 1
+
+        return self._write(work)
+
+    def rotate(self, id: str, *, now_s: float, overlap_s: float = 0) -> tuple[Key, str] | None:
+        """A new key with the rights of an old one, which ends after `overlap_s` seconds.
+
+        None when the old one is not good any more.
+        """
+        text, parsed = keys.new_text(secrets.token_bytes(38))
+
+        def work() -> Key | None:
+            old = next((k for k in self.keys() if k.id == id and k.good(now_s)), None)
+            if old is None:
+                return None
+            new = msgspec.structs.replace(old, id=parsed.id, created_s=now_s, revoked_s=None)
+            self._insert(new, parsed.secret)
+            self._db.execute("update keys set revoked_s = ? where id = ?", (now_s + overlap_s, id))
+            return new
+
+        key = self._write(work)
+        return (key, text) if key is not None else None
+
+
+def _pepper(path: Path) -> bytes:
+    """The secret of this data directory, made on first use, whole or not at all."""
+    if not path.exists():
+        fresh = path.with_name(f"pepper.{secrets.token_hex(8)}")
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(PEPPER_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):  # another process was faster: its one holds
+            os.link(fresh, path)
+        fresh.unlink()
+    pepper = path.read_bytes()
+    if len(pepper) != PEPPER_BYTES:
+        raise StoreError(
+            f"{path} is damaged ({len(pepper)} bytes instead of {PEPPER_BYTES}): put back a copy;"
+            " without it no key of this directory can be used."
+        )
+    return pepper

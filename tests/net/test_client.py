@@ -1,0 +1,609 @@
+"""The outbound client against loopback upstreams that are written byte by byte."""
+
+import asyncio
+
+import pytest
+from loopback import CALM, CHUNKED, OK, Run, answering, client, closing, hear, post, said, upstream
+
+from headgate.net.client import Broken, ConnectTimedOut, NotSent, Response, TimedOut, Timeouts
+
+
+def test_a_request_is_these_bytes(run: Run) -> None:
+    heard: list[bytes] = []
+
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await hear(reader))
+        writer.write(OK)
+
+    async def main() -> None:
+        async with upstream(play) as up, client() as c:
+            response = await c.send("POST", up.url + "?a=b#c", {"x-a": "b c"}, b"{}", CALM)
+            assert (response.status, await response.read(), await response.read()) == (
+                200, b"hi", b"",
+            )  # fmt: skip
+            assert heard == [
+                b"POST /v1/x?a=b HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-length: 2\r\n"
+                b"accept-encoding: identity\r\nconnection: keep-alive\r\nx-a: b c\r\n\r\n{}"
+                % up.port
+            ]
+
+    run(main())
+
+
+def test_a_large_body_arrives_whole(run: Run) -> None:
+    heard: list[bytes] = []
+
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await hear(reader))
+        writer.write(OK)
+
+    async def main() -> None:
+        async with upstream(play) as up, client() as c:
+            body = bytes(range(256)) * 20000
+            assert await (await post(c, up.url, body=body)).read_all() == b"hi"
+            assert heard[0].endswith(b"\r\n\r\n" + body)
+
+    run(main())
+
+
+# -- the pool
+
+
+def test_a_connection_serves_again(run: Run) -> None:
+    async def main() -> None:
+        empty = b"HTTP/1.1 204 No Content\r\n\r\n"
+        chunked = CHUNKED + b"2\r\nhi\r\n0\r\n\r\n"
+        async with upstream(answering(OK, empty, chunked, OK)) as up, client() as c:
+            for expected in (b"hi", b"", b"hi", b"hi"):
+                assert await (await post(c, up.url)).read_all() == expected
+            assert up.connections == 1
+
+    run(main())
+
+
+def test_the_connection_used_last_is_used_first(run: Run) -> None:
+    order: list[int] = []
+
+    async def main() -> None:
+        async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            n = up.connections
+            while await hear(reader):
+                order.append(n)
+                await asyncio.sleep(0.02 * n)
+                writer.write(OK)
+
+        async with upstream(play) as up, client() as c:
+            for _, response in [
+                (await r.read_all(), r)
+                for r in await asyncio.gather(post(c, up.url), post(c, up.url))
+            ]:
+                assert response.status == 200
+            for _ in range(3):
+                await (await post(c, up.url)).read_all()
+            assert order[2:] == [2, 2, 2]  # the one that was answered later
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+        OK + b"excess",
+        OK + OK,
+    ],
+)
+def test_a_connection_that_cannot_serve_again_is_closed(run: Run, answer: bytes) -> None:
+    async def main() -> None:
+        async with upstream(answering(answer)) as up, client() as c:
+            for n in (1, 2):
+                assert await (await post(c, up.url)).read_all() == b"hi"
+                assert up.connections == n
+
+    run(main())
+
+
+@pytest.mark.parametrize("unasked", [b"HTTP/1.1 408 Timeout\r\n\r\n", None])
+def test_an_idle_connection_that_gets_data_or_eof_is_dropped(
+    run: Run, unasked: bytes | None
+) -> None:
+    async def main() -> None:
+        async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await hear(reader)
+            writer.write(OK)
+            await go.wait()
+            if unasked is None:
+                writer.write_eof()
+            else:
+                writer.write(unasked)
+            await up.wait_gone(reader)
+
+        go = asyncio.Event()
+        async with upstream(play) as up, client() as c:
+            await (await post(c, up.url)).read_all()
+            assert c._idle and up.connections == 1
+            go.set()
+            await up.gone.wait()
+            await (await post(c, up.url)).read_all()
+            assert up.connections == 2
+
+    run(main())
+
+
+def test_idle_connections_age_and_are_counted(run: Run) -> None:
+    async def main() -> None:
+        async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await hear(reader)
+            await asyncio.sleep(0.01)
+            writer.write(OK)
+            await up.wait_gone(reader)
+
+        async with upstream(play) as up, client(idle_s=0.05, max_idle_per_origin=1) as c:
+            for response in await asyncio.gather(*(post(c, up.url) for _ in range(3))):
+                await response.read_all()
+            assert sum(map(len, c._idle.values())) == 1
+            while c._open:
+                await asyncio.sleep(0.01)
+            assert not any(c._idle.values())
+
+    run(main())
+
+
+def test_a_kept_connection_that_died_is_replaced_once(run: Run) -> None:
+    async def main() -> None:
+        async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            first = up.connections == 1
+            await hear(reader)
+            writer.write(OK)
+            await hear(reader)
+            if not first:
+                writer.write(OK)
+
+        async with upstream(play) as up, client() as c:
+            for _ in range(2):
+                assert await (await post(c, up.url)).read_all() == b"hi"
+            assert up.connections == 2
+
+    run(main())
+
+
+def test_a_replacement_that_dies_too_is_broken(run: Run) -> None:
+    async def main() -> None:
+        async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            first = up.connections == 1
+            await hear(reader)
+            if first:
+                writer.write(OK)
+                await hear(reader)
+
+        async with upstream(play) as up, client() as c:
+            await (await post(c, up.url)).read_all()
+            with pytest.raises(Broken):
+                await post(c, up.url)
+            assert up.connections == 2
+
+    run(main())
+
+
+def test_a_kept_connection_that_began_to_answer_is_not_replaced(run: Run) -> None:
+    async def main() -> None:
+        async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await hear(reader)
+            writer.write(OK)
+            await hear(reader)
+            writer.write(b"HTTP/1.1 2")
+
+        async with upstream(play) as up, client() as c:
+            await (await post(c, up.url)).read_all()
+            with pytest.raises(Broken):
+                await post(c, up.url)
+            assert up.connections == 1
+
+    run(main())
+
+
+# -- framing
+
+
+def test_a_chunked_body_may_be_split_anywhere(run: Run) -> None:
+    answer = CHUNKED + b"5\r\nhello\r\n1;x=y\r\n \r\n5\r\nworld\r\n0\r\nx-t: u\r\n\r\n"
+
+    async def main() -> None:
+        for cut in range(1, len(answer)):
+            pieces: list[bytes] = [answer[:cut], answer[cut:]]
+
+            async def play(
+                reader: asyncio.StreamReader,
+                writer: asyncio.StreamWriter,
+                pieces: list[bytes] = pieces,
+            ) -> None:
+                await hear(reader)
+                for piece in pieces:
+                    writer.write(piece)
+                    await asyncio.sleep(0.001)
+
+            status, headers, body = await said(play)
+            assert (status, body, "x-t" in headers) == (200, b"hello world", False)
+
+    run(main())
+
+
+def test_bytes_are_read_as_they_come(run: Run) -> None:
+    async def main() -> None:
+        async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await hear(reader)
+            writer.write(CHUNKED)
+            for piece in (b"1\r\na\r\n", b"1\r\nb\r\n1\r\nc\r\n", b"0\r\n\r\n"):
+                await turn.acquire()
+                writer.write(piece)
+            await reader.read()
+
+        turn = asyncio.Semaphore(0)
+        async with upstream(play) as up, client() as c:
+            response = await post(c, up.url)
+            got = []
+            for _ in range(3):
+                turn.release()
+                got.append(await response.read())
+            assert got == [b"a", b"bc", b""]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\nto the end", b"to the end"),
+        (b"HTTP/1.0 200 OK\r\n\r\n", b""),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: a\r\n\r\n" + OK, b"hi"),
+        (b"HTTP/1.1 304 Not\r\nContent-Length: 5\r\n\r\n", b""),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: identity\r\nContent-Length: 1\r\n\r\na", b"a"),
+    ],
+)
+def test_a_body_ends_where_the_head_says(run: Run, answer: bytes, expected: bytes) -> None:
+    async def main() -> None:
+        _, headers, body = await said(closing(answer))
+        assert body == expected and "link" not in headers
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\n",
+        b"SSH-2.0-OpenSSH\r\n",
+        b"HTTP/2.0 200 OK\r\n\r\n",
+        b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nhi!",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x8b",
+        b"HTTP/1.1 200 OK\r\nA: b\x01\r\nContent-Length: 2\r\n\r\nhi",
+        b"HTTP/1.1 200 OK\r\nA: b\x7f\r\nContent-Length: 2\r\n\r\nhi",
+        b"HTTP/1.1 200 OK\r\nA: b\rC: d\r\nContent-Length: 2\r\n\r\nhi",
+        b"HTTP/1.1 200 OK\r\nA: " + b"b" * 200_000,
+        CHUNKED + b"1\r\na\r\n",
+        CHUNKED + b"zz\r\na\r\n",
+        CHUNKED + b"1\r\nab\r\n0\r\n\r\n",
+        CHUNKED + b"1;" + b"x" * 200_000 + b"\r\na\r\n0\r\n\r\n",
+        CHUNKED + b"0\r\nA: " + b"b" * 200_000,
+    ],
+)
+def test_bad_framing_is_broken(run: Run, answer: bytes) -> None:
+    async def main() -> None:
+        with pytest.raises(Broken):
+            await said(closing(answer))
+
+    run(main())
+
+
+def test_what_came_before_a_cut_is_read_before_the_cut_is_told(run: Run) -> None:
+    async def main() -> None:
+        async with upstream(closing(CHUNKED + b"2\r\nhi\r\n")) as up, client() as c:
+            response = await post(c, up.url)
+            assert await response.read() == b"hi"
+            for _ in range(2):
+                with pytest.raises(Broken):
+                    await response.read()
+
+    run(main())
+
+
+def test_a_redirect_is_an_answer_like_any(run: Run) -> None:
+    async def main() -> None:
+        moved = b"HTTP/1.1 307 Moved\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n"
+        async with upstream(answering(moved)) as up, client() as c:
+            response = await post(c, up.url)
+            assert (response.status, response.headers["location"]) == (307, "/x")
+            assert await response.read_all() == b"" and up.connections == 1
+
+    run(main())
+
+
+def test_repeated_headers_are_joined_and_non_ascii_is_marked(run: Run) -> None:
+    async def main() -> None:
+        answer = b"HTTP/1.1 200 OK\r\nA: b\r\na: c\r\nX: \xc3\xa9\r\nContent-Length: 0\r\n\r\n"
+        _, headers, _ = await said(closing(answer))
+        assert headers == {"a": "b, c", "x": "��", "content-length": "0"}
+
+    run(main())
+
+
+def test_a_body_above_the_bound_is_broken_and_its_connection_closed(run: Run) -> None:
+    async def main() -> None:
+        async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await hear(reader)
+            writer.write(CHUNKED + b"6\r\n123456\r\n")
+            await up.wait_gone(reader)
+
+        async with upstream(play) as up, client() as c:
+            response = await post(c, up.url)
+            with pytest.raises(Broken, match="larger than 5 bytes"):
+                await response.read_all(5)
+            await up.gone.wait()
+
+    run(main())
+
+
+# -- what must not be sent
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("x", "a\r\nb: c"), ("x", "a\n"), ("x", "\0"), ("x", "é"), ("x\r\ny", "a"), ("", "a"),
+     ("Host", "other"), ("content-length", "0"), ("Transfer-Encoding", "chunked")],
+)  # fmt: skip
+def test_a_header_that_could_change_the_request_is_refused(run: Run, name: str, value: str) -> None:
+    async def main() -> None:
+        async with upstream(answering(OK)) as up, client() as c:
+            with pytest.raises(ValueError):
+                await c.send("POST", up.url, {name: value}, b"", CALM)
+            assert up.connections == 0
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://h/", "h/x", "http://", "http://h/a b", "http://h/\r\nx", "http://h:99999/",
+     "http://secret@h/", "http://[::1/", "http://h/é"],
+)  # fmt: skip
+def test_a_url_that_is_no_plain_one_is_refused_without_being_repeated(run: Run, url: str) -> None:
+    async def main() -> None:
+        async with client() as c:
+            with pytest.raises(ValueError) as refused:
+                await post(c, url)
+            assert "secret" not in str(refused.value)
+
+    run(main())
+
+
+# -- time, and people leaving
+
+
+def test_a_refused_connection_is_not_sent(run: Run) -> None:
+    async def main() -> None:
+        async with upstream(answering(OK)) as up:
+            url = up.url
+        async with client() as c:
+            with pytest.raises(NotSent):
+                await post(c, url)
+            with pytest.raises(NotSent):
+                await post(c, "http://no-such-host.invalid/")
+
+    run(main())
+
+
+def test_a_slow_connect_is_not_sent(run: Run) -> None:
+    async def main() -> None:
+        async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await up.wait_gone(reader)  # never answers TLS's hello
+
+        async with upstream(mute) as up, client() as c:
+            with pytest.raises(ConnectTimedOut) as late:
+                await post(c, f"https://127.0.0.1:{up.port}/", Timeouts(connect_s=0.05))
+            assert late.value.what == "connect"
+            await up.gone.wait()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("what", "sent"),
+    [
+        ("first_token", b""),
+        ("first_token", CHUNKED),
+        ("first_token", CHUNKED + b"1;"),
+        ("stall", CHUNKED + b"2\r\nhi\r\n"),
+        ("stall", CHUNKED + b"2\r\nhi\r\n1"),
+        ("total", CHUNKED + b"2\r\nhi\r\n"),
+        ("total", b""),
+    ],
+)
+def test_silence_ends_in_the_timeout_that_is_due(run: Run, what: str, sent: bytes) -> None:
+    async def main() -> None:
+        async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await hear(reader)
+            writer.write(sent)
+            await up.wait_gone(reader)
+
+        soon = Timeouts(
+            first_token_s=0.05 if what == "first_token" else 9,
+            stall_s=0.05 if what == "stall" else 9,
+            total_s=0.05 if what == "total" else 9,
+        )
+        async with upstream(play) as up, client() as c:
+            with pytest.raises(TimedOut) as late:
+                await (await post(c, up.url, soon)).read_all()
+            assert late.value.what == what
+            await up.gone.wait()
+
+    run(main())
+
+
+def test_a_stream_that_moves_is_not_stalled(run: Run) -> None:
+    async def main() -> None:
+        async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await hear(reader)
+            writer.write(CHUNKED)
+            for _ in range(20):
+                await asyncio.sleep(0.02)
+                writer.write(b"1\r\na\r\n")
+            writer.write(b"0\r\n\r\n")
+
+        _, _, body = await said(play, Timeouts(first_token_s=0.3, stall_s=0.3, total_s=9))
+        assert body == b"a" * 20
+
+    run(main())
+
+
+def test_an_upload_that_moves_is_no_silence_and_one_that_stops_is(run: Run) -> None:
+    body = b"x" * (24 << 20)
+
+    async def main() -> None:
+        async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            for _ in range(24 if up.connections == 1 else 0):
+                await reader.readexactly(1 << 20)
+                await asyncio.sleep(0.02)
+            if up.connections == 1:
+                writer.write(OK)
+            else:
+                await up.gone.wait()
+
+        async with upstream(play) as up, client() as c:
+            calm = Timeouts(first_token_s=0.25)
+            assert await (await post(c, up.url, calm, body)).read_all() == b"hi"
+            await c.close()
+        async with upstream(play) as up, client() as c:
+            up.connections = 1  # from the second on it does not read
+            with pytest.raises(TimedOut) as late:
+                await post(c, up.url, calm, body)
+            assert late.value.what == "first_token"
+
+    run(main())
+
+
+def test_a_kept_connection_has_the_timeouts_of_its_present_request(run: Run) -> None:
+    async def main() -> None:
+        async with upstream(answering(OK)) as up, client() as c:
+            await (await post(c, up.url)).read_all()
+            with pytest.raises(TimedOut):
+                await post(c, up.url, Timeouts(first_token_s=0.05))
+            assert up.connections == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("sent", [b"", CHUNKED, CHUNKED + b"2\r\nhi\r\n"])
+@pytest.mark.parametrize("how", ["cancel", "abort"])
+def test_leaving_closes_the_upstream_at_once(run: Run, sent: bytes, how: str) -> None:
+    async def main() -> None:
+        async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await hear(reader)
+            writer.write(sent)
+            heard.set()
+            await up.wait_gone(reader)
+
+        heard = asyncio.Event()
+        got: list[Response] = []
+
+        async def work() -> None:
+            got.append(await post(c, up.url))
+            while await got[0].read():
+                pass
+
+        async with upstream(play) as up, client() as c:
+            task = asyncio.create_task(work())
+            await heard.wait()
+            await asyncio.sleep(0.02)  # for what was sent to arrive
+            if how == "abort" and got:
+                got[0].abort()
+                got[0].abort()
+                with pytest.raises(Broken):
+                    await task
+            else:
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            await asyncio.wait_for(up.gone.wait(), 1)
+            if got:
+                with pytest.raises(Broken):
+                    await got[0].read()
+
+    run(main())
+
+
+def test_a_late_abort_does_not_touch_the_connections_next_answer(run: Run) -> None:
+    async def main() -> None:
+        async with upstream(answering(OK, OK)) as up, client() as c:
+            first = await post(c, up.url)
+            second = await post(c, up.url)
+            first.abort()
+            assert await second.read_all() == b"hi" and up.connections == 1
+            with pytest.raises(Broken):
+                await first.read()
+
+    run(main())
+
+
+def test_a_reader_who_does_not_read_stops_the_upstream(run: Run) -> None:
+    total = 32 << 20
+
+    async def main() -> None:
+        async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await hear(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % total)
+            while sum(written) < total:
+                writer.write(b"x" * 65536)
+                await writer.drain()
+                written.append(65536)
+
+        written: list[int] = []
+        async with upstream(play) as up, client() as c:
+            response = await post(c, up.url, Timeouts(stall_s=0.1))
+            seen = -1
+            while seen != sum(written):
+                seen = sum(written)
+                await asyncio.sleep(0.2)
+            assert sum(written) < total  # the kernel's buffers and ours are full
+            # Ours: the bound, and one read of the loop above it.  And no stall: the silence is ours.
+            assert response._unread <= (256 << 10) * 2
+            assert len(await response.read_all()) == total
+
+    run(main())
+
+
+def test_an_early_answer_does_not_leave_half_a_request_in_the_pool(run: Run) -> None:
+    async def main() -> None:
+        async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 413 Large\r\nContent-Length: 0\r\n\r\n")
+            await asyncio.sleep(0.05)
+            await up.wait_gone(reader)
+
+        async with upstream(play) as up, client() as c:
+            response = await post(c, up.url, body=b"x" * (32 << 20))
+            assert response.status == 413 and await response.read() == b""
+            assert not any(c._idle.values())
+
+    run(main())
+
+
+def test_a_closed_client_breaks_its_readers_and_sends_no_more(run: Run) -> None:
+    async def main() -> None:
+        async with upstream(answering(CHUNKED)) as up, client() as c:
+            response = await post(c, up.url)
+            await c.close()
+            assert not c._open
+            with pytest.raises(Broken):
+                await response.read()
+            with pytest.raises(NotSent):
+                await post(c, up.url)
+
+    run(main())

@@ -1,0 +1,208 @@
+"""An upstream on loopback, played by our own dialects, in a thread of its own.
+
+It answers at /openai/chat/completions, /anthropic/v1/messages and /gemini/models/..., streamed or
+whole, in a way that the last text of the request chooses by its first word; see `answer`.
+"""
+
+import asyncio
+import re
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+import msgspec
+import uvloop
+
+from headgate.chat import (
+    Delta,
+    Event,
+    Finish,
+    PartStart,
+    PartStop,
+    Reply,
+    Request,
+    Start,
+    Text,
+    Thinking,
+    ToolCall,
+    Usage,
+    collect,
+)
+from headgate.errors import Failure
+from headgate.net.server import Inbound, Server
+from headgate.wire.dialect import Dialect, Facts, Target
+from headgate.wire.dialects import ANTHROPIC, GEMINI, OPENAI
+
+USAGE = Usage(input=120, output=35, cached=100, reasoning=7)
+HELLO = "Hello, Wörld 👋! It's “fine”."
+THOUGHT = "The user wants a\nhello — easy."
+CITY = '{"city":"Zürich","days":3}'
+_GEMINI = re.compile(r"/gemini/models/([^:]+):(\w+)")
+
+
+class Seen(msgspec.Struct):
+    """One request as it arrived, and what became of its connection."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    request: Request
+    left: bool = False  # the gateway hung up before the end
+
+
+class PlayedUpstream:
+    def __init__(self) -> None:
+        self.seen: list[Seen] = []
+        self.written = 0  # bytes of the streams so far
+        self.port = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=uvloop.run, args=(self._main(),), daemon=True)
+
+    @property
+    def last(self) -> Seen:
+        return self.seen[-1]
+
+    def url(self, dialect: str) -> str:
+        return f"http://127.0.0.1:{self.port}/{dialect}"
+
+    async def _main(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        server = Server(self._handle)
+        self.port = await server.listen("127.0.0.1", 0)
+        self._ready.set()
+        await self._stop.wait()
+        server.stop_accepting()
+        await server.drain(0)
+
+    async def _handle(self, inbound: Inbound) -> None:
+        dialect: Dialect
+        target = Target(headers=inbound.headers)
+        if inbound.path == "/openai/chat/completions":
+            dialect = OPENAI
+        elif inbound.path == "/anthropic/v1/messages":
+            dialect = ANTHROPIC
+        elif found := _GEMINI.fullmatch(inbound.path):
+            dialect = GEMINI
+            target = Target(found[1], found[2] == "streamGenerateContent", headers=inbound.headers)
+        else:
+            inbound.respond(404, [], b"nothing here")
+            return
+        body = await inbound.body()
+        request = dialect.decode_request(body, target)
+        seen = Seen(inbound.path, inbound.headers, body, request)
+        self.seen.append(seen)
+        try:
+            await self._answer(inbound, dialect, target, request)
+        except asyncio.CancelledError:
+            seen.left = True
+            raise
+
+    async def _answer(
+        self, inbound: Inbound, dialect: Dialect, target: Target, request: Request
+    ) -> None:
+        facts = Facts("up1", request.model, 1700000000, 9)
+        word, _, rest = said(request).partition(" ")
+        if word == "fail":
+            status, _, words = rest.partition(" ")
+            page = {"error": {"type": "error", "message": words or "It failed."}}
+            headers = [("content-type", "application/json"), ("retry-after", "7")]
+            inbound.respond(int(status), headers, msgspec.json.encode(page))
+        elif word == "silent":
+            await asyncio.sleep(float(rest))
+            inbound.respond(500, [], b"too late")
+        elif not request.stream:
+            reply = collect([e async for e in answer(request)])
+            assert isinstance(reply, Reply)
+            body = dialect.encode_reply(reply, request, facts)
+            inbound.respond(200, [("content-type", "application/json")], body)
+        else:
+            encoder = dialect.encoder(request, facts, target)
+            inbound.start(200, [("content-type", dialect.stream_type)])
+            async for event in answer(request):
+                if isinstance(event, Finish) and word == "cut":
+                    break
+                piece = encoder.feed([event])
+                inbound.write(piece)
+                self.written += len(piece)
+                if inbound.paused:
+                    await inbound.drain()
+                if isinstance(event, Delta) and word == "break":
+                    inbound.abort()
+                    return
+                if isinstance(event, Delta) and word == "trip":
+                    failure = Failure("overloaded", "The model is overloaded.")
+                    for piece in encoder.fail(failure):
+                        inbound.write(piece)
+                    break
+            inbound.end()
+
+    @contextmanager
+    def running(self) -> Iterator["PlayedUpstream"]:
+        self._thread.start()
+        assert self._ready.wait(10)
+        try:
+            yield self
+        finally:
+            assert self._loop is not None
+            assert self._stop is not None
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(10)
+
+
+def said(request: Request) -> str:
+    """The last user's text; the text of a tool's result counts as one."""
+    for message in reversed(request.messages):
+        if message.role == "tool":
+            return "result"
+        if message.role == "user" and message.text:
+            return message.text
+    return ""
+
+
+async def answer(request: Request) -> AsyncIterator[Event]:
+    """Events of the reply, in small pieces, with a pause where the word asks for one."""
+    word, _, rest = said(request).partition(" ")
+    parts: list[Text | Thinking | ToolCall]
+    pause = 0.0
+    reason = "stop"
+    match word:
+        case "think":
+            parts = [Thinking(THOUGHT, "sig-1"), Text(HELLO)]
+        case "tool":
+            parts = [Thinking(THOUGHT), ToolCall("call_function_1", "get_weather", CITY)]
+        case "tools":
+            parts = [
+                Text("Two at once."),
+                ToolCall("call_function_1", "get_weather", CITY),
+                ToolCall("call_function_2", "get_time", "{}"),
+            ]
+        case "result":
+            parts = [Text("It is sunny in Zürich.")]
+        case "long":
+            parts, reason = [Text("and so on")], "length"
+        case "slow":
+            parts, pause = [Text("x" * 400)], float(rest or 0.05)
+        case "flood":
+            parts = [Text("y" * (int(rest) << 20))]
+        case _:
+            parts = [Text(HELLO)]
+    step = 65536 if word == "flood" else 5
+    yield Start("up1", request.model)
+    for part in parts:
+        match part:
+            case Text(text):
+                yield PartStart("text")
+            case Thinking(text):
+                yield PartStart("thinking")
+            case ToolCall():
+                text = part.arguments
+                yield PartStart("tool_call", part.id, part.name)
+        for i in range(0, len(text), step):
+            yield Delta(text[i : i + step])
+            if pause:
+                await asyncio.sleep(pause)
+        yield PartStop(part.signature if isinstance(part, Thinking) else "")
+    calls = any(isinstance(p, ToolCall) for p in parts)
+    yield Finish("tool_calls" if calls else reason, USAGE)  # type: ignore[arg-type]

@@ -1,0 +1,55 @@
+"""The official JavaScript SDKs against a real gateway; the checks stand in js/check.mjs."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conftest import Gateway
+
+HERE = Path(__file__).parent / "js"
+CHECKS = re.findall(r"^  async (\w+)\(", (HERE / "check.mjs").read_text(), re.M)
+_results: dict[str, dict[str, str | None]] = {}
+
+
+@pytest.fixture(scope="session")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The SDKs as locked, installed once; without npm this is skipped, but not in CI."""
+    place = tmp_path_factory.mktemp("js")
+    fault = "node and npm are not installed"
+    if shutil.which("node") and shutil.which("npm"):
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(HERE / name, place)
+        done = subprocess.run(
+            ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
+            cwd=place,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        if done.returncode == 0:
+            return place
+        fault = done.stderr[-400:]
+    if os.environ.get("CI"):
+        pytest.fail(fault)
+    pytest.skip(fault)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_javascript(check: str, gateway: Gateway, modules: Path) -> None:
+    if gateway.url not in _results:
+        done = subprocess.run(
+            ["node", HERE / "check.mjs", gateway.url, gateway.key, modules],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        _results[gateway.url] = {line["name"]: line["error"] for line in lines}
+        assert done.returncode == 0, done.stderr
+    assert check in _results[gateway.url]
+    assert _results[gateway.url][check] is None, _results[gateway.url][check]
