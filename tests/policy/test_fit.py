@@ -187,9 +187,12 @@ def test_a_service_tier_is_dropped_and_told_if_it_meant_something(
 # --- tools ---
 
 
-def test_tools_for_a_model_without_them_are_refused() -> None:
+def test_a_model_that_calls_nothing_is_not_shown_tools_and_cannot_be_forced() -> None:
     capabilities = Capabilities(tools=False)
-    for asked in (request(tools=TOOLS), request(CALLED)):
+    out = fitted(request(tools=TOOLS), capabilities).request
+    assert (out.tools, out.choice, out.warnings) == ((), Choice(), ("tools",))
+    forced = request(tools=TOOLS, choice=Choice("required"))
+    for asked in (forced, request(CALLED)):
         failure = refused(asked, capabilities)
         assert (failure.kind, failure.param) == ("invalid", "$.tools")
 

@@ -1,7 +1,6 @@
 """`headgate`: the commands, each imported only when it is called, so that `--help` is quick."""
 
 import importlib
-import sys
 
 import click
 
@@ -46,7 +45,3 @@ def _headgate() -> None:
 def main() -> None:
     """Exit codes: 0 done, 1 it did not work, 2 it was called wrongly, 130 interrupted."""
     _headgate()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -80,7 +80,7 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console().print(table)
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """`30d`, `12h`, `90s`: seconds."""
 
     name = "duration"

@@ -240,7 +240,7 @@ class _Connection(asyncio.Protocol):
         raw: socket | None = transport.get_extra_info("socket")
         if raw is not None and raw.family.name.startswith("AF_INET"):
             raw.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-        transport.set_write_buffer_limits(high=self.server.limits.write_high_bytes)
+        self.transport.set_write_buffer_limits(high=self.server.limits.write_high_bytes)
         if not self.server.admit(self):
             full = "Too many connections; try again shortly."
             self._refuse(Failure("overloaded", full, retry_after_s=1.0))

