@@ -28,7 +28,7 @@ from upstream import CHUNKS
 
 ROOT = Path(__file__).parent.parent
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
-SECONDS = float(os.environ.get("SECONDS", "4"))
+SECONDS = int(os.environ.get("SECONDS", "4"))
 STREAMS = 32
 TICK = os.sysconf("SC_CLK_TCK")
 LITELLM = ROOT / ".venv-litellm" / "bin" / "litellm"

@@ -1,7 +1,7 @@
 """An upstream that costs nothing worth measuring: fixed bytes, one process.
 
-`python upstream.py` prints its port.  A body with `"whole"` in it is answered with a short stream in
-one write; any other with `CHUNKS` events, one every `PACE_S` seconds, each in a write of its own.
+`python upstream.py` prints its port.  A body with `whole` in it is answered at once, with a
+short stream or one body as it asks; any other with `CHUNKS` events, one every `PACE_S` seconds, each in a write of its own.
 """
 
 import asyncio
@@ -34,6 +34,15 @@ END = (
 )
 WHOLE = HEAD + event('"role":"assistant","content":""') + PIECE * 3 + END
 
+REPLY = (
+    b'{"id":"1","object":"chat.completion","created":1700000000,"model":"MiniMax-M2","choices":'
+    b'[{"index":0,"message":{"role":"assistant","content":" a word or two a word or two a word or two"},'
+    b'"finish_reason":"stop"}],"usage":{"prompt_tokens":20,"completion_tokens":9,"total_tokens":29}}'
+)
+JSON = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(REPLY)
+) + REPLY
+
 
 class Upstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -45,18 +54,21 @@ class Upstream(asyncio.Protocol):
         head, end, body = self.data.partition(b"\r\n\r\n")
         if not end:
             return
-        at = head.lower().index(b"content-length:") + 15
-        if len(body) < int(head[at:].split(b"\r\n", 1)[0]):
+        _, found, rest = head.lower().partition(b"content-length:")
+        if len(body) < (int(rest.split(b"\r\n", 1)[0]) if found else 0):
             return
         self.data = b""
         if b"whole" in body:
-            self.transport.write(WHOLE)
+            streamed = b'"stream":true' in body.replace(b" ", b"")
+            self.transport.write(WHOLE if streamed else JSON)
         else:
             self.task = asyncio.get_running_loop().create_task(self.stream())
 
     async def stream(self) -> None:
         self.transport.write(HEAD)
         for _ in range(CHUNKS):
+            if self.transport.is_closing():
+                return
             self.transport.write(PIECE)
             await asyncio.sleep(PACE_S)
         self.transport.write(END)

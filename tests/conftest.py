@@ -1,90 +1,11 @@
-"""A real `headgate serve` in a process of its own, in front of an upstream that we play."""
+"""Fixtures of all tests: the played upstream, and a gateway in front of it."""
 
-import json
-import os
-import re
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
-import httpx2
-import msgspec
 import pytest
 
+from gateway import Gateway, start, stop
 from played import PlayedUpstream
-
-
-class Gateway(msgspec.Struct):
-    url: str
-    key: str
-    data: Path
-    printed: str
-    process: subprocess.Popen[str]
-    upstream: PlayedUpstream | None = None
-
-    def post(self, path: str, body: object, **headers: str) -> httpx2.Response:
-        return httpx2.post(
-            self.url + path,
-            content=body if isinstance(body, bytes) else json.dumps(body).encode(),
-            headers={"authorization": f"Bearer {self.key}", **headers},
-            timeout=30,
-        )
-
-    def get(self, path: str, **headers: str) -> httpx2.Response:
-        return httpx2.get(self.url + path, headers=headers, timeout=30)
-
-    def metric(self, line: str) -> float:
-        """The value of one line of /metrics, such as `headgate_open_streams`."""
-        page = self.get("/metrics").text
-        found = re.search(rf"^{re.escape(line)} (\S+)$", page, re.M)
-        return float(found[1]) if found else 0.0
-
-
-def start(data: Path, *options: str, ready_s: float = 60, **env: str) -> Gateway:
-    """Start the gateway with nothing of our own environment that could choose an upstream."""
-    clean = {
-        k: v for k, v in os.environ.items() if not re.match(r"HEADGATE|MINIMAX|RUNAPI|OPENR", k)
-    }
-    log = (data.parent / f"{data.name}.log").open("w")
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "headgate.cli",
-            "serve",
-            "--port",
-            "0",
-            "--data",
-            str(data),
-            *options,
-        ],
-        env={**clean, **env},
-        stdout=subprocess.PIPE,
-        stderr=log,
-        text=True,
-    )
-    log.close()
-    printed: list[str] = []
-    assert process.stdout is not None
-    until = time.monotonic() + ready_s
-    for line in process.stdout:
-        printed.append(line)
-        if line.startswith("headgate ready "):
-            break
-        assert time.monotonic() < until
-    text = "".join(printed)
-    errors = (data.parent / f"{data.name}.log").read_text()
-    assert text.rstrip().splitlines()[-1:] and "headgate ready" in text, text + errors
-    key = re.search(r"hg_live_\w+", text)
-    url = text.rstrip().rpartition(" ")[2]
-    return Gateway(url, key[0] if key else "", data, text, process)
-
-
-def stop(gateway: Gateway) -> int:
-    gateway.process.terminate()
-    return gateway.process.wait(20)
 
 
 @pytest.fixture(scope="session")

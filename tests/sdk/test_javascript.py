@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Gateway
+from gateway import Gateway
 
 HERE = Path(__file__).parent / "js"
 CHECKS = re.findall(r"^  async (\w+)\(", (HERE / "check.mjs").read_text(), re.M)

@@ -12,7 +12,7 @@ from google.genai import errors as genai_errors
 from google.genai import types
 from openai import AsyncOpenAI, OpenAI
 
-from conftest import Gateway
+from gateway import Gateway
 from played import CITY, HELLO, THOUGHT
 
 MODEL = "MiniMax-M3"

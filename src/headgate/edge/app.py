@@ -120,7 +120,7 @@ class App:
         )
 
     def _refuse(self, inbound: Inbound, dialect: Dialect, failure: Failure) -> None:
-        self.gate.metrics.requests.labels(dialect.name, "", failure.kind).inc()
+        self.gate.metrics.ended(dialect.name, "", failure.kind)
         inbound.respond(*refusal(dialect, failure, new_id()))
 
     def refuse_early(

@@ -25,6 +25,7 @@ from headgate.chat import Failed, Finish, Request, Usage
 from headgate.edge import log as logs
 from headgate.edge import upstream
 from headgate.edge.gate import Gate
+from headgate.edge.metrics import RouteMetrics
 from headgate.errors import Failure, Kind, Refused
 from headgate.net.client import Broken, Response, TimedOut
 from headgate.net.server import Inbound
@@ -51,8 +52,20 @@ MAX_RETRY_AFTER_S = 120  # above it OpenAI's SDKs give up at once
 TAIL_S = 1.0  # how long the upstream may take to close a finished reply before we do
 
 
-def new_id() -> str:
-    return secrets.token_hex(12)
+class _Ids:
+    """Random ids, 96 bits each, drawn many at a time: the system call costs more than the id."""
+
+    def __init__(self) -> None:
+        self._drawn: list[str] = []
+
+    def __call__(self) -> str:
+        if not self._drawn:
+            text = secrets.token_hex(12 * 256)
+            self._drawn = [text[i : i + 24] for i in range(0, len(text), 24)]
+        return self._drawn.pop()
+
+
+new_id = _Ids()
 
 
 async def exchange(
@@ -93,6 +106,7 @@ class _Exchange:
         self.attempts = 0
         self.route: Route | None = None
         self.response: Response | None = None
+        self.counters: RouteMetrics | None = None
         self.encoder: Encoder | None = None
         self.usage = Usage(estimated=True)
         self.first_token_s = 0.0
@@ -166,7 +180,7 @@ class _Exchange:
             sink,
         )
         relayed = False
-        gap = gate.metrics.gap.labels(route.upstream.name)
+        counters = self.counters = gate.metrics.of(self.model, route.upstream.name)
         try:
             while translator.end is None:
                 data = await response.read()
@@ -174,10 +188,10 @@ class _Exchange:
                 if out:
                     now = time.monotonic()
                     if relayed:
-                        gap.observe(now - self._last_write)
+                        counters.gap.observe(now - self._last_write)
                     else:
                         relayed = True
-                        self._first_token(route, now)
+                        self._first_token(counters, now)
                     self._last_write = now
                     self._start()
                     inbound.write(out)
@@ -208,9 +222,8 @@ class _Exchange:
             end = msgspec.structs.replace(end, usage=self.usage)
         self.outcome, self.status = end.reason, 200
         if isinstance(sink, Whole):
-            assert self.route is not None
-            if not self.first_token_s:
-                self._first_token(self.route, time.monotonic())
+            if not self.first_token_s and self.counters is not None:
+                self._first_token(self.counters, time.monotonic())
             sink.collector.feed([end])
             reply = sink.collector.reply
             assert reply is not None
@@ -224,6 +237,8 @@ class _Exchange:
 
     async def _tail(self, response: Response) -> None:
         """Let the upstream close its reply, so that the connection can serve again."""
+        if response.complete:
+            return
         try:
             async with asyncio.timeout(TAIL_S):
                 for _ in range(16):
@@ -246,11 +261,9 @@ class _Exchange:
             estimated=True,
         )
 
-    def _first_token(self, route: Route, now: float) -> None:
+    def _first_token(self, counters: RouteMetrics, now: float) -> None:
         self.first_token_s = now - self.began
-        self.gate.metrics.first_token.labels(self.model, route.upstream.name).observe(
-            self.first_token_s
-        )
+        counters.first_token.observe(self.first_token_s)
 
     def _start(self) -> None:
         if not self.inbound.started:
@@ -331,17 +344,12 @@ class _Exchange:
         metrics, name = self.gate.metrics, self.route.upstream.name if self.route else ""
         if self.stream and self.inbound.started:
             metrics.open_streams.dec()
-        metrics.requests.labels(self.dialect.name, self.model, self.outcome).inc()
+        metrics.ended(self.dialect.name, self.model, self.outcome)
         total_s = time.monotonic() - self.began
-        if self.route is not None:
-            metrics.duration.labels(self.model, name).observe(total_s)
         usage = self.usage
-        for kind, n in (
-            ("input", usage.input), ("cached", usage.cached),
-            ("output", usage.output), ("reasoning", usage.reasoning),
-        ):  # fmt: skip
-            if n > 0:
-                metrics.tokens.labels(self.model, name, kind).inc(n)
+        if self.counters is not None:
+            self.counters.duration.observe(total_s)
+            self.counters.spent(usage)
         if self.gate.log.wants("info"):
             self.gate.log.write(
                 logs.Line(

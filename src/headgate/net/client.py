@@ -85,13 +85,14 @@ class Response:
     """An answer whose head is here and whose body may still be coming."""
 
     __slots__ = (
-        "_aborted", "_began", "_conn", "_ended", "_error", "_last", "_paused", "_pieces",
+        "_aborted", "_began", "_conn", "_ended", "_error", "_last", "_loop", "_paused", "_pieces",
         "_timeouts", "_total_at", "_unread", "_waiter", "headers", "status",
     )  # fmt: skip
 
     def __init__(self, conn: "_Connection", timeouts: Timeouts, now: float, total_at: float):
         self.status = 0
         self.headers: dict[str, str] = {}  # names in lower case; repeated ones joined by ", "
+        self._loop = conn._loop
         self._conn: _Connection | None = conn  # None once the connection is no longer ours
         self._timeouts = timeouts
         self._total_at = total_at
@@ -138,6 +139,11 @@ class Response:
             pieces.append(data)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    @property
+    def complete(self) -> bool:
+        """Whether all of the body came and was read."""
+        return self._ended and not self._pieces
+
     def abort(self) -> None:
         """Close the connection at once, if it still serves this answer; unread bytes are lost."""
         if self._aborted:
@@ -151,7 +157,7 @@ class Response:
             self._error = Broken("aborted")
 
     async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._loop.create_future()
         try:
             await self._waiter
         except asyncio.CancelledError:
@@ -454,6 +460,7 @@ class Client:
         self._idle: dict[Key, list[_Connection]] = {}
         self._open: set[_Connection] = set()
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts
@@ -471,7 +478,9 @@ class Client:
         head = _head(method, target, proxy, headers, len(body))
         if self._closed:
             raise NotSent("the client is closed")
-        total_at = asyncio.get_running_loop().time() + timeouts.total_s
+        if self._loop is None:  # asking costs a system call each time (Python 3.11)
+            self._loop = asyncio.get_running_loop()
+        total_at = self._loop.time() + timeouts.total_s
         kept = self._take(target.key)
         if kept is None:
             fresh = await self._connect(target, proxy, timeouts.connect_s)
@@ -514,7 +523,7 @@ class Client:
             conn.drop()
             return
         idle.append(conn)
-        conn.idle_at = asyncio.get_running_loop().time()
+        conn.idle_at = conn._loop.time()
         conn._watch(conn.idle_at + self.idle_s)
 
     def _forget(self, conn: _Connection) -> None:

@@ -86,10 +86,8 @@ def _bad(message: str) -> Failure:
 
 def header_block(headers: Sequence[tuple[str, str]]) -> bytes:
     """Header lines of a response; ValueError when one would break out of its line."""
-    out = []
-    for name, value in headers:
-        line = f"{name}: {value}\r\n".encode("latin-1")
-        if b"\r" in line[:-2] or b"\n" in line[:-2] or b"\0" in line:
-            raise ValueError(f"the value of the header {name} has control characters")
-        out.append(line)
-    return b"".join(out)
+    text = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    lines = len(headers)
+    if text.count("\n") != lines or text.count("\r") != lines or "\0" in text:
+        raise ValueError("a response header has control characters")
+    return text.encode("latin-1")

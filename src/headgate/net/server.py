@@ -102,7 +102,7 @@ class Inbound:
             self._conn.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._expect = False
         while not self.body_done and self._size <= limit and self._failure is None:
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = self._conn.server.future()
             self._conn.resume_reading()
             await self._waiter
         self._waiter = None
@@ -278,7 +278,7 @@ class _Connection(asyncio.Protocol):
 
     async def writable(self) -> None:
         if self._drained is None or self._drained.done():
-            self._drained = asyncio.get_running_loop().create_future()
+            self._drained = self.server.future()
         await asyncio.shield(self._drained)
 
     def data_received(self, data: bytes) -> None:
@@ -528,6 +528,12 @@ class Server:
     def now(self) -> float:
         assert self._loop is not None
         return self._loop.time()
+
+    def future(self) -> "asyncio.Future[None]":
+        assert (
+            self._loop is not None
+        )  # asking for the running one costs a system call (Python 3.11)
+        return self._loop.create_future()
 
     def later(self, delay_s: float, call: Callable[[], object]) -> None:
         assert self._loop is not None

@@ -115,12 +115,6 @@ def _fit_sampling(
         temperature = capabilities.temperature_max
         notes.append("temperature")
 
-    def known(able: bool, name: str, value: _N | None) -> _N | None:
-        if value is not None and not able:
-            notes.append(name)
-            return None
-        return value
-
     stop = tuple(s for s in asked.stop if s)
     emulated = () if capabilities.stop else stop
     if emulated:
@@ -129,17 +123,25 @@ def _fit_sampling(
         max_tokens=max_tokens,
         temperature=temperature,
         top_p=asked.top_p,
-        top_k=known(capabilities.top_k, "top_k", asked.top_k),
-        seed=known(capabilities.seed, "seed", asked.seed),
-        presence_penalty=known(
-            capabilities.penalties, "presence_penalty", asked.presence_penalty or None
+        top_k=_known(notes, capabilities.top_k, "top_k", asked.top_k),
+        seed=_known(notes, capabilities.seed, "seed", asked.seed),
+        presence_penalty=_known(
+            notes, capabilities.penalties, "presence_penalty", asked.presence_penalty or None
         ),
-        frequency_penalty=known(
-            capabilities.penalties, "frequency_penalty", asked.frequency_penalty or None
+        frequency_penalty=_known(
+            notes, capabilities.penalties, "frequency_penalty", asked.frequency_penalty or None
         ),
         stop=stop if capabilities.stop else (),
     )
     return sampling, emulated
+
+
+def _known(notes: list[str], able: bool, name: str, value: _N | None) -> _N | None:
+    """The value where the route honours it, else None and a note."""
+    if value is not None and not able:
+        notes.append(name)
+        return None
+    return value
 
 
 # --- tools ---------------------------------------------------------------------------------------
