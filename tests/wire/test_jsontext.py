@@ -17,7 +17,7 @@ BAD = {
     "no JSON": (b"{", "$"),
     "a wrong type": (b'{"model": 1}', "$.model"),
     "a missing field": (b"{}", "$"),
-    "a key given twice": (b'{"model": "a", "model": "b"}', "$"),
+    "a key given twice": (b'{"model": "a", "model": "b"}', "$.model"),
     "bytes that are no UTF-8": (b'{"model": "\xff"}', "$"),
     "a nest": (b'{"model": "a", "x": ' + b"[" * 100000 + b"]" * 100000 + b"}", "$"),
 }

@@ -30,9 +30,9 @@ class Gate:
         self.timeouts = Timeouts(
             connect_s=t.connect, first_token_s=t.first_token, stall_s=t.stall, total_s=t.total
         )
-        self.ring: KeyRing = store.ring()
         self.draining = False
-        self._version = store.data_version()
+        self._version = store.data_version()  # before the ring: a change in between is seen
+        self.ring: KeyRing = store.ring()
 
     def authenticate(self, credential: str | None) -> Key:
         """The key behind what was presented; the same refusal for every reason there may be."""

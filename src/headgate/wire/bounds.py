@@ -18,7 +18,11 @@ MAX_STOP_CHARS = 1024
 
 
 def check_sampling(
-    s: Sampling, place: str, max_tokens: str = "max_tokens", camel: bool = False
+    s: Sampling,
+    place: str,
+    max_tokens: str = "max_tokens",
+    camel: bool = False,
+    stop: str = "stop",
 ) -> None:
     """Refuse what no model takes; `place` is the address of the fields' object, "$." at the top."""
 
@@ -41,7 +45,7 @@ def check_sampling(
     if len(s.stop) > MAX_STOPS or any(not x or len(x) > MAX_STOP_CHARS for x in s.stop):
         raise invalid(
             f"Expected up to {MAX_STOPS} stop sequences of 1 to {MAX_STOP_CHARS} characters.",
-            place + ("stopSequences" if camel else "stop"),
+            place + ("stopSequences" if camel else stop),
         )
 
 

@@ -206,6 +206,7 @@ class _ReplyMessage(Struct, frozen=True):
     content: str | None
     role: str = "assistant"
     refusal: None = None
+    annotations: tuple[()] = ()  # as OpenAI always writes it; strict checkers look for it
     reasoning_content: str | UnsetType = UNSET
     reasoning_details: list[WireDetail] | UnsetType = UNSET
     tool_calls: list[WireCall] | UnsetType = UNSET

@@ -41,7 +41,7 @@ CODES: dict[int, tuple[Kind, str]] = {
 
 _CODE = re.compile(r"\((\d{4,5})\)\s*$")
 _CONTEXT = re.compile(
-    r"context (window|length)|maximum context|prompt is too long|too many tokens|context_length",
+    r"context (window|length|size)|maximum context|input token count|prompt is too long|too many tokens|context_length",
     re.I,
 )
 _UNKNOWN_MODEL = re.compile(

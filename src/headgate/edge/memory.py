@@ -1,0 +1,528 @@
+"""Reasoning of recent turns, for clients that return none of it.
+
+The only place that keeps what a model thought after its reply was sent: in memory, per key, for
+an hour after it was last needed, the longest unused first to go.  Most frameworks that speak
+OpenAI's chat protocol replay content and tool calls only; without this MiniMax's models would
+start every step of a tool loop without their plan (architecture.md 6, protocols.md 3.4).
+
+A turn is found by the id of any of its calls, or else by what was said just before it: see
+`_Search._find`.  What will surprise:
+- a key may serve an application with many users, and ids may be as poor as "call_0".  So without a
+  random id a turn is given back only where the conversation before it is the same too, the
+  system's words included: never by its own words alone;
+- clients rewrite ids, join texts, and send parallel calls in messages of their own.  Calls are
+  compared by their arguments when the ids are strange, texts without white space, and a turn is
+  handed out in pieces as its calls turn up;
+- a turn that comes back with its thinking in one piece is put right as well, when the pieces were
+  signed or stood apart.
+
+A known weakness: the bound is for all keys together, so a busy key shortens the memory of others.
+"""
+
+import hashlib
+import re
+import sys
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
+from itertools import takewhile
+
+import msgspec
+
+from headgate.chat import (
+    Delta,
+    Event,
+    Finish,
+    Message,
+    Part,
+    PartStart,
+    PartStop,
+    Request,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+)
+from headgate.wire.anthropic_upstream import wire_id
+
+DEFAULT_MAX_BYTES = 64 << 20
+DEFAULT_TTL_S = 3600.0
+# A turn above this would push out too many others; it is 250 000 tokens of thinking.
+MAX_TURN_BYTES = 1 << 20
+# Bounds of the work that one request can ask for.
+_MAX_SLOTS = 256  # parts of one turn; MiniMax's models make two dozen at most
+_MAX_MESSAGES = 4096  # the last of a request; a window of 10^6 tokens holds no more turns
+_MAX_ALIKE = 64  # turns looked at after the same words: "hi" opens many conversations
+_HEAD = 512  # characters of each message that tell one place in a conversation from another
+_TURN_COST = 900  # bytes of the structures around one turn; tracemalloc says a little less
+_PART_COST = 200  # of a call with its id, its digest and its place in the index
+
+_RUNS = re.compile("[0-9A-Za-z]+")  # of an id
+
+
+class _Call(msgspec.Struct, frozen=True, gc=False):
+    id: str
+    digest: bytes  # of its name and arguments
+
+
+class _Said(msgspec.Struct, frozen=True, gc=False):
+    length: int  # in characters, of a text
+
+
+class _Turn(msgspec.Struct, eq=False):
+    """One turn as the model made it: its thinking, and where the rest of it stood."""
+
+    slots: tuple[Thinking | _Call | _Said, ...]
+    text: bytes  # the digest of all its text
+    system: bytes  # of the system messages that the conversation begins with
+    root: bytes  # of its first user message
+    before: bytes  # of what was said since the assistant spoke last
+    handles: list[tuple[str, str | bytes]]
+    size: int
+    origin: str
+    expires: float = 0.0
+
+    @property
+    def thought(self) -> str:
+        return "".join(s.text for s in self.slots if type(s) is Thinking)
+
+    @property
+    def plain(self) -> bool:
+        """Whether its thinking is one unsigned piece at the start, as most clients return it."""
+        thoughts = [s for s in self.slots if type(s) is Thinking]
+        return len(thoughts) == 1 and not thoughts[0].signature and self.slots[0] is thoughts[0]
+
+
+class Gather:
+    """A filter of replies that changes nothing: it gathers the parts, `()` until the finish.
+
+    It must stand after the filters that change what the client is told (stops, fences) and before
+    those that take thinking away.
+    """
+
+    def __init__(self) -> None:
+        self.parts: tuple[Text | Thinking | ToolCall, ...] = ()
+        self._parts: list[Text | Thinking | ToolCall] = []
+        self._open = PartStart("text")
+        self._pieces: list[str] = []
+
+    def feed(self, events: list[Event]) -> list[Event]:
+        for event in events:
+            kind = type(event)
+            if kind is Delta:
+                self._pieces.append(event.text)  # type: ignore[union-attr]  # kind says so
+            elif kind is PartStart:
+                self._open, self._pieces = event, []  # type: ignore[assignment]
+            elif kind is PartStop:
+                self._close(event.signature)  # type: ignore[union-attr]
+            elif kind is Finish:
+                self.parts = tuple(self._parts)
+        return events
+
+    def _close(self, signature: str) -> None:
+        text, part = "".join(self._pieces), self._open
+        match part.kind:
+            case "text":
+                self._parts.append(Text(text))
+            case "thinking":
+                self._parts.append(Thinking(text, signature))
+            case "tool_call":
+                self._parts.append(ToolCall(part.id, part.name, text))
+
+
+class Memory:
+    """`now` is seconds of one monotonic clock, never less than before.
+
+    `origin` names the upstream that a signature is for: another one gets the text only.
+    """
+
+    def __init__(self, max_bytes: int = DEFAULT_MAX_BYTES, ttl_s: float = DEFAULT_TTL_S) -> None:
+        self._max_bytes = max_bytes
+        self._ttl_s = ttl_s
+        # The longest unused first.  As all live equally long after use, it also expires first.
+        self._turns: OrderedDict[int, _Turn] = OrderedDict()
+        self._index: dict[tuple[str, str | bytes], list[_Turn]] = {}
+        self._keys: dict[str, int] = {}  # turns of each key that has any
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def keep(
+        self,
+        key_id: str,
+        request: Request,
+        parts: Sequence[Text | Thinking | ToolCall],
+        now: float,
+        origin: str = "",
+    ) -> None:
+        """Remember the thinking of a finished reply, given with the request that it answers."""
+        self._expire(now)
+        if not any(type(p) is Thinking and (p.text or p.signature) for p in parts):
+            return
+        turn = _turn(key_id, request, parts, origin)
+        if turn is None or turn.size > min(MAX_TURN_BYTES, self._max_bytes):
+            return
+        turn.expires = now + self._ttl_s
+        self._turns[id(turn)] = turn
+        self._keys[key_id] = self._keys.get(key_id, 0) + 1
+        self.bytes += turn.size
+        for handle in turn.handles:
+            self._index.setdefault(handle, []).append(turn)
+        while self.bytes > self._max_bytes:
+            self._drop()
+
+    def recall(
+        self, key_id: str, request: Request, now: float, origin: str = ""
+    ) -> tuple[Request, int]:
+        """The request with thinking put back where it stood, and how many turns had lost it."""
+        self._expire(now)
+        if key_id not in self._keys:
+            return request, 0
+        search = _Search(self._index, key_id, request.messages, origin)
+        messages: list[Message] = []
+        restored = 0
+        first = len(request.messages) - _MAX_MESSAGES
+        for n, message in enumerate(request.messages):
+            search.place.add(message)
+            if message.role == "assistant" and n >= first and len(message.parts) <= _MAX_SLOTS:
+                told, lost = search.restored(message)
+                restored += lost and told is not message
+                message = told
+            messages.append(message)
+        for turn in search.used:
+            turn.expires = now + self._ttl_s
+            self._turns.move_to_end(id(turn))
+        if not search.used:
+            return request, 0
+        return msgspec.structs.replace(request, messages=tuple(messages)), restored
+
+    def _expire(self, now: float) -> None:
+        while self._turns and next(iter(self._turns.values())).expires <= now:
+            self._drop()
+
+    def _drop(self) -> None:
+        _, turn = self._turns.popitem(last=False)
+        self.bytes -= turn.size
+        for handle in turn.handles:
+            alike = self._index[handle]
+            alike.remove(turn)
+            if not alike:
+                del self._index[handle]
+        key_id = turn.handles[0][0]
+        self._keys[key_id] -= 1
+        if not self._keys[key_id]:
+            del self._keys[key_id]
+
+
+# --- what is kept --------------------------------------------------------------------------------
+
+
+def _turn(
+    key_id: str, request: Request, parts: Sequence[Text | Thinking | ToolCall], origin: str
+) -> _Turn | None:
+    slots: list[Thinking | _Call | _Said] = []
+    size = _TURN_COST
+    for part in parts:
+        match part:
+            case Thinking(text, signature):
+                if text or signature:
+                    slots.append(part)
+                    size += _PART_COST + sys.getsizeof(text) + sys.getsizeof(signature)
+            case Text(text):
+                if text:
+                    slots.append(_Said(len(text)))
+                    size += _PART_COST
+            case ToolCall():
+                slots.append(_Call(wire_id(part.id), _call_digest(part)))
+                size += _PART_COST + len(part.id)
+    calls = [s for s in slots if type(s) is _Call]
+    texts = [p.text for p in parts if type(p) is Text]
+    if len(slots) > _MAX_SLOTS or not (calls or any(texts)):
+        return None
+    place = _Place()
+    for message in request.messages:
+        place.add(message)
+    before = place.digest
+    handles: list[tuple[str, str | bytes]] = [(key_id, before)]
+    handles += ((key_id, name) for name in dict.fromkeys(c.id for c in calls))
+    return _Turn(
+        tuple(slots),
+        _text_digest(texts),
+        _system(request.messages),
+        _root(request.messages),
+        before,
+        handles,
+        size,
+        origin,
+    )
+
+
+def _digest(said: str) -> bytes:
+    return hashlib.blake2b(said.encode(errors="surrogatepass"), digest_size=16).digest()
+
+
+def _text_digest(texts: Sequence[str]) -> bytes:
+    return _digest("".join("".join(texts).split()))
+
+
+def _call_digest(call: ToolCall) -> bytes:
+    """The same for the same arguments in another order or spacing."""
+    arguments = call.arguments
+    with suppress(ValueError, RecursionError):  # invalid; then clients carry it as it is
+        arguments = msgspec.json.encode(msgspec.json.decode(arguments), order="sorted").decode()
+    return _digest(f"{call.name}\0{arguments}")
+
+
+def _system(messages: Sequence[Message]) -> bytes:
+    """The digest of the words that a conversation begins with; they may tell whose it is."""
+    leading = takewhile(lambda m: m.role == "system", messages)
+    return _digest("\0".join(m.text for m in leading))
+
+
+def _root(messages: Sequence[Message]) -> bytes:
+    for message in messages:
+        if message.role == "user":
+            return _digest(_head(message))
+    return b""
+
+
+class _Place:
+    """Where in a conversation we are: what users and tools said since the assistant spoke.
+
+    Messages of the assistant that follow each other share a place: a turn may be sent in several.
+    System messages are passed over, as clients move them.
+    """
+
+    def __init__(self) -> None:
+        self._said: list[Message] = []
+        self._spoken = False
+        self._digest = b""
+
+    def add(self, message: Message) -> None:
+        if message.role == "assistant":
+            self._spoken = True
+        elif message.role != "system":
+            if self._spoken:
+                self._spoken, self._said = False, []
+            self._said.append(message)
+            self._digest = b""
+
+    @property
+    def digest(self) -> bytes:
+        if not self._digest:
+            self._digest = _digest("\0".join(map(_head, self._said)))
+        return self._digest
+
+
+def _head(message: Message) -> str:
+    texts: list[str] = []
+    for part in message.parts:
+        if type(part) is Text:
+            texts.append(part.text[:_HEAD])
+        elif type(part) is ToolResult:
+            texts += (p.text[:_HEAD] for p in part.parts if type(p) is Text)
+    return "".join("".join(texts).split())[:_HEAD]
+
+
+# --- how it is found -----------------------------------------------------------------------------
+
+
+class _Search:
+    """One request's way through the memory: which turns it has, and what of them is placed."""
+
+    def __init__(
+        self,
+        index: dict[tuple[str, str | bytes], list[_Turn]],
+        key_id: str,
+        messages: Sequence[Message],
+        origin: str,
+    ) -> None:
+        self._index = index
+        self._key_id = key_id
+        self._messages = messages
+        self._origin = origin
+        self.place = _Place()
+        self.used: dict[_Turn, int] = {}  # and the first of its slots that is not placed
+
+    @cached_property
+    def _system(self) -> bytes:
+        return _system(self._messages)
+
+    @cached_property
+    def _root(self) -> bytes:
+        return _root(self._messages)
+
+    def restored(self, message: Message) -> tuple[Message, bool]:
+        """The message, last added to `place`, with its thinking or as it is; whether it had none."""
+        thought = ""
+        for part in message.parts:
+            if type(part) is Thinking:
+                if part.signature:
+                    return message, False  # whole, from a capsule
+                thought += part.text
+        turn = self._find(message)
+        if turn is None or (thought and (turn.plain or turn.thought != thought)):
+            return message, not thought
+        rest = [p for p in message.parts if type(p) is not Thinking]
+        done = self.used.get(turn, 0)
+        parts = _whole(turn, rest) if not done else None
+        if parts is not None:
+            done = len(turn.slots)
+        elif thought:
+            return message, False
+        else:
+            parts, done = _placed(turn, rest, done)
+        self.used[turn] = done
+        if len(parts) == len(rest):
+            return message, not thought
+        if turn.origin != self._origin:
+            plain = (Thinking(p.text) if type(p) is Thinking else p for p in parts)
+            parts = [p for p in plain if type(p) is not Thinking or p.text]
+        return Message("assistant", tuple(parts)), not thought
+
+    def _find(self, message: Message) -> _Turn | None:
+        """The turn that this message is, or is a piece of; the latest, when there are several.
+
+        By a call's id: where the same was said before it, or else (clients shorten old results and
+        cut off what is oldest) where the call says the same.  If the id is no random one, the
+        conversation must have begun in the same way too, down to the system's words.
+        Without a known id: where the same was said before it after the same system's words, and
+        the text or a call is the same.
+        """
+        calls = [p for p in message.parts if type(p) is ToolCall]
+        for call in calls:
+            name = wire_id(call.id)
+            found = self._index.get((self._key_id, name))
+            if not found:
+                continue
+            random = _is_random(name)
+            alike = found[-_MAX_ALIKE:]
+            if not random:
+                alike = [t for t in alike if t.system == self._system]
+            there = [t for t in alike if t.before == self.place.digest]
+            if len(there) == 1:
+                return there[0]
+            if there:
+                return _same(there, calls, b"") or there[-1]
+            if not random:
+                alike = [t for t in alike if t.root == self._root]
+            if turn := _same(alike, [call], b""):
+                return turn
+        found = self._index.get((self._key_id, self.place.digest))
+        if not found:
+            return None
+        alike = [t for t in found[-_MAX_ALIKE:] if t.system == self._system]
+        texts = [p.text for p in message.parts if type(p) is Text and p.text]
+        return _same(alike, calls, _text_digest(texts) if texts else b"")
+
+
+def _is_random(id: str) -> bool:
+    """Whether nobody else has this id: a run of it looks drawn, not counted ("call_0", "f_ls_0")."""
+    return any(
+        (len(run) >= 8 and not run.isdigit()) or len(run) >= 12
+        for run in _RUNS.findall(id)
+        if any(map(str.isdigit, run))
+    )
+
+
+def _same(turns: Sequence[_Turn], calls: Sequence[ToolCall], text: bytes) -> _Turn | None:
+    """The latest of the turns that made any of these calls, or (without calls) said this text."""
+    digests = {_call_digest(c) for c in calls} if turns else set()
+    for turn in reversed(turns):
+        if any(type(s) is _Call and s.digest in digests for s in turn.slots):
+            return turn
+        if not calls and text and turn.text == text:
+            return turn
+    return None
+
+
+# --- where it is put -----------------------------------------------------------------------------
+
+
+def _whole(turn: _Turn, parts: Sequence[Part]) -> list[Part] | None:
+    """The turn as the model made it, from a message that holds all of it; else None."""
+    calls = [p for p in parts if type(p) is ToolCall]
+    texts = [p for p in parts if type(p) is Text and p.text]
+    if len(calls) + len(texts) != len(parts):
+        return None
+    if len(calls) != sum(type(s) is _Call for s in turn.slots):
+        return None
+    said = [s.length for s in turn.slots if type(s) is _Said]
+    if len(said) != len(texts) or len(texts) > 1:
+        joined = "".join(t.text for t in texts)
+        if len(joined) != sum(said):
+            if len(said) != len(texts):
+                return None  # trimmed, and joined: there is no telling where to part it
+        elif _text_digest([joined]) != turn.text:
+            return None
+        elif [len(t.text) for t in texts] != said:
+            texts = [
+                Text(joined[sum(said[:n]) : sum(said[: n + 1])], texts[-1].cache if last else "")
+                for n, last in ((n, n == len(said) - 1) for n in range(len(said)))
+            ]
+    out: list[Part] = []
+    for slot in turn.slots:
+        match slot:
+            case Thinking():
+                out.append(slot)
+            case _Said():
+                out.append(texts.pop(0))
+            case _Call():
+                out.append(calls.pop(_match(slot, calls)))
+    return out
+
+
+def _match(slot: _Call, calls: Sequence[ToolCall]) -> int:
+    """Which of the calls is the slot's: by id, by what it says, else the next."""
+    for n, call in enumerate(calls):
+        if wire_id(call.id) == slot.id:
+            return n
+    if len(calls) > 1:
+        for n, call in enumerate(calls):
+            if _call_digest(call) == slot.digest:
+                return n
+    return 0
+
+
+def _placed(turn: _Turn, parts: Sequence[Part], done: int) -> tuple[list[Part], int]:
+    """A piece of the turn with the thinking that stood before it, from slot `done` on."""
+    slots = turn.slots
+    out: list[Part] = []
+
+    def advance(to: int) -> None:
+        nonlocal done
+        out.extend(s for s in slots[done:to] if type(s) is Thinking)
+        done = max(done, to)
+
+    own = {n for p in parts if type(p) is ToolCall and (n := _slot_of(turn, p)) is not None}
+    for part in parts:
+        if type(part) is ToolCall:
+            n = _slot_of(turn, part)
+            if n is not None:
+                advance(n)
+                done = max(done, n + 1)
+        elif type(part) is Text and part.text:
+            # Up to the text; but not past a call that comes later in this message.
+            for n in range(done, len(slots)):
+                if type(slots[n]) is _Said or n in own:
+                    advance(n)
+                    done += type(slots[n]) is _Said
+                    break
+        out.append(part)
+    if all(type(s) is Thinking for s in slots[done:]):
+        advance(len(slots))
+    return out, done
+
+
+def _slot_of(turn: _Turn, call: ToolCall) -> int | None:
+    name = wire_id(call.id)
+    for n, slot in enumerate(turn.slots):
+        if type(slot) is _Call and slot.id == name:
+            return n
+    digest = _call_digest(call)
+    for n, slot in enumerate(turn.slots):
+        if type(slot) is _Call and slot.digest == digest:
+            return n
+    return None
