@@ -186,6 +186,8 @@ async def answer(request: Request) -> AsyncIterator[Event]:
             parts, pause = [Text("x" * 400)], float(rest or 0.05)
         case "flood":
             parts = [Text("y" * (int(rest) << 20))]
+        case _ if request.tools:  # any other talk with tools at hand: call the first
+            parts = [ToolCall("call_function_1", request.tools[0].name, '{"location":"Here"}')]
         case _:
             parts = [Text(HELLO)]
     step = 65536 if word == "flood" else 5

@@ -9,6 +9,7 @@ the small local model answers.
 
 import difflib
 import ipaddress
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,6 +49,9 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     dialect: Literal["", "openai", "anthropic", "gemini"] = ""
     capabilities: dict[str, Any] = {}  # Any: checked against wire/capabilities.py by the catalog
     allow_http: bool = False  # plain http to a private address; loopback needs no leave
+
+    def __repr__(self) -> str:
+        return f"Upstream({self.preset!r}, {self.base_url!r})"
 
 
 class RouteTo(Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,7 +125,7 @@ def load(path: str | None, env: Mapping[str, str], **overrides: object) -> Setti
     try:
         settings = msgspec.convert(tree, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(_explained(str(error), tree, path or "the environment")) from None
+        raise ConfigError(_explained(str(error), tree, path or "", origins)) from None
     notes: list[str] = []
     upstreams = dict(settings.upstreams) or _from_environment(env)
     upstreams = {name: _resolved(name, u, env, notes) for name, u in upstreams.items()}
@@ -134,7 +138,7 @@ def load(path: str | None, env: Mapping[str, str], **overrides: object) -> Setti
         data = str(Path(data) / "headgate")
     return structs.replace(
         settings,
-        data=str(Path(data).expanduser()),
+        data=str(_path("data", data)),
         upstreams=upstreams,
         notes=tuple(notes),
         origins=origins,
@@ -196,13 +200,30 @@ def _set(tree: dict[str, Any], place: tuple[str, ...], value: str) -> None:
     *tables, name = place
     for table in tables:
         tree = tree.setdefault(table, {})
+        if not isinstance(tree, dict):
+            return  # the file has no table there, which is what will be complained of
     tree[name] = value
 
 
-def _explained(message: str, tree: Mapping[str, Any], where: str) -> str:
+def _path(where: str, text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # `~name/` of nobody here
+        raise ConfigError(f"`{where}` names the home of a user who is not here.") from None
+
+
+def _explained(message: str, tree: Mapping[str, Any], path: str, origins: Mapping[str, str]) -> str:
     """msgspec's words with the key's whole name, and the nearest known one for an unknown one."""
     text, _, at = message.partition(" - at ")
     at = at.strip("`").removeprefix("$").removeprefix(".")
+    match origins.get(at):
+        case "env":
+            where = VARIABLES[tuple(at.split("."))]
+        case "option":
+            where = "the command line"
+        case _:
+            where = path
+    at = _named(at, tree)
     if "unknown field" not in text:
         value = _found(tree, at)
         shown = (
@@ -210,16 +231,30 @@ def _explained(message: str, tree: Mapping[str, Any], where: str) -> str:
         )
         return f"{where}: `{at or 'the file'}`: {text}{shown}."
     name = text.rsplit("`", 2)[1]
-    near = difflib.get_close_matches(name, _known(at), 1, 0.5)
+    near = difflib.get_close_matches(name.lower(), _known(at), 1, 0.5)
     hint = f" Did you mean `{near[0]}`?" if near else f" Known: {', '.join(_known(at))}."
     return f"{where}: unknown key `{f'{at}.' if at else ''}{name}`.{hint}"
+
+
+def _named(at: str, tree: Mapping[str, Any]) -> str:
+    """The address with the name for which msgspec has only `[...]`: the first that does not fit."""
+    table, dots, rest = at.partition("[...]")
+    kinds: dict[str, Any] = {"upstreams": Upstream, "models": Model, "aliases": str}
+    if not dots or table not in kinds:
+        return at
+    for name, value in tree[table].items():
+        try:
+            msgspec.convert(value, kinds[table], strict=False)
+        except msgspec.ValidationError:
+            return f"{table}.{name}{rest}"
+    return at
 
 
 def _known(at: str) -> tuple[str, ...]:
     table = at.split(".")[0].split("[")[0]
     kinds: dict[str, type[Struct]] = {"timeouts": Timeouts, "retry": Retry, "upstreams": Upstream}
     if table == "models":
-        kind: type[Struct] = RouteTo if "routes" in at else Model
+        kind: type[Struct] = RouteTo if at.endswith("]") else Model
     else:
         kind = kinds.get(table, Settings)
     return tuple(f for f in kind.__struct_fields__ if f not in _OWN)
@@ -265,26 +300,52 @@ def _resolved(name: str, upstream: Upstream, env: Mapping[str, str], notes: list
     kind, colon, rest = upstream.key.partition(":")
     key = upstream.key
     if colon and kind == "env":
+        if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", rest):  # it may be the key itself: not shown
+            raise ConfigError(f"`{where}.key`: after `env:` comes the name of a variable.")
         key = env.get(rest, "")
         if not key:
             raise ConfigError(f"`{where}.key` names the variable {rest}, which is not set.")
     elif colon and kind == "file":
         try:
-            key = Path(rest).expanduser().read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
+            key = _path(f"{where}.key", rest).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
             said = getattr(error, "strerror", None) or "not text"
             raise ConfigError(f"`{where}.key` names the file {rest}: {said}.") from None
+        if not key:
+            raise ConfigError(f"`{where}.key` names the file {rest}, which is empty.")
     elif key:
         notes.append(
             f"`{where}.key` stands in the file itself; `env:NAME` or `file:/path` keeps it out."
         )
-    if any(not "!" <= c <= "~" for c in key):
-        raise ConfigError(f"`{where}.key` has characters that no API key has.")
+    check_key(f"`{where}.key`", key)
     return structs.replace(upstream, key=key)
+
+
+def check_key(where: str, key: str) -> None:
+    """An upstream's key goes into a header: visible ASCII only."""
+    if any(not "!" <= c <= "~" for c in key):
+        raise ConfigError(f"{where} has characters that no API key has.")
+
+
+# Plain http is for these only; Python's `is_private` has ranges of other purposes as well.
+_PRIVATE = tuple(
+    ipaddress.ip_network(n) for n in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+)
+# No upstream lives here: "this machine" by accident, the metadata services of clouds, and IPv4 in
+# IPv6's clothes (mapped, NAT64, 6to4), which says less plainly where the requests go.
+_NOWHERE = tuple(
+    ipaddress.ip_network(n)
+    for n in (
+        "0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3",
+        "::/128", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "fe80::/10", "ff00::/8",
+    )
+)  # fmt: skip
 
 
 def _check_url(where: str, url: str, allow_http: bool) -> None:
     """https, or http to this machine; to a private network only with leave (promises.md T13)."""
+    if any(not "!" <= c <= "~" for c in url):
+        raise ConfigError(f"`{where}` has characters that no URL has.")
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -295,16 +356,20 @@ def _check_url(where: str, url: str, allow_http: bool) -> None:
         raise ConfigError(f"`{where}` must begin with https:// (or http:// on this machine).")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ConfigError(f"`{where}` must be an address only: no user, query or fragment.")
-    if parts.scheme == "https" or host == "localhost":
-        return
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        private = "." not in host  # a name inside a private network, such as a container's
-    else:
-        if address.is_loopback:
+        if parts.scheme == "https" or host == "localhost":
             return
-        private = address.is_private
+        # A name inside a private network, such as a container's; never a number, which the
+        # resolver may take for any address (`http://2130706433/` is 127.0.0.1).
+        private = "." not in host and not re.fullmatch("0x[0-9a-f]*|[0-9]+", host)
+    else:
+        if any(address in network for network in _NOWHERE):
+            raise ConfigError(f"`{where}` is an address where no upstream can be.")
+        if parts.scheme == "https" or address.is_loopback:
+            return
+        private = any(address in network for network in _PRIVATE)
     if not (private and allow_http):
         raise ConfigError(
             f"`{where}` is plain http to another machine, which would show the key and every prompt."

@@ -24,6 +24,7 @@ from headgate.wire.dialect import ModelCard
 DialectName = Literal["openai", "anthropic", "gemini"]
 Auth = Literal["bearer", "x-api-key", "none"]
 _PREFIXES = ("models/", "minimax/", "minimaxai/")
+_MAX_NAME_CHARS = 256  # longer than any name; looking for prefixes costs its square
 
 
 class Price(Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,24 +126,26 @@ class Catalog:
         )  # fmt: skip
 
     def find(self, name: str) -> Model | None:
-        """The model a client named, or None."""
-        name = name.strip().lower()
-        if alias := self._alias(name):
-            name = alias.lower()
-        while name not in self._by_name:
-            prefix = next((p for p in _PREFIXES if name.startswith(p)), None)
-            if prefix is None:
-                return None
-            name = name[len(prefix) :]
-            if alias := self._alias(name):
-                name = alias.lower()
-        return self._by_name[name]
+        """The model a client named, or None.
 
-    def _alias(self, name: str) -> str | None:
-        if name in self._aliases:
-            return self._aliases[name]
-        found = (to for pattern, to in self._aliases.items() if fnmatch.fnmatchcase(name, pattern))
-        return next(found, None)
+        An alias of just this name comes first, then the model's own name, then a pattern: so
+        `"*" = "MiniMax-M2"` is for the names that are nobody's.
+        """
+        if len(name) > _MAX_NAME_CHARS:
+            return None
+        names = [name.strip().lower()]
+        while prefix := next((p for p in _PREFIXES if names[-1].startswith(p)), None):
+            names.append(names[-1].removeprefix(prefix))
+        for n in names:
+            if n in self._aliases:
+                return self._by_name[self._aliases[n].lower()]
+        if names[-1] in self._by_name:
+            return self._by_name[names[-1]]
+        for n in names:
+            for pattern, to in self._aliases.items():
+                if fnmatch.fnmatchcase(n, pattern):
+                    return self._by_name[to.lower()]
+        return None
 
     def near(self, name: str) -> list[str]:
         """Up to three ids that the name may have meant."""
@@ -208,8 +211,12 @@ def _preset(name: str, preset: str) -> Preset:
 
 def _upstream(name: str, own: config.Upstream, env: Mapping[str, str]) -> Upstream:
     preset = _preset(name, own.preset)
-    key = own.key or env.get(preset.env, "")
+    # The preset's own variable is for the preset's own address, not for any other.
+    key = own.key or ("" if own.base_url else env.get(preset.env, ""))
+    config.check_key(preset.env, key)
     base_url = own.base_url or preset.base_url
+    if not base_url and own.preset != "local":  # whose address is known only once it runs
+        raise ConfigError(f"`upstreams.{name}.base_url` is missing: the preset has none.")
     if not key and preset.env and not own.base_url:
         raise ConfigError(
             f"`upstreams.{name}.key` is missing: set it to `env:NAME`, or set {preset.env}."

@@ -16,7 +16,8 @@ PER_IMAGE = 512  # what RunAPI's count_tokens uses (2026-07)
 
 
 def of_text(text: str) -> float:
-    return len(text) / (ASCII_PER_TOKEN if text.isascii() else OTHER_PER_TOKEN)
+    ascii_chars = len(text) if text.isascii() else len(text.encode("ascii", "ignore"))
+    return ascii_chars / ASCII_PER_TOKEN + (len(text) - ascii_chars) / OTHER_PER_TOKEN
 
 
 def of_counts(ascii_chars: int, other_chars: int) -> int:

@@ -18,6 +18,7 @@ from headgate.store.sqlite import Store, StoreError
 
 F = TypeVar("F", bound=Callable[..., Any])
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_LONGEST_S = 100 * 365 * 86400
 
 
 def places(command: F) -> F:
@@ -77,7 +78,8 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    # Names are the operator's: `[red]` and `:smile:` in them are text.
+    Console(markup=False, emoji=False, highlight=False).print(table)
 
 
 class Duration(click.ParamType[float]):
@@ -91,9 +93,11 @@ class Duration(click.ParamType[float]):
         if isinstance(value, float):
             return value
         number, unit = value[:-1], value[-1:]
-        if unit not in _UNITS or not number.isdecimal() or not int(number):
-            self.fail(f"`{value}` is no duration; write 30d, 12h, 15m or 90s.", param, ctx)
-        return float(int(number) * _UNITS[unit])
+        if unit in _UNITS and number.isdecimal() and len(number) <= 10:
+            seconds = int(number) * _UNITS[unit]
+            if 0 < seconds <= _LONGEST_S:
+                return float(seconds)
+        self.fail(f"`{value[:20]}` is no duration; write 30d, 12h, 15m or 90s.", param, ctx)
 
 
 def when(seconds: float | None) -> str:

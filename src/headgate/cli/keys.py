@@ -44,7 +44,7 @@ def create(
     """Make a key and print it: the only time it can be seen."""
     settings = settings_of(config_file, data=data)
     ids: list[str] = []
-    if models:
+    if models is not None:  # also when empty: an empty list would mean all
         catalog = catalog_of(settings)
         for said in models.split(","):
             model = catalog.find(said)

@@ -91,7 +91,7 @@ class KeyRing:
 
     def authenticate(self, text: str, now_s: float) -> Key | None:
         """The key that was presented, if it is right and good now."""
-        digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
         key = self._right.get(digest)
         if key is None:
             key = self._look_up(text)

@@ -37,8 +37,14 @@ class Store:
         self._directory = Path(data)
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._pepper = _pepper(self._directory / "pepper")
             path = self._directory / "headgate.db"
+            pepper = self._directory / "pepper"
+            if path.exists() and not pepper.exists():
+                raise StoreError(
+                    f"{pepper} is missing: put back a copy; without it no key in headgate.db can be"
+                    " used. To begin anew, use an empty --data."
+                )
+            self._pepper = _pepper(pepper)
             self._db = apsw.Connection(str(path))
             self._db.set_busy_timeout(BUSY_MS)
             self._db.execute("pragma journal_mode = wal")
@@ -83,14 +89,18 @@ class Store:
 
     def _write(self, work: Callable[[], T]) -> T:
         """Run `work` in a transaction that holds the write lock from its start."""
-        self._db.execute("begin immediate")
         try:
-            result = work()
-        except BaseException:
-            self._db.execute("rollback")
-            raise
-        self._db.execute("commit")
-        return result
+            self._db.execute("begin immediate")
+            try:
+                result = work()
+                self._db.execute("commit")
+            except BaseException:
+                if self._db.in_transaction:  # a full disk has rolled it back already
+                    self._db.execute("rollback")
+                raise
+            return result
+        except apsw.Error as error:
+            raise StoreError(f"{self._directory}/headgate.db: {error}.") from None
 
     def data_version(self) -> int:
         """Changes whenever another connection has written: cheap enough to poll."""
@@ -172,7 +182,10 @@ class Store:
                 return None
             new = msgspec.structs.replace(old, id=parsed.id, created_s=now_s, revoked_s=None)
             self._insert(new, parsed.secret)
-            self._db.execute("update keys set revoked_s = ? where id = ?", (now_s + overlap_s, id))
+            self._db.execute(  # one that was to end sooner still does
+                "update keys set revoked_s = min(coalesce(revoked_s, ?1), ?1) where id = ?2",
+                (now_s + overlap_s, id),
+            )
             return new
 
         key = self._write(work)

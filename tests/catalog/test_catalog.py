@@ -1,0 +1,352 @@
+"""The models and presets as data, and the routes that settings make of them."""
+
+from decimal import Decimal
+from itertools import pairwise
+
+import msgspec
+import pytest
+
+from headgate import config
+from headgate.catalog import catalog, counting
+from headgate.catalog.catalog import Catalog
+from headgate.chat import Media, Message, Request, Text, Thinking, Tool, ToolCall, ToolResult
+from headgate.config import ConfigError, Settings
+from headgate.wire.capabilities import Capabilities
+
+SEVEN = [
+    "MiniMax-M3",
+    "MiniMax-M2.7",
+    "MiniMax-M2.7-highspeed",
+    "MiniMax-M2.5",
+    "MiniMax-M2.5-highspeed",
+    "MiniMax-M2.1",
+    "MiniMax-M2",
+]
+PROMISED = [
+    "minimax",
+    "minimax-cn",
+    "runapi",
+    "openrouter",
+    "vllm",
+    "sglang",
+    "openai",
+    "anthropic",
+    "local",
+]
+
+
+def of_preset(preset: str, **fields: object) -> Settings:
+    upstream = msgspec.convert({"preset": preset, "key": "k", **fields}, config.Upstream)
+    return Settings(upstreams={"a": upstream})
+
+
+def load(settings: Settings, **env: str) -> Catalog:
+    return catalog.load(settings, env)
+
+
+def with_aliases(**aliases: str) -> Catalog:
+    return load(msgspec.structs.replace(of_preset("minimax"), aliases=aliases))
+
+
+def found(catalog: Catalog, name: str) -> str | None:
+    model = catalog.find(name)
+    return model.id if model is not None else None
+
+
+# --- the data --------------------------------------------------------------------------------
+
+
+def test_the_seven_models_are_there_with_their_sizes() -> None:
+    models = catalog.models()
+    assert list(models) == SEVEN
+    for id, model in models.items():
+        assert model.id == id and id in (model.display_name.replace(" ", "-"), model.id)
+        assert 0 < model.default_max_output <= model.max_output < model.context_window
+        assert abs(model.released.toordinal() - 719163 - model.created / 86400) < 2
+    assert models["MiniMax-M3"].input == ("text", "image", "video")
+    assert all(m.input == ("text",) for id, m in models.items() if id != "MiniMax-M3")
+
+
+@pytest.mark.parametrize("id", SEVEN)
+def test_prices_are_exact_decimals_and_their_tiers_are_ordered(id: str) -> None:
+    model = catalog.models()[id]
+    assert model.prices and model.prices[0].valid_from == model.released
+    for price in model.prices:
+        read, write = price.cache_read or price.input, price.cache_write or "0"
+        numbers = [
+            Decimal(p) for p in (price.input, price.output, read, write, price.priority_factor)
+        ]
+        assert all(n.is_finite() and n >= 0 for n in numbers)
+        # nano-dollars a token must be whole (architecture.md 7: integers, never floats)
+        assert all((n * 1000) % 1 == 0 for n in numbers[:4])
+        assert numbers[2] <= numbers[0] < numbers[1] and numbers[4] >= 1
+    assert [p.valid_from for p in model.prices] == sorted(p.valid_from for p in model.prices)
+    tiers = [p for p in model.prices if p.valid_from == model.prices[-1].valid_from]
+    assert tiers[-1].up_to_input is None, "the last tier must hold for every size"
+    for low, high in pairwise(tiers):
+        assert low.up_to_input is not None
+        assert high.up_to_input is None or low.up_to_input < high.up_to_input
+        assert Decimal(low.input) <= Decimal(high.input)
+
+
+def test_the_promised_presets_are_there() -> None:
+    assert set(PROMISED) <= set(catalog.presets())
+
+
+@pytest.mark.parametrize("preset", catalog.presets())
+def test_every_preset_builds_routes_and_its_capabilities_convert(preset: str) -> None:
+    data = catalog.presets()[preset]
+    offered = load(of_preset(preset, base_url=data.base_url or "http://127.0.0.1:1/v1"))
+    assert [m.id for m in offered.models] == SEVEN
+    for id in SEVEN:
+        routes = offered.routes(id)
+        if data.only_named and id not in data.names:
+            assert routes == ()
+            continue
+        (route,) = routes
+        assert route.model.id == id and route.name and route.upstream.key == "k"
+        assert isinstance(route.capabilities, Capabilities)
+        assert set(route.capabilities.input) <= {"text", "image", "video"}
+    assert set(data.models) | (set(data.names) - {"*"}) <= set(SEVEN)
+    assert data.base_url.startswith(("https://", "http://127.0.0.1:")) or preset in (
+        "custom",
+        "local",
+    )
+    assert not data.base_url.endswith("/")
+
+
+def test_only_openrouter_lacks_models_and_only_the_highspeed_ones() -> None:
+    for preset in PROMISED:
+        offered = load(of_preset(preset))
+        lacks = [id for id in SEVEN if not offered.routes(id)]
+        assert lacks == ([i for i in SEVEN if "highspeed" in i] if preset == "openrouter" else [])
+
+
+@pytest.mark.parametrize(
+    ("preset", "name"),
+    [
+        ("minimax", "MiniMax-M2.7"),
+        ("runapi", "minimax-m2.7"),
+        ("openrouter", "minimax/minimax-m2.7"),
+        ("vllm", "MiniMaxAI/MiniMax-M2.7"),
+        ("local", "smollm2-135m"),
+    ],
+)
+def test_a_model_has_the_upstreams_own_name_on_its_route(preset: str, name: str) -> None:
+    (route,) = load(of_preset(preset)).routes("MiniMax-M2.7")
+    assert route.name == name
+
+
+def test_reasoning_is_asked_for_apart_on_minimaxs_own_paths() -> None:
+    for preset in ("minimax", "minimax-cn", "runapi"):
+        for id in SEVEN:
+            (route,) = load(of_preset(preset)).routes(id)
+            assert route.capabilities.reasoning_split
+
+
+def test_only_m3_may_be_told_not_to_think_on_minimaxs_own_paths() -> None:
+    offered = load(of_preset("minimax"))
+    assert [i for i in SEVEN if offered.routes(i)[0].capabilities.thinking_off] == ["MiniMax-M3"]
+
+
+# --- settings that change it -----------------------------------------------------------------
+
+
+def test_upstreams_are_tried_in_the_order_of_the_settings() -> None:
+    env = {"OPENROUTER_API_KEY": "o", "MINIMAX_API_KEY": "m", "RUNAPI_TOKEN": "r"}
+    offered = catalog.load(config.load(None, env), env)
+    assert [r.upstream.name for r in offered.routes("MiniMax-M2")] == [
+        "minimax",
+        "runapi",
+        "openrouter",
+    ]
+    assert [r.upstream.key for r in offered.routes("MiniMax-M2")] == ["m", "r", "o"]
+    assert [r.upstream.name for r in offered.routes("MiniMax-M2.5-highspeed")] == [
+        "minimax",
+        "runapi",
+    ]
+
+
+def test_a_model_may_have_routes_names_and_numbers_of_its_own() -> None:
+    settings = Settings(
+        upstreams={
+            "a": config.Upstream("minimax", key="k"),
+            "b": config.Upstream("openrouter", key="k"),
+        },
+        models={
+            "MiniMax-M2.5-highspeed": config.Model(
+                (config.RouteTo("b", "mine"), config.RouteTo("a")), context_window=9, max_output=8
+            )
+        },
+    )
+    offered = load(settings)
+    routes = offered.routes("MiniMax-M2.5-highspeed")
+    assert [(r.upstream.name, r.name) for r in routes] == [
+        ("b", "mine"),
+        ("a", "MiniMax-M2.5-highspeed"),
+    ]
+    card = next(c for c in offered.cards() if c.id == "MiniMax-M2.5-highspeed")
+    model = offered.find("MiniMax-M2.5-highspeed")
+    assert model is not None and (model.context_window, model.max_output) == (9, 8)
+    assert card.context_window == 9 and card.max_output == 8
+    assert catalog.models()[card.id].context_window == 204_800, "the data itself must not change"
+
+
+def test_an_upstreams_own_capabilities_beat_the_presets() -> None:
+    settings = of_preset("minimax", capabilities={"stop": True, "input": ["text"]})
+    (route,) = load(settings).routes("MiniMax-M3")
+    assert route.capabilities.stop and route.capabilities.input == ("text",)
+    assert route.capabilities.reasoning_split
+
+
+def test_another_dialect_than_the_presets_has_thinking_in_blocks() -> None:
+    settings = of_preset("custom", base_url="https://example.com", dialect="anthropic")
+    (route,) = load(settings).routes("MiniMax-M2")
+    assert route.upstream.dialect == "anthropic"
+    assert route.capabilities.reasoning_form == "blocks"
+    assert not route.capabilities.reasoning_split
+
+
+def test_anthropic_gets_its_key_in_its_own_header_and_the_local_model_none() -> None:
+    auth = {p: load(of_preset(p)).routes("MiniMax-M2")[0].upstream.auth for p in PROMISED}
+    assert auth.pop("anthropic") == "x-api-key" and auth.pop("local") == "none"
+    assert set(auth.values()) == {"bearer"}
+
+
+def test_the_presets_own_variable_holds_the_key_when_the_settings_name_none() -> None:
+    settings = Settings(upstreams={"a": config.Upstream("minimax-cn")})
+    (route,) = load(settings, MINIMAX_API_KEY="m").routes("MiniMax-M2")
+    assert route.upstream.key == "m"
+    with pytest.raises(ConfigError, match=r"`upstreams\.a\.key` is missing.*MINIMAX_API_KEY"):
+        load(settings)
+    with pytest.raises(ConfigError, match="MINIMAX_API_KEY has characters"):
+        load(settings, MINIMAX_API_KEY="a\r\nb: c")
+
+
+def test_an_upstream_never_shows_its_key_in_a_repr() -> None:
+    (route,) = load(of_preset("minimax", key="sk-canary")).routes("MiniMax-M2")
+    assert "canary" not in repr(route)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (of_preset("minmax"), "`upstreams.a.preset`: no preset `minmax`. Did you mean `minimax`?"),
+        (of_preset("zzzzz"), "no preset `zzzzz`. Known: minimax, minimax-cn"),
+        (of_preset("custom"), "`upstreams.a.base_url` is missing"),
+        (of_preset("openai", capabilities={"stopp": 1}), "`upstreams.a.capabilities`: Object contains unknown field `stopp`"),
+        (of_preset("openai", capabilities={"stop": "x"}), "`upstreams.a.capabilities`: Expected `bool`"),
+        (Settings(upstreams={"a": config.Upstream("local")}, models={"MiniMax-M4": config.Model()}),
+         "`models.MiniMax-M4`: no such model. Did you mean `MiniMax-M"),
+        (Settings(upstreams={"a": config.Upstream("local")},
+                  models={"MiniMax-M2": config.Model((config.RouteTo("b"),))}),
+         "`models.MiniMax-M2.routes[0].upstream`: no upstream `b`. Known: a."),
+        (Settings(upstreams={"a": config.Upstream("local")}, aliases={"x": "gpt"}),
+         "`aliases.x`: no such model `gpt`"),
+    ],
+)  # fmt: skip
+def test_settings_that_do_not_fit_are_told_by_their_key(settings: Settings, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(settings)
+    assert told in str(caught.value)
+
+
+# --- names -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["MiniMax-M2.7", "minimax-m2.7", "MINIMAX-M2.7", " MiniMax-M2.7 ", "minimax/minimax-m2.7",
+     "MiniMaxAI/MiniMax-M2.7", "models/MiniMax-M2.7", "models/minimax/minimax-m2.7"],
+)  # fmt: skip
+def test_a_model_is_found_in_any_case_and_behind_the_known_prefixes(name: str) -> None:
+    assert found(with_aliases(), name) == "MiniMax-M2.7"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " ", "models/", "minimax/", "gpt-5", "MiniMax-M2.7x", "openai/MiniMax-M2.7", "MiniMax-M2.7/", "*",
+     "MiniMax-M?", "models/" * 1_000_000],
+    ids=lambda n: n[:20],
+)  # fmt: skip
+def test_any_other_name_is_found_nowhere(name: str) -> None:
+    assert found(with_aliases(), name) is None
+
+
+def test_an_alias_may_be_a_name_or_a_pattern_in_any_case() -> None:
+    aliases = {"gpt-5": "MiniMax-M3", "Claude-*": "MiniMax-M2.7", "claude-haiku-*": "MiniMax-M2"}
+    offered = with_aliases(**aliases)
+    assert found(offered, "GPT-5") == "MiniMax-M3"
+    assert found(offered, "models/gpt-5") == "MiniMax-M3"
+    assert found(offered, "gpt-5-mini") is None
+    assert found(offered, "claude-opus-4") == "MiniMax-M2.7"
+    assert found(offered, "claude-haiku-4") == "MiniMax-M2.7", "the first pattern that fits holds"
+
+
+def test_an_alias_beats_a_model_and_a_model_beats_a_pattern() -> None:
+    offered = with_aliases(
+        **{"*": "MiniMax-M2", "minimax-m2.5": "MiniMax-M3", "a[1m]": "MiniMax-M2.1"}
+    )
+    assert found(offered, "MiniMax-M2.5") == "MiniMax-M3"
+    assert found(offered, "MiniMax-M2.7") == "MiniMax-M2.7"
+    assert found(offered, "minimax/MiniMax-M2.7") == "MiniMax-M2.7"
+    assert found(offered, "a[1m]") == "MiniMax-M2.1"
+    assert found(offered, "anything") == "MiniMax-M2"
+
+
+def test_near_names_are_told_and_at_most_three() -> None:
+    offered = with_aliases()
+    assert offered.near("MiniMax-M2.8")[0].startswith("MiniMax-M2")
+    assert "MiniMax-M3" in offered.near("openai/minimax-m3x")
+    assert len(offered.near("minimax-m")) == 3
+    assert offered.near("gpt-4o") == [] and offered.near("") == []
+    assert offered.near("x" * 1_000_000) == []
+
+
+def test_cards_say_what_clients_are_told() -> None:
+    cards = with_aliases().cards()
+    assert [c.id for c in cards] == SEVEN
+    assert cards[0].context_window == 1_000_000 and cards[0].input == ("text", "image", "video")
+    assert all(c.description and c.display_name for c in cards)
+
+
+def test_a_model_that_is_unknown_has_no_routes() -> None:
+    assert with_aliases().routes("gpt-5") == ()
+
+
+# --- counting --------------------------------------------------------------------------------
+
+PROSE = "The quick brown fox jumps over the lazy dog, and nobody was surprised. " * 20
+
+
+def test_prose_has_about_four_characters_a_token_and_chinese_about_two() -> None:
+    assert counting.of_text(PROSE) == len(PROSE) / 4
+    assert counting.of_text("你好" * 17) == pytest.approx(20)
+    assert counting.of_text("") == 0
+    assert counting.of_counts(400, 17) == 110
+
+
+def test_one_foreign_letter_does_not_change_the_count_of_a_page() -> None:
+    assert counting.of_text(PROSE + "é") == pytest.approx(counting.of_text(PROSE), abs=1)
+
+
+def test_every_part_of_a_request_counts() -> None:
+    def cost(*parts: object, **fields: object) -> int:
+        message = Message("user", parts)  # type: ignore[arg-type]
+        return counting.estimate(Request("m", (message,), **fields))  # type: ignore[arg-type]
+
+    nothing = cost()
+    assert 0 < nothing < 20
+    for parts in (
+        [Text(PROSE)],
+        [Thinking(PROSE)],
+        [ToolCall("id", "f", PROSE)],
+        [ToolResult("id", (Text(PROSE),))],
+        [ToolResult("id", (Media("image", data="AAAA"),))],
+        [Media("image", url="https://example.com/cat.png")],
+    ):
+        assert cost(*parts) > nothing + 300, parts
+    assert cost(tools=(Tool("f", PROSE),)) > nothing + 300
+    long = msgspec.Raw(msgspec.json.encode({"description": PROSE}))
+    assert cost(tools=(Tool("f", parameters=long),)) > nothing + 300
+    assert cost(Media("image", data="A" * 1_000_000)) == cost(Media("image", data="A"))

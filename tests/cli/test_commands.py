@@ -1,0 +1,363 @@
+"""The commands: what they print, where, and how they end."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+import headgate.cli as cli
+from headgate import __version__
+from headgate.cli.common import Duration, when
+from headgate.store.sqlite import Store
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    for name in os.environ:
+        if re.match(r"HEADGATE|MINIMAX|RUNAPI|OPENROUTER", name):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HEADGATE_DATA", str(tmp_path / "data"))
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli._headgate, arguments, prog_name="headgate")
+
+
+def printed(*arguments: str) -> object:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_help_and_version_need_neither_the_store_nor_the_catalog() -> None:
+    code = """
+import sys
+from headgate.cli import main
+sys.argv = ["headgate", sys.argv[1]]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+heavy = {"apsw", "rich", "msgspec", "uvloop", "headgate.config"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    for option in ("--help", "--version"):
+        done = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "headgate" in done.stdout.lower()
+
+
+def test_the_version_is_the_packages() -> None:
+    assert run("--version").stdout == f"headgate {__version__}\n"
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_that_is_listed_exists_and_explains_itself(name: str) -> None:
+    assert name in run("--help").stdout
+    result = run(name, "--help")
+    assert result.exit_code == 0 and result.stdout.startswith(f"Usage: headgate {name} ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("models",), 0),
+        (("nope",), 2),
+        (("models", "--nope"), 2),
+        (("keys", "create"), 2),
+        (("keys", "create", "a", "--expires", "soon"), 2),
+        (("keys", "create", "a", "--models", "MiniMax-M9"), 2),
+        (("keys", "create", "a", "--models", ""), 2),
+        (("keys", "revoke", "unknown"), 1),
+        (("keys", "rotate", "unknown"), 1),
+        (("config", "check", "--config", "absent.toml"), 1),
+    ],
+)
+def test_the_exit_code_tells_a_wrong_call_from_a_failure(
+    arguments: tuple[str, ...], code: int
+) -> None:
+    result = run(*arguments)
+    assert result.exit_code == code, result.output
+    if code:
+        assert result.stdout == "" and "Error: " in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_a_new_key_is_the_only_thing_on_stdout_and_it_opens(nothing_of_ours: Path) -> None:
+    result = run("keys", "create", "alice")
+    assert re.fullmatch(r"hg_live_\w{57}\n", result.stdout)
+    assert "alice" in result.stderr and result.stdout.strip() not in result.stderr
+    store = Store(nothing_of_ours / "data")
+    assert store.ring().authenticate(result.stdout.strip(), 1e12) is not None
+    store.close()
+
+
+def test_a_key_gets_the_models_and_the_end_it_was_given() -> None:
+    models = "minimax-m2,MiniMaxAI/MiniMax-M3,MiniMax-M2"
+    made = printed("keys", "create", "a", "--models", models, "--expires", "30d", "--json")
+    assert isinstance(made, dict)
+    assert made["models"] == ["MiniMax-M2", "MiniMax-M3"]
+    assert made["expires_s"] - made["created_s"] == pytest.approx(30 * 86400)
+
+
+def test_no_list_ever_shows_a_secret() -> None:
+    text = run("keys", "create", "alice").stdout.strip()
+    for arguments in (("keys", "list"), ("keys", "list", "--json")):
+        shown = run(*arguments).output
+        assert "alice" in shown and text[8:16] in shown
+        assert text[16:28] not in shown
+
+
+def test_a_key_goes_from_open_to_revoked() -> None:
+    id = run("keys", "create", "a").stdout[8:16]
+
+    def states() -> list[str]:
+        rows = printed("keys", "list", "--json")
+        assert isinstance(rows, list)
+        return [row["state"] for row in rows]
+
+    assert states() == ["open"]
+    assert printed("keys", "revoke", id, "--json") == {"id": id, "revoked": True}
+    assert states() == ["revoked"]
+    assert run("keys", "rotate", id).exit_code == 1
+
+
+def test_rotation_prints_another_key_and_the_old_one_ends_soon() -> None:
+    old = run("keys", "create", "a").stdout
+    new = run("keys", "rotate", old[8:16], "--overlap", "1h").stdout
+    assert re.fullmatch(r"hg_live_\w{57}\n", new) and new != old
+    assert "ends soon" in run("keys", "list").stdout
+
+
+def test_an_interrupted_command_ends_as_shells_expect(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "keys", interrupt)
+    assert run("keys", "list").exit_code == 130
+
+
+def test_a_data_directory_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for arguments in (["list"], ["create", "a"], ["revoke", "a"], ["rotate", "a"]):
+        result = run("keys", *arguments, "--data", str(tmp_path / "file" / "below"))
+        assert result.exit_code == 1
+        assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+
+
+def test_a_name_of_a_model_that_is_nearly_right_is_told_with_the_right_one() -> None:
+    result = run("keys", "create", "a", "--models", "MiniMax-M2,MiniMax-M2.77")
+    assert (
+        result.exit_code == 2 and "no model `MiniMax-M2.77`. Near it: MiniMax-M2.7" in result.stderr
+    )
+    assert json.loads(run("keys", "list", "--json").stdout) == []
+
+
+def test_a_key_that_expired_is_listed_as_such(nothing_of_ours: Path) -> None:
+    store = Store(nothing_of_ours / "data")
+    store.create_key("a", expires_s=2, now_s=1)
+    store.close()
+    assert "\texpired\t" in run("keys", "list").stdout
+
+
+# --- in processes of their own ---------------------------------------------------------------
+
+
+def process(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "headgate.cli", *arguments],
+        capture_output=True, text=True, env={**os.environ, **env}, timeout=60,
+    )  # fmt: skip
+
+
+def on_a_terminal(*arguments: str, **env: str) -> str:
+    """What the command prints when its standard output is a terminal."""
+    pty = pytest.importorskip("pty")
+    ours, its = pty.openpty()
+    whole = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "200", **env}
+    whole = {k: v for k, v in whole.items() if v}
+    with subprocess.Popen(
+        [sys.executable, "-m", "headgate.cli", *arguments],
+        stdin=subprocess.DEVNULL, stdout=its, stderr=its, env=whole,
+    ) as command:  # fmt: skip
+        os.close(its)
+        out = b""
+        while True:
+            try:
+                piece = os.read(ours, 65536)
+            except OSError:  # Linux says EIO when the other side is closed
+                break
+            if not piece:
+                break
+            out += piece
+    os.close(ours)
+    assert command.returncode == 0, out
+    return out.decode().replace("\r\n", "\n")
+
+
+def test_help_takes_no_more_than_a_few_bare_starts_of_python() -> None:
+    def fastest(*arguments: str) -> float:
+        took = []
+        for _ in range(5):
+            began = time.perf_counter()
+            subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+            took.append(time.perf_counter() - began)
+        return min(took)
+
+    assert fastest("-m", "headgate.cli", "--help") < 15 * fastest("-c", "pass")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["config", "check"], 0), (["keys", "revoke", "nope"], 1), (["keys", "revoke"], 2)],
+)
+def test_a_process_ends_with_the_same_exit_codes(arguments: list[str], code: int) -> None:
+    done = process(*arguments)
+    assert done.returncode == code, done.stderr
+    assert ("Error: " in done.stderr) == (code > 0) and "Traceback" not in done.stderr
+
+
+def test_only_a_terminal_gets_a_table_with_titles_and_styles() -> None:
+    plain = process("models", FORCE_COLOR="", NO_COLOR="").stdout
+    assert "\x1b" not in plain and not plain.startswith("model")
+    shown = on_a_terminal("models", NO_COLOR="")
+    assert "\x1b[" in shown and "max output" in shown and "MiniMax-M2.5-highspeed" in shown
+
+
+def test_no_color_is_heard_on_a_terminal() -> None:
+    for arguments in (["models"], ["config", "show"], ["--help"]):
+        shown = on_a_terminal(*arguments, NO_COLOR="1")
+        colours = [
+            c for c in re.findall(r"\x1b\[([0-9;]*)m", shown) if set(c.split(";")) - {"0", "1"}
+        ]
+        assert not colours and len(shown) > 100
+
+
+def test_a_name_is_shown_on_a_terminal_as_it_was_given() -> None:
+    names = ["[red]x[/red]", "[/x]", ":smile:", "日本"]
+    for name in names:
+        assert run("keys", "create", name).exit_code == 0
+    shown = on_a_terminal("keys", "list")
+    assert all(name in shown for name in names)
+
+
+def test_no_command_prints_an_upstreams_key(nothing_of_ours: Path) -> None:
+    canary = "sk-canary-0123456789abcdef"
+    (nothing_of_ours / "secret").write_text(canary + "file")
+    config = nothing_of_ours / "headgate.toml"
+    config.write_text(
+        f"[upstreams.a]\npreset = 'minimax'\nkey = '{canary}'\n"
+        "[upstreams.b]\npreset = 'runapi'\nkey = 'env:CANARY'\n"
+        f"[upstreams.c]\npreset = 'openai'\nkey = 'file:{nothing_of_ours / 'secret'}'\n"
+        "[upstreams.d]\npreset = 'openrouter'\n"
+    )
+    env = {"CANARY": canary, "OPENROUTER_API_KEY": canary, "HEADGATE_CONFIG": str(config)}
+    for arguments in (
+        ["config", "show"], ["config", "show", "--json"], ["config", "check"], ["config", "check", "--json"],
+        ["config", "schema"], ["models"], ["models", "--json"], ["env"], ["env", "--json"], ["keys", "list"],
+        ["keys", "create", "a"], ["keys", "create", "b", "--json"],
+    ):  # fmt: skip
+        done = process(*arguments, **env)
+        assert done.returncode == 0, done.stderr
+        assert canary[:14] not in done.stdout + done.stderr, arguments
+    assert canary[:14] not in on_a_terminal("config", "show", **env)
+    config.write_text(config.read_text() + "timeouts = 3\n")
+    assert canary[:14] not in process("config", "check", **env).stderr
+
+
+def test_a_table_in_a_pipe_is_tab_separated_and_has_no_colour() -> None:
+    lines = run("models").stdout.splitlines()
+    assert lines[0] == "MiniMax-M3\t1,000,000\t524,288\ttext, image, video\tlocal/smollm2-135m"
+    assert len(lines) == 7 and "\x1b" not in "".join(lines)
+
+
+def test_models_as_json_name_their_routes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENROUTER_API_KEY", "k")
+    rows = printed("models", "--json")
+    assert isinstance(rows, list)
+    routes = {row["id"]: row["routes"] for row in rows}
+    assert routes["MiniMax-M2"] == ["openrouter/minimax/minimax-m2"]
+    assert routes["MiniMax-M2.5-highspeed"] == []
+
+
+def test_env_gives_each_protocols_clients_the_base_they_expect() -> None:
+    found = printed("env", "--url", "https://gate.example/", "--key", "k", "--json")
+    assert found == {
+        "OPENAI_BASE_URL": "https://gate.example/v1",
+        "OPENAI_API_KEY": "k",
+        "ANTHROPIC_BASE_URL": "https://gate.example",
+        "ANTHROPIC_AUTH_TOKEN": "k",
+        "GOOGLE_GEMINI_BASE_URL": "https://gate.example",
+        "GEMINI_API_KEY": "k",
+    }
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("localhost", "localhost")]
+)
+def test_env_names_an_address_that_can_be_called(
+    monkeypatch: pytest.MonkeyPatch, host: str, shown: str
+) -> None:
+    monkeypatch.setenv("HEADGATE_HOST", host)
+    assert f"export OPENAI_BASE_URL='http://{shown}:8787/v1'\n" in run("env").stdout
+
+
+def test_env_is_taken_by_a_shell_as_it_is_and_cannot_be_broken_out_of() -> None:
+    script = run("env", "--key", "$(echo x)`y` \\").stdout + 'printf %s "$GEMINI_API_KEY"'
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True)
+    assert done.stdout == "$(echo x)`y` \\"
+    assert run("env", "--key", "a'; rm -rf x; '").exit_code == 2
+
+
+def test_config_check_says_what_is_wrong_and_where(tmp_path: Path) -> None:
+    path = tmp_path / "headgate.toml"
+    path.write_text("prot = 1\n")
+    result = run("config", "check", "--config", str(path))
+    assert result.exit_code == 1
+    assert "unknown key `prot`. Did you mean `port`?" in result.stderr
+    path.write_text("port = 1\n")
+    assert printed("config", "check", "--config", str(path), "--json") == {"ok": True, "notes": []}
+
+
+def test_config_check_names_a_model_that_nothing_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENROUTER_API_KEY", "k")
+    assert "MiniMax-M2.5-highspeed has no route." in run("config", "check").stderr
+
+
+def test_config_show_has_origins_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIMAX_API_KEY", "sk-not-to-be-seen")
+    shown = printed("config", "show", "--json")
+    assert isinstance(shown, dict)
+    assert shown["data"]["origin"] == "env" and shown["port"]["origin"] == "default"
+    assert shown["upstreams.minimax.key"]["value"] == "********"
+    assert "sk-not-to-be-seen" not in run("config", "show").output
+
+
+def test_config_schema_is_json_schema() -> None:
+    schema = printed("config", "schema")
+    assert isinstance(schema, dict) and "$defs" in schema
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30d", 2592000), ("12h", 43200), ("90s", 90)])
+def test_a_duration_is_a_number_and_a_unit(text: str, seconds: float) -> None:
+    assert Duration().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "d", "0d", "-1d", "1.5h", "10", "1y", "²d", "101y", "36501d", "9" * 5000 + "d"]
+)
+def test_anything_else_is_no_duration(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        Duration().convert(text, None, None)
+
+
+def test_moments_are_shown_in_utc() -> None:
+    assert when(0) == "1970-01-01 00:00" and when(None) == ""

@@ -1,0 +1,138 @@
+"""Imports point one way, protocol code does no I/O, and only the store knows SQL's library.
+
+Read from the syntax trees, so that an import inside a function counts as well.  A new package of
+`headgate` fails here until it has a place in LAYERS.
+"""
+
+import ast
+import sys
+import tomllib
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "headgate"
+
+# Each line may import from the lines above it and from itself, not from others on its own line.
+LAYERS = [
+    {"headgate"},  # the version
+    {"errors"},
+    {"chat"},
+    {"wire"},
+    {"config"},
+    {"catalog", "policy"},
+    {"store", "net"},
+    {"edge", "local"},
+    {"cli"},
+]
+DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
+
+PURE = {"errors", "chat", "wire", "policy"}
+OUTSIDE = {
+    "asyncio", "concurrent", "http", "io", "logging", "multiprocessing", "os", "pathlib", "queue",
+    "random", "secrets", "select", "selectors", "shutil", "signal", "socket", "sqlite3", "ssl",
+    "subprocess", "sys", "tempfile", "threading", "time", "urllib",
+}  # fmt: skip
+
+# Libraries that one package hides from the rest.
+HIDDEN = {"apsw": "store", "sqlite3": "store", "httptools": "net", "click": "cli", "rich": "cli"}
+# `uvloop` is chosen by the command; the engine of the local model is an extra.
+OPTIONAL = {"xllamacpp"}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for file in sorted(SOURCE.rglob("*.py")):
+        parts = ("headgate", *file.relative_to(SOURCE).with_suffix("").parts)
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+MODULES = modules()
+
+
+def layer(module: str) -> str:
+    """`headgate.wire.sse` is in `wire`, and `headgate` itself in `headgate`."""
+    return module.split(".")[1] if "." in module else module
+
+
+def imports(module: str) -> Iterator[str]:
+    """Full names of what it imports; a module of ours by its own name, not by what is taken."""
+    for node in ast.walk(ast.parse(MODULES[module].read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{module}:{node.lineno}: imports are written in full"
+            assert node.module is not None
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in MODULES else node.module
+
+
+def ours(module: str) -> Iterator[str]:
+    return (name for name in imports(module) if name.split(".")[0] == "headgate")
+
+
+def theirs(module: str) -> set[str]:
+    return {name.split(".")[0] for name in imports(module)} - {"headgate"}
+
+
+def may_import(importer: str, imported: str) -> bool:
+    return importer == imported or DEPTH[imported] < DEPTH[importer]
+
+
+def test_every_package_has_its_layer() -> None:
+    assert {layer(m) for m in MODULES} == set(DEPTH)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_downwards(module: str) -> None:
+    wrong = [name for name in ours(module) if not may_import(layer(module), layer(name))]
+    assert not wrong, f"{module} imports {wrong}"
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {m: {name for name in ours(m) if name != m} for m in MODULES}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names them
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if layer(m) in PURE])
+def test_protocols_and_decisions_do_no_input_or_output(module: str) -> None:
+    outside = theirs(module)
+    assert not outside & OUTSIDE
+    assert outside - set(sys.stdlib_module_names) <= {"msgspec"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_library_stays_in_the_package_that_hides_it(module: str) -> None:
+    assert {HIDDEN.get(name, layer(module)) for name in theirs(module)} <= {layer(module)}
+
+
+def test_every_library_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {
+        line.split(";")[0].split(">")[0].strip().replace("-", "_")
+        for line in project["dependencies"]
+    }
+    used = {name for m in MODULES for name in theirs(m)} - set(sys.stdlib_module_names)
+    assert used <= declared | OPTIONAL
+    assert declared <= used, "a dependency that nothing imports"
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported", "allowed"),
+    [
+        ("edge", "wire", True),
+        ("wire", "wire", True),
+        ("wire", "edge", False),
+        ("net", "store", False),
+        ("chat", "wire", False),
+        ("local", "edge", False),
+        ("cli", "local", True),
+    ],
+)
+def test_the_rule_itself(importer: str, imported: str, allowed: bool) -> None:
+    assert may_import(importer, imported) is allowed
