@@ -14,7 +14,7 @@ def upstream() -> Iterator[PlayedUpstream]:
         yield played
 
 
-@pytest.fixture(scope="session", params=["openai", "anthropic"])
+@pytest.fixture(scope="session", params=["openai", "anthropic", "responses"])
 def gateway(
     request: pytest.FixtureRequest,
     upstream: PlayedUpstream,

@@ -1,6 +1,6 @@
 """An upstream on loopback, played by our own dialects, in a thread of its own.
 
-It answers at /openai/chat/completions, /anthropic/v1/messages and /gemini/models/..., streamed or
+It answers at /openai/chat/completions, /responses/responses, /anthropic/v1/messages and /gemini/models/..., streamed or
 whole, in a way that the last text of the request chooses by its first word; see `answer`.
 """
 
@@ -31,7 +31,7 @@ from headgate.chat import (
 from headgate.errors import Failure
 from headgate.net.server import Inbound, Server
 from headgate.wire.dialect import Dialect, Facts, Target
-from headgate.wire.dialects import ANTHROPIC, GEMINI, OPENAI
+from headgate.wire.dialects import ANTHROPIC, GEMINI, OPENAI, RESPONSES
 
 USAGE = Usage(input=120, output=35, cached=100, reasoning=7)
 HELLO = "Hello, Wörld 👋! It's “fine”."
@@ -81,6 +81,8 @@ class PlayedUpstream:
         target = Target(headers=inbound.headers)
         if inbound.path == "/openai/chat/completions":
             dialect = OPENAI
+        elif inbound.path == "/responses/responses":
+            dialect = RESPONSES
         elif inbound.path == "/anthropic/v1/messages":
             dialect = ANTHROPIC
         elif found := _GEMINI.fullmatch(inbound.path):

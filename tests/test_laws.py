@@ -8,6 +8,7 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from headgate.chat import (
     Choice,
@@ -300,6 +301,9 @@ def carried(request: Request) -> object:
 @given(request=requests())
 def test_requests_survive_the_wire(path: tuple[str, ...], request: Request) -> None:
     """Through one dialect and then another: what a client says reaches the upstream."""
+    if "responses" in path:  # it has no stop sequences
+        sampling = structs.replace(request.sampling, stop=())
+        request = structs.replace(request, sampling=sampling)
     expected = carried(request)
     for name in path:
         dialect = DIALECTS[name]

@@ -46,7 +46,7 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     preset: str = "openai"
     base_url: str = ""  # "": the preset's
     key: str = ""  # "env:NAME", "file:/path"; "": the variable that the preset names
-    dialect: Literal["", "openai", "anthropic", "gemini"] = ""
+    dialect: Literal["", "openai", "responses", "anthropic", "gemini"] = ""
     capabilities: dict[str, Any] = {}  # Any: checked against wire/capabilities.py by the catalog
     allow_http: bool = False  # plain http to a private address; loopback needs no leave
 
@@ -75,6 +75,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     keepalive_s: Seconds = 10.0  # silence after which a stream is kept alive
     drain_s: Seconds = 30.0  # how long running requests may go on after SIGTERM
     body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 32 << 20  # of one request
+    memory: bool = True  # keep the reasoning of recent turns for clients that return none
     timeouts: Timeouts = Timeouts()
     retry: Retry = Retry()
     upstreams: dict[str, Upstream] = {}
@@ -85,7 +86,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 # What the environment may set: (path in Settings, variable).  Tables of tables are the file's.
-_SCALARS = ("host", "port", "data", "log", "keepalive_s", "drain_s", "body_bytes")
+_SCALARS = ("host", "port", "data", "log", "keepalive_s", "drain_s", "body_bytes", "memory")
 VARIABLES: dict[tuple[str, ...], str] = {
     **{(name,): f"HEADGATE_{name.upper()}" for name in _SCALARS},
     **{

@@ -10,7 +10,7 @@ import pytest
 from gateway import Gateway
 
 COMPLY = Path(sys.executable).with_name("llm-comply")
-FORMATS = {"openai-chat": "/v1", "anthropic": "/v1", "google-genai": ""}
+FORMATS = {"openai-chat": "/v1", "open-responses": "/v1", "anthropic": "/v1", "google-genai": ""}
 
 
 @pytest.mark.parametrize("format", FORMATS)

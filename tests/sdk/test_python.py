@@ -434,3 +434,119 @@ def test_async_clients_stream(gateway: Gateway) -> None:
         )
 
     assert asyncio.run(all_three()) == [HELLO] * 3
+
+
+# Responses
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_responses_text(chat: OpenAI, stream: bool) -> None:
+    given = {"model": MODEL, "input": "hello", "instructions": "Be brief."}
+    if stream:
+        with chat.responses.stream(**given) as events:
+            text = "".join(e.delta for e in events if e.type == "response.output_text.delta")
+            reply = events.get_final_response()
+        assert text == HELLO
+    else:
+        reply = chat.responses.create(**given)
+    assert reply.output_text == HELLO
+    assert reply.status == "completed"
+    assert reply.usage is not None
+    assert (reply.usage.input_tokens, reply.usage.output_tokens) == (120, 35)
+    assert reply.usage.input_tokens_details.cached_tokens == 100
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_responses_thinking_and_tools(chat: OpenAI, gateway: Gateway, stream: bool) -> None:
+    tools = [{"type": "function", **WEATHER, "strict": False}]
+    given = {
+        "model": MODEL,
+        "tools": tools,
+        "include": ["reasoning.encrypted_content"],
+        "reasoning": {"effort": "high", "summary": "auto"},
+        "store": False,
+    }
+    if stream:
+        with chat.responses.stream(input=ask("tool"), **given) as events:
+            reply = events.get_final_response()
+    else:
+        reply = chat.responses.create(input=ask("tool"), **given)
+    assert [item.type for item in reply.output] == ["reasoning", "function_call"]
+    call = reply.output[1]
+    assert call.arguments == CITY
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
+    # As Codex replays: of the reasoning, nothing but what is sealed.
+    sealed = {
+        "type": "reasoning",
+        "summary": [],
+        "encrypted_content": reply.output[0].encrypted_content,
+    }
+    history = [*ask("tool"), sealed, call.model_dump(exclude_none=True), result]
+    for item in history:
+        item.pop("parsed_arguments", None)
+    answer = chat.responses.create(input=history, **given)
+    assert answer.output_text == "It is sunny in Zürich."
+    sent = gateway.upstream.last.request.messages
+    assert [p.text for m in sent for p in m.parts if type(p).__name__ == "Thinking"] == [THOUGHT]
+
+
+@pytest.mark.parametrize("word", ["break", "cut", "trip"])
+def test_responses_a_broken_stream_fails(chat: OpenAI, word: str) -> None:
+    events = list(chat.responses.create(model=MODEL, input=word, stream=True))
+    assert events[-1].type == "response.failed"
+
+
+# Reasoning that the client does not return itself
+
+
+def test_an_openai_loop_that_keeps_only_content_and_calls_loses_nothing(
+    chat: OpenAI, gateway: Gateway
+) -> None:
+    tools = [{"type": "function", "function": WEATHER}]
+    reply = chat.chat.completions.create(model=MODEL, messages=ask("tool"), tools=tools)
+    message = reply.choices[0].message
+    calls = [c.model_dump() for c in message.tool_calls]
+    history = [
+        *ask("tool"),
+        {"role": "assistant", "content": message.content, "tool_calls": calls},
+        {"role": "tool", "tool_call_id": calls[0]["id"], "content": "sunny"},
+    ]
+    chat.chat.completions.create(model=MODEL, messages=history, tools=tools)
+    sent = gateway.upstream.last.request.messages
+    assert [p.text for m in sent for p in m.parts if type(p).__name__ == "Thinking"] == [THOUGHT]
+
+
+def test_anthropic_omitted_thinking_comes_back_by_its_signature(
+    messages: Anthropic, gateway: Gateway
+) -> None:
+    tools = [{"name": "get_weather", "input_schema": SCHEMA}]
+    thinking = {"type": "adaptive", "display": "omitted"}
+    given = {
+        "model": MODEL,
+        "max_tokens": 4000,
+        "tools": tools,
+        "extra_body": {"thinking": thinking},
+    }
+    reply = messages.messages.create(messages=ask("tool"), **given)
+    assert [(b.type, getattr(b, "thinking", "")) for b in reply.content] == [
+        ("thinking", ""),
+        ("tool_use", ""),
+    ]
+    result = {"type": "tool_result", "tool_use_id": reply.content[1].id, "content": "sunny"}
+    history = [
+        *ask("tool"),
+        {"role": "assistant", "content": reply.content},
+        {"role": "user", "content": [result]},
+    ]
+    messages.messages.create(messages=history, **given)
+    sent = gateway.upstream.last.request.messages
+    assert [p.text for m in sent for p in m.parts if type(p).__name__ == "Thinking"] == [THOUGHT]
+
+
+def test_token_counts_are_estimated_in_each_protocol(
+    chat: OpenAI, messages: Anthropic, gemini: genai.Client
+) -> None:
+    counted = messages.messages.count_tokens(model=MODEL, messages=ask("hello " * 1000))
+    assert 800 < counted.input_tokens < 3000
+    total = gemini.models.count_tokens(model=MODEL, contents="hello " * 1000).total_tokens
+    assert total == counted.input_tokens

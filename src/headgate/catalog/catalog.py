@@ -21,7 +21,7 @@ from headgate.config import ConfigError, Settings
 from headgate.wire.capabilities import Capabilities
 from headgate.wire.dialect import ModelCard
 
-DialectName = Literal["openai", "anthropic", "gemini"]
+DialectName = Literal["openai", "responses", "anthropic", "gemini"]
 Auth = Literal["bearer", "x-api-key", "none"]
 _PREFIXES = ("models/", "minimax/", "minimaxai/")
 _MAX_NAME_CHARS = 256  # longer than any name; looking for prefixes costs its square

@@ -7,21 +7,22 @@ come through.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qsl, unquote
 
 from headgate import __version__
+from headgate.catalog import counting
 from headgate.edge.exchange import exchange, new_id, refusal
 from headgate.edge.gate import Gate
 from headgate.errors import Failure, Refused, invalid
 from headgate.net.server import Inbound
 from headgate.wire.dialect import Dialect, Target
-from headgate.wire.dialects import ANTHROPIC, GEMINI, OPENAI
+from headgate.wire.dialects import ANTHROPIC, GEMINI, OPENAI, RESPONSES
 
 # promises.md T15: nothing but a plain name between the slash and the method; %3A is a colon.
 _GENERATE = re.compile(
     r"/(?:v1|v1beta|v1alpha)/models/([A-Za-z0-9._-]{1,64})(?::|%3[Aa])"
-    r"(generateContent|streamGenerateContent)"
+    r"(generateContent|streamGenerateContent|countTokens)"
 )
 _GEMINI_PATH = re.compile(r"/(?:v1|v1beta|v1alpha)/models(?:/|$)")
 _MODEL = re.compile(r"/(v1|v1beta|v1alpha)/models/((?:[A-Za-z0-9._:-]|%2[Ff]|/|%3[Aa]){1,96})")
@@ -32,6 +33,13 @@ _POST: dict[str, Dialect] = {
     "/chat/completions": OPENAI,
     "/v1/messages": ANTHROPIC,
     "/v1/v1/messages": ANTHROPIC,
+    "/v1/responses": RESPONSES,
+    "/responses": RESPONSES,
+}
+_COUNT: dict[str, Dialect] = {
+    "/v1/messages/count_tokens": ANTHROPIC,
+    "/v1/v1/messages/count_tokens": ANTHROPIC,
+    "/v1/responses/input_tokens": RESPONSES,
 }
 _TEXT = [("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store")]
 
@@ -42,12 +50,13 @@ class App:
 
     async def __call__(self, inbound: Inbound) -> None:
         path, method = inbound.path, inbound.method
-        dialect = _POST.get(path)
+        counts = path in _COUNT
+        dialect = _COUNT[path] if counts else _POST.get(path)
         if dialect is not None:
             target = Target(headers=inbound.headers)
         elif found := _GENERATE.fullmatch(path):
             dialect = GEMINI
-            stream = found[2] == "streamGenerateContent"
+            stream, counts = found[2] == "streamGenerateContent", found[2] == "countTokens"
             sse = dict(parse_qsl(inbound.query)).get(
                 "alt", dict(parse_qsl(inbound.query)).get("$alt")
             )
@@ -67,7 +76,28 @@ class App:
         except Refused as refused:
             self._refuse(inbound, dialect, refused.failure)
             return
-        await exchange(inbound, self.gate, dialect, target, key)
+        if counts:
+            await self._count(inbound, dialect, target, key)
+        else:
+            await exchange(inbound, self.gate, dialect, target, key)
+
+    async def _count(
+        self, inbound: Inbound, dialect: Dialect, target: Target, key: str | None
+    ) -> None:
+        """How many tokens a request would be, as an estimate; no upstream is asked."""
+        try:
+            opened = self.gate.authenticate(key)
+            body = await inbound.body(self.gate.settings.body_bytes)
+            request = dialect.decode_request(body, target)
+            self.gate.routes(request.model, opened)
+        except Refused as refused:
+            self._refuse(inbound, dialect, refused.failure)
+            return
+        self._json(
+            inbound,
+            dialect.encode_count(counting.estimate(request)),
+            [("x-headgate-warnings", "tokens (estimated)")],
+        )
 
     def _other(self, inbound: Inbound) -> None:
         """Lists of models, health, and whatever does not exist."""
@@ -111,13 +141,10 @@ class App:
     def _key(self, inbound: Inbound) -> None:
         self.gate.authenticate(credential(inbound.headers, inbound.query, inbound.path))
 
-    def _json(self, inbound: Inbound, body: bytes) -> None:
+    def _json(self, inbound: Inbound, body: bytes, more: Sequence[tuple[str, str]] = ()) -> None:
         id = new_id()
-        inbound.respond(
-            200,
-            [("content-type", "application/json"), ("x-request-id", id), ("request-id", id)],
-            body,
-        )
+        headers = [("content-type", "application/json"), ("x-request-id", id), ("request-id", id)]
+        inbound.respond(200, [*headers, *more], body)
 
     def _refuse(self, inbound: Inbound, dialect: Dialect, failure: Failure) -> None:
         self.gate.metrics.ended(dialect.name, "", failure.kind)
@@ -132,7 +159,7 @@ class App:
 
 def _no_path(path: str) -> Failure:
     hint = ""
-    for known in _POST:
+    for known in (*_POST, *_COUNT):
         if path.endswith(known.removeprefix("/v1")) or (known.endswith(path) and len(path) > 4):
             hint = f" Did you mean {known}?"
             break
@@ -201,9 +228,9 @@ def _metrics(gate: Gate, inbound: Inbound) -> None:
 def _root(gate: Gate, inbound: Inbound) -> None:
     body = (
         f"Headgate {__version__}, a gate to MiniMax's text models.\n\n"
-        "OpenAI     POST /v1/chat/completions\n"
-        "Anthropic  POST /v1/messages\n"
-        "Gemini     POST /v1beta/models/{model}:generateContent, :streamGenerateContent\n"
+        "OpenAI     POST /v1/chat/completions, /v1/responses\n"
+        "Anthropic  POST /v1/messages, /v1/messages/count_tokens\n"
+        "Gemini     POST /v1beta/models/{model}:generateContent, :streamGenerateContent, :countTokens\n"
         "Models     GET  /v1/models, /v1beta/models\n\n"
         "Every one of them asks for an API key: headgate keys create NAME\n"
     )

@@ -1,6 +1,6 @@
 """THE SPINE: one client request with its upstream attempts, from top to bottom.
 
-    key -> request -> routes -> repair and fit -> attempt (another route, if that one failed before
+    key -> request -> routes -> reasoning put back -> repair and fit -> attempt (another route, if that one failed before
     anything was relayed) -> relay -> the end recorded -> terminal frame
 
 Everything decided here is decided by a pure function elsewhere; everything that can go wrong ends
@@ -25,13 +25,14 @@ from headgate.chat import Failed, Finish, Request, Usage
 from headgate.edge import log as logs
 from headgate.edge import upstream
 from headgate.edge.gate import Gate
+from headgate.edge.memory import Gather
 from headgate.edge.metrics import RouteMetrics
 from headgate.errors import Failure, Kind, Refused
 from headgate.net.client import Broken, Response, TimedOut
 from headgate.net.server import Inbound
 from headgate.policy import fit, history
 from headgate.policy.fit import Fitted
-from headgate.wire import filters
+from headgate.wire import capsule, filters
 from headgate.wire.dialect import Dialect, Encoder, Facts, Target
 from headgate.wire.gemini import stream_content_type
 from headgate.wire.translate import Translator, Whole
@@ -112,6 +113,7 @@ class _Exchange:
         self.first_token_s = 0.0
         self.upstream_code = ""
         self.warnings: tuple[str, ...] = ()
+        self.unsealed = self.recalled = 0  # turns whose reasoning came back
         self._keepalive: asyncio.TimerHandle | None = None
         self._last_write = self.began
 
@@ -124,11 +126,22 @@ class _Exchange:
         routes = gate.routes(request.model, key)
         self.model = routes[0].model.id
         self.stream = request.stream
+        request = self._remembered(request, routes[0], key.id)
         facts = Facts(self.id, self.model, int(time.time()), counting.estimate(request))
         if request.stream:
             self.encoder = dialect.encoder(request, facts, self.target)
             self._watch_silence()
         await self._attempt(routes, request, facts)
+
+    def _remembered(self, request: Request, first: Route, key_id: str) -> Request:
+        """The request with the reasoning that the client returned sealed, or not at all."""
+        origin = first.upstream.name
+        request, self.unsealed = capsule.unseal(request, self.gate.sealer, origin)
+        if self.gate.memory is not None:
+            request, self.recalled = self.gate.memory.recall(
+                key_id, request, time.monotonic(), origin
+            )
+        return request
 
     async def _attempt(self, routes: tuple[Route, ...], request: Request, facts: Facts) -> None:
         """Try the routes in their order until one begins to answer, then relay it."""
@@ -136,7 +149,9 @@ class _Exchange:
         plan = list(routes)
         while True:
             route = self.route = plan.pop(0)
-            repaired = history.repair(request, route.capabilities, self.dialect.name)
+            # A signature says something only to the upstream that made it.
+            known = request if route.upstream is routes[0].upstream else capsule.unsigned(request)
+            repaired = history.repair(known, route.capabilities, self.dialect.name)
             fitted = fit.fit(
                 repaired,
                 route.capabilities,
@@ -173,12 +188,8 @@ class _Exchange:
             return refused.failure
         response = self.response = attempt.response
         sink = self.encoder if self.encoder is not None else Whole()
-        show = fitted.request.reasoning.show
-        translator = Translator(
-            attempt.decoder,
-            filters.build(show, fitted.stop, fitted.format is not None),
-            sink,
-        )
+        gather = Gather()
+        translator = Translator(attempt.decoder, self._filters(fitted, route, gather), sink)
         relayed = False
         counters = self.counters = gate.metrics.of(self.model, route.upstream.name)
         try:
@@ -210,9 +221,19 @@ class _Exchange:
             if relayed or translator.began:
                 raise Refused(msgspec.structs.replace(end.failure, should_retry=False))
             return end.failure
+        if gate.memory is not None:
+            gate.memory.keep(self.key, request, gather.parts, time.monotonic(), route.upstream.name)
         await self._finish(end, sink, request, facts)
         await self._tail(response)
         return None
+
+    def _filters(self, fitted: Fitted, route: Route, gather: Gather) -> list[filters.Filter]:
+        show, capsules = fitted.request.reasoning.show, self.dialect.capsules
+        if show == "no" and capsules == "always":
+            show = "omit"
+        seal = capsule.Seal(self.gate.sealer, route.upstream.name, capsules == "signed")
+        fences = fitted.format is not None
+        return filters.build(show, fitted.stop, fences, (gather, seal))
 
     async def _finish(
         self, end: Finish, sink: Encoder | Whole, request: Request, facts: Facts
@@ -318,6 +339,8 @@ class _Exchange:
         self.upstream_code = failure.upstream_code or self.upstream_code
         if inbound.gone or inbound.ended:
             return
+        if self.encoder is not None and self.dialect.refuses_in_stream(failure, inbound.headers):
+            self._start()
         if not inbound.started:
             status, headers, body = refusal(self.dialect, failure, self.id)
             self.status = status

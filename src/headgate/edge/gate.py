@@ -9,11 +9,13 @@ import time
 from headgate.catalog.catalog import Catalog, Route
 from headgate.config import Settings
 from headgate.edge.log import Log
+from headgate.edge.memory import Memory
 from headgate.edge.metrics import Metrics
 from headgate.errors import Failure, Refused
 from headgate.net.client import Client, Timeouts
 from headgate.policy.keys import Key, KeyRing
 from headgate.store.sqlite import Store
+from headgate.wire.capsule import Sealer
 
 POLL_S = 0.4  # a revoked key must be refused within a second
 
@@ -31,6 +33,8 @@ class Gate:
             connect_s=t.connect, first_token_s=t.first_token, stall_s=t.stall, total_s=t.total
         )
         self.draining = False
+        self.sealer = Sealer(store.derived("capsules"))
+        self.memory = Memory() if settings.memory else None
         self._version = store.data_version()  # before the ring: a change in between is seen
         self.ring: KeyRing = store.ring()
 

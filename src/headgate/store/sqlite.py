@@ -57,6 +57,10 @@ class Store:
         except apsw.Error as error:
             raise StoreError(f"{data}/headgate.db: {error}.") from None
 
+    def derived(self, purpose: str) -> bytes:
+        """A secret of this data directory for one purpose: 32 bytes, the same after a restart."""
+        return keys.mac(self._pepper, f"purpose:{purpose}")
+
     def close(self) -> None:
         self._db.close()
 

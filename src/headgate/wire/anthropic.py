@@ -675,6 +675,7 @@ def _error(failure: Failure, request_id: str) -> _Json:
 
 class AnthropicDialect:
     name: ClassVar[str] = "anthropic"
+    capsules: ClassVar[Literal["signed", "shown", "always"]] = "shown"
     stream_type: ClassVar[str] = "text/event-stream"
     keepalive: ClassVar[bytes] = b'event: ping\ndata: {"type": "ping"}\n\n'
 
@@ -695,6 +696,9 @@ class AnthropicDialect:
 
     def encode_failure(self, failure: Failure, request_id: str) -> tuple[int, bytes]:
         return _ERRORS[failure.kind][0], jsontext.encode(_error(failure, request_id))
+
+    def refuses_in_stream(self, failure: Failure, headers: Mapping[str, str]) -> bool:
+        return False
 
     def encode_models(self, cards: Sequence[ModelCard], query: Mapping[str, str]) -> bytes:
         page, more = _page(cards, query)

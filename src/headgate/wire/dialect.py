@@ -7,7 +7,7 @@ holds only what the dialects themselves need, so that imports point one way.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import msgspec
 
@@ -139,6 +139,9 @@ class Decoder:
 
 class Dialect(Protocol):
     name: ClassVar[str]
+    # Which thinking goes out with a capsule (wire/capsule.py): only what an upstream signed, what
+    # the client is shown, or all of it, where the protocol returns a signature without its text.
+    capsules: ClassVar[Literal["signed", "shown", "always"]]
     stream_type: ClassVar[str]  # content type of a streamed reply
     keepalive: ClassVar[bytes]  # what may be sent into a silent stream
 
@@ -150,8 +153,14 @@ class Dialect(Protocol):
 
     def encode_reply(self, reply: Reply, request: Request, facts: Facts) -> bytes: ...
 
+    def encode_count(self, tokens: int) -> bytes:
+        """The answer to a question for the input's tokens."""
+
     def encode_failure(self, failure: Failure, request_id: str) -> tuple[int, bytes]:
         """HTTP status and body, in this protocol's words."""
+
+    def refuses_in_stream(self, failure: Failure, headers: Mapping[str, str]) -> bool:
+        """Whether this client understands a failure better as a stream than as a status."""
 
     def encode_models(self, cards: Sequence[ModelCard], query: Mapping[str, str]) -> bytes: ...
 

@@ -4,9 +4,11 @@ from headgate.wire.anthropic import AnthropicDialect
 from headgate.wire.dialect import Dialect
 from headgate.wire.gemini import GeminiDialect
 from headgate.wire.openai import OpenAIDialect
+from headgate.wire.responses import ResponsesDialect
 
 OPENAI: Dialect = OpenAIDialect()
+RESPONSES: Dialect = ResponsesDialect()
 ANTHROPIC: Dialect = AnthropicDialect()
 GEMINI: Dialect = GeminiDialect()
 
-DIALECTS: dict[str, Dialect] = {d.name: d for d in (OPENAI, ANTHROPIC, GEMINI)}
+DIALECTS: dict[str, Dialect] = {d.name: d for d in (OPENAI, RESPONSES, ANTHROPIC, GEMINI)}

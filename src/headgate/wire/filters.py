@@ -10,6 +10,7 @@ that ends the reply says Finish while the upstream still talks; whoever reads it
 """
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 from headgate.chat import Delta, Event, Failed, Finish, PartStart, PartStop
@@ -212,13 +213,19 @@ def Show(show: str) -> Filter:
     return _Inline() if show == "inline" else _Hidden(signed=show == "omit")
 
 
-def build(show: str, stops: tuple[str, ...], fences: bool) -> list[Filter]:
-    """The filters of one reply, in their order; none when there is nothing to do."""
+def build(
+    show: str, stops: tuple[str, ...], fences: bool, keepers: Sequence[Filter] = ()
+) -> list[Filter]:
+    """The filters of one reply, in their order; none when there is nothing to do.
+
+    `keepers` see the reply as the client will replay it, with all of its thinking.
+    """
     out: list[Filter] = []
     if stops:
         out.append(Stops(StopScanner(stops)))
     if fences:
         out.append(Fences())
+    out += keepers
     if show != "yes":
         out.append(Show(show))
     return out

@@ -869,6 +869,7 @@ def _error(failure: Failure) -> _Json:
 
 class GeminiDialect:
     name: ClassVar[str] = "gemini"
+    capsules: ClassVar[Literal["signed", "shown", "always"]] = "always"
     stream_type: ClassVar[str] = "text/event-stream"
     keepalive: ClassVar[bytes] = b"\n"  # in an array, too: whitespace between its elements
 
@@ -890,6 +891,9 @@ class GeminiDialect:
             feedback = {"blockReason": "SAFETY", "safetyRatings": []}
             return 200, jsontext.encode({"promptFeedback": feedback, "responseId": request_id})
         return _ERRORS[failure.kind][0], jsontext.encode(_error(failure))
+
+    def refuses_in_stream(self, failure: Failure, headers: Mapping[str, str]) -> bool:
+        return False
 
     def encode_models(self, cards: Sequence[ModelCard], query: Mapping[str, str]) -> bytes:
         # "The maximum is 1000, even if you pass a larger page_size" (Models.list)

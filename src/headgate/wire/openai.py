@@ -662,6 +662,7 @@ def _error(failure: Failure) -> _Json:
 
 class OpenAIDialect:
     name: ClassVar[str] = "openai"
+    capsules: ClassVar[Literal["signed", "shown", "always"]] = "signed"
     stream_type: ClassVar[str] = "text/event-stream"
     keepalive: ClassVar[bytes] = b": keepalive\n\n"
 
@@ -674,9 +675,16 @@ class OpenAIDialect:
     def encode_reply(self, reply: Reply, request: Request, facts: Facts) -> bytes:
         return jsontext.encode(_reply_out(reply, facts))
 
+    def encode_count(self, tokens: int) -> bytes:
+        """As Responses answers; Chat Completions has no such question."""
+        return jsontext.encode({"object": "response.input_tokens", "input_tokens": tokens})
+
     def encode_failure(self, failure: Failure, request_id: str) -> tuple[int, bytes]:
         status = 429 if failure.kind == "no_credit" else STATUS[failure.kind]
         return status, jsontext.encode(_error(failure))
+
+    def refuses_in_stream(self, failure: Failure, headers: Mapping[str, str]) -> bool:
+        return False
 
     def encode_models(self, cards: Sequence[ModelCard], query: Mapping[str, str]) -> bytes:
         return jsontext.encode({"object": "list", "data": [_card(card) for card in cards]})

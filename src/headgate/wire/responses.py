@@ -894,6 +894,7 @@ class ResponsesDialect:
     """Errors with a status of their own, and models, are those of Chat Completions."""
 
     name: ClassVar[str] = "responses"
+    capsules: ClassVar[Literal["signed", "shown", "always"]] = "always"
     stream_type: ClassVar[str] = "text/event-stream"
     keepalive: ClassVar[bytes] = b": keepalive\n\n"
 
@@ -912,6 +913,13 @@ class ResponsesDialect:
 
     def encode_failure(self, failure: Failure, request_id: str) -> tuple[int, bytes]:
         return self._chat.encode_failure(_timed(failure), request_id)
+
+    def encode_count(self, tokens: int) -> bytes:
+        return self._chat.encode_count(tokens)
+
+    def refuses_in_stream(self, failure: Failure, headers: Mapping[str, str]) -> bool:
+        # Codex ends its turn on a status 429, and waits as told by the event (0.169, 2026-11).
+        return failure.kind == "rate_limit" and headers.get("originator", "").startswith("codex")
 
     def encode_models(self, cards: Sequence[ModelCard], query: Mapping[str, str]) -> bytes:
         return self._chat.encode_models(cards, query)

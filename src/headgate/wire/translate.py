@@ -3,7 +3,8 @@
 The only place where a decoder meets an encoder.  It holds back the end: `end` is set to Finish or
 Failed, and the terminal frame is made by whoever owns the exchange once the end is recorded.
 What will surprise: a filter may end the reply before the upstream does (a stop sequence was
-found); then `end` is set while the upstream still talks, and the caller hangs up on it.
+found); then `end` is set while the upstream still talks, and the caller hangs up on it; and a
+reply's Start is held until something follows.
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ class Whole:
 
 
 class Translator:
-    """`ascii` and `other` count the characters that were passed on, for estimates of usage."""
+    """`ascii` and `other` count the characters that the upstream wrote, for estimates of usage."""
 
     def __init__(self, decoder: Decoder, filters: Sequence[Filter], sink: Encoder | Whole) -> None:
         self._decoder = decoder
@@ -40,6 +41,7 @@ class Translator:
         self.input_tokens = 0  # as the upstream's Start said; 0 when it did not
         self.ascii = 0
         self.other = 0
+        self._held: list[Event] = []
 
     def feed(self, data: bytes) -> bytes:
         return self._pass(self._decoder.feed(data))
@@ -51,14 +53,6 @@ class Translator:
     def _pass(self, events: list[Event]) -> bytes:
         if self.end is not None or not events:
             return b""
-        for each in self._filters:
-            events = each.feed(events)
-        if not events:
-            return b""
-        last = events[-1]
-        if isinstance(last, Finish | Failed):
-            self.end = last
-            events = events[:-1]
         for event in events:
             if type(event) is Delta:
                 if event.text.isascii():
@@ -68,4 +62,20 @@ class Translator:
             elif type(event) is Start:
                 self.began = True
                 self.input_tokens = event.input_tokens
+        for each in self._filters:
+            events = each.feed(events)
+        if self._held:
+            events = self._held + events
+            self._held = []
+        if not events:
+            return b""
+        last = events[-1]
+        if isinstance(last, Finish | Failed):
+            self.end = last
+            events = events[:-1]
+        if len(events) == 1 and type(events[0]) is Start and not isinstance(last, Finish):
+            # A Start alone tells the client nothing, and what follows may still be an error that
+            # deserves a status of its own.
+            self._held = events
+            return b""
         return self._sink.feed(events) if events else b""
