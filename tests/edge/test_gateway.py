@@ -1,0 +1,457 @@
+"""The whole edge as its clients meet it: a real process, raw requests, a played upstream."""
+
+import json
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from gateway import Gateway, start, stop
+from played import HELLO, PlayedUpstream, Seen
+
+M = "MiniMax-M2"
+PROMPT_CANARY = "prompt-canary-7261"
+
+
+def chat(text: str, **fields: object) -> dict[str, object]:
+    return {"model": M, "messages": [{"role": "user", "content": text}], **fields}
+
+
+def messages(text: str, **fields: object) -> dict[str, object]:
+    return {"max_tokens": 100, **chat(text, **fields)}
+
+
+def contents(text: str) -> dict[str, object]:
+    return {"contents": [{"role": "user", "parts": [{"text": text}]}]}
+
+
+GENERATE = f"/v1beta/models/{M}:generateContent"
+STREAM = f"/v1beta/models/{M}:streamGenerateContent"
+
+
+@pytest.fixture(scope="module")
+def gate(upstream: PlayedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One with short times, so that silence is quick to test."""
+    running = start(
+        tmp_path_factory.mktemp("edge") / "data",
+        HEADGATE_UPSTREAM_URL=upstream.url("openai"),
+        HEADGATE_UPSTREAM_KEY="upstream-secret",
+        HEADGATE_KEEPALIVE_S="0.3",
+        HEADGATE_TIMEOUTS_FIRST_TOKEN="2",
+        HEADGATE_BODY_BYTES="200000",
+    )
+    running.upstream = upstream
+    yield running
+    assert stop(running) == 0
+
+
+def raw(gate: Gateway, path: str, body: object, method: str = "POST") -> socket.socket:
+    """A request over a socket of our own, to be read or dropped as we like."""
+    data = json.dumps(body).encode()
+    host, port = gate.url.removeprefix("http://").split(":")
+    sock = socket.create_connection((host, int(port)), 10)
+    sock.sendall(
+        f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {gate.key}\r\n"
+        f"Content-Length: {len(data)}\r\n\r\n".encode()
+        + data
+    )
+    return sock
+
+
+def wait_for(true: object, seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not true():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def asked(gate: Gateway, before: int) -> Seen:
+    """The next request that reaches the upstream."""
+    assert gate.upstream is not None
+    wait_for(lambda: len(gate.upstream.seen) > before)
+    return gate.upstream.seen[before]
+
+
+# hang-ups
+
+
+@pytest.mark.parametrize("word", ["silent 5", "slow 0.02"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_upstream_is_left_within_100_ms_of_the_client(
+    gate: Gateway, word: str, stream: bool
+) -> None:
+    before = len(gate.upstream.seen)
+    sock = raw(gate, "/v1/chat/completions", chat(word, stream=stream))
+    seen = asked(gate, before)
+    if word.startswith("slow") and stream:
+        assert b"data:" in sock.recv(65536)
+    else:
+        time.sleep(0.1)
+    assert not seen.left
+    began = time.monotonic()
+    sock.close()
+    wait_for(lambda: seen.left)
+    assert time.monotonic() - began < 0.1
+
+
+def test_a_slow_reader_pauses_the_upstream(gate: Gateway) -> None:
+    sock = raw(gate, "/v1/chat/completions", chat("flood 64", stream=True))
+    sock.recv(1000)
+    gate.upstream.written = 0
+    time.sleep(0.5)
+    first = gate.upstream.written
+    time.sleep(0.3)
+    assert gate.upstream.written == first < 32 << 20  # nobody reads: nothing moves
+    sock.close()
+
+
+# silence
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "alive"),
+    [
+        ("/v1/chat/completions", chat("silent 1", stream=True), b": keepalive\n\n"),
+        ("/v1/responses", {"model": M, "input": "silent 1", "stream": True}, b": keepalive\n\n"),
+        ("/v1/messages", messages("silent 1", stream=True), b"event: ping\n"),
+        (f"{STREAM}?alt=sse", contents("silent 1"), b"\n"),
+        (STREAM, contents("silent 1"), b"\n"),
+    ],
+)
+def test_a_silent_stream_is_kept_alive_in_its_protocols_own_way(
+    gate: Gateway, path: str, body: object, alive: bytes
+) -> None:
+    with raw(gate, path, body) as sock:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += sock.recv(1)
+        size = b""
+        while not size.endswith(b"\r\n"):
+            size += sock.recv(1)
+        piece = sock.recv(int(size, 16), socket.MSG_WAITALL)
+        assert piece.startswith(alive)
+        if alive == b"\n":
+            assert piece == b"\n"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_upstream_that_never_begins_is_a_timeout(gate: Gateway, stream: bool) -> None:
+    reply = gate.post("/v1/chat/completions", chat("silent 9", stream=stream))
+    if stream:  # it was kept alive, so the status was sent
+        assert json.loads(reply.text.rpartition("data: ")[2])["error"]["code"] == "timeout"
+        assert "[DONE]" not in reply.text
+    else:
+        assert reply.status_code == 504
+        assert reply.json()["error"]["code"] == "timeout"
+
+
+# credentials
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", chat("hello")),
+        ("/v1/responses", {"model": M, "input": "hello"}),
+        ("/v1/messages", messages("hello")),
+        ("/v1/messages/count_tokens", messages("hello")),
+        (GENERATE, contents("hello")),
+        (f"/v1beta/models/{M}:countTokens", contents("hello")),
+    ],
+)
+def test_every_door_opens_on_every_path_and_none_without_a_key(
+    gate: Gateway, path: str, body: object
+) -> None:
+    def send(query: str = "", **headers: str) -> httpx2.Response:
+        return httpx2.post(gate.url + path + query, json=body, headers=headers)
+
+    for header, value in (
+        ("authorization", f"Bearer {gate.key}"),
+        ("authorization", f"bearer {gate.key}"),
+        ("x-api-key", gate.key),
+        ("x-goog-api-key", gate.key),
+    ):
+        assert send(**{header: value}).status_code == 200
+    assert send(**{"x-api-key": gate.key, "authorization": f"Bearer {gate.key}"}).status_code == 200
+    in_query = send(f"?key={gate.key}").status_code
+    assert in_query == (200 if "models/" in path else 401)
+    two = send(**{"x-api-key": gate.key, "authorization": "Bearer other"})
+    assert two.status_code == 400
+    wrong = gate.key[:-1] + ("a" if gate.key[-1] != "a" else "b")
+    bodies = set()
+    for key in ("", "hg_live_", wrong, "sk-1", gate.key + "x", "ключ"):
+        headers = [("x-api-key", key.encode())] if key else []
+        reply = httpx2.post(gate.url + path, json=body, headers=headers)
+        assert reply.status_code == 401
+        bodies.add(reply.text.replace(reply.headers["x-request-id"], ""))
+    assert len(bodies) == 1  # nothing tells why
+
+
+def test_a_revoked_key_is_refused_within_a_second(gate: Gateway) -> None:
+    from headgate.store.sqlite import Store
+
+    store = Store(gate.data)
+    key, text = store.create_key("short-lived", now_s=time.time())
+
+    def status() -> int:
+        headers = {"authorization": f"Bearer {text}"}
+        return httpx2.get(f"{gate.url}/v1/models", headers=headers).status_code
+
+    wait_for(lambda: status() == 200, 1)
+    store.revoke(key.id, now_s=time.time())
+    wait_for(lambda: status() == 401, 1)
+    store.close()
+
+
+def test_a_key_for_some_models_opens_only_those(gate: Gateway) -> None:
+    from headgate.store.sqlite import Store
+
+    store = Store(gate.data)
+    _, text = store.create_key("narrow", ("MiniMax-M3",), now_s=time.time())
+    headers = {"authorization": f"Bearer {text}"}
+    wait_for(lambda: httpx2.get(f"{gate.url}/v1/models", headers=headers).status_code == 200)
+    reply = httpx2.post(f"{gate.url}/v1/chat/completions", json=chat("hello"), headers=headers)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (403, "model_not_allowed")
+    store.close()
+
+
+# bad input
+
+BAD = {
+    "no JSON": (b"{", 400, "JSON"),
+    "not an object": (b"[]", 400, "object"),
+    "no model": ({"messages": [{"role": "user", "content": "x"}]}, 400, "model"),
+    "a wrong role": (chat("x") | {"messages": [{"role": "king", "content": "x"}]}, 400, "role"),
+    "a wrong type": (chat("x", max_tokens="many"), 400, "max_tokens"),
+    "a boolean number": (chat("x", max_tokens=True), 400, "max_tokens"),
+    "no tokens": (chat("x", max_tokens=0), 400, "max_tokens"),
+    "too hot": (chat("x", temperature=9), 400, "temperature"),
+    "a model twice": (
+        b'{"model":"a","model":"b","messages":[{"role":"user","content":"x"}]}',
+        400,
+        "model",
+    ),
+    "several replies": (chat("x", n=3), 400, "n"),
+    "sound": (chat("x", modalities=["text", "audio"]), 400, "modalities"),
+    "an unknown model": (chat("x", model="MiniMax-M9"), 404, "MiniMax-M"),
+    "nothing said": (chat(""), 400, "empty"),
+    "a large body": (chat("x" * 300_000), 413, "200000 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_told_with_its_place_and_costs_no_call(gate: Gateway, name: str) -> None:
+    body, status, words = BAD[name]
+    before = len(gate.upstream.seen)
+    reply = gate.post("/v1/chat/completions", body)
+    assert reply.status_code == status, reply.text
+    error = reply.json()["error"]
+    assert words in f"{error['message']} {error['param']}"
+    assert reply.headers["x-request-id"] == reply.headers["request-id"]
+    assert reply.headers["x-should-retry"] == "false"
+    assert len(gate.upstream.seen) == before
+
+
+def test_what_is_only_a_hint_is_ignored_and_told(gate: Gateway) -> None:
+    body = chat("hello", seed=7, logit_bias={"5": 1}, brand_new_field={"a": 1}, stop=["zzz"])
+    reply = gate.post("/v1/chat/completions", body)
+    assert reply.status_code == 200
+    warnings = reply.headers["x-headgate-warnings"].split(", ")
+    assert {"seed", "logit_bias", "stop (emulated)"} <= set(warnings)
+    assert b"seed" not in gate.upstream.last.body
+
+
+def test_an_emulated_stop_sequence_ends_the_reply_and_leaves_the_upstream(gate: Gateway) -> None:
+    reply = gate.post("/v1/messages", messages("hello", stop_sequences=["Wör"]))
+    assert reply.json()["content"][0]["text"] == HELLO.partition("Wör")[0]
+    assert (reply.json()["stop_reason"], reply.json()["stop_sequence"]) == ("stop_sequence", "Wör")
+
+
+# protocols
+
+
+def test_gemini_streams_an_array_unless_asked_for_events(gate: Gateway) -> None:
+    reply = gate.post(STREAM, contents("hello"))
+    assert reply.headers["content-type"].startswith("application/json")
+    chunks = reply.json()
+    parts = [p["text"] for c in chunks for p in c["candidates"][0]["content"].get("parts", [])]
+    assert "".join(parts) == HELLO
+    events = gate.post(f"{STREAM}?alt=sse", contents("hello"))
+    assert events.headers["content-type"].startswith("text/event-stream")
+    assert all(not line or line.startswith("data: ") for line in events.text.split("\n"))
+    assert "[DONE]" not in events.text
+
+
+def test_a_broken_gemini_array_ends_as_one_with_an_error(gate: Gateway) -> None:
+    reply = gate.post(STREAM, contents("break"))
+    assert "error" in reply.json()[-1]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "shape"),
+    [
+        ("/v1/models", {}, "object"),
+        ("/v1/models", {"anthropic-version": "2023-06-01"}, "has_more"),
+        ("/v1/models", {"x-goog-api-client": "x"}, "models"),
+        ("/v1beta/models", {}, "models"),
+        ("/v1/models/MiniMax-M3", {}, "object"),
+        ("/v1/models/minimax/MiniMax-M3", {}, "object"),
+        ("/v1/models/minimax%2FMiniMax-M3", {}, "object"),
+        ("/v1/models/minimax-m3", {"anthropic-version": "2023-06-01"}, "display_name"),
+        ("/v1beta/models/MiniMax-M3", {}, "inputTokenLimit"),
+    ],
+)
+def test_models_come_in_the_callers_shape(
+    gate: Gateway, path: str, headers: dict[str, str], shape: str
+) -> None:
+    reply = gate.get(path, authorization=f"Bearer {gate.key}", **headers)
+    assert reply.status_code == 200
+    assert shape in reply.json()
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1beta/models/..%2f..%2fetc:generateContent", "/v1beta/models/a%00:generateContent",
+     "/v1beta/models//:generateContent", "/v1beta/models/a;b:generateContent",
+     "/v1beta/models/%252e:generateContent", "/v1/chat/completions/", "//v1/chat/completions",
+     "/V1/chat/completions", "/v1/./chat/completions", "/console", "/v1"],
+)  # fmt: skip
+def test_what_is_not_in_the_table_of_routes_is_nowhere(gate: Gateway, path: str) -> None:
+    host, port = gate.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 10) as sock:
+        ask = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {gate.key}\r\n"
+        sock.sendall(f"{ask}Content-Length: 2\r\n\r\n{{}}".encode())
+        assert sock.recv(65536).startswith((b"HTTP/1.1 404 ", b"HTTP/1.1 405 "))
+
+
+def test_public_pages_need_no_key_and_the_wrong_method_is_told(gate: Gateway) -> None:
+    for path in ("/", "/livez", "/readyz", "/metrics", "/api/hello"):
+        assert gate.get(path).status_code == 200
+        assert httpx2.head(gate.url + path).status_code == 200
+    assert gate.get("/v1/chat/completions").status_code == 405
+    assert gate.post("/v1/models", {}).status_code == 405
+
+
+def test_users_who_put_v1_into_the_wrong_place_are_served_or_told(gate: Gateway) -> None:
+    assert gate.post("/v1/v1/messages", messages("hello")).status_code == 200
+    assert gate.post("/chat/completions", chat("hello")).status_code == 200
+    lost = gate.post("/messages", messages("hello"))
+    assert "/v1/messages" in lost.json()["error"]["message"]
+
+
+# retries and routes
+
+
+@pytest.mark.parametrize(
+    ("word", "calls"),
+    [("fail 500", 2), ("fail 529", 2), ("fail 400", 1), ("fail 429", 1), ("trip", 1)],
+)
+def test_only_what_may_pass_is_tried_twice_and_nothing_after_a_byte(
+    gate: Gateway, word: str, calls: int
+) -> None:
+    before = len(gate.upstream.seen)
+    gate.post("/v1/chat/completions", chat(word, stream=True))
+    assert len(gate.upstream.seen) - before == calls
+
+
+def test_another_upstream_answers_when_the_first_cannot_be_reached(
+    upstream: PlayedUpstream, tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        closed = free.getsockname()[1]
+    config = tmp_path / "headgate.toml"
+    config.write_text(
+        f'[upstreams.down]\npreset = "vllm"\nbase_url = "http://127.0.0.1:{closed}/v1"\n'
+        f'[upstreams.up]\npreset = "anthropic"\nbase_url = "{upstream.url("anthropic")}"\n'
+        'key = "env:UP_KEY"\n[aliases]\n"claude-sonnet-*" = "MiniMax-M2"\n'
+    )
+    gate = start(tmp_path / "data", "--config", str(config), UP_KEY="k2")
+    try:
+        reply = gate.post("/v1/messages", messages("hello", model="claude-sonnet-4-5"))
+        assert reply.json()["content"][0]["text"] == HELLO
+        assert reply.headers["x-headgate-upstream"] == "up/MiniMax-M2"
+        assert upstream.last.headers["x-api-key"] == "k2"
+        page = gate.get("/metrics").text
+        assert 'headgate_upstream_errors_total{kind="upstream",upstream="down"} 1.0' in page
+    finally:
+        stop(gate)
+
+
+def test_nothing_of_the_client_but_the_request_reaches_the_upstream(gate: Gateway) -> None:
+    gate.post("/v1/chat/completions", chat("hello"), **{"x-evil": "1", "cookie": "c=1"})
+    headers = gate.upstream.last.headers
+    assert headers["authorization"] == "Bearer upstream-secret"
+    assert set(headers) == {
+        "host", "content-length", "accept-encoding", "connection", "content-type", "accept",
+        "user-agent", "authorization",
+    }  # fmt: skip
+
+
+# books, signals
+
+
+def test_the_log_and_the_metrics_tell_of_an_exchange_and_hold_no_secret(
+    upstream: PlayedUpstream, tmp_path: Path
+) -> None:
+    gate = start(
+        tmp_path / "data",
+        "--log",
+        "debug",
+        HEADGATE_UPSTREAM_URL=upstream.url("openai"),
+        HEADGATE_UPSTREAM_KEY="upstream-secret",
+    )
+    gate.post("/v1/chat/completions", chat(f"hello {PROMPT_CANARY}"))
+    gate.post("/v1/chat/completions", chat(f"tools {PROMPT_CANARY}", stream=True))
+    gate.post("/v1/chat/completions", chat(f"fail 500 {PROMPT_CANARY}"))
+    gate.post(f"{GENERATE}?key={gate.key}x", contents(PROMPT_CANARY))
+    page = gate.get("/metrics").text
+    ended = 'headgate_requests_total{dialect="openai",model="MiniMax-M2",outcome="%s"} 1.0'
+    assert ended % "stop" in page
+    assert ended % "tool_calls" in page
+    assert re.search(r'headgate_tokens_total\{kind="output",.*\} 70.0', page)
+    assert "headgate_open_streams 0.0" in page
+    assert "headgate_loop_lag_seconds" in page
+    assert "headgate_first_token_seconds_bucket" in page
+    assert "headgate_chunk_gap_seconds_bucket" in page
+    stop(gate)
+    log = (tmp_path / "data.log").read_text()
+    lines = [json.loads(line) for line in log.splitlines()]
+    ends = [line for line in lines if line["event"] == "exchange"]
+    assert [line["outcome"] for line in ends] == ["stop", "tool_calls", "upstream"]
+    assert ends[1]["input_tokens"] == 120
+    for secret in (gate.key, "upstream-secret", PROMPT_CANARY, HELLO[:12], "get_weather"):
+        assert secret not in log
+        assert secret not in page
+
+
+def test_a_stream_that_runs_when_the_gateway_is_told_to_stop_is_finished(
+    upstream: PlayedUpstream, tmp_path: Path
+) -> None:
+    gate = start(
+        tmp_path / "data",
+        HEADGATE_UPSTREAM_URL=upstream.url("openai"),
+        HEADGATE_UPSTREAM_KEY="x",
+    )
+    got: list[str] = []
+    url, headers = f"{gate.url}/v1/chat/completions", {"authorization": f"Bearer {gate.key}"}
+
+    def read() -> None:
+        got.append(httpx2.post(url, json=chat("slow 0.01", stream=True), headers=headers).text)
+
+    before = len(upstream.seen)
+    reader = threading.Thread(target=read)
+    reader.start()
+    wait_for(lambda: len(upstream.seen) > before)
+    gate.process.send_signal(signal.SIGTERM)
+    assert gate.process.wait(20) == 0
+    reader.join(10)
+    assert got[0].endswith("data: [DONE]\n\n")
+    with pytest.raises(httpx2.ConnectError):
+        gate.get("/livez")
