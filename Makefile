@@ -1,9 +1,9 @@
-# make run, test, check: all the set-up there is. Needs Python 3.11+, make and a package index.
+# make run, test, check, bench: all the set-up there is. Needs Python 3.11+, make and a package index.
 PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 python; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 BIN := .venv/bin
 
-.PHONY: run test check clean
+.PHONY: run test check bench bench-litellm clean
 
 run: .venv/.run
 	@$(BIN)/headgate serve
@@ -12,9 +12,17 @@ test: .venv/.test
 	@$(BIN)/python -m pytest
 
 check: .venv/.test
-	@$(BIN)/ruff format --check src tests
-	@$(BIN)/ruff check src tests
+	@$(BIN)/ruff format --check src tests bench
+	@$(BIN)/ruff check src tests bench
 	@$(BIN)/mypy
+
+# Beside nginx and, after `make bench-litellm`, LiteLLM; needs nginx and wrk (Debian's packages).
+bench: .venv/.run
+	@$(BIN)/python bench/run.py
+
+bench-litellm:
+	@$(PYTHON) -m venv .venv-litellm
+	@.venv-litellm/bin/pip install -q --disable-pip-version-check 'litellm[proxy]'
 
 .venv/.made:
 	@test -n "$(PYTHON)" || { echo "Headgate needs Python 3.11 or newer; none was found." >&2; exit 1; }
@@ -32,4 +40,4 @@ check: .venv/.test
 	@touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-litellm .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -127,9 +127,10 @@ def wait_for(port: int, path: str, until_s: float = 90) -> None:
     end = time.monotonic() + until_s
     while time.monotonic() < end:
         with contextlib.suppress(OSError):
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=1) as answer:
-                if answer.status == 200:
-                    return
+            answer = urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=1)
+            answer.close()
+            if answer.status == 200:
+                return
         time.sleep(0.02)
     raise SystemExit(f"nothing answered on {port}{path}")
 
