@@ -34,7 +34,7 @@ class Price(Struct, frozen=True, forbid_unknown_fields=True):
     input: str
     output: str
     cache_read: str = ""  # "": as input
-    cache_write: str = ""  # "": not charged
+    cache_write: str = ""  # "": as input
     up_to_input: int | None = None  # tokens; None: any
     priority_factor: str = "1"
 

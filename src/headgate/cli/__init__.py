@@ -11,6 +11,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("serve", "Start the gateway."),
     "keys": ("keys", "Make, list, revoke and rotate API keys."),
     "models": ("models", "List the models and where their requests go."),
+    "usage": ("usage", "Show tokens and money, by key, model, day or session."),
+    "audit": ("audit", "Recompute the balances from the ledger."),
+    "backup": ("backup", "Copy the database while it is in use."),
     "env": ("env", "Print the variables that point existing clients here."),
     "config": ("config", "Check, describe and show the configuration."),
 }

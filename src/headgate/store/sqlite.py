@@ -9,25 +9,45 @@ alone opens nothing.
 import contextlib
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import apsw
 import msgspec
 
-from headgate.policy import keys
-from headgate.policy.keys import Key, KeyRing
+from headgate.policy import budgets, keys
+from headgate.policy.keys import Key, KeyRing, Period
 
 T = TypeVar("T")
 BUSY_MS = 5000
 PEPPER_BYTES = 32
 MAX_NAME_CHARS = 128
+MAX_LIMIT = 10**12  # a minute, or at a time: what is above it is a slip
+
+_KEY = ", ".join(Key.__struct_fields__)  # the columns have the same names
 
 
 class StoreError(Exception):
     """What is wrong with the data directory, and what to do about it."""
+
+
+class Terms(TypedDict, total=False):
+    """What a key may take; the fields of Key."""
+
+    rpm: int | None
+    tpm: int | None
+    concurrency: int | None
+    budget_nano: int | None
+    budget_period: Period
+    budget_zone: str
+
+
+class Changes(Terms, total=False):
+    name: str
+    models: tuple[str, ...]
+    expires_s: float | None
 
 
 class Store:
@@ -107,8 +127,9 @@ class Store:
             raise StoreError(f"{self._directory}/headgate.db: {error}.") from None
 
     def data_version(self) -> int:
-        """Changes whenever another connection has written: cheap enough to poll."""
-        return int(str(self._db.pragma("data_version")))
+        """Changes whenever a key has, by any connection: cheap enough to poll."""
+        ((changes,),) = self._db.execute("select n from key_changes")
+        return int(str(changes))
 
     # keys
 
@@ -119,44 +140,49 @@ class Store:
         expires_s: float | None = None,
         *,
         now_s: float,
+        **terms: Unpack[Terms],
     ) -> tuple[Key, str]:
-        """A new key and its text, which is nowhere kept; StoreError for a bad name."""
-        if not name.strip() or len(name) > MAX_NAME_CHARS or not name.isprintable():
-            raise StoreError(f"a key's name has 1 to {MAX_NAME_CHARS} printable characters.")
+        """A new key and its text, which is nowhere kept; StoreError for a bad name or term."""
         text, parsed = keys.new_text(secrets.token_bytes(38))
-        key = Key(parsed.id, name, now_s, expires_s, None, models)
+        key = Key(parsed.id, name, now_s, expires_s, None, models, **terms)
+        _check(key)
         self._write(lambda: self._insert(key, parsed.secret))
         return key, text
 
     def _insert(self, key: Key, secret: str) -> None:
+        values = (*_columns(key), keys.mac(self._pepper, secret))
         self._db.execute(
-            "insert into keys (id, name, mac, created_s, expires_s, models) values (?, ?, ?, ?, ?, ?)",
-            (
-                key.id,
-                key.name,
-                keys.mac(self._pepper, secret),
-                key.created_s,
-                key.expires_s,
-                msgspec.json.encode(key.models).decode(),
-            ),
+            f"insert into keys ({_KEY}, mac) values ({', '.join('?' * len(values))})", values
         )
+
+    def change_key(self, id: str, *, now_s: float, **changes: Unpack[Changes]) -> Key | None:
+        """The key with some of its fields replaced; None when it is not good any more.
+
+        StoreError when they cannot be so, and then nothing is changed.
+        """
+
+        def work() -> Key | None:
+            old = next((k for k in self.keys() if k.id == id and k.good(now_s)), None)
+            if old is None:
+                return None
+            new = msgspec.structs.replace(old, **changes)
+            _check(new)
+            self._db.execute(
+                f"update keys set ({_KEY}) = ({', '.join('?' * len(Key.__struct_fields__))})"
+                " where id = ?",
+                (*_columns(new), id),
+            )
+            return new
+
+        return self._write(work)
 
     def keys(self) -> list[Key]:
         """All keys, oldest first, also those that are revoked or expired."""
         return [key for key, _ in self._rows()]
 
     def _rows(self) -> list[tuple[Key, bytes]]:
-        rows = self._db.execute(
-            "select id, name, created_s, expires_s, revoked_s, models, mac from keys"
-            " order by created_s, id"
-        )
-        return [
-            (
-                Key(id, name, created, expires, revoked, msgspec.json.decode(models, type=tuple[str, ...])),
-                mac,
-            )
-            for id, name, created, expires, revoked, models, mac in rows
-        ]  # fmt: skip
+        rows = self._db.execute(f"select mac, {_KEY} from keys order by created_s, id")
+        return [(_key(columns), mac) for mac, *columns in rows]
 
     def ring(self) -> KeyRing:
         return KeyRing(self._pepper, self._rows())
@@ -184,7 +210,9 @@ class Store:
             old = next((k for k in self.keys() if k.id == id and k.good(now_s)), None)
             if old is None:
                 return None
-            new = msgspec.structs.replace(old, id=parsed.id, created_s=now_s, revoked_s=None)
+            new = msgspec.structs.replace(
+                old, id=parsed.id, created_s=now_s, revoked_s=None, family=old.payer
+            )
             self._insert(new, parsed.secret)
             self._db.execute(  # one that was to end sooner still does
                 "update keys set revoked_s = min(coalesce(revoked_s, ?1), ?1) where id = ?2",
@@ -194,6 +222,34 @@ class Store:
 
         key = self._write(work)
         return (key, text) if key is not None else None
+
+
+def _columns(key: Key) -> tuple[object, ...]:
+    """In the order of _KEY."""
+    fields = msgspec.structs.asdict(key)
+    return tuple({**fields, "models": msgspec.json.encode(key.models).decode()}.values())
+
+
+def _key(columns: Sequence[Any]) -> Key:  # Any: they are as the schema says
+    fields = dict(zip(Key.__struct_fields__, columns, strict=True))
+    return Key(**{**fields, "models": msgspec.json.decode(fields["models"], type=tuple[str, ...])})
+
+
+def _check(key: Key) -> None:
+    """StoreError for what no key may be."""
+    if not key.name.strip() or len(key.name) > MAX_NAME_CHARS or not key.name.isprintable():
+        raise StoreError(f"a key's name has 1 to {MAX_NAME_CHARS} printable characters.")
+    for name, most in (
+        ("rpm", MAX_LIMIT), ("tpm", MAX_LIMIT), ("concurrency", MAX_LIMIT),
+        ("budget_nano", budgets.MAX_NANO),
+    ):  # fmt: skip
+        value = getattr(key, name)
+        if value is not None and not 0 <= value <= most:
+            raise StoreError(f"{name} is {value}; it is a whole number from 0 to {most}.")
+    try:
+        budgets.zone_of(key.budget_zone)
+    except ValueError as error:
+        raise StoreError(str(error)) from None
 
 
 def _pepper(path: Path) -> bytes:

@@ -1,0 +1,35 @@
+"""`headgate backup`: a copy of the database, taken while the gateway runs."""
+
+from pathlib import Path
+
+import click
+
+from headgate.cli.common import as_json, places, print_json, settings_of, store_of
+from headgate.store.books import Books
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@places
+@as_json
+def command(file: Path, config_file: str | None, data: str | None, json_: bool) -> None:
+    """Copy the database to FILE, which must not exist yet.
+
+    To restore: put FILE as headgate.db into an empty data directory, and the pepper beside it.
+    """
+    settings = settings_of(config_file, data=data)
+    with store_of(settings):
+        books = Books(settings.data)
+        try:
+            books.backup(file)
+        finally:
+            books.close()
+    if json_:
+        print_json({"file": str(file), "bytes": file.stat().st_size})
+        return
+    click.echo(f"Wrote {file}.")
+    click.echo(
+        f"Keep {Path(settings.data) / 'pepper'} as well, apart from it:"
+        " the keys in the copy work only with both.",
+        err=True,
+    )

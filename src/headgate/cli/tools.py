@@ -1,0 +1,547 @@
+"""The coding agents and command-line clients that can be pointed here, as one table.
+
+The only place that knows what each tool reads: its files, variables and arguments, and where it
+takes the key from.  Sources: our own measurements of the versions named below, 2026-11; Claude
+Code's and Codex's settings pages, moonshotai.github.io/kimi-code (configuration), qwenlm.github.io
+/qwen-code-docs (model providers), pi's docs/models.md, llm's openai_models.py, all read 2026-11.
+
+In every text of the table `<url>` (without /v1), `<model>`, `<title>` (the model's display name),
+`<context>` and `<output>` (tokens) and `<key>` stand for what is filled in; a string that is just
+`#context` or `#output` becomes a number.  What needs a key (`<key>`) is left out when there is
+none: the hint then says which variable to set.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+from msgspec import Struct
+
+from headgate.cli.textedit import Block, Item
+
+KEY_VARIABLE = "HEADGATE_API_KEY"
+Protocol = Literal["Messages", "Responses", "Gemini", "Chat"]
+
+
+class Target(Struct, frozen=True):
+    """What a tool is pointed at."""
+
+    url: str  # without a slash at the end, and without /v1
+    model: str
+    title: str
+    context: int  # tokens
+    output: int  # tokens
+    key: str = ""  # a secret
+
+
+class File(Struct, frozen=True):
+    """One file of a tool, and what is put into it."""
+
+    kind: Literal["json", "toml", "yaml", "dotenv"]
+    home: str  # the directory, unless `home_variable` names another; "app:x": click's
+    names: tuple[str, ...]  # the first that exists is edited, else the first is made
+    home_variable: str = ""
+    below: str = ""  # the directory's name below what `home_variable` holds
+    changes: tuple[Any, ...] = ()  # (path, value) for JSON, Blocks for the others
+
+
+class Tool(Struct, frozen=True):
+    name: str
+    title: str
+    protocol: Protocol
+    program: str
+    install: str
+    files: tuple[File, ...]
+    variables: dict[str, str] = {}  # for `headgate run`
+    arguments: tuple[str, ...] = ()  # for `headgate run`, before the user's own
+    unset: tuple[str, ...] = ()  # variables that would win over ours
+    key_in: str = KEY_VARIABLE  # the variable it takes the key from; "": only from its file
+    runs: bool = True  # whether it can be started with nothing edited
+    hints: tuple[str, ...] = ()
+
+
+def _claude() -> dict[str, str]:
+    return {
+        "ANTHROPIC_BASE_URL": "<url>",
+        "ANTHROPIC_AUTH_TOKEN": "<key>",
+        "ANTHROPIC_MODEL": "<model>",
+        "ANTHROPIC_DEFAULT_HAIKU_MODEL": "<model>",
+        "ANTHROPIC_DEFAULT_SONNET_MODEL": "<model>",
+        "ANTHROPIC_DEFAULT_OPUS_MODEL": "<model>",
+        "CLAUDE_CODE_MAX_CONTEXT_TOKENS": "<context>",  # else it assumes a million (2.1.330)
+    }
+
+
+_OPENCODE: tuple[tuple[tuple[str, ...], Any], ...] = (
+    (("provider", "headgate", "npm"), "@ai-sdk/openai-compatible"),
+    (("provider", "headgate", "name"), "Headgate"),
+    (("provider", "headgate", "options", "baseURL"), "<url>/v1"),
+    (("provider", "headgate", "options", "apiKey"), "{env:HEADGATE_API_KEY}"),
+    (
+        ("provider", "headgate", "models", "<model>"),
+        {
+            "name": "<title>",
+            "reasoning": True,
+            "tool_call": True,
+            # Sends the thinking of earlier turns back, which the models need.
+            "interleaved": {"field": "reasoning_content"},
+            "limit": {"context": "#context", "output": "#output"},
+        },
+    ),
+    (("model",), "headgate/<model>"),
+)
+
+
+TOOLS: tuple[Tool, ...] = (
+    Tool(
+        "claude-code",
+        "Claude Code",
+        "Messages",
+        "claude",
+        "npm install -g @anthropic-ai/claude-code",
+        (
+            File(
+                "json",
+                "~/.claude",
+                ("settings.json",),
+                "CLAUDE_CONFIG_DIR",
+                changes=tuple((("env", name), value) for name, value in _claude().items()),
+            ),
+        ),
+        variables=_claude(),
+        unset=("ANTHROPIC_API_KEY",),
+        key_in="ANTHROPIC_AUTH_TOKEN",
+        hints=("Unset ANTHROPIC_API_KEY where it is set: Claude Code would send both keys.",),
+    ),
+    Tool(
+        "codex",
+        "Codex",
+        "Responses",
+        "codex",
+        "npm install -g @openai/codex",
+        (
+            File(
+                "toml",
+                "~/.codex",
+                ("config.toml",),
+                "CODEX_HOME",
+                changes=(
+                    Block(
+                        "top",
+                        'model = "<model>"\nmodel_provider = "headgate"\n'
+                        "model_context_window = <context>\n",
+                    ),
+                    Block(
+                        "bottom",
+                        '[model_providers.headgate]\nname = "Headgate"\nbase_url = "<url>/v1"\n'
+                        f'env_key = "{KEY_VARIABLE}"\nwire_api = "responses"\n',
+                    ),
+                ),
+            ),
+        ),
+        variables={KEY_VARIABLE: "<key>"},
+        arguments=(
+            *("-c", 'model="<model>"'),
+            *("-c", 'model_provider="headgate"'),
+            *("-c", "model_context_window=<context>"),
+            *("-c", 'model_providers.headgate.name="Headgate"'),
+            *("-c", 'model_providers.headgate.base_url="<url>/v1"'),
+            *("-c", f'model_providers.headgate.env_key="{KEY_VARIABLE}"'),
+            *("-c", 'model_providers.headgate.wire_api="responses"'),
+        ),
+    ),
+    Tool(
+        "gemini-cli",
+        "Gemini CLI",
+        "Gemini",
+        "gemini",
+        "npm install -g @google/gemini-cli",
+        (
+            File(
+                "json",
+                "~/.gemini",
+                ("settings.json",),
+                "GEMINI_CLI_HOME",
+                ".gemini",
+                changes=(
+                    (("security", "auth", "selectedType"), "gemini-api-key"),
+                    (("model", "name"), "<model>"),
+                ),
+            ),
+            File(
+                "dotenv",
+                "~/.gemini",
+                (".env",),
+                "GEMINI_CLI_HOME",
+                ".gemini",
+                changes=(Block("bottom", "GOOGLE_GEMINI_BASE_URL=<url>\nGEMINI_API_KEY=<key>\n"),),
+            ),
+        ),
+        variables={
+            "GOOGLE_GEMINI_BASE_URL": "<url>",
+            "GEMINI_API_KEY": "<key>",
+            "GEMINI_MODEL": "<model>",
+            "GEMINI_DEFAULT_AUTH_TYPE": "gemini-api-key",
+        },
+        unset=("GOOGLE_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_GCA"),
+        key_in="GEMINI_API_KEY",
+        hints=("A project's own .gemini/.env or .env is read instead of the user's.",),
+    ),
+    Tool(
+        "opencode",
+        "opencode",
+        "Chat",
+        "opencode",
+        "npm install -g opencode-ai",
+        (
+            File(
+                "json",
+                "~/.config/opencode",
+                ("opencode.json", "opencode.jsonc"),
+                "XDG_CONFIG_HOME",
+                "opencode",
+                changes=_OPENCODE,
+            ),
+        ),
+        variables={KEY_VARIABLE: "<key>", "OPENCODE_CONFIG_CONTENT": "<opencode>"},
+    ),
+    Tool(
+        "cline",
+        "Cline",
+        "Chat",
+        "cline",
+        "npm install -g cline",
+        (
+            File(
+                "json",
+                "~/.cline/data/settings",
+                ("providers.json",),
+                "CLINE_DIR",
+                "data/settings",
+                changes=(
+                    (("version",), 1),
+                    (("lastUsedProvider",), "openai-compatible"),
+                    *(
+                        (("providers", "openai-compatible", "settings", name), value)
+                        for name, value in (
+                            ("provider", "openai-compatible"),
+                            ("apiKey", "<key>"),
+                            ("model", "<model>"),
+                            ("baseUrl", "<url>/v1"),
+                        )
+                    ),
+                    (("providers", "openai-compatible", "updatedAt"), "2026-11-01T00:00:00.000Z"),
+                    (("providers", "openai-compatible", "tokenSource"), "manual"),
+                ),
+            ),
+        ),
+        key_in="",
+        runs=False,
+    ),
+    Tool(
+        "continue",
+        "Continue",
+        "Chat",
+        "cn",
+        "npm install -g @continuedev/cli",
+        (
+            File(
+                "yaml",
+                "~/.continue",
+                ("config.yaml",),
+                "CONTINUE_GLOBAL_DIR",
+                changes=(
+                    Block(
+                        "bottom",
+                        "name: Headgate\nversion: 1.0.0\nschema: v1\nmodels:\n"
+                        "  - name: <title> (Headgate)\n    provider: openai\n    model: <model>\n"
+                        "    apiBase: <url>/v1\n"
+                        f"    apiKey: ${{{{ secrets.{KEY_VARIABLE} }}}}\n"
+                        "    roles: [chat, edit, apply]\n    capabilities: [tool_use]\n"
+                        "    defaultCompletionOptions:\n"
+                        "      contextLength: <context>\n      maxTokens: 32000\n",
+                        "models",
+                    ),
+                ),
+            ),
+        ),
+        runs=False,
+        hints=("In an editor, put HEADGATE_API_KEY=... into ~/.continue/.env as well.",),
+    ),
+    Tool(
+        "aider",
+        "aider",
+        "Chat",
+        "aider",
+        "pipx install aider-chat",
+        (
+            File(
+                "yaml",
+                "~",
+                (".aider.conf.yml",),
+                changes=(
+                    Block(
+                        "bottom",
+                        "model: openai/<model>\nopenai-api-base: <url>/v1\nopenai-api-key: <key>\n",
+                    ),
+                ),
+            ),
+            File(
+                "json",
+                "~",
+                (".aider.model.metadata.json",),
+                changes=(
+                    (
+                        ("openai/<model>",),
+                        {
+                            "max_tokens": "#output",
+                            "max_input_tokens": "#context",
+                            "max_output_tokens": "#output",
+                            "litellm_provider": "openai",
+                            "mode": "chat",
+                        },
+                    ),
+                ),
+            ),
+        ),
+        variables={
+            "OPENAI_API_BASE": "<url>/v1",
+            "OPENAI_API_KEY": "<key>",
+            "AIDER_MODEL": "openai/<model>",
+        },
+        key_in="OPENAI_API_KEY",
+    ),
+    Tool(
+        "llm",
+        "llm",
+        "Chat",
+        "llm",
+        "pipx install llm",
+        (
+            File(
+                "yaml",
+                "app:io.datasette.llm",
+                ("extra-openai-models.yaml",),
+                "LLM_USER_PATH",
+                changes=(
+                    Block(
+                        "bottom",
+                        "- model_id: headgate/<model>\n  model_name: <model>\n"
+                        "  api_base: <url>/v1\n  api_key_name: headgate\n"
+                        "  supports_tools: true\n  supports_schema: true\n",
+                        "",
+                    ),
+                ),
+            ),
+            File(
+                "json",
+                "app:io.datasette.llm",
+                ("keys.json",),
+                "LLM_USER_PATH",
+                changes=((("headgate",), "<key>"),),
+            ),
+        ),
+        key_in="OPENAI_API_KEY",
+        runs=False,
+        hints=("Use it with `llm -m headgate/<model>`; `llm keys set headgate` keeps a key.",),
+    ),
+    Tool(
+        "qwen-code",
+        "Qwen Code",
+        "Chat",
+        "qwen",
+        "npm install -g @qwen-code/qwen-code",
+        (
+            File(
+                "json",
+                "~/.qwen",
+                ("settings.json",),
+                "QWEN_HOME",
+                changes=(
+                    (
+                        ("modelProviders", "openai", Item("name", "<title> (Headgate)")),
+                        {
+                            "id": "<model>",
+                            "name": "<title> (Headgate)",
+                            "baseUrl": "<url>/v1",
+                            "envKey": KEY_VARIABLE,
+                            "generationConfig": {"contextWindowSize": "#context"},
+                        },
+                    ),
+                    (("security", "auth", "selectedType"), "openai"),
+                    (("model", "name"), "<model>"),
+                ),
+            ),
+        ),
+        variables={
+            "OPENAI_BASE_URL": "<url>/v1",
+            "OPENAI_API_KEY": "<key>",
+            "OPENAI_MODEL": "<model>",
+        },
+        arguments=("--auth-type", "openai", "--model", "<model>"),
+    ),
+    Tool(
+        "kimi",
+        "Kimi Code",
+        "Chat",
+        "kimi",
+        "npm install -g @moonshot-ai/kimi-code",
+        (
+            File(
+                "toml",
+                "~/.kimi-code",
+                ("config.toml",),
+                "KIMI_CODE_HOME",
+                changes=(
+                    Block("top", 'default_model = "headgate/<model>"\n'),
+                    Block(
+                        "bottom",
+                        '[providers.headgate]\ntype = "openai"\nbase_url = "<url>/v1"\n'
+                        f'api_key_env = "{KEY_VARIABLE}"\n\n'
+                        '[models."headgate/<model>"]\nprovider = "headgate"\nmodel = "<model>"\n'
+                        'max_context_size = <context>\ncapabilities = ["thinking", "tool_use"]\n'
+                        'display_name = "<title>"\n',
+                    ),
+                ),
+            ),
+        ),
+        variables={
+            "KIMI_MODEL_NAME": "<model>",
+            "KIMI_MODEL_API_KEY": "<key>",
+            "KIMI_MODEL_PROVIDER_TYPE": "openai",
+            "KIMI_MODEL_BASE_URL": "<url>/v1",
+            "KIMI_MODEL_MAX_CONTEXT_SIZE": "<context>",
+            "KIMI_MODEL_CAPABILITIES": "thinking",
+        },
+    ),
+    Tool(
+        "pi",
+        "pi",
+        "Chat",
+        "pi",
+        "npm install -g @mariozechner/pi-coding-agent",
+        (
+            File(
+                "json",
+                "~/.pi/agent",
+                ("models.json",),
+                "PI_CODING_AGENT_DIR",
+                changes=(
+                    (("providers", "headgate", "baseUrl"), "<url>/v1"),
+                    (("providers", "headgate", "api"), "openai-completions"),
+                    (("providers", "headgate", "apiKey"), KEY_VARIABLE),
+                    (
+                        ("providers", "headgate", "models", Item("id", "<model>")),
+                        {
+                            "id": "<model>",
+                            "name": "<title>",
+                            "reasoning": True,
+                            "contextWindow": "#context",
+                            "maxTokens": "#output",
+                        },
+                    ),
+                ),
+            ),
+        ),
+        runs=False,
+        hints=("Use it with `pi --provider headgate --model <model>`.",),
+    ),
+    Tool(
+        "copilot",
+        "GitHub Copilot CLI",
+        "Chat",
+        "copilot",
+        "npm install -g @github/copilot",
+        (),
+        variables={
+            "COPILOT_OFFLINE": "true",
+            "COPILOT_PROVIDER_BASE_URL": "<url>/v1",
+            "COPILOT_PROVIDER_TYPE": "openai",
+            "COPILOT_PROVIDER_WIRE_API": "completions",
+            "COPILOT_PROVIDER_API_KEY": "<key>",
+            "COPILOT_PROVIDER_MAX_PROMPT_TOKENS": "<context>",
+            "COPILOT_MODEL": "<model>",
+        },
+        key_in="COPILOT_PROVIDER_API_KEY",
+    ),
+)
+BY_NAME = {tool.name: tool for tool in TOOLS} | {tool.program: tool for tool in TOOLS}
+
+
+class ToolName(click.ParamType[Tool]):
+    """A tool by its name, or by that of its program."""
+
+    name = "tool"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Tool:
+        if isinstance(value, Tool):
+            return value
+        if found := BY_NAME.get(value.lower()):
+            return found
+        self.fail(f"`{value[:40]}` is none of {', '.join(t.name for t in TOOLS)}.", param, ctx)
+
+
+def filled(text: Any, target: Target) -> Any:  # Any: a template of whatever shape
+    """The template with the target's values in it; parts that need a missing key are None."""
+    if text == "#context":
+        return target.context
+    if text == "#output":
+        return target.output
+    if isinstance(text, str):
+        if "<key>" in text and not target.key:
+            return None
+        if text == "<opencode>":
+            return _opencode(target)
+        values = (("url", target.url), ("model", target.model), ("title", target.title))
+        numbers = (("context", str(target.context)), ("output", str(target.output)))
+        for name, value in (*values, *numbers, ("key", target.key)):
+            text = text.replace(f"<{name}>", value)
+        return text
+    if isinstance(text, dict):
+        return {k: filled(v, target) for k, v in text.items()}
+    if isinstance(text, Block):
+        kept = [x for x in text.lines.split("\n") if target.key or "<key>" not in x]
+        return text._replace(lines=filled("\n".join(kept), target))
+    if isinstance(text, Item):
+        return Item(text.key, filled(text.value, target))
+    if isinstance(text, tuple):
+        return tuple(filled(part, target) for part in text)
+    return text
+
+
+def changes(file: File, target: Target) -> list[Any]:
+    """What goes into a file, without what needs a key when there is none."""
+    return [c for c in filled(file.changes, target) if isinstance(c, Block) or c[1] is not None]
+
+
+def needs_key(file: File) -> bool:
+    """Whether the key itself, not the name of its variable, is written into the file."""
+    return "<key>" in repr(file.changes)
+
+
+def place(file: File, env: Mapping[str, str]) -> Path:
+    """Where the file is or will be, links followed: what is edited is what they point to."""
+    if file.home_variable and (root := env.get(file.home_variable)):
+        directory = Path(root).expanduser() / file.below
+    elif file.home.startswith("app:"):
+        directory = Path(click.get_app_dir(file.home.removeprefix("app:")))
+    else:
+        directory = Path(file.home).expanduser()
+    paths = [directory / name for name in file.names]
+    return Path(os.path.realpath(next((p for p in paths if p.exists()), paths[0])))
+
+
+def environment(tool: Tool, target: Target) -> dict[str, str]:
+    """The variables that start the tool pointed here with nothing edited."""
+    found = {name: filled(text, target) for name, text in tool.variables.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _opencode(target: Target) -> str:
+    from headgate.cli.textedit import set_json
+
+    return set_json("{}", filled(_OPENCODE, target))

@@ -1,0 +1,99 @@
+"""`headgate usage`: tokens and money, by key, model, day, session or upstream."""
+
+import csv
+import sys
+import time
+from typing import get_args
+
+import click
+import msgspec
+
+from headgate.cli.common import (
+    Duration,
+    as_json,
+    places,
+    print_json,
+    print_table,
+    settings_of,
+    store_of,
+)
+from headgate.policy.pricing import usd
+from headgate.store.books import Books, By, Spent
+
+_TITLES = (
+    "requests", "input", "cached", "cache write", "output", "reasoning", "cost (USD)", "unpriced"
+)  # fmt: skip
+
+
+@click.command()
+@click.option("--by", type=click.Choice(get_args(By)), default="day", show_default=True)
+@click.option("--since", type=Duration(), help="How far back: 7d, 12h; everything without it.")
+@places
+@as_json
+@click.option("--csv", "csv_", is_flag=True, help="Print CSV, with a line of titles.")
+def command(
+    by: By,
+    since: float | None,
+    config_file: str | None,
+    data: str | None,
+    json_: bool,
+    csv_: bool,
+) -> None:
+    """Add up what was used. Days are UTC.
+
+    `unpriced` requests have no known price; the cost is without them.
+    """
+    if json_ and csv_:
+        raise click.UsageError("--json and --csv exclude each other.")
+    settings = settings_of(config_file, data=data)
+    with store_of(settings) as store:
+        books = Books(settings.data)
+        try:
+            sums = books.usage(by, time.time() - since if since is not None else 0.0)
+        finally:
+            books.close()
+        known = store.keys()
+    if json_:
+        print_json([_plain(by, s) for s in sums])
+    elif csv_:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow((by, *(n for n in _plain(by, Spent("", *[0] * 8)) if n != by)))
+        writer.writerows([_unformula(v) for v in _plain(by, s).values()] for s in sums)
+    else:
+        _print(by, sums, {k.id: k.name for k in known} if by == "key" else {})
+
+
+def _print(by: By, sums: list[Spent], names: dict[str, str]) -> None:
+    if not sums:
+        click.echo("Nothing was used in that time.", err=True)
+        return
+    total = Spent("total", *map(sum, zip(*(_figures(s) for s in sums), strict=True)))
+    rows = [
+        (
+            f"{s.name} ({names[s.name]})" if s.name in names else s.name or "-",
+            *(f"{n:,}" for n in _figures(s)[:1] + _figures(s)[2:-1]),
+            usd(s.cost_nano),
+            f"{s.unpriced:,}" if s.unpriced else "",
+        )
+        for s in [*sums, total]
+    ]
+    print_table((f"{by} (UTC)" if by == "day" else by, *_TITLES), rows)
+
+
+def _figures(s: Spent) -> tuple[int, ...]:
+    figures: tuple[int, ...] = msgspec.structs.astuple(s)[1:]
+    return figures
+
+
+def _plain(by: By, s: Spent) -> dict[str, object]:
+    """Money twice: exact for programs, and as dollars for people and spreadsheets."""
+    fields: dict[str, object] = msgspec.to_builtins(s)
+    name = fields.pop("name")
+    return {by: name, **fields, "cost_usd": usd(s.cost_nano)}
+
+
+def _unformula(value: object) -> object:
+    """A session's name is a client's: no spreadsheet shall run it (OWASP, CSV injection)."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return "'" + value
+    return value

@@ -1,0 +1,175 @@
+"""`usage`, `audit` and `backup`: what they print, and how they end."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+
+import apsw
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from headgate.cli import audit, backup, usage
+from headgate.store.books import Books
+from headgate.store.ledger import Ledger, Row
+from headgate.store.sqlite import Store
+
+DAY_S = 86400.0
+
+
+def row(id: str, key: str, ago_s: float, **fields: object) -> Row:
+    plain: dict[str, object] = {
+        "model": "MiniMax-M2.7", "upstream": "minimax", "session": "s1", "input": 1000,
+        "cached": 400, "output": 50, "reasoning": 20, "cost_nano": 1_234_000_001,
+    }  # fmt: skip
+    return Row(
+        id=id, key=key, dialect="openai", outcome="stop", basis="upstream",
+        began_s=time.time() - ago_s, **{**plain, **fields},  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    directory = tmp_path / "data"
+    monkeypatch.setenv("HEADGATE_DATA", str(directory))
+    with_key = Store(directory)
+    key, _ = with_key.create_key("team-a", now_s=1.0)
+    with_key.close()
+    ledger = Ledger(directory)
+
+    async def write() -> None:
+        await ledger.settle(row("a", key.id, 60))
+        await ledger.settle(row("b", "gone", 60, cost_nano=None, model="MiniMax-M3"))
+        await ledger.settle(row("c", key.id, 30 * DAY_S, session="=1+1", upstream="other"))
+
+    asyncio.run(write())
+    ledger.close()
+    return directory
+
+
+def run(command: click.Command, *arguments: str) -> Result:
+    return CliRunner().invoke(command, arguments)
+
+
+def printed(command: click.Command, *arguments: str) -> list[dict[str, object]]:
+    result = run(command, *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    found: list[dict[str, object]] = json.loads(result.stdout)
+    return found
+
+
+def test_usage_for_programs_has_money_exactly_and_in_dollars(data: Path) -> None:
+    (one, other) = printed(usage.command, "--by", "model")
+    assert one == {
+        "model": "MiniMax-M2.7", "requests": 2, "unpriced": 0, "input": 2000, "cached": 800,
+        "cache_write": 0, "output": 100, "reasoning": 40, "cost_nano": 2_468_000_002,
+        "cost_usd": "2.468000002",
+    }  # fmt: skip
+    assert (other["model"], other["unpriced"], other["cost_nano"]) == ("MiniMax-M3", 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("by", "names"),
+    [
+        ("session", {"s1", "=1+1"}),
+        ("upstream", {"minimax", "other"}),
+        ("model", {"MiniMax-M2.7", "MiniMax-M3"}),
+    ],
+)
+def test_usage_is_by_what_was_asked(data: Path, by: str, names: set[str]) -> None:
+    assert {line[by] for line in printed(usage.command, "--by", by)} == names
+
+
+def test_usage_since_leaves_out_what_is_older(data: Path) -> None:
+    assert sum(int(str(line["requests"])) for line in printed(usage.command)) == 3
+    since = printed(usage.command, "--since", "7d")
+    assert sum(int(str(line["requests"])) for line in since) == 2
+    assert printed(usage.command, "--since", "1s") == []
+
+
+def test_usage_for_people_names_the_keys_and_adds_up(data: Path) -> None:
+    lines = [line.split("\t") for line in run(usage.command, "--by", "key").stdout.splitlines()]
+    assert lines[0][0].endswith(" (team-a)")
+    assert lines[0][1:] == ["2", "2,000", "800", "0", "100", "40", "2.468000002", ""]
+    assert lines[1] == ["gone", "1", "1,000", "400", "0", "50", "20", "0.00", "1"]
+    assert lines[2] == ["total", "3", "3,000", "1,200", "0", "150", "60", "2.468000002", "1"]
+
+
+def test_usage_of_nothing_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADGATE_DATA", str(tmp_path / "new"))
+    result = run(usage.command)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "Nothing was used" in result.stderr
+
+
+def test_csv_has_titles_and_runs_in_no_spreadsheet(data: Path) -> None:
+    lines = run(usage.command, "--by", "session", "--csv").stdout.splitlines()
+    assert lines[0] == (
+        "session,requests,unpriced,input,cached,cache_write,output,reasoning,cost_nano,cost_usd"
+    )
+    assert "'=1+1,1,0,1000,400,0,50,20,1234000001,1.234000001" in lines
+    assert run(usage.command, "--csv", "--json").exit_code == 2
+
+
+def test_usage_refuses_what_it_cannot_group_by(data: Path) -> None:
+    assert run(usage.command, "--by", "colour").exit_code == 2
+    assert run(usage.command, "--since", "yesterday").exit_code == 2
+
+
+def test_an_audit_of_sound_books_ends_with_0(data: Path) -> None:
+    result = run(audit.command)
+    assert (result.exit_code, result.stdout) == (0, "The books add up: 3 exchanges.\n")
+    assert printed(audit.command) == []
+
+
+def test_an_audit_of_books_that_differ_ends_with_1_and_says_where(data: Path) -> None:
+    db = apsw.Connection(str(data / "headgate.db"))
+    db.execute("update balance set spent_nano = spent_nano + 1 where key = 'gone'")
+    db.close()
+    result = run(audit.command)
+    assert result.exit_code == 1
+    assert result.stdout == "balance account -, key gone\tspent_nano 0\tspent_nano 1\n"
+    assert "do not add up" in result.stderr
+    as_json = run(audit.command, "--json")
+    assert as_json.exit_code == 1
+    assert json.loads(as_json.stdout)[0]["where"] == "balance account -, key gone"
+
+
+def test_a_backup_with_the_pepper_beside_it_is_a_whole_installation(
+    data: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "restored"
+    copy.mkdir()
+    result = run(backup.command, str(copy / "headgate.db"))
+    assert result.exit_code == 0
+    assert result.stdout == f"Wrote {copy / 'headgate.db'}.\n"
+    assert "pepper" in result.stderr
+    assert (copy / "headgate.db").stat().st_mode & 0o777 == 0o600
+    (copy / "pepper").write_bytes((data / "pepper").read_bytes())
+    restored = Store(copy)
+    assert [k.name for k in restored.keys()] == ["team-a"]  # noqa: SIM118
+    restored.close()
+    books = Books(copy)
+    assert books.audit() == []
+    assert sum(b.requests for b in books.balances()) == 3
+    books.close()
+
+
+def test_a_backup_replaces_nothing_and_leaves_nothing_half_done(data: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.write_text("mine")
+    result = run(backup.command, str(there))
+    assert result.exit_code == 1 and "exists already" in result.stderr
+    assert there.read_text() == "mine"
+    result = run(backup.command, str(tmp_path / "no" / "such" / "place"))
+    assert result.exit_code == 1 and "No such file" in result.stderr
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["data", "there"]
+
+
+def test_a_backup_says_its_size_to_programs(data: Path, tmp_path: Path) -> None:
+    result = run(backup.command, str(tmp_path / "b"), "--json")
+    assert json.loads(result.stdout) == {
+        "file": str(tmp_path / "b"),
+        "bytes": (tmp_path / "b").stat().st_size,
+    }
