@@ -60,6 +60,7 @@ class Preset(Struct, frozen=True, forbid_unknown_fields=True):
     env: str = ""  # the variable that holds the key, when the settings name none
     prefix: str = ""  # before the catalog's name of a model
     names: dict[str, str] = {}  # the catalog's name: the upstream's; "*" for all others
+    free: bool = False  # costs nobody anything
     only_named: bool = False  # it has no other models
     headers: dict[str, str] = {}
     capabilities: dict[str, Any] = {}  # Any: converted to Capabilities, per model
@@ -76,6 +77,7 @@ class Upstream(Struct, frozen=True):
     dialect: DialectName
     auth: Auth
     headers: dict[str, str] = {}
+    free: bool = False
 
     def __repr__(self) -> str:
         return f"Upstream({self.name!r})"
@@ -223,7 +225,7 @@ def _upstream(name: str, own: config.Upstream, env: Mapping[str, str]) -> Upstre
         )
     dialect = own.dialect or preset.dialect
     auth = preset.auth if own.dialect in ("", preset.dialect) else "bearer"
-    return Upstream(name, preset.label, base_url, key, dialect, auth, preset.headers)
+    return Upstream(name, preset.label, base_url, key, dialect, auth, preset.headers, preset.free)
 
 
 def _route(model: Model, upstream: Upstream, own: config.Upstream, name: str) -> Route | None:

@@ -16,6 +16,8 @@ from headgate.edge.gate import Gate
 from headgate.edge.log import LEVELS, Log
 from headgate.local.model import LocalModel, LocalModelMissing
 from headgate.net.server import Limits, Server
+from headgate.store.books import Books
+from headgate.store.ledger import Ledger
 from headgate.store.sqlite import Store, StoreError
 
 
@@ -58,7 +60,12 @@ async def _serve(settings: config.Settings, store: Store) -> int:
             return 1
         settings = config.with_local_url(settings, url)
     log = Log(settings.log)
-    gate = Gate(settings, catalogs.load(settings, os.environ), store, log)
+    catalog = catalogs.load(settings, os.environ)
+    ledger, books = Ledger(settings.data), Books(settings.data)
+    recovered = ledger.recover()
+    if recovered:
+        click.echo(f"note: {recovered} exchanges of a run that died are in the ledger.", err=True)
+    gate = Gate(settings, catalog, store, ledger, books, log)
     app = App(gate)
     server = Server(app, Limits(body_bytes=settings.body_bytes), app.refuse_early)
     try:
@@ -76,11 +83,11 @@ async def _serve(settings: config.Settings, store: Store) -> int:
     shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     base = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
     watch = asyncio.create_task(gate.watch())
-    _greet(base, gate, local is not None)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for sig in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sig, stop.set)
+    _greet(base, gate, local is not None)
     await stop.wait()
 
     gate.draining = True
@@ -93,8 +100,12 @@ async def _serve(settings: config.Settings, store: Store) -> int:
     if local is not None:
         await local.stop()
     log.flush()
+    books.close()
+    lost = ledger.close()
     store.close()
-    return 0
+    if lost:
+        click.echo(f"Error: the disk did not take {lost} rows of the ledger.", err=True)
+    return 1 if lost else 0
 
 
 def _greet(base: str, gate: Gate, local: bool) -> None:

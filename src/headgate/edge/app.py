@@ -12,10 +12,12 @@ from urllib.parse import parse_qsl, unquote
 
 from headgate import __version__
 from headgate.catalog import counting
+from headgate.edge import reports
 from headgate.edge.exchange import exchange, new_id, refusal
 from headgate.edge.gate import Gate
 from headgate.errors import Failure, Refused, invalid
 from headgate.net.server import Inbound
+from headgate.policy.keys import Key
 from headgate.wire.dialect import Dialect, Target
 from headgate.wire.dialects import ANTHROPIC, GEMINI, OPENAI, RESPONSES
 
@@ -26,6 +28,8 @@ _GENERATE = re.compile(
 )
 _GEMINI_PATH = re.compile(r"/(?:v1|v1beta|v1alpha)/models(?:/|$)")
 _MODEL = re.compile(r"/(v1|v1beta|v1alpha)/models/((?:[A-Za-z0-9._:-]|%2[Ff]|/|%3[Aa]){1,96})")
+_GENERATION = re.compile(r"/v1/generations/(?:chatcmpl-|msg_|resp_)?([0-9a-f]{24})")
+_SESSION = re.compile(r"/v1/sessions/([A-Za-z0-9%._:-]{1,300})")
 _MODELS = re.compile(r"/(v1|v1beta|v1alpha)/models/?")
 # /v1/v1/messages: users put /v1 into a base URL to which Anthropic's clients add it again.
 _POST: dict[str, Dialect] = {
@@ -117,6 +121,14 @@ class App:
                 self._key(inbound)
                 query = dict(parse_qsl(inbound.query))
                 self._json(inbound, dialect.encode_models(self.gate.catalog.cards(), query))
+            elif path == "/v1/key":
+                self._json(inbound, reports.of_key(self.gate, self._key(inbound)))
+            elif found := _GENERATION.fullmatch(path):
+                self._json(inbound, reports.of_generation(self.gate, self._key(inbound), found[1]))
+            elif found := _SESSION.fullmatch(path):
+                self._json(
+                    inbound, reports.of_session(self.gate, self._key(inbound), unquote(found[1]))
+                )
             elif found := _MODEL.fullmatch(path):
                 self._key(inbound)
                 name = unquote(found[2])
@@ -138,8 +150,8 @@ class App:
         except Refused as refused:
             self._refuse(inbound, dialect, refused.failure)
 
-    def _key(self, inbound: Inbound) -> None:
-        self.gate.authenticate(credential(inbound.headers, inbound.query, inbound.path))
+    def _key(self, inbound: Inbound) -> Key:
+        return self.gate.authenticate(credential(inbound.headers, inbound.query, inbound.path))
 
     def _json(self, inbound: Inbound, body: bytes, more: Sequence[tuple[str, str]] = ()) -> None:
         id = new_id()

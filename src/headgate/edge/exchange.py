@@ -24,6 +24,7 @@ from headgate.catalog.catalog import Route
 from headgate.chat import Failed, Finish, Request, Usage
 from headgate.edge import log as logs
 from headgate.edge import upstream
+from headgate.edge.booking import ANSWERED, Booking
 from headgate.edge.gate import Gate
 from headgate.edge.memory import Gather
 from headgate.edge.metrics import RouteMetrics
@@ -32,6 +33,7 @@ from headgate.net.client import Broken, Response, TimedOut
 from headgate.net.server import Inbound
 from headgate.policy import fit, history
 from headgate.policy.fit import Fitted
+from headgate.store.ledger import Row
 from headgate.wire import capsule, filters
 from headgate.wire.dialect import Dialect, Encoder, Facts, Target
 from headgate.wire.gemini import stream_content_type
@@ -79,7 +81,7 @@ async def exchange(
     except Refused as refused:
         await run.fail(refused.failure)
     except asyncio.CancelledError:
-        run.outcome = "client_gone"
+        run.left()
         raise
     except Exception as error:  # the one place: whatever else went wrong is ours, and is recorded
         run.where = logs.places(error)
@@ -97,6 +99,9 @@ class _Exchange:
         self.dialect = dialect
         self.target = target
         self.id = new_id()
+        self.booking = Booking(gate, self.id, dialect.name)
+        self.translator: Translator | None = None
+        self.input_estimate = 0
         self.began = time.monotonic()
         self.outcome = "internal"
         self.where = ""
@@ -105,6 +110,7 @@ class _Exchange:
         self.status = 0
         self.stream = False
         self.attempts = 0
+        self.attempt_began = 0.0  # 0: none is running
         self.route: Route | None = None
         self.response: Response | None = None
         self.counters: RouteMetrics | None = None
@@ -127,7 +133,8 @@ class _Exchange:
         self.model = routes[0].model.id
         self.stream = request.stream
         request = self._remembered(request, routes[0], key.id)
-        facts = Facts(self.id, self.model, int(time.time()), counting.estimate(request))
+        self.input_estimate = counting.estimate(request)
+        facts = Facts(self.id, self.model, int(time.time()), self.input_estimate)
         if request.stream:
             self.encoder = dialect.encoder(request, facts, self.target)
             self._watch_silence()
@@ -159,10 +166,14 @@ class _Exchange:
                 default_max_output=route.model.default_max_output,
             )
             self.warnings = fitted.request.warnings
+            if not self.booking.opened:
+                await self.booking.open(self.key, fitted.request, route)
             self.attempts += 1
+            self.attempt_began = time.monotonic()
             failure = await self._try(route, request, fitted, facts)
             if failure is None:
                 return
+            self._attempted(failure.kind, failure.upstream_code)
             self.upstream_code = failure.upstream_code
             self.gate.metrics.upstream_errors.labels(route.upstream.name, failure.kind).inc()
             unsent = failure.should_retry is True
@@ -190,6 +201,7 @@ class _Exchange:
         sink = self.encoder if self.encoder is not None else Whole()
         gather = Gather()
         translator = Translator(attempt.decoder, self._filters(fitted, route, gather), sink)
+        self.translator = translator
         relayed = False
         counters = self.counters = gate.metrics.of(self.model, route.upstream.name)
         try:
@@ -209,12 +221,12 @@ class _Exchange:
                     if inbound.paused:
                         await inbound.drain()
         except (Broken, TimedOut) as error:
-            self._measure(translator, facts)
+            self._measure(translator)
             failure = upstream.failure_of(error)
             if relayed or translator.began:
                 raise Refused(failure) from None
             return failure
-        self._measure(translator, facts)
+        self._measure(translator)
         end = translator.end
         if isinstance(end, Failed):
             response.abort()
@@ -242,6 +254,7 @@ class _Exchange:
         if end.usage is None:
             end = msgspec.structs.replace(end, usage=self.usage)
         self.outcome, self.status = end.reason, 200
+        await self._settle()
         if isinstance(sink, Whole):
             if not self.first_token_s and self.counters is not None:
                 self._first_token(self.counters, time.monotonic())
@@ -269,7 +282,38 @@ class _Exchange:
             pass
         response.abort()
 
-    def _measure(self, translator: Translator, facts: Facts) -> None:
+    async def _settle(self) -> None:
+        """Commit the row of this exchange, if it has a mark and no row yet."""
+        if self.booking.opened and not self.booking.settled:
+            await self.booking.settle(self._row())
+
+    def left(self) -> None:
+        """The client has gone, or the gateway is stopping: what was relayed is what is billed."""
+        if self.outcome == "internal":  # else its end was known before it went
+            self.outcome = "client_gone"
+            if self.translator is not None and self.translator.end is None:
+                self._measure(self.translator)
+
+    def _attempted(self, outcome: str, code: str) -> None:
+        if self.route is not None and self.attempt_began:
+            took = time.monotonic() - self.attempt_began
+            self.booking.attempted(self.route, outcome, code, took)
+            self.attempt_began = 0.0
+
+    def _row(self) -> Row:
+        assert self.route is not None  # a mark is opened for a route
+        self._attempted(self.outcome, self.upstream_code)
+        return self.booking.row(
+            self.route,
+            self.outcome,
+            self.status,
+            self.usage,
+            first_token_s=self.first_token_s,
+            total_s=time.monotonic() - self.began,
+            warnings=self.warnings,
+        )
+
+    def _measure(self, translator: Translator) -> None:
         """The usage as reported, or an estimate from what was passed on, marked as such."""
         end = translator.end
         reported = end.usage if end is not None else None
@@ -277,7 +321,7 @@ class _Exchange:
             self.usage = reported
             return
         self.usage = Usage(
-            input=translator.input_tokens or facts.input_estimate,
+            input=translator.input_tokens or self.input_estimate,
             output=counting.of_counts(translator.ascii, translator.other),
             estimated=True,
         )
@@ -337,6 +381,7 @@ class _Exchange:
         inbound = self.inbound
         self.outcome = failure.kind
         self.upstream_code = failure.upstream_code or self.upstream_code
+        await self._settle()
         if inbound.gone or inbound.ended:
             return
         if self.encoder is not None and self.dialect.refuses_in_stream(failure, inbound.headers):
@@ -362,8 +407,10 @@ class _Exchange:
         """Whatever happened: nothing of this exchange stays behind, and it is counted once."""
         if self._keepalive is not None:
             self._keepalive.cancel()
-        if self.response is not None and self.outcome not in _ANSWERED:
+        if self.response is not None and self.outcome not in ANSWERED:
             self.response.abort()
+        if self.booking.opened and not self.booking.settled:
+            self.booking.settle_soon(self._row())
         metrics, name = self.gate.metrics, self.route.upstream.name if self.route else ""
         if self.stream and self.inbound.started:
             metrics.open_streams.dec()
@@ -383,9 +430,6 @@ class _Exchange:
                     self.upstream_code, self.warnings, self.where,
                 )
             )  # fmt: skip
-
-
-_ANSWERED = ("stop", "stop_sequence", "length", "context_full", "tool_calls", "content_filter")
 
 
 def header_list(words: Iterable[str]) -> str:

@@ -14,6 +14,8 @@ from headgate.edge.metrics import Metrics
 from headgate.errors import Failure, Refused
 from headgate.net.client import Client, Timeouts
 from headgate.policy.keys import Key, KeyRing
+from headgate.store.books import Books
+from headgate.store.ledger import Ledger
 from headgate.store.sqlite import Store
 from headgate.wire.capsule import Sealer
 
@@ -21,10 +23,20 @@ POLL_S = 0.4  # a revoked key must be refused within a second
 
 
 class Gate:
-    def __init__(self, settings: Settings, catalog: Catalog, store: Store, log: Log) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        store: Store,
+        ledger: Ledger,
+        books: Books,
+        log: Log,
+    ) -> None:
         self.settings = settings
         self.catalog = catalog
         self.store = store
+        self.ledger = ledger
+        self.books = books
         self.log = log
         self.metrics = Metrics()
         self.client = Client()

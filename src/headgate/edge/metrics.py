@@ -43,6 +43,9 @@ class Metrics:
             "headgate_upstream_errors", "Attempts that failed, by kind.",
             ["upstream", "kind"], registry=r,
         )  # fmt: skip
+        self.ledger_faults = Counter(
+            "headgate_ledger_faults", "Rows that the disk did not take at once.", registry=r
+        )
         self.open_streams = Gauge("headgate_open_streams", "Streams being relayed.", registry=r)
         self.loop_lag = Gauge(
             "headgate_loop_lag_seconds", "How late the event loop runs.", registry=r

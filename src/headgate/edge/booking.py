@@ -1,0 +1,136 @@
+"""One exchange's place in the books: marked before an upstream hears of it, settled once.
+
+The only place that decides what an exchange is billed (`basis`).  What will surprise: an exchange
+whose client left, or whose upstream failed, is billed what was relayed, and nothing when nothing
+was; a disk that takes no more rows refuses new exchanges and lets running ones end.
+"""
+
+import time
+from datetime import UTC, datetime
+
+from headgate.catalog.catalog import Route
+from headgate.chat import Request, Usage
+from headgate.edge.gate import Gate
+from headgate.errors import Failure, Refused
+from headgate.policy import pricing
+from headgate.policy.pricing import Charge
+from headgate.store.ledger import Attempt, Basis, LedgerFault, Mark, Row
+from headgate.store.sqlite import StoreError
+
+ANSWERED = ("stop", "stop_sequence", "length", "context_full", "tool_calls", "content_filter")
+FREE = Charge(0, "free")
+
+
+class Booking:
+    def __init__(self, gate: Gate, id: str, dialect: str) -> None:
+        self._gate = gate
+        self._id = id
+        self._dialect = dialect
+        self._began_s = time.time()
+        self._key = self._session = self._tier = self._model = ""
+        self._stream = False
+        self._attempts: list[Attempt] = []
+        self.opened = False
+        self.settled = False
+        self.charge: Charge | None = None  # known once settled
+
+    async def open(self, key: str, request: Request, route: Route) -> None:
+        """Commit the mark; Refused when the disk does not take it: then no upstream is asked."""
+        self._key, self._session, self._stream = key, request.session, request.stream
+        self._tier, self._model = request.service_tier, route.model.id
+        self.opened = True  # also when this is cancelled: what was queued is written
+        mark = Mark(
+            id=self._id,
+            key=key,
+            session=self._session,
+            dialect=self._dialect,
+            model=self._model,
+            upstream=route.upstream.name,
+            upstream_model=route.name,
+            stream=self._stream,
+            began_s=self._began_s,
+            service_tier=self._tier,
+        )
+        try:
+            await self._gate.ledger.open(mark)
+        except StoreError:
+            self.opened = False
+            raise Refused(
+                Failure(
+                    "unavailable",
+                    "The gateway cannot write its books now, so it takes no new requests.",
+                    code="ledger_unavailable",
+                    retry_after_s=5,
+                )
+            ) from None
+
+    def attempted(self, route: Route, outcome: str, code: str, seconds: float) -> None:
+        self._attempts.append(
+            Attempt(route.upstream.name, route.name, outcome, code, round(seconds * 1000))
+        )
+
+    def row(
+        self,
+        route: Route,
+        outcome: str,
+        status: int,
+        usage: Usage,
+        *,
+        first_token_s: float,
+        total_s: float,
+        warnings: tuple[str, ...],
+    ) -> Row:
+        """The row of an exchange that ended so, priced."""
+        basis = _basis(outcome, usage)
+        if basis == "none":
+            usage = Usage()
+        if route.upstream.free or basis == "none":
+            charge = FREE
+        else:
+            on = datetime.fromtimestamp(self._began_s, UTC).date()
+            charge = pricing.charge(route.model.prices, usage, self._tier, on)
+        self.charge = charge
+        return Row(
+            id=self._id,
+            key=self._key,
+            session=self._session,
+            dialect=self._dialect,
+            model=self._model,
+            upstream=route.upstream.name,
+            upstream_model=route.name,
+            stream=self._stream,
+            outcome=outcome,
+            basis=basis,
+            status=status,
+            began_s=self._began_s,
+            first_token_ms=round(first_token_s * 1000) if first_token_s else None,
+            total_ms=round(total_s * 1000),
+            input=usage.input,
+            cached=usage.cached,
+            cache_write=usage.cache_write,
+            output=usage.output,
+            reasoning=usage.reasoning,
+            cost_nano=charge.nano,
+            price_version=charge.version,
+            service_tier=self._tier,
+            attempts=tuple(self._attempts),
+            warnings=warnings,
+        )
+
+    async def settle(self, row: Row) -> None:
+        """Commit the row; a disk that fails keeps nobody waiting, and the row is kept for it."""
+        self.settled = True
+        try:
+            await self._gate.ledger.settle(row)
+        except LedgerFault:
+            self._gate.metrics.ledger_faults.inc()
+
+    def settle_soon(self, row: Row) -> None:
+        self.settled = True
+        self._gate.ledger.settle_soon(row)
+
+
+def _basis(outcome: str, usage: Usage) -> Basis:
+    if outcome in ANSWERED:
+        return "estimated" if usage.estimated else "upstream"
+    return "partial" if usage.output else "none"
