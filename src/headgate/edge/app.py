@@ -159,7 +159,7 @@ class App:
         inbound.respond(200, [*headers, *more], body)
 
     def _refuse(self, inbound: Inbound, dialect: Dialect, failure: Failure) -> None:
-        self.gate.metrics.ended(dialect.name, "", failure.kind)
+        self.gate.metrics.requests.add(dialect.name, "", failure.kind)
         inbound.respond(*refusal(dialect, failure, new_id()))
 
     def refuse_early(

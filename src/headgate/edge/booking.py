@@ -123,7 +123,7 @@ class Booking:
         try:
             await self._gate.ledger.settle(row)
         except LedgerFault:
-            self._gate.metrics.ledger_faults.inc()
+            self._gate.metrics.ledger_faults.add()
 
     def settle_soon(self, row: Row) -> None:
         self.settled = True

@@ -175,7 +175,7 @@ class _Exchange:
                 return
             self._attempted(failure.kind, failure.upstream_code)
             self.upstream_code = failure.upstream_code
-            self.gate.metrics.upstream_errors.labels(route.upstream.name, failure.kind).inc()
+            self.gate.metrics.upstream_errors.add(route.upstream.name, failure.kind)
             unsent = failure.should_retry is True
             spent = self.attempts >= (allowed + 1 if unsent else allowed)
             if spent or failure.kind in FINAL or failure.should_retry is False:
@@ -339,7 +339,7 @@ class _Exchange:
                 else self.dialect.stream_type
             )
             self.inbound.start(200, self._headers(kind))
-            self.gate.metrics.open_streams.inc()
+            self.gate.metrics.open_streams += 1
 
     def _headers(self, content_type: str) -> list[tuple[str, str]]:
         out = [
@@ -413,8 +413,8 @@ class _Exchange:
             self.booking.settle_soon(self._row())
         metrics, name = self.gate.metrics, self.route.upstream.name if self.route else ""
         if self.stream and self.inbound.started:
-            metrics.open_streams.dec()
-        metrics.ended(self.dialect.name, self.model, self.outcome)
+            metrics.open_streams -= 1
+        metrics.requests.add(self.dialect.name, self.model, self.outcome)
         total_s = time.monotonic() - self.began
         usage = self.usage
         if self.counters is not None:

@@ -98,7 +98,7 @@ class Gate:
         due = loop.time()
         while True:
             await asyncio.sleep(POLL_S)
-            self.metrics.loop_lag.set(max(0.0, loop.time() - due - POLL_S))
+            self.metrics.loop_lag_s = max(0.0, loop.time() - due - POLL_S)
             version = self.store.data_version()
             if version != self._version:
                 self._version = version

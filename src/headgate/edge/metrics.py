@@ -1,12 +1,23 @@
 """What the edge counts, in Prometheus' form: the only place where a metric is declared.
 
 Labels are bounded: dialects, catalog models, configured upstreams, kinds of failure.  Never keys,
-never anything a client wrote.  What will surprise: looking a labelled child up costs more than
-counting with it, so an exchange asks once for all of its own (`Metrics.of`).
+never anything a client wrote.  What will surprise: counting is done in plain lists here, and only
+the page is made by prometheus_client, as its counters take a lock each and cost more than relaying
+a chunk; one event loop counts, so nothing needs a lock.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 from headgate.chat import Usage
 
@@ -15,43 +26,104 @@ _GAPS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
 _TOKENS = ("input", "cached", "output", "reasoning")
 
 
-class Metrics:
+class Counts:
+    """A counter with labels: `add` is all there is."""
+
+    def __init__(self, name: str, help: str, labels: Sequence[str]) -> None:
+        self._head = (name, help, labels)
+        self._values: dict[tuple[str, ...], float] = {}
+
+    def add(self, *labels: str, by: float = 1) -> None:
+        self._values[labels] = self._values.get(labels, 0) + by
+
+    def metric(self) -> Metric:
+        name, help, labels = self._head
+        out = CounterMetricFamily(name, help, labels=labels)
+        for key, value in self._values.items():
+            out.add_metric(key, value)
+        return out
+
+
+class Histogram:
+    """One child of a histogram: how many values were at most each bound, and their sum."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def told(self) -> tuple[list[tuple[str, float]], float]:
+        """Cumulative buckets and the sum, as the text format wants them."""
+        total, buckets = 0, []
+        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
+            total += count
+            buckets.append((bound, float(total)))
+        return buckets, self._sum
+
+
+class Histograms:
+    def __init__(
+        self, name: str, help: str, labels: Sequence[str], bounds: Sequence[float]
+    ) -> None:
+        self._head = (name, help, labels)
+        self._bounds = tuple(map(float, bounds))
+        self._children: dict[tuple[str, ...], Histogram] = {}
+
+    def of(self, *labels: str) -> Histogram:
+        child = self._children.get(labels)
+        if child is None:
+            child = self._children[labels] = Histogram(self._bounds)
+        return child
+
+    def metric(self) -> Metric:
+        name, help, labels = self._head
+        out = HistogramMetricFamily(name, help, labels=labels)
+        for key, child in self._children.items():
+            buckets, total = child.told()
+            out.add_metric(key, buckets, total)
+        return out
+
+
+class Metrics(Collector):
     def __init__(self) -> None:
-        self.registry = r = CollectorRegistry()
-        ProcessCollector(registry=r)
-        self.requests = Counter(
-            "headgate_requests", "Exchanges by how they ended.",
-            ["dialect", "model", "outcome"], registry=r,
-        )  # fmt: skip
-        self.tokens = Counter(
-            "headgate_tokens", "Tokens by direction (input, cached, output, reasoning).",
-            ["model", "upstream", "kind"], registry=r,
-        )  # fmt: skip
-        self.first_token = Histogram(
+        self.requests = Counts(
+            "headgate_requests", "Exchanges by how they ended.", ("dialect", "model", "outcome")
+        )
+        self.tokens = Counts(
+            "headgate_tokens",
+            "Tokens by direction (input, cached, output, reasoning).",
+            ("model", "upstream", "kind"),
+        )
+        self.upstream_errors = Counts(
+            "headgate_upstream_errors", "Attempts that failed, by kind.", ("upstream", "kind")
+        )
+        self.ledger_faults = Counts(
+            "headgate_ledger_faults", "Rows that the disk did not take at once.", ()
+        )
+        route = ("model", "upstream")
+        self.first_token = Histograms(
             "headgate_first_token_seconds", "Request read to first byte of the reply.",
-            ["model", "upstream"], buckets=_SECONDS, registry=r,
+            route, _SECONDS,
         )  # fmt: skip
-        self.duration = Histogram(
-            "headgate_exchange_seconds", "Request read to end of the reply.",
-            ["model", "upstream"], buckets=_SECONDS, registry=r,
-        )  # fmt: skip
-        self.gap = Histogram(
+        self.duration = Histograms(
+            "headgate_exchange_seconds", "Request read to end of the reply.", route, _SECONDS
+        )
+        self.gap = Histograms(
             "headgate_chunk_gap_seconds", "Time between two pieces of a streamed reply.",
-            ["upstream"], buckets=_GAPS, registry=r,
+            ("upstream",), _GAPS,
         )  # fmt: skip
-        self.upstream_errors = Counter(
-            "headgate_upstream_errors", "Attempts that failed, by kind.",
-            ["upstream", "kind"], registry=r,
-        )  # fmt: skip
-        self.ledger_faults = Counter(
-            "headgate_ledger_faults", "Rows that the disk did not take at once.", registry=r
-        )
-        self.open_streams = Gauge("headgate_open_streams", "Streams being relayed.", registry=r)
-        self.loop_lag = Gauge(
-            "headgate_loop_lag_seconds", "How late the event loop runs.", registry=r
-        )
+        self.open_streams = 0
+        self.loop_lag_s = 0.0
         self._routes: dict[tuple[str, str], RouteMetrics] = {}
-        self._outcomes: dict[tuple[str, str, str], Counter] = {}
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
 
     def of(self, model: str, upstream: str) -> "RouteMetrics":
         """The children of one route."""
@@ -60,27 +132,32 @@ class Metrics:
             found = self._routes[model, upstream] = RouteMetrics(self, model, upstream)
         return found
 
-    def ended(self, dialect: str, model: str, outcome: str) -> None:
-        """Count an exchange."""
-        child = self._outcomes.get((dialect, model, outcome))
-        if child is None:
-            child = self.requests.labels(dialect, model, outcome)
-            self._outcomes[dialect, model, outcome] = child
-        child.inc()
+    def collect(self) -> Iterator[Metric]:
+        for each in (self.requests, self.tokens, self.upstream_errors, self.ledger_faults):
+            yield each.metric()
+        for histograms in (self.first_token, self.duration, self.gap):
+            yield histograms.metric()
+        yield GaugeMetricFamily(
+            "headgate_open_streams", "Streams being relayed.", self.open_streams
+        )
+        yield GaugeMetricFamily(
+            "headgate_loop_lag_seconds", "How late the event loop runs.", self.loop_lag_s
+        )
 
     def page(self) -> bytes:
-        return generate_latest(self.registry)
+        return generate_latest(self._registry)
 
 
 class RouteMetrics:
     def __init__(self, metrics: Metrics, model: str, upstream: str) -> None:
-        self.first_token = metrics.first_token.labels(model, upstream)
-        self.duration = metrics.duration.labels(model, upstream)
-        self.gap = metrics.gap.labels(upstream)
-        self._tokens = [metrics.tokens.labels(model, upstream, kind) for kind in _TOKENS]
+        self.first_token = metrics.first_token.of(model, upstream)
+        self.duration = metrics.duration.of(model, upstream)
+        self.gap = metrics.gap.of(upstream)
+        self._tokens = metrics.tokens
+        self._labels = [(model, upstream, kind) for kind in _TOKENS]
 
     def spent(self, usage: Usage) -> None:
         counts = (usage.input, usage.cached, usage.output, usage.reasoning)
-        for child, count in zip(self._tokens, counts, strict=True):
+        for labels, count in zip(self._labels, counts, strict=True):
             if count > 0:
-                child.inc(count)
+                self._tokens.add(*labels, by=count)

@@ -19,6 +19,7 @@ upstream that still computes, a polite TLS shutdown would be a delay that costs 
 """
 
 import asyncio
+import functools
 import re
 import ssl
 from collections.abc import Mapping
@@ -565,6 +566,14 @@ def _head(
     method: str, target: Target, proxy: Proxy | None, headers: Mapping[str, str], length: int
 ) -> bytes:
     """The request's head; ValueError names what is wrong in it, never a value."""
+    before, after = _fixed(method, target, proxy, tuple(headers.items()))
+    return b"%bcontent-length: %d%b" % (before, length, after)
+
+
+@functools.lru_cache(maxsize=256)  # an upstream gets the same head each time, but for the length
+def _fixed(
+    method: str, target: Target, proxy: Proxy | None, headers: tuple[tuple[str, str], ...]
+) -> tuple[bytes, bytes]:
     # An answer to HEAD has a length and no body, which llhttp cannot be told; nobody needs it.
     if not _TOKEN.fullmatch(method) or method in ("HEAD", "CONNECT"):
         raise ValueError("the method cannot be sent")
@@ -573,11 +582,9 @@ def _head(
         # RFC 9112, 3.2.2: "When making a request to a proxy, other than a CONNECT [...], a client
         # MUST send the target URI in "absolute-form" as the request-target."
         path, authorization = f"http://{target.authority}{path}", proxy.authorization
-    lines = [
-        f"{method} {path} HTTP/1.1\r\nhost: {target.authority}\r\n{authorization}"
-        f"content-length: {length}\r\naccept-encoding: identity\r\nconnection: keep-alive\r\n"
-    ]
-    for name, value in headers.items():
+    before = f"{method} {path} HTTP/1.1\r\nhost: {target.authority}\r\n{authorization}"
+    lines = ["\r\naccept-encoding: identity\r\nconnection: keep-alive\r\n"]
+    for name, value in headers:
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"{name[:64]!a} is no header name")
         if name.lower() in _OURS:
@@ -586,4 +593,4 @@ def _head(
             raise ValueError(f"the value of the header `{name}` has characters it must not have")
         lines.append(f"{name}: {value}\r\n")
     lines.append("\r\n")
-    return "".join(lines).encode("ascii")
+    return before.encode("ascii"), "".join(lines).encode("ascii")
