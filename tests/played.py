@@ -36,6 +36,10 @@ from headgate.wire.dialects import ANTHROPIC, GEMINI, OPENAI, RESPONSES
 USAGE = Usage(input=120, output=35, cached=100, reasoning=7)
 HELLO = "Hello, Wörld 👋! It's “fine”."
 THOUGHT = "The user wants a\nhello — easy."
+RAW_CALL = (
+    '<minimax:tool_call>\n<invoke name="get_weather">\n<parameter name="days">3</parameter>\n'
+    "</invoke>\n</minimax:tool_call>"
+)
 CITY = '{"city":"Zürich","days":3}'
 _GEMINI = re.compile(r"/gemini/models/([^:]+):(\w+)")
 
@@ -154,11 +158,13 @@ class PlayedUpstream:
 
 
 def said(request: Request) -> str:
-    """The last user's text; the text of a tool's result counts as one."""
+    """The last user's text; a tool's result counts as one, a question for JSON stays one."""
     for message in reversed(request.messages):
         if message.role == "tool":
             return "result"
-        if message.role == "user" and message.text:
+        if message.role == "user" and message.text.startswith("json "):
+            return message.text
+        if message.role == "user" and message.text and "JSON" not in message.text:
             return message.text
     return ""
 
@@ -188,6 +194,12 @@ async def answer(request: Request) -> AsyncIterator[Event]:
             parts, pause = [Text("x" * 400)], float(rest or 0.05)
         case "flood":
             parts = [Text("y" * (int(rest) << 20))]
+        case "rawcall":
+            parts = [Text(RAW_CALL)]
+        case "json":
+            again = sum(m.role == "assistant" for m in request.messages)
+            texts = {"fenced": '```json\n{"n": 3}\n```', "late": '{"n": 4}' if again else "Sure!"}
+            parts = [Text(texts.get(rest, '{"n": "x"}'))]
         case _ if request.tools:  # any other talk with tools at hand: call the first
             parts = [ToolCall("call_function_1", request.tools[0].name, '{"location":"Here"}')]
         case _:

@@ -48,11 +48,13 @@ def test_the_command_line_beats_the_environment_which_beats_the_file(file: Path)
 def test_every_variable_that_is_promised_is_read() -> None:
     said = {"host": "::1", "log": "debug", "data": "/d", "memory": "false"}
     env = {variable: said.get(place[-1], "2048") for place, variable in config.VARIABLES.items()}
+    env |= {v: "true" for p, v in config.VARIABLES.items() if p[0] == "fidelity"}
     env |= {"HEADGATE_RETRY_ATTEMPTS": "3"}
     settings = config.load(None, env)
     assert settings.timeouts == config.Timeouts(2048, 2048, 2048, 2048)
     assert settings.retry.attempts == 3
     assert settings.memory is False
+    assert settings.fidelity.coerce
     assert (settings.host, settings.port, settings.body_bytes) == ("::1", 2048, 2048)
     assert set(settings.origins.values()) == {"env"} and len(settings.origins) == len(env)
 

@@ -40,6 +40,14 @@ class Retry(Struct, frozen=True, forbid_unknown_fields=True):
     attempts: Annotated[int, Meta(ge=1, le=10)] = 2  # of one request, the first included
 
 
+class Fidelity(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is done about replies that are not quite what was asked for."""
+
+    salvage: bool = True  # calls that the model wrote into its text become calls
+    coerce: bool = False  # arguments of the wrong type are put right where that is clear
+    repair: bool = True  # a structured reply that is not valid is asked for once more
+
+
 class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     """One account at one provider; see catalog/upstreams.toml for the presets."""
 
@@ -78,6 +86,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     memory: bool = True  # keep the reasoning of recent turns for clients that return none
     timeouts: Timeouts = Timeouts()
     retry: Retry = Retry()
+    fidelity: Fidelity = Fidelity()
     upstreams: dict[str, Upstream] = {}
     models: dict[str, Model] = {}
     aliases: dict[str, str] = {}  # a client's name for a model, `*` allowed: the catalog's name
@@ -91,7 +100,7 @@ VARIABLES: dict[tuple[str, ...], str] = {
     **{(name,): f"HEADGATE_{name.upper()}" for name in _SCALARS},
     **{
         (table, name): f"HEADGATE_{table}_{name}".upper()
-        for table, kind in (("timeouts", Timeouts), ("retry", Retry))
+        for table, kind in (("timeouts", Timeouts), ("retry", Retry), ("fidelity", Fidelity))
         for name in kind.__struct_fields__
     },
 }
@@ -253,7 +262,12 @@ def _named(at: str, tree: Mapping[str, Any]) -> str:
 
 def _known(at: str) -> tuple[str, ...]:
     table = at.split(".")[0].split("[")[0]
-    kinds: dict[str, type[Struct]] = {"timeouts": Timeouts, "retry": Retry, "upstreams": Upstream}
+    kinds: dict[str, type[Struct]] = {
+        "timeouts": Timeouts,
+        "retry": Retry,
+        "fidelity": Fidelity,
+        "upstreams": Upstream,
+    }
     if table == "models":
         kind: type[Struct] = RouteTo if at.endswith("]") else Model
     else:

@@ -76,6 +76,16 @@ def test_every_command_that_is_listed_exists_and_explains_itself(name: str) -> N
         (("keys", "create", "a", "--expires", "soon"), 2),
         (("keys", "create", "a", "--models", "MiniMax-M9"), 2),
         (("keys", "create", "a", "--models", ""), 2),
+        (("keys", "create", "a", "--budget-usd", "1e3"), 2),
+        (("keys", "create", "a", "--budget-usd", "-1"), 2),
+        (("keys", "create", "a", "--budget-usd", "0.0000000001"), 2),
+        (("keys", "create", "a", "--budget-usd", "1", "--budget-period", "week"), 2),
+        (("keys", "create", "a", "--budget-usd", "1", "--budget-zone", "Mars/Base"), 2),
+        (("keys", "create", "a", "--budget-period", "day"), 2),
+        (("keys", "create", "a", "--rpm", "-1"), 2),
+        (("keys", "create", "a", "--tpm", "1.5"), 2),
+        (("keys", "change", "unknown", "--rpm", "1"), 1),
+        (("keys", "change", "unknown"), 2),
         (("keys", "revoke", "unknown"), 1),
         (("keys", "rotate", "unknown"), 1),
         (("config", "check", "--config", "absent.toml"), 1),
@@ -106,6 +116,40 @@ def test_a_key_gets_the_models_and_the_end_it_was_given() -> None:
     assert isinstance(made, dict)
     assert made["models"] == ["MiniMax-M2", "MiniMax-M3"]
     assert made["expires_s"] - made["created_s"] == pytest.approx(30 * 86400)
+
+
+def test_a_key_gets_the_limits_and_the_budget_it_was_given() -> None:
+    options = "--budget-usd 0.1 --budget-period month --budget-zone Europe/Berlin --rpm 60 --tpm 0"
+    made = printed("keys", "create", "a", *options.split(), "--concurrency", "3", "--json")
+    assert isinstance(made, dict)
+    assert (made["budget_nano"], made["budget_usd"]) == (100_000_000, "0.10")
+    assert (made["budget_period"], made["budget_zone"]) == ("month", "Europe/Berlin")
+    assert (made["rpm"], made["tpm"], made["concurrency"]) == (60, 0, 3)
+    assert (
+        "\t0.10 USD a month (Europe/Berlin), 60 rpm, 0 tpm, 3 at a time"
+        in run("keys", "list").stdout
+    )
+    free = printed("keys", "create", "b", "--rpm", "none", "--json")
+    assert isinstance(free, dict)
+    assert (free["budget_usd"], free["budget_nano"], free["rpm"]) == (None, None, None)
+
+
+def test_a_change_leaves_what_is_not_named_and_none_takes_away() -> None:
+    id = run(
+        "keys", "create", "a", "--budget-usd", "5", "--rpm", "60", "--models", "minimax-m2"
+    ).stdout[8:16]
+    changed = printed(
+        "keys", "change", id, "--rpm", "none", "--tpm", "100", "--expires", "1d", "--json"
+    )
+    assert isinstance(changed, dict)
+    assert (changed["rpm"], changed["tpm"], changed["budget_usd"]) == (None, 100, "5.00")
+    assert changed["models"] == ["MiniMax-M2"] and changed["expires_s"] > time.time() + 86000
+    said = run("keys", "change", id, "--models", "all", "--budget-usd", "none").stdout
+    assert said == f"Changed {id}: 100 tpm.\n"
+    assert run("keys", "change", id, "--tpm", "none").stdout == f"Changed {id}: no limits.\n"
+    made = json.loads(run("keys", "rotate", id, "--json").stdout)
+    assert made["models"] == [] and made["family"] == id
+    assert run("keys", "change", id, "--models", "MiniMax-M9").exit_code == 2
 
 
 def test_no_list_ever_shows_a_secret() -> None:
@@ -147,7 +191,13 @@ def test_an_interrupted_command_ends_as_shells_expect(monkeypatch: pytest.Monkey
 
 def test_a_data_directory_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for arguments in (["list"], ["create", "a"], ["revoke", "a"], ["rotate", "a"]):
+    for arguments in (
+        ["list"],
+        ["create", "a"],
+        ["revoke", "a"],
+        ["rotate", "a"],
+        ["change", "a", "--rpm", "1"],
+    ):
         result = run("keys", *arguments, "--data", str(tmp_path / "file" / "below"))
         assert result.exit_code == 1
         assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1

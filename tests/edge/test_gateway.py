@@ -455,3 +455,44 @@ def test_a_stream_that_runs_when_the_gateway_is_told_to_stop_is_finished(
     assert got[0].endswith("data: [DONE]\n\n")
     with pytest.raises(httpx2.ConnectError):
         gate.get("/livez")
+
+
+# structured output that the upstream does not enforce
+
+
+def test_a_structured_reply_that_is_not_valid_is_asked_for_again_and_else_marked(
+    gate: Gateway,
+) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    format = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    for word, text, warned, calls in (
+        ("json fenced", '{"n": 3}', False, 1),
+        ("json late", '{"n": 4}', False, 2),
+        ("json never", '{"n": "x"}', True, 2),
+    ):
+        before = len(gate.upstream.seen)
+        reply = gate.post("/v1/chat/completions", chat(word, response_format=format))
+        assert reply.json()["choices"][0]["message"]["content"] == text
+        assert ("response_format (not valid)" in reply.headers["x-headgate-warnings"]) == warned
+        assert len(gate.upstream.seen) - before == calls
+        usage = reply.json()["usage"]
+        assert usage["prompt_tokens"] == 120 * calls
+
+
+def test_a_schema_that_can_judge_nothing_is_refused_before_any_call(gate: Gateway) -> None:
+    format = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "nonsense"}}}
+    before = len(gate.upstream.seen)
+    reply = gate.post("/v1/chat/completions", chat("hello", response_format=format))
+    assert (reply.status_code, len(gate.upstream.seen)) == (400, before)
+
+
+def test_a_call_that_the_model_wrote_as_text_becomes_one(gate: Gateway) -> None:
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": {
+        "type": "object", "properties": {"days": {"type": "integer"}}}}}  # fmt: skip
+    for stream in (False, True):
+        body = chat("rawcall", tools=[tool], stream=stream)
+        reply = gate.post("/v1/messages", {"max_tokens": 99, **body, "tools": [
+            {"name": "get_weather", "input_schema": tool["function"]["parameters"]}]})  # fmt: skip
+        assert "minimax:tool_call" not in reply.text
+        assert "tool_use" in reply.text
+        assert '"days":3' in reply.text.replace(" ", "").replace("\\", "")

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 
-from headgate.store.sqlite import Store, StoreError
+from headgate.policy.keys import Key
+from headgate.store.sqlite import Store, StoreError, Terms
 
 
 @pytest.fixture
@@ -122,7 +124,7 @@ def test_a_database_of_the_first_version_is_brought_up_to_date_with_its_keys(dat
     db.close()
     store = Store(data)
     (key,) = store.keys()
-    assert (key.id, key.name, key.created_s, key.models) == ("oldkey01", "old", 7, ())
+    assert key == Key("oldkey01", "old", 7)
     steps = list(files("headgate.store").joinpath("schema").iterdir())
     assert store._db.pragma("user_version") == len(steps)
     store.close()
@@ -208,6 +210,103 @@ def test_a_rotated_key_has_the_same_rights_and_the_old_one_ends_after_the_overla
     assert ring.authenticate(old_text, 14.9) is not None
     assert ring.authenticate(old_text, 15) is None
     assert ring.authenticate(new_text, 15) == new
+
+
+TERMS: Terms = {
+    "rpm": 60,
+    "tpm": 100_000,
+    "concurrency": 4,
+    "budget_nano": 12_500_000_000,
+    "budget_period": "month",
+    "budget_zone": "Europe/Berlin",
+}
+
+
+def terms_of(key: Key) -> dict[str, object]:
+    return {name: getattr(key, name) for name in TERMS}
+
+
+def test_a_key_keeps_its_terms_and_without_any_it_has_no_limit(store: Store) -> None:
+    free, _ = store.create_key("a", now_s=1)
+    bound, text = store.create_key("b", now_s=2, **TERMS)
+    assert store.keys() == [free, bound]
+    assert terms_of(bound) == TERMS
+    assert (free.rpm, free.tpm, free.concurrency, free.budget_nano) == (None,) * 4
+    assert store.ring().authenticate(text, 3) == bound
+
+
+def test_rotations_have_the_terms_of_the_first_key_and_are_counted_with_it(store: Store) -> None:
+    first, _ = store.create_key("a", now_s=1, **TERMS)
+    made = store.rotate(first.id, now_s=2, overlap_s=100)
+    assert made is not None
+    again = store.rotate(made[0].id, now_s=3, overlap_s=100)
+    assert again is not None
+    assert terms_of(again[0]) == TERMS
+    keys = store.keys()
+    assert {key.payer for key in keys} == {first.id}
+    other, _ = store.create_key("b", now_s=4, **TERMS)
+    assert store.change_key(made[0].id, now_s=5, rpm=7, name="c") is not None
+    keys = store.keys()
+    found = {key.id: (key.rpm, key.name) for key in keys}
+    assert found == {
+        first.id: (7, "a"),
+        made[0].id: (7, "c"),
+        again[0].id: (7, "a"),
+        other.id: (60, "b"),
+    }
+
+
+def test_a_change_replaces_what_is_named_and_is_seen_by_other_connections(
+    store: Store, data: Path
+) -> None:
+    other = Store(data)
+    key, text = store.create_key("a", ("MiniMax-M2",), 1000.0, now_s=1, **TERMS)
+    before = other.data_version()
+    new = store.change_key(key.id, now_s=2, rpm=None, budget_nano=1, models=(), expires_s=None)
+    assert new is not None and other.data_version() != before
+    assert terms_of(new) == {**TERMS, "rpm": None, "budget_nano": 1}
+    assert (new.id, new.name, new.created_s, new.models, new.expires_s) == (
+        key.id,
+        "a",
+        1,
+        (),
+        None,
+    )
+    assert other.ring().authenticate(text, 2000) == new
+    other.close()
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired", "unknown"])
+def test_a_key_that_opens_nothing_is_not_changed(store: Store, end: str) -> None:
+    key, _ = store.create_key("a", expires_s=5 if end == "expired" else None, now_s=1)
+    if end == "revoked":
+        store.revoke(key.id, now_s=5)
+    before = store.keys()
+    id = "unknown" if end == "unknown" else key.id
+    assert store.change_key(id, now_s=10, expires_s=None) is None
+    assert store.keys() == before
+
+
+@pytest.mark.parametrize(
+    ("terms", "said"),
+    [
+        ({"rpm": -1}, "rpm"),
+        ({"tpm": 10**12 + 1}, "tpm"),
+        ({"concurrency": -5}, "concurrency"),
+        ({"budget_nano": 10**18 + 1}, "budget_nano"),
+        ({"budget_zone": "Mars/Base"}, "Mars/Base"),
+        ({"budget_period": "week"}, "constraint"),
+    ],
+)
+def test_terms_that_cannot_be_are_refused_and_change_nothing(
+    store: Store, terms: Any, said: str
+) -> None:
+    with pytest.raises(StoreError, match=said):
+        store.create_key("b", now_s=1, **terms)
+    key, _ = store.create_key("a", now_s=1, **TERMS)
+    with pytest.raises(StoreError, match=said):
+        store.change_key(key.id, now_s=2, **terms)
+    assert store.keys() == [key]
 
 
 def test_a_second_rotation_cannot_lengthen_what_the_first_one_left(store: Store) -> None:

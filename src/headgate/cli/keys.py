@@ -1,6 +1,8 @@
 """`headgate keys`: who may use the gateway. The only commands that ever show a secret, once."""
 
 import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -16,12 +18,121 @@ from headgate.cli.common import (
     store_of,
     when,
 )
+from headgate.config import Settings
+from headgate.policy import budgets
 from headgate.policy.keys import Key
+from headgate.policy.pricing import usd
+from headgate.store.sqlite import Changes, Terms
+
+F = TypeVar("F", bound=Callable[..., Any])
+_NONE = -1  # said, and to be taken away; an option that was not said is None
+
+
+class _Count(click.ParamType[int]):
+    """`60`; `none` takes a limit away."""
+
+    name = "count"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        if value == "none":
+            return _NONE
+        if value.isascii() and value.isdecimal() and len(value) <= 12:
+            return int(value)
+        self.fail(f"`{value[:20]}` is no limit; write a whole number, or none.", param, ctx)
+
+
+class _Dollars(click.ParamType[int]):
+    """`12.50`: nano-dollars, exactly; `none` takes a budget away."""
+
+    name = "dollars"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        if value == "none":
+            return _NONE
+        try:
+            return budgets.nano_of(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _Zone(click.ParamType[str]):
+    name = "zone"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            budgets.zone_of(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+def _terms(command: F) -> F:
+    """The options for what a key may take."""
+    for option in reversed(
+        (
+            click.option("--budget-usd", type=_Dollars(), help="What it may spend, in dollars: 12.50."),
+            click.option(
+                "--budget-period", type=click.Choice(("day", "month", "total")),
+                help="In what time; total: once and for all.",
+            ),
+            click.option("--budget-zone", type=_Zone(), help="Where days begin: Europe/Berlin; UTC."),
+            click.option("--rpm", type=_Count(), help="Requests a minute."),
+            click.option("--tpm", type=_Count(), help="Tokens a minute, input and output."),
+            click.option("--concurrency", type=_Count(), help="Requests at a time."),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _said(
+    budget_usd: int | None,
+    budget_period: Any,  # one of the choices above, which click has checked
+    budget_zone: str | None,
+    rpm: int | None,
+    tpm: int | None,
+    concurrency: int | None,
+) -> Terms:
+    terms: Terms = {}
+    if budget_usd is not None:
+        terms["budget_nano"] = _or_none(budget_usd)
+    if budget_period is not None:
+        terms["budget_period"] = budget_period
+    if budget_zone is not None:
+        terms["budget_zone"] = budget_zone
+    if rpm is not None:
+        terms["rpm"] = _or_none(rpm)
+    if tpm is not None:
+        terms["tpm"] = _or_none(tpm)
+    if concurrency is not None:
+        terms["concurrency"] = _or_none(concurrency)
+    return terms
+
+
+def _or_none(number: int) -> int | None:
+    return None if number == _NONE else number
+
+
+def _models(models: str, settings: Settings) -> tuple[str, ...]:
+    """The catalog's ids of the models that were named."""
+    catalog = catalog_of(settings)
+    ids: list[str] = []
+    for said in models.split(","):
+        model = catalog.find(said)
+        if model is None:
+            near = ", ".join(catalog.near(said)) or ", ".join(m.id for m in catalog.models)
+            raise click.BadParameter(f"no model `{said}`. Near it: {near}.", param_hint="--models")
+        ids.append(model.id)
+    return tuple(dict.fromkeys(ids))
 
 
 @click.group()
 def command() -> None:
-    """Make, list, revoke and rotate API keys.
+    """Make, list, change, revoke and rotate API keys.
 
     They take effect in a running gateway within a second.
     """
@@ -31,6 +142,7 @@ def command() -> None:
 @click.argument("name")
 @click.option("--models", help="Models it may use, separated by commas; all without it.")
 @click.option("--expires", type=Duration(), help="When it ends: 30d, 12h.")
+@_terms
 @places
 @as_json
 def create(
@@ -40,26 +152,60 @@ def create(
     config_file: str | None,
     data: str | None,
     json_: bool,
+    **terms: Any,
 ) -> None:
     """Make a key and print it: the only time it can be seen."""
     settings = settings_of(config_file, data=data)
-    ids: list[str] = []
-    if models is not None:  # also when empty: an empty list would mean all
-        catalog = catalog_of(settings)
-        for said in models.split(","):
-            model = catalog.find(said)
-            if model is None:
-                near = ", ".join(catalog.near(said)) or ", ".join(m.id for m in catalog.models)
-                raise click.BadParameter(
-                    f"no model `{said}`. Near it: {near}.", param_hint="--models"
-                )
-            ids.append(model.id)
+    said = _said(**terms)
+    if said.get("budget_nano") is None and ("budget_period" in said or "budget_zone" in said):
+        raise click.UsageError("--budget-period and --budget-zone need --budget-usd.")
+    # Also when the option is empty: an empty list would mean all
+    ids = _models(models, settings) if models is not None else ()
     now = time.time()
     with store_of(settings) as store:
         key, text = store.create_key(
-            name, tuple(dict.fromkeys(ids)), now + expires if expires else None, now_s=now
+            name, ids, now + expires if expires else None, now_s=now, **said
         )
     _print_new(key, text, json_)
+
+
+@command.command()
+@click.argument("id")
+@click.option("--models", help="Models it may use, separated by commas; `all`.")
+@click.option("--expires", type=Duration(), help="When it ends, from now on: 30d, 12h.")
+@_terms
+@places
+@as_json
+def change(
+    id: str,
+    models: str | None,
+    expires: float | None,
+    config_file: str | None,
+    data: str | None,
+    json_: bool,
+    **terms: Any,
+) -> None:
+    """Give a key other limits, another budget, other models; `none` takes one away.
+
+    What is spent stays spent. Its rotations have the same limits and budget.
+    """
+    settings = settings_of(config_file, data=data)
+    changes: Changes = {**_said(**terms)}  # type: ignore[typeddict-item]  # Changes has all of Terms
+    now = time.time()
+    if models is not None:
+        changes["models"] = () if models == "all" else _models(models, settings)
+    if expires is not None:
+        changes["expires_s"] = now + expires
+    if not changes:
+        raise click.UsageError("say what to change; see: headgate keys change --help")
+    with store_of(settings) as store:
+        key = store.change_key(id, now_s=now, **changes)
+    if key is None:
+        raise click.ClickException(f"no open key has the id `{id}`; see: headgate keys list")
+    if json_:
+        print_json(_plain(key))
+    else:
+        click.echo(f"Changed {id}: {', '.join(_takes(key)) or 'no limits'}.")
 
 
 @command.command("list")
@@ -82,10 +228,11 @@ def list_(config_file: str | None, data: str | None, json_: bool) -> None:
             when(k.created_s),
             when(k.expires_s),
             ", ".join(k.models) or "all",
+            ", ".join(_takes(k)),
         )
         for k in keys
     ]
-    print_table(("id", "name", "state", "created (UTC)", "expires", "models"), rows)
+    print_table(("id", "name", "state", "created (UTC)", "expires", "models", "limits"), rows)
 
 
 @command.command()
@@ -129,7 +276,21 @@ def _print_new(key: Key, text: str, json_: bool) -> None:
 
 def _plain(key: Key) -> dict[str, object]:
     fields: dict[str, object] = msgspec.to_builtins(key)
-    return {**fields, "state": _state(key)}
+    budget = None if key.budget_nano is None else usd(key.budget_nano)
+    return {**fields, "budget_usd": budget, "state": _state(key)}
+
+
+def _takes(key: Key) -> list[str]:
+    """What a key may take, for a person."""
+    out = []
+    if key.budget_nano is not None:
+        per = "" if key.budget_period == "total" else f" a {key.budget_period}"
+        zone = f" ({key.budget_zone})" if per else ""
+        out.append(f"{usd(key.budget_nano)} USD{per}{zone}")
+    for most, what in ((key.rpm, "rpm"), (key.tpm, "tpm"), (key.concurrency, "at a time")):
+        if most is not None:
+            out.append(f"{most} {what}")
+    return out
 
 
 def _state(key: Key) -> str:

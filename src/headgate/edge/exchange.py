@@ -21,17 +21,17 @@ import msgspec
 
 from headgate.catalog import counting
 from headgate.catalog.catalog import Route
-from headgate.chat import Failed, Finish, Request, Usage
+from headgate.chat import Failed, Finish, Reply, Request, Usage
 from headgate.edge import log as logs
 from headgate.edge import upstream
 from headgate.edge.booking import ANSWERED, Booking
 from headgate.edge.gate import Gate
 from headgate.edge.memory import Gather
 from headgate.edge.metrics import RouteMetrics
-from headgate.errors import Failure, Kind, Refused
+from headgate.errors import Failure, Kind, Refused, invalid
 from headgate.net.client import Broken, Response, TimedOut
 from headgate.net.server import Inbound
-from headgate.policy import fit, history
+from headgate.policy import fit, history, structured
 from headgate.policy.fit import Fitted
 from headgate.store.ledger import Row
 from headgate.wire import capsule, filters
@@ -166,6 +166,8 @@ class _Exchange:
                 default_max_output=route.model.default_max_output,
             )
             self.warnings = fitted.request.warnings
+            if fitted.format is not None and (said := structured.fault(fitted.format)):
+                raise invalid(said, "$.response_format")
             if not self.booking.opened:
                 await self.booking.open(self.key, fitted.request, route)
             self.attempts += 1
@@ -235,7 +237,10 @@ class _Exchange:
             return end.failure
         if gate.memory is not None:
             gate.memory.keep(self.key, request, gather.parts, time.monotonic(), route.upstream.name)
-        await self._finish(end, sink, request, facts)
+        if isinstance(sink, Whole):
+            await self._finish_whole(end, sink, route, request, fitted, facts)
+        else:
+            await self._finish(end, sink)
         await self._tail(response)
         return None
 
@@ -244,30 +249,79 @@ class _Exchange:
         if show == "no" and capsules == "always":
             show = "omit"
         seal = capsule.Seal(self.gate.sealer, route.upstream.name, capsules == "signed")
-        fences = fitted.format is not None
-        return filters.build(show, fitted.stop, fences, (gather, seal))
+        tools = () if fitted.request.choice.mode == "none" else fitted.request.tools
+        return filters.build(
+            show,
+            fitted.stop,
+            fitted.format is not None,
+            (gather, seal),
+            tools=tools,
+            seed=self.id,
+            salvage=self.gate.settings.fidelity.salvage,
+            coerce=self.gate.settings.fidelity.coerce,
+        )
 
-    async def _finish(
-        self, end: Finish, sink: Encoder | Whole, request: Request, facts: Facts
-    ) -> None:
-        """The end is known: record it, then let the terminal frame go."""
+    async def _finish(self, end: Finish, sink: Encoder) -> None:
+        """The end of a stream is known: record it, then let the terminal frame go."""
         if end.usage is None:
             end = msgspec.structs.replace(end, usage=self.usage)
         self.outcome, self.status = end.reason, 200
         await self._settle()
-        if isinstance(sink, Whole):
-            if not self.first_token_s and self.counters is not None:
-                self._first_token(self.counters, time.monotonic())
-            sink.collector.feed([end])
-            reply = sink.collector.reply
-            assert reply is not None
-            body = self.dialect.encode_reply(reply, request, facts)
-            self.inbound.respond(200, self._headers("application/json"), body)
-            return
         tail = sink.feed([end])
         self._start()
         self.inbound.write(tail)
         self.inbound.end()
+
+    async def _finish_whole(
+        self, end: Finish, sink: Whole, route: Route, request: Request, fitted: Fitted, facts: Facts
+    ) -> None:
+        """A whole reply is known: see that it is what was asked for, record it, let it go."""
+        if self.counters is not None:
+            self._first_token(self.counters, time.monotonic())
+        sink.collector.feed([end])
+        reply = sink.collector.reply
+        assert reply is not None
+        if fitted.format is not None:
+            reply, reason = structured.settle(reply, fitted.format)
+            if reason and self.gate.settings.fidelity.repair and structured.repairable(reply):
+                reply, reason = await self._asked_again(route, fitted, reply, reason)
+            if reason:
+                self.warnings = (*self.warnings, "response_format (not valid)")
+        finish = msgspec.structs.replace(reply.finish, usage=self.usage)
+        reply = msgspec.structs.replace(reply, finish=finish)
+        self.outcome, self.status = reply.finish.reason, 200
+        await self._settle()
+        body = self.dialect.encode_reply(reply, request, facts)
+        self.inbound.respond(200, self._headers("application/json"), body)
+
+    async def _asked_again(
+        self, route: Route, fitted: Fitted, reply: Reply, reason: str
+    ) -> tuple[Reply, str | None]:
+        """One more try at a structured reply, whose tokens are added; the old one if it fails."""
+        assert fitted.format is not None
+        again = structured.repair_request(fitted.request, reply, reason)
+        self._attempted("invalid_format", "")
+        self.attempts += 1
+        self.attempt_began = time.monotonic()
+        spent = self.usage
+        try:
+            attempt = await upstream.begin(
+                self.gate.client, route, again, self.gate.timeouts, self.id
+            )
+            self.response = attempt.response
+            sink = Whole()
+            build = self._filters(fitted, route, Gather())
+            translator = self.translator = Translator(attempt.decoder, build, sink)
+            while translator.end is None:
+                data = await attempt.response.read()
+                translator.feed(data) if data else translator.close()
+        except (Refused, Broken, TimedOut):
+            return reply, reason
+        self._measure(translator)
+        self.usage = _sum(spent, self.usage)
+        sink.collector.feed([translator.end])
+        better = sink.collector.reply
+        return (reply, reason) if better is None else structured.settle(better, fitted.format)
 
     async def _tail(self, response: Response) -> None:
         """Let the upstream close its reply, so that the connection can serve again."""
@@ -357,6 +411,11 @@ class _Exchange:
             out.append(("x-accel-buffering", "no"))  # nginx in front must not gather the stream
         return out
 
+    def _quiet(self) -> None:
+        if self._keepalive is not None:
+            self._keepalive.cancel()
+            self._keepalive = None
+
     def _watch_silence(self) -> None:
         """Keep a silent stream alive, in the protocol's own way, from now to its end."""
         every = self.gate.settings.keepalive_s
@@ -381,14 +440,18 @@ class _Exchange:
         inbound = self.inbound
         self.outcome = failure.kind
         self.upstream_code = failure.upstream_code or self.upstream_code
-        await self._settle()
+        self._quiet()
         if inbound.gone or inbound.ended:
             return
-        if self.encoder is not None and self.dialect.refuses_in_stream(failure, inbound.headers):
+        if self.encoder is None:
+            self.usage = Usage()  # nothing of the reply is shown, so nothing of it is billed
+        elif self.dialect.refuses_in_stream(failure, inbound.headers):
             self._start()
+        status, headers, body = refusal(self.dialect, failure, self.id)
         if not inbound.started:
-            status, headers, body = refusal(self.dialect, failure, self.id)
             self.status = status
+        await self._settle()
+        if not inbound.started:
             known = {name for name, _ in headers}
             inbound.respond(
                 status, headers + [h for h in self._headers("") if h[0] not in known], body
@@ -405,8 +468,7 @@ class _Exchange:
 
     def close(self) -> None:
         """Whatever happened: nothing of this exchange stays behind, and it is counted once."""
-        if self._keepalive is not None:
-            self._keepalive.cancel()
+        self._quiet()
         if self.response is not None and self.outcome not in ANSWERED:
             self.response.abort()
         if self.booking.opened and not self.booking.settled:
@@ -430,6 +492,18 @@ class _Exchange:
                     self.upstream_code, self.warnings, self.where,
                 )
             )  # fmt: skip
+
+
+def _sum(a: Usage, b: Usage) -> Usage:
+    """What two attempts cost together."""
+    return Usage(
+        a.input + b.input,
+        a.output + b.output,
+        a.cached + b.cached,
+        a.cache_write + b.cache_write,
+        a.reasoning + b.reasoning,
+        a.estimated or b.estimated,
+    )
 
 
 def header_list(words: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ import hmac
 import re
 import zlib
 from collections.abc import Iterable
+from typing import Literal
 
 import msgspec
 
@@ -25,6 +26,8 @@ _TEXT = re.compile(
 )
 REMEMBERED = 4096  # digests of keys that were right
 
+Period = Literal["total", "day", "month"]
+
 
 class Key(msgspec.Struct, frozen=True):
     id: str  # public
@@ -33,6 +36,18 @@ class Key(msgspec.Struct, frozen=True):
     expires_s: float | None = None
     revoked_s: float | None = None
     models: tuple[str, ...] = ()  # catalog ids it may use; (): all
+    rpm: int | None = None  # requests a minute; None, as in the others: no limit
+    tpm: int | None = None  # tokens a minute
+    concurrency: int | None = None
+    budget_nano: int | None = None
+    budget_period: Period = "total"
+    budget_zone: str = "UTC"
+    family: str = ""  # the first key of which this one is a rotation; "": it is a first one
+
+    @property
+    def payer(self) -> str:
+        """Whose limits and budget these are: a key and its rotations have one account of both."""
+        return self.family or self.id
 
     def good(self, now_s: float) -> bool:
         """Whether it opens anything now."""

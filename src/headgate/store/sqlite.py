@@ -158,7 +158,8 @@ class Store:
     def change_key(self, id: str, *, now_s: float, **changes: Unpack[Changes]) -> Key | None:
         """The key with some of its fields replaced; None when it is not good any more.
 
-        StoreError when they cannot be so, and then nothing is changed.
+        Its terms become those of its rotations too, as they take from the same limits and budget.
+        StoreError when the fields cannot be so, and then nothing is changed.
         """
 
         def work() -> Key | None:
@@ -171,6 +172,12 @@ class Store:
                 f"update keys set ({_KEY}) = ({', '.join('?' * len(Key.__struct_fields__))})"
                 " where id = ?",
                 (*_columns(new), id),
+            )
+            terms = ", ".join(Terms.__annotations__)
+            self._db.execute(
+                f"update keys set ({terms}) = (select {terms} from keys where id = ?1)"
+                " where (id = ?2 or family = ?2) and id <> ?1",
+                (id, new.payer),
             )
             return new
 

@@ -13,7 +13,8 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from headgate.chat import Delta, Event, Failed, Finish, PartStart, PartStop
+from headgate.chat import Delta, Event, Failed, Finish, PartStart, PartStop, Tool
+from headgate.wire.salvage import Coerce, Salvage
 from headgate.wire.stops import StopScanner
 from headgate.wire.thinking import tagged
 from headgate.wire.translate import Filter
@@ -214,13 +215,25 @@ def Show(show: str) -> Filter:
 
 
 def build(
-    show: str, stops: tuple[str, ...], fences: bool, keepers: Sequence[Filter] = ()
+    show: str,
+    stops: tuple[str, ...],
+    fences: bool,
+    keepers: Sequence[Filter] = (),
+    *,
+    tools: Sequence[Tool] = (),
+    seed: str = "",
+    salvage: bool = False,
+    coerce: bool = False,
 ) -> list[Filter]:
     """The filters of one reply, in their order; none when there is nothing to do.
 
     `keepers` see the reply as the client will replay it, with all of its thinking.
     """
     out: list[Filter] = []
+    if salvage and tools:
+        out.append(Salvage(tools, seed))
+    if coerce and tools:
+        out.append(Coerce(tools))
     if stops:
         out.append(Stops(StopScanner(stops)))
     if fences:

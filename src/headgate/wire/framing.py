@@ -23,6 +23,10 @@ from headgate.chat import (
 from headgate.errors import Failure
 from headgate.wire import jsontext
 
+# More than any reply has, and few enough that looking through them costs nothing.
+MAX_CALLS = 512
+MAX_NAME = 1024  # characters of a tool's name; OpenAI and Anthropic take 64 and 128
+
 
 class _Run:
     """A stretch of text or thinking."""
@@ -38,7 +42,7 @@ class _Run:
 class _Call:
     """A tool call: `said` is all of its arguments so far, `pieces` what was not passed on yet."""
 
-    __slots__ = ("id", "index", "name", "opened", "pieces", "said")
+    __slots__ = ("_credit", "_size", "_whole", "id", "index", "name", "opened", "pieces", "said")
 
     def __init__(self, index: int | None, id: str) -> None:
         self.index = index
@@ -47,6 +51,28 @@ class _Call:
         self.opened = False
         self.pieces: list[str] = []
         self.said: list[str] = []
+        self._size = 0  # characters of `said`
+        self._whole: bool | None = False  # None: not known since the last piece
+        self._credit = 0  # characters that may be read to find out
+
+    def add(self, arguments: str) -> None:
+        self.said.append(arguments)
+        self.pieces.append(arguments)
+        self._size += len(arguments)
+        self._credit += 16 * len(arguments)
+        self._whole = None
+
+    def whole(self) -> bool:
+        """Whether the arguments are surely one JSON object.
+
+        Who asks at each of many pieces is told late rather than at the cost of a square.
+        """
+        if self._whole is None:
+            self._credit += 256
+            if self._credit >= self._size:
+                self._credit -= self._size
+                self._whole = jsontext.is_object("".join(self.said))
+        return bool(self._whole)
 
 
 class Framer:
@@ -70,7 +96,7 @@ class Framer:
 
     def start(self, id: str = "", model: str = "", input_tokens: int = 0) -> None:
         """Report that the reply began; later calls are ignored."""
-        if not self._started:
+        if not self._started and not self.ended:
             self._started = True
             self._out.append(Start(id, model, input_tokens))
 
@@ -91,9 +117,17 @@ class Framer:
 
     def call(self, index: int | None, id: str, name: str, arguments: str) -> None:
         """A piece of a tool call; every argument but one may be missing in any one piece."""
+        if self.ended:
+            return
         self.start()
         call = self._find(index, id)
+        if call is not None and index is None and not (id or call.id) and name and arguments:
+            # Neither index nor id (older Ollama): a named piece after a whole call is the next one.
+            call = None if call.whole() else call
         if call is None:
+            if len(self._calls) >= MAX_CALLS:
+                self.fail(jsontext.garbage(f"more than {MAX_CALLS} tool calls"))
+                return
             call = _Call(index, id)
             self._calls.append(call)
             self._append(call)
@@ -101,9 +135,11 @@ class Framer:
             call.id = id
         if name and not call.opened and name != call.name:
             call.name += name  # a name may come in pieces, or whole again with every piece
+            if len(call.name) > MAX_NAME:
+                self.fail(jsontext.garbage(f"a tool's name of more than {MAX_NAME} characters"))
+                return
         if arguments:
-            call.said.append(arguments)
-            call.pieces.append(arguments)
+            call.add(arguments)
         if self._queue and self._queue[0] is call:
             self._stream_call(call)
         elif self._queue:
@@ -152,6 +188,8 @@ class Framer:
         self._append(run)
 
     def _append(self, item: "_Run | _Call") -> "_Run":
+        if self.ended:  # what else stood in the chunk of the end
+            return item  # type: ignore[return-value]
         self.start()
         self._queue.append(item)
         if len(self._queue) == 1:
@@ -180,9 +218,7 @@ class Framer:
         """Close first parts that are surely complete, and open those that waited."""
         while len(self._queue) > 1:
             first = self._queue[0]
-            if type(first) is _Call and not (
-                first.name and jsontext.is_object("".join(first.said))
-            ):
+            if type(first) is _Call and not (first.name and first.whole()):
                 return
             self._close_first()
 

@@ -726,7 +726,7 @@ def _reply_out(reply: Reply, facts: Facts) -> bytes:
             continue
         part = _text_out(p.text, signature) if isinstance(p, Text) else _call_out(p, signature)
         if part is None:
-            reason = _MALFORMED
+            reason = _MALFORMED if reason == "STOP" else reason  # a cut call is told by its cause
             continue
         signature = ""
         parts.append(part)
@@ -742,11 +742,13 @@ class GeminiEncoder:
     def __init__(self, facts: Facts, array: bool) -> None:
         self._array = array
         self._facts = _facts(facts)
+        self._id = facts.id
         self._next = b"[" if array else b"data: "
         self._part = PartStart("text")
         self._pieces: list[str] = []  # of a call's arguments: calls are sent whole
         self._signature = ""  # of thinking, for the next part that is none
         self._malformed = False
+        self._told = False  # something was sent
 
     def feed(self, events: Sequence[Event]) -> bytes:
         out: list[bytes] = []
@@ -774,6 +776,10 @@ class GeminiEncoder:
 
     def fail(self, failure: Failure) -> tuple[bytes, ...]:
         """Two forms of events: gemini-cli's SDK raises only on the second, without `data: `."""
+        if failure.kind == "blocked" and not self._told:
+            # The reply to a blocked prompt, in the form of a stream.
+            last = self._next + jsontext.encode(_blocked(self._id))
+            return (last + (b"]" if self._array else b"\n\n"),)
         error = jsontext.encode(_error(failure))
         if self._array:
             return (self._next + error + b"]",)
@@ -785,6 +791,7 @@ class GeminiEncoder:
 
     def _chunk(self, part: bytes, reason: str = "", usage: bytes = b"") -> bytes:
         text = self._next + _candidate((part,), reason) + usage + self._facts
+        self._told = True
         if not self._array:
             return text + b"\n\n"
         self._next = b"\n,\n"
@@ -800,7 +807,9 @@ class GeminiEncoder:
         return self._chunk(part)
 
     def _finish(self, finish: Finish) -> bytes:
-        reason = _MALFORMED if self._malformed else _FINISH_OUT[finish.reason]
+        reason = _FINISH_OUT[finish.reason]
+        if self._malformed and reason == "STOP":
+            reason = _MALFORMED  # a call that was cut short is told by its cause instead
         usage = b',"usageMetadata":' + jsontext.encode(_usage(finish.usage or Usage()))
         # With `parts: []`, google-genai's chats would call the turn invalid and forget it.
         last = self._chunk(_text_out("", self._take()), reason, usage)
@@ -838,6 +847,11 @@ _ERRORS: dict[Kind, tuple[int, str, str]] = {
     "client_gone": (499, "CANCELLED", ""),
 }
 _RPC = "type.googleapis.com/google.rpc."
+
+
+def _blocked(request_id: str) -> _Json:
+    feedback = {"blockReason": "SAFETY", "safetyRatings": []}
+    return {"promptFeedback": feedback, "responseId": request_id}
 
 
 def _error(failure: Failure) -> _Json:
@@ -888,8 +902,7 @@ class GeminiDialect:
 
     def encode_failure(self, failure: Failure, request_id: str) -> tuple[int, bytes]:
         if failure.kind == "blocked":
-            feedback = {"blockReason": "SAFETY", "safetyRatings": []}
-            return 200, jsontext.encode({"promptFeedback": feedback, "responseId": request_id})
+            return 200, jsontext.encode(_blocked(request_id))
         return _ERRORS[failure.kind][0], jsontext.encode(_error(failure))
 
     def refuses_in_stream(self, failure: Failure, headers: Mapping[str, str]) -> bool:

@@ -366,6 +366,8 @@ class ResponsesDecoder(Decoder):
     def __init__(self, media: str, seed: str) -> None:
         super().__init__(media, seed)
         self._items: dict[int | str | None, _Seen] = {}
+        self._places: dict[tuple[int, _Kind], _Seen] = {}  # the same, by their order of appearance
+        self._open = {"all": 0, "calls": 0}  # items that are not done
         self._last: _Seen | None = None
 
     def payload(self, payload: bytes) -> None:
@@ -438,6 +440,9 @@ class ResponsesDecoder(Decoder):
     def _new(self, key: int | str | None, kind: _Kind) -> _Seen:
         number = len(self._items)
         seen = self._last = self._items[f"#{number}" if key is None else key] = _Seen(number, kind)
+        self._places[number, kind] = seen
+        self._open["all"] += 1
+        self._open["calls"] += kind == "call"
         return seen
 
     def _text(self, seen: _Seen, text: str) -> None:
@@ -463,9 +468,7 @@ class ResponsesDecoder(Decoder):
                 item.call_id or item.id or "",
                 flat(item.namespace or "", item.name or ""),
             )
-        elif item.type in ("message", "reasoning") and not any(
-            s.kind == "call" and not s.done for s in self._items.values()
-        ):
+        elif item.type in ("message", "reasoning") and not self._open["calls"]:
             # Two of a kind are two parts; but a call under way would be cut short.
             self.framer.close_part()
 
@@ -501,8 +504,9 @@ class ResponsesDecoder(Decoder):
             case _:
                 return  # hosted tools' items; no one asked for them
         seen.done = True
-        # Another item may be under way, whose part must stay open.
-        if all(s.done for s in self._items.values()):
+        self._open["all"] -= 1
+        self._open["calls"] -= seen.kind == "call"
+        if not self._open["all"]:  # else another item is under way, whose part must stay open
             self.framer.close_part()
 
     def _end(self, reply: _ReplyIn, status: str) -> None:
@@ -531,10 +535,7 @@ class ResponsesDecoder(Decoder):
             if key is not None and key in self._items:
                 return self._items[key]
         kind = _KINDS.get(item.type, "other")
-        for seen in self._items.values():
-            if seen.number == index and seen.kind == kind:
-                return seen
-        return self._new(index, kind)
+        return self._places.get((index, kind)) or self._new(index, kind)
 
 
 # --- errors --------------------------------------------------------------------------------------

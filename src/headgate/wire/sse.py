@@ -21,30 +21,29 @@ class EventReader:
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max = max_event_bytes
-        self._rest = b""
+        self._rest: list[bytes] = []  # of an event that is not whole; joined once, not per piece
+        self._size = 0
+        self._last = b""  # the last byte of it
         self._after_cr = False
         self._begun = False
 
     def feed(self, data: bytes) -> list[bytes]:
         if b"\r" in data or self._after_cr:
             data = self._one_newline(data)
-        rest = self._rest
         if not self._begun and data:
-            rest += data
-            if len(rest) < 3 and b"\xef\xbb\xbf".startswith(rest):
-                self._rest = rest
+            data = self._take() + data
+            if len(data) < 3 and b"\xef\xbb\xbf".startswith(data):
+                self._keep(data)
                 return []
-            data, rest = rest.removeprefix(b"\xef\xbb\xbf"), b""
+            data = data.removeprefix(b"\xef\xbb\xbf")
             self._begun = True
-        if rest:
+        if self._size:
             # Only the new bytes (and the one before) can complete a blank line.
-            fresh = max(len(rest) - 1, 0)
-            rest += data
-            if rest.find(b"\n\n", fresh) < 0:
-                return self._keep(rest)
-        else:
-            rest = data
-        blocks = rest.split(b"\n\n")
+            if b"\n\n" not in data and not (self._last == b"\n" and data.startswith(b"\n")):
+                self._keep(data)
+                return []
+            data = self._take() + data
+        blocks = data.split(b"\n\n")
         self._keep(blocks.pop())
         payloads = []
         for block in blocks:
@@ -56,15 +55,24 @@ class EventReader:
 
     def close(self) -> list[bytes]:
         """The event whose closing blank line never came, if its last line is whole."""
-        rest, self._rest = self._rest, b""
+        rest = self._take()
         payload = _payload(rest) if rest.endswith(b"\n") else None
         return [] if payload is None else [payload]
 
-    def _keep(self, rest: bytes) -> list[bytes]:
-        if len(rest) > self._max:
+    def _keep(self, data: bytes) -> None:
+        if not data:
+            return
+        self._size += len(data)
+        if self._size > self._max:
             raise EventTooLarge(f"an event of more than {self._max} bytes")
-        self._rest = rest
-        return []
+        self._rest.append(data)
+        self._last = data[-1:]
+
+    def _take(self) -> bytes:
+        rest = b"".join(self._rest)
+        self._rest.clear()
+        self._size = 0
+        return rest
 
     def _one_newline(self, data: bytes) -> bytes:
         """CRLF and CR become LF, also when CR and LF come in different pieces."""

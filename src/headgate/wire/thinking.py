@@ -10,6 +10,7 @@ from typing import Literal
 
 OPEN = ("<think>", "<mm:think>")
 CLOSE = ("</think>", "</mm:think>")
+MAX_BLANK = 256  # characters before a tag; a model in a loop writes blanks without end
 
 
 def tagged(thinking: str) -> str:
@@ -72,7 +73,8 @@ class TagSplitter:
                 # A lone closing tag ends a block that the upstream kept for itself (vllm#46042).
                 self._state = "inside" if tag in OPEN else "after"
                 return
-        if start and not any(tag.startswith(start) for tag in (*OPEN, *CLOSE)):
+        blank = len(self._rest) - len(start)
+        if blank > MAX_BLANK or (start and not any(t.startswith(start) for t in (*OPEN, *CLOSE))):
             self._state = "done"
 
     def _inside(self) -> str:
@@ -106,18 +108,24 @@ class Steps:
 
     def __init__(self) -> None:
         self._way: Literal["unclear", "pieces", "snapshots"] = "unclear"
-        self._said = ""  # as if snapshots while unclear; all of it otherwise
+        self._said = ""  # as if snapshots while unclear; all of it otherwise, but for `_more`
+        self._more: list[str] = []  # what pieces added: joined only when one is as long as all
+        self._size = 0  # characters of both
         self._held: list[str] = []
 
     def feed(self, piece: str) -> str:
         if not piece:
             return ""
         if self._way == "pieces":
-            if len(self._said) >= self.SURE and piece.startswith(self._said):
-                rest = piece[len(self._said) :]  # the summary at the end
-                self._said = piece
-                return rest
-            self._said += piece
+            if len(piece) >= self._size >= self.SURE:
+                self._said += "".join(self._more)
+                self._more.clear()
+                if piece.startswith(self._said):
+                    rest = piece[self._size :]  # the summary at the end
+                    self._said, self._size = piece, len(piece)
+                    return rest
+            self._more.append(piece)
+            self._size += len(piece)
             return piece
         if self._way == "snapshots":
             if piece.startswith(self._said):
@@ -125,7 +133,9 @@ class Steps:
                 return rest
             if self._said.startswith(piece):
                 return ""  # an old snapshot, late
-            self._said += piece
+            self._way = "pieces"
+            self._more.append(piece)
+            self._size = len(self._said) + len(piece)
             return piece
         if not self._held:
             self._held.append(piece)
@@ -147,5 +157,6 @@ class Steps:
 
     def _settle(self, text: str) -> str:
         rest, self._said = text[len(self._said) :], text
+        self._size = len(text)
         self._held.clear()
         return rest

@@ -10,7 +10,7 @@ reply's Start is held until something follows.
 from collections.abc import Sequence
 from typing import Protocol
 
-from headgate.chat import Collector, Delta, Event, Failed, Finish, Start
+from headgate.chat import BrokenGrammar, Collector, Delta, Event, Failed, Finish, Start
 from headgate.wire.dialect import Decoder, Encoder
 
 
@@ -48,7 +48,10 @@ class Translator:
 
     def close(self) -> bytes:
         """The upstream closed; `end` is set afterwards, whatever it sent."""
-        return self._pass(self._decoder.close())
+        out = self._pass(self._decoder.close())
+        if self.end is None:  # its reader would wait for ever
+            raise BrokenGrammar("the sequence has no end")
+        return out
 
     def _pass(self, events: list[Event]) -> bytes:
         if self.end is not None or not events:
