@@ -46,7 +46,13 @@ def test_the_command_line_beats_the_environment_which_beats_the_file(file: Path)
 
 
 def test_every_variable_that_is_promised_is_read() -> None:
-    said = {"host": "::1", "log": "debug", "data": "/d", "memory": "false"}
+    said = {
+        "host": "::1",
+        "log": "debug",
+        "data": "/d",
+        "memory": "false",
+        "public_url": "https://gate.test",
+    }
     env = {variable: said.get(place[-1], "2048") for place, variable in config.VARIABLES.items()}
     env |= {v: "true" for p, v in config.VARIABLES.items() if p[0] == "fidelity"}
     env |= {"HEADGATE_RETRY_ATTEMPTS": "3"}
@@ -105,7 +111,7 @@ def test_an_unknown_key_is_told_with_the_nearest_known_one(
 
 
 def test_an_unknown_key_like_no_other_is_told_with_all_known_ones(file: Path) -> None:
-    assert "unknown key `zzz`. Known: host, port, data" in mistake(file, "zzz = 1")
+    assert "unknown key `zzz`. Known: host, port, public_url, data" in mistake(file, "zzz = 1")
     assert "Known: attempts." in mistake(file, "[retry]\nzzz = 1")
 
 

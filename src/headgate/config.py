@@ -78,6 +78,7 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8787  # 0: any free one
+    public_url: str = ""  # as clients reach it, for the pages; "": where it listens
     data: str = ""  # directory of keys and ledger; "": the user's data directory
     log: LogLevel = "info"
     keepalive_s: Seconds = 10.0  # silence after which a stream is kept alive
@@ -95,7 +96,17 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 # What the environment may set: (path in Settings, variable).  Tables of tables are the file's.
-_SCALARS = ("host", "port", "data", "log", "keepalive_s", "drain_s", "body_bytes", "memory")
+_SCALARS = (
+    "host",
+    "port",
+    "public_url",
+    "data",
+    "log",
+    "keepalive_s",
+    "drain_s",
+    "body_bytes",
+    "memory",
+)
 VARIABLES: dict[tuple[str, ...], str] = {
     **{(name,): f"HEADGATE_{name.upper()}" for name in _SCALARS},
     **{

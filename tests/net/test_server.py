@@ -72,6 +72,7 @@ def head(*lines: str, start: str = "POST /a HTTP/1.1", body: str = "") -> bytes:
 
 # What is refused, and that the connection closes after it; status and the raw request.
 REFUSED = {
+    "HTTP/0.9": (400, b"POST /a\r\n\r\n"),
     "both framings": (400, head("Host: x", "Content-Length: 3", "Transfer-Encoding: chunked", body="0\r\n\r\n")),
     "both framings, reversed": (400, head("Host: x", "Transfer-Encoding: chunked", "Content-Length: 3", body="0\r\n\r\n")),
     "two lengths": (400, head("Host: x", "Content-Length: 2", "Content-Length: 3", body="hix")),
@@ -197,6 +198,21 @@ def test_a_declined_upgrade_leaves_the_connection_usable() -> None:
         async with serving() as served:
             out = await served.talk(ACCEPTED["an offered upgrade, declined"][0] + POST + POST)
             assert out.count(b"POST /a? hi") == 3
+
+    run(main())
+
+
+def test_what_is_wrong_behind_a_declined_upgrade_is_answered() -> None:
+    """Found by soak/fuzz.py (seed 8): the refusal's cause was hidden, and the connection cut."""
+    offer = head("Host: x", "Connection: Upgrade", "Upgrade: h2c", "Content-Length: 2", body="hi")
+
+    async def main() -> None:
+        async with serving() as served:
+            out = await served.talk(offer + b"GET http://y/a HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert out.count(b"HTTP/1.1 200 OK") == 1 and out.count(b"HTTP/1.1 400 ") == 1
+            # One inside the other, these would need more stack than there is.
+            out = await served.talk(offer * 1500)
+            assert out.count(b"HTTP/1.1 200 OK") == 1500
 
     run(main())
 

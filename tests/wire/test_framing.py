@@ -2,8 +2,9 @@
 
 import pytest
 
-from headgate.chat import Event, Failed, Finish, Grammar, Text, Thinking, ToolCall, collect
-from headgate.wire.framing import Framer
+from headgate.chat import Delta, Event, Failed, Finish, Grammar, Text, Thinking, ToolCall, collect
+from headgate.errors import Failure
+from headgate.wire.framing import MAX_CALLS, MAX_NAME, Framer
 
 
 def done(framer: Framer, reason: str = "stop") -> list[Event]:
@@ -115,3 +116,54 @@ def test_nothing_comes_after_the_end() -> None:
     f.finish("stop")
     f.finish("length")
     assert len(f.take()) == 2
+
+
+def test_calls_with_neither_index_nor_id_are_told_apart_by_being_whole() -> None:
+    f = Framer("s")
+    f.call(None, "", "f", '{"a":')
+    f.call(None, "", "f", "1}")  # the name again, as some repeat it
+    f.call(None, "", "f", '{"a":2}')
+    f.call(None, "", "g", "{}")
+    assert parts(f) == (
+        ToolCall("call_s_1", "f", '{"a":1}'),
+        ToolCall("call_s_2", "f", '{"a":2}'),
+        ToolCall("call_s_3", "g", "{}"),
+    )
+
+
+def test_a_call_that_is_asked_for_at_each_piece_gives_way_in_the_end() -> None:
+    """Whether it is whole is looked at seldom: 2000 looks at a long call would cost a square."""
+    f = Framer("s")
+    f.call(0, "a", "f", '{"x":"' + "y" * 100_000)
+    for _ in range(2000):
+        f.call(1, "b", "g", " ")
+    f.call(0, "", "", '"}')
+    f.call(1, "", "", "{}")
+    assert Delta("{}") in f.take()
+
+
+def test_nothing_follows_an_end() -> None:
+    """Found while fuzzing: a chunk with two choices, of which the first broke off."""
+    for end in (lambda f: f.fail(Failure("upstream", "x")), lambda f: f.finish("stop")):
+        f = Framer("s")
+        f.text("a")
+        end(f)
+        f.take()
+        f.start("id")
+        f.text("b")
+        f.thinking("c")
+        f.signature("d")
+        f.call(0, "e", "f", "{}")
+        f.close_part()
+        f.finish("stop")
+        assert f.take() == []
+
+
+def test_calls_and_names_without_end_are_refused() -> None:
+    many, long = Framer("s"), Framer("s")
+    for i in range(MAX_CALLS + 1):
+        many.call(i, f"c{i}", "f", "{}")
+    for _ in range(MAX_NAME):
+        long.call(0, "c", "ab", "")
+        long.call(0, "c", "c", "")
+    assert isinstance(many.take()[-1], Failed) and isinstance(long.take()[-1], Failed)

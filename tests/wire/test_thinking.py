@@ -69,3 +69,23 @@ def test_a_summary_at_the_end_is_not_said_twice() -> None:
 
 def test_short_pieces_that_begin_alike_are_not_eaten() -> None:
     assert run([" a", " and", " a", " b"]) == " a and a b"
+
+
+def test_a_summary_after_many_pieces_is_not_said_twice() -> None:
+    pieces = [f"{n} words, " for n in range(500)]
+    assert (
+        run([*pieces, "".join(pieces), "".join(pieces) + "and more"])
+        == "".join(pieces) + "and more"
+    )
+
+
+def test_a_piece_between_snapshots_is_kept() -> None:
+    assert (
+        run(["The user wants", "The user wants to", " know", " it."])
+        == "The user wants to know it."
+    )
+
+
+def test_blanks_without_end_are_text() -> None:
+    splitter = TagSplitter()
+    assert "".join(splitter.feed(" \n")[1] for _ in range(500)) == " \n" * 500

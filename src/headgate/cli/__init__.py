@@ -14,6 +14,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "usage": ("usage", "Show tokens and money, by key, model, day or session."),
     "audit": ("audit", "Recompute the balances from the ledger."),
     "backup": ("backup", "Copy the database while it is in use."),
+    "connect": ("connect", "Point a coding agent or tool at this gateway, or back."),
+    "run": ("run", "Start a tool that is pointed here, with nothing edited."),
+    "skill": ("skill", "Print the skill for agents, or install it."),
     "env": ("env", "Print the variables that point existing clients here."),
     "config": ("config", "Check, describe and show the configuration."),
 }

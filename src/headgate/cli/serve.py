@@ -87,6 +87,7 @@ async def _serve(settings: config.Settings, store: Store) -> int:
         return 1
     shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     base = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+    app.base_url = settings.public_url or base
     watch = asyncio.create_task(gate.watch())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -121,6 +122,7 @@ def _greet(base: str, gate: Gate, local: bool) -> None:
     say(f"  OpenAI     {base}/v1")
     say(f"  Anthropic  {base}")
     say(f"  Gemini     {base}")
+    say(f"  pages      {base}/models (the console will be at {base}/console, not in this version)")
     names = ", ".join(gate.settings.upstreams)
     if local:
         say("  upstream   none configured: SmolLM2-135M on this machine answers for every model.")
@@ -137,7 +139,7 @@ def _greet(base: str, gate: Gate, local: bool) -> None:
     say("")
     say(f"  curl {base}/v1/chat/completions -H 'Authorization: Bearer {key}' \\")
     say(
-        """    -d '{"model": "MiniMax-M2", "messages": [{"role": "user", "content": "Say hello."}]}'"""
+        """    -d '{"model": "MiniMax-M2", "max_tokens": 40, "messages": [{"role": "user", "content": "Say hello."}]}'"""
     )
     say("")
     say(f"headgate ready {base}")

@@ -33,6 +33,12 @@ class Item(Struct, frozen=True):
     value: str
 
 
+class Default(Struct, frozen=True):
+    """A value that is put only where there is none."""
+
+    value: Any  # a JSON value
+
+
 Step = str | Item
 Path = tuple[Step, ...]
 
@@ -128,11 +134,35 @@ def set_json(text: str, changes: Sequence[tuple[Path, Any]]) -> str:  # Any: a J
     if not isinstance(wanted, dict):
         raise EditError("not a JSON object")
     for path, value in changes:
+        if isinstance(value, Default):
+            if _has(wanted, path):
+                continue
+            value = value.value
         text = _set(text, path, value)
         _put(wanted, path, value)
     if read_json(text) != wanted:  # a guard against ourselves: nobody else would notice
         raise EditError("formatted in a way that cannot be edited safely")
     return text
+
+
+def set_strict_json(text: str, changes: Sequence[tuple[Path, Any]]) -> str:
+    """As set_json, for tools that take a file with comments or trailing commas for a broken one."""
+    after = set_json(text, changes)
+    try:
+        json.loads(text.strip("\ufeff \t\r\n") or "{}")
+    except ValueError:
+        raise EditError(
+            "comments or trailing commas, which the tool itself does not read"
+        ) from None
+    return after
+
+
+def _has(tree: Any, path: Path) -> bool:
+    for step in path:
+        if not isinstance(tree, dict) or step not in tree:
+            return False
+        tree = tree[step]
+    return True
 
 
 def _put(tree: Any, path: Path, value: Any) -> None:
@@ -319,6 +349,9 @@ def set_dotenv(text: str, blocks: Sequence[Block]) -> str:
     """With our variables at the end; other settings of the same are set aside."""
     text = _without(text)
     names = [line.split("=")[0] for b in blocks for line in b.lines.strip().split("\n")]
+    several = rf"^[ \t]*(?:export[ \t]+)?({'|'.join(map(re.escape, names))})[ \t]*=[ \t]*([\"'`])(?:(?!\2).)*$"
+    if found := re.search(several, text, re.MULTILINE):
+        raise EditError(f"`{found[1]}` has a value of several lines")
     text = _aside(text, names, r"^[ \t]*(?:export[ \t]+)?(?:%s)[ \t]*=[^\n]*")
     return _joined(text, blocks)
 
@@ -326,14 +359,15 @@ def set_dotenv(text: str, blocks: Sequence[Block]) -> str:
 def set_yaml(text: str, blocks: Sequence[Block]) -> str:
     """With our block: keys at the root, items of the root's list, or first items of a list.
 
-    A file that is empty but for comments gets the block's own head, which is the part of it before
-    the line `under`; see Continue in tools.py.
+    The lines before `under` in the block are the head that a file without anything needs; what
+    follows is indented as the list's first item is.
     """
     text = _without(text)
     bare = [x for x in text.lstrip("\ufeff").splitlines() if x.strip() and x.strip()[0] != "#"]
     if any(re.match(r"[ ]*\t", x) for x in bare):
         raise EditError("not valid YAML: a tab where spaces must be")
-    if sum(x.startswith("---") for x in bare) > 1 or any(x.startswith("...") for x in bare):
+    after_head = [x for n, x in enumerate(bare) if n and not bare[n - 1].startswith("%")]
+    if any(x.startswith(("---", "...")) for x in after_head):
         raise EditError("several YAML documents in one file")
     body = [x for x in bare if not x.startswith(("---", "%"))]
     if body and body[0].lstrip()[0] in "{[":
@@ -343,6 +377,9 @@ def set_yaml(text: str, blocks: Sequence[Block]) -> str:
         if body and not re.match(r"[^\s-][^\n]*?:(?:\s|$)", body[0]):
             raise EditError("not a YAML mapping")
         names = re.findall(r"^([^\s#:]+):", block.lines, re.MULTILINE)
+        several = rf"^(?:{'|'.join(map(re.escape, names))}):[^\n]*\n(?=[ \t]+[^\s#]|- )"
+        if found := re.search(several, text, re.MULTILINE):
+            raise EditError(f"`{found[0].split(':')[0]}` has a value of several lines")
         text = _aside(text, names, r"^(?:%s):[ \t]*[^\n]*")
         return _joined(text, blocks)
     if block.under == "":
@@ -370,7 +407,8 @@ def set_yaml(text: str, blocks: Sequence[Block]) -> str:
 
 
 EDITORS: dict[str, Callable[[str, Sequence[Any]], str]] = {  # Any: changes or blocks
-    "json": set_json,
+    "json": set_strict_json,
+    "jsonc": set_json,
     "toml": set_toml,
     "yaml": set_yaml,
     "dotenv": set_dotenv,

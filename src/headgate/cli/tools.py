@@ -1,14 +1,16 @@
 """The coding agents and command-line clients that can be pointed here, as one table.
 
 The only place that knows what each tool reads: its files, variables and arguments, and where it
-takes the key from.  Sources: our own measurements of the versions named below, 2026-11; Claude
-Code's and Codex's settings pages, moonshotai.github.io/kimi-code (configuration), qwenlm.github.io
-/qwen-code-docs (model providers), pi's docs/models.md, llm's openai_models.py, all read 2026-11.
+takes the key from.  Sources: our own runs against a scripted server on 2026-11-25, connected and
+through `run` where a tool has both: Claude Code 2.1.197, Codex 0.169.0, Gemini CLI 0.61.0, opencode
+1.18.33, Cline 3.0.65, cn 1.5.47, aider 0.86.2, llm 0.36, Qwen Code 0.15.10, Kimi Code 2.1.0, pi
+0.73.1, Copilot CLI 1.0.102.  Also moonshotai.github.io/kimi-code, qwenlm.github.io/qwen-code-docs
+(model providers), pi's docs/models.md and llm's openai_models.py, read the same day.
 
 In every text of the table `<url>` (without /v1), `<model>`, `<title>` (the model's display name),
-`<context>` and `<output>` (tokens) and `<key>` stand for what is filled in; a string that is just
-`#context` or `#output` becomes a number.  What needs a key (`<key>`) is left out when there is
-none: the hint then says which variable to set.
+`<context>` and `<output>` (tokens), `<key>` and `<run>` (a directory of ours) stand for what is
+filled in; a string that is just `#context` or `#output` becomes a number.  What needs a key
+(`<key>`) is left out when there is none: the hint then says which variable to set.
 """
 
 import os
@@ -19,7 +21,7 @@ from typing import Any, Literal
 import click
 from msgspec import Struct
 
-from headgate.cli.textedit import Block, Item
+from headgate.cli.textedit import Block, Default, Item, set_json
 
 KEY_VARIABLE = "HEADGATE_API_KEY"
 Protocol = Literal["Messages", "Responses", "Gemini", "Chat"]
@@ -34,17 +36,27 @@ class Target(Struct, frozen=True):
     context: int  # tokens
     output: int  # tokens
     key: str = ""  # a secret
+    run: str = ""  # the directory of the files made for `headgate run`
 
 
 class File(Struct, frozen=True):
     """One file of a tool, and what is put into it."""
 
-    kind: Literal["json", "toml", "yaml", "dotenv"]
+    kind: Literal["json", "jsonc", "toml", "yaml", "dotenv"]  # jsonc: it reads comments
     home: str  # the directory, unless `home_variable` names another; "app:x": click's
     names: tuple[str, ...]  # the first that exists is edited, else the first is made
     home_variable: str = ""
     below: str = ""  # the directory's name below what `home_variable` holds
     changes: tuple[Any, ...] = ()  # (path, value) for JSON, Blocks for the others
+
+
+class Overlay(Struct, frozen=True):
+    """A file of ours for `headgate run`, which the tool reads beside or instead of its own."""
+
+    kind: Literal["jsonc", "yaml"]
+    name: str  # below `<run>`
+    changes: tuple[Any, ...]  # as in File
+    own: bool = False  # starts from the tool's first file as it is, not from nothing
 
 
 class Tool(Struct, frozen=True):
@@ -56,6 +68,7 @@ class Tool(Struct, frozen=True):
     files: tuple[File, ...]
     variables: dict[str, str] = {}  # for `headgate run`
     arguments: tuple[str, ...] = ()  # for `headgate run`, before the user's own
+    overlay: Overlay | None = None
     unset: tuple[str, ...] = ()  # variables that would win over ours
     key_in: str = KEY_VARIABLE  # the variable it takes the key from; "": only from its file
     runs: bool = True  # whether it can be started with nothing edited
@@ -93,6 +106,18 @@ _OPENCODE: tuple[tuple[tuple[str, ...], Any], ...] = (
     (("model",), "headgate/<model>"),
 )
 
+
+_CONTINUE = Block(
+    "bottom",
+    "name: Headgate\nversion: 1.0.0\nschema: v1\nmodels:\n"
+    "  - name: <title> (Headgate)\n    provider: openai\n    model: <model>\n"
+    "    apiBase: <url>/v1\n"
+    f"    apiKey: ${{{{ secrets.{KEY_VARIABLE} }}}}\n"
+    "    roles: [chat, edit, apply]\n    capabilities: [tool_use]\n"
+    "    defaultCompletionOptions:\n"
+    "      contextLength: <context>\n      maxTokens: 32000\n",
+    "models",
+)
 
 TOOLS: tuple[Tool, ...] = (
     Tool(
@@ -160,7 +185,7 @@ TOOLS: tuple[Tool, ...] = (
         "npm install -g @google/gemini-cli",
         (
             File(
-                "json",
+                "jsonc",
                 "~/.gemini",
                 ("settings.json",),
                 "GEMINI_CLI_HOME",
@@ -183,11 +208,23 @@ TOOLS: tuple[Tool, ...] = (
             "GOOGLE_GEMINI_BASE_URL": "<url>",
             "GEMINI_API_KEY": "<key>",
             "GEMINI_MODEL": "<model>",
-            "GEMINI_DEFAULT_AUTH_TYPE": "gemini-api-key",
+            "GEMINI_CLI_HOME": "<run>/gemini",
         },
+        # Variables alone make 0.61 choose the method "gateway" and then refuse it, and settings
+        # named by a variable must be root's.  So it gets a home of its own for `run`: sessions,
+        # extensions and trusted folders of the usual one are not seen.
+        overlay=Overlay(
+            "jsonc",
+            "gemini/.gemini/settings.json",
+            ((("security", "auth", "selectedType"), "gemini-api-key"),),
+            own=True,
+        ),
         unset=("GOOGLE_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_GCA"),
         key_in="GEMINI_API_KEY",
-        hints=("A project's own .gemini/.env or .env is read instead of the user's.",),
+        hints=(
+            "A project's own .gemini/.env or .env is read instead of the user's, and in a folder that"
+            " is not trusted none is (without a terminal: GEMINI_CLI_TRUST_WORKSPACE=true).",
+        ),
     ),
     Tool(
         "opencode",
@@ -197,7 +234,7 @@ TOOLS: tuple[Tool, ...] = (
         "npm install -g opencode-ai",
         (
             File(
-                "json",
+                "jsonc",
                 "~/.config/opencode",
                 ("opencode.json", "opencode.jsonc"),
                 "XDG_CONFIG_HOME",
@@ -232,8 +269,12 @@ TOOLS: tuple[Tool, ...] = (
                             ("baseUrl", "<url>/v1"),
                         )
                     ),
-                    (("providers", "openai-compatible", "updatedAt"), "2026-11-01T00:00:00.000Z"),
-                    (("providers", "openai-compatible", "tokenSource"), "manual"),
+                    # Without these two Cline 3.0.65 throws the whole file away.
+                    (
+                        ("providers", "openai-compatible", "updatedAt"),
+                        Default("2026-11-01T00:00:00.000Z"),
+                    ),
+                    (("providers", "openai-compatible", "tokenSource"), Default("manual")),
                 ),
             ),
         ),
@@ -252,22 +293,12 @@ TOOLS: tuple[Tool, ...] = (
                 "~/.continue",
                 ("config.yaml",),
                 "CONTINUE_GLOBAL_DIR",
-                changes=(
-                    Block(
-                        "bottom",
-                        "name: Headgate\nversion: 1.0.0\nschema: v1\nmodels:\n"
-                        "  - name: <title> (Headgate)\n    provider: openai\n    model: <model>\n"
-                        "    apiBase: <url>/v1\n"
-                        f"    apiKey: ${{{{ secrets.{KEY_VARIABLE} }}}}\n"
-                        "    roles: [chat, edit, apply]\n    capabilities: [tool_use]\n"
-                        "    defaultCompletionOptions:\n"
-                        "      contextLength: <context>\n      maxTokens: 32000\n",
-                        "models",
-                    ),
-                ),
+                changes=(_CONTINUE,),
             ),
         ),
-        runs=False,
+        variables={KEY_VARIABLE: "<key>"},
+        arguments=("--config", "<run>/continue.yaml"),
+        overlay=Overlay("yaml", "continue.yaml", (_CONTINUE,)),
         hints=("In an editor, put HEADGATE_API_KEY=... into ~/.continue/.env as well.",),
     ),
     Tool(
@@ -289,7 +320,7 @@ TOOLS: tuple[Tool, ...] = (
                 ),
             ),
             File(
-                "json",
+                "jsonc",
                 "~",
                 (".aider.model.metadata.json",),
                 changes=(
@@ -355,16 +386,16 @@ TOOLS: tuple[Tool, ...] = (
         "npm install -g @qwen-code/qwen-code",
         (
             File(
-                "json",
+                "jsonc",
                 "~/.qwen",
                 ("settings.json",),
                 "QWEN_HOME",
                 changes=(
                     (
-                        ("modelProviders", "openai", Item("name", "<title> (Headgate)")),
+                        ("modelProviders", "openai", Item("name", "Headgate")),
                         {
                             "id": "<model>",
-                            "name": "<title> (Headgate)",
+                            "name": "Headgate",
                             "baseUrl": "<url>/v1",
                             "envKey": KEY_VARIABLE,
                             "generationConfig": {"contextWindowSize": "#context"},
@@ -475,9 +506,7 @@ class ToolName(click.ParamType[Tool]):
 
     name = "tool"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Tool:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Tool:
         if isinstance(value, Tool):
             return value
         if found := BY_NAME.get(value.lower()):
@@ -498,7 +527,7 @@ def filled(text: Any, target: Target) -> Any:  # Any: a template of whatever sha
             return _opencode(target)
         values = (("url", target.url), ("model", target.model), ("title", target.title))
         numbers = (("context", str(target.context)), ("output", str(target.output)))
-        for name, value in (*values, *numbers, ("key", target.key)):
+        for name, value in (*values, *numbers, ("run", target.run), ("key", target.key)):
             text = text.replace(f"<{name}>", value)
         return text
     if isinstance(text, dict):
@@ -513,7 +542,7 @@ def filled(text: Any, target: Target) -> Any:  # Any: a template of whatever sha
     return text
 
 
-def changes(file: File, target: Target) -> list[Any]:
+def changes(file: File | Overlay, target: Target) -> list[Any]:
     """What goes into a file, without what needs a key when there is none."""
     return [c for c in filled(file.changes, target) if isinstance(c, Block) or c[1] is not None]
 
@@ -542,6 +571,4 @@ def environment(tool: Tool, target: Target) -> dict[str, str]:
 
 
 def _opencode(target: Target) -> str:
-    from headgate.cli.textedit import set_json
-
     return set_json("{}", filled(_OPENCODE, target))

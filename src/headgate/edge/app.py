@@ -8,10 +8,13 @@ come through.
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
 from urllib.parse import parse_qsl, unquote
 
 from headgate import __version__
 from headgate.catalog import counting
+from headgate.catalog.pages import Pages
+from headgate.catalog.site import Site
 from headgate.edge import reports
 from headgate.edge.exchange import exchange, new_id, refusal
 from headgate.edge.gate import Gate
@@ -49,8 +52,26 @@ _TEXT = [("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-st
 
 
 class App:
-    def __init__(self, gate: Gate) -> None:
+    """`base_url` is the address that the pages tell; known once the server listens."""
+
+    def __init__(self, gate: Gate, base_url: str = "http://127.0.0.1:8787") -> None:
         self.gate = gate
+        self.base_url = base_url
+        self._made: Pages | None = None
+        self._made_on = date.min
+
+    def _pages(self) -> Pages:
+        """The catalog's pages as they are today: prices have dates."""
+        today = datetime.now(UTC).date()
+        if self._made is None or today != self._made_on:
+            catalog = self.gate.catalog
+            upstreams = {
+                m.id: tuple(r.upstream.name for r in catalog.routes(m.id)) for m in catalog.models
+            }
+            local = any(u.preset == "local" for u in self.gate.settings.upstreams.values())
+            site = Site(base_url=self.base_url, on=today, upstreams=upstreams, local=local)
+            self._made, self._made_on = Pages(site, catalog), today
+        return self._made
 
     async def __call__(self, inbound: Inbound) -> None:
         path, method = inbound.path, inbound.method
@@ -117,6 +138,8 @@ class App:
                 )
             if page := _PAGES.get(path):
                 page(self.gate, inbound)
+            elif answer := self._pages().answer(path, inbound.headers.get("accept", "")):
+                inbound.respond(200, *answer)
             elif _MODELS.fullmatch(path):
                 self._key(inbound)
                 query = dict(parse_qsl(inbound.query))
@@ -243,7 +266,8 @@ def _root(gate: Gate, inbound: Inbound) -> None:
         "OpenAI     POST /v1/chat/completions, /v1/responses\n"
         "Anthropic  POST /v1/messages, /v1/messages/count_tokens\n"
         "Gemini     POST /v1beta/models/{model}:generateContent, :streamGenerateContent, :countTokens\n"
-        "Models     GET  /v1/models, /v1beta/models\n\n"
+        "Models     GET  /v1/models, /v1beta/models\n"
+        "Pages      GET  /models.md, /providers/minimax.md, /docs.md, /llms.txt, /skills/minimax/SKILL.md\n\n"
         "Every one of them asks for an API key: headgate keys create NAME\n"
     )
     inbound.respond(200, _TEXT, body.encode())

@@ -1,4 +1,4 @@
-"""One exchange's place in the books: marked before an upstream hears of it, settled once.
+"""One exchange's place in the books: admitted and marked before an upstream hears of it, settled once.
 
 The only place that decides what an exchange is billed (`basis`).  What will surprise: an exchange
 whose client left, or whose upstream failed, is billed what was relayed, and nothing when nothing
@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 
 from headgate.catalog.catalog import Route
 from headgate.chat import Request, Usage
+from headgate.edge.admission import Ticket
 from headgate.edge.gate import Gate
 from headgate.errors import Failure, Refused
 from headgate.policy import pricing
+from headgate.policy.keys import Key
 from headgate.policy.pricing import Charge
 from headgate.store.ledger import Attempt, Basis, LedgerFault, Mark, Row
 from headgate.store.sqlite import StoreError
@@ -32,16 +34,23 @@ class Booking:
         self._attempts: list[Attempt] = []
         self.opened = False
         self.settled = False
-        self.charge: Charge | None = None  # known once settled
+        self._ticket: Ticket | None = None
 
-    async def open(self, key: str, request: Request, route: Route) -> None:
-        """Commit the mark; Refused when the disk does not take it: then no upstream is asked."""
-        self._key, self._session, self._stream = key, request.session, request.stream
+    async def open(self, key: Key, request: Request, route: Route, input: int) -> None:
+        """Admit and commit the mark; Refused when a limit, a budget or the disk does not let it."""
+        self._key, self._session, self._stream = key.id, request.session, request.stream
         self._tier, self._model = request.service_tier, route.model.id
+        asked = request.sampling.max_tokens
+        most = FREE
+        if not route.upstream.free:
+            output = asked if asked is not None else route.model.max_output
+            on = datetime.fromtimestamp(self._began_s, UTC).date()
+            most = pricing.worst_case(route.model.prices, input, output, self._tier, on)
+        self._ticket = self._gate.admissions.admit(key, input, asked, most.nano)
         self.opened = True  # also when this is cancelled: what was queued is written
         mark = Mark(
             id=self._id,
-            key=key,
+            key=key.id,
             session=self._session,
             dialect=self._dialect,
             model=self._model,
@@ -55,6 +64,7 @@ class Booking:
             await self._gate.ledger.open(mark)
         except StoreError:
             self.opened = False
+            self._gate.admissions.settle(self._ticket, 0, 0)
             raise Refused(
                 Failure(
                     "unavailable",
@@ -89,7 +99,6 @@ class Booking:
         else:
             on = datetime.fromtimestamp(self._began_s, UTC).date()
             charge = pricing.charge(route.model.prices, usage, self._tier, on)
-        self.charge = charge
         return Row(
             id=self._id,
             key=self._key,
@@ -119,15 +128,22 @@ class Booking:
 
     async def settle(self, row: Row) -> None:
         """Commit the row; a disk that fails keeps nobody waiting, and the row is kept for it."""
-        self.settled = True
+        self._done(row)
         try:
             await self._gate.ledger.settle(row)
         except LedgerFault:
             self._gate.metrics.ledger_faults.add()
 
     def settle_soon(self, row: Row) -> None:
-        self.settled = True
+        self._done(row)
         self._gate.ledger.settle_soon(row)
+
+    def _done(self, row: Row) -> None:
+        self.settled = True
+        assert self._ticket is not None
+        if row.cost_nano is None:
+            self._gate.metrics.unpriced.add(row.model)
+        self._gate.admissions.settle(self._ticket, row.input + row.output, row.cost_nano)
 
 
 def _basis(outcome: str, usage: Usage) -> Basis:

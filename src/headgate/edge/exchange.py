@@ -33,6 +33,7 @@ from headgate.net.client import Broken, Response, TimedOut
 from headgate.net.server import Inbound
 from headgate.policy import fit, history, structured
 from headgate.policy.fit import Fitted
+from headgate.policy.keys import Key
 from headgate.store.ledger import Row
 from headgate.wire import capsule, filters
 from headgate.wire.dialect import Dialect, Encoder, Facts, Target
@@ -105,7 +106,7 @@ class _Exchange:
         self.began = time.monotonic()
         self.outcome = "internal"
         self.where = ""
-        self.key = ""
+        self.key: Key | None = None
         self.model = ""
         self.status = 0
         self.stream = False
@@ -126,7 +127,7 @@ class _Exchange:
     async def through(self, credential: str | None) -> None:
         gate, dialect = self.gate, self.dialect
         key = gate.authenticate(credential)
-        self.key = key.id
+        self.key = key
         body = await self.inbound.body(gate.settings.body_bytes)
         request = dialect.decode_request(body, self.target)
         routes = gate.routes(request.model, key)
@@ -169,7 +170,8 @@ class _Exchange:
             if fitted.format is not None and (said := structured.fault(fitted.format)):
                 raise invalid(said, "$.response_format")
             if not self.booking.opened:
-                await self.booking.open(self.key, fitted.request, route)
+                assert self.key is not None
+                await self.booking.open(self.key, fitted.request, route, self.input_estimate)
             self.attempts += 1
             self.attempt_began = time.monotonic()
             failure = await self._try(route, request, fitted, facts)
@@ -236,7 +238,9 @@ class _Exchange:
                 raise Refused(msgspec.structs.replace(end.failure, should_retry=False))
             return end.failure
         if gate.memory is not None:
-            gate.memory.keep(self.key, request, gather.parts, time.monotonic(), route.upstream.name)
+            gate.memory.keep(
+                self._key_id, request, gather.parts, time.monotonic(), route.upstream.name
+            )
         if isinstance(sink, Whole):
             await self._finish_whole(end, sink, route, request, fitted, facts)
         else:
@@ -407,9 +411,15 @@ class _Exchange:
             out.append(("x-headgate-upstream", f"{self.route.upstream.name}/{self.route.name}"))
         if self.warnings:
             out.append(("x-headgate-warnings", header_list(self.warnings)))
+        if self.key is not None:
+            out += self.gate.admissions.headers(self.key, self.dialect.name)
         if self.stream:
             out.append(("x-accel-buffering", "no"))  # nginx in front must not gather the stream
         return out
+
+    @property
+    def _key_id(self) -> str:
+        return self.key.id if self.key is not None else ""
 
     def _quiet(self) -> None:
         if self._keepalive is not None:
@@ -486,7 +496,7 @@ class _Exchange:
             self.gate.log.write(
                 logs.Line(
                     logs.now(), "error" if self.where else "info", "exchange", self.id,
-                    self.dialect.name, self.model, name, self.key, self.status, self.outcome,
+                    self.dialect.name, self.model, name, self._key_id, self.status, self.outcome,
                     self.stream, self.attempts, usage.input, usage.output,
                     round(self.first_token_s * 1e3, 1), round(total_s * 1e3, 1),
                     self.upstream_code, self.warnings, self.where,

@@ -8,6 +8,7 @@ import time
 
 from headgate.catalog.catalog import Catalog, Route
 from headgate.config import Settings
+from headgate.edge.admission import Admissions
 from headgate.edge.log import Log
 from headgate.edge.memory import Memory
 from headgate.edge.metrics import Metrics
@@ -49,6 +50,8 @@ class Gate:
         self.memory = Memory() if settings.memory else None
         self._version = store.data_version()  # before the ring: a change in between is seen
         self.ring: KeyRing = store.ring()
+        self.admissions = Admissions(books)
+        self.admissions.load(self.ring.keys())
 
     def authenticate(self, credential: str | None) -> Key:
         """The key behind what was presented; the same refusal for every reason there may be."""
@@ -103,5 +106,6 @@ class Gate:
             if version != self._version:
                 self._version = version
                 self.ring = self.store.ring()
+                self.admissions.load(self.ring.keys())
             self.log.flush()
             due = loop.time()

@@ -118,6 +118,9 @@ class Metrics(Collector):
             "headgate_chunk_gap_seconds", "Time between two pieces of a streamed reply.",
             ("upstream",), _GAPS,
         )  # fmt: skip
+        self.unpriced = Counts(
+            "headgate_unpriced", "Exchanges whose price is unknown: an alert.", ("model",)
+        )
         self.open_streams = 0
         self.loop_lag_s = 0.0
         self._routes: dict[tuple[str, str], RouteMetrics] = {}
@@ -133,7 +136,13 @@ class Metrics(Collector):
         return found
 
     def collect(self) -> Iterator[Metric]:
-        for each in (self.requests, self.tokens, self.upstream_errors, self.ledger_faults):
+        for each in (
+            self.requests,
+            self.tokens,
+            self.upstream_errors,
+            self.ledger_faults,
+            self.unpriced,
+        ):
             yield each.metric()
         for histograms in (self.first_token, self.duration, self.gap):
             yield histograms.metric()

@@ -47,8 +47,12 @@ def of_session(gate: Gate, key: Key, id: str) -> bytes:
 def of_key(gate: Gate, key: Key) -> bytes:
     """The asking key: its terms and what it has spent."""
     spent = _books(lambda: sum(b.spent_nano for b in gate.books.balances() if b.key == key.id))
+    now = gate.admissions.standing(key)
     fields = msgspec.to_builtins(key)
-    return msgspec.json.encode({**fields, "spent_nano": spent, "spent_usd": pricing.usd(spent)})
+    budget = msgspec.to_builtins(now)
+    return msgspec.json.encode(
+        {**fields, "spent_nano": spent, "spent_usd": pricing.usd(spent), "budget": budget}
+    )
 
 
 def _shown(row: Row) -> dict[str, object]:

@@ -33,6 +33,9 @@ def check(
     """None, or why this request is refused and its connection closed; header names in lower case."""
     if method not in METHODS:
         return Failure("method", "This method is not known here.")
+    if version not in ("1.1", "1.0"):
+        # llhttp reads `POST /x` as HTTP/0.9, which has no headers and so no framing.
+        return _bad("Of HTTP, only versions 1.0 and 1.1 are taken here.")
     seen: dict[bytes, bytes] = {}
     if headers:
         names, values = b"\n".join([n for n, _ in headers]), b"\n".join([v for _, v in headers])

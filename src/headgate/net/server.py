@@ -282,24 +282,32 @@ class _Connection(asyncio.Protocol):
         await asyncio.shield(self._drained)
 
     def data_received(self, data: bytes) -> None:
-        if self.closing or self._poison is not None:
-            return  # read and dropped, so that the sender gets to see our answer
-        if self._incoming is None and not self._fed:
-            self._since = self.server.now()
-        self._fed += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as found:
-            self._decline(data[found.args[0] :])
-        except httptools.HttpParserCallbackError as error:
-            cause = error.__context__
-            if not isinstance(cause, Refused):
-                raise
-            self._stop(cause.failure)
-        except httptools.HttpParserError:
-            self._stop(Failure("invalid", "This cannot be read as a request.", code="bad_http"))
-        else:
-            self._check_size()
+        while True:
+            if self.closing or self._poison is not None:
+                return  # read and dropped, so that the sender gets to see our answer
+            if self._incoming is None and not self._fed:
+                self._since = self.server.now()
+            self._fed += len(data)
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as found:
+                data = data[found.args[0] :]
+            except httptools.HttpParserCallbackError as error:
+                cause = error.__context__
+                if not isinstance(cause, Refused):
+                    raise
+                self._stop(cause.failure)
+                return
+            except httptools.HttpParserError:
+                self._stop(Failure("invalid", "This cannot be read as a request.", code="bad_http"))
+                return
+            else:
+                self._check_size()
+                return
+            # Not in the handler above: an error's __context__ would be the upgrade then.
+            self._decline()
+            if not data:
+                return
 
     def _check_size(self) -> None:
         inbound = self._incoming
@@ -313,7 +321,7 @@ class _Connection(asyncio.Protocol):
         ):
             self._pause_reading()
 
-    def _decline(self, rest: bytes) -> None:
+    def _decline(self) -> None:
         """Go on with HTTP/1.1 where an upgrade was offered (Java's client offers h2c by default).
 
         llhttp takes the request for finished there; a second parser, told only of the body's
@@ -327,8 +335,6 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._parser.feed_data(f"{inbound.method} / HTTP/1.1\r\n{framing}\r\n\r\n".encode())
         self._fed = 0
-        if rest:
-            self.data_received(rest)
 
     # httptools
 

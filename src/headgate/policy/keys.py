@@ -104,6 +104,9 @@ class KeyRing:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def keys(self) -> list[Key]:
+        return [key for key, _ in self._rows.values()]
+
     def authenticate(self, text: str, now_s: float) -> Key | None:
         """The key that was presented, if it is right and good now."""
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -906,7 +906,7 @@ class GeminiDialect:
         return _ERRORS[failure.kind][0], jsontext.encode(_error(failure))
 
     def refuses_in_stream(self, failure: Failure, headers: Mapping[str, str]) -> bool:
-        return False
+        return failure.kind == "blocked"  # a reply of status 200, so in the form of its stream
 
     def encode_models(self, cards: Sequence[ModelCard], query: Mapping[str, str]) -> bytes:
         # "The maximum is 1000, even if you pass a larger page_size" (Models.list)

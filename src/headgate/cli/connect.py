@@ -1,0 +1,459 @@
+"""`headgate connect`: point a tool's own configuration here, and put it back.
+
+The only place that writes other programs' files.  Before the first change each file is copied
+beside itself (`settings.json.headgate-20261125-134500.bak`, 0600), and a record in the data
+directory (`connect/TOOL.json`) says what was there; `--restore` puts those very bytes back.  What
+will surprise: a key goes into a file only where the tool knows no other way and `--key` was given,
+the file is then 0600, and never into a git work tree, links followed (dotfiles are often one).
+A work tree that git keeps elsewhere (GIT_WORK_TREE, yadm) does not show and is not noticed.
+"""
+
+import difflib
+import hashlib
+import os
+import re
+import shutil
+import stat
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import click
+import msgspec
+from msgspec import Struct
+
+from headgate.catalog.catalog import Catalog, models
+from headgate.catalog.catalog import load as load_catalog
+from headgate.cli.common import as_json, places, print_json, print_table, settings_of
+from headgate.cli.textedit import EDITORS, EditError
+from headgate.cli.tools import (
+    KEY_VARIABLE,
+    TOOLS,
+    Target,
+    Tool,
+    ToolName,
+    changes,
+    environment,
+    needs_key,
+    place,
+)
+from headgate.config import ConfigError, Settings
+
+_MASK = "********"
+_MAX_FILE_BYTES = 4 << 20  # no configuration is larger; what is, is something else
+
+
+class Was(Struct, frozen=True):
+    """One file as it was before the first change."""
+
+    path: str
+    backup: str  # "": there was no file
+    mode: int
+    sha256: str  # of the backup
+    sha256_after: str  # of what we wrote
+    made: tuple[str, ...] = ()  # directories that were not there, the innermost first
+
+
+class Record(Struct, frozen=True):
+    """How to undo a connection."""
+
+    tool: str
+    url: str
+    when: str  # UTC
+    files: tuple[Was, ...]
+
+
+class Edit(Struct, frozen=True):
+    """One file's change, decided but not made."""
+
+    path: Path
+    before: bytes | None  # None: no file
+    after: bytes
+    mode: int
+
+
+# -- Deciding --------------------------------------------------------------------------------------
+
+
+def target_of(settings: Settings, url: str | None, key: str, model: str | None) -> Target:
+    """Where to point a tool; UsageError for what would not survive in a configuration file."""
+    if url is None:
+        host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+        url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    url = url.rstrip("/").removesuffix("/v1")
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query
+    except ValueError:
+        good = False
+    if not good or parts.username or not re.fullmatch(r"[\w\-.~:/\[\]%@+]+", url, re.ASCII):
+        raise click.UsageError("--url must look like http://127.0.0.1:8787, without a query.")
+    if key and not re.fullmatch(r"[\w\-.~+/=:]+", key, re.ASCII):
+        raise click.UsageError("--key has characters that no key of this gateway has.")
+    try:
+        catalog = load_catalog(settings, os.environ)
+    except ConfigError:  # on a client's machine nothing need be set up but the tool
+        catalog = Catalog(tuple(models().values()), {}, {})
+    if model is None:
+        found = next((m for m in catalog.models if catalog.routes(m.id)), catalog.models[0])
+    else:
+        wanted = catalog.find(model)
+        if wanted is None:
+            near = catalog.near(model) or [m.id for m in catalog.models]
+            raise click.UsageError(f"no such model; did you mean {', '.join(near)}?")
+        found = wanted
+    return Target(url, found.id, found.display_name, found.context_window, found.max_output, key)
+
+
+def plan(tool: Tool, target: Target) -> list[Edit]:
+    """Every change that is to be made, in order; ClickException when one cannot be."""
+    edits = []
+    for file in tool.files:
+        wanted = changes(file, target)
+        if not wanted:
+            continue
+        path = place(file, os.environ)
+        before, mode = _read(path)
+        try:
+            text = (before or b"").decode()
+            after = EDITORS[file.kind](text, wanted).encode()
+        except UnicodeDecodeError:
+            raise click.ClickException(f"{path}: not UTF-8. Nothing was changed.") from None
+        except EditError as error:
+            raise click.ClickException(f"{path}: {error}. Nothing was changed.") from None
+        keyed = needs_key(file) and bool(target.key)
+        if keyed and (tree := _work_tree(path)):
+            how = (
+                f"leave --key out and set {tool.key_in} in the environment"
+                if tool.key_in
+                else "this tool takes it from nowhere else"
+            )
+            raise click.ClickException(
+                f"{path} is in the git work tree {tree}, where no key is written: {how}."
+                " Nothing was changed."
+            )
+        # New files are ours alone; a file with a key becomes so.
+        edits.append(Edit(path, before, after, 0o600 if keyed or before is None else mode))
+    return edits
+
+
+def _read(path: Path) -> tuple[bytes | None, int]:
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_FILE_BYTES:
+            raise click.ClickException(f"{path}: not a configuration file. Nothing was changed.")
+        return path.read_bytes(), stat.S_IMODE(found.st_mode)
+    except FileNotFoundError:
+        return None, 0o600
+    except OSError as error:
+        raise click.ClickException(f"{path}: {error.strerror}. Nothing was changed.") from None
+
+
+def _work_tree(path: Path) -> Path | None:
+    """The git work tree the file is in; `.git` is a file in linked trees and submodules."""
+    return next((p for p in path.parents if (p / ".git").exists()), None)
+
+
+# -- Doing and undoing -----------------------------------------------------------------------------
+
+
+def _record_path(settings: Settings, tool: Tool) -> Path:
+    return Path(settings.data) / "connect" / f"{tool.name}.json"
+
+
+def _record(settings: Settings, tool: Tool) -> Record | None:
+    path = _record_path(settings, tool)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Record)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError):
+        raise click.ClickException(f"{path}: cannot be read; the backups lie beside the files.")
+
+
+def connected(record: Record | None) -> bool:
+    """Whether the tool's files still point where we pointed them."""
+    if record is None:
+        return False
+    return any(record.url.encode() in (_quiet(Path(was.path)) or b"") for was in record.files)
+
+
+def _quiet(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def write(path: Path, content: bytes, mode: int) -> None:
+    """All or nothing: a tool that reads meanwhile sees the old file or the new one."""
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as out:
+                out.write(content)
+                out.flush()
+                os.fsync(out.fileno())
+            os.chmod(temporary, mode)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise click.ClickException(f"{path}: {error.strerror}.") from None
+
+
+def _beside(path: Path, word: str) -> Path:
+    """A name beside the file that is not taken."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    names = [f"{path.name}.headgate-{stamp}{f'-{n}' if n else ''}.{word}" for n in range(1000)]
+    return next(p for p in map(path.with_name, names) if not p.exists())
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def apply(settings: Settings, tool: Tool, url: str, edits: list[Edit]) -> list[Path]:
+    """Make the changes; the paths of the backups.  The record comes first, so that whatever
+    happens half-way can be undone."""
+    old = _record(settings, tool)
+    known = {was.path: was for was in old.files} if old and connected(old) else {}
+    backups = []
+    files = dict(known)
+    for edit in edits:
+        made = [p for p in edit.path.parents if not p.exists()]
+        try:
+            edit.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise click.ClickException(f"{edit.path.parent}: {error.strerror}.") from None
+        name = str(edit.path)
+        if name in known:
+            files[name] = msgspec.structs.replace(known[name], sha256_after=_hash(edit.after))
+            continue
+        backup = ""
+        mode = edit.mode
+        if edit.before is not None:
+            mode = stat.S_IMODE(edit.path.stat().st_mode)
+            backups.append(_beside(edit.path, "bak"))
+            write(backups[-1], edit.before, 0o600)
+            backup = str(backups[-1])
+        files[name] = Was(
+            name,
+            backup,
+            mode,
+            _hash(edit.before or b""),
+            _hash(edit.after),
+            tuple(str(p) for p in made),
+        )
+    record = Record(tool.name, url, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), ())
+    record = msgspec.structs.replace(record, files=tuple(files.values()))
+    path = _record_path(settings, tool)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write(path, msgspec.json.format(msgspec.json.encode(record)), 0o600)
+    for edit in edits:
+        write(edit.path, edit.after, edit.mode)
+    return backups
+
+
+class Back(Struct, frozen=True):
+    """What `--restore` did with one file."""
+
+    path: str
+    done: Literal["restored", "removed", "was as before"]
+    kept: str = ""  # where the file as it was meanwhile changed lies
+
+
+def restore(settings: Settings, tool: Tool) -> list[Back]:
+    """The very bytes of before; what somebody else changed since is kept beside them."""
+    record = _record(settings, tool)
+    if record is None:
+        raise click.ClickException(f"{tool.title} was not connected from here.")
+    # Everything is read before anything is written: half a restoration helps nobody.
+    originals: list[bytes | None] = []
+    for was in record.files:
+        original = _quiet(Path(was.backup)) if was.backup else None
+        if was.backup and (original is None or _hash(original) != was.sha256):
+            raise click.ClickException(
+                f"{was.backup} is missing or changed, so {was.path} cannot be put back as it was."
+                " Nothing was changed."
+            )
+        originals.append(original)
+    done = []
+    for was, original in zip(record.files, originals, strict=True):
+        path = Path(was.path)
+        now = _quiet(path)
+        if now == original:
+            if now is not None:
+                os.chmod(path, was.mode)
+            done.append(Back(was.path, "was as before"))
+        else:
+            kept = ""
+            if now is not None and _hash(now) != was.sha256_after:
+                kept = str(_beside(path, "changed"))
+                write(Path(kept), now, 0o600)
+            if original is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write(path, original, was.mode)
+            done.append(Back(was.path, "removed" if original is None else "restored", kept))
+        if was.backup:
+            Path(was.backup).unlink(missing_ok=True)
+    for directory in (name for was in record.files for name in was.made):
+        with suppress(OSError):  # the tool has put something there meanwhile
+            Path(directory).rmdir()
+    _record_path(settings, tool).unlink(missing_ok=True)
+    return done
+
+
+# -- Saying ----------------------------------------------------------------------------------------
+
+
+def shown(edit: Edit, key: str) -> str:
+    """The change as a unified diff, the key masked."""
+    before = (edit.before or b"").decode().splitlines(keepends=True)
+    after = edit.after.decode().splitlines(keepends=True)
+    old = "/dev/null" if edit.before is None else str(edit.path)
+    lines = difflib.unified_diff(before, after, old, str(edit.path))
+    text = "".join(x if x.endswith("\n") else f"{x}\n\\ No newline at end of file\n" for x in lines)
+    return text.replace(key, _MASK) if key else text
+
+
+def advice(tool: Tool, target: Target) -> list[str]:
+    """What is left for the person to do."""
+    out = []
+    written = bool(target.key) and any(needs_key(file) for file in tool.files)
+    if tool.key_in and not written and tool.files and not os.environ.get(tool.key_in):
+        said = "The key was not written. " if target.key else ""
+        out.append(f"{said}Set {tool.key_in} to your key where {tool.title} is started.")
+    return out + [
+        hint.replace("<model>", target.model).replace("<url>", target.url) for hint in tool.hints
+    ]
+
+
+def _list(settings: Settings, json_: bool) -> None:
+    rows: list[dict[str, Any]] = []  # Any: JSON
+    for tool in TOOLS:
+        record = _record(settings, tool)
+        on = connected(record)
+        rows.append(
+            {
+                "name": tool.name,
+                "title": tool.title,
+                "protocol": tool.protocol,
+                "program": tool.program,
+                "installed": shutil.which(tool.program) is not None,
+                "connected": record.url if record and on else None,
+                "run": tool.runs,
+            }
+        )
+    if json_:
+        print_json(rows)
+        return
+    print_table(
+        ("tool", "what it is", "protocol", "installed", "connected"),
+        [
+            (
+                row["name"],
+                row["title"],
+                row["protocol"],
+                "yes" if row["installed"] else "no",
+                row["connected"] or "no",
+            )
+            for row in rows
+        ],
+    )
+
+
+@click.command()
+@click.argument("tool", type=ToolName(), required=False)
+@click.option("--url", help="The gateway's address, as the tool sees it.")
+@click.option("--key", default="", help="A key of yours; written only if the tool needs it so.")
+@click.option("--model", help="The model it should use.")
+@click.option("--print", "print_", is_flag=True, help="Show the change; make none.")
+@click.option("--restore", "restore_", is_flag=True, help="Put the tool's files back.")
+@places
+@as_json
+def command(
+    tool: Tool | None,
+    url: str | None,
+    key: str,
+    model: str | None,
+    print_: bool,
+    restore_: bool,
+    config_file: str | None,
+    data: str | None,
+    json_: bool,
+) -> None:
+    """Point TOOL's own configuration at this gateway; without TOOL, list the tools."""
+    settings = settings_of(config_file, data=data)
+    if tool is None:
+        if url or key or model or print_ or restore_:
+            raise click.UsageError("say which TOOL; `headgate connect` lists them.")
+        _list(settings, json_)
+        return
+    if restore_:
+        if url or key or model or print_:
+            raise click.UsageError("--restore takes no other option.")
+        done = restore(settings, tool)
+        if json_:
+            print_json({"tool": tool.name, "files": done})
+            return
+        for back in done:
+            kept = f"; as it was lately: {back.kept}" if back.kept else ""
+            click.echo(f"{back.path}: {back.done}{kept}")
+        return
+    target = target_of(settings, url, key, model)
+    if not tool.files:
+        _variables(tool, target, json_)
+        return
+    if not tool.key_in and not target.key:
+        raise click.UsageError(f"{tool.title} takes its key from its own file only: give --key.")
+    edits = plan(tool, target)
+    changed = [e for e in edits if e.before != e.after]
+    backups: list[Path] = []
+    if changed and not print_:
+        backups = apply(settings, tool, target.url, changed)
+    hints = advice(tool, target)
+    if json_:
+        print_json(
+            {
+                "tool": tool.name,
+                "url": target.url,
+                "model": target.model,
+                "changed": [str(e.path) for e in changed],
+                "backups": [str(b) for b in backups],
+                "written": bool(changed) and not print_,
+                "diff": "".join(shown(e, key) for e in changed),
+                "hints": hints,
+            }
+        )
+        return
+    if print_:
+        click.echo("".join(shown(e, key) for e in changed), nl=False)
+    for edit in [] if print_ else changed:
+        click.echo(f"{edit.path}: {'made' if edit.before is None else 'changed'}")
+    for backup in backups:
+        click.echo(f"backup: {backup}")
+    if not changed:
+        click.echo(f"{tool.title} is connected to {target.url} already; nothing to change.")
+    for hint in hints:
+        click.echo(hint, err=True)
+
+
+def _variables(tool: Tool, target: Target, json_: bool) -> None:
+    """For a tool without a file of its own."""
+    named = msgspec.structs.replace(target, key=target.key or f"${KEY_VARIABLE}")
+    found = environment(tool, named)
+    if json_:
+        print_json({"tool": tool.name, "variables": found})
+        return
+    for name, value in found.items():
+        click.echo(f'export {name}="{value}"')
+    click.echo(
+        f"{tool.title} reads variables only; `headgate run {tool.name}` sets them.", err=True
+    )

@@ -1,0 +1,88 @@
+"""`headgate skill`: the skill that teaches agents this gateway, printed or put where they look.
+
+It is the very file that the gateway serves at /skills/minimax/SKILL.md, rendered for one address.
+"""
+
+import os
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from headgate.catalog import pages
+from headgate.cli.common import catalog_of, places, settings_of
+from headgate.config import Settings
+
+NAME = "minimax"
+# Where Codex, Gemini CLI, opencode and others look, besides their own directories; Claude Code looks
+# into the second only (agentskills.io/client-implementation, code.claude.com/docs/en/skills, 2026-11).
+AGENTS, CLAUDE = Path(".agents", "skills"), Path(".claude", "skills")
+
+
+@click.group("skill")
+def command() -> None:
+    """Print the skill for agents, or install it."""
+
+
+@command.command("print")
+@click.option("--url", help="The gateway's address, as clients see it.")
+@places
+def print_(url: str | None, config_file: str | None, data: str | None) -> None:
+    """Print SKILL.md, rendered for this gateway."""
+    click.echo(_skill(settings_of(config_file, data=data), url), nl=False)
+
+
+@command.command()
+@click.option("--url", help="The gateway's address, as clients see it.")
+@click.option(
+    "--dir", "directory", type=click.Path(file_okay=False, path_type=Path),
+    help="Directory of skills; without it ~/.agents/skills, and ~/.claude/skills if there is ~/.claude.",
+)  # fmt: skip
+@places
+def install(
+    url: str | None, directory: Path | None, config_file: str | None, data: str | None
+) -> None:
+    """Put the skill where agents look for skills."""
+    text = _skill(settings_of(config_file, data=data), url)
+    if directory is not None:
+        directories = [directory]
+    else:
+        home = Path.home()
+        directories = [home / AGENTS, *([home / CLAUDE] if (home / ".claude").is_dir() else [])]
+    for each in directories:
+        file = each / NAME / "SKILL.md"
+        try:
+            _write(file, text)
+        except OSError as error:
+            raise click.ClickException(f"{file}: {error.strerror}.") from None
+        click.echo(f"installed {file}")
+
+
+def _skill(settings: Settings, url: str | None) -> str:
+    if url is None:
+        host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+        url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    local = all(u.preset == "local" for u in settings.upstreams.values())
+    today = datetime.now(UTC).date()
+    try:
+        site = pages.Site(base_url=url.rstrip("/"), on=today, local=local)
+    except ValueError as error:
+        raise click.UsageError(f"--url: {error}") from None
+    page = pages.page(pages.SKILL, site, catalog_of(settings))
+    assert page is not None
+    return page.markdown
+
+
+def _write(file: Path, text: str) -> None:
+    """All of it or nothing: an agent may read at any moment."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=".SKILL.")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(text.encode())
+        os.chmod(name, 0o644)
+        os.replace(name, file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

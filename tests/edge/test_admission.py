@@ -1,0 +1,151 @@
+"""Limits and budgets as clients meet them: exact, told in their own protocol, never leaked."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+from test_gateway import GENERATE, chat, contents, messages, wait_for
+
+from gateway import Gateway, start, stop
+from headgate.store.books import Books
+from headgate.store.sqlite import Store
+from played import PlayedUpstream
+
+
+@pytest.fixture(scope="module")
+def gate(upstream: PlayedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    running = start(
+        tmp_path_factory.mktemp("admission") / "data",
+        HEADGATE_UPSTREAM_URL=upstream.url("openai"),
+        HEADGATE_UPSTREAM_KEY="x",
+    )
+    running.upstream = upstream
+    yield running
+    assert stop(running) == 0
+    books = Books(running.data)
+    assert books.audit() == []
+    assert books.open_marks() == 0
+    books.close()
+
+
+def a_key(gate: Gateway, **terms: Any) -> dict[str, str]:
+    store = Store(gate.data)
+    _, text = store.create_key("limited", now_s=time.time(), **terms)
+    store.close()
+    headers = {"authorization": f"Bearer {text}"}
+    wait_for(lambda: httpx2.get(f"{gate.url}/v1/key", headers=headers).status_code == 200)
+    return headers
+
+
+def test_of_500_parallel_requests_on_a_budget_for_37_exactly_37_are_admitted(
+    gate: Gateway,
+) -> None:
+    # 9 tokens in at 0.375 (as if all were written to the cache) and 100 out at 1.20 USD a million
+    body = messages("slow 0.002", model="MiniMax-M2")
+    probe = httpx2.post(
+        f"{gate.url}/v1/messages/count_tokens", json=body, headers={"x-api-key": gate.key}
+    )
+    input = probe.json()["input_tokens"]
+    worst = input * 375 + 100 * 1200
+    headers = a_key(gate, budget_nano=37 * worst + worst - 1)
+
+    async def all_at_once() -> list[int]:
+        limits = httpx2.Limits(max_connections=500)
+        async with httpx2.AsyncClient(limits=limits, timeout=60) as client:
+            url = f"{gate.url}/v1/messages"
+            sent = [client.post(url, json=body, headers=headers) for _ in range(500)]
+            return [r.status_code for r in await asyncio.gather(*sent)]
+
+    statuses = asyncio.run(all_at_once())
+    assert statuses.count(200) == 37
+    assert statuses.count(402) == 463
+    mine = httpx2.get(f"{gate.url}/v1/key", headers=headers).json()
+    assert mine["budget"]["held_nano"] == 0
+    assert mine["budget"]["spent_nano"] == mine["spent_nano"] > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "words"),
+    [
+        ("/v1/chat/completions", chat("hello", max_tokens=100), 429, "insufficient_quota"),
+        ("/v1/responses", {"model": "MiniMax-M2", "input": "x"}, 429, "insufficient_quota"),
+        ("/v1/messages", messages("hello"), 402, "billing_error"),
+        (GENERATE, contents("hello"), 429, "RESOURCE_EXHAUSTED"),
+    ],
+)
+def test_a_budget_that_is_too_small_is_told_in_the_callers_protocol(
+    gate: Gateway, path: str, body: object, status: int, words: str
+) -> None:
+    headers = a_key(gate, budget_nano=1000)
+    reply = httpx2.post(gate.url + path, json=body, headers=headers)
+    assert reply.status_code == status
+    assert words in reply.text
+    assert "0.000001 USD" in reply.text
+    assert reply.headers["x-should-retry"] == "false"
+
+
+def test_requests_a_minute_are_counted_and_who_waits_passes(gate: Gateway) -> None:
+    headers = a_key(gate, rpm=120)
+    url = f"{gate.url}/v1/chat/completions"
+    replies = [httpx2.post(url, json=chat("hello"), headers=headers) for _ in range(150)]
+    refused = [r for r in replies if r.status_code == 429]
+    assert refused
+    first = replies[0]
+    assert first.headers["x-ratelimit-limit-requests"] == "120"
+    assert first.headers["x-ratelimit-remaining-requests"] == "119"
+    assert refused[-1].json()["error"]["code"] == "rate_limit_exceeded"
+    time.sleep(float(refused[-1].headers["retry-after"]))
+    again = httpx2.post(f"{gate.url}/v1/messages", json=messages("hello"), headers=headers)
+    assert again.status_code == 200
+    assert again.headers["anthropic-ratelimit-requests-limit"] == "120"
+
+
+def test_concurrency_is_released_also_by_hang_ups(gate: Gateway) -> None:
+    headers = a_key(gate, concurrency=2)
+    url = f"{gate.url}/v1/chat/completions"
+
+    def ask() -> int:
+        return httpx2.post(url, json=chat("hello"), headers=headers).status_code
+
+    with httpx2.Client() as client:
+        slow = [
+            client.stream("POST", url, json=chat("slow 0.05", stream=True), headers=headers)
+            for _ in range(2)
+        ]
+        for each in slow:
+            each.__enter__()
+        assert ask() == 429
+        for each in slow:
+            each.__exit__(None, None, None)
+    wait_for(lambda: ask() == 200, 2)
+
+
+def test_tokens_a_minute_count_what_was_really_used(gate: Gateway) -> None:
+    headers = a_key(gate, tpm=10_000)
+    url = f"{gate.url}/v1/chat/completions"
+    reply = httpx2.post(url, json=chat("hello", max_tokens=2000), headers=headers)
+    assert reply.status_code == 200
+    # Not the 2000 that were reserved: a whole reply is settled before its headers go.
+    assert 9800 < int(reply.headers["x-ratelimit-remaining-tokens"]) <= 9845
+    asked = chat("slow 0.05", max_tokens=2000, stream=True)
+    with (
+        httpx2.Client() as client,
+        client.stream("POST", url, json=asked, headers=headers) as running,
+    ):
+        assert int(running.headers["x-ratelimit-remaining-tokens"]) < 8000
+
+
+def test_a_budget_given_to_a_running_key_holds_within_a_second(gate: Gateway) -> None:
+    headers = a_key(gate)
+    url = f"{gate.url}/v1/messages"
+    assert httpx2.post(url, json=messages("hello"), headers=headers).status_code == 200
+    store = Store(gate.data)
+    id = httpx2.get(f"{gate.url}/v1/key", headers=headers).json()["id"]
+    store.change_key(id, budget_nano=1, now_s=time.time())
+    store.close()
+    wait_for(
+        lambda: httpx2.post(url, json=messages("hello"), headers=headers).status_code == 402, 2
+    )
