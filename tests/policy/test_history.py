@@ -68,7 +68,17 @@ def test_a_sound_history_is_left_as_it_is() -> None:
 
 def test_leading_system_messages_become_one() -> None:
     got = repaired(system("a", "5m"), system("b"), said("hello"), system("c"), user("hi"))
-    assert got == ([system("a\n\nb\n\nc", "5m"), said("hello"), user("hi")], ())
+    assert got == ([system("a\n\nb\n\nc"), said("hello"), user("hi")], ())
+
+
+def test_cache_marks_between_system_messages_stay_where_the_wire_has_them() -> None:
+    messages = (system("a", "5m"), system("b"), system("c", "1h"), system("d"), user("hi"))
+    request = repair(Request("m", messages), Capabilities(reasoning_form="blocks"), "anthropic")
+    assert request.messages[0].parts == (
+        Text("a\n\n", "5m"),
+        Text("b\n\nc\n\n", "1h"),
+        Text("d"),
+    )
 
 
 def test_a_later_system_message_goes_into_the_next_user_text() -> None:

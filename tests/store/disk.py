@@ -1,18 +1,26 @@
 """A disk of the tests' own, below SQLite: it remembers what was synced, and can fail.
 
-It is made SQLite's default VFS, so that the ledger needs no door for it.  Its files have no shared
+It is made SQLite's default VFS, and the ledger's writer is a thread of the test (`in_a_thread`), so
+that it writes to it.  Its files have no shared
 memory (apsw passes none on), so that a connection on it has the database for itself: a hook sets
 `locking_mode = exclusive`, under which WAL works without.
 """
 
 import contextlib
+import os
 import random
+import socket
+import subprocess
+import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import apsw
+
+from headgate.store import writer
+from headgate.store.writer import Orders
 
 SECTOR = 512
 Event = tuple[Literal["write", "truncate", "sync", "delete", "say"], str, int, bytes]
@@ -82,6 +90,29 @@ def disk(*pragmas: str) -> Iterator[Disk]:
     finally:
         apsw.connection_hooks.remove(hook)
         made.unregister()
+
+
+class in_a_thread:  # in the place of start_process
+    """A writer like the real one, but that nothing can kill."""
+
+    pid = os.getpid()
+
+    def __init__(self, sock: socket.socket, lock: int, orders: Orders) -> None:
+        args = (sock.dup(), os.dup(lock), orders)
+        self._thread = threading.Thread(target=self._run, args=args, daemon=True)
+        self._thread.start()
+
+    def _run(self, sock: socket.socket, lock: int, orders: Orders) -> None:
+        writer.run(sock, orders)
+        os.close(lock)
+
+    def kill(self) -> None:
+        pass
+
+    def wait(self, timeout: float) -> None:
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            raise subprocess.TimeoutExpired("writer", timeout)
 
 
 def after_power_cut(

@@ -1,7 +1,7 @@
 """A process that uses the ledger of the directory it is given, until it is killed.
 
 It prints `marked ID` and `settled ID` after the call of that name has returned, a line in one
-write, and `recovered N` at the start.  Run by test_ledger.py.
+write, `recovered N` at the start, and `writer PID` whenever it has a new writer.  Run by test_ledger.py.
 """
 
 import asyncio
@@ -16,10 +16,20 @@ def say(line: str) -> None:
     os.write(1, f"{line}\n".encode())
 
 
+writers: list[int | None] = []
+
+
+def tell_writer(ledger: Ledger) -> None:
+    if writers[-1:] != [ledger.writer_pid]:
+        writers.append(ledger.writer_pid)
+        say(f"writer {ledger.writer_pid}")
+
+
 async def exchanges(ledger: Ledger, name: str) -> None:
     n = 0
     while True:
         n += 1
+        tell_writer(ledger)
         id = f"{name}-{n}"
         key, session, began_s = f"key{n % 3}", f"s{n % 5}", 1.7e9 + n
         await ledger.open(
@@ -40,6 +50,7 @@ async def exchanges(ledger: Ledger, name: str) -> None:
 async def main(data: str, round: str) -> None:
     Store(data).close()
     ledger = Ledger(data)
+    tell_writer(ledger)
     say(f"recovered {ledger.recover()}")
     await asyncio.gather(*(exchanges(ledger, f"{round}-{n}") for n in range(20)))
 

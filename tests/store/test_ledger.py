@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,16 +12,27 @@ import time
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
+from typing import IO, Any
 
 import apsw
 import msgspec
 import pytest
+from disk import in_a_thread
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from headgate.store import writer
 from headgate.store.books import Balance, Books, Spent
-from headgate.store.ledger import Attempt, Ledger, LedgerFault, LedgerRefused, Mark, Row
+from headgate.store.ledger import (
+    Attempt,
+    Ledger,
+    LedgerFault,
+    LedgerRefused,
+    Mark,
+    Row,
+)
+from headgate.store.process import start_process
 from headgate.store.sqlite import Store
 
 HOUR = 3600
@@ -106,19 +118,17 @@ def test_a_second_row_with_the_same_id_changes_nothing(ledger: Ledger, books: Bo
 
 
 def test_rows_that_come_together_are_one_transaction(
-    ledger: Ledger, books: Books, monkeypatch: pytest.MonkeyPatch
+    data: Path, books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     groups: list[int] = []
-    commit = Ledger._commit
+    insert = writer.insert
     monkeypatch.setattr(
-        Ledger, "_commit", lambda self, e: (groups.append(len(e)), commit(self, e))[1]
+        writer, "insert", lambda db, e: (groups.append(len(writer._split(e))), insert(db, e))[1]
     )
-
-    async def many() -> None:
-        await asyncio.gather(*(ledger.settle(row(f"a{n}")) for n in range(300)))
-
-    asyncio.run(many())
-    assert sum(groups) == 300 and len(groups) < 100
+    ledger = Ledger(data, start=in_a_thread)
+    many(ledger, [row(f"a{n}") for n in range(300)])
+    ledger.close()
+    assert groups == [300]
     assert books.balances()[0].requests == 300
 
 
@@ -234,7 +244,7 @@ def test_an_unknown_price_is_null_and_counted_apart(ledger: Ledger, books: Books
 
 
 def test_a_loop_that_is_never_idle_does_not_starve_the_writer(ledger: Ledger, books: Books) -> None:
-    """Without `_give_way` this takes from several seconds to minutes."""
+    """With a writer thread beside it this took from several seconds to minutes."""
 
     async def work() -> None:
         busy = True
@@ -289,10 +299,11 @@ def test_a_row_is_no_change_of_the_keys(ledger: Ledger, data: Path) -> None:
 
 
 def abandon(ledger: Ledger) -> None:
-    """As if its process were killed: the lock is gone, its file and its marks are there."""
-    ledger._queue.put(None)
-    ledger._thread.join()
-    ledger._db.close()
+    """As if its edge were killed: the socket ends, the lock is gone, its file and its marks stay."""
+    ledger._attach(None)
+    ledger._closed = True
+    assert ledger._sock is not None and ledger._writer is not None
+    ledger._sock.close()
     file = ledger._live._file
     assert file is not None
     os.close(file)
@@ -353,42 +364,215 @@ def test_a_mark_left_by_an_orderly_end_is_recovered_too(data: Path, books: Books
 def test_the_files_of_killed_processes_that_left_no_mark_are_swept(data: Path) -> None:
     abandon(Ledger(data))
     two = Ledger(data)
-    assert len(list((data / "live").iterdir())) == 2
+    assert len(list((data / "live").iterdir())) == 4
     assert two.recover() == 0
-    assert [f.name for f in (data / "live").iterdir()] == [two._live.boot]
+    boot = two._live.boot
+    assert sorted(f.name for f in (data / "live").iterdir()) == [boot, f"{boot}.writer"]
     two.close()
 
 
-def test_killed_again_and_again_no_acknowledged_row_is_lost_or_doubled(
-    data: Path, books: Books
+@contextlib.contextmanager
+def stopped(ledger: Ledger) -> Iterator[int]:
+    """The writer hangs, as in a disk that does not answer."""
+    pid = ledger.writer_pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_what_was_sent_before_the_edge_died_is_still_written(data: Path, books: Books) -> None:
+    dead = Ledger(data)
+    asyncio.run(dead.open(mark("a")))
+    with stopped(dead):
+        dead.settle_soon(row("a"))
+        dead.settle_soon(row("b"))
+        abandon(dead)
+    live = Ledger(data)
+    assert live.recover() == 0  # it waited for the old writer
+    live.close()
+    assert [books.generation(id) for id in "ab"] == [row("a"), row("b")]
+
+
+def test_marks_are_left_alone_while_the_writer_of_a_dead_edge_may_still_write(
+    data: Path, books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGKILL at a random moment, 20 times; what each process said it had done is compared."""
+    dead, live = Ledger(data), Ledger(data)
+    asyncio.run(dead.open(mark("a")))
+    with stopped(dead):
+        abandon(dead)
+        monkeypatch.setattr("headgate.store.live.ORPHAN_WAIT_S", 0.0)
+        assert (live.recover(), books.open_marks()) == (0, 1)
+        monkeypatch.undo()
+    assert live.recover() == 1
+    live.close()
+
+
+def ended(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_the_writer_ends_with_its_ledger_and_with_nothing_else(ledger: Ledger) -> None:
+    pid = ledger.writer_pid
+    assert pid is not None
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # also before it has begun
+        os.kill(pid, number)
+    many(ledger, [row("a")])
+    assert (ledger.writer_pid, ledger.started) == (pid, 1)
+    ledger.close()
+    assert ended(pid)
+
+
+def test_a_writer_that_is_killed_is_replaced_and_nothing_is_lost_or_doubled(
+    ledger: Ledger, books: Books
+) -> None:
+    async def work() -> None:
+        async def one(id: str) -> None:
+            await ledger.open(mark(id))
+            await ledger.settle(row(id))
+
+        async def kill() -> None:
+            for n in range(5):
+                await ledger.settle(row(f"k{n}"))
+                pid = ledger.writer_pid
+                assert pid is not None
+                os.kill(pid, signal.SIGKILL)
+
+        await asyncio.gather(kill(), *(one(f"a{n}") for n in range(400)))
+
+    asyncio.run(work())
+    assert ledger.started >= 5  # after the last one there may be nothing left to do
+    assert books.balances()[0].requests == 405
+    assert books.open_marks() == 0
+
+
+def test_close_replaces_a_writer_that_has_died(ledger: Ledger, books: Books) -> None:
+    many(ledger, [row("a")])
+    with stopped(ledger) as pid:
+        ledger.settle_soon(row("b"))
+        os.kill(pid, signal.SIGKILL)
+    assert ledger.close() == 0
+    assert books.generation("b") == row("b")
+
+
+def test_a_writer_that_does_not_answer_refuses_new_exchanges_and_keeps_the_old(
+    ledger: Ledger, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headgate.store.ledger.PATIENCE_S", 0.1)
+
+    async def work() -> None:
+        await ledger.open(mark("a"))
+        with stopped(ledger):
+            told = await asyncio.gather(
+                ledger.open(mark("new")), ledger.settle(row("a")), return_exceptions=True
+            )
+            assert [type(t) for t in told] == [LedgerFault] * 2
+            with pytest.raises(LedgerFault):  # at once
+                await ledger.open(mark("newer"))
+            with pytest.raises(LedgerFault):
+                await ledger.settle(row("b"))
+            ledger.checkpoint(mark("a"))
+            await asyncio.sleep(0)
+            assert ledger.waiting == 3  # two rows, and the mark that is withdrawn
+        async with asyncio.timeout(20):
+            while ledger.waiting:
+                await asyncio.sleep(0.005)
+        monkeypatch.undo()
+        await ledger.open(mark("c"))
+        await ledger.settle(row("c"))
+
+    asyncio.run(work())
+    assert books.balances()[0].requests == 3
+    assert books.open_marks() == 0
+
+
+def test_a_writer_that_cannot_be_started_again_is_tried_until_it_can(
+    data: Path, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headgate.store.ledger.PATIENCE_S", 0.1)
+    monkeypatch.setattr("headgate.store.ledger.RETRY_S", 0.01)
+    full = False
+
+    def start(*args: Any) -> Any:
+        if full:
+            raise OSError("no more processes")
+        return start_process(*args)
+
+    async def work() -> None:
+        nonlocal full
+        await ledger.open(mark("a"))
+        pid = ledger.writer_pid
+        assert pid is not None
+        full = True
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(LedgerFault):
+            await ledger.settle(row("a"))
+        full = False
+        async with asyncio.timeout(20):
+            while ledger.waiting:
+                await asyncio.sleep(0.005)
+
+    ledger = Ledger(data, start=start)
+    asyncio.run(work())
+    ledger.close()
+    assert books.generation("a") == row("a")
+    with pytest.raises(LedgerFault):
+        full = True
+        Ledger(data, start=start)
+
+
+@pytest.mark.parametrize("whom", ["edge", "writer", "both"])
+def test_killed_again_and_again_no_acknowledged_row_is_lost_or_doubled(
+    data: Path, books: Books, whom: str
+) -> None:
+    """SIGKILL at a random moment, 10 times; what each edge said it had done is compared.
+
+    A writer is killed several times, and its edge in the end.
+    """
     marked: set[str] = set()
     settled: set[str] = set()
     recovered = 0
     dice = random.Random(4)
-    writer = Path(__file__).with_name("ledger_writer.py")
-    for n in range(20):
+    program = Path(__file__).with_name("ledger_writer.py")
+    for n in range(10):
         child = subprocess.Popen(
-            [sys.executable, str(writer), str(data), str(n)], stdout=subprocess.PIPE, text=True
+            [sys.executable, str(program), str(data), str(n)], stdout=subprocess.PIPE, text=True
         )
         assert child.stdout is not None
-        lines = [child.stdout.readline()]
-        assert lines[0].startswith("recovered")
+        lines: list[str] = []
+        while not lines or not lines[-1].startswith("recovered"):
+            lines.append(child.stdout.readline())
         time.sleep(dice.uniform(0.002, 0.12))
-        child.kill()
-        lines += child.stdout.read().splitlines()
+        pids = [last(lines, child.stdout)] if whom == "writer" else []
+        for _ in range(2 if pids else 0):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pids[-1], signal.SIGKILL)
+            while (pid := last(lines, child.stdout)) == pids[-1]:
+                pass
+            pids.append(pid)
+            time.sleep(dice.uniform(0.0, 0.08))
+        killed = [child.pid] if whom != "both" else [child.pid, last(lines, child.stdout)]
+        for pid in dice.sample(killed, len(killed)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        lines += child.stdout.readlines()
         child.wait()
         child.stdout.close()
         for line in lines:
             word, _, value = line.strip().partition(" ")
             if word == "recovered":
                 recovered += int(value)
-            else:
+            elif word != "writer":
                 (marked if word == "marked" else settled).add(value)
-    last = Ledger(data)
-    recovered += last.recover()
-    last.close()
+    latest = Ledger(data)
+    recovered += latest.recover()
+    latest.close()
     assert len(settled) > 20 and recovered > 20
     rows = {r.id: r for n in range(5) for r in books.session(f"s{n}", most=10**6)}
     assert len(rows) == sum(b.requests for b in books.balances())
@@ -398,6 +582,13 @@ def test_killed_again_and_again_no_acknowledged_row_is_lost_or_doubled(
         assert (rows[id].basis, rows[id].input, rows[id].cost_nano) == ("upstream", n, 7 * n)
     assert sum(r.basis == "recovered" for r in rows.values()) == recovered
     assert books.open_marks() == 0
+    assert list((data / "live").iterdir()) == []
+
+
+def last(lines: list[str], out: IO[str]) -> int:
+    """The number of the latest writer that was told, with one more line read."""
+    lines.append(out.readline())
+    return int([line for line in lines if line.startswith("writer")][-1].split()[1])
 
 
 class Exchanges(RuleBasedStateMachine):
@@ -474,6 +665,7 @@ class Exchanges(RuleBasedStateMachine):
 
     @rule()
     def compare(self) -> None:
+        self.settled("last", 0, False)  # what was left for soon is committed before it
         self.ledger.recover()
         self.rows |= {id: left.recovered() for id, left in self.left.items()}
         self.left = {}

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import random
+import select
 from pathlib import Path
 
 import apsw
 import pytest
-from disk import Disk, after_power_cut, disk
+from disk import Disk, after_power_cut, disk, in_a_thread
 
+from headgate.store import writer
 from headgate.store.books import Books
 from headgate.store.ledger import Ledger, LedgerFault, Mark, Row
 from headgate.store.sqlite import Store
@@ -64,12 +66,22 @@ async def traffic(ledger: Ledger, watched: Disk, exchanges: int) -> None:
         n += size
 
 
-def lost_in_power_cuts(data: Path, scratch: Path, synchronous: str) -> list[str]:
+def lost_in_power_cuts(
+    data: Path, scratch: Path, synchronous: str, patch: pytest.MonkeyPatch
+) -> list[str]:
     """Cut the power at every write and sync of the traffic; what was acknowledged and is gone."""
     start, pepper = files_of(data), (data / "pepper").read_bytes()
     with disk("wal_autocheckpoint = 30") as watched:  # so that checkpoints are cut as well
-        ledger = Ledger(data)
-        ledger._db.execute(f"pragma synchronous = {synchronous}")
+        if synchronous != "full":
+            connect = writer.connect
+
+            def lesser(name: str, busy_ms: int) -> apsw.Connection:
+                db = connect(name, busy_ms)
+                db.execute(f"pragma synchronous = {synchronous}")
+                return db
+
+            patch.setattr(writer, "connect", lesser)
+        ledger = Ledger(data, start=in_a_thread)
         asyncio.run(traffic(ledger, watched, 40))
         ledger.close()
     events, dice = watched.events, random.Random(2)
@@ -85,7 +97,7 @@ def lost_in_power_cuts(data: Path, scratch: Path, synchronous: str) -> list[str]
 def missing(data: Path, said: list[str]) -> list[str]:
     """What of the acknowledged is not there after a start; the books add up in any case."""
     Store(data).close()
-    ledger = Ledger(data)
+    ledger = Ledger(data, start=in_a_thread)
     ledger.recover()
     ledger.close()
     books = Books(data)
@@ -98,19 +110,23 @@ def missing(data: Path, said: list[str]) -> list[str]:
     return [f"{word} {id}" for word, id in pairs if rows.get(id) not in kept[word]]
 
 
-def test_a_power_cut_at_any_write_loses_no_acknowledged_row(data: Path, tmp_path: Path) -> None:
-    assert lost_in_power_cuts(data, tmp_path / "after", "full") == []
+def test_a_power_cut_at_any_write_loses_no_acknowledged_row(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lost_in_power_cuts(data, tmp_path / "after", "full", monkeypatch) == []
 
 
-def test_the_power_cut_finds_what_a_lesser_setting_loses(data: Path, tmp_path: Path) -> None:
+def test_the_power_cut_finds_what_a_lesser_setting_loses(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The test of the test: this is why the ledger says `synchronous = full`."""
-    assert lost_in_power_cuts(data, tmp_path / "after", "normal") != []
+    assert lost_in_power_cuts(data, tmp_path / "after", "normal", monkeypatch) != []
 
 
-def test_the_ledger_syncs_every_commit(data: Path) -> None:
-    ledger = Ledger(data)
-    assert ledger._db.pragma("synchronous") == 2
-    ledger.close()
+def test_the_writer_syncs_every_commit(data: Path) -> None:
+    db = writer.connect(f"{data}/headgate.db", 0)
+    assert db.pragma("synchronous") == 2
+    db.close()
 
 
 FAULTS = [apsw.FullError, apsw.IOError]
@@ -139,12 +155,41 @@ def test_a_disk_that_takes_nothing_refuses_new_exchanges_and_keeps_the_old(
         await ledger.settle(row("c"))
 
     with disk() as watched:
-        ledger = Ledger(data)
+        ledger = Ledger(data, start=in_a_thread)
         asyncio.run(work(ledger, watched))
         assert ledger.close() == 0
     books = Books(data)
     assert sorted(r.id for r in books.session("s")) == ["a", "b", "c"]
     assert (books.open_marks(), books.audit()) == (0, [])
+    books.close()
+
+
+def test_a_mark_that_a_killed_writer_committed_is_withdrawn_when_the_next_one_cannot_tell(
+    data: Path,
+) -> None:
+    """It was not acknowledged, and its exchange was refused: no row may come of it."""
+
+    async def work(ledger: Ledger, watched: Disk) -> None:
+        asked = asyncio.create_task(ledger.open(mark("a")))
+        await asyncio.sleep(0)
+        ledger._flush()
+        assert ledger._sock is not None
+        while not select.select([ledger._sock], [], [], 10)[0]:
+            pass
+        watched.fault = apsw.IOError
+        ledger.settle_soon(row("b"))  # something that must be written anew
+        ledger._replace()  # as if the answer had not come
+        ledger._again()
+        with pytest.raises(LedgerFault):
+            await asked
+        watched.fault = None
+
+    with disk() as watched:
+        ledger = Ledger(data, start=in_a_thread)
+        asyncio.run(work(ledger, watched))
+        assert (ledger.started, ledger.close()) == (2, 0)
+    books = Books(data)
+    assert (books.open_marks(), [r.id for r in books.session("s")]) == (0, ["b"])
     books.close()
 
 
@@ -163,7 +208,7 @@ def test_rows_that_wait_are_written_once_the_disk_has_room_with_no_new_request(
                 await asyncio.sleep(0.005)
 
     with disk() as watched:
-        ledger = Ledger(data)
+        ledger = Ledger(data, start=in_a_thread)
         asyncio.run(work(ledger, watched))
         ledger.close()
     books = Books(data)
@@ -191,7 +236,7 @@ def test_a_disk_that_fills_up_midway_loses_no_row(data: Path) -> None:
         return admitted
 
     with disk() as watched:
-        ledger = Ledger(data)
+        ledger = Ledger(data, start=in_a_thread)
         admitted = asyncio.run(work(ledger, watched))
         assert ledger.close() == 0
     assert 0 < len(admitted) < 180
@@ -208,7 +253,7 @@ def test_close_says_how_many_rows_a_dead_disk_kept_out_and_their_marks_remain(da
         ledger.settle_soon(row("a"))
 
     with disk() as watched:
-        ledger = Ledger(data)
+        ledger = Ledger(data, start=in_a_thread)
         asyncio.run(work(ledger, watched))
         assert ledger.close(patience_s=0.01) == 1
         watched.fault = None
@@ -234,7 +279,7 @@ def test_rows_beyond_the_bound_are_counted(data: Path, monkeypatch: pytest.Monke
         watched.fault = None
 
     with disk() as watched:
-        ledger = Ledger(data)
+        ledger = Ledger(data, start=in_a_thread)
         asyncio.run(work(ledger, watched))
         assert ledger.close() == 0
     books = Books(data)

@@ -15,7 +15,7 @@ What will surprise:
 - a refusal names the list, not the place in it: the hub's messages are not numbered as the client's.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -84,7 +84,8 @@ def repair(request: Request, capabilities: Capabilities, dialect: str) -> Reques
         turns.add(message)
     messages = turns.close()
     if not capabilities.multi_system:
-        messages = _one_system(messages, warnings)
+        # Of the wires without room for more than one, only the one of blocks has cache marks.
+        messages = _one_system(messages, warnings, cut=capabilities.reasoning_form == "blocks")
     if all(m.role == "system" for m in messages):
         raise invalid(words.nothing, words.param)
     if messages[-1].role == "assistant" and not capabilities.prefill:
@@ -258,7 +259,7 @@ def _listed(ids: list[str]) -> str:
 # --- system messages -----------------------------------------------------------------------------
 
 
-def _one_system(messages: list[Message], warnings: list[str]) -> list[Message]:
+def _one_system(messages: list[Message], warnings: list[str], *, cut: bool) -> list[Message]:
     """One system message, first: more are 2013 "invalid chat setting", elsewhere "invalid role".
 
     What stands after the first user message keeps its place instead, inside the user's text, as
@@ -288,10 +289,22 @@ def _one_system(messages: list[Message], warnings: list[str]) -> list[Message]:
         _after(_reminder(waiting), rest)
         warnings.append("history: system message folded into user text")
     if len(leading) > 1:
-        marks = [p.cache for m in leading for p in m.parts if isinstance(p, Text) and p.cache]
-        text = "\n\n".join(m.text for m in leading)
-        leading = [Message("system", (Text(text, marks[-1] if marks else ""),))]
+        leading = [Message("system", tuple(_paragraphs(leading, cut)))]
     return leading + rest
+
+
+def _paragraphs(messages: list[Message], cut: bool) -> Iterator[Text]:
+    """One text, a blank line between the messages; with `cut`, in pieces that keep cache marks."""
+    text = ""
+    last = messages[-1]
+    for message in messages:
+        marks = [p.cache for p in message.parts if isinstance(p, Text) and p.cache]
+        text += message.text
+        if message is not last:
+            text += "\n\n"
+        if (cut and marks) or message is last:
+            yield Text(text, marks[-1] if marks else "")
+            text = ""
 
 
 def _reminder(texts: list[str]) -> str:

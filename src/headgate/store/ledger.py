@@ -1,62 +1,54 @@
-"""The ledger: exactly one row per exchange, whatever happens to the process or to the disk.
+"""The ledger: exactly one row per exchange, whatever happens to the processes or to the disk.
 
-The only place that writes marks and rows.  An open mark is committed before the upstream is
-contacted; `settle` puts the row in its place, in one transaction; the marks of a dead process
-become `recovered` rows.  Rows are never changed or deleted (triggers of schema/002.sql, which also
-keeps the sums).  Storage design: one writer thread with one connection, WAL, `synchronous=FULL`,
-group commit: while a group is synced to the disk the next one gathers, so that it is as large as
-the disk is slow, and nothing waits for a timer.
+The edge's side of the writer (writer.py), a process; what it is told is in entries.py.
+An open mark is committed before the upstream is contacted; `settle` puts the row in its place, in
+one transaction; the marks of a dead edge become `recovered` rows.  Rows are never changed or deleted
+(triggers of schema/002.sql, which also keeps the sums).
+
+What a turn of the loop gathers is sent in one write; whatever has not been answered is remembered,
+and sent again to a new writer should this one die.  An entry may be written twice without harm.
 
 What will surprise:
-- a group is one SQL statement (`inbox`): the library is called once, so that the writer has to get
-  Python's lock back from a busy loop once, and not five times;
 - a call that is cancelled has still been queued, and is done: after `open` was called the exchange
   must be settled, `settle_soon` is there for it;
 - when the disk takes nothing, `open` raises LedgerFault and leaves nothing behind, while `settle`
   raises it and *keeps the row*, to be tried again until the disk takes it.  Do not settle it again
   (it would do no harm), and let the reply end;
-- a loop that is always busy would starve the writer of Python's lock: while somebody waits for a
-  commit the loop sleeps for a moment now and then (`_give_way`);
-- a process is alive as long as it holds the lock of its file in `live/`; neither its number nor the
-  time it was started could be taken for another's.
+- so it is when no writer has answered for PATIENCE_S: then a mark may have been committed all the
+  same, and is withdrawn; until there is an answer, calls fail at once.
+
+A weakness: an entry that would kill every writer that reads it would hold up the others for ever.
 """
 
 import asyncio
 import contextlib
-import fcntl
-import math
 import os
-import queue
-import secrets
-import threading
+import socket
+import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 import apsw
 import msgspec
 
+from headgate.store import writer as writers
+from headgate.store.entries import Attempt, Basis, Mark, Row, decode_mark, encode_mark, encode_row
+from headgate.store.live import Live
+from headgate.store.process import Start, Writing, start_process
 from headgate.store.sqlite import BUSY_MS, StoreError
+from headgate.store.writer import GROUP, HEAD, Answer, Orders, frame
 
-Basis = Literal["upstream", "partial", "estimated", "none", "recovered"]
-GROUP = 512  # entries of one transaction at most, so that none waits long
-RETRY_S = 0.25  # how often a disk that took nothing is asked again
-# A twentieth of a busy loop, with what a system adds to so short a sleep a tenth; an idle one loses
-# nothing by it.
-WAY_EVERY_S, WAY_S = 0.001, 0.000_05
+__all__ = ["Attempt", "Basis", "Ledger", "LedgerFault", "LedgerRefused", "Mark", "Row"]
+RETRY_S = 0.25  # how often a disk that took nothing is asked again, or a writer started again
+PATIENCE_S = BUSY_MS / 1000 + 3  # without any answer; the writer itself waits for other processes
+ORPHAN_S = 5.0  # for how long a writer whose edge has died asks a disk that takes nothing
+END_S = 2.0  # for a writer to end once it has closed its socket
+KILLED_S = 0.2  # for one that was killed: the loop waits
 MAX_WAITING = 100_000  # rows, some 60 MB; each was an open mark once, so that many streams ran
-MAX_CHARS = 256  # of any text: names, and a session id that the client has made up
-MAX_WORDS = 64  # warnings and attempts of one row
-# SQLite's words for what is wrong with an entry, and not with the disk.
-_OWN_FAULT = (
-    apsw.ConstraintError,
-    apsw.MismatchError,
-    apsw.RangeError,
-    apsw.SQLError,
-    apsw.TooBigError,
-)
+SOCKET_BYTES = 1 << 20
 
 
 class LedgerFault(StoreError):
@@ -67,387 +59,391 @@ class LedgerRefused(StoreError):
     """A row that no disk would take, as it breaks the schema: a bug of ours; its mark stays."""
 
 
-class Attempt(msgspec.Struct, frozen=True, gc=False):
-    """One contact with an upstream; the client pays for the last one only."""
-
-    upstream: str
-    model: str  # the upstream's name of it
-    outcome: str
-    upstream_code: str = ""
-    ms: int = 0
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One exchange as it ended.  The fields are the columns of `ledger`, in their order."""
-
-    id: str
-    account: str = ""
-    key: str
-    session: str = ""  # the client's own; two keys may use the same
-    dialect: str
-    model: str
-    upstream: str = ""
-    upstream_model: str = ""
-    stream: bool = False
-    outcome: str
-    basis: Basis
-    status: int = 0  # 0: the client was told nothing
-    began_s: float  # Unix seconds
-    first_token_ms: int | None = None
-    total_ms: int = 0
-    input: int = 0  # includes cached and cache_write
-    cached: int = 0
-    cache_write: int = 0
-    output: int = 0  # includes reasoning
-    reasoning: int = 0
-    cost_nano: int | None  # None: no price is known
-    price_version: str = ""
-    service_tier: str = ""
-    attempts: tuple[Attempt, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-class Mark(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of an exchange before its upstream is contacted, or at a checkpoint."""
-
-    id: str
-    account: str = ""
-    key: str
-    session: str = ""
-    dialect: str
-    model: str
-    upstream: str = ""
-    upstream_model: str = ""
-    stream: bool = False
-    began_s: float
-    # What the row says should the process die now.  To a client that pays nothing is the safe side.
-    input: int = 0
-    output: int = 0
-    cost_nano: int | None = 0
-    price_version: str = ""
-    service_tier: str = ""
-
-    def recovered(self) -> Row:
-        return Row(
-            **{name: getattr(self, name) for name in self.__struct_fields__},
-            outcome="crashed",
-            basis="recovered",
-        )
-
-
 class _Entry(msgspec.Struct, eq=False):
-    """`row` is kept when the disk fails; everything else is told, or forgotten."""
-
-    fields: tuple[object, ...]
-    is_row: bool = False
+    kind: Literal[0, 1, 2, 3]  # mark, row, checkpoint, withdrawal: writer.py
+    id: str
+    data: bytes
     done: asyncio.Future[None] | None = None
 
+    @property
+    def lasts(self) -> bool:
+        """Kept when the disk fails; the others are told, or forgotten."""
+        return self.kind in (1, 3)
 
-_Told = tuple[asyncio.Future[None], Exception | None]
-_Item = _Entry | Callable[[], None] | None  # None: close
+    def tell(self, error: Exception | None) -> bool:
+        """Once, and whether somebody waited: its task may be cancelled, and its loop closed."""
+        done, self.done = self.done, None
+        if done is None or done.done() or done.get_loop().is_closed():
+            return False
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+        return True
+
+
 _encode = msgspec.json.Encoder().encode
-_decode_mark = msgspec.json.Decoder(Mark).decode
+_decode_answer = msgspec.json.Decoder(Answer).decode
 
 
 class Ledger:
-    """The writer.  The database must be up to date: a Store has opened it before.
+    """The edge's side.  The database must be up to date: a Store has opened it before.
 
-    `open`, `settle` and `settle_soon` are called from one asyncio loop.
+    `open`, `checkpoint`, `settle` and `settle_soon` are called from one asyncio loop at a time.
     """
 
-    def __init__(self, data: str | Path) -> None:
+    def __init__(self, data: str | Path, *, start: Start = start_process) -> None:
         directory = Path(data)
-        self._name = f"{directory}/headgate.db"
-        self._live = _Live(directory / "live")
-        self._db = self._connect()
-        self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
-        self._kept: list[_Entry] = []
-        self._closed = False
-        self._deadline = math.inf
+        self._start = start
+        name = f"{directory}/headgate.db"
+        self._orders = Orders(name, BUSY_MS, MAX_WAITING, RETRY_S, ORPHAN_S)
+        self._gathered: list[_Entry] = []  # in this turn of the loop
+        self._pending: deque[_Entry] = deque()  # sent, or to be sent when there is a writer
+        self._late = 0  # of these: the first that a writer before could not write
+        self._resent = 0  # and the first that one before may have committed
+        self._kept: list[_Entry] = []  # that the disk did not take, and the writer tries again
+        self._in, self._out = bytearray(), b""
+        self._flushing = self._blocked = self._stuck = self._closed = False
+        self._heard = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._asked = 0  # callers that wait now
-        self._way: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._sock: socket.socket | None = None
+        self._writer: Writing | None = None
+        self._answered = False  # by this writer
+        self.started = 0  # writers; every one after the first took the place of one that died
         self.dropped = 0  # rows beyond MAX_WAITING; their marks remain, if the disk took those
         self.refused = 0
-        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
-        self._thread.start()
+        try:
+            with contextlib.ExitStack() as stack:
+                self._live = Live(directory / "live")
+                stack.callback(self._live.end)
+                self._begin()
+                stack.pop_all()
+        except OSError as error:
+            raise LedgerFault(f"{error.filename or directory}: {error.strerror}.") from None
 
     @property
     def waiting(self) -> int:
-        """Rows that the disk has not taken yet."""
-        return len(self._kept)
+        """Rows that the disk has not taken, though it had its time."""
+        late = sum(e.lasts for e in self._pending) if self._stuck else self._late
+        return len(self._kept) + late
+
+    @property
+    def writer_pid(self) -> int | None:
+        return self._writer.pid if self._writer is not None else None
 
     async def open(self, mark: Mark) -> None:
         """Commit that an upstream is about to be contacted; LedgerFault: it must not be."""
-        fields = _fields(mark)
-        await self._ask(_Entry((0, fields["id"], self._live.boot, fields)))
+        if self._stuck:
+            raise self._silent()
+        await self._ask(_Entry(0, mark.id, encode_mark(mark, 0, mark.id, self._live.boot)))
 
     def checkpoint(self, mark: Mark) -> None:
         """Let an open mark say what was used so far; lost without harm if the disk fails."""
-        fields = _fields(mark)
-        self._put(_Entry((2, fields["id"], fields)))
+        if not self._stuck:
+            self._put(_Entry(2, mark.id, encode_mark(mark, 2, mark.id)))
 
     async def settle(self, row: Row) -> None:
         """Commit the row in the place of its mark.  A second one with the same id changes nothing.
 
         LedgerFault: not committed yet, but kept and tried again.  LedgerRefused: never.
         """
-        await self._ask(_Entry(_columns(row), True))
+        entry = _Entry(1, row.id, encode_row(row))
+        if self._stuck:
+            self._put(entry)
+            raise self._silent()
+        await self._ask(entry)
 
     def settle_soon(self, row: Row) -> None:
         """As `settle`, for a task that cannot wait because it is being cancelled."""
-        self._put(_Entry(_columns(row), True))
+        self._put(_Entry(1, row.id, encode_row(row)))
 
     def recover(self) -> int:
-        """Make rows of the marks that dead processes left open, and say how many there were.
+        """Make rows of the marks that dead edges left open, and say how many there were.
 
-        Waits for the disk: at start, or from a thread.  Marks of processes that live are not touched.
+        Waits for the disk, and for a writer that outlives its edge: at start, or from a thread.  Has
+        a connection of its own.  Marks of edges that live are not touched.
         """
-        found: Future[int] = Future()
+        orders = self._orders
+        try:
+            with contextlib.closing(writers.connect(orders.name, orders.busy_ms)) as db:
+                marked = db.execute("select distinct boot from open_mark")
+                boots = {str(boot) for (boot,) in marked} | self._live.boots()
+                return sum(self._recover(db, boot) for boot in boots - {self._live.boot})
+        except apsw.Error as error:
+            raise LedgerFault(f"{orders.name}: {error}.") from None
 
-        def work() -> None:
-            try:
-                found.set_result(self._recover())
-            except apsw.Error as error:
-                found.set_exception(LedgerFault(f"{self._name}: {error}."))
-            except Exception as error:  # told to the caller, who waits in another thread
-                found.set_exception(error)
-
-        self._put(work)
-        return found.result()
+    def _recover(self, db: apsw.Connection, boot: str) -> int:
+        with self._live.dead(boot) as dead:
+            if not dead:
+                return 0
+            # One that has a row was sent again to a second writer, and its row was not any more.
+            found = list(
+                db.execute(
+                    "select mark, id in (select id from ledger) from open_mark where boot = ?",
+                    (boot,),
+                )
+            )
+            rows = [encode_row(decode_mark(str(mark)).recovered()) for mark, _ in found]
+            for at in range(0, len(rows), GROUP):
+                writers.insert(db, b",".join(rows[at : at + GROUP]).decode())
+            return sum(not settled for _, settled in found)
 
     def close(self, patience_s: float = 5.0) -> int:
         """Write what is queued or kept; the number of rows that the disk would still not take."""
-        if not self._closed:
-            self._closed = True
-            self._deadline = time.monotonic() + patience_s
-            self._queue.put(None)
-            self._thread.join()
-            with contextlib.suppress(apsw.Error):  # a dead disk; what matters was said before
-                self._db.close()
-            self._live.end()
-        return len(self._kept)
+        if self._closed:
+            return self.waiting
+        self._attach(None)
+        self._closed = True
+        until = time.monotonic() + patience_s + PATIENCE_S
+        while self._sock is not None or self._pending or self._kept:
+            try:
+                if self._sock is None and not self._begin():
+                    time.sleep(RETRY_S)
+                elif self._sock is not None and self._finish(patience_s, until):
+                    break
+            except OSError:  # it has died, hangs, or none can be started
+                self._end()
+                time.sleep(0 if self._answered else RETRY_S)
+            if time.monotonic() >= until:
+                break
+        self._end()
+        self._live.end()
+        self._stuck = True  # what is pending waits in vain
+        return self.waiting
 
-    def _connect(self) -> apsw.Connection:
-        try:
-            db = apsw.Connection(self._name, flags=apsw.SQLITE_OPEN_READWRITE)
-            db.set_busy_timeout(BUSY_MS)
-            db.execute("pragma journal_mode = wal")
-            db.execute("pragma synchronous = full")
-            db.execute("pragma fullfsync = on")  # macOS: its fsync alone promises nothing
-            return db
-        except apsw.Error as error:
-            self._live.end()
-            raise LedgerFault(f"{self._name}: {error}.") from None
+    def _finish(self, patience_s: float, until: float) -> bool:
+        """Tell the writer to end, and hear it out; whether it did as told."""
+        assert self._sock is not None
+        self._sock.settimeout(max(0.01, until - time.monotonic()))
+        self._sock.sendall(self._out + frame(_encode(patience_s), 0))
+        self._out = b""
+        self._sock.shutdown(socket.SHUT_WR)
+        while data := self._sock.recv(1 << 16):
+            self._hear(data)
+            self._sock.settimeout(max(0.01, until - time.monotonic()))
+        over = not self._pending
+        self._end(END_S)
+        return over
 
-    # the side of the loop
+    # entries
 
     async def _ask(self, entry: _Entry) -> None:
-        loop = asyncio.get_running_loop()
-        done = entry.done = loop.create_future()
-        same, self._loop = loop is self._loop, loop
+        entry.done = asyncio.get_running_loop().create_future()
         self._put(entry)
-        self._asked += 1
-        if self._way is None or not same:
-            self._way = loop.call_later(WAY_EVERY_S, self._give_way, loop)
-        try:
-            await done
-        finally:
-            self._asked -= 1
+        await entry.done
 
-    def _give_way(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Sleep for a moment, so that the writer gets Python's lock from a loop that never rests.
-
-        Without it a busy loop starves the writer for seconds (measured on CPython 3.11): each time
-        it calls the system it gives the lock away and has it again before the writer has woken up.
-        """
-        self._way = None
-        if self._asked:
-            time.sleep(WAY_S)
-            self._way = loop.call_later(WAY_EVERY_S, self._give_way, loop)
-
-    def _put(self, item: _Item) -> None:
+    def _put(self, entry: _Entry) -> None:
         if self._closed:
             raise LedgerFault("the ledger is closed.")
-        self._queue.put(item)
+        loop = asyncio._get_running_loop()
+        if loop is not self._loop:
+            self._attach(loop)
+        self._gathered.append(entry)
+        if loop is None:  # at start, in tests: there is no turn to gather in
+            self._flush()
+        elif not self._flushing:
+            self._flushing = True
+            loop.call_soon(self._flush)
 
-    # the side of the writer's thread
-
-    def _run(self) -> None:
-        closing = False
-        while not closing or (self._kept and time.monotonic() < self._deadline):
-            group: list[_Entry] = []
-            items = self._take()
-            if closing:
-                time.sleep(RETRY_S)
-            for item in items:
-                if isinstance(item, _Entry):
-                    group.append(item)
-                    continue
-                self._write(group)
-                group = []
-                if item is None:
-                    closing = True
-                else:
-                    item()
-            self._write(group)
-
-    def _take(self) -> list[_Item]:
-        """Everything that is queued, up to a group; when there is nothing, wait for it."""
-        items: list[_Item] = []
-        with contextlib.suppress(queue.Empty):
-            if not self._closed:
-                items.append(self._queue.get(timeout=RETRY_S if self._kept else None))
-            while len(items) < GROUP:
-                items.append(self._queue.get_nowait())
-        return items
-
-    def _write(self, fresh: Sequence[_Entry]) -> None:
-        """One transaction, with what is kept first: no mark is taken while rows wait."""
-        group = [*self._kept, *fresh]
-        if not group:
+    def _flush(self) -> None:
+        """Send what was gathered."""
+        self._flushing = False
+        fresh = self._gathered
+        if not fresh:
             return
-        told: list[_Told] = []
-        try:
-            self._commit([e.fields for e in group])
-            self._kept = []
-            told = _all(group, None)
-        except Exception as error:  # whatever it is, the writer goes on for the others
-            if isinstance(error, apsw.Error) and not isinstance(error, _OWN_FAULT):
-                told = self._keep(group, LedgerFault(f"{self._name}: {error}."))
-            elif len(group) > 1:
-                self._kept = []
-                for entry in group:
-                    self._write([entry])
-            else:
-                self._kept = []
-                self.refused += 1
-                told = _all(group, LedgerRefused(f"{self._name}: {error}."))
-        if told and self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                self._loop.call_soon_threadsafe(_tell, told)
+        self._gathered = []
+        if not self._pending:
+            self._heard = time.monotonic()
+        self._pending.extend(fresh)
+        if self._watch is None and self._loop is not None:
+            self._watch = self._loop.call_later(PATIENCE_S / 4, self._look)
+        if self._sock is not None:
+            self._out += _frames(fresh)
+            self._send()
 
-    def _keep(self, group: Sequence[_Entry], fault: LedgerFault) -> list[_Told]:
-        told = _all(group, fault)
-        rows = [e for e in group if e.is_row]
-        for entry in rows:
-            entry.done = None
-        self.dropped += max(0, len(rows) - MAX_WAITING)
-        self._kept = rows[:MAX_WAITING]
-        return told
+    def _look(self) -> None:
+        """Whether a writer answers; if not, nobody waits for it any longer."""
+        self._watch = None
+        if not self._pending or self._loop is None:
+            return
+        self._watch = self._loop.call_later(PATIENCE_S / 4, self._look)
+        if self._stuck or time.monotonic() - self._heard < PATIENCE_S:
+            return
+        self._stuck = True
+        for entry in [*self._pending, *self._gathered]:
+            if entry.tell(self._silent()):
+                self._withdraw(entry)
 
-    def _commit(self, entries: Sequence[tuple[object, ...]]) -> None:
-        self._db.execute(
-            "insert into inbox select value from json_each(?)", (_encode(entries).decode(),)
+    def _withdraw(self, entry: _Entry) -> None:
+        """Its mark may have been committed, but the caller was told that it was not."""
+        if entry.kind == 0 and not self._closed:
+            self._put(_Entry(3, entry.id, _encode((3, entry.id))))
+
+    def _silent(self) -> LedgerFault:
+        return LedgerFault(
+            f"{self._orders.name}: the writer has not answered for {PATIENCE_S:g} s."
         )
 
-    def _recover(self) -> int:
-        marked = self._db.execute("select distinct boot from open_mark")
-        boots = {str(boot) for (boot,) in marked} | set(self._live.boots())
-        count = 0
-        for boot in boots - {self._live.boot}:
-            with self._live.dead(boot) as dead:
-                if not dead:
-                    continue
-                found = self._db.execute("select mark from open_mark where boot = ?", (boot,))
-                rows = [_decode_mark(str(mark)).recovered() for (mark,) in found]
-                for at in range(0, len(rows), GROUP):
-                    group = rows[at : at + GROUP]
-                    self._commit([_columns(r) for r in group])
-                count += len(rows)
-        return count
+    def _hear(self, data: bytes) -> None:
+        self._in += data
+        self._heard, self._stuck, self._answered = time.monotonic(), False, True
+        at = 0
+        while len(self._in) - at >= HEAD.size:
+            size, count = HEAD.unpack_from(self._in, at)
+            end = at + HEAD.size + size
+            if end > len(self._in):
+                break
+            group = [self._pending.popleft() for _ in range(count)]
+            if size:
+                self._decide(group, _decode_answer(self._in[end - size : end]))
+            else:
+                self._kept = []
+                for entry in group:
+                    entry.tell(None)
+            if self._resent:
+                self._late = max(0, self._late - count)
+                self._resent = max(0, self._resent - count)
+            at = end
+        del self._in[:at]
 
+    def _decide(self, group: list[_Entry], answer: Answer) -> None:
+        refused = dict(answer.refused)
+        self.refused += len(answer.refused)
+        del self._kept[: answer.written]
+        for n, entry in enumerate(group):
+            if not answer.fault:
+                entry.tell(LedgerRefused(refused[n]) if n in refused else None)
+                continue
+            entry.tell(LedgerFault(answer.fault))
+            if entry.lasts:
+                self._kept.append(entry)
+            elif n < self._resent:
+                self._withdraw(entry)
+        if answer.dropped:
+            del self._kept[-answer.dropped :]
+            self.dropped += answer.dropped
 
-def _all(group: Sequence[_Entry], error: Exception | None) -> list[_Told]:
-    return [(e.done, error) for e in group if e.done is not None]
+    # the writer
 
+    def _begin(self) -> bool:
+        """Start a writer and send it all that is not committed; False: the last still runs."""
+        lock = self._live.for_writer(0)
+        if lock is None:
+            return False
+        with contextlib.ExitStack() as stack:
+            stack.callback(os.close, lock)
+            ours, theirs = socket.socketpair()
+            stack.callback(theirs.close)
+            stack.push(lambda kind, *_: ours.close() if kind else None)
+            for end in (ours, theirs):
+                with contextlib.suppress(OSError):
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+            ours.setblocking(False)
+            self._writer = self._start(theirs, lock, self._orders)
+        self._sock, self._answered, self._in = ours, False, bytearray()
+        self.started += 1
+        self._late += len(self._kept)
+        self._pending.extendleft(reversed(self._kept))
+        self._kept = []
+        self._resent = len(self._pending)
+        if not self._pending:
+            self._heard = time.monotonic()
+        self._pending.extend(self._gathered)
+        self._gathered = []
+        self._out = _frames(self._pending)
+        if self._loop is not None:
+            self._loop.add_reader(ours, self._receive)
+            self._send()
+        return True
 
-def _tell(told: Sequence[_Told]) -> None:
-    for done, error in told:
-        if done.done():  # its task was cancelled
-            continue
-        if error is None:
-            done.set_result(None)
-        else:
-            done.set_exception(error)
-
-
-def _fields(mark: Mark) -> dict[str, object]:
-    return dict(zip(mark.__struct_fields__, _clean(msgspec.structs.astuple(mark)), strict=True))
-
-
-def _columns(row: Row) -> tuple[object, ...]:
-    return (1, *_clean(msgspec.structs.astuple(row)))
-
-
-def _clean(values: tuple[object, ...]) -> tuple[object, ...]:
-    """Fields as JSON and SQLite can hold them: bounded, and no surrogates or zeros in a text."""
-    return tuple(_word(v) if type(v) is str else _words(v) if type(v) is tuple else v for v in values)  # fmt: skip
-
-
-def _word(text: str) -> str:
-    if len(text) > MAX_CHARS:
-        text = text[:MAX_CHARS]
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _words(values: tuple[object, ...]) -> list[object]:
-    return [
-        _word(v)
-        if isinstance(v, str)
-        else Attempt(*_clean(msgspec.structs.astuple(v)))  # type: ignore[arg-type]  # same fields
-        if isinstance(v, Attempt)
-        else v
-        for v in values[:MAX_WORDS]
-    ]
-
-
-class _Live:
-    """The lock that says a process lives; the system gives it back whatever ends the process."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self.boot = secrets.token_hex(8)
+    def _send(self) -> None:
+        assert self._sock is not None
         try:
-            directory.mkdir(mode=0o700, exist_ok=True)
-            self._file: int | None = self._begin()
-        except OSError as error:
-            raise LedgerFault(f"{error.filename or directory}: {error.strerror}.") from None
-
-    def _begin(self) -> int:
-        while True:
-            path = self._directory / self.boot
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            with contextlib.suppress(OSError):  # somebody swept it before it was locked
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if path.stat().st_ino == os.fstat(file).st_ino:
-                    return file
-            os.close(file)
-
-    @contextlib.contextmanager
-    def dead(self, boot: str) -> Iterator[bool]:
-        """Whether that process is dead; if so, nobody else is told so until the block is left."""
-        path = self._directory / boot
-        try:
-            file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:  # it ended in good order, or these marks are from a backup
-            yield True
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            sent = self._sock.send(self._out) if self._out else 0
         except BlockingIOError:
-            yield False
+            sent = 0
+        except OSError:
+            self._replace()
+            return
+        self._out = self._out[sent:]
+        if self._loop is not None:
+            if self._out:
+                self._loop.add_writer(self._sock, self._send)
+                self._blocked = True
+            elif self._blocked:
+                self._loop.remove_writer(self._sock)
+                self._blocked = False
+
+    def _receive(self) -> None:
+        assert self._sock is not None
+        try:
+            data = self._sock.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self._hear(data)
         else:
-            yield True
-            path.unlink(missing_ok=True)
-        finally:
-            os.close(file)
+            self._replace()
 
-    def boots(self) -> list[str]:
-        return [path.name for path in self._directory.iterdir()]
+    def _replace(self) -> None:
+        """This writer has died: another one at once, unless that one would die as well."""
+        self._end()
+        if self._answered:
+            self._again()
+        elif self._loop is not None:
+            self._loop.call_later(RETRY_S, self._again)
 
-    def end(self) -> None:
-        if self._file is not None:
-            (self._directory / self.boot).unlink(missing_ok=True)
-            os.close(self._file)
-            self._file = None
+    def _again(self) -> None:
+        if self._sock is not None or self._loop is None:
+            return
+        with contextlib.suppress(OSError):
+            if self._begin():
+                return
+        self._loop.call_later(RETRY_S, self._again)
+
+    def _end(self, within_s: float = 0.0) -> None:
+        """See to it that this writer is no more; should it hang in the disk, its lock tells."""
+        if self._sock is not None:
+            self._unwatch(self._sock)
+            self._sock.close()
+            self._sock = None
+        if self._writer is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                if within_s:
+                    self._writer.wait(within_s)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._writer.kill()
+                self._writer.wait(KILLED_S)
+
+    def _attach(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """From now on this loop hears the writer, or none does."""
+        if self._sock is not None:
+            self._unwatch(self._sock)
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        self._loop, self._flushing = loop, False
+        if loop is not None:
+            self._watch = loop.call_later(PATIENCE_S / 4, self._look)
+            if self._sock is not None:
+                loop.add_reader(self._sock, self._receive)
+                self._send()
+            else:
+                self._again()
+        self._flush()
+
+    def _unwatch(self, sock: socket.socket) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.remove_reader(sock)
+            if self._blocked:
+                self._loop.remove_writer(sock)
+        self._blocked = False
+
+
+def _frames(entries: Iterable[_Entry]) -> bytes:
+    data = [entry.data for entry in entries]
+    groups = (data[at : at + GROUP] for at in range(0, len(data), GROUP))
+    return b"".join([frame(b",".join(group), len(group)) for group in groups])

@@ -118,31 +118,6 @@ create trigger ledger_sums after insert on ledger begin
         spent_nano = spent_nano + excluded.spent_nano;
 end;
 
--- The writer's way in: a whole group of marks and rows is one statement, `insert into inbox select
--- value from json_each(?)`.  So a group is one transaction and one call of the library, which
--- matters as each call gives Python's lock away and has to wait for it afterwards.
--- An entry is [0, id, boot, mark], [2, id, mark as it is now] or [1, the columns of a row from
--- `id` on].
-create view inbox as select null as entry;
-create trigger inbox_mark instead of insert on inbox when new.entry ->> 0 = 0 begin
-    insert into open_mark values (new.entry ->> 1, new.entry ->> 2, new.entry -> 3)
-        on conflict do nothing;
-end;
-create trigger inbox_checkpoint instead of insert on inbox when new.entry ->> 0 = 2 begin
-    update open_mark set mark = new.entry -> 2 where id = new.entry ->> 1;
-end;
-create trigger inbox_row instead of insert on inbox when new.entry ->> 0 = 1 begin
-    insert into ledger values (
-        null,
-        new.entry ->> 1, new.entry ->> 2, new.entry ->> 3, new.entry ->> 4, new.entry ->> 5,
-        new.entry ->> 6, new.entry ->> 7, new.entry ->> 8, new.entry ->> 9, new.entry ->> 10,
-        new.entry ->> 11, new.entry ->> 12, new.entry ->> 13, new.entry ->> 14, new.entry ->> 15,
-        new.entry ->> 16, new.entry ->> 17, new.entry ->> 18, new.entry ->> 19, new.entry ->> 20,
-        new.entry ->> 21, new.entry ->> 22, new.entry ->> 23, new.entry -> 24, new.entry -> 25
-    ) on conflict (id) do nothing;
-    delete from open_mark where id = new.entry ->> 1;
-end;
-
 -- Counts the changes of keys, so that a gateway reads them anew then, and not with every row.
 create table key_changes (n integer not null) strict;
 insert into key_changes values (0);
