@@ -607,3 +607,94 @@ def test_a_closed_client_breaks_its_readers_and_sends_no_more(run: Run) -> None:
                 await post(c, up.url)
 
     run(main())
+
+
+# -- pump
+
+
+def test_pumped_pieces_are_those_that_are_read(run: Run) -> None:
+    answer = CHUNKED + b"1\r\na\r\n1\r\nb\r\n3\r\ncde\r\n0\r\n\r\n"
+
+    async def main() -> None:
+        for cut in range(len(CHUNKED), len(answer)):
+
+            async def play(
+                reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: int = cut
+            ) -> None:
+                await hear(reader)
+                writer.write(answer[:cut])
+                await asyncio.sleep(0.001)
+                writer.write(answer[cut:])
+                await reader.read()
+
+            async with upstream(play) as up, client() as c:
+                response = await post(c, up.url)
+                got: list[bytes] = []
+                await response.pump(lambda data, got=got: got.append(data) or True)  # type: ignore[misc]
+                assert b"".join(got) == b"abcde"
+                assert response.complete
+
+    run(main())
+
+
+def test_a_pump_that_was_halted_goes_on_where_it_stopped(run: Run) -> None:
+    async def main() -> None:
+        answer = CHUNKED + b"1\r\na\r\n" + b"2\r\nbc\r\n0\r\n\r\n"
+
+        async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await hear(reader)
+            for i in range(len(CHUNKED), len(answer) + 1):
+                writer.write(answer[:i] if i == len(CHUNKED) else answer[i - 1 : i])
+                await asyncio.sleep(0)
+            await reader.read()
+
+        async with upstream(play) as up, client() as c:
+            response = await post(c, up.url)
+            got = b""
+
+            def one(data: bytes) -> bool:
+                nonlocal got
+                got += data
+                return False
+
+            while not response.complete:
+                await response.pump(one)
+            assert got == b"abc"
+
+    run(main())
+
+
+def test_what_a_pump_raises_and_what_the_upstream_breaks_is_raised_from_it(run: Run) -> None:
+    async def main() -> None:
+        def refuse(data: bytes) -> bool:
+            raise KeyError(data)
+
+        async with upstream(answering(OK)) as up, client() as c:
+            response = await post(c, up.url)
+            with pytest.raises(KeyError):
+                await response.pump(refuse)
+        got: list[bytes] = []
+        async with upstream(closing(CHUNKED + b"2\r\nhi\r\n")) as up, client() as c:
+            response = await post(c, up.url)
+            with pytest.raises(Broken):
+                await response.pump(lambda data: got.append(data) or True)  # type: ignore[func-returns-value]
+            assert got == [b"hi"]
+
+    run(main())
+
+
+def test_cancelling_a_pump_closes_the_connection(run: Run) -> None:
+    async def main() -> None:
+        async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await hear(reader)
+            writer.write(CHUNKED + b"1\r\na\r\n")
+            await up.wait_gone(reader)
+
+        async with upstream(play) as up, client() as c:
+            response = await post(c, up.url)
+            task = asyncio.create_task(response.pump(lambda data: True))
+            await asyncio.sleep(0.02)
+            task.cancel()
+            await up.gone.wait()
+
+    run(main())

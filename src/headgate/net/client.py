@@ -22,7 +22,7 @@ import asyncio
 import functools
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Literal, cast
 
 import httptools
@@ -86,7 +86,7 @@ class Response:
     """An answer whose head is here and whose body may still be coming."""
 
     __slots__ = (
-        "_aborted", "_began", "_conn", "_ended", "_error", "_last", "_loop", "_paused", "_pieces",
+        "_aborted", "_began", "_conn", "_ended", "_error", "_halted", "_last", "_loop", "_paused", "_pieces", "_raised", "_take",
         "_timeouts", "_total_at", "_unread", "_waiter", "headers", "status",
     )  # fmt: skip
 
@@ -104,6 +104,9 @@ class Response:
         self._paused = False
         self._error: Exception | None = None
         self._pieces: list[bytes] = []
+        self._take: Callable[[bytes], bool] | None = None  # of `pump`, while it waits
+        self._halted = False  # `take` said False
+        self._raised: Exception | None = None  # by `take`
         self._unread = 0
         self._waiter: asyncio.Future[None] | None = None  # of `send` first, of `read` then
 
@@ -113,20 +116,59 @@ class Response:
         What came before a failure is still given out before the failure is raised.  Cancelling
         the task that waits here closes the connection.
         """
-        while True:
-            pieces = self._pieces
-            if pieces:
-                data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-                pieces.clear()
-                self._unread = 0
-                if self._paused and self._conn is not None:
-                    self._conn.resume()
-                return data
+        while not self._pieces:
             if self._error is not None:
                 raise self._error
             if self._ended:
                 return b""
             await self._wait()
+        return self._taken()
+
+    async def pump(self, take: Callable[[bytes], bool]) -> None:
+        """Give `take` each piece of the body as it comes, until it says False or the body ends.
+
+        What a loop over `read` does, without a turn of the event loop for each piece: `take` is
+        called by the socket's own callback.  What it raises is raised here; else as `read`.
+        """
+        while True:
+            while self._pieces:
+                if not take(self._taken()):
+                    return
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                return
+            self._take = take
+            try:
+                await self._wait()
+            finally:
+                self._take = None
+            if self._raised is not None:
+                raise self._raised
+            if self._halted:
+                self._halted = False
+                return
+
+    def _taken(self) -> bytes:
+        pieces = self._pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self._unread = 0
+        if self._paused and self._conn is not None:
+            self._conn.resume()
+        return data
+
+    def _arrived(self) -> None:
+        """Something came: to whom it may concern."""
+        if self._take is not None and self._pieces:
+            try:
+                more = self._take(self._taken())
+            except Exception as error:  # raised where `pump` was called
+                self._raised, more = error, False
+            if more and not self._ended:
+                return
+            self._take, self._halted = None, not more
+        self._wake()
 
     async def read_all(self, max_bytes: int = 64 << 20) -> bytes:
         """The whole rest of the body; Broken, and the connection closed, when it is larger."""
@@ -262,7 +304,7 @@ class _Connection(asyncio.Protocol):
             assert self.transport is not None
             self.transport.pause_reading()
         if response._pieces or response._ended or (response.status and not response._began):
-            response._wake()
+            response._arrived()
 
     def on_message_begin(self) -> None:
         if self._complete:

@@ -2,7 +2,8 @@
 
 Built on httptools (llhttp) and an asyncio Protocol.  The only place that reads client sockets.
 What will surprise: it keeps reading while a handler runs, because only a read tells that the
-client has gone, and the handler's task is then cancelled at once, before as after the first byte;
+client has gone, and the handler's task is then cancelled at once, before as after the first byte,
+unless it has said that it wants to end (`drains`);
 what a client sends meanwhile (pipelining) is parsed, kept up to a bound, and answered in its turn.
 One sweep a second serves all timers, as a timer per request costs more than the request.
 """
@@ -55,7 +56,7 @@ class Inbound:
 
     __slots__ = (
         "_chunked", "_conn", "_expect", "_failure", "_length", "_pieces", "_size", "_waiter",
-        "body_done", "ended", "gone", "headers", "keep_alive", "method", "path", "peer", "query",
+        "body_done", "drains", "ended", "gone", "headers", "keep_alive", "method", "path", "peer", "query",
         "started", "version",
     )  # fmt: skip
 
@@ -78,6 +79,7 @@ class Inbound:
         self.started = False  # the response's head was written
         self.ended = False
         self.gone = False  # the client left before the end
+        self.drains = False  # and its handler is not cancelled then; set once the body is read
         self.keep_alive = True
         self.body_done = False
         self._length = int(headers.get("content-length", -1))
@@ -265,7 +267,7 @@ class _Connection(asyncio.Protocol):
         inbound = self.current
         if inbound is not None and not inbound.ended and not inbound.gone:
             inbound.gone = True
-            if self._task is not None:
+            if self._task is not None and not inbound.drains:
                 self._task.cancel()
 
     def pause_writing(self) -> None:
