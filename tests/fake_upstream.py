@@ -116,8 +116,12 @@ class FakeUpstream:
         self._thread.join(10)
         self._loop.close()
 
+    def connection(self) -> "_Connection":
+        """One that was accepted; agents/upstream.py answers in another way."""
+        return _Connection(self)
+
     async def _main(self) -> None:
-        server = await self._loop.create_server(lambda: _Connection(self), "127.0.0.1", 0)
+        server = await self._loop.create_server(self.connection, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()
@@ -308,6 +312,9 @@ class _Form:
         self.number = len(upstream.seen)  # ids must differ between replies
         self.texts = 0  # pieces of text so far
 
+    def scene(self, scenario: str) -> tuple[str, str, int]:
+        return _scene(scenario)
+
     def pieces(self, text: str) -> Iterator[str]:
         return (text[i : i + self.step] for i in range(0, len(text), self.step))
 
@@ -373,7 +380,7 @@ class _OpenAI(_Form):
     def whole(self, scenario: str) -> Json:
         if error := _base_error(scenario):
             return self.failed("chat.completion", error)
-        thought, text, count = _scene(scenario)
+        thought, text, count = self.scene(scenario)
         message: Json = {
             "role": "assistant", "name": "MiniMax AI", "audio_content": "",
             "content": self.inline(thought) + text,
@@ -406,7 +413,7 @@ class _OpenAI(_Form):
 
     def deltas(self, scenario: str) -> Iterator[tuple[Json, str | None]]:
         """(delta, finish reason) of each chunk; the last one says why the reply ends."""
-        thought, text, count = _scene(scenario)
+        thought, text, count = self.scene(scenario)
         so_far = ""
         for piece in self.pieces(thought) if self.split else ():
             so_far += piece
@@ -444,7 +451,7 @@ class _Anthropic(_Form):
 
     def blocks(self, scenario: str) -> Iterator[tuple[Json, str, str]]:
         """(the block as it starts, the kind of its deltas, all that they will say)."""
-        thought, text, count = _scene(scenario)
+        thought, text, count = self.scene(scenario)
         if thought:
             yield {"type": "thinking", "thinking": "", "signature": ""}, "thinking", thought
         if text:
@@ -456,7 +463,7 @@ class _Anthropic(_Form):
     def reason(self, scenario: str) -> str | None:
         if scenario == "stop without finish":
             return None
-        return "tool_use" if _scene(scenario)[2] else "end_turn"
+        return "tool_use" if self.scene(scenario)[2] else "end_turn"
 
     def whole(self, scenario: str) -> Json:
         if error := _base_error(scenario):

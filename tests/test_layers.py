@@ -40,8 +40,8 @@ OUTSIDE = {
 # Libraries that one package hides from the rest.
 HIDDEN = {"apsw": "store", "sqlite3": "store", "httptools": "net", "click": "cli", "rich": "cli",
           "jsonschema_rs": "policy", "markdown_it": "catalog"}  # fmt: skip
-# `uvloop` is chosen by the command; the engine of the local model is an extra.
-OPTIONAL = {"xllamacpp"}
+# `uvloop` is chosen by the command; the local model's engine and the tokenizers are extras.
+OPTIONAL = {"xllamacpp", "tokenizers"}
 
 
 def modules() -> dict[str, Path]:

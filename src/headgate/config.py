@@ -65,6 +65,7 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
 class RouteTo(Struct, frozen=True, forbid_unknown_fields=True):
     upstream: str
     model: str = ""  # the upstream's own name; "": as the preset says
+    share: Annotated[int, Meta(ge=0, le=1000)] = 0  # of the load, among routes that have one
 
 
 class Model(Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,11 +86,13 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     drain_s: Seconds = 30.0  # how long running requests may go on after SIGTERM
     body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 32 << 20  # of one request
     memory: bool = True  # keep the reasoning of recent turns for clients that return none
+    tokenizer: str = ""  # path of a tokenizer.json of the models, for counting; an extra
     timeouts: Timeouts = Timeouts()
     retry: Retry = Retry()
     fidelity: Fidelity = Fidelity()
     upstreams: dict[str, Upstream] = {}
     models: dict[str, Model] = {}
+    key_aliases: dict[str, dict[str, str]] = {}  # by a key's id: its own, before everybody's
     aliases: dict[str, str] = {}  # a client's name for a model, `*` allowed: the catalog's name
     notes: tuple[str, ...] = ()  # what the operator should hear of, not set by anybody
     origins: dict[str, str] = {}  # of each value that is no default: file, env, option
@@ -106,6 +109,7 @@ _SCALARS = (
     "drain_s",
     "body_bytes",
     "memory",
+    "tokenizer",
 )
 VARIABLES: dict[tuple[str, ...], str] = {
     **{(name,): f"HEADGATE_{name.upper()}" for name in _SCALARS},

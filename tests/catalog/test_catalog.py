@@ -7,9 +7,8 @@ import msgspec
 import pytest
 
 from headgate import config
-from headgate.catalog import catalog, counting
+from headgate.catalog import catalog
 from headgate.catalog.catalog import Catalog
-from headgate.chat import Media, Message, Request, Text, Thinking, Tool, ToolCall, ToolResult
 from headgate.config import ConfigError, Settings
 from headgate.wire.capabilities import Capabilities
 
@@ -314,39 +313,29 @@ def test_a_model_that_is_unknown_has_no_routes() -> None:
     assert with_aliases().routes("gpt-5") == ()
 
 
-# --- counting --------------------------------------------------------------------------------
-
-PROSE = "The quick brown fox jumps over the lazy dog, and nobody was surprised. " * 20
-
-
-def test_prose_has_about_four_characters_a_token_and_chinese_about_two() -> None:
-    assert counting.of_text(PROSE) == len(PROSE) / 4
-    assert counting.of_text("你好" * 17) == pytest.approx(20)
-    assert counting.of_text("") == 0
-    assert counting.of_counts(400, 17) == 110
-
-
-def test_one_foreign_letter_does_not_change_the_count_of_a_page() -> None:
-    assert counting.of_text(PROSE + "é") == pytest.approx(counting.of_text(PROSE), abs=1)
-
-
-def test_every_part_of_a_request_counts() -> None:
-    def cost(*parts: object, **fields: object) -> int:
-        message = Message("user", parts)  # type: ignore[arg-type]
-        return counting.estimate(Request("m", (message,), **fields))  # type: ignore[arg-type]
-
-    nothing = cost()
-    assert 0 < nothing < 20
-    for parts in (
-        [Text(PROSE)],
-        [Thinking(PROSE)],
-        [ToolCall("id", "f", PROSE)],
-        [ToolResult("id", (Text(PROSE),))],
-        [ToolResult("id", (Media("image", data="AAAA"),))],
-        [Media("image", url="https://example.com/cat.png")],
+def test_a_key_has_aliases_of_its_own_before_everybodys() -> None:
+    settings = config.load(
+        None,
+        {"HEADGATE_UPSTREAM_URL": "http://127.0.0.1:1/v1"},
+        aliases={"fast": "MiniMax-M2", "claude-*": "MiniMax-M2"},
+        key_aliases={"k1": {"Fast": "MiniMax-M3", "claude-opus-4": "MiniMax-M3"}},
+    )
+    made = catalog.load(settings, {})
+    for key, name, id in (
+        ("k1", "fast", "MiniMax-M3"),
+        ("k2", "fast", "MiniMax-M2"),
+        ("k1", "claude-opus-4", "MiniMax-M3"),
+        ("k1", "claude-haiku", "MiniMax-M2"),
+        ("", "claude-opus-4", "MiniMax-M2"),
     ):
-        assert cost(*parts) > nothing + 300, parts
-    assert cost(tools=(Tool("f", PROSE),)) > nothing + 300
-    long = msgspec.Raw(msgspec.json.encode({"description": PROSE}))
-    assert cost(tools=(Tool("f", parameters=long),)) > nothing + 300
-    assert cost(Media("image", data="A" * 1_000_000)) == cost(Media("image", data="A"))
+        found = made.find(name, key)
+        assert found is not None
+        assert found.id == id
+    assert [c.id for c in made.alias_cards("k1")] == ["fast", "claude-opus-4"]
+    assert [c.id for c in made.alias_cards()] == ["fast"]
+
+
+def test_an_alias_of_a_key_for_no_model_is_a_mistake() -> None:
+    settings = config.load(None, {}, key_aliases={"k1": {"a": "nothing"}})
+    with pytest.raises(config.ConfigError, match=r"key_aliases\.k1\.a"):
+        catalog.load(settings, {})

@@ -118,6 +118,18 @@ def test_a_key_gets_the_models_and_the_end_it_was_given() -> None:
     assert made["expires_s"] - made["created_s"] == pytest.approx(30 * 86400)
 
 
+def test_a_key_cancels_on_a_hang_up_unless_it_was_told_to_drain() -> None:
+    made = printed("keys", "create", "a", "--json")
+    assert isinstance(made, dict)
+    assert made["on_hang_up"] == "cancel"
+    assert run("keys", "change", made["id"], "--on-hang-up", "drain").exit_code == 0
+    rotated = printed("keys", "rotate", made["id"], "--json")
+    assert isinstance(rotated, dict)
+    assert rotated["on_hang_up"] == "drain"
+    assert "drains on a hang-up" in run("keys", "list").stdout
+    assert run("keys", "create", "b", "--on-hang-up", "ignore").exit_code == 2
+
+
 def test_a_key_gets_the_limits_and_the_budget_it_was_given() -> None:
     options = "--budget-usd 0.1 --budget-period month --budget-zone Europe/Berlin --rpm 60 --tpm 0"
     made = printed("keys", "create", "a", *options.split(), "--concurrency", "3", "--json")

@@ -347,6 +347,34 @@ def test_a_compressed_body_is_refused() -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "abort"])
+def test_a_handler_that_drains_runs_to_its_end_without_its_client(how: str) -> None:
+    async def main() -> None:
+        ended = asyncio.Event()
+
+        async def handler(inbound: Inbound) -> None:
+            await inbound.body()
+            inbound.drains = True
+            inbound.start(200, [])
+            inbound.write(b"x" * (1 << 22))  # more than anybody takes: it waits for room
+            await inbound.drain()
+            await until(lambda: inbound.gone)
+            inbound.write(b"y")
+            assert not inbound.paused
+            inbound.end()
+            ended.set()
+
+        async with serving(handler) as served:
+            reader, writer = await served.connect()
+            writer.write(POST)
+            await reader.readuntil(b"x")
+            writer.transport.abort() if how == "abort" else writer.close()
+            await ended.wait()
+            await until(lambda: served.server.connections == 0 and served.server.running == 0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
 @pytest.mark.parametrize("when", ["before the first byte", "in the stream", "in the body"])
 def test_a_client_that_leaves_cancels_its_handler_at_once(how: str, when: str) -> None:
     async def main() -> None:

@@ -90,6 +90,11 @@ class Route(Struct, frozen=True):
     upstream: Upstream
     name: str
     capabilities: Capabilities
+    share: int = 0  # of the load; see policy/routing.py
+
+    @property
+    def place(self) -> str:
+        return f"{self.upstream.name}/{self.name}"
 
 
 @cache
@@ -115,11 +120,17 @@ class Catalog:
         models: tuple[Model, ...],
         routes: Mapping[str, tuple[Route, ...]],
         aliases: Mapping[str, str],
+        key_aliases: Mapping[str, Mapping[str, str]] = {},
     ) -> None:
         self.models = models
         self._routes = routes
         self._by_name = {m.id.lower(): m for m in models}
-        self._aliases = {k.lower(): v for k, v in aliases.items()}
+        everybodys = {k.lower(): v for k, v in aliases.items()}
+        self._everybodys = everybodys
+        self._own = {
+            key: {**(own := {k.lower(): v for k, v in theirs.items()}), **_but(everybodys, own)}
+            for key, theirs in key_aliases.items()
+        }
         self._cards = tuple(
             ModelCard(
                 m.id, m.display_name, m.created, m.context_window, m.max_output, m.input, True, m.description
@@ -127,24 +138,25 @@ class Catalog:
             for m in models
         )  # fmt: skip
 
-    def find(self, name: str) -> Model | None:
-        """The model a client named, or None.
+    def find(self, name: str, key_id: str = "") -> Model | None:
+        """The model a client named, or None; a key's own aliases come before everybody's.
 
         An alias of just this name comes first, then the model's own name, then a pattern: so
         `"*" = "MiniMax-M2"` is for the names that are nobody's.
         """
         if len(name) > _MAX_NAME_CHARS:
             return None
+        aliases = self._own.get(key_id, self._everybodys)
         names = [name.strip().lower()]
         while prefix := next((p for p in _PREFIXES if names[-1].startswith(p)), None):
             names.append(names[-1].removeprefix(prefix))
         for n in names:
-            if n in self._aliases:
-                return self._by_name[self._aliases[n].lower()]
+            if n in aliases:
+                return self._by_name[aliases[n].lower()]
         if names[-1] in self._by_name:
             return self._by_name[names[-1]]
         for n in names:
-            for pattern, to in self._aliases.items():
+            for pattern, to in aliases.items():
                 if fnmatch.fnmatchcase(n, pattern):
                     return self._by_name[to.lower()]
         return None
@@ -155,12 +167,26 @@ class Catalog:
         close = difflib.get_close_matches(short, self._by_name, 3, 0.5)
         return [self._by_name[n].id for n in close]
 
+    def alias_cards(self, key_id: str = "") -> tuple[ModelCard, ...]:
+        """Aliases that are whole names, as models: Claude Code lists only ids with `claude` in them."""
+        aliases = self._own.get(key_id, self._everybodys)
+        cards = {c.id.lower(): c for c in self._cards}
+        return tuple(
+            msgspec.structs.replace(card, id=alias, display_name=f"{card.display_name} as {alias}")
+            for alias, to in aliases.items()
+            if "*" not in alias and alias not in cards and (card := cards.get(to.lower()))
+        )
+
     def cards(self) -> tuple[ModelCard, ...]:
         return self._cards
 
     def routes(self, model_id: str) -> tuple[Route, ...]:
         """The routes of a model, to be tried in this order."""
         return self._routes.get(model_id, ())
+
+
+def _but(aliases: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    return {alias: to for alias, to in aliases.items() if alias not in own}
 
 
 def load(settings: Settings, env: Mapping[str, str]) -> Catalog:
@@ -192,7 +218,7 @@ def load(settings: Settings, env: Mapping[str, str]) -> Catalog:
                     f"`models.{id}.routes[{n}].upstream`: no upstream `{to.upstream}`."
                     f" Known: {', '.join(upstreams)}."
                 )
-            route = _route(model, upstreams[to.upstream], settings.upstreams[to.upstream], to.model)
+            route = _route(model, upstreams[to.upstream], settings.upstreams[to.upstream], to)
             if route is not None:
                 found.append(route)
         offered.append(model)
@@ -200,7 +226,11 @@ def load(settings: Settings, env: Mapping[str, str]) -> Catalog:
     for alias, to_id in settings.aliases.items():
         if to_id not in known:
             raise ConfigError(f"`aliases.{alias}`: no such model `{to_id}`.")
-    return Catalog(tuple(offered), routes, settings.aliases)
+    for key, theirs in settings.key_aliases.items():
+        for alias, to_id in theirs.items():
+            if to_id not in known:
+                raise ConfigError(f"`key_aliases.{key}.{alias}`: no such model `{to_id}`.")
+    return Catalog(tuple(offered), routes, settings.aliases, settings.key_aliases)
 
 
 def _preset(name: str, preset: str) -> Preset:
@@ -228,9 +258,12 @@ def _upstream(name: str, own: config.Upstream, env: Mapping[str, str]) -> Upstre
     return Upstream(name, preset.label, base_url, key, dialect, auth, preset.headers, preset.free)
 
 
-def _route(model: Model, upstream: Upstream, own: config.Upstream, name: str) -> Route | None:
+def _route(
+    model: Model, upstream: Upstream, own: config.Upstream, to: config.RouteTo
+) -> Route | None:
     """None when the preset does not have this model."""
     preset = _preset(upstream.name, own.preset)
+    name = to.model
     if not name:
         if preset.only_named and model.id not in preset.names:
             return None
@@ -247,4 +280,4 @@ def _route(model: Model, upstream: Upstream, own: config.Upstream, name: str) ->
         raise ConfigError(
             f"`upstreams.{upstream.name}.capabilities`: {error}. Known: {near}."
         ) from None
-    return Route(model, upstream, name, capabilities)
+    return Route(model, upstream, name, capabilities, to.share)

@@ -1,50 +1,247 @@
-"""Token counts without a tokenizer: estimates, always labelled so.
+"""Token counts without the model: what a request is made of, and an estimate that learns.
 
-MiniMax's vocabulary is its own 200 k BPE and is on no package index; English runs at about 4.2
-characters a token and Chinese at about 1.6 in comparable vocabularies (measured 2026-11 with
-o200k).  Used before an upstream says its own count, and never for a bill that an upstream's own
-count could make.
+The only place that guesses tokens.  MiniMax's vocabulary is its own 200 k BPE and is on no package
+index; English runs at about 4.2 characters a token and Chinese at about 1.6 in comparable
+vocabularies (measured 2026-11 with o200k).  From these starts a `Learner` follows what upstreams
+report, one for each model: a Kalman filter over seven weights, whose errors are cut (Huber) and
+whose weights are bounded.  What comes of it is an estimate and is labelled so; it is never used for
+a bill that an upstream's own count could make.
+
+What will surprise: what upstreams report has the frame of the chat template in it, and sometimes a
+system prompt that nobody sent; both are learned as a sum per request.  One caller's texts teach for
+all callers of the model, so somebody who sends noise makes the others' estimates worse, by no more
+than the bounds.  `written` is our rendering of MiniMax's template (protocols.md 1.10, from the chat
+template of MiniMaxAI/MiniMax-M2), for tokenizers that are no more than that.
 """
+
+import re
+from collections.abc import Iterator
+
+import msgspec
 
 from headgate.chat import Media, Message, Request, Text, Thinking, ToolCall, ToolResult
 
 ASCII_PER_TOKEN = 4.0
 OTHER_PER_TOKEN = 1.7
 JSON_PER_TOKEN = 3.5
-PER_MESSAGE = 4
-PER_IMAGE = 512  # what RunAPI's count_tokens uses (2026-07)
+PER_MESSAGE = 4.0
+PER_IMAGE = 512.0  # what RunAPI's count_tokens uses (2026-07)
+PER_REQUEST = 3.0
+
+# Han, kana, Hangul, their punctuation and full-width forms.
+_NOT_CJK = re.compile(
+    "[^\u2e80-\u9fff\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]+"
+)
 
 
-def of_text(text: str) -> float:
-    ascii_chars = len(text) if text.isascii() else len(text.encode("ascii", "ignore"))
-    return ascii_chars / ASCII_PER_TOKEN + (len(text) - ascii_chars) / OTHER_PER_TOKEN
+class Features(msgspec.Struct, frozen=True, gc=False):
+    """What a request is made of, in the units that tokens go by."""
+
+    ascii: int = 0  # characters
+    cjk: int = 0  # characters
+    other: int = 0  # characters
+    json: int = 0  # bytes of tools' schemas, ASCII characters of calls' arguments
+    messages: int = 0
+    images: int = 0  # and videos
 
 
 def of_counts(ascii_chars: int, other_chars: int) -> int:
+    """Tokens of a text of which nothing else is known; never learned."""
     return round(ascii_chars / ASCII_PER_TOKEN + other_chars / OTHER_PER_TOKEN)
 
 
-def estimate(request: Request) -> int:
-    """Input tokens of a request: an estimate, some 20 % off on prose and more on code."""
-    total = 3.0 + sum(PER_MESSAGE + _message(m) for m in request.messages)
-    total += sum(
-        len(bytes(t.parameters)) / JSON_PER_TOKEN + of_text(t.description) for t in request.tools
+def features(request: Request) -> Features:
+    tally = _Tally()
+    for message in request.messages:
+        tally.message(message)
+    for tool in request.tools:
+        tally.text(tool.name)
+        tally.text(tool.description)
+        tally.json += len(bytes(tool.parameters))
+    return Features(
+        tally.ascii, tally.cjk, tally.other, tally.json, len(request.messages), tally.images
     )
-    return round(total)
 
 
-def _message(message: Message) -> float:
-    total = 0.0
-    for part in message.parts:
-        match part:
-            case Text() | Thinking():
-                total += of_text(part.text)
-            case ToolCall():
-                total += of_text(part.name) + len(part.arguments) / JSON_PER_TOKEN
-            case ToolResult():
-                total += sum(
-                    of_text(p.text) if isinstance(p, Text) else PER_IMAGE for p in part.parts
-                )
-            case Media():
-                total += PER_IMAGE
-    return total
+class _Tally:
+    __slots__ = ("ascii", "cjk", "images", "json", "other")
+
+    def __init__(self) -> None:
+        self.ascii = self.cjk = self.other = self.json = self.images = 0
+
+    def text(self, text: str) -> None:
+        self.ascii += len(text) if text.isascii() else self._wide(text)
+
+    def _wide(self, text: str) -> int:
+        """Count what is not ASCII; how much is."""
+        plain = len(text.encode("ascii", "ignore"))
+        cjk = len(_NOT_CJK.sub("", text))
+        self.cjk += cjk
+        self.other += len(text) - plain - cjk
+        return plain
+
+    def message(self, message: Message) -> None:
+        for part in message.parts:
+            match part:
+                case Text(text) | Thinking(text):
+                    self.text(text)
+                case ToolCall():
+                    self.text(part.name)
+                    said = part.arguments
+                    self.json += len(said) if said.isascii() else self._wide(said)
+                case ToolResult():
+                    for p in part.parts:
+                        if isinstance(p, Text):
+                            self.text(p.text)
+                        else:
+                            self.images += 1
+                case Media():
+                    self.images += 1
+
+
+# --- the learner -----------------------------------------------------------------------------
+
+# By feature, then one for the request itself: tokens at the start, the least and the most that a
+# weight may become, and how unsure the start is; the last three in multiples of the first.  Base64
+# has some 1.3 characters a token and a page of blanks 16; images depend on their size; templates
+# have up to some hundred tokens that nobody sent.
+_START = (
+    1 / ASCII_PER_TOKEN, 1 / OTHER_PER_TOKEN, 1 / OTHER_PER_TOKEN, 1 / JSON_PER_TOKEN,
+    PER_MESSAGE, PER_IMAGE, PER_REQUEST,
+)  # fmt: skip
+LEAST = (0.25, 0.25, 0.25, 0.25, 0.0, 0.0625, 0.0)
+MOST = (4.0, 4.0, 4.0, 4.0, 8.0, 16.0, 200.0)
+_SPREAD = (0.4, 0.4, 0.4, 0.4, 1.0, 2.0, 20.0)
+
+_NOISE = 0.05  # of a request's tokens: what weights per character cannot explain
+_NOISE_TOKENS = 2.0
+_CUT = 2.5  # standard deviations above which an error teaches no more
+_DRIFT = 0.004  # of the spread, per lesson: texts change, and the learner must never be quite sure
+
+
+class Learner:
+    """The tokens of one model's requests: estimated, and learned from what was reported."""
+
+    __slots__ = ("_cov", "_weights", "lessons")
+
+    def __init__(self) -> None:
+        self.lessons = 0
+        self._weights = [1.0] * len(_START)  # multiples of _START
+        self._cov = [
+            [s * s if i == j else 0.0 for j in range(len(_SPREAD))] for i, s in enumerate(_SPREAD)
+        ]
+
+    def estimate(self, features: Features) -> int:
+        """Tokens of a request: at first some 20 % off on prose and more on code."""
+        return max(1, round(_sum(self._weights, _known(features))))
+
+    def learn(self, features: Features, tokens: int) -> None:
+        """Take in what an upstream reported as the input of a request with these features.
+
+        A report that no weights within the bounds could make is no lesson: some upstreams report
+        0, or only what was not cached.
+        """
+        x = _known(features)
+        if not _sum(LEAST, x) <= tokens <= _sum(MOST, x):
+            return
+        self.lessons += 1
+        cov, weights = self._cov, self._weights
+        self._drift()
+        said = _sum(weights, x)
+        gain = [_sum(row, x) for row in cov]
+        noise = _NOISE * said + _NOISE_TOKENS
+        variance = max(0.0, _sum(gain, x)) + noise * noise
+        error = tokens - said
+        # An error too large to be noise is taken for a noisier report: it moves the weights less,
+        # and makes them hardly surer.
+        variance *= max(1.0, abs(error) / (_CUT * variance**0.5))
+        step = error / variance
+        for i, g in enumerate(gain):
+            weights[i] = max(LEAST[i], min(MOST[i], weights[i] + g * step))
+            row, share = cov[i], g / variance
+            for j, h in enumerate(gain):
+                row[j] -= share * h
+
+    def _drift(self) -> None:
+        """Unlearn a little, up to what was unknown at the start."""
+        cov = self._cov
+        for i, s in enumerate(_SPREAD):
+            most = s * s
+            now = cov[i][i] = max(cov[i][i], 0.0) + most * _DRIFT * _DRIFT
+            if now > most:  # scaling row and column keeps the matrix a covariance
+                factor = (most / now) ** 0.5
+                for j in range(len(_SPREAD)):
+                    cov[i][j] *= factor
+                    cov[j][i] *= factor
+
+
+def _known(features: Features) -> tuple[float, ...]:
+    """The tokens that each feature would be at the start."""
+    f = features
+    return (
+        f.ascii * _START[0], f.cjk * _START[1], f.other * _START[2], f.json * _START[3],
+        f.messages * _START[4], f.images * _START[5], _START[6],
+    )  # fmt: skip
+
+
+def _sum(weights: list[float] | tuple[float, ...], x: list[float] | tuple[float, ...]) -> float:
+    return sum(map(_times, weights, x))
+
+
+def _times(a: float, b: float) -> float:
+    return a * b
+
+
+# --- the template ----------------------------------------------------------------------------
+
+_TOOLS = (
+    "\n\n# Tools\nYou may call one or more tools to assist with the user query.\n"
+    "Here are the tools available in JSONSchema format:\n\n<tools>\n"
+)
+_TOOLS_END = (
+    "</tools>\n\nWhen making tool calls, use XML format to invoke tools and pass parameters:\n\n"
+    '<minimax:tool_call>\n<invoke name="tool-name-1">\n<parameter name="param-key-1">'
+    "param-value-1</parameter>\n</invoke>\n</minimax:tool_call>"
+)
+_ROLES = {"user": "user", "assistant": "ai", "tool": "tool"}
+
+
+def written(request: Request) -> str:
+    """The request as one text, as MiniMax's models read it; media are left out."""
+    return "".join(_written(request))
+
+
+def _written(request: Request) -> Iterator[str]:
+    yield "]~!b[]~b]system\n"
+    yield "\n".join(m.text for m in request.messages if m.role == "system")
+    if request.tools:
+        yield _TOOLS
+        for tool in request.tools:
+            about = {
+                "name": tool.name, "description": tool.description, "parameters": tool.parameters,
+            }  # fmt: skip
+            yield f"<tool>{msgspec.json.encode(about).decode()}</tool>\n"
+        yield _TOOLS_END
+    yield "[e~[\n"
+    for message in request.messages:
+        if message.role != "system":
+            yield f"]~b]{_ROLES[message.role]}\n"
+            yield from map(_part, message.parts)
+            yield "[e~[\n"
+    yield "]~b]ai\n<think>\n"
+
+
+def _part(part: Text | Media | Thinking | ToolCall | ToolResult) -> str:
+    match part:
+        case Text(text):
+            return text
+        case Thinking(text):
+            return f"<think>\n{text}\n</think>\n\n"
+        case ToolCall():
+            call = f'<invoke name="{part.name}">\n{part.arguments}\n</invoke>'
+            return f"\n<minimax:tool_call>\n{call}\n</minimax:tool_call>"
+        case ToolResult():
+            said = "".join(p.text for p in part.parts if isinstance(p, Text))
+            return f"<response>{said}</response>"
+        case Media():
+            return ""

@@ -13,10 +13,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("models", "List the models and where their requests go."),
     "usage": ("usage", "Show tokens and money, by key, model, day or session."),
     "audit": ("audit", "Recompute the balances from the ledger."),
+    "reconcile": ("reconcile", "Compare a provider's bill with the ledger."),
     "backup": ("backup", "Copy the database while it is in use."),
     "connect": ("connect", "Point a coding agent or tool at this gateway, or back."),
     "run": ("run", "Start a tool that is pointed here, with nothing edited."),
     "skill": ("skill", "Print the skill for agents, or install it."),
+    "doctor": ("doctor", "Find what is wrong here or with an upstream, and say what to do."),
     "env": ("env", "Print the variables that point existing clients here."),
     "config": ("config", "Check, describe and show the configuration."),
 }

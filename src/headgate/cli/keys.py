@@ -83,6 +83,10 @@ def _terms(command: F) -> F:
             click.option("--rpm", type=_Count(), help="Requests a minute."),
             click.option("--tpm", type=_Count(), help="Tokens a minute, input and output."),
             click.option("--concurrency", type=_Count(), help="Requests at a time."),
+            click.option(
+                "--on-hang-up", type=click.Choice(("cancel", "drain")),
+                help="When a client leaves: stop the upstream (unless said otherwise), or hear it to the end.",
+            ),
         )
     ):  # fmt: skip
         command = option(command)
@@ -96,6 +100,7 @@ def _said(
     rpm: int | None,
     tpm: int | None,
     concurrency: int | None,
+    on_hang_up: Any,  # as budget_period
 ) -> Terms:
     terms: Terms = {}
     if budget_usd is not None:
@@ -110,6 +115,8 @@ def _said(
         terms["tpm"] = _or_none(tpm)
     if concurrency is not None:
         terms["concurrency"] = _or_none(concurrency)
+    if on_hang_up is not None:
+        terms["on_hang_up"] = on_hang_up
     return terms
 
 
@@ -290,6 +297,8 @@ def _takes(key: Key) -> list[str]:
     for most, what in ((key.rpm, "rpm"), (key.tpm, "tpm"), (key.concurrency, "at a time")):
         if most is not None:
             out.append(f"{most} {what}")
+    if key.on_hang_up == "drain":
+        out.append("drains on a hang-up")
     return out
 
 

@@ -50,7 +50,10 @@ def command(
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        code = runner.run(_serve(settings, store))
+        try:
+            code = runner.run(_serve(settings, store))
+        except config.ConfigError as error:  # what only the catalog or the gate could see
+            raise click.ClickException(str(error)) from None
     sys.exit(code)
 
 

@@ -12,7 +12,6 @@ from datetime import UTC, date, datetime
 from urllib.parse import parse_qsl, unquote
 
 from headgate import __version__
-from headgate.catalog import counting
 from headgate.catalog.pages import Pages
 from headgate.catalog.site import Site
 from headgate.edge import reports
@@ -21,6 +20,7 @@ from headgate.edge.gate import Gate
 from headgate.errors import Failure, Refused, invalid
 from headgate.net.server import Inbound
 from headgate.policy.keys import Key
+from headgate.wire import capsule
 from headgate.wire.dialect import Dialect, Target
 from headgate.wire.dialects import ANTHROPIC, GEMINI, OPENAI, RESPONSES
 
@@ -109,20 +109,19 @@ class App:
     async def _count(
         self, inbound: Inbound, dialect: Dialect, target: Target, key: str | None
     ) -> None:
-        """How many tokens a request would be, as an estimate; no upstream is asked."""
+        """How many tokens a request would be; asked by agents by the dozen, so no limit counts it."""
         try:
             opened = self.gate.authenticate(key)
             body = await inbound.body(self.gate.settings.body_bytes)
             request = dialect.decode_request(body, target)
-            self.gate.routes(request.model, opened)
+            routes = self.gate.routes(request.model, opened)
         except Refused as refused:
             self._refuse(inbound, dialect, refused.failure)
             return
-        self._json(
-            inbound,
-            dialect.encode_count(counting.estimate(request)),
-            [("x-headgate-warnings", "tokens (estimated)")],
-        )
+        request, _ = capsule.unseal(request, self.gate.sealer, routes[0].upstream.name)
+        count = await self.gate.counter.count(request, routes, dialect.name)
+        warned = [("x-headgate-warnings", count.warning)] if count.warning else []
+        self._json(inbound, dialect.encode_count(count.tokens), warned)
 
     def _other(self, inbound: Inbound) -> None:
         """Lists of models, health, and whatever does not exist."""
@@ -141,9 +140,12 @@ class App:
             elif answer := self._pages().answer(path, inbound.headers.get("accept", "")):
                 inbound.respond(200, *answer)
             elif _MODELS.fullmatch(path):
-                self._key(inbound)
+                key = self._key(inbound)
                 query = dict(parse_qsl(inbound.query))
-                self._json(inbound, dialect.encode_models(self.gate.catalog.cards(), query))
+                cards = self.gate.catalog.cards()
+                if dialect is ANTHROPIC:
+                    cards += self.gate.catalog.alias_cards(key.payer)
+                self._json(inbound, dialect.encode_models(cards, query))
             elif path == "/v1/key":
                 self._json(inbound, reports.of_key(self.gate, self._key(inbound)))
             elif found := _GENERATION.fullmatch(path):

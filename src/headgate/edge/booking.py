@@ -36,13 +36,18 @@ class Booking:
         self.settled = False
         self._ticket: Ticket | None = None
 
-    async def open(self, key: Key, request: Request, route: Route, input: int) -> None:
-        """Admit and commit the mark; Refused when a limit, a budget or the disk does not let it."""
+    async def open(
+        self, key: Key, request: Request, route: Route, input: int, *, free: bool
+    ) -> None:
+        """Admit and commit the mark; Refused when a limit, a budget or the disk does not let it.
+
+        `free`: not only this route, but every one that may have to take its place.
+        """
         self._key, self._session, self._stream = key.id, request.session, request.stream
         self._tier, self._model = request.service_tier, route.model.id
         asked = request.sampling.max_tokens
         most = FREE
-        if not route.upstream.free:
+        if not free:
             output = asked if asked is not None else route.model.max_output
             on = datetime.fromtimestamp(self._began_s, UTC).date()
             most = pricing.worst_case(route.model.prices, input, output, self._tier, on)
@@ -92,8 +97,7 @@ class Booking:
     ) -> Row:
         """The row of an exchange that ended so, priced."""
         basis = _basis(outcome, usage)
-        if basis == "none":
-            usage = Usage()
+        usage = Usage() if basis == "none" else _sound(usage)
         if route.upstream.free or basis == "none":
             charge = FREE
         else:
@@ -144,6 +148,19 @@ class Booking:
         if row.cost_nano is None:
             self._gate.metrics.unpriced.add(row.model)
         self._gate.admissions.settle(self._ticket, row.input + row.output, row.cost_nano)
+
+
+def _sound(usage: Usage) -> Usage:
+    """What an upstream reported, as the ledger takes it: parts are never below zero or above the whole.
+
+    A row with such a part would break the schema, and its exchange would be nobody's.  The order is
+    that of pricing.charge, so that the row says what was billed.
+    """
+    input, output = max(usage.input, 0), max(usage.output, 0)
+    cached = min(max(usage.cached, 0), input)
+    written = min(max(usage.cache_write, 0), input - cached)
+    reasoning = min(max(usage.reasoning, 0), output)
+    return Usage(input, output, cached, written, reasoning, usage.estimated)
 
 
 def _basis(outcome: str, usage: Usage) -> Basis:

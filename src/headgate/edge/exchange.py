@@ -7,7 +7,8 @@ Everything decided here is decided by a pure function elsewhere; everything that
 as a Failure in the caller's own protocol: as an HTTP status while nothing was sent, as an event in
 the stream afterwards.  What will surprise: when the client hangs up, the server cancels this task
 wherever it waits, and the `finally` below closes the upstream connection in the same turn of the
-loop.  After anything was relayed there is no second attempt, as tools may have run on it.
+loop; not so where the key says `drain`, or an Idempotency-Key came (replay.py).
+After anything was relayed there is no second attempt, as tools may have run on it.
 """
 
 import asyncio
@@ -21,9 +22,10 @@ import msgspec
 
 from headgate.catalog import counting
 from headgate.catalog.catalog import Route
+from headgate.catalog.counting import Features
 from headgate.chat import Failed, Finish, Reply, Request, Usage
 from headgate.edge import log as logs
-from headgate.edge import upstream
+from headgate.edge import replay, upstream
 from headgate.edge.booking import ANSWERED, Booking
 from headgate.edge.gate import Gate
 from headgate.edge.memory import Gather
@@ -87,7 +89,11 @@ async def exchange(
     except Exception as error:  # the one place: whatever else went wrong is ours, and is recorded
         run.where = logs.places(error)
         await run.fail(
-            Failure("internal", "The gateway failed on this request; its log says where.")
+            Failure(
+                "internal",
+                "The gateway failed on this request; its log says where.",
+                should_retry=False if run.attempts else None,
+            )
         )
     finally:
         run.close()
@@ -95,13 +101,15 @@ async def exchange(
 
 class _Exchange:
     def __init__(self, inbound: Inbound, gate: Gate, dialect: Dialect, target: Target) -> None:
-        self.inbound = inbound
+        self.inbound: Inbound | replay.Recorder = inbound
+        self.client = inbound
         self.gate = gate
         self.dialect = dialect
         self.target = target
         self.id = new_id()
         self.booking = Booking(gate, self.id, dialect.name)
         self.translator: Translator | None = None
+        self.features = Features()
         self.input_estimate = 0
         self.began = time.monotonic()
         self.outcome = "internal"
@@ -110,6 +118,7 @@ class _Exchange:
         self.model = ""
         self.status = 0
         self.stream = False
+        self.relaying = False  # counted among the open streams
         self.attempts = 0
         self.attempt_began = 0.0  # 0: none is running
         self.route: Route | None = None
@@ -128,18 +137,36 @@ class _Exchange:
         gate, dialect = self.gate, self.dialect
         key = gate.authenticate(credential)
         self.key = key
-        body = await self.inbound.body(gate.settings.body_bytes)
+        body = await self.client.body(gate.settings.body_bytes)
         request = dialect.decode_request(body, self.target)
-        routes = gate.routes(request.model, key)
+        routes = gate.routes(request.model, key, request.session)
         self.model = routes[0].model.id
+        if replay.HEADER in self.client.headers and await self._answered_before(key, body):
+            return
+        self.client.drains = self.client.drains or key.on_hang_up == "drain"
         self.stream = request.stream
         request = self._remembered(request, routes[0], key.id)
-        self.input_estimate = counting.estimate(request)
+        self.features = counting.features(request)
+        self.input_estimate = gate.counter.estimate(self.model, self.features)
         facts = Facts(self.id, self.model, int(time.time()), self.input_estimate)
         if request.stream:
             self.encoder = dialect.encoder(request, facts, self.target)
             self._watch_silence()
         await self._attempt(routes, request, facts)
+
+    async def _answered_before(self, key: Key, body: bytes) -> bool:
+        """Send the reply that this Idempotency-Key had, or record the one that it will have."""
+        target, dialect = self.target, self.dialect.name
+        address = (dialect, target.model, target.stream, target.array)
+        found = self.gate.replays.begin(self.client, key.id, body, *address)
+        if isinstance(found, replay.Recorder):
+            self.inbound, self.id = found, found.id
+            self.booking = Booking(self.gate, self.id, dialect)
+            self.client.drains = True
+            return False
+        self.outcome, self.status = "replayed", found.status
+        await replay.again(self.client, found)
+        return True
 
     def _remembered(self, request: Request, first: Route, key_id: str) -> Request:
         """The request with the reasoning that the client returned sealed, or not at all."""
@@ -171,7 +198,10 @@ class _Exchange:
                 raise invalid(said, "$.response_format")
             if not self.booking.opened:
                 assert self.key is not None
-                await self.booking.open(self.key, fitted.request, route, self.input_estimate)
+                free = all(r.upstream.free for r in routes)
+                await self.booking.open(
+                    self.key, fitted.request, route, self.input_estimate, free=free
+                )
             self.attempts += 1
             self.attempt_began = time.monotonic()
             failure = await self._try(route, request, fitted, facts)
@@ -208,26 +238,38 @@ class _Exchange:
         self.translator = translator
         relayed = False
         counters = self.counters = gate.metrics.of(self.model, route.upstream.name)
+
+        def pass_on(out: bytes) -> None:
+            nonlocal relayed
+            if not out:
+                return
+            now = time.monotonic()
+            if relayed:
+                counters.gap.observe(now - self._last_write)
+            else:
+                relayed = True
+                self._first_token(counters, now)
+                self._start()
+            self._last_write = now
+            inbound.write(out)
+
+        def relay(data: bytes) -> bool:
+            """Whether to go on; called for every piece of every reply, by the socket's callback."""
+            pass_on(translator.feed(data))
+            return translator.end is None and not inbound.paused
+
         try:
             while translator.end is None:
-                data = await response.read()
-                out = translator.feed(data) if data else translator.close()
-                if out:
-                    now = time.monotonic()
-                    if relayed:
-                        counters.gap.observe(now - self._last_write)
-                    else:
-                        relayed = True
-                        self._first_token(counters, now)
-                    self._last_write = now
-                    self._start()
-                    inbound.write(out)
-                    if inbound.paused:
-                        await inbound.drain()
+                await response.pump(relay)
+                if inbound.paused:
+                    await inbound.drain()
+                if response.complete and translator.end is None:
+                    pass_on(translator.close())
         except (Broken, TimedOut) as error:
             self._measure(translator)
             failure = upstream.failure_of(error)
             if relayed or translator.began:
+                self._had_begun()
                 raise Refused(failure) from None
             return failure
         self._measure(translator)
@@ -235,8 +277,11 @@ class _Exchange:
         if isinstance(end, Failed):
             response.abort()
             if relayed or translator.began:
+                self._had_begun()
                 raise Refused(msgspec.structs.replace(end.failure, should_retry=False))
             return end.failure
+        if not self.usage.estimated:
+            gate.counter.learn(self.model, self.features, self.usage.input)
         if gate.memory is not None:
             gate.memory.keep(
                 self._key_id, request, gather.parts, time.monotonic(), route.upstream.name
@@ -361,7 +406,7 @@ class _Exchange:
     def _row(self) -> Row:
         assert self.route is not None  # a mark is opened for a route
         self._attempted(self.outcome, self.upstream_code)
-        return self.booking.row(
+        row = self.booking.row(
             self.route,
             self.outcome,
             self.status,
@@ -370,19 +415,28 @@ class _Exchange:
             total_s=time.monotonic() - self.began,
             warnings=self.warnings,
         )
+        if isinstance(self.inbound, replay.Recorder):
+            self.inbound.row = row
+        return row
 
     def _measure(self, translator: Translator) -> None:
         """The usage as reported, or an estimate from what was passed on, marked as such."""
         end = translator.end
         reported = end.usage if end is not None else None
+        relayed = counting.of_counts(translator.ascii, translator.other)
         if reported is not None and not reported.estimated:
+            # Of a reply that broke off, Anthropic's counts are those of its start: next to no output.
+            if isinstance(end, Failed) and 2 * reported.output < relayed:
+                reported = msgspec.structs.replace(reported, output=relayed, estimated=True)
             self.usage = reported
             return
         self.usage = Usage(
-            input=translator.input_tokens or self.input_estimate,
-            output=counting.of_counts(translator.ascii, translator.other),
-            estimated=True,
+            input=translator.input_tokens or self.input_estimate, output=relayed, estimated=True
         )
+
+    def _had_begun(self) -> None:
+        """Let the row of a reply that nobody saw tell that there was one: it may have been billed."""
+        self.first_token_s = self.first_token_s or time.monotonic() - self.began
 
     def _first_token(self, counters: RouteMetrics, now: float) -> None:
         self.first_token_s = now - self.began
@@ -397,6 +451,7 @@ class _Exchange:
                 else self.dialect.stream_type
             )
             self.inbound.start(200, self._headers(kind))
+            self.relaying = True
             self.gate.metrics.open_streams += 1
 
     def _headers(self, content_type: str) -> list[tuple[str, str]]:
@@ -483,8 +538,10 @@ class _Exchange:
             self.response.abort()
         if self.booking.opened and not self.booking.settled:
             self.booking.settle_soon(self._row())
+        if isinstance(self.inbound, replay.Recorder):
+            self.inbound.close()
         metrics, name = self.gate.metrics, self.route.upstream.name if self.route else ""
-        if self.stream and self.inbound.started:
+        if self.relaying:  # an error page has started an answer too
             metrics.open_streams -= 1
         metrics.requests.add(self.dialect.name, self.model, self.outcome)
         total_s = time.monotonic() - self.began
@@ -527,6 +584,8 @@ def refusal(
 ) -> tuple[int, list[tuple[str, str]], bytes]:
     """Status, headers and body of a failure that is told before anything was sent."""
     status, body = dialect.encode_failure(failure, request_id)
+    if failure.code == "idempotency_key_reused":
+        status = 422  # draft-ietf-httpapi-idempotency-key-header-07; no protocol has a word for it
     headers = [
         ("content-type", "application/json"),
         ("x-request-id", request_id),

@@ -9,11 +9,14 @@ import time
 from headgate.catalog.catalog import Catalog, Route
 from headgate.config import Settings
 from headgate.edge.admission import Admissions
+from headgate.edge.counter import Counter, load_tokenizer
 from headgate.edge.log import Log
 from headgate.edge.memory import Memory
 from headgate.edge.metrics import Metrics
+from headgate.edge.replay import Replays
 from headgate.errors import Failure, Refused
 from headgate.net.client import Client, Timeouts
+from headgate.policy import routing
 from headgate.policy.keys import Key, KeyRing
 from headgate.store.books import Books
 from headgate.store.ledger import Ledger
@@ -41,12 +44,14 @@ class Gate:
         self.log = log
         self.metrics = Metrics()
         self.client = Client()
+        self.counter = Counter(self.client, load_tokenizer(settings.tokenizer))
         t = settings.timeouts
         self.timeouts = Timeouts(
             connect_s=t.connect, first_token_s=t.first_token, stall_s=t.stall, total_s=t.total
         )
         self.draining = False
         self.sealer = Sealer(store.derived("capsules"))
+        self.replays = Replays(store.derived("idempotency"), books)
         self.memory = Memory() if settings.memory else None
         self._version = store.data_version()  # before the ring: a change in between is seen
         self.ring: KeyRing = store.ring()
@@ -68,9 +73,9 @@ class Gate:
             )
         return key
 
-    def routes(self, name: str, key: Key) -> tuple[Route, ...]:
+    def routes(self, name: str, key: Key, session: str = "") -> tuple[Route, ...]:
         """The routes of the model a client named; refused when it is unknown or not this key's."""
-        model = self.catalog.find(name)
+        model = self.catalog.find(name, key.payer)
         if model is None:
             near = self.catalog.near(name) or [m.id for m in self.catalog.models]
             raise Refused(
@@ -93,7 +98,7 @@ class Gate:
         routes = self.catalog.routes(model.id)
         if not routes:
             raise Refused(Failure("unavailable", f"No upstream is configured for {model.id}."))
-        return routes
+        return tuple(routing.ordered(routes, session or key.payer))
 
     async def watch(self) -> None:
         """Keep the keys fresh, the log flushed and the loop's lag known; runs until cancelled."""

@@ -356,31 +356,32 @@ class _Search:
 
     def restored(self, message: Message) -> tuple[Message, bool]:
         """The message, last added to `place`, with its thinking or as it is; whether it had none."""
-        thought = ""
-        for part in message.parts:
-            if type(part) is Thinking:
-                if part.signature:
-                    return message, False  # whole, from a capsule
-                thought += part.text
+        thoughts = [p for p in message.parts if type(p) is Thinking and (p.text or p.signature)]
+        thought = "".join(p.text for p in thoughts)
         turn = self._find(message)
-        if turn is None or (thought and (turn.plain or turn.thought != thought)):
-            return message, not thought
+        if turn is None:
+            return message, not thoughts
         rest = [p for p in message.parts if type(p) is not Thinking]
         done = self.used.get(turn, 0)
+        if thoughts:
+            # What it holds must not be put before the next piece of the turn once more.
+            self.used[turn] = _covered(turn, message.parts, done)
+            if turn.plain or turn.thought != thought:
+                return message, False
         parts = _whole(turn, rest) if not done else None
         if parts is not None:
             done = len(turn.slots)
-        elif thought:
+        elif thoughts:
             return message, False
         else:
             parts, done = _placed(turn, rest, done)
         self.used[turn] = done
         if len(parts) == len(rest):
-            return message, not thought
+            return message, not thoughts
         if turn.origin != self._origin:
             plain = (Thinking(p.text) if type(p) is Thinking else p for p in parts)
             parts = [p for p in plain if type(p) is not Thinking or p.text]
-        return Message("assistant", tuple(parts)), not thought
+        return Message("assistant", tuple(parts)), not thoughts
 
     def _find(self, message: Message) -> _Turn | None:
         """The turn that this message is, or is a piece of; the latest, when there are several.
@@ -401,7 +402,7 @@ class _Search:
             alike = found[-_MAX_ALIKE:]
             if not random:
                 alike = [t for t in alike if t.system == self._system]
-            there = [t for t in alike if t.before == self.place.digest]
+            there = self._likest([t for t in alike if t.before == self.place.digest])
             if len(there) == 1:
                 return there[0]
             if there:
@@ -413,9 +414,18 @@ class _Search:
         found = self._index.get((self._key_id, self.place.digest))
         if not found:
             return None
-        alike = [t for t in found[-_MAX_ALIKE:] if t.system == self._system]
+        alike = self._likest([t for t in found[-_MAX_ALIKE:] if t.system == self._system])
         texts = [p.text for p in message.parts if type(p) is Text and p.text]
         return _same(alike, calls, _text_digest(texts) if texts else b"")
+
+    def _likest(self, turns: list[_Turn]) -> list[_Turn]:
+        """Those of conversations that began as this one did; all of them, if none did.
+
+        Tools often answer the same ("ok") in different conversations of one key.
+        """
+        if len(turns) < 2:
+            return turns
+        return [t for t in turns if t.root == self._root] or turns
 
 
 def _is_random(id: str) -> bool:
@@ -514,6 +524,27 @@ def _placed(turn: _Turn, parts: Sequence[Part], done: int) -> tuple[list[Part], 
     if all(type(s) is Thinking for s in slots[done:]):
         advance(len(slots))
     return out, done
+
+
+def _covered(turn: _Turn, parts: Sequence[Part], done: int) -> int:
+    """How far into the turn a message reaches that brought thinking of its own."""
+    thought = "".join(p.text for p in parts if type(p) is Thinking)
+    if thought == turn.thought:
+        return len(turn.slots)
+    for part in parts:
+        for n in range(done, len(turn.slots)):
+            slot = turn.slots[n]
+            match part:
+                case Thinking(text):
+                    found = type(slot) is Thinking and slot.text == text
+                case ToolCall():
+                    found = type(slot) is _Call and n == _slot_of(turn, part)
+                case _:
+                    found = type(slot) is _Said
+            if found:
+                done = n + 1
+                break
+    return done
 
 
 def _slot_of(turn: _Turn, call: ToolCall) -> int | None:

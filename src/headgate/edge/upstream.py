@@ -90,6 +90,9 @@ def failure_of(error: NotSent | Broken | TimedOut) -> Failure:
             )  # fmt: skip
         case _:
             return Failure(
-                "upstream", "The connection to the upstream broke before the reply was finished.",
+                # opencode repeats what tells it in so many words to "try again later" (1.18.33).
+                "upstream",
+                "The connection to the upstream broke before the reply was finished;"
+                " try again later.",
                 should_retry=False, upstream_code="broken",
             )  # fmt: skip

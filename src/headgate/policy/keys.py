@@ -27,6 +27,7 @@ _TEXT = re.compile(
 REMEMBERED = 4096  # digests of keys that were right
 
 Period = Literal["total", "day", "month"]
+HangUp = Literal["cancel", "drain"]
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -42,6 +43,7 @@ class Key(msgspec.Struct, frozen=True):
     budget_nano: int | None = None
     budget_period: Period = "total"
     budget_zone: str = "UTC"
+    on_hang_up: HangUp = "cancel"  # what becomes of the upstream when the client leaves
     family: str = ""  # the first key of which this one is a rotation; "": it is a first one
 
     @property

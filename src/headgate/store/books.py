@@ -12,7 +12,7 @@ import contextlib
 import math
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -112,6 +112,14 @@ class Books:
         found = self._all(f"select {_COLUMNS} from ledger where id = ?", (id,))
         return _row(found[0]) if found else None
 
+    def begun(self, ids: Sequence[str]) -> dict[str, Row | None]:
+        """Of these exchanges those that have a row, or None: an open mark."""
+        places = ", ".join("?" * len(ids))
+        # Marks first: one that becomes a row meanwhile is then seen as either.
+        marks = self._all(f"select id from open_mark where id in ({places})", tuple(ids))
+        rows = self._all(f"select {_COLUMNS} from ledger where id in ({places})", tuple(ids))
+        return {**{id: None for (id,) in marks}, **{r.id: r for r in map(_row, rows)}}
+
     def session(self, id: str, key: str | None = None, *, most: int = 10_000) -> list[Row]:
         """The exchanges of one session, oldest first; of one key only, where others must not see."""
         return [
@@ -154,6 +162,18 @@ class Books:
             (first, last, *ends[0], *ends[1], *(() if key is None else (key,))),
         )
         return [Spent(*columns) for columns in rows]
+
+    def hours(
+        self, since_s: float, until_s: float, upstream: str | None = None
+    ) -> list[tuple[int, Spent]]:
+        """Sums of each model in each hour (Unix seconds / 3600) that begins in [since_s, until_s)."""
+        sums = ", ".join(f"sum({c})" for c in _TABLES["by_hour"][1])
+        rows = self._all(
+            f"select hour, model, {sums} from by_hour where hour >= ?1 and hour < ?2"
+            " and (?3 is null or upstream = ?3) group by hour, model order by hour, model",
+            (math.ceil(since_s / HOUR_S), math.ceil(until_s / HOUR_S), upstream),
+        )
+        return [(hour, Spent(*columns)) for hour, *columns in rows]
 
     def balances(self) -> list[Balance]:
         """What each key has spent since ever."""

@@ -18,7 +18,7 @@ import apsw
 import msgspec
 
 from headgate.policy import budgets, keys
-from headgate.policy.keys import Key, KeyRing, Period
+from headgate.policy.keys import HangUp, Key, KeyRing, Period
 
 T = TypeVar("T")
 BUSY_MS = 5000
@@ -34,7 +34,7 @@ class StoreError(Exception):
 
 
 class Terms(TypedDict, total=False):
-    """What a key may take; the fields of Key."""
+    """What a key may take, and how it is served; the fields of Key."""
 
     rpm: int | None
     tpm: int | None
@@ -42,6 +42,7 @@ class Terms(TypedDict, total=False):
     budget_nano: int | None
     budget_period: Period
     budget_zone: str
+    on_hang_up: HangUp
 
 
 class Changes(Terms, total=False):

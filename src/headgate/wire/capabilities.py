@@ -35,5 +35,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     multi_system: bool = False  # takes system messages anywhere
     prefill: bool = False  # continues a last assistant message
     service_tier: bool = False
+    # how it counts a request that is not sent: not, vLLM's and SGLang's, or Anthropic's way
+    counts: Literal["", "tokenize", "anthropic"] = ""
     stream_usage: bool = True  # knows `stream_options.include_usage`
     temperature_max: float = 2.0

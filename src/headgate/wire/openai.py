@@ -55,7 +55,7 @@ from headgate.wire.openai_upstream import (
     details,
     request_out,
 )
-from headgate.wire.thinking import TagSplitter
+from headgate.wire.thinking import untagged
 
 # --- wire types: what clients send ---------------------------------------------------------------
 
@@ -399,7 +399,7 @@ def _assistant(wire: _MessageIn, param: str) -> Message:
     thoughts = _thoughts(wire)
     texts = list(_texts(wire, param))
     if texts and isinstance(wire.content, str):
-        inline, rest = _untag(wire.content)
+        inline, rest = untagged(wire.content)
         if inline and not thoughts:
             thoughts = [Thinking(inline)]
         if inline and "".join(t.text for t in thoughts) == inline:  # told twice: said once
@@ -426,12 +426,6 @@ def _thoughts(wire: _MessageIn) -> list[Thinking]:
     if not thoughts and (text := wire.reasoning_content or wire.reasoning or ""):
         thoughts.append(Thinking(text))
     return thoughts
-
-
-def _untag(content: str) -> tuple[str, str]:
-    splitter = TagSplitter()
-    (thinking, text), (late, rest) = splitter.feed(content), splitter.close()
-    return thinking + late, text + rest
 
 
 def _texts(wire: _MessageIn, param: str) -> Iterator[Text]:

@@ -55,6 +55,7 @@ from headgate.wire.capabilities import Capabilities
 from headgate.wire.dialect import Decoder, Encoder, Facts, ModelCard, Target
 from headgate.wire.openai import OpenAIDialect
 from headgate.wire.responses_upstream import ResponsesDecoder, flat, request_out, wrapped
+from headgate.wire.thinking import untagged
 
 _Json = dict[str, object]
 _NOTHING = Raw(b"")
@@ -545,7 +546,7 @@ def _message(wire: _ItemIn, where: str) -> tuple[list[Part], Message | None]:
                         f"A {wire.role} message holds text only.", f"{where}.content[{i}]"
                     )
             if wire.role == "assistant":
-                return list(parts), None
+                return [p for part in parts for p in _spoken(part)], None
             return [], Message("system", tuple(parts))
         case None if wire.type is None:
             raise unsupported(f"{where}.item_reference", "Nothing is stored; send the item itself.")
@@ -556,6 +557,16 @@ def _message(wire: _ItemIn, where: str) -> tuple[list[Part], Message | None]:
                 f"Expected one of user, assistant, system, developer - at `{where}.role`",
                 f"{where}.role",
             )
+
+
+def _spoken(part: Part) -> list[Part]:
+    """A text of the assistant; pydantic-ai writes reasoning it has no item for in tags of its own."""
+    if not isinstance(part, Text) or not part.text.lstrip().startswith("<"):
+        return [part]
+    thinking, rest = untagged(part.text)
+    if not thinking:
+        return [part]
+    return [Thinking(thinking), Text(rest)] if rest else [Thinking(thinking)]
 
 
 def _thinking(wire: _ItemIn) -> list[Part]:

@@ -95,6 +95,13 @@ class TagSplitter:
         return thinking
 
 
+def untagged(text: str) -> tuple[str, str]:
+    """A whole text's thinking and the rest of it, as clients replay both in one."""
+    splitter = TagSplitter()
+    (thinking, said), (late, rest) = splitter.feed(text), splitter.close()
+    return thinking + late, said + rest
+
+
 class Steps:
     """Snapshots, pieces, or pieces with a last summary: pieces come out.
 

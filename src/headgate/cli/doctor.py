@@ -1,0 +1,190 @@
+"""`headgate doctor`: what is wrong with this installation, or with one upstream, and what to do.
+
+The only place that prints findings; `cli/machine.py` looks around here and `edge/checkup.py` at an
+upstream.  Nothing is dialled but this machine: `--online` asks the configured https hosts for the
+time, `--upstream` asks one of them for replies, which cost tokens, so it says how many and asks first.
+
+What will surprise: `--model` only says which model is measured, while the lines for headgate.toml
+hold for every model of that upstream, as capabilities do.
+"""
+
+import asyncio
+import sys
+from urllib.parse import urlsplit
+
+import click
+import msgspec
+
+from headgate import __version__
+from headgate.catalog.catalog import Route, presets
+from headgate.cli.common import as_json, catalog_of, places, print_json, print_table, settings_of
+from headgate.cli.machine import here, installed, reached, route_to
+from headgate.config import Settings
+from headgate.edge.checkup import Finding, Report, checkup
+from headgate.edge.probes import native_of, plan, sister_url
+from headgate.net.client import Client, Timeouts
+
+_LONGEST_S = 120.0  # of one probe
+
+
+@click.command("doctor")
+@click.option("--upstream", "upstream", help="Measure this one, with its real key.")
+@click.option("--model", help="Which model to measure; its first unless said.")
+@click.option("--yes", is_flag=True, help="Do not ask before requests that cost tokens.")
+@click.option("--online", is_flag=True, help="Compare the clock with the upstreams' hosts.")
+@places
+@as_json
+def command(
+    upstream: str | None,
+    model: str | None,
+    yes: bool,
+    online: bool,
+    config_file: str | None,
+    data: str | None,
+    json_: bool,
+) -> None:
+    """Find what is wrong here, or with an upstream, and say what to do.
+
+    Exit code 0: nothing is red; 1: something is; 2: called wrongly.
+    """
+    if upstream is not None:
+        _measure(settings_of(config_file, data=data), upstream, model, yes, json_)
+        return
+    if model is not None or yes:
+        raise click.UsageError("--model and --yes are for --upstream.")
+    findings = [*installed()]
+    try:
+        settings = settings_of(config_file, data=data)
+        catalog = catalog_of(settings)
+    except click.ClickException as error:
+        do = "Correct it as said; `headgate config schema` describes what can be set."
+        findings.append(Finding("configuration", "red", error.message, do))
+    else:
+        findings += here(settings, catalog)
+        findings += asyncio.run(reached(settings, catalog, online))
+    if json_:
+        print_json({"ok": _good(findings), "version": __version__, "findings": findings})
+    else:
+        _print(findings)
+    sys.exit(0 if _good(findings) else 1)
+
+
+def _good(findings: list[Finding]) -> bool:
+    return all(f.state != "red" for f in findings)
+
+
+def _print(findings: list[Finding]) -> None:
+    colours = {"ok": "green", "note": "yellow", "red": "red"}
+    width = max(len(f.check) for f in findings)
+    for f in findings:
+        state = click.style(f"{'RED' if f.state == 'red' else f.state:<4}", fg=colours[f.state])
+        click.echo(f"{state}  {f.check:<{width}}  {f.said}")
+        if f.do:
+            click.echo(f"{'':<{6 + width}}  -> {f.do}")
+    red = sum(f.state == "red" for f in findings)
+    click.echo(f"{red} red of {len(findings)} checks." if red else "Nothing is red.")
+
+
+# --- an upstream ---------------------------------------------------------------------------------
+
+
+def _measure(settings: Settings, name: str, model: str | None, yes: bool, json_: bool) -> None:
+    if name not in settings.upstreams:
+        raise click.UsageError(f"no upstream `{name}`. Known: {', '.join(settings.upstreams)}.")
+    catalog = catalog_of(settings)
+    wanted = None
+    if model is not None:
+        found = catalog.find(model)
+        if found is None:
+            raise click.UsageError(f"no model `{model[:64]}`; see: headgate models")
+        wanted = found.id
+    route = route_to(catalog, name, wanted)
+    if route is None:
+        raise click.UsageError(f"no route to `{name}` for that; see: headgate models")
+    own = settings.upstreams[name]
+    if not route.upstream.base_url:
+        raise click.UsageError("the local model has no account to measure; name another upstream.")
+    native = native_of(route, own.preset, presets())
+    sister = sister_url(route.upstream, own.preset, presets())
+    planned = plan(route, native, bool(sister))
+    host = urlsplit(route.upstream.base_url).netloc
+    click.echo(
+        f"This sends at most {planned.requests} requests for {route.model.id} to {host}, about"
+        f" {planned.input_tokens:,} tokens, and up to {planned.output_tokens:,} of replies;"
+        " its provider bills them."
+        + (f" If the key is refused, {urlsplit(sister).netloc} is asked once." if sister else ""),
+        err=True,
+    )
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("not on a terminal: say --yes to send them.")
+        if not click.confirm("Go on?", default=True, err=True):
+            sys.exit(1)
+    report = asyncio.run(
+        _ask(settings, route, presets()[own.preset].base_url, sister, native, json_)
+    )
+    lines = _lines(settings, name, report)
+    good = _good(list(report.findings))
+    if json_:
+        fields: dict[str, object] = msgspec.to_builtins(report)
+        print_json(
+            {"ok": good, "version": __version__, "upstream": name, "model": route.model.id, **fields, "headgate_toml": lines}
+        )  # fmt: skip
+    else:
+        _print(list(report.findings))
+        if report.comparison:
+            click.echo("\nbridge or native:")
+            rows = [(c.check, c.bridge, c.native) for c in report.comparison]
+            print_table(("", "bridge", "native"), rows)
+        if lines:
+            click.echo("\nheadgate.toml, as measured (one sample each; for all models there):\n")
+            click.echo("\n".join(lines))
+        used = report.usage
+        click.echo(
+            f"\n{report.requests} requests, {used.input:,} tokens in, {used.output:,} out.",
+            err=True,
+        )
+    sys.exit(0 if good else 1)
+
+
+async def _ask(
+    settings: Settings, route: Route, home: str, sister: str, native: Route | None, quiet: bool
+) -> Report:
+    given = settings.timeouts
+    timeouts = Timeouts(given.connect, given.first_token, given.stall, min(given.total, _LONGEST_S))
+
+    def tell(check: str) -> None:
+        if not quiet:
+            click.echo(f"  asking: {check}", err=True)
+
+    client = Client()
+    try:
+        return await checkup(
+            client, route, timeouts, home=home, sister=sister, native=native, tell=tell
+        )
+    finally:
+        await client.close()
+
+
+def _lines(settings: Settings, name: str, report: Report) -> list[str]:
+    """What to write into headgate.toml; TOML's values here are those of JSON."""
+    if not report.capabilities:
+        return []
+    own, lines = settings.upstreams[name], []
+    if not any(key.startswith(f"upstreams.{name}.") for key in settings.origins):
+        # It came from the environment, which is not looked at for upstreams once the file has one.
+        env = presets()[own.preset].env or ("HEADGATE_UPSTREAM_KEY" if own.key else "")
+        table = {"preset": own.preset, "base_url": own.base_url, "dialect": own.dialect}
+        table["key"] = f"env:{env}" if env else ""
+        lines = [f"[upstreams.{name}]"]
+        lines += [f"{k} = {msgspec.json.encode(v).decode()}" for k, v in table.items() if v]
+        if own.allow_http:
+            lines.append("allow_http = true")
+        lines.append("")
+    lines.append(f"[upstreams.{name}.capabilities]")
+    kept = {k: v for k, v in own.capabilities.items() if k not in report.capabilities}
+    lines += [
+        f"{field} = {msgspec.json.encode(value).decode()}"
+        for field, value in {**kept, **report.capabilities}.items()
+    ]
+    return lines

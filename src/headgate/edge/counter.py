@@ -1,0 +1,276 @@
+"""The tokens of a request that is not sent: the only place that asks an upstream to count.
+
+In this order: an upstream that counts (`Capabilities.counts`), the operator's tokenizer.json, the
+estimate that learns (catalog/counting.py).  Each way that fails leaves the question to the next
+one, so a count is never an error; what the answer is worth is said in its `warning`.
+
+    tokenize    POST /tokenize beside the upstream's /v1, as vLLM has it with `messages`
+                (vllm/entrypoints/serve/tokenize/protocol.py) and SGLang with `prompt`
+                (python/sglang/srt/entrypoints/openai/serving_tokenize.py; both read 2026-11-25)
+    anthropic   POST /v1/messages/count_tokens; of MiniMax it is known that it exists, not what it
+                answers (protocols.md 1.1), therefore no preset says it
+
+What will surprise: an upstream that does not answer is left alone for a minute, and one that says
+no to `messages` is asked with one text in the same second: its own vocabulary in our rendering of
+the template, which is labelled.  A refusal of one request says nothing of the next one's.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from headgate.catalog import counting
+from headgate.catalog.catalog import Route
+from headgate.catalog.counting import Features, Learner
+from headgate.chat import Request
+from headgate.config import ConfigError
+from headgate.edge import upstream
+from headgate.errors import Refused
+from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
+from headgate.policy import fit, history
+from headgate.wire import jsontext
+from headgate.wire.dialects import ANTHROPIC, OPENAI
+
+BOUND_S = 1.0  # for all upstreams together; Claude Code waits for two dozen of these (clients.md)
+REST_S = 60.0
+MAX_TEXT_CHARS = 4 << 20  # fills the largest context; more would only keep others waiting
+MAX_ANSWER_BYTES = 16 << 20  # /tokenize sends every token, of the largest context some 8 MB
+
+ESTIMATED = "tokens (estimated)"
+WRITTEN = "tokens (template assumed)"  # the vocabulary is right, the frame around it is ours
+
+_TIMEOUTS = Timeouts(BOUND_S, BOUND_S, BOUND_S, BOUND_S)
+_REFUSED = (400, 413, 422)  # of this request, not of counting as such
+_TOKENIZE = ("messages", "tools", "chat_template_kwargs")
+_ANTHROPIC = ("model", "messages", "system", "tools", "tool_choice", "thinking")
+
+Tokens = Annotated[int, msgspec.Meta(ge=1, le=10**9)]  # promises.md T21
+
+
+class Count(msgspec.Struct, frozen=True):
+    tokens: int
+    warning: str = ""  # "": the upstream that would get the request has counted it
+
+
+class _Tokenized(msgspec.Struct):
+    count: Tokens
+
+
+class _Counted(msgspec.Struct):
+    input_tokens: Tokens
+
+
+class _Refused(Exception):
+    """The upstream does not take this request in this form."""
+
+
+class _Failed(Exception):
+    """The upstream does not count, or not now."""
+
+
+_tokenized = msgspec.json.Decoder(_Tokenized)
+_counted = msgspec.json.Decoder(_Counted)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Counter:
+    def __init__(
+        self,
+        client: Client,
+        tokenizer: Callable[[str], int] | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`tokenizer`: the tokens of a text; called in a thread of its own."""
+        self._client = client
+        self._tokenizer = tokenizer
+        self._now = now
+        # Not the loop's own threads: names are looked up there, and must not wait for this.
+        self._thread = ThreadPoolExecutor(1, "tokenizer") if tokenizer is not None else None
+        self._learners: dict[str, Learner] = {}  # by the catalog's names, of which there are few
+        self._resting: dict[str, float] = {}  # upstream: until when it is not asked
+        self._texts_only: dict[str, float] = {}  # upstream: until when it is sent no messages
+
+    def of(self, model: str) -> Learner:
+        """What is known so far of how a model's tokens run."""
+        learner = self._learners.get(model)
+        if learner is None:
+            learner = self._learners[model] = Learner()
+        return learner
+
+    def estimate(self, model: str, features: Features) -> int:
+        return self.of(model).estimate(features)
+
+    def learn(self, model: str, features: Features, tokens: int) -> None:
+        self.of(model).learn(features, tokens)
+
+    async def count(self, request: Request, routes: tuple[Route, ...], dialect: str) -> Count:
+        """The input tokens that this request would have; `dialect` is the client's."""
+        features = counting.features(request)
+        found = await self._asked(request, routes, dialect, features)
+        if found is None and self._thread is not None:
+            found = await self._by_tokenizer(request, features)
+        if found is None:
+            found = Count(self.estimate(routes[0].model.id, features), ESTIMATED)
+        return found
+
+    # -- upstreams
+
+    async def _asked(
+        self, request: Request, routes: tuple[Route, ...], dialect: str, features: Features
+    ) -> Count | None:
+        """What the first upstream that counts says; None when none does within the bound."""
+        now = self._now()
+        able = [
+            r
+            for r in routes
+            if r.capabilities.counts and self._resting.get(r.upstream.name, now) <= now
+        ]
+        if not able:
+            return None
+        route = able[0]
+        try:
+            async with asyncio.timeout(BOUND_S):
+                for route in able:
+                    try:
+                        return await self._ask(route, _fitted(request, route, dialect), features)
+                    except (_Refused, Refused):
+                        continue
+                    except (_Failed, NotSent, Broken, TimedOut):
+                        self._rest(route)
+        except TimeoutError:
+            self._rest(route)
+        return None
+
+    def _rest(self, route: Route) -> None:
+        self._resting[route.upstream.name] = self._now() + REST_S
+
+    async def _ask(self, route: Route, request: Request, features: Features) -> Count:
+        if route.capabilities.counts == "anthropic":
+            return Count(await self._post(route, *_anthropic(route, request), _counted))
+        name, now = route.upstream.name, self._now()
+        url = _root(route) + "/tokenize"
+        if self._texts_only.get(name, now) <= now:
+            try:
+                body = _only(_TOKENIZE, OPENAI.encode_request, route, request)
+                return Count(await self._post(route, url, body, _tokenized))
+            except _Refused:
+                pass
+        body = jsontext.encode(
+            {
+                "model": route.name,
+                "prompt": counting.written(request),
+                "add_special_tokens": False,
+            }
+        )
+        tokens = await self._post(route, url, body, _tokenized)
+        self._texts_only[name] = now + REST_S
+        return Count(tokens + round(features.images * counting.PER_IMAGE), WRITTEN)
+
+    async def _post(
+        self,
+        route: Route,
+        url: str,
+        body: bytes,
+        decoder: "msgspec.json.Decoder[_Tokenized] | msgspec.json.Decoder[_Counted]",
+    ) -> int:
+        headers = upstream.headers(route) | {"accept": "application/json"}
+        if route.capabilities.counts == "anthropic":
+            headers["anthropic-version"] = "2023-06-01"
+        response = await self._client.send("POST", url, headers, body, _TIMEOUTS)
+        page = await response.read_all(MAX_ANSWER_BYTES)
+        if response.status in _REFUSED:
+            raise _Refused
+        if response.status != 200:
+            raise _Failed
+        try:
+            answer = decoder.decode(page)
+        except (msgspec.MsgspecError, ValueError):
+            raise _Failed from None
+        return answer.count if isinstance(answer, _Tokenized) else answer.input_tokens
+
+    # -- the operator's tokenizer
+
+    async def _by_tokenizer(self, request: Request, features: Features) -> Count | None:
+        """None when it takes too long, which a long queue before it also is."""
+        assert self._tokenizer is not None and self._thread is not None
+        text = counting.written(request)
+        if len(text) > MAX_TEXT_CHARS:
+            return None
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(BOUND_S):
+                tokens = await loop.run_in_executor(self._thread, self._tokenizer, text)
+        except TimeoutError:
+            return None
+        return Count(tokens + round(features.images * counting.PER_IMAGE), WRITTEN)
+
+
+def _fitted(request: Request, route: Route, dialect: str) -> Request:
+    """What this route would be sent, words of emulation included; Refused when it would not be."""
+    repaired = history.repair(request, route.capabilities, dialect)
+    return fit.fit(
+        repaired,
+        route.capabilities,
+        max_output=route.model.max_output,
+        default_max_output=route.model.default_max_output,
+    ).request
+
+
+def _root(route: Route) -> str:
+    return route.upstream.base_url.rstrip("/").removesuffix("/v1")
+
+
+def _anthropic(route: Route, request: Request) -> tuple[str, bytes]:
+    """Address and body of count_tokens; MiniMax has it beside the /v1 of its other protocol."""
+    root = _root(route)
+    if route.upstream.dialect != "anthropic":
+        root += "/anthropic"
+    blocks = msgspec.structs.replace(route.capabilities, reasoning_form="blocks")
+    route = msgspec.structs.replace(route, capabilities=blocks)
+    body = _only(_ANTHROPIC, ANTHROPIC.encode_request, route, request)
+    return f"{root}/v1/messages/count_tokens", body
+
+
+def _only(
+    names: tuple[str, ...], encode: Callable[..., bytes], route: Route, request: Request
+) -> bytes:
+    """The upstream's own request with these fields of it: servers refuse what they do not know."""
+    fields = _fields.decode(encode(request, route.capabilities, route.name, False))
+    kept: dict[str, Any] = {n: fields[n] for n in names if n in fields}  # Any: Raw beside str
+    return jsontext.encode({"model": route.name} | kept)
+
+
+def load_tokenizer(path: str) -> Callable[[str], int] | None:
+    """The tokens of a text by a tokenizer.json; None for no path, ConfigError when it is of no use.
+
+    The library is an extra and takes its time to import, so nobody else pays for it.
+    """
+    if not path:
+        return None
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise ConfigError(
+            "`tokenizer` is set, but the library for it is not installed:"
+            " pip install 'headgate[tokenizers]'."
+        ) from None
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, ValueError, RuntimeError) as error:
+        said = getattr(error, "strerror", None) or "not text"
+        raise ConfigError(f"`tokenizer` names the file {path}: {said}.") from None
+    try:
+        tokenizer = Tokenizer.from_str(text)
+    except Exception:  # the library raises nothing narrower
+        raise ConfigError(f"`tokenizer` names the file {path}: not a tokenizer.json.") from None
+
+    def count(text: str) -> int:
+        # A batch, as the library lets other threads run only then.
+        return len(tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids)
+
+    return count

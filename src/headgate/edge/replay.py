@@ -1,0 +1,221 @@
+"""Idempotency-Key at the edge: what a client is sent is kept, and sent again to one that asks again.
+
+The only place where policy/idempotency.py meets clocks, the books and clients' connections.  A
+Recorder stands between an exchange and its client; to the exchange the client never leaves, so that
+it runs to its end and a client that comes back gets all of it.
+
+What will surprise: the reply counts as ended in the turn in which its last byte is written, not when
+the exchange has cleaned up, so that a client may ask again at once.  Two edges that share one
+data directory and get the same key within milliseconds would both run it; one edge never does.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from headgate.errors import Failure, Refused
+from headgate.net.server import Headers, Inbound
+from headgate.policy import idempotency
+from headgate.policy.idempotency import Past, Saved, Slot, Table
+from headgate.store.books import Books
+from headgate.store.ledger import LedgerFault, Row
+
+HEADER = "idempotency-key"
+LOOKED_UP = 4  # attempts of a day that are asked for at a time; nearly always none is there
+APART_S = 0.02  # as exchange.py sends two forms of a failure
+
+
+class Replays:
+    """All of one edge's."""
+
+    def __init__(self, secret: bytes, books: Books) -> None:
+        self._secret = secret
+        self._books = books
+        self.table = Table()
+
+    def begin(
+        self, inbound: Inbound, key: str, body: bytes, *address: object
+    ) -> "Saved | Recorder":
+        """The reply that is kept, or who records it from now on; Refused where there is neither.
+
+        `key` is the id of the API key.  Nothing is awaited: of two equal requests one is the first.
+        """
+        text = inbound.headers[HEADER]
+        if not idempotency.valid(text):
+            raise Refused(
+                Failure(
+                    "invalid",
+                    "An Idempotency-Key has 1 to 255 visible ASCII characters.",
+                    param=HEADER,
+                    code="invalid_idempotency_key",
+                )
+            )
+        slot, now_s = (key, text), time.monotonic()
+        mine = idempotency.fingerprint(body, *address)
+        found = self.table.look(slot, mine, now_s)
+        if isinstance(found, Saved):
+            return found
+        if found is not None:
+            raise Refused(idempotency.failure(found))
+        id = self._fresh(slot, time.time())
+        self.table.start(slot, mine, now_s)
+        return Recorder(inbound, self.table, slot, id)
+
+    def _fresh(self, slot: Slot, now_s: float) -> str:
+        """The id for a key that this process does not know; Refused when the ledger does."""
+        for day in idempotency.days(now_s):
+            for attempt in range(0, idempotency.MAX_TRIES, LOOKED_UP):
+                ids = [
+                    idempotency.exchange_id(self._secret, slot, day, attempt + n)
+                    for n in range(LOOKED_UP)
+                ]
+                used = self._used(ids)
+                for id in used:
+                    verdict = idempotency.judge((used[id],), now_s)
+                    if verdict is not None:
+                        raise Refused(idempotency.failure(verdict, id))
+                fresh = next((id for id in ids if id not in used), None)
+                if fresh is not None:
+                    break
+        if fresh is None:
+            raise Refused(idempotency.failure("spent"))
+        return fresh
+
+    def _used(self, ids: Sequence[str]) -> dict[str, Past]:
+        try:
+            known = self._books.begun(ids)
+        except LedgerFault:
+            raise Refused(
+                Failure(
+                    "unavailable",
+                    "The books cannot be read now, and they know what this Idempotency-Key was for.",
+                    code="ledger_unavailable",
+                    retry_after_s=5,
+                )
+            ) from None
+        return {id: _past(row) for id, row in known.items()}
+
+
+def _past(row: Row | None) -> Past:
+    if row is None:
+        return Past(time.time(), "open")
+    if free(row):
+        return Past(row.began_s, "free")
+    broken = row.outcome in ("crashed", "client_gone")
+    return Past(row.began_s, "broken_off" if broken else "done")
+
+
+def free(row: Row) -> bool:
+    """Whether the exchange surely cost nothing: no upstream answered, or it said that it failed."""
+    if row.basis != "none" or row.outcome in ("client_gone", "timeout", "internal"):
+        return False
+    if row.first_token_ms is not None:  # a reply had begun
+        return False
+    return not any(a.outcome == "timeout" or a.upstream_code == "broken" for a in row.attempts)
+
+
+class Recorder:
+    """An Inbound to the exchange; what it sends is kept as well."""
+
+    __slots__ = (
+        "_apart", "_headers", "_inbound", "_open", "_pieces", "_size", "_slot", "_status",
+        "_streamed", "_table", "gone", "id", "row",
+    )  # fmt: skip
+
+    def __init__(self, inbound: Inbound, table: Table, slot: Slot, id: str) -> None:
+        self._inbound = inbound
+        self._table = table
+        self._slot = slot
+        self.id = id  # the exchange's
+        self.gone = False  # what is sent is kept, whoever is there
+        self.row: Row | None = None  # how the exchange is in the ledger, once it is known
+        self._open = True
+        self._streamed = False
+        self._status = 0
+        self._headers: tuple[tuple[str, str], ...] = ()
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._apart = 0
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return self._inbound.headers
+
+    @property
+    def started(self) -> bool:
+        return self._inbound.started
+
+    @property
+    def ended(self) -> bool:
+        return self._inbound.ended
+
+    @property
+    def paused(self) -> bool:
+        return self._inbound.paused
+
+    async def drain(self) -> None:
+        await self._inbound.drain()
+
+    def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        self._inbound.respond(status, headers, body)
+        self._status, self._headers = status, tuple(headers)
+        self._keep(body)
+        self.close()
+
+    def start(self, status: int, headers: Headers) -> None:
+        self._inbound.start(status, headers)
+        self._status, self._headers, self._streamed = status, tuple(headers), True
+
+    def write(self, data: bytes) -> None:
+        self._inbound.write(data)
+        self._keep(data)
+
+    def end(self) -> None:
+        self._inbound.end()
+        self.close()
+
+    def _keep(self, data: bytes) -> None:
+        self._size += len(data)
+        self._apart = len(data)
+        if self._size <= idempotency.MAX_REPLY_BYTES:
+            self._pieces.append(data)
+        else:
+            self._pieces.clear()
+
+    def close(self) -> None:
+        """No more will be sent; a second time changes nothing."""
+        if not self._open:
+            return
+        self._open = False
+        if self.row is None or free(self.row):
+            self._table.drop(self._slot)
+        elif not self.ended:
+            self._table.end(self._slot, "indeterminate")
+        elif self._size > idempotency.MAX_REPLY_BYTES:
+            self._table.end(self._slot, "not_kept")
+        else:
+            failed = self.row.basis in ("partial", "none")
+            apart = self._apart if self._streamed and failed else 0
+            body = b"".join(self._pieces)
+            self._table.end(
+                self._slot, Saved(self._status, self._headers, body, self._streamed, apart)
+            )
+        self._pieces = []
+
+
+async def again(inbound: Inbound, saved: Saved) -> None:
+    """Send a kept reply: the same bytes, and one header more."""
+    headers = [*saved.headers, ("idempotent-replayed", "true")]
+    if not saved.streamed:
+        inbound.respond(saved.status, headers, saved.body)
+        return
+    inbound.start(saved.status, headers)
+    at = len(saved.body) - saved.apart
+    inbound.write(saved.body[:at])
+    if saved.apart:
+        # A failure's last form must not arrive with the one before (protocols.md, fact 5).
+        await asyncio.sleep(APART_S)
+    inbound.write(saved.body[at:])
+    if inbound.paused:
+        await inbound.drain()
+    inbound.end()
