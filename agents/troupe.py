@@ -1,0 +1,122 @@
+"""The agents that are played, as one table: how each is started without a screen.
+
+Where it is pointed is not here: `headgate connect` does that, and the run uses it.  Sources: each
+program's own --help, and what it did; the versions are in docs/clients.md.
+"""
+
+from dataclasses import dataclass, field
+
+# `llm` has no tools of its own; this is given to it as `--functions`.
+_WRITE = """
+def write_file(path: str, content: str) -> str:
+    "Write a file."
+    with open(path, "w") as out:
+        out.write(content)
+    return "written"
+"""
+_AIDER = (
+    *("--yes-always", "--no-git", "--no-pretty", "--no-check-update", "--no-analytics"),
+    *("--no-show-model-warnings", "--no-show-release-notes", "--no-detect-urls"),
+    *("--edit-format", "diff"),
+)
+
+
+@dataclass(frozen=True)
+class Agent:
+    """`<prompt>` stands for what the user says, `<key>` for a key, `<model>` for the model."""
+
+    name: str  # headgate connect's
+    title: str
+    package: str
+    program: str
+    line: tuple[str, ...]  # after the program
+    npm: bool = True
+    env: dict[str, str] = field(default_factory=dict)
+    resume: tuple[str, ...] = ()  # the line that goes on with the last conversation
+    talk: tuple[str, ...] = ()  # instead: one process that is told its prompts line by line
+    compacts: bool = True  # by usage near the window's end, or as `compact_*` say
+    compact_files: dict[str, str] = field(default_factory=dict)  # the user's own, below the home
+    compact_line: tuple[str, ...] = ()  # more arguments
+    compact_rounds: int = 1  # prompts that it takes
+    tools: bool = True  # False: writes files by blocks of text
+    runs: bool = True  # by `headgate run` too
+
+
+AGENTS = (
+    Agent(
+        "claude-code",
+        "Claude Code",
+        "@anthropic-ai/claude-code",
+        "claude",
+        ("-p", "<prompt>", "--dangerously-skip-permissions"),
+        env={
+            "IS_SANDBOX": "1",
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "DISABLE_TELEMETRY": "1",
+            "DISABLE_AUTOUPDATER": "1",
+        },
+        resume=("--continue", "-p", "<prompt>", "--dangerously-skip-permissions"),
+    ),
+    Agent(
+        "codex",
+        "Codex",
+        "@openai/codex",
+        "codex",
+        ("exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "<prompt>"),
+        env={"HEADGATE_API_KEY": "<key>"},
+        resume=(
+            *("exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"),
+            *("resume", "--last", "<prompt>"),
+        ),
+    ),
+    Agent(
+        "gemini-cli",
+        "Gemini CLI",
+        "@google/gemini-cli",
+        "gemini",
+        ("--yolo", "-p", "<prompt>"),
+        env={"GEMINI_CLI_TRUST_WORKSPACE": "true"},
+        resume=("--yolo", "--resume", "latest", "-p", "<prompt>"),
+        # It takes any model's window for a million, and never sums up a prompt that it works on.
+        compact_files={".gemini/settings.json": '{"model": {"compressionThreshold": 0.0001}}'},
+        compact_rounds=2,
+    ),
+    Agent(
+        "opencode",
+        "opencode",
+        "opencode-ai",
+        "opencode",
+        ("run", "<prompt>"),
+        env={
+            "HEADGATE_API_KEY": "<key>",
+            "OPENCODE_DISABLE_AUTOUPDATE": "1",
+            "OPENCODE_DISABLE_MODELS_FETCH": "1",
+            "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
+            "OPENCODE_DISABLE_DEFAULT_PLUGINS": "1",
+        },
+        resume=("run", "--continue", "<prompt>"),
+    ),
+    Agent(
+        "aider",
+        "aider",
+        "aider-chat",
+        "aider",
+        ("--message", "<prompt>", *_AIDER),
+        npm=False,
+        talk=("--no-fancy-input", *_AIDER),
+        compact_line=("--max-chat-history-tokens", "16"),
+        compact_rounds=2,
+        tools=False,
+    ),
+    Agent(
+        "llm",
+        "llm",
+        "llm",
+        "llm",
+        ("-m", "headgate/<model>", "--functions", _WRITE, "<prompt>"),
+        npm=False,
+        resume=("-c", "-m", "headgate/<model>", "--functions", _WRITE, "<prompt>"),
+        compacts=False,
+        runs=False,
+    ),
+)
