@@ -170,6 +170,8 @@ class Start(msgspec.Struct, frozen=True, gc=False):
     id: str = ""  # the upstream's own; the client is shown ours
     model: str = ""  # as the upstream named it
     input_tokens: int = 0  # when the upstream says it at once (Anthropic); else 0
+    cached: int = 0  # part of them
+    cache_write: int = 0  # part of them
 
 
 class PartStart(msgspec.Struct, frozen=True, gc=False):

@@ -1054,7 +1054,7 @@ def test_the_start_tells_what_the_input_costs() -> None:
     usage = counts(5, 1, 7, 2)
     start = {"type": "message_start", "message": {"id": "u", "model": "up", "usage": usage}}
     decoder = ANTHROPIC.decoder(MINIMAX, STREAM, "s")
-    assert decoder.feed(sse.encode(json.dumps(start).encode())) == [Start("u", "up", 14)]
+    assert decoder.feed(sse.encode(json.dumps(start).encode())) == [Start("u", "up", 14, 7, 2)]
 
 
 INSIDE = {

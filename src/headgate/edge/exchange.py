@@ -126,6 +126,7 @@ class _Exchange:
         self.counters: RouteMetrics | None = None
         self.encoder: Encoder | None = None
         self.usage = Usage(estimated=True)
+        self.spent = Usage()  # by a try before the one that is measured
         self.first_token_s = 0.0
         self.upstream_code = ""
         self.warnings: tuple[str, ...] = ()
@@ -352,7 +353,7 @@ class _Exchange:
         self._attempted("invalid_format", "")
         self.attempts += 1
         self.attempt_began = time.monotonic()
-        spent = self.usage
+        self.spent = self.usage
         try:
             attempt = await upstream.begin(
                 self.gate.client, route, again, self.gate.timeouts, self.id
@@ -367,7 +368,6 @@ class _Exchange:
         except (Refused, Broken, TimedOut):
             return reply, reason
         self._measure(translator)
-        self.usage = _sum(spent, self.usage)
         sink.collector.feed([translator.end])
         better = sink.collector.reply
         return (reply, reason) if better is None else structured.settle(better, fitted.format)
@@ -428,11 +428,17 @@ class _Exchange:
             # Of a reply that broke off, Anthropic's counts are those of its start: next to no output.
             if isinstance(end, Failed) and 2 * reported.output < relayed:
                 reported = msgspec.structs.replace(reported, output=relayed, estimated=True)
-            self.usage = reported
+            self.usage = _sum(self.spent, reported)
             return
-        self.usage = Usage(
-            input=translator.input_tokens or self.input_estimate, output=relayed, estimated=True
+        begun = translator.begun
+        usage = Usage(
+            input=begun.input_tokens or self.input_estimate,
+            output=relayed,
+            cached=begun.cached,
+            cache_write=begun.cache_write,
+            estimated=True,
         )
+        self.usage = _sum(self.spent, usage)
 
     def _had_begun(self) -> None:
         """Let the row of a reply that nobody saw tell that there was one: it may have been billed."""

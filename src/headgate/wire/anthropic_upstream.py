@@ -369,7 +369,11 @@ class AnthropicDecoder(Decoder):
             case "message_start" if wire.message is not None:
                 self._counts.tell(wire.message.usage)
                 self.framer.start(
-                    wire.message.id or "", wire.message.model or "", self._counts.input
+                    wire.message.id or "",
+                    wire.message.model or "",
+                    self._counts.input,
+                    self._counts.read,
+                    self._counts.written,
                 )
             case "message_delta":
                 self._counts.tell(wire.usage)
@@ -391,7 +395,10 @@ class AnthropicDecoder(Decoder):
             return
         if wire.content is None:
             raise ValueError("no content")
-        self.framer.start(wire.id or "", wire.model or "", self._counts.input)
+        counts = self._counts
+        self.framer.start(
+            wire.id or "", wire.model or "", counts.input, counts.read, counts.written
+        )
         for index, block in enumerate(wire.content):
             self._begin(index, block)
             self._end(index)

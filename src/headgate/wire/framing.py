@@ -94,11 +94,18 @@ class Framer:
         out, self._out = self._out, []
         return out
 
-    def start(self, id: str = "", model: str = "", input_tokens: int = 0) -> None:
+    def start(
+        self,
+        id: str = "",
+        model: str = "",
+        input_tokens: int = 0,
+        cached: int = 0,
+        cache_write: int = 0,
+    ) -> None:
         """Report that the reply began; later calls are ignored."""
         if not self._started and not self.ended:
             self._started = True
-            self._out.append(Start(id, model, input_tokens))
+            self._out.append(Start(id, model, input_tokens, cached, cache_write))
 
     def text(self, piece: str) -> None:
         if piece:

@@ -38,7 +38,7 @@ class Translator:
         self._sink = sink
         self.end: Finish | Failed | None = None
         self.began = False
-        self.input_tokens = 0  # as the upstream's Start said; 0 when it did not
+        self.begun = Start()  # as the upstream said it, with its input where it says that at once
         self.ascii = 0
         self.other = 0
         self._held: list[Event] = []
@@ -64,7 +64,7 @@ class Translator:
                     self.other += len(event.text)
             elif type(event) is Start:
                 self.began = True
-                self.input_tokens = event.input_tokens
+                self.begun = event
         for each in self._filters:
             events = each.feed(events)
         if self._held:
