@@ -57,6 +57,9 @@ class Count(msgspec.Struct, frozen=True):
     warning: str = ""  # "": the upstream that would get the request has counted it
 
 
+LESSON_EVERY_S = 0.002  # a hundredth of a busy loop, at 20 us a lesson
+
+
 class _Tokenized(msgspec.Struct):
     count: Tokens
 
@@ -92,6 +95,7 @@ class Counter:
         # Not the loop's own threads: names are looked up there, and must not wait for this.
         self._thread = ThreadPoolExecutor(1, "tokenizer") if tokenizer is not None else None
         self._learners: dict[str, Learner] = {}  # by the catalog's names, of which there are few
+        self._taught: dict[str, float] = {}  # model: when it had its last lesson
         self._resting: dict[str, float] = {}  # upstream: until when it is not asked
         self._texts_only: dict[str, float] = {}  # upstream: until when it is sent no messages
 
@@ -106,7 +110,11 @@ class Counter:
         return self.of(model).estimate(features)
 
     def learn(self, model: str, features: Features, tokens: int) -> None:
-        self.of(model).learn(features, tokens)
+        """One more lesson, if the last one for this model is not of just now: they cost 20 us each."""
+        now = self._now()
+        if now - self._taught.get(model, -LESSON_EVERY_S) >= LESSON_EVERY_S:
+            self._taught[model] = now
+            self.of(model).learn(features, tokens)
 
     async def count(self, request: Request, routes: tuple[Route, ...], dialect: str) -> Count:
         """The input tokens that this request would have; `dialect` is the client's."""
