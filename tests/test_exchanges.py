@@ -130,7 +130,9 @@ class Transcript(msgspec.Struct, frozen=True):
             return 200, out + b"".join(encoder.fail(end.failure))
         if end.usage is None:
             said = counting.of_counts(translator.ascii, translator.other)
-            counted = Usage(translator.begun.input_tokens or FACTS.input_estimate, said, estimated=True)
+            counted = Usage(
+                translator.begun.input_tokens or FACTS.input_estimate, said, estimated=True
+            )
             end = msgspec.structs.replace(end, usage=counted)
         tail = sink.feed([end])
         if isinstance(sink, Whole):
