@@ -9,6 +9,7 @@ import re
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 import uvloop
@@ -169,6 +170,32 @@ def said(request: Request) -> str:
     return ""
 
 
+def asked_schema(request: Request) -> Any:
+    """The JSON Schema of a structured reply, from the field or from the words that emulate it."""
+    if request.format is not None:
+        return msgspec.json.decode(request.format.schema)
+    for message in request.messages:
+        if message.role == "system" and "JSON Schema:\n" in message.text:
+            return msgspec.json.decode(message.text.partition("JSON Schema:\n")[2].split("\n\n")[0])
+    return None
+
+
+def instance(schema: Any) -> Any:
+    """A small value that fits a plain schema."""
+    if "const" in schema or "enum" in schema:
+        return schema.get("const") or schema["enum"][0]
+    match schema.get("type"):
+        case "object":
+            return {name: instance(s) for name, s in schema.get("properties", {}).items()}
+        case "array":
+            return [instance(schema.get("items", {"type": "string"}))]
+        case "integer" | "number":
+            return schema.get("minimum", 7)
+        case "boolean":
+            return True
+    return "Here"
+
+
 async def answer(request: Request) -> AsyncIterator[Event]:
     """Events of the reply, in small pieces, with a pause where the word asks for one."""
     word, _, rest = said(request).partition(" ")
@@ -201,7 +228,13 @@ async def answer(request: Request) -> AsyncIterator[Event]:
             texts = {"fenced": '```json\n{"n": 3}\n```', "late": '{"n": 4}' if again else "Sure!"}
             parts = [Text(texts.get(rest, '{"n": "x"}'))]
         case _ if request.tools:  # any other talk with tools at hand: call the first
-            parts = [ToolCall("call_function_1", request.tools[0].name, '{"location":"Here"}')]
+            tool = next(
+                (t for t in request.tools if t.name == request.choice.name), request.tools[0]
+            )
+            said_args = msgspec.json.encode(instance(msgspec.json.decode(tool.parameters))).decode()
+            parts = [ToolCall("call_function_1", tool.name, said_args)]
+        case _ if (schema := asked_schema(request)) is not None:
+            parts = [Text(msgspec.json.encode(instance(schema)).decode())]
         case _:
             parts = [Text(HELLO)]
     step = 65536 if word == "flood" else 5

@@ -53,3 +53,15 @@ def test_javascript(check: str, gateway: Gateway, modules: Path) -> None:
         assert done.returncode == 0, done.stderr
     assert check in _results[gateway.url]
     assert _results[gateway.url][check] is None, _results[gateway.url][check]
+
+
+def test_compatcanary_finds_nothing(gateway: Gateway, modules: Path) -> None:
+    """npm compatcanary: models, chat, streams, a forced call, strict structured output, Responses."""
+    command = modules / "node_modules" / ".bin" / "compatcanary"
+    done = subprocess.run(
+        ["node", command, "scan", "--base-url", f"{gateway.url}/v1", "--model", "MiniMax-M3",
+         "--fail-on", "any", "--format", "json"],
+        env={**os.environ, "OPENAI_API_KEY": gateway.key},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-500:]
