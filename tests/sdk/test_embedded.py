@@ -68,10 +68,12 @@ def test_openai_structured_output_is_enforced(embedded: Gateway) -> None:
 def test_anthropic(embedded: Gateway) -> None:
     client = Anthropic(base_url=embedded.url, api_key=embedded.key)
     reply = client.messages.create(
-        model=MODEL, messages=ASK, temperature=0, max_tokens=40, system="Be brief."
+        model=MODEL, messages=ASK, extra_body={"temperature": 0}, max_tokens=40, system="Be brief."
     )
     assert reply.content[0].text
-    with client.messages.stream(model=MODEL, messages=ASK, temperature=0, max_tokens=40) as events:
+    with client.messages.stream(
+        model=MODEL, messages=ASK, extra_body={"temperature": 0}, max_tokens=40
+    ) as events:
         assert len(list(events.text_stream)) > 2
 
 
