@@ -39,6 +39,11 @@ class Media(msgspec.Struct, frozen=True, gc=False):
     detail: str = ""  # OpenAI's low | high | auto; empty when not said
     cache: str = ""
 
+    @property
+    def address(self) -> str:
+        """One URL for it, for wires that have a single field: its own, or a data URL."""
+        return self.url or f"data:{self.media_type};base64,{self.data}"
+
 
 class Thinking(msgspec.Struct, frozen=True, gc=False):
     text: str

@@ -87,18 +87,6 @@ class Admissions:
     def standing(self, key: Key) -> budgets.Standing:
         return self._budgets.standing(("key", key.payer), time.time())
 
-    @property
-    def held_nano(self) -> int:
-        return self._budgets.held_nano
-
-    @property
-    def overrun_nano(self) -> int:
-        return self._budgets.overrun_nano
-
-    @property
-    def unpriced(self) -> int:
-        return self._budgets.unpriced
-
     def _of(self, key: Key) -> tuple[Limit, ...]:
         found = self._limits.get(key)
         if found is None:

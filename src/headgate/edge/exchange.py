@@ -130,7 +130,6 @@ class _Exchange:
         self.first_token_s = 0.0
         self.upstream_code = ""
         self.warnings: tuple[str, ...] = ()
-        self.unsealed = self.recalled = 0  # turns whose reasoning came back
         self._keepalive: asyncio.TimerHandle | None = None
         self._last_write = self.began
 
@@ -172,11 +171,9 @@ class _Exchange:
     def _remembered(self, request: Request, first: Route, key_id: str) -> Request:
         """The request with the reasoning that the client returned sealed, or not at all."""
         origin = first.upstream.name
-        request, self.unsealed = capsule.unseal(request, self.gate.sealer, origin)
+        request, _ = capsule.unseal(request, self.gate.sealer, origin)
         if self.gate.memory is not None:
-            request, self.recalled = self.gate.memory.recall(
-                key_id, request, time.monotonic(), origin
-            )
+            request, _ = self.gate.memory.recall(key_id, request, time.monotonic(), origin)
         return request
 
     async def _attempt(self, routes: tuple[Route, ...], request: Request, facts: Facts) -> None:
@@ -461,13 +458,11 @@ class _Exchange:
             self.gate.metrics.open_streams += 1
 
     def _headers(self, content_type: str) -> list[tuple[str, str]]:
-        out = [
-            ("content-type", content_type),
-            ("x-request-id", self.id),
-            ("request-id", self.id),
-            ("cache-control", "no-store"),
-            ("x-content-type-options", "nosniff"),
-        ]
+        return [*_always(content_type, self.id), *self._more_headers()]
+
+    def _more_headers(self) -> list[tuple[str, str]]:
+        """What is told of this exchange beside what every answer has."""
+        out: list[tuple[str, str]] = []
         if self.route is not None:
             out.append(("x-headgate-upstream", f"{self.route.upstream.name}/{self.route.name}"))
         if self.warnings:
@@ -523,10 +518,7 @@ class _Exchange:
             self.status = status
         await self._settle()
         if not inbound.started:
-            known = {name for name, _ in headers}
-            inbound.respond(
-                status, headers + [h for h in self._headers("") if h[0] not in known], body
-            )
+            inbound.respond(status, headers + self._more_headers(), body)
             return
         assert self.encoder is not None
         for n, piece in enumerate(self.encoder.fail(failure)):
@@ -585,6 +577,17 @@ def header_list(words: Iterable[str]) -> str:
     return "".join(c if " " <= c <= "~" else "?" for c in text)[:1024]
 
 
+def _always(content_type: str, request_id: str) -> list[tuple[str, str]]:
+    """The headers that every answer to an exchange has."""
+    return [
+        ("content-type", content_type),
+        ("x-request-id", request_id),
+        ("request-id", request_id),
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+    ]
+
+
 def refusal(
     dialect: Dialect, failure: Failure, request_id: str
 ) -> tuple[int, list[tuple[str, str]], bytes]:
@@ -592,13 +595,7 @@ def refusal(
     status, body = dialect.encode_failure(failure, request_id)
     if failure.code == "idempotency_key_reused":
         status = 422  # draft-ietf-httpapi-idempotency-key-header-07; no protocol has a word for it
-    headers = [
-        ("content-type", "application/json"),
-        ("x-request-id", request_id),
-        ("request-id", request_id),
-        ("cache-control", "no-store"),
-        ("x-content-type-options", "nosniff"),
-    ]
+    headers = _always("application/json", request_id)
     if failure.retry_after_s is not None and math.isfinite(failure.retry_after_s):
         wait = min(max(1, math.ceil(failure.retry_after_s)), MAX_RETRY_AFTER_S)
         headers.append(("retry-after", str(wait)))

@@ -49,6 +49,11 @@ def check_sampling(
         )
 
 
+def given(raw: Raw) -> bool:
+    """Whether a field asks for something: absent, null and an empty list do not."""
+    return bytes(raw) not in (b"", b"null", b"[]")
+
+
 def schema_of(raw: Raw, where: str) -> Raw:
     """A JSON Schema that is carried as it came; absent or empty becomes the empty object's."""
     if bytes(raw).strip() in (b"", b"null", b"{}"):

@@ -44,6 +44,7 @@ from headgate.chat import (
 )
 from headgate.errors import STATUS, Failure, Kind, invalid, unsupported
 from headgate.wire import jsontext, sse, vendor
+from headgate.wire.bounds import given
 from headgate.wire.capabilities import Capabilities
 from headgate.wire.dialect import Decoder, Encoder, Facts, ModelCard, Target
 from headgate.wire.openai_upstream import (
@@ -60,7 +61,6 @@ from headgate.wire.thinking import untagged
 # --- wire types: what clients send ---------------------------------------------------------------
 
 _MAX_STOPS = 4  # "Up to 4 sequences" (OpenAI reference)
-_NOT_GIVEN = (b"", b"null", b"[]")
 _NOTHING = Raw(b"")
 _Json = dict[str, object]
 _Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -238,7 +238,7 @@ def _request(wire: _RequestIn) -> Request:
     warnings = []
     if wire.logit_bias:
         warnings.append("logit_bias")
-    if _given(wire.reasoning):
+    if given(wire.reasoning):
         warnings.append("reasoning")
     if wire.service_tier in ("flex", "scale", "fast"):
         warnings.append("service_tier")
@@ -259,10 +259,6 @@ def _request(wire: _RequestIn) -> Request:
     )
 
 
-def _given(raw: Raw) -> bool:
-    return bytes(raw) not in _NOT_GIVEN
-
-
 def _refuse(wire: _RequestIn) -> None:
     """What changes the meaning of the reply and cannot be honoured, by name."""
     if wire.n is not None and wire.n > 1:
@@ -274,11 +270,11 @@ def _refuse(wire: _RequestIn) -> None:
     if wire.modalities and wire.modalities != ["text"]:
         raise unsupported("$.modalities", "Only text comes out.")
     for name in ("audio", "prediction", "web_search_options"):
-        if _given(getattr(wire, name)):
+        if given(getattr(wire, name)):
             raise unsupported(f"$.{name}")
-    if _given(wire.functions):
+    if given(wire.functions):
         raise unsupported("$.functions", "Use `tools`.")
-    if _given(wire.function_call):
+    if given(wire.function_call):
         raise unsupported("$.function_call", "Use `tool_choice`.")
 
 
@@ -370,7 +366,7 @@ def _tool(wire: _ToolIn, param: str) -> Tool:
     if function is None:
         raise invalid(f"Object missing required field `function` - at `{param}`", param)
     tool = Tool(function.name, function.description or "", strict=function.strict is True)
-    if not _given(function.parameters):
+    if not given(function.parameters):
         return tool
     _check_schema(function.parameters, f"{param}.function.parameters")
     return msgspec.structs.replace(tool, parameters=function.parameters)
@@ -394,7 +390,7 @@ def _message(wire: _MessageIn, param: str) -> Message:
 
 
 def _assistant(wire: _MessageIn, param: str) -> Message:
-    if _given(wire.function_call):
+    if given(wire.function_call):
         raise unsupported(f"{param}.function_call", "Use `tool_calls`.")
     thoughts = _thoughts(wire)
     texts = list(_texts(wire, param))

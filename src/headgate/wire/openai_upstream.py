@@ -260,7 +260,7 @@ def _messages_out(messages: Sequence[Message], capabilities: Capabilities) -> li
             case "tool":
                 for part in message.parts:
                     if isinstance(part, ToolResult):
-                        out.append(_MessageOut("tool", _result_out(part), part.call_id))
+                        out.append(_MessageOut("tool", result_text(part), part.call_id))
                         attached += [p for p in part.parts if isinstance(p, Media)]
             case "assistant":
                 out.append(_assistant_out(message, capabilities))
@@ -272,7 +272,8 @@ def _messages_out(messages: Sequence[Message], capabilities: Capabilities) -> li
     return out
 
 
-def _result_out(result: ToolResult) -> str:
+def result_text(result: ToolResult) -> str:
+    """A tool's result for a wire whose results are strings; its pictures follow by themselves."""
     text = "\n".join(
         p.text if isinstance(p, Text) else f"[{p.kind} attached below]" for p in result.parts
     )
@@ -292,7 +293,7 @@ def _content_out(parts: Sequence[Text | Media]) -> str | list[_Json]:
             out.append({"type": "text", "text": part.text})
             continue
         name = f"{part.kind}_url"
-        url = {"url": part.url or f"data:{part.media_type};base64,{part.data}"}
+        url = {"url": part.address}
         if part.detail:
             url["detail"] = part.detail
         out.append({"type": name, name: url})

@@ -276,7 +276,7 @@ def _request(wire: _RequestIn) -> Request:
     if any("logprobs" in name for name in wire.include or ()):
         warnings.append("include")
     for name in ("context_management", "moderation"):
-        if _given(getattr(wire, name)):
+        if bounds.given(getattr(wire, name)):
             warnings.append(name)
     if wire.service_tier in ("flex", "scale", "fast"):
         warnings.append("service_tier")
@@ -298,19 +298,15 @@ def _request(wire: _RequestIn) -> Request:
     )
 
 
-def _given(raw: Raw) -> bool:
-    return bytes(raw) not in (b"", b"null", b"[]")
-
-
 def _refuse(wire: _RequestIn) -> None:
     """What changes the meaning of the reply and cannot be honoured, by name."""
     if wire.previous_response_id is not None:
         raise unsupported("$.previous_response_id", "Nothing is stored; send the whole `input`.")
-    if _given(wire.conversation):
+    if bounds.given(wire.conversation):
         raise unsupported("$.conversation", "Nothing is stored; send the whole `input`.")
     if wire.background:
         raise unsupported("$.background", "Nothing is stored; use `stream`.")
-    if _given(wire.prompt):
+    if bounds.given(wire.prompt):
         raise unsupported("$.prompt", "Nothing is stored; send the text itself.")
     if wire.top_logprobs:
         raise unsupported("$.top_logprobs")
@@ -327,7 +323,7 @@ def _format(wire: _FormatIn | None) -> Format | None:
         return None
     if wire.type == "json_object":
         return Format("object")
-    if not _given(wire.schema):
+    if not bounds.given(wire.schema):
         where = "$.text.format"
         raise invalid(f"Object missing required field `schema` - at `{where}`", where)
     schema = bounds.schema_of(wire.schema, "$.text.format.schema")
@@ -340,7 +336,7 @@ def _echo(wire: _RequestIn, tools: list[_ToolIn]) -> _Echo:
         if wire.text.format is not None:
             schema = wire.text.format.schema
             # A copy, or the whole body would be kept as long as the reply lasts.
-            kept = schema.copy() if _given(schema) else _NOTHING
+            kept = schema.copy() if bounds.given(schema) else _NOTHING
             text["format"] = msgspec.structs.replace(wire.text.format, schema=kept)
         if wire.text.verbosity:
             text["verbosity"] = wire.text.verbosity

@@ -42,6 +42,7 @@ from headgate.wire import jsontext, vendor
 from headgate.wire.bounds import MAX_COUNT
 from headgate.wire.capabilities import Capabilities
 from headgate.wire.dialect import Decoder
+from headgate.wire.openai_upstream import result_text
 
 _Json = dict[str, object]
 
@@ -247,7 +248,7 @@ def _items_out(messages: Sequence[Message], capabilities: Capabilities) -> list[
             case "tool":
                 for part in message.parts:
                     if isinstance(part, ToolResult):
-                        output = {"call_id": part.call_id, "output": _result_out(part)}
+                        output = {"call_id": part.call_id, "output": result_text(part)}
                         out.append({"type": "function_call_output", **output})
                         attached += [p for p in part.parts if isinstance(p, Media)]
             case "assistant":
@@ -274,7 +275,7 @@ def _part_out(part: Text | Media) -> _Json:
         return {"type": "input_text", "text": part.text}
     if part.kind != "image":
         raise invalid("The Responses wire has no form for a film; send pictures.", "$.messages")
-    url = part.url or f"data:{part.media_type};base64,{part.data}"
+    url = part.address
     out: _Json = {"type": "input_image", "image_url": url}
     if part.detail:
         out["detail"] = part.detail
@@ -302,15 +303,6 @@ def _assistant_out(message: Message, capabilities: Capabilities, out: list[_Json
                 out.append({"type": "function_call", **call})
             case _:
                 pass
-
-
-def _result_out(result: ToolResult) -> str:
-    text = "\n".join(
-        p.text if isinstance(p, Text) else f"[{p.kind} attached below]" for p in result.parts
-    )
-    if result.is_error and not text.startswith("Error: "):
-        return f"Error: {text}"
-    return text
 
 
 # --- replies: from upstreams ---------------------------------------------------------------------
