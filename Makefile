@@ -1,9 +1,9 @@
-# make run, test, check, soak, retention, agents, bench: all the set-up there is. Needs Python 3.11+, make and a package index.
+# make run, test, check, soak, retention, agents, suites, bench: all the set-up there is. Needs Python 3.11+, make and a package index.
 PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 python; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 BIN := .venv/bin
 
-.PHONY: run test check soak retention agents bench bench-litellm clean
+.PHONY: run test check soak retention agents suites bench bench-litellm clean
 
 run: .venv/.run
 	@$(BIN)/headgate serve
@@ -12,8 +12,8 @@ test: .venv/.test
 	@$(BIN)/python -m pytest
 
 check: .venv/.test
-	@$(BIN)/ruff format --check src tests bench soak retention agents
-	@$(BIN)/ruff check src tests bench soak retention agents
+	@$(BIN)/ruff format --check src tests bench soak retention agents suites
+	@$(BIN)/ruff check src tests bench soak retention agents suites
 	@$(BIN)/mypy
 
 # Random and mutated bytes against wire/ and net/, for a minute: `make soak SECONDS=600` for longer.
@@ -28,6 +28,10 @@ retention: .venv/.test
 # Real coding agents from npm and PyPI in front of a scripted upstream; writes docs/clients.md.
 agents: .venv/.test
 	@$(BIN)/python agents/run.py
+
+# The official SDKs' own tests from PyPI, unchanged, against a gateway; writes docs/suites.md.
+suites: .venv/.test
+	@$(BIN)/python suites/run.py
 
 # Beside nginx and, after `make bench-litellm`, LiteLLM; needs nginx and wrk (Debian's packages).
 bench: .venv/.run
@@ -53,4 +57,4 @@ bench-litellm:
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-litellm .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-litellm .venv-suites .mypy_cache .ruff_cache .pytest_cache .hypothesis

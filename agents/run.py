@@ -26,6 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+import plugins
 from install import CACHE, install, node
 from scenes import PROMPT, SCENES, SECOND, Ran, Scene, verdict
 from scripted import Play, ScriptedUpstream
@@ -36,6 +37,7 @@ import gateway
 ROOT = Path(__file__).parent.parent
 RESULTS = CACHE / "results.json"
 PAGE = ROOT / "docs" / "clients.md"
+PLUGIN = "the skill as a plugin"
 LIMIT_S = 120  # of one run of an agent; the slowest needs about 20 s
 INSIDE = "HEADGATE_AGENTS_INSIDE"  # we are in the namespace already
 HEADGATE = (sys.executable, "-m", "headgate.cli")
@@ -50,9 +52,6 @@ key = "env:SCRIPTED_KEY"
 preset = "minimax-anthropic"
 base_url = "{anthropic}"
 key = "env:SCRIPTED_KEY"
-
-[aliases]
-"gemini-*" = "MiniMax-M2"
 
 [models."MiniMax-M2"]
 routes = [{{ upstream = "minimax" }}]
@@ -113,6 +112,7 @@ class Stage:
                         results[scene.name] = self._scene(scene, root / f"{i}", gate, upstream)
                 finally:
                     gateway.stop(gate)
+        results[PLUGIN] = self.plugin()
         return results
 
     def _scene(
@@ -129,10 +129,6 @@ class Stage:
         env = self._env(home, gate.key)
         target = ["--url", gate.url, "--key", gate.key, "--model", scene.model]
         data = ["--data", str(root / "client")]
-        if play.compacts:
-            for name, content in self.agent.compact_files.items():
-                (home / name).parent.mkdir(parents=True, exist_ok=True)
-                (home / name).write_text(content)
         program = [*HEADGATE, "run", self.agent.name, *target, *data, "--"]
         if scene.how == "connect":
             connected = ran([*HEADGATE, "connect", self.agent.name, *target, *data], work, env)
@@ -176,6 +172,15 @@ class Stage:
             if done.code != 0:
                 break
         return done
+
+    def plugin(self) -> str:
+        """How its own installer takes the skill; "-": it has none."""
+        host = next((h for h in plugins.HOSTS if h.name == self.agent.name), None)
+        if host is None:
+            return "-"
+        said = plugins.install(host, self.binary / self.agent.program, self._env(Path(), ""))
+        print(f"{self.agent.name:12} {PLUGIN:26} {said}", flush=True)
+        return said
 
     def _env(self, home: Path, key: str) -> dict[str, str]:
         """Nothing of this machine's own but the way to programs and the language."""
@@ -226,7 +231,7 @@ def raise_loopback() -> None:
 
 def page(results: dict[str, dict[str, str]]) -> str:
     rows = [r for a in AGENTS if (r := results.get(a.name))]
-    names = [s.name for s in SCENES]
+    names = [*(s.name for s in SCENES), PLUGIN]
     out = [
         "# Coding agents",
         "",
@@ -278,8 +283,10 @@ LEGEND = """
 - *cut mid-stream*: the upstream's connection breaks within a text.  *asks again*: the agent repeats
   the request by itself; *says so*: it ends with an error that its user sees.
 - *compaction*: the usage comes near the window's end; the agent asks for a summary and goes on
-  with it.  Gemini CLI sums up with a model of Google's name: give the gateway the alias
-  `"gemini-*" = "MiniMax-M2"`.
+  with it.  Gemini CLI would sum up with a model of Google's name, and at half of a million tokens:
+  `headgate connect` and `headgate run` set both to the model's own.
+- *the skill as a plugin*: `headgate skill plugin DIR` makes a marketplace of the skill, and the agent's
+  own commands validate it, install it from there and list it.
 - *-*: the agent has no such thing without a screen.
 """
 

@@ -99,7 +99,10 @@ def _later(agent: Agent) -> Play:
 def _compaction(agent: Agent) -> Play | None:
     if not agent.compacts:
         return None
-    first = _writes(agent, THOUGHTS[0], FILES[0])
+    # Numbers that never come again: an agent takes what repeats for a loop.
+    numbers = range(1, agent.compact_characters // 9)
+    long = " ".join(f"{n * 2654435761 % 2**32:08x}" for n in numbers)
+    first = _writes(agent, THOUGHTS[0], FILES[0], text=long)
     full = replace(first, input_tokens=FULL)
     return Play((full, Turn(DONE)), tools=agent.tools, compacts=True)
 

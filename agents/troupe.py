@@ -35,7 +35,7 @@ class Agent:
     resume: tuple[str, ...] = ()  # the line that goes on with the last conversation
     talk: tuple[str, ...] = ()  # instead: one process that is told its prompts line by line
     compacts: bool = True  # by usage near the window's end, or as `compact_*` say
-    compact_files: dict[str, str] = field(default_factory=dict)  # the user's own, below the home
+    compact_characters: int = 0  # of a text that makes the conversation long, instead of the usage
     compact_line: tuple[str, ...] = ()  # more arguments
     compact_rounds: int = 1  # prompts that it takes
     tools: bool = True  # False: writes files by blocks of text
@@ -77,8 +77,8 @@ AGENTS = (
         ("--yolo", "-p", "<prompt>"),
         env={"GEMINI_CLI_TRUST_WORKSPACE": "true"},
         resume=("--yolo", "--resume", "latest", "-p", "<prompt>"),
-        # It takes any model's window for a million, and never sums up a prompt that it works on.
-        compact_files={".gemini/settings.json": '{"model": {"compressionThreshold": 0.0001}}'},
+        # It sums up between prompts only, and a conversation that it takes up again it counts itself.
+        compact_characters=800_000,
         compact_rounds=2,
     ),
     Agent(

@@ -121,7 +121,7 @@ wire_api = "responses"
 {"ui": {"theme": "x"}, "security": {"auth": {"selectedType": "oauth-personal"}}}""",
             """\
 // mine
-{"ui": {"theme": "x"}, "security": {"auth": {"selectedType": "gemini-api-key"}}, "model": {"name": "MiniMax-M2"}}""",
+{"ui": {"theme": "x"}, "security": {"auth": {"selectedType": "gemini-api-key"}}, "model": {"name": "MiniMax-M2", "compressionThreshold": 0.15}, "modelConfigs": {"customAliases": {"chat-compression-default": {"modelConfig": {"model": "MiniMax-M2"}}}}}""",
         ),
         ".gemini/.env": (
             """\
@@ -456,6 +456,63 @@ display_name = "MiniMax M2"
 """,
         ),
     },
+    "zed": {
+        ".config/zed/settings.json": (
+            """\
+// Zed settings
+{
+  "theme": "One Dark", // mine
+  "agent": {
+    "default_model": {
+      "provider": "zed.dev",
+      "model": "claude-sonnet-4"
+    },
+    "version": "2",
+  },
+  "language_models": {
+    "openai_compatible": {
+      "Other": { "api_url": "https://other.example/v1", "available_models": [] },
+    },
+  },
+}
+""",
+            """\
+// Zed settings
+{
+  "theme": "One Dark", // mine
+  "agent": {
+    "default_model": {
+      "provider": "headgate",
+      "model": "MiniMax-M2"
+    },
+    "version": "2",
+  },
+  "language_models": {
+    "openai_compatible": {
+      "Other": { "api_url": "https://other.example/v1", "available_models": [] },
+      "headgate": {
+        "api_url": "http://gate:8787/v1",
+        "available_models": [
+          {
+            "name": "MiniMax-M2",
+            "display_name": "MiniMax M2",
+            "max_tokens": 204800,
+            "capabilities": {
+              "tools": true,
+              "images": false,
+              "parallel_tool_calls": true,
+              "prompt_cache_key": false,
+              "interleaved_reasoning": true
+            }
+          }
+        ]
+      },
+    },
+  },
+}
+""",
+        ),
+    },
 }
 
 
@@ -709,6 +766,30 @@ def test_the_context_window_is_the_catalogs(home: Path) -> None:
     claude = json.loads((home / ".claude/settings.json").read_text())["env"]
     assert claude["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "204800"
     assert "ANTHROPIC_AUTH_TOKEN" not in claude
+
+
+def test_gemini_cli_sums_up_with_the_model_before_its_window_is_full(home: Path) -> None:
+    """It takes every window for 1 048 576 tokens, and would ask a model of Google's for a summary."""
+    for model, window in (("MiniMax-M2", 204_800), ("MiniMax-M3", 1_000_000)):
+        done("gemini-cli", "--url", URL, "--model", model)
+        read = json.loads((home / ".gemini/settings.json").read_text())
+        assert 0.7 * window < read["model"]["compressionThreshold"] * 1_048_576 < 0.8 * window
+        aliases = read["modelConfigs"]["customAliases"]
+        assert aliases["chat-compression-default"] == {"modelConfig": {"model": model}}
+
+
+def test_only_a_model_that_sees_is_offered_images(home: Path) -> None:
+    for model, sees in (("MiniMax-M2", False), ("MiniMax-M3", True)):
+        done("zed", "--url", URL, "--model", model)
+        read = json.loads((home / ".config/zed/settings.json").read_text())
+        offered = read["language_models"]["openai_compatible"]["headgate"]["available_models"]
+        assert [m["capabilities"]["images"] for m in offered if m["name"] == model] == [sees]
+
+
+def test_open_webui_is_told_by_variables(home: Path) -> None:
+    lines = done("open-webui", "--url", URL, "--model", "MiniMax-M2").stdout.splitlines()
+    assert f'export OPENAI_API_BASE_URL="{URL}/v1"' in lines
+    assert list(home.iterdir()) == []
 
 
 def test_without_a_tool_they_are_listed_with_what_is_connected(

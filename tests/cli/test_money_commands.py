@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from headgate.cli import audit, backup, usage
+from headgate.cli import accounts, audit, backup, keys, usage
 from headgate.store.books import Books
 from headgate.store.ledger import Ledger, Row
 from headgate.store.sqlite import Store
@@ -64,6 +64,7 @@ def test_usage_for_programs_has_money_exactly_and_in_dollars(data: Path) -> None
     assert one == {
         "model": "MiniMax-M2.7", "requests": 2, "unpriced": 0, "input": 2000, "cached": 800,
         "cache_write": 0, "output": 100, "reasoning": 40, "cost_nano": 2_468_000_002,
+        "errors": 0, "first_token_ms": 0, "first_tokens": 0, "stream_ms": 0,
         "cost_usd": "2.468000002",
     }  # fmt: skip
     assert (other["model"], other["unpriced"], other["cost_nano"]) == ("MiniMax-M3", 1, 0)
@@ -91,9 +92,9 @@ def test_usage_since_leaves_out_what_is_older(data: Path) -> None:
 def test_usage_for_people_names_the_keys_and_adds_up(data: Path) -> None:
     lines = [line.split("\t") for line in run(usage.command, "--by", "key").stdout.splitlines()]
     assert lines[0][0].endswith(" (team-a)")
-    assert lines[0][1:] == ["2", "2,000", "800", "0", "100", "40", "2.468000002", ""]
-    assert lines[1] == ["gone", "1", "1,000", "400", "0", "50", "20", "0.00", "1"]
-    assert lines[2] == ["total", "3", "3,000", "1,200", "0", "150", "60", "2.468000002", "1"]
+    assert lines[0][1:] == ["2", "2,000", "800", "0", "100", "40", "2.468000002", "", ""]
+    assert lines[1] == ["gone", "1", "1,000", "400", "0", "50", "20", "0.00", "1", ""]
+    assert lines[2] == ["total", "3", "3,000", "1,200", "0", "150", "60", "2.468000002", "1", ""]
 
 
 def test_usage_of_nothing_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,9 +107,10 @@ def test_usage_of_nothing_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_csv_has_titles_and_runs_in_no_spreadsheet(data: Path) -> None:
     lines = run(usage.command, "--by", "session", "--csv").stdout.splitlines()
     assert lines[0] == (
-        "session,requests,unpriced,input,cached,cache_write,output,reasoning,cost_nano,cost_usd"
+        "session,requests,unpriced,input,cached,cache_write,output,reasoning,cost_nano,errors,"
+        "first_token_ms,first_tokens,stream_ms,cost_usd"
     )
-    assert "'=1+1,1,0,1000,400,0,50,20,1234000001,1.234000001" in lines
+    assert "'=1+1,1,0,1000,400,0,50,20,1234000001,0,0,0,0,1.234000001" in lines
     assert run(usage.command, "--csv", "--json").exit_code == 2
 
 
@@ -134,6 +136,64 @@ def test_an_audit_of_books_that_differ_ends_with_1_and_says_where(data: Path) ->
     as_json = run(audit.command, "--json")
     assert as_json.exit_code == 1
     assert json.loads(as_json.stdout)[0]["where"] == "balance account -, key gone"
+
+
+def test_pruning_deletes_what_is_older_than_was_said_and_the_books_still_add_up(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(audit.command, "--prune").exit_code == 2  # nothing says how old
+    monkeypatch.setenv("HEADGATE_RETENTION_REQUESTS_DAYS", "7")
+    before = printed(usage.command)
+    result = run(audit.command, "--prune")
+    assert (result.exit_code, result.stdout) == (0, "The books add up: 3 exchanges.\n")
+    assert result.stderr == "Deleted 0 requests older than 7 days.\n"  # the last one stays
+    ledger = Ledger(data)
+    asyncio.run(ledger.settle(row("d", "gone", 60)))
+    ledger.close()
+    assert run(audit.command, "--prune").stderr == "Deleted 1 requests older than 7 days.\n"
+    books = Books(data)
+    assert books.generation("c") is None
+    books.close()
+    assert len(printed(usage.command)) == len(before)
+
+
+def test_accounts_are_made_listed_changed_and_closed(data: Path) -> None:
+    made = run(accounts.command, "create", "red", "--name", "Team Red", "--budget-usd", "12.50")
+    assert (made.exit_code, made.stdout.split(".")[0]) == (0, "Made red")
+    key = json.loads(run(keys.command, "create", "k", "--account", "red", "--json").stdout)
+    assert key["account"] == "red"
+    (listed,) = printed(accounts.command, "list")
+    assert listed["budget_usd"] == "12.50" and listed["keys"] == 1 and listed["state"] == "open"
+    changed = run(
+        accounts.command, "change", "red", "--budget-usd", "3", "--budget-period", "month"
+    )
+    assert changed.stdout == "Changed red: Team Red, 3.00 USD a month (UTC).\n"
+    assert run(accounts.command, "close", "red").stdout == "Closed red.\n"
+    again = run(accounts.command, "close", "red")
+    assert again.exit_code == 1 and "no open account has the id `red`" in again.stderr
+    states = {k["name"]: k["state"] for k in printed(keys.command, "list")}
+    assert states == {"team-a": "open", "k": "account closed"}
+    moved = run(keys.command, "change", str(key["id"]), "--account", "none", "--json")
+    assert json.loads(moved.stdout)["account"] == ""
+
+
+def test_what_is_no_account_is_refused(data: Path) -> None:
+    no_such = run(keys.command, "create", "k", "--account", "nobody")
+    assert no_such.exit_code == 1 and "`nobody` does not exist" in no_such.stderr
+    assert run(accounts.command, "create", "Red Team").exit_code == 1
+    assert run(accounts.command, "create", "red", "--budget-period", "day").exit_code == 2
+    assert run(accounts.command, "change", "red", "--name", "x").exit_code == 1
+    assert run(accounts.command, "change", "red").exit_code == 2
+    assert "No accounts yet" in run(accounts.command, "list").stderr
+
+
+def test_usage_can_be_of_one_account_key_or_model(data: Path) -> None:
+    (one,) = printed(usage.command, "--by", "account", "--key", "gone")
+    assert (one["account"], one["requests"]) == ("", 1)
+    assert printed(usage.command, "--account", "nobody") == []
+    assert [
+        m["model"] for m in printed(usage.command, "--by", "model", "--model", "MiniMax-M3")
+    ] == ["MiniMax-M3"]
 
 
 def test_a_backup_with_the_pepper_beside_it_is_a_whole_installation(

@@ -1,16 +1,22 @@
-"""`headgate skill`: the text of the served page, and where it is put."""
+"""`headgate skill`: the text of the served page, where it is put, and the plugin made of it."""
 
+import json
 import os
 import re
+import shutil
+import subprocess
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from headgate import config
+from gateway import Gateway, start, stop
+from headgate import __version__, config
 from headgate.catalog import catalog, pages
 from headgate.cli.skill import command
+from played import PlayedUpstream
 
 
 @pytest.fixture(autouse=True)
@@ -102,3 +108,131 @@ def test_an_address_that_a_shell_would_read_is_refused() -> None:
     done = run("print", "--url", "http://x/$(id)")
     assert done.exit_code == 2
     assert "base_url must be" in done.output
+
+
+# -- The plugin ------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[2]
+PLUGIN = Path("plugins", "minimax")
+
+
+def written(directory: Path) -> dict[str, str]:
+    return {
+        p.relative_to(directory).as_posix(): p.read_text()
+        for p in directory.rglob("*")
+        if p.is_file()
+    }
+
+
+def test_the_repositorys_own_plugin_is_what_the_command_writes(tmp_path: Path) -> None:
+    """If this fails: `.venv/bin/headgate skill plugin .`"""
+    made = tmp_path / "made"
+    assert run("plugin", str(made)).exit_code == 0
+    assert all((ROOT / name).read_text() == text for name, text in written(made).items())
+    assert set(written(ROOT / PLUGIN)) == set(written(made / PLUGIN))
+
+
+def test_a_plugin_names_one_skill_and_one_version_in_every_manifest(tmp_path: Path) -> None:
+    assert run("plugin", str(tmp_path / "m"), "--base-url", "https://g.example/").exit_code == 0
+    files = written(tmp_path / "m")
+    read = {name: json.loads(text) for name, text in files.items() if name.endswith(".json")}
+    for name in (
+        ".claude-plugin/plugin.json",
+        ".codex-plugin/plugin.json",
+        "gemini-extension.json",
+    ):
+        manifest = read[f"plugins/minimax/{name}"]
+        assert (manifest["name"], manifest["version"]) == ("minimax", __version__)
+    assert read["plugins/minimax/.codex-plugin/plugin.json"]["skills"] == "./skills/"
+    (claude,) = read[".claude-plugin/marketplace.json"]["plugins"]
+    (codex,) = read[".agents/plugins/marketplace.json"]["plugins"]
+    assert claude["source"] == codex["source"]["path"] == "./plugins/minimax"
+    skill = files["plugins/minimax/skills/minimax/SKILL.md"]
+    assert "https://g.example/v1" in skill and "127.0.0.1" not in skill
+
+
+def test_a_plugin_is_the_same_whatever_is_set_up_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert run("plugin", str(tmp_path / "a")).exit_code == 0
+    monkeypatch.setenv("MINIMAX_API_KEY", "k-secret")
+    monkeypatch.setenv("HEADGATE_PORT", "9999")
+    assert run("plugin", str(tmp_path / "b")).exit_code == 0
+    assert written(tmp_path / "a") == written(tmp_path / "b")
+
+
+def test_an_address_for_a_plugin_is_checked_before_anything_is_written(tmp_path: Path) -> None:
+    done = run("plugin", str(tmp_path / "m"), "--base-url", "http://x/$(id)")
+    assert done.exit_code == 2 and "base_url must be" in done.output
+    assert not (tmp_path / "m").exists()
+
+
+# -- By the tools of others ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """npm's `skills-ref` and `skills` as locked; without npm this is skipped, but not in CI."""
+    place = tmp_path_factory.mktemp("skills")
+    fault = "node and npm are not installed"
+    if shutil.which("node") and shutil.which("npm"):
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(Path(__file__).parent / "js" / name, place)
+        done = subprocess.run(
+            ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
+            cwd=place, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        if done.returncode == 0:
+            return place / "node_modules" / ".bin"
+        fault = done.stderr[-400:]
+    if os.environ.get("CI"):
+        pytest.fail(fault)
+    pytest.skip(fault)
+
+
+@pytest.fixture
+def served(tmp_path: Path, upstream: PlayedUpstream) -> Iterator[Gateway]:
+    running = start(
+        tmp_path / "data",
+        HEADGATE_UPSTREAM_URL=upstream.url("openai"),
+        HEADGATE_UPSTREAM_KEY="upstream-secret",
+        HEADGATE_UPSTREAM_DIALECT="openai",
+    )
+    yield running
+    stop(running)
+
+
+def by(program: Path, *arguments: str | Path) -> str:
+    """What it printed, in a home of its own (the environment has one); it must end well."""
+    done = subprocess.run(
+        [program, *arguments], env={**os.environ, "DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        timeout=60, cwd=os.environ["HOME"],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
+    return done.stdout
+
+
+def test_skills_ref_finds_the_skill_valid(programs: Path) -> None:
+    said = by(programs / "skills-ref", "validate", ROOT / PLUGIN / "skills" / "minimax")
+    assert "Valid skill" in said
+
+
+@pytest.mark.parametrize("place", [".", PLUGIN])
+def test_npx_skills_lists_and_installs_it_from_the_repository(
+    place: Path | str, programs: Path, home: Path
+) -> None:
+    assert "minimax" in by(programs / "skills", "add", ROOT / place, "--list")
+    by(programs / "skills", "add", ROOT / place, "--skill", "minimax", "--global", "--yes")
+    installed = home / ".agents" / "skills" / "minimax" / "SKILL.md"
+    assert installed.read_text() == (ROOT / PLUGIN / "skills" / "minimax" / "SKILL.md").read_text()
+
+
+def test_npx_skills_lists_and_installs_it_from_a_running_gateway(
+    programs: Path, home: Path, served: Gateway
+) -> None:
+    assert "minimax" in by(programs / "skills", "add", served.url, "--list")
+    by(programs / "skills", "add", served.url, "--skill", "minimax", "--global", "--yes")
+    installed = (home / ".agents" / "skills" / "minimax" / "SKILL.md").read_text()
+    assert installed == served.get("/skills/minimax/SKILL.md").text
+    assert f"{served.url}/v1" in installed

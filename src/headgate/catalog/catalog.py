@@ -49,6 +49,8 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     prices: tuple[Price, ...]
     description: str = ""
     input: tuple[Literal["text", "image", "video"], ...] = ("text",)
+    rpm: int | None = None  # requests a minute of a pay-as-you-go account at MiniMax
+    tpm: int | None = None  # tokens a minute, input and output, of such an account
     id: str = ""
 
 
@@ -61,6 +63,7 @@ class Preset(Struct, frozen=True, forbid_unknown_fields=True):
     prefix: str = ""  # before the catalog's name of a model
     names: dict[str, str] = {}  # the catalog's name: the upstream's; "*" for all others
     free: bool = False  # costs nobody anything
+    paced: bool = False  # the models' rpm and tpm hold for an account here
     only_named: bool = False  # it has no other models
     headers: dict[str, str] = {}
     capabilities: dict[str, Any] = {}  # Any: converted to Capabilities, per model
@@ -91,6 +94,8 @@ class Route(Struct, frozen=True):
     name: str
     capabilities: Capabilities
     share: int = 0  # of the load; see policy/routing.py
+    rpm: int | None = None  # requests a minute that the upstream takes; None: nobody knows
+    tpm: int | None = None  # tokens a minute
 
     @property
     def place(self) -> str:
@@ -280,4 +285,7 @@ def _route(
         raise ConfigError(
             f"`upstreams.{upstream.name}.capabilities`: {error}. Known: {near}."
         ) from None
-    return Route(model, upstream, name, capabilities, to.share)
+    rpm, tpm = (model.rpm, model.tpm) if preset.paced else (None, None)
+    rpm = (own.rpm or None) if own.rpm is not None else rpm
+    tpm = (own.tpm or None) if own.tpm is not None else tpm
+    return Route(model, upstream, name, capabilities, to.share, rpm, tpm)

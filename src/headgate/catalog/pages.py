@@ -214,7 +214,7 @@ def _family(path: str, site: Site, catalog: Catalog) -> Page:
     prices = _prices(*catalog.models)
     limits = prose.table(
         ("Model", "Requests a minute", "Tokens a minute"),
-        ((m.id, _number(_facts(m).rpm), _number(_facts(m).tpm)) for m in catalog.models),
+        ((m.id, _number(m.rpm), _number(m.tpm)) for m in catalog.models),
         (1, 2),
     )
     body = prose.fill(
@@ -310,7 +310,7 @@ def _model(path: str, site: Site, catalog: Catalog) -> Page:
             ("Output when the request says nothing", f"{model.default_max_output:,} tokens at most"),
             ("Input", ", ".join(model.input)),
             ("Output", "text, thinking, tool calls"),
-            ("Rate limit at MiniMax", f"{_number(about.rpm)} requests, {_number(about.tpm)} tokens a minute"),
+            ("Rate limit at MiniMax", f"{_number(model.rpm)} requests, {_number(model.tpm)} tokens a minute"),
         ),
     )  # fmt: skip
     shown = prose.examples(site.base_url, model.id)

@@ -39,8 +39,6 @@ class Example(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Facts(Struct, frozen=True, forbid_unknown_fields=True):
     use_when: str = ""
-    rpm: int | None = None  # requests a minute, at MiniMax
-    tpm: int | None = None  # tokens a minute, at MiniMax
 
 
 @cache

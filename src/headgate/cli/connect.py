@@ -105,7 +105,10 @@ def target_of(settings: Settings, url: str | None, key: str, model: str | None) 
             near = catalog.near(model) or [m.id for m in catalog.models]
             raise click.UsageError(f"no such model; did you mean {', '.join(near)}?")
         found = wanted
-    return Target(url, found.id, found.display_name, found.context_window, found.max_output, key)
+    return Target(
+        url, found.id, found.display_name, found.context_window, found.max_output, key,
+        images="image" in found.input,
+    )  # fmt: skip
 
 
 def plan(tool: Tool, target: Target) -> list[Edit]:

@@ -1,6 +1,7 @@
 """`headgate skill`: the skill that teaches agents this gateway, printed or put where they look.
 
-It is the very file that the gateway serves at /skills/minimax/SKILL.md, rendered for one address.
+It is the very file that the gateway serves at /skills/minimax/SKILL.md, rendered for one address;
+`plugin` writes it as a marketplace of one plugin (catalog/plugin.py), which the repository has too.
 """
 
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from headgate.catalog import pages
+from headgate.catalog import pages, plugin
 from headgate.cli.common import catalog_of, places, settings_of
 from headgate.config import Settings
 
@@ -22,7 +23,7 @@ AGENTS, CLAUDE = Path(".agents", "skills"), Path(".claude", "skills")
 
 @click.group("skill")
 def command() -> None:
-    """Print the skill for agents, or install it."""
+    """Print the skill for agents, install it, or make a plugin of it."""
 
 
 @command.command("print")
@@ -59,6 +60,27 @@ def install(
         click.echo(f"installed {file}")
 
 
+@command.command("plugin")
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--base-url", default=plugin.DEFAULT_URL, show_default=True,
+    help="The gateway's address, as clients see it.",
+)  # fmt: skip
+def plugin_(directory: Path, base_url: str) -> None:
+    """Make DIRECTORY a marketplace of the skill, for Claude Code, Codex and Gemini CLI."""
+    try:
+        files = plugin.files(base_url.rstrip("/"))
+    except ValueError as error:
+        raise click.UsageError(f"--base-url: {error}") from None
+    for name, text in files.items():
+        file = directory / name
+        try:
+            _write(file, text)
+        except OSError as error:
+            raise click.ClickException(f"{file}: {error.strerror}.") from None
+        click.echo(f"wrote {file}")
+
+
 def _skill(settings: Settings, url: str | None) -> str:
     if url is None:
         host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
@@ -77,7 +99,7 @@ def _skill(settings: Settings, url: str | None) -> str:
 def _write(file: Path, text: str) -> None:
     """All of it or nothing: an agent may read at any moment."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=".SKILL.")
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:
         with os.fdopen(handle, "wb") as out:
             out.write(text.encode())

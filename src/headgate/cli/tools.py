@@ -5,12 +5,15 @@ takes the key from.  Sources: our own runs against a scripted server on 2026-11-
 through `run` where a tool has both: Claude Code 2.1.197, Codex 0.169.0, Gemini CLI 0.61.0, opencode
 1.18.33, Cline 3.0.65, cn 1.5.47, aider 0.86.2, llm 0.36, Qwen Code 0.15.10, Kimi Code 2.1.0, pi
 0.73.1, Copilot CLI 1.0.102.  Also moonshotai.github.io/kimi-code, qwenlm.github.io/qwen-code-docs
-(model providers), pi's docs/models.md and llm's openai_models.py, read the same day.
+(model providers), pi's docs/models.md and llm's openai_models.py, read the same day.  Two were not
+run, only read about: Zed (github.com/zed-industries/zed, language_models/src/provider/
+open_ai_compatible.rs) and Open WebUI (docs.openwebui.com/reference/env-configuration).
 
 In every text of the table `<url>` (without /v1), `<model>`, `<title>` (the model's display name),
 `<context>` and `<output>` (tokens), `<key>` and `<run>` (a directory of ours) stand for what is
-filled in; a string that is just `#context` or `#output` becomes a number.  What needs a key
-(`<key>`) is left out when there is none: the hint then says which variable to set.
+filled in; a string that is just `#context`, `#output`, `#compression` or `#images` becomes a number
+or a truth value.  What needs a key (`<key>`) is left out when there is none: the hint then says
+which variable to set.
 """
 
 import os
@@ -37,6 +40,7 @@ class Target(Struct, frozen=True):
     output: int  # tokens
     key: str = ""  # a secret
     run: str = ""  # the directory of the files made for `headgate run`
+    images: bool = False  # whether the model sees them
 
 
 class File(Struct, frozen=True):
@@ -104,6 +108,19 @@ _OPENCODE: tuple[tuple[tuple[str, ...], Any], ...] = (
         },
     ),
     (("model",), "headgate/<model>"),
+)
+
+
+# Gemini CLI 0.61 takes the window of any model that is not Google's for 1 048 576 tokens, sums up at
+# half of it, and asks a model of Google's name for the summary (its docs/reference/configuration.md).
+_GEMINI_WINDOW = 1_048_576
+_GEMINI: tuple[tuple[tuple[str, ...], Any], ...] = (
+    (("security", "auth", "selectedType"), "gemini-api-key"),
+    (("model", "compressionThreshold"), "#compression"),
+    (
+        ("modelConfigs", "customAliases", "chat-compression-default"),
+        {"modelConfig": {"model": "<model>"}},
+    ),
 )
 
 
@@ -190,10 +207,7 @@ TOOLS: tuple[Tool, ...] = (
                 ("settings.json",),
                 "GEMINI_CLI_HOME",
                 ".gemini",
-                changes=(
-                    (("security", "auth", "selectedType"), "gemini-api-key"),
-                    (("model", "name"), "<model>"),
-                ),
+                changes=((("model", "name"), "<model>"), *_GEMINI),
             ),
             File(
                 "dotenv",
@@ -216,7 +230,7 @@ TOOLS: tuple[Tool, ...] = (
         overlay=Overlay(
             "jsonc",
             "gemini/.gemini/settings.json",
-            ((("security", "auth", "selectedType"), "gemini-api-key"),),
+            _GEMINI,
             own=True,
         ),
         unset=("GOOGLE_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_GCA"),
@@ -480,6 +494,51 @@ TOOLS: tuple[Tool, ...] = (
         hints=("Use it with `pi --provider headgate --model <model>`.",),
     ),
     Tool(
+        "zed",
+        "Zed",
+        "Chat",
+        "zed",
+        "see zed.dev/download",
+        (
+            File(
+                "jsonc",
+                "~/.config/zed",
+                ("settings.json",),
+                "XDG_CONFIG_HOME",
+                "zed",
+                changes=(
+                    (("language_models", "openai_compatible", "headgate", "api_url"), "<url>/v1"),
+                    (
+                        (
+                            *("language_models", "openai_compatible", "headgate"),
+                            *("available_models", Item("name", "<model>")),
+                        ),
+                        {
+                            "name": "<model>",
+                            "display_name": "<title>",
+                            "max_tokens": "#context",
+                            "capabilities": {
+                                "tools": True,
+                                "images": "#images",
+                                "parallel_tool_calls": True,
+                                "prompt_cache_key": False,
+                                # Sends the thinking of earlier turns back.
+                                "interleaved_reasoning": True,
+                            },
+                        },
+                    ),
+                    (("agent", "default_model", "provider"), "headgate"),
+                    (("agent", "default_model", "model"), "<model>"),
+                ),
+            ),
+        ),
+        runs=False,
+        hints=(
+            "Zed names the variable after the provider, and keeps a key that is given in its agent"
+            " settings in the system's key chain instead.",
+        ),
+    ),
+    Tool(
         "copilot",
         "GitHub Copilot CLI",
         "Chat",
@@ -496,6 +555,23 @@ TOOLS: tuple[Tool, ...] = (
             "COPILOT_MODEL": "<model>",
         },
         key_in="COPILOT_PROVIDER_API_KEY",
+    ),
+    Tool(
+        "open-webui",
+        "Open WebUI",
+        "Chat",
+        "open-webui",
+        "pipx install open-webui",
+        (),
+        variables={
+            "OPENAI_API_BASE_URL": "<url>/v1",
+            "OPENAI_API_KEY": "<key>",
+            "DEFAULT_MODELS": "<model>",
+            # Else what its first start has stored wins over these.
+            "ENABLE_PERSISTENT_CONFIG": "False",
+        },
+        arguments=("serve",),
+        key_in="OPENAI_API_KEY",
     ),
 )
 BY_NAME = {tool.name: tool for tool in TOOLS} | {tool.program: tool for tool in TOOLS}
@@ -520,6 +596,10 @@ def filled(text: Any, target: Target) -> Any:  # Any: a template of whatever sha
         return target.context
     if text == "#output":
         return target.output
+    if text == "#images":
+        return target.images
+    if text == "#compression":
+        return int(80 * target.context / _GEMINI_WINDOW) / 100  # when four fifths are used
     if isinstance(text, str):
         if "<key>" in text and not target.key:
             return None
