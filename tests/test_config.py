@@ -57,7 +57,7 @@ def test_every_variable_that_is_promised_is_read() -> None:
     env |= {v: "true" for p, v in config.VARIABLES.items() if p[0] == "fidelity"}
     env |= {"HEADGATE_RETRY_ATTEMPTS": "3"}
     settings = config.load(None, env)
-    assert settings.timeouts == config.Timeouts(2048, 2048, 2048, 2048)
+    assert settings.timeouts == config.Timeouts(2048, 2048, 2048, 2048, 2048)
     assert settings.retry.attempts == 3
     assert settings.memory is False
     assert settings.fidelity.coerce

@@ -34,6 +34,7 @@ class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
     first_token: Seconds = 60.0
     stall: Seconds = 120.0  # between two pieces of a reply
     total: Seconds = 600.0
+    pace: Seconds = 15.0  # for a turn at an upstream that is paced; then 429, or another route
 
 
 class Retry(Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,6 +49,12 @@ class Fidelity(Struct, frozen=True, forbid_unknown_fields=True):
     repair: bool = True  # a structured reply that is not valid is asked for once more
 
 
+class Retention(Struct, frozen=True, forbid_unknown_fields=True):
+    """For how long the ledger keeps single requests; sums, sessions and balances it keeps for ever."""
+
+    requests_days: Annotated[int, Meta(ge=0, le=36500)] = 0  # whole days, UTC; 0: for ever
+
+
 class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     """One account at one provider; see catalog/upstreams.toml for the presets."""
 
@@ -57,6 +64,10 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     dialect: Literal["", "openai", "responses", "anthropic", "gemini"] = ""
     capabilities: dict[str, Any] = {}  # Any: checked against wire/capabilities.py by the catalog
     allow_http: bool = False  # plain http to a private address; loopback needs no leave
+    # What it takes from this account a minute, of each model: requests wait for their turn, up to
+    # timeouts.pace. None: what the provider publishes, if the preset knows it; 0: no pacing.
+    rpm: Annotated[int, Meta(ge=0)] | None = None
+    tpm: Annotated[int, Meta(ge=0)] | None = None
 
     def __repr__(self) -> str:
         return f"Upstream({self.preset!r}, {self.base_url!r})"
@@ -76,6 +87,23 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     max_output: Annotated[int, Meta(ge=1)] | None = None  # tokens
 
 
+class Oidc(Struct, frozen=True, forbid_unknown_fields=True):
+    """The identity provider by which people sign in to the console; "" as the issuer: none."""
+
+    issuer: str = ""  # https, exactly as the provider writes it; http on this machine only
+    client_id: str = ""
+    client_secret: str = ""  # "env:NAME", "file:/path"; "": a public client, which has none
+    scopes: str = "openid profile email"  # with spaces between; some providers want `groups` too
+    groups_claim: str = "groups"  # of the ID token, or of userinfo; "a.b": `b` inside `a`
+    roles: dict[str, Literal["admin", "member", "viewer"]] = {}  # by group; the highest one counts
+    accounts: dict[str, str] = {}  # by group; the first one here that fits counts
+    # Of who is in none of the groups above; "": they are refused.
+    default_role: Literal["", "member", "viewer"] = ""
+
+    def __repr__(self) -> str:
+        return f"Oidc({self.issuer!r})"
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8787  # 0: any free one
@@ -90,6 +118,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     timeouts: Timeouts = Timeouts()
     retry: Retry = Retry()
     fidelity: Fidelity = Fidelity()
+    retention: Retention = Retention()
+    oidc: Oidc = Oidc()
     upstreams: dict[str, Upstream] = {}
     models: dict[str, Model] = {}
     key_aliases: dict[str, dict[str, str]] = {}  # by a key's id: its own, before everybody's
@@ -115,7 +145,12 @@ VARIABLES: dict[tuple[str, ...], str] = {
     **{(name,): f"HEADGATE_{name.upper()}" for name in _SCALARS},
     **{
         (table, name): f"HEADGATE_{table}_{name}".upper()
-        for table, kind in (("timeouts", Timeouts), ("retry", Retry), ("fidelity", Fidelity))
+        for table, kind in (
+            ("timeouts", Timeouts),
+            ("retry", Retry),
+            ("fidelity", Fidelity),
+            ("retention", Retention),
+        )
         for name in kind.__struct_fields__
     },
 }
@@ -154,6 +189,7 @@ def load(path: str | None, env: Mapping[str, str], **overrides: object) -> Setti
     notes: list[str] = []
     upstreams = dict(settings.upstreams) or _from_environment(env)
     upstreams = {name: _resolved(name, u, env, notes) for name, u in upstreams.items()}
+    oidc = _provider(settings.oidc, env, notes)
     if settings.host not in ("127.0.0.1", "::1", "localhost"):
         notes.append(
             f"listening on {settings.host}: put TLS in front, keys travel in clear otherwise."
@@ -165,6 +201,7 @@ def load(path: str | None, env: Mapping[str, str], **overrides: object) -> Setti
         settings,
         data=str(_path("data", data)),
         upstreams=upstreams,
+        oidc=oidc,
         notes=tuple(notes),
         origins=origins,
     )
@@ -192,7 +229,7 @@ def show(settings: Settings) -> list[tuple[str, str, str]]:
     tree = msgspec.to_builtins(settings)
     rows = []
     for key, value in _leaves({k: v for k, v in tree.items() if k not in _OWN}).items():
-        if key.startswith("upstreams.") and key.endswith(".key"):
+        if key == "oidc.client_secret" or (key.startswith("upstreams.") and key.endswith(".key")):
             value = "********" if value else ""
         origin = settings.origins.get(key, "default")
         if key.startswith("upstreams.") and origin == "default":
@@ -251,9 +288,8 @@ def _explained(message: str, tree: Mapping[str, Any], path: str, origins: Mappin
     at = _named(at, tree)
     if "unknown field" not in text:
         value = _found(tree, at)
-        shown = (
-            f" (got `{value}`)" if isinstance(value, str | int | float) and "key" not in at else ""
-        )
+        secret = "key" in at or "secret" in at
+        shown = f" (got `{value}`)" if isinstance(value, str | int | float) and not secret else ""
         return f"{where}: `{at or 'the file'}`: {text}{shown}."
     name = text.rsplit("`", 2)[1]
     near = difflib.get_close_matches(name.lower(), _known(at), 1, 0.5)
@@ -281,6 +317,7 @@ def _known(at: str) -> tuple[str, ...]:
         "timeouts": Timeouts,
         "retry": Retry,
         "fidelity": Fidelity,
+        "oidc": Oidc,
         "upstreams": Upstream,
     }
     if table == "models":
@@ -327,28 +364,61 @@ def _resolved(name: str, upstream: Upstream, env: Mapping[str, str], notes: list
     where = f"upstreams.{name}"
     if upstream.base_url:
         _check_url(f"{where}.base_url", upstream.base_url, upstream.allow_http)
-    kind, colon, rest = upstream.key.partition(":")
-    key = upstream.key
-    if colon and kind == "env":
-        if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", rest):  # it may be the key itself: not shown
-            raise ConfigError(f"`{where}.key`: after `env:` comes the name of a variable.")
-        key = env.get(rest, "")
-        if not key:
-            raise ConfigError(f"`{where}.key` names the variable {rest}, which is not set.")
-    elif colon and kind == "file":
-        try:
-            key = _path(f"{where}.key", rest).read_text(encoding="utf-8").strip()
-        except (OSError, ValueError) as error:
-            said = getattr(error, "strerror", None) or "not text"
-            raise ConfigError(f"`{where}.key` names the file {rest}: {said}.") from None
-        if not key:
-            raise ConfigError(f"`{where}.key` names the file {rest}, which is empty.")
-    elif key:
-        notes.append(
-            f"`{where}.key` stands in the file itself; `env:NAME` or `file:/path` keeps it out."
-        )
+    key = _secret(f"{where}.key", upstream.key, env, notes)
     check_key(f"`{where}.key`", key)
     return structs.replace(upstream, key=key)
+
+
+def _secret(where: str, text: str, env: Mapping[str, str], notes: list[str]) -> str:
+    """What `env:NAME` or `file:/path` names; any other text is the secret itself."""
+    kind, colon, rest = text.partition(":")
+    secret = text
+    if colon and kind == "env":
+        if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", rest):  # it may be the secret: not shown
+            raise ConfigError(f"`{where}`: after `env:` comes the name of a variable.")
+        secret = env.get(rest, "")
+        if not secret:
+            raise ConfigError(f"`{where}` names the variable {rest}, which is not set.")
+    elif colon and kind == "file":
+        try:
+            secret = _path(where, rest).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            said = getattr(error, "strerror", None) or "not text"
+            raise ConfigError(f"`{where}` names the file {rest}: {said}.") from None
+        if not secret:
+            raise ConfigError(f"`{where}` names the file {rest}, which is empty.")
+    elif secret:
+        notes.append(
+            f"`{where}` stands in the file itself; `env:NAME` or `file:/path` keeps it out."
+        )
+    return secret
+
+
+def _provider(oidc: Oidc, env: Mapping[str, str], notes: list[str]) -> Oidc:
+    """The identity provider with its secret read and its address checked."""
+    if not oidc.issuer:
+        if oidc.client_id or oidc.client_secret:
+            raise ConfigError("`oidc.issuer` is missing: the provider's address, https://...")
+        return oidc
+    if oidc.issuer.lower().startswith("http://") and not on_this_machine(oidc.issuer):
+        # OpenID Connect Core 1.0, 3.1.3.7: TLS is what vouches for the ID token here.
+        raise ConfigError("`oidc.issuer` is plain http to another machine. Use https.")
+    _check_url("oidc.issuer", oidc.issuer, False)
+    if not oidc.client_id:
+        raise ConfigError("`oidc.client_id` is missing: what the provider calls this gateway.")
+    if "openid" not in oidc.scopes.split():
+        raise ConfigError("`oidc.scopes` must have `openid` among them.")
+    secret = _secret("oidc.client_secret", oidc.client_secret, env, notes)
+    return structs.replace(oidc, client_secret=secret)
+
+
+def on_this_machine(url: str) -> bool:
+    """Whether the URL's host is a loopback address, or localhost."""
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def check_key(where: str, key: str) -> None:

@@ -19,8 +19,8 @@ from headgate.policy.budgets import (
     Settled,
     begins_s,
     nano_of,
-    of_key,
     period_of,
+    written_on,
     zone_of,
 )
 from headgate.policy.keys import Key
@@ -329,9 +329,9 @@ def test_what_the_ledger_says_is_spent_from_the_start() -> None:
 
 
 def test_the_budget_of_a_key_is_what_is_written_on_it() -> None:
-    assert of_key(Key("a", "n", 0.0)) is None
+    assert written_on(Key("a", "n", 0.0)) is None
     key = Key("a", "n", 0.0, budget_nano=0, budget_period="day", budget_zone=BERLIN)
-    assert of_key(key) == Budget(0, "day", BERLIN)
+    assert written_on(key) == Budget(0, "day", BERLIN)
 
 
 # --- texts -------------------------------------------------------------------------------------------
@@ -507,6 +507,87 @@ class Machine(RuleBasedStateMachine):
             assert standing.limit_nano == budget.nano
             assert (standing.resets_at_s is None) == (budget.period == "total")
 
+
+# --- keys that share accounts, and move ---------------------------------------------------------------
+
+KEYS, ACCOUNTS = ("k0", "k1", "k2"), ("", "red", "blue")
+
+
+class Teams(RuleBasedStateMachine):
+    """The model: for every owner a list of what was paid, and one of what runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limit: dict[Owner, int | None] = {}
+        self.account = dict.fromkeys(KEYS, "")
+        self.paid: list[tuple[tuple[Owner, Owner], int]] = []
+        self.open: list[tuple[tuple[Owner, Owner], Hold]] = []
+        self.budgets = Budgets({}, {}, 0.0)
+
+    def owners(self, key: str) -> tuple[Owner, Owner]:
+        return ("key", key), ("account", self.account[key])
+
+    def spent(self, owner: Owner) -> int:
+        return sum(cost for owners, cost in self.paid if owner in owners)
+
+    def held(self, owner: Owner) -> int:
+        return sum(hold.nano for owners, hold in self.open if owner in owners)
+
+    @rule(key=st.sampled_from(KEYS), account=st.sampled_from(ACCOUNTS))
+    def move(self, key: str, account: str) -> None:
+        self.account[key] = account
+
+    @rule(
+        owner=st.sampled_from(
+            [*(("key", k) for k in KEYS), *(("account", a) for a in ACCOUNTS if a)]
+        ),
+        nano=st.one_of(st.none(), st.integers(0, 200)),
+    )
+    def change(self, owner: Owner, nano: int | None) -> None:
+        self.limit[owner] = nano
+        budget = None if nano is None else Budget(nano)
+        self.budgets.change(owner, budget, self.spent(owner), 0.0)
+
+    @rule(key=st.sampled_from(KEYS), nano=st.integers(0, 80))
+    def reserve(self, key: str, nano: int) -> None:
+        owners = self.owners(key)
+        left = {
+            owner: limit - self.spent(owner) - self.held(owner)
+            for owner in owners
+            if (limit := self.limit.get(owner)) is not None
+        }
+        short = [owner for owner in owners if nano and nano > left.get(owner, nano)]
+        answer = self.budgets.reserve(key, nano, 0.0, self.account[key])
+        if isinstance(answer, Hold):
+            assert not short
+            self.open.append((owners, answer))
+        else:
+            assert answer.what == short[0][0]
+            assert answer.left_nano == max(0, left[short[0]])
+            assert f"of this {answer.what}" in answer.failure().message
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data(), share=st.integers(0, 4))
+    def settle(self, data: Any, share: int) -> None:
+        """A request is paid by who it was admitted for, wherever its key has gone meanwhile."""
+        owners, hold = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
+        cost = hold.nano * share // 4
+        self.budgets.settle(hold, cost)
+        self.budgets.settle(hold, 10**6)
+        self.paid.append((owners, cost))
+
+    @invariant()
+    def nothing_is_lost_and_nothing_is_paid_twice(self) -> None:
+        assert self.budgets.held_nano == sum(hold.nano for _, hold in self.open)
+        assert self.budgets.open == len(self.open)
+        for owner in [*(("key", k) for k in KEYS), *(("account", a) for a in ACCOUNTS)]:
+            standing = self.budgets.standing(owner, 0.0)  # type: ignore[arg-type]  # both literals
+            assert standing.spent_nano == self.spent(owner)  # type: ignore[arg-type]
+            assert standing.held_nano == self.held(owner)  # type: ignore[arg-type]
+
+
+TestTeams = Teams.TestCase
+TestTeams.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)

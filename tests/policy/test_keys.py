@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headgate.policy import keys
-from headgate.policy.keys import Key, KeyRing, mac, new_text, parse
+from headgate.policy.keys import Account, Key, KeyRing, mac, new_text, parse
 
 PEPPER = bytes(range(32))
 TEXT, PARSED = new_text(bytes(range(100, 138)))
@@ -123,3 +123,16 @@ def test_what_is_remembered_is_bounded_and_never_the_text(monkeypatch: pytest.Mo
         assert found is not None and found.id == parsed.id
         assert len(keyring._right) <= 2
         assert text.encode() not in keyring._right
+
+
+def test_a_key_of_an_account_that_is_closed_opens_nothing_from_then_on() -> None:
+    text, parsed = new_text(bytes(38))
+    key = Key(parsed.id, "a", 0, account="red")
+    rows = [(key, mac(PEPPER, parsed.secret))]
+    open_, closed = Account("red", "Red", 0), Account("red", "Red", 0, closed_s=5)
+    assert KeyRing(PEPPER, rows, [open_]).authenticate(text, 9) == key
+    ring = KeyRing(PEPPER, rows, [Account("blue", "Blue", 0, closed_s=1), closed])
+    assert ring.authenticate(text, 4.9) == key
+    assert ring.authenticate(text, 5) is None  # though it is remembered
+    assert not ring.good(key, 5)
+    assert [a.id for a in ring.accounts()] == ["blue", "red"]

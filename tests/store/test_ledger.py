@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from headgate.store import writer
-from headgate.store.books import Balance, Books, Spent
+from headgate.store.books import Balance, Books, Spent, Where
 from headgate.store.ledger import (
     Attempt,
     Ledger,
@@ -717,7 +717,7 @@ def test_usage_is_by_key_model_day_session_and_upstream(ledger: Ledger, books: B
     ]
     assert [(s.name, s.cost_nano) for s in books.usage("session")] == [("", 50), ("s", 10)]
     assert [(s.name, s.cost_nano) for s in books.usage("upstream")] == [("v", 50), ("u", 10)]
-    assert books.usage("key", key="K1") == [k1]
+    assert books.usage("key", where=Where(key="K1")) == [k1]
     assert books.usage("key", most=1) == [k2]
     assert books.usage("key", T + HOUR, T + 2 * HOUR) == []
 
@@ -743,7 +743,7 @@ def test_usage_is_exact_for_any_span_though_it_is_kept_by_hours(
     for since, until in spans:
         for by in ("model", "session"):
             for key in (None, "K1"):
-                found = sum(s.requests for s in books.usage(by, since, until, key=key))
+                found = sum(s.requests for s in books.usage(by, since, until, where=Where(key=key)))
                 wanted = [since <= b < until and (not key or n % 2) for n, b in enumerate(began)]
                 assert found == sum(map(bool, wanted))
     assert books.audit() == []
@@ -763,8 +763,8 @@ def test_a_session_of_one_key_is_not_shown_to_another(ledger: Ledger, books: Boo
     ("damage", "where"),
     [
         ("update balance set spent_nano = spent_nano - 1", "balance account -, key K1"),
-        ("delete from by_hour", "by_hour hour 500000, key K1, model M, upstream up"),
-        ("update by_session set output = 0", "by_session hour 500000, session -, key K1"),
+        ("delete from by_hour", "by_hour hour 500000, account -, key K1, model M, upstream up, outcome stop"),
+        ("update by_session set output = 0", "by_session hour 500000, session -, account -, key K1"),
         ("insert into balance values ('', 'K9', 1, 0, 1)", "balance account -, key K9"),
         ("drop trigger ledger_keeps_figures; update ledger set cost_nano = 4 where id = 'b'",
          "balance account -, key K1"),

@@ -12,7 +12,7 @@ from typing import Any
 import apsw
 import pytest
 
-from headgate.policy.keys import Key
+from headgate.policy.keys import Account, Key
 from headgate.store.sqlite import Store, StoreError, Terms
 
 
@@ -427,3 +427,79 @@ def test_work_that_fails_half_way_leaves_nothing(store: Store) -> None:
         store._write(work)
     assert store.keys() == [key]
     assert store.create_key("b", now_s=2)
+
+
+# accounts
+
+
+def test_an_account_is_kept_with_its_budget_and_changed(store: Store, data: Path) -> None:
+    made = store.create_account("team-a", "Team A", now_s=1, budget_nano=5, budget_period="month")
+    assert made == Account("team-a", "Team A", 1, None, 5, "month")
+    other = Store(data)
+    before = other.data_version()
+    changed = store.change_account("team-a", now_s=2, name="A", budget_nano=None)
+    assert changed == Account("team-a", "A", 1, None, None, "month")
+    assert other.accounts() == [changed]
+    assert other.data_version() != before
+    other.close()
+    assert store.change_account("team-b", now_s=2, name="B") is None
+
+
+@pytest.mark.parametrize("id", ["", "A", "-a", "a-", "a b", "a_b", "a" * 65, "ä", "a\n"])
+def test_an_accounts_id_is_a_slug(store: Store, id: str) -> None:
+    with pytest.raises(StoreError, match="a-z, 0-9"):
+        store.create_account(id, "x", now_s=1)
+    assert store.accounts() == []
+
+
+def test_accounts_that_cannot_be_are_refused_and_change_nothing(store: Store) -> None:
+    store.create_account("a", "A", now_s=1)
+    with pytest.raises(StoreError, match="already"):
+        store.create_account("a", "again", now_s=2)
+    with pytest.raises(StoreError, match="an account's name"):
+        store.create_account("b", "\n", now_s=2)
+    with pytest.raises(StoreError, match="budget_nano is -1"):
+        store.change_account("a", now_s=2, budget_nano=-1)
+    with pytest.raises(StoreError, match="no time zone"):
+        store.change_account("a", now_s=2, budget_zone="Nowhere")
+    assert store.accounts() == [Account("a", "A", 1)]
+
+
+def test_a_key_is_part_of_an_open_account_or_of_none(store: Store) -> None:
+    store.create_account("a", "A", now_s=1)
+    store.create_account("shut", "S", now_s=1)
+    assert store.close_account("shut", now_s=2)
+    with pytest.raises(StoreError, match="`b` does not exist"):
+        store.create_key("k", now_s=3, account="b")
+    with pytest.raises(StoreError, match="`shut` is closed"):
+        store.create_key("k", now_s=3, account="shut")
+    key, _ = store.create_key("k", now_s=3, account="a")
+    with pytest.raises(StoreError, match="`shut` is closed"):
+        store.change_key(key.id, now_s=3, account="shut")
+    assert store.keys() == [key]
+    moved = store.change_key(key.id, now_s=3, account="")
+    assert moved is not None and moved.account == ""
+
+
+def test_rotations_are_of_one_account(store: Store) -> None:
+    store.create_account("a", "A", now_s=1)
+    store.create_account("b", "B", now_s=1)
+    first, _ = store.create_key("k", now_s=1, account="a")
+    rotated = store.rotate(first.id, now_s=2, overlap_s=60)
+    assert rotated is not None and rotated[0].account == "a"
+    assert store.change_key(rotated[0].id, now_s=3, account="b")
+    assert {k.account for k in store.keys()} == {"b"}  # noqa: SIM118
+
+
+def test_an_account_is_closed_once_and_its_keys_with_it(store: Store) -> None:
+    store.create_account("a", "A", now_s=1)
+    key, text = store.create_key("k", now_s=1, account="a")
+    assert store.ring().authenticate(text, 9) == key
+    assert store.close_account("a", now_s=5)
+    assert not store.close_account("a", now_s=6)
+    assert not store.close_account("nobody", now_s=6)
+    assert store.change_account("a", now_s=6, name="B") is None
+    assert store.ring().authenticate(text, 4) == key
+    assert store.ring().authenticate(text, 5) is None
+    assert store.change_key(key.id, now_s=7, account="")  # what was closed is the account
+    assert store.ring().authenticate(text, 9) is not None

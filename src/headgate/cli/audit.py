@@ -1,21 +1,35 @@
-"""`headgate audit`: whether the books add up."""
+"""`headgate audit`: whether the books add up; with --prune, old requests go first."""
+
+import time
 
 import click
 
 from headgate.cli.common import as_json, places, print_json, print_table, settings_of, store_of
+from headgate.store import retention
 from headgate.store.books import Books
 
 
 @click.command()
 @places
 @as_json
-def command(config_file: str | None, data: str | None, json_: bool) -> None:
+@click.option(
+    "--prune", is_flag=True, help="First delete the requests older than retention.requests_days."
+)
+def command(config_file: str | None, data: str | None, json_: bool, prune: bool) -> None:
     """Recompute every sum and balance from the ledger's rows.
+
+    Rows that were deleted for their age are proven by the sums that were kept of them.
 
     Exit code 1 when anything differs. The gateway may run meanwhile.
     """
     settings = settings_of(config_file, data=data)
+    days = settings.retention.requests_days
+    if prune and not days:
+        raise click.UsageError("--prune needs retention.requests_days in the configuration.")
     with store_of(settings):
+        if prune:
+            gone = retention.prune(settings.data, retention.floor_s(days, time.time()))
+            click.echo(f"Deleted {gone:,} requests older than {days} days.", err=True)
         books = Books(settings.data)
         try:
             found = books.audit()

@@ -70,16 +70,16 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         for row in rows:
             click.echo("\t".join(row))
         return
-    from rich.console import Console
-    from rich.table import Table
+    lines = [[_printable(cell) for cell in row] for row in (titles, *rows)]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(titles))]
+    for n, line in enumerate(lines):
+        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo(click.style(text.rstrip(), bold=True) if not n else text.rstrip())
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in titles:
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    # Names are the operator's: `[red]` and `:smile:` in them are text.
-    Console(markup=False, emoji=False, highlight=False).print(table)
+
+def _printable(cell: str) -> str:
+    """Names are the operator's; what a terminal would act on is shown as what it is."""
+    return "".join(c if c.isprintable() else "?" for c in cell)
 
 
 class Duration(click.ParamType[float]):

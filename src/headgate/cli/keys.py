@@ -20,15 +20,15 @@ from headgate.cli.common import (
 )
 from headgate.config import Settings
 from headgate.policy import budgets
-from headgate.policy.keys import Key
+from headgate.policy.keys import Account, Key
 from headgate.policy.pricing import usd
-from headgate.store.sqlite import Changes, Terms
+from headgate.store.sqlite import BudgetTerms, Changes, Terms
 
 F = TypeVar("F", bound=Callable[..., Any])
 _NONE = -1  # said, and to be taken away; an option that was not said is None
 
 
-class _Count(click.ParamType[int]):
+class Count(click.ParamType[int]):
     """`60`; `none` takes a limit away."""
 
     name = "count"
@@ -43,7 +43,7 @@ class _Count(click.ParamType[int]):
         self.fail(f"`{value[:20]}` is no limit; write a whole number, or none.", param, ctx)
 
 
-class _Dollars(click.ParamType[int]):
+class Dollars(click.ParamType[int]):
     """`12.50`: nano-dollars, exactly; `none` takes a budget away."""
 
     name = "dollars"
@@ -59,7 +59,7 @@ class _Dollars(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
-class _Zone(click.ParamType[str]):
+class Zone(click.ParamType[str]):
     name = "zone"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -70,19 +70,29 @@ class _Zone(click.ParamType[str]):
         return str(value)
 
 
-def _terms(command: F) -> F:
-    """The options for what a key may take."""
+def budget_terms(command: F) -> F:
+    """The options for what a key or an account may spend."""
     for option in reversed(
         (
-            click.option("--budget-usd", type=_Dollars(), help="What it may spend, in dollars: 12.50."),
+            click.option("--budget-usd", type=Dollars(), help="What it may spend, in dollars: 12.50."),
             click.option(
                 "--budget-period", type=click.Choice(("day", "month", "total")),
                 help="In what time; total: once and for all.",
             ),
-            click.option("--budget-zone", type=_Zone(), help="Where days begin: Europe/Berlin; UTC."),
-            click.option("--rpm", type=_Count(), help="Requests a minute."),
-            click.option("--tpm", type=_Count(), help="Tokens a minute, input and output."),
-            click.option("--concurrency", type=_Count(), help="Requests at a time."),
+            click.option("--budget-zone", type=Zone(), help="Where days begin: Europe/Berlin; UTC."),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _terms(command: F) -> F:
+    """The options for what a key may take."""
+    for option in reversed(
+        (
+            click.option("--rpm", type=Count(), help="Requests a minute."),
+            click.option("--tpm", type=Count(), help="Tokens a minute, input and output."),
+            click.option("--concurrency", type=Count(), help="Requests at a time."),
             click.option(
                 "--on-hang-up", type=click.Choice(("cancel", "drain")),
                 help="When a client leaves: stop the upstream (unless said otherwise), or hear it to the end.",
@@ -90,25 +100,38 @@ def _terms(command: F) -> F:
         )
     ):  # fmt: skip
         command = option(command)
-    return command
+    return budget_terms(command)
 
 
-def _said(
+def budget_said(
     budget_usd: int | None,
     budget_period: Any,  # one of the choices above, which click has checked
     budget_zone: str | None,
-    rpm: int | None,
-    tpm: int | None,
-    concurrency: int | None,
-    on_hang_up: Any,  # as budget_period
-) -> Terms:
-    terms: Terms = {}
+) -> BudgetTerms:
+    terms: BudgetTerms = {}
     if budget_usd is not None:
         terms["budget_nano"] = _or_none(budget_usd)
     if budget_period is not None:
         terms["budget_period"] = budget_period
     if budget_zone is not None:
         terms["budget_zone"] = budget_zone
+    return terms
+
+
+def needs_a_budget(said: BudgetTerms) -> None:
+    """UsageError for the terms of a budget that there is not."""
+    if said.get("budget_nano") is None and ("budget_period" in said or "budget_zone" in said):
+        raise click.UsageError("--budget-period and --budget-zone need --budget-usd.")
+
+
+def _said(
+    rpm: int | None,
+    tpm: int | None,
+    concurrency: int | None,
+    on_hang_up: Any,  # as budget_period
+    **budget: Any,
+) -> Terms:
+    terms: Terms = {**budget_said(**budget)}  # type: ignore[typeddict-item]  # Terms has all of them
     if rpm is not None:
         terms["rpm"] = _or_none(rpm)
     if tpm is not None:
@@ -149,6 +172,7 @@ def command() -> None:
 @click.argument("name")
 @click.option("--models", help="Models it may use, separated by commas; all without it.")
 @click.option("--expires", type=Duration(), help="When it ends: 30d, 12h.")
+@click.option("--account", default="", help="The id of the account it is part of.")
 @_terms
 @places
 @as_json
@@ -156,6 +180,7 @@ def create(
     name: str,
     models: str | None,
     expires: float | None,
+    account: str,
     config_file: str | None,
     data: str | None,
     json_: bool,
@@ -164,14 +189,13 @@ def create(
     """Make a key and print it: the only time it can be seen."""
     settings = settings_of(config_file, data=data)
     said = _said(**terms)
-    if said.get("budget_nano") is None and ("budget_period" in said or "budget_zone" in said):
-        raise click.UsageError("--budget-period and --budget-zone need --budget-usd.")
+    needs_a_budget(said)
     # Also when the option is empty: an empty list would mean all
     ids = _models(models, settings) if models is not None else ()
     now = time.time()
     with store_of(settings) as store:
         key, text = store.create_key(
-            name, ids, now + expires if expires else None, now_s=now, **said
+            name, ids, now + expires if expires else None, now_s=now, account=account, **said
         )
     _print_new(key, text, json_)
 
@@ -180,6 +204,7 @@ def create(
 @click.argument("id")
 @click.option("--models", help="Models it may use, separated by commas; `all`.")
 @click.option("--expires", type=Duration(), help="When it ends, from now on: 30d, 12h.")
+@click.option("--account", help="The id of the account it is part of from now on; `none`.")
 @_terms
 @places
 @as_json
@@ -187,6 +212,7 @@ def change(
     id: str,
     models: str | None,
     expires: float | None,
+    account: str | None,
     config_file: str | None,
     data: str | None,
     json_: bool,
@@ -194,7 +220,7 @@ def change(
 ) -> None:
     """Give a key other limits, another budget, other models; `none` takes one away.
 
-    What is spent stays spent. Its rotations have the same limits and budget.
+    What is spent stays spent. Its rotations have the same limits, budget and account.
     """
     settings = settings_of(config_file, data=data)
     changes: Changes = {**_said(**terms)}  # type: ignore[typeddict-item]  # Changes has all of Terms
@@ -203,6 +229,8 @@ def change(
         changes["models"] = () if models == "all" else _models(models, settings)
     if expires is not None:
         changes["expires_s"] = now + expires
+    if account is not None:
+        changes["account"] = "" if account == "none" else account
     if not changes:
         raise click.UsageError("say what to change; see: headgate keys change --help")
     with store_of(settings) as store:
@@ -221,9 +249,9 @@ def change(
 def list_(config_file: str | None, data: str | None, json_: bool) -> None:
     """List the keys, without their secrets."""
     with store_of(settings_of(config_file, data=data)) as store:
-        keys = store.keys()
+        keys, accounts = store.keys(), {a.id: a for a in store.accounts()}
     if json_:
-        print_json([_plain(k) for k in keys])
+        print_json([_plain(k, accounts.get(k.account)) for k in keys])
         return
     if not keys:
         click.echo("No keys yet: headgate keys create NAME", err=True)
@@ -231,7 +259,8 @@ def list_(config_file: str | None, data: str | None, json_: bool) -> None:
         (
             k.id,
             k.name,
-            _state(k),
+            k.account,
+            _state(k, accounts.get(k.account)),
             when(k.created_s),
             when(k.expires_s),
             ", ".join(k.models) or "all",
@@ -239,7 +268,8 @@ def list_(config_file: str | None, data: str | None, json_: bool) -> None:
         )
         for k in keys
     ]
-    print_table(("id", "name", "state", "created (UTC)", "expires", "models", "limits"), rows)
+    titles = ("id", "name", "account", "state", "created (UTC)", "expires", "models", "limits")
+    print_table(titles, rows)
 
 
 @command.command()
@@ -281,19 +311,23 @@ def _print_new(key: Key, text: str, json_: bool) -> None:
     click.echo(f"Key {key.id} ({key.name}). It is shown only now: keep it.", err=True)
 
 
-def _plain(key: Key) -> dict[str, object]:
+def _plain(key: Key, account: Account | None = None) -> dict[str, object]:
     fields: dict[str, object] = msgspec.to_builtins(key)
     budget = None if key.budget_nano is None else usd(key.budget_nano)
-    return {**fields, "budget_usd": budget, "state": _state(key)}
+    return {**fields, "budget_usd": budget, "state": _state(key, account)}
+
+
+def budget_of(owner: Key | Account) -> str:
+    """A budget for a person; "" when there is none."""
+    if owner.budget_nano is None:
+        return ""
+    per = "" if owner.budget_period == "total" else f" a {owner.budget_period}"
+    return f"{usd(owner.budget_nano)} USD{per}" + (f" ({owner.budget_zone})" if per else "")
 
 
 def _takes(key: Key) -> list[str]:
     """What a key may take, for a person."""
-    out = []
-    if key.budget_nano is not None:
-        per = "" if key.budget_period == "total" else f" a {key.budget_period}"
-        zone = f" ({key.budget_zone})" if per else ""
-        out.append(f"{usd(key.budget_nano)} USD{per}{zone}")
+    out = [] if key.budget_nano is None else [budget_of(key)]
     for most, what in ((key.rpm, "rpm"), (key.tpm, "tpm"), (key.concurrency, "at a time")):
         if most is not None:
             out.append(f"{most} {what}")
@@ -302,8 +336,10 @@ def _takes(key: Key) -> list[str]:
     return out
 
 
-def _state(key: Key) -> str:
+def _state(key: Key, account: Account | None = None) -> str:
     now = time.time()
     if key.good(now):
+        if account is not None and not account.good(now):
+            return "account closed"
         return "ends soon" if key.revoked_s is not None else "open"
     return "revoked" if key.revoked_s is not None and key.revoked_s <= now else "expired"

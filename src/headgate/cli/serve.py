@@ -1,4 +1,4 @@
-"""`headgate serve`: the edge, and the local model beside it when no upstream is configured."""
+"""`headgate serve`: the edge, control beside it, and the local model when no upstream is configured."""
 
 import asyncio
 import contextlib
@@ -12,13 +12,18 @@ import click
 
 from headgate import config
 from headgate.catalog import catalog as catalogs
+from headgate.cli.supervise import Control
+from headgate.control.place import socket_path
 from headgate.edge.app import App
+from headgate.edge.forward import Forward
 from headgate.edge.gate import Gate
 from headgate.edge.log import LEVELS, Log
 from headgate.local.model import LocalModel, LocalModelMissing
 from headgate.net.server import Limits, Server
+from headgate.store import retention
 from headgate.store.books import Books
 from headgate.store.ledger import Ledger
+from headgate.store.people import People
 from headgate.store.sqlite import Store, StoreError
 
 
@@ -51,13 +56,13 @@ def command(
     gc.set_threshold(50_000, 20, 20)
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         try:
-            code = runner.run(_serve(settings, store))
+            code = runner.run(_serve(settings, store, config_file))
         except config.ConfigError as error:  # what only the catalog or the gate could see
             raise click.ClickException(str(error)) from None
     sys.exit(code)
 
 
-async def _serve(settings: config.Settings, store: Store) -> int:
+async def _serve(settings: config.Settings, store: Store, config_file: str | None) -> int:
     local = LocalModel() if any(u.preset == "local" for u in settings.upstreams.values()) else None
     if local is not None:
         try:
@@ -74,7 +79,8 @@ async def _serve(settings: config.Settings, store: Store) -> int:
     if recovered:
         click.echo(f"note: {recovered} exchanges of a run that died are in the ledger.", err=True)
     gate = Gate(settings, catalog, store, ledger, books, log)
-    app = App(gate)
+    socket = socket_path(settings.data)
+    app = App(gate, Forward(socket))
     server = Server(app, Limits(body_bytes=settings.body_bytes), app.refuse_early)
     try:
         port = await server.listen(settings.host, settings.port)
@@ -90,21 +96,29 @@ async def _serve(settings: config.Settings, store: Store) -> int:
         return 1
     shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     base = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
-    app.base_url = settings.public_url or base
+    public = settings.public_url or base
+    arguments = ["--socket", socket, "--base-url", public, "--edge-url", base]
+    arguments += ["--data", settings.data, *(("--config", config_file) if config_file else ())]
+    control = Control(arguments)
+    control.start()
     watch = asyncio.create_task(gate.watch())
+    pruning = asyncio.create_task(retention.daily(settings.data, settings.retention.requests_days))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for sig in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sig, stop.set)
-    _greet(base, gate, local is not None)
+    _greet(base, public, gate, local is not None)
     await stop.wait()
 
     gate.draining = True
     server.stop_accepting()
     await server.drain(settings.drain_s)
-    watch.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await watch
+    for task in (watch, pruning):
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    await control.stop()
+    await app.close()
     await gate.client.close()
     if local is not None:
         await local.stop()
@@ -117,7 +131,7 @@ async def _serve(settings: config.Settings, store: Store) -> int:
     return 1 if lost else 0
 
 
-def _greet(base: str, gate: Gate, local: bool) -> None:
+def _greet(base: str, public: str, gate: Gate, local: bool) -> None:
     """What a stranger needs next, then the one line that scripts wait for."""
     say = click.echo
     for note in gate.settings.notes:
@@ -125,7 +139,15 @@ def _greet(base: str, gate: Gate, local: bool) -> None:
     say(f"  OpenAI     {base}/v1")
     say(f"  Anthropic  {base}")
     say(f"  Gemini     {base}")
-    say(f"  pages      {base}/models (the console will be at {base}/console, not in this version)")
+    say(f"  pages      {base}/models")
+    people = People(gate.store, gate.settings.data)
+    token = people.setup_link(now_s=time.time())
+    people.close()
+    if token is None:
+        say(f"  console    {public}/usage")
+    else:
+        say(f"  console    {public}/setup/{token}")
+        say("             makes the first admin: valid for 30 minutes, once")
     names = ", ".join(gate.settings.upstreams)
     if local:
         say("  upstream   none configured: SmolLM2-135M on this machine answers for every model.")

@@ -1,4 +1,4 @@
-"""`headgate usage`: tokens and money, by key, model, day, session or upstream."""
+"""`headgate usage`: tokens and money, by key, account, model, day, hour, session or upstream."""
 
 import csv
 import sys
@@ -18,22 +18,29 @@ from headgate.cli.common import (
     store_of,
 )
 from headgate.policy.pricing import usd
-from headgate.store.books import Books, By, Spent
+from headgate.store.books import Books, By, Spent, Where
 
 _TITLES = (
-    "requests", "input", "cached", "cache write", "output", "reasoning", "cost (USD)", "unpriced"
+    "requests", "input", "cached", "cache write", "output", "reasoning", "cost (USD)", "unpriced",
+    "errors",
 )  # fmt: skip
 
 
 @click.command()
 @click.option("--by", type=click.Choice(get_args(By)), default="day", show_default=True)
 @click.option("--since", type=Duration(), help="How far back: 7d, 12h; everything without it.")
+@click.option("--account", help="Of one account only, by its id.")
+@click.option("--key", help="Of one key only, by its id.")
+@click.option("--model", help="Of one model only, by the catalog's name.")
 @places
 @as_json
 @click.option("--csv", "csv_", is_flag=True, help="Print CSV, with a line of titles.")
 def command(
     by: By,
     since: float | None,
+    account: str | None,
+    key: str | None,
+    model: str | None,
     config_file: str | None,
     data: str | None,
     json_: bool,
@@ -41,7 +48,8 @@ def command(
 ) -> None:
     """Add up what was used. Days are UTC.
 
-    `unpriced` requests have no known price; the cost is without them.
+    `unpriced` requests have no known price; the cost is without them. `errors` got no answer, though
+    their client waited; by session they are not counted.
     """
     if json_ and csv_:
         raise click.UsageError("--json and --csv exclude each other.")
@@ -49,7 +57,9 @@ def command(
     with store_of(settings) as store:
         books = Books(settings.data)
         try:
-            sums = books.usage(by, time.time() - since if since is not None else 0.0)
+            where = Where(account=account, key=key, model=model)
+            since_s = time.time() - since if since is not None else 0.0
+            sums = books.usage(by, since_s, where=where)
         finally:
             books.close()
         known = store.keys()
@@ -71,13 +81,17 @@ def _print(by: By, sums: list[Spent], names: dict[str, str]) -> None:
     rows = [
         (
             f"{s.name} ({names[s.name]})" if s.name in names else s.name or "-",
-            *(f"{n:,}" for n in _figures(s)[:1] + _figures(s)[2:-1]),
+            *(
+                f"{n:,}"
+                for n in (s.requests, s.input, s.cached, s.cache_write, s.output, s.reasoning)
+            ),
             usd(s.cost_nano),
             f"{s.unpriced:,}" if s.unpriced else "",
+            f"{s.errors:,}" if s.errors else "",
         )
         for s in [*sums, total]
     ]
-    print_table((f"{by} (UTC)" if by == "day" else by, *_TITLES), rows)
+    print_table((f"{by} (UTC)" if by in ("day", "hour") else by, *_TITLES), rows)
 
 
 def _figures(s: Spent) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 The only place where policy/limits.py and policy/budgets.py meet the clock, the books and the keys.
 Both live in this process's memory and are exact for one edge.  What was spent before comes from the
 ledger at start; what the limits counted is forgotten by a restart.  What will surprise: a key and
-its rotations are one payer.
+its rotations are one payer, and what it spent before it came to its account is not the account's.
 """
 
 import time
@@ -13,8 +13,8 @@ import msgspec
 
 from headgate.errors import Refused
 from headgate.policy import budgets, limits
-from headgate.policy.budgets import Budget, Budgets, Hold
-from headgate.policy.keys import Key
+from headgate.policy.budgets import Budget, Budgets, Hold, Owner
+from headgate.policy.keys import Account, Key
 from headgate.policy.limits import Admission, Limit, Limiter
 from headgate.store.books import Books
 
@@ -24,7 +24,7 @@ RESERVED_OUTPUT = 4096
 
 
 class Ticket(msgspec.Struct, eq=False):
-    admission: Admission
+    admission: Admission | None  # None: the key has no limits
     hold: Hold
 
 
@@ -33,11 +33,11 @@ class Admissions:
         self._books = books
         self._limiter = Limiter()
         self._budgets = Budgets({}, {}, time.time())
-        self._known: dict[str, Budget | None] = {}  # by payer
-        self._limits: dict[Key, tuple[Limit, ...]] = {}
+        self._known: dict[Owner, Budget | None] = {}
+        self._limits: dict[str, tuple[Limit, ...]] = {}  # by the key's id, as the keys are now
 
-    def load(self, keys: Iterable[Key]) -> None:
-        """The keys as they are now; LedgerFault when the books cannot be read."""
+    def load(self, keys: Iterable[Key], accounts: Iterable[Account] = ()) -> None:
+        """The keys and accounts as they are now; LedgerFault when the books cannot be read."""
         now_s = time.time()
         families: dict[str, list[Key]] = {}
         for key in keys:
@@ -45,35 +45,45 @@ class Admissions:
         self._limits.clear()
         for payer, family in families.items():
             # A change of terms is written to all of a family (store/sqlite.py).
-            budget = budgets.of_key(family[-1])
-            if payer in self._known and self._known[payer] == budget:
-                continue
-            spent = self._spent(family, budget, now_s) if budget is not None else 0
-            self._budgets.change(("key", payer), budget, spent, now_s)
-            self._known[payer] = budget
+            budget = budgets.written_on(family[-1])
+            self._load(("key", payer), budget, {key.id for key in family}, now_s)
+        for account in accounts:
+            self._load(("account", account.id), budgets.written_on(account), {account.id}, now_s)
 
-    def _spent(self, family: list[Key], budget: Budget, now_s: float) -> int:
-        ids = {key.id for key in family}
-        since_s = budgets.begins_s(budget, now_s)
-        if not since_s:
-            return sum(b.spent_nano for b in self._books.balances() if b.key in ids)
-        return sum(s.cost_nano for s in self._books.usage("key", since_s) if s.name in ids)
+    def _load(self, owner: Owner, budget: Budget | None, names: set[str], now_s: float) -> None:
+        """`names`: of the owner in the ledger."""
+        if owner in self._known and self._known[owner] == budget:
+            return
+        what, spent = owner[0], 0
+        if budget is not None and (since_s := budgets.begins_s(budget, now_s)):
+            found = self._books.usage(what, since_s)
+            spent = sum(s.cost_nano for s in found if s.name in names)
+        elif budget is not None:
+            balances = self._books.balances()
+            spent = sum(b.spent_nano for b in balances if getattr(b, what) in names)
+        self._budgets.change(owner, budget, spent, now_s)
+        self._known[owner] = budget
 
     def admit(self, key: Key, input: int, max_output: int | None, nano: int | None) -> Ticket:
         """Take from the limits and hold the most it may cost; Refused when there is too little."""
-        tokens = input + min(max_output or RESERVED_OUTPUT, RESERVED_OUTPUT)
-        taken = self._limiter.admit(key.payer, self._of(key), tokens, time.monotonic_ns())
-        if isinstance(taken, limits.Refusal):
-            raise Refused(taken.failure())
-        hold = self._budgets.reserve(key.payer, nano, time.time())
+        taken, mine = None, self._of(key)
+        if mine:
+            tokens = input + min(max_output or RESERVED_OUTPUT, RESERVED_OUTPUT)
+            found = self._limiter.admit(key.payer, mine, tokens, time.monotonic_ns())
+            if isinstance(found, limits.Refusal):
+                raise Refused(found.failure())
+            taken = found
+        hold = self._budgets.reserve(key.payer, nano, time.time(), key.account)
         if isinstance(hold, budgets.Refusal):
-            self._limiter.settle(taken, 0, time.monotonic_ns())
+            if taken is not None:
+                self._limiter.settle(taken, 0, time.monotonic_ns())
             raise Refused(hold.failure())
         return Ticket(taken, hold)
 
     def settle(self, ticket: Ticket, tokens: int, nano: int | None) -> None:
         """What the request took in the end; a second time changes nothing."""
-        self._limiter.settle(ticket.admission, tokens, time.monotonic_ns())
+        if ticket.admission is not None:
+            self._limiter.settle(ticket.admission, tokens, time.monotonic_ns())
         self._budgets.settle(ticket.hold, nano)
 
     def headers(self, key: Key, dialect: str) -> list[tuple[str, str]]:
@@ -87,8 +97,14 @@ class Admissions:
     def standing(self, key: Key) -> budgets.Standing:
         return self._budgets.standing(("key", key.payer), time.time())
 
+    def account_standing(self, key: Key) -> budgets.Standing | None:
+        """That of the key's account; None when it has none."""
+        if not key.account:
+            return None
+        return self._budgets.standing(("account", key.account), time.time())
+
     def _of(self, key: Key) -> tuple[Limit, ...]:
-        found = self._limits.get(key)
+        found = self._limits.get(key.id)
         if found is None:
-            found = self._limits[key] = limits.of_key(key)
+            found = self._limits[key.id] = limits.of_key(key)
         return found

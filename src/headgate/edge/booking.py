@@ -6,7 +6,7 @@ was; a disk that takes no more rows refuses new exchanges and lets running ones 
 """
 
 import time
-from datetime import UTC, datetime
+from datetime import date
 
 from headgate.catalog.catalog import Route
 from headgate.chat import Request, Usage
@@ -21,6 +21,7 @@ from headgate.store.sqlite import StoreError
 
 ANSWERED = ("stop", "stop_sequence", "length", "context_full", "tool_calls", "content_filter")
 FREE = Charge(0, "free")
+_EPOCH = date(1970, 1, 1).toordinal()
 
 
 class Booking:
@@ -29,7 +30,7 @@ class Booking:
         self._id = id
         self._dialect = dialect
         self._began_s = time.time()
-        self._key = self._session = self._tier = self._model = ""
+        self._key = self._account = self._session = self._tier = self._model = ""
         self._stream = False
         self._attempts: list[Attempt] = []
         self.opened = False
@@ -43,18 +44,20 @@ class Booking:
 
         `free`: not only this route, but every one that may have to take its place.
         """
-        self._key, self._session, self._stream = key.id, request.session, request.stream
+        self._key, self._account = key.id, key.account
+        self._session, self._stream = request.session, request.stream
         self._tier, self._model = request.service_tier, route.model.id
         asked = request.sampling.max_tokens
         most = FREE
         if not free:
             output = asked if asked is not None else route.model.max_output
-            on = datetime.fromtimestamp(self._began_s, UTC).date()
+            on = _day(self._began_s)
             most = pricing.worst_case(route.model.prices, input, output, self._tier, on)
         self._ticket = self._gate.admissions.admit(key, input, asked, most.nano)
         self.opened = True  # also when this is cancelled: what was queued is written
         mark = Mark(
             id=self._id,
+            account=key.account,
             key=key.id,
             session=self._session,
             dialect=self._dialect,
@@ -101,10 +104,11 @@ class Booking:
         if route.upstream.free or basis == "none":
             charge = FREE
         else:
-            on = datetime.fromtimestamp(self._began_s, UTC).date()
+            on = _day(self._began_s)
             charge = pricing.charge(route.model.prices, usage, self._tier, on)
         return Row(
             id=self._id,
+            account=self._account,
             key=self._key,
             session=self._session,
             dialect=self._dialect,
@@ -150,12 +154,20 @@ class Booking:
         self._gate.admissions.settle(self._ticket, row.input + row.output, row.cost_nano)
 
 
+def _day(at_s: float) -> date:
+    """In UTC."""
+    return date.fromordinal(_EPOCH + int(at_s // 86400))
+
+
 def _sound(usage: Usage) -> Usage:
     """What an upstream reported, as the ledger takes it: parts are never below zero or above the whole.
 
     A row with such a part would break the schema, and its exchange would be nobody's.  The order is
     that of pricing.charge, so that the row says what was billed.
     """
+    parts = usage.cached or usage.cache_write or usage.reasoning
+    if not parts and usage.input >= 0 and usage.output >= 0:
+        return usage
     input, output = max(usage.input, 0), max(usage.output, 0)
     cached = min(max(usage.cached, 0), input)
     written = min(max(usage.cache_write, 0), input - cached)

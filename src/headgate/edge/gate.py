@@ -17,7 +17,9 @@ from headgate.edge.replay import Replays
 from headgate.errors import Failure, Refused
 from headgate.net.client import Client, Timeouts
 from headgate.policy import routing
+from headgate.policy.breaker import Breaker, Retries
 from headgate.policy.keys import Key, KeyRing
+from headgate.policy.limits import Pacer
 from headgate.store.books import Books
 from headgate.store.ledger import Ledger
 from headgate.store.sqlite import Store
@@ -49,6 +51,8 @@ class Gate:
         self.timeouts = Timeouts(
             connect_s=t.connect, first_token_s=t.first_token, stall_s=t.stall, total_s=t.total
         )
+        self.breaker, self.retries = Breaker(), Retries()
+        self.pacer = Pacer()
         self.draining = False
         self.sealer = Sealer(store.derived("capsules"))
         self.replays = Replays(store.derived("idempotency"), books)
@@ -56,7 +60,7 @@ class Gate:
         self._version = store.data_version()  # before the ring: a change in between is seen
         self.ring: KeyRing = store.ring()
         self.admissions = Admissions(books)
-        self.admissions.load(self.ring.keys())
+        self.admissions.load(self.ring.keys(), self.ring.accounts())
 
     def authenticate(self, credential: str | None) -> Key:
         """The key behind what was presented; the same refusal for every reason there may be."""
@@ -111,6 +115,6 @@ class Gate:
             if version != self._version:
                 self._version = version
                 self.ring = self.store.ring()
-                self.admissions.load(self.ring.keys())
+                self.admissions.load(self.ring.keys(), self.ring.accounts())
             self.log.flush()
             due = loop.time()

@@ -45,13 +45,20 @@ def of_session(gate: Gate, key: Key, id: str) -> bytes:
 
 
 def of_key(gate: Gate, key: Key) -> bytes:
-    """The asking key: its terms and what it has spent."""
+    """The asking key: its terms, what it has spent, and how it and its account stand."""
     spent = _books(lambda: sum(b.spent_nano for b in gate.books.balances() if b.key == key.id))
     now = gate.admissions.standing(key)
     fields = msgspec.to_builtins(key)
     budget = msgspec.to_builtins(now)
+    account = msgspec.to_builtins(gate.admissions.account_standing(key))
     return msgspec.json.encode(
-        {**fields, "spent_nano": spent, "spent_usd": pricing.usd(spent), "budget": budget}
+        {
+            **fields,
+            "spent_nano": spent,
+            "spent_usd": pricing.usd(spent),
+            "budget": budget,
+            "account_budget": account,
+        }
     )
 
 

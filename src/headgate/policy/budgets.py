@@ -27,7 +27,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from headgate.errors import Failure
-from headgate.policy.keys import Key, Period
+from headgate.policy.keys import Account, Key, Period
 from headgate.policy.pricing import NANO, usd
 
 MAX_NANO = 10**18  # a thousand million dollars; sums of it still fit SQLite's integers
@@ -43,11 +43,11 @@ class Budget(msgspec.Struct, frozen=True, gc=False):
     zone: str = "UTC"  # in which days and months begin
 
 
-def of_key(key: Key) -> Budget | None:
-    """The budget that is written on a key."""
-    if key.budget_nano is None:
+def written_on(owner: Key | Account) -> Budget | None:
+    """The budget that is written on a key, or on an account."""
+    if owner.budget_nano is None:
         return None
-    return Budget(key.budget_nano, key.budget_period, key.budget_zone)
+    return Budget(owner.budget_nano, owner.budget_period, owner.budget_zone)
 
 
 def nano_of(text: str) -> int:

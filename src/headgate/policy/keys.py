@@ -1,4 +1,4 @@
-"""API keys: their text, what is kept of them, and who a presented one belongs to.
+"""API keys and accounts: a key's text, what is kept of it, and who a presented one belongs to.
 
     hg_live_ PUBLICID SECRET CHECK      8 + 43 + 6 characters of base 62 after the prefix
 
@@ -45,6 +45,7 @@ class Key(msgspec.Struct, frozen=True):
     budget_zone: str = "UTC"
     on_hang_up: HangUp = "cancel"  # what becomes of the upstream when the client leaves
     family: str = ""  # the first key of which this one is a rotation; "": it is a first one
+    account: str = ""  # of which it is part; "": of none
 
     @property
     def payer(self) -> str:
@@ -55,6 +56,21 @@ class Key(msgspec.Struct, frozen=True):
         """Whether it opens anything now."""
         gone = self.revoked_s is not None and self.revoked_s <= now_s
         return not gone and (self.expires_s is None or self.expires_s > now_s)
+
+
+class Account(msgspec.Struct, frozen=True):
+    """A team: keys that share a budget, whose figures are added up."""
+
+    id: str  # a slug, for ever
+    name: str
+    created_s: float
+    closed_s: float | None = None  # from then on its keys open nothing
+    budget_nano: int | None = None
+    budget_period: Period = "total"
+    budget_zone: str = "UTC"
+
+    def good(self, now_s: float) -> bool:
+        return self.closed_s is None or self.closed_s > now_s
 
 
 class Parsed(msgspec.Struct, frozen=True):
@@ -95,12 +111,16 @@ def _check(text: str) -> str:
 
 
 class KeyRing:
-    """The keys of one moment, by id."""
+    """The keys and the accounts of one moment, by id."""
 
-    def __init__(self, pepper: bytes, rows: Iterable[tuple[Key, bytes]]) -> None:
+    def __init__(
+        self, pepper: bytes, rows: Iterable[tuple[Key, bytes]], accounts: Iterable[Account] = ()
+    ) -> None:
         """`rows`: each key with the HMAC of its secret."""
         self._pepper = pepper
         self._rows = {key.id: (key, kept) for key, kept in rows}
+        self._accounts = {account.id: account for account in accounts}
+        self._closing = {a.id: a for a in self._accounts.values() if a.closed_s is not None}
         self._right: dict[bytes, Key] = {}
 
     def __len__(self) -> int:
@@ -108,6 +128,9 @@ class KeyRing:
 
     def keys(self) -> list[Key]:
         return [key for key, _ in self._rows.values()]
+
+    def accounts(self) -> list[Account]:
+        return list(self._accounts.values())
 
     def authenticate(self, text: str, now_s: float) -> Key | None:
         """The key that was presented, if it is right and good now."""
@@ -120,7 +143,12 @@ class KeyRing:
             if len(self._right) >= REMEMBERED:
                 self._right.clear()
             self._right[digest] = key
-        return key if key.good(now_s) else None
+        return key if self.good(key, now_s) else None
+
+    def good(self, key: Key, now_s: float) -> bool:
+        """Whether the key opens anything now, its account considered."""
+        account = self._closing.get(key.account)
+        return key.good(now_s) and (account is None or account.good(now_s))
 
     def _look_up(self, text: str) -> Key | None:
         parsed = parse(text)

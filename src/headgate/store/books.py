@@ -4,8 +4,15 @@ The only place that reads the ledger: one exchange, one session, usage over a sp
 the audit and the backup.  Its connection is read-only, and under WAL no reader waits for the writer
 or makes it wait.
 
-What will surprise: usage is exact for any span, though it is added up from the sums of whole hours:
-the parts of hours at both ends are read from the rows.  Days are UTC.
+What will surprise:
+- usage is exact for any span, though it is added up from the sums of whole hours: the parts of hours
+  at both ends are read from the rows.  Of hours whose rows were deleted (store/retention.py) a part
+  is nothing, and so are sums that are not kept: of sessions by model, upstream or outcome;
+- the log is filtered without an index of each column, which would cost the writer half its rate: the
+  sums of an hour say between which rows those that are meant are.  Only "of no session" is looked
+  for row by row.
+
+Days are UTC.
 """
 
 import contextlib
@@ -19,42 +26,81 @@ from typing import Any, Literal
 import apsw
 import msgspec
 
+from headgate.catalog.site import Measured
 from headgate.store.ledger import LedgerFault, Row
 from headgate.store.sqlite import BUSY_MS, StoreError
 
-By = Literal["key", "model", "day", "session", "upstream"]
+By = Literal["key", "account", "model", "day", "hour", "session", "upstream"]
+Step = Literal["hour", "day"]
+Column = Literal["model", "upstream", "outcome", "account", "key"]
 HOUR_S = 3600
 END_OF_TIME_S = 253402300800.0  # the year 10000
+MAX_SEQ = 2**63 - 1
+NEAR = 2000  # rows of the log that are looked through before the sums are asked where to look
 MAX_DIFFERENCES = 100  # of each kind: one is enough to be alarmed
+# Outcomes that are no errors: an answer (edge/booking.py, ANSWERED), and a client that left, for
+# which nobody here is to blame.
+FINE = (
+    "stop", "stop_sequence", "length", "context_full", "tool_calls", "content_filter", "client_gone"
+)  # fmt: skip
+# Kinds of failure (errors.py) that speak of an upstream; the others are the request's, or ours.
+UPSTREAMS_FAULT = (
+    "upstream", "upstream_auth", "overloaded", "timeout", "rate_limit", "no_credit", "unavailable"
+)  # fmt: skip
 
 _NAME: dict[By, str] = {
     "key": "key",
+    "account": "account",
     "model": "model",
     "upstream": "upstream",
     "session": "session",
     "day": f"date(hour * {HOUR_S}, 'unixepoch')",
+    "hour": f"strftime('%Y-%m-%dT%H:00Z', hour * {HOUR_S}, 'unixepoch')",
 }
-_TOKENS = "input, cached, cache_write, output, reasoning"
-# (table, what it is by, what it sums), as the trigger `ledger_sums` keeps them
-_HOUR = f"cast(began_s as integer) / {HOUR_S}"
-_SUMS = (
-    f"1 as requests, cost_nano is null as unpriced, {_TOKENS}, coalesce(cost_nano, 0) as cost_nano"
-)
-_TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+_STEP: dict[Step, str] = {"hour": f"hour * {HOUR_S}", "day": "hour / 24 * 86400"}
+_TOKENS = ("input", "cached", "cache_write", "output", "reasoning")
+_MONEY = ("requests", "unpriced", *_TOKENS, "cost_nano")
+_TIMES = ("first_token_ms", "first_tokens", "stream_ms")
+# table: what it is by, and what it sums, as the trigger `ledger_sums` keeps it; what was deleted is
+# summed in the second table in the same way.
+_TABLES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "by_hour": (
-        ("hour", "key", "model", "upstream"),
-        ("requests", "unpriced", *_TOKENS.split(", "), "cost_nano"),
+        "pruned_hour",
+        ("hour", "account", "key", "model", "upstream", "outcome"),
+        (*_MONEY, *_TIMES, "first_seq", "last_seq"),
     ),
-    "by_session": (
-        ("hour", "session", "key"),
-        ("requests", "unpriced", *_TOKENS.split(", "), "cost_nano"),
-    ),
-    "balance": (("account", "key"), ("requests", "unpriced", "spent_nano")),
+    "by_session": ("pruned_session", ("hour", "session", "account", "key"), _MONEY),
+    "balance": ("pruned_balance", ("account", "key"), ("requests", "unpriced", "spent_nano")),
 }
+# What one row adds to a sum, where that is not the column itself.
+_ADDS = {
+    "hour": f"cast(began_s as integer) / {HOUR_S}",
+    "requests": "1",
+    "unpriced": "cost_nano is null",
+    "cost_nano": "coalesce(cost_nano, 0)",
+    "spent_nano": "coalesce(cost_nano, 0)",
+    "first_token_ms": "coalesce(first_token_ms, 0)",
+    "first_tokens": "first_token_ms is not null",
+    "stream_ms": "coalesce(max(total_ms - first_token_ms, 0), 0)",
+    "first_seq": "seq",
+    "last_seq": "seq",
+}
+
+
+def _quoted(words: tuple[str, ...]) -> str:
+    return ", ".join(f"'{word}'" for word in words)
+
+
+_ERRORS = f"case when outcome in ({_quoted(FINE)}) then 0 else requests end"
+_ERROR = f"outcome not in ({_quoted(FINE)})"
 
 
 class Spent(msgspec.Struct, frozen=True):
-    """The sum of a group of exchanges; `unpriced` of them have no known cost and are not in it."""
+    """The sum of a group of exchanges; `unpriced` of them have no known cost and are not in it.
+
+    The last four are not kept by session, and are 0 in sums that are read from there: those by
+    session, and those of one session, if by nothing else than an account and a key.
+    """
 
     name: str
     requests: int
@@ -65,6 +111,27 @@ class Spent(msgspec.Struct, frozen=True):
     output: int
     reasoning: int
     cost_nano: int
+    errors: int = 0  # no answer, and the client did not leave
+    first_token_ms: int = 0  # of those that had a first token, together
+    first_tokens: int = 0  # how many had
+    stream_ms: int = 0  # from the first token to the end
+
+
+class Where(msgspec.Struct, frozen=True, kw_only=True):
+    """Which exchanges are meant.  None: all; "" is a value: the keys of no account."""
+
+    account: str | None = None
+    key: str | None = None
+    model: str | None = None
+    upstream: str | None = None
+    session: str | None = None
+    outcome: str | None = None
+
+    def said(self) -> dict[str, str]:
+        return {n: v for n in self.__struct_fields__ if (v := getattr(self, n)) is not None}
+
+
+ALL = Where()
 
 
 class Balance(msgspec.Struct, frozen=True):
@@ -102,7 +169,9 @@ class Books:
         except apsw.Error as error:
             raise LedgerFault(f"{self._name}: {error}.") from None
 
-    def _all(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+    def _all(
+        self, sql: str, values: tuple[object, ...] | dict[str, object] = ()
+    ) -> list[tuple[Any, ...]]:
         # Any: the columns are as the schema (strict tables) and the query say
         with self._faults():
             return list(self._db.execute(sql, values))
@@ -137,43 +206,161 @@ class Books:
         since_s: float = 0.0,
         until_s: float = END_OF_TIME_S,
         *,
-        key: str | None = None,
+        where: Where = ALL,
         most: int | None = None,
     ) -> list[Spent]:
-        """Sums of the exchanges that began in [since_s, until_s): days in order, others by cost."""
-        table = "by_session" if by == "session" else "by_hour"
-        first, last = math.ceil(since_s / HOUR_S), math.floor(until_s / HOUR_S)
-        if first < last:
-            ends = ((since_s, float(first * HOUR_S)), (float(last * HOUR_S), until_s))
-        else:
-            ends = ((since_s, until_s), (0.0, 0.0))
-        columns = f"hour, key, {by}" if by not in ("day", "key") else "hour, key"
-        sums = ", ".join(f"sum({c})" for c in _TABLES[table][1])
-        raw = columns.replace("hour", f"{_HOUR} as hour")
-        mine = "" if key is None else " and key = ?7"
-        order = "1" if by == "day" else f"{len(_TABLES[table][1]) + 1} desc, 1"
+        """Sums of the exchanges that began in [since_s, until_s): times in order, others by cost."""
+        source, values = _source(by, since_s, until_s, where)
+        order = "1" if by in ("day", "hour") else "cost_nano desc, 1"
         rows = self._all(
-            f"select {_NAME[by]}, {sums} from ("
-            f"select {columns}, {', '.join(_TABLES[table][1])} from {table}"
-            f" where hour >= ?1 and hour < ?2{mine}"
-            f" union all select {raw}, {_SUMS} from ledger where began_s >= ?3 and began_s < ?4{mine}"
-            f" union all select {raw}, {_SUMS} from ledger where began_s >= ?5 and began_s < ?6{mine}"
-            f") group by 1 order by {order}" + (f" limit {most:d}" if most is not None else ""),
-            (first, last, *ends[0], *ends[1], *(() if key is None else (key,))),
+            f"select {_NAME[by]}, {_SPENT} from ({source}) group by 1 order by {order}"
+            + (f" limit {most:d}" if most is not None else ""),
+            values,
         )
         return [Spent(*columns) for columns in rows]
+
+    def series(
+        self,
+        split: By | None,
+        since_s: float,
+        until_s: float,
+        *,
+        step: Step,
+        where: Where = ALL,
+    ) -> list[tuple[int, Spent]]:
+        """As `usage`, for each hour or day (UTC) that has exchanges: its start in Unix seconds first.
+
+        Without a split the name is "".
+        """
+        source, values = _source(split, since_s, until_s, where)
+        name = "''" if split is None else _NAME[split]
+        rows = self._all(
+            f"select {_STEP[step]}, {name}, {_SPENT} from ({source}) group by 1, 2 order by 1, 2",
+            values,
+        )
+        return [(start, Spent(*columns)) for start, *columns in rows]
 
     def hours(
         self, since_s: float, until_s: float, upstream: str | None = None
     ) -> list[tuple[int, Spent]]:
         """Sums of each model in each hour (Unix seconds / 3600) that begins in [since_s, until_s)."""
-        sums = ", ".join(f"sum({c})" for c in _TABLES["by_hour"][1])
+        whole = [math.ceil(s / HOUR_S) * HOUR_S for s in (since_s, until_s)]
+        found = self.series("model", *whole, step="hour", where=Where(upstream=upstream))
+        return [(start // HOUR_S, spent) for start, spent in found]
+
+    def measured(self, since_s: float) -> dict[str, Measured]:
+        """What each upstream did in the hours since then: of its errors, only its own."""
         rows = self._all(
-            f"select hour, model, {sums} from by_hour where hour >= ?1 and hour < ?2"
-            " and (?3 is null or upstream = ?3) group by hour, model order by hour, model",
-            (math.ceil(since_s / HOUR_S), math.ceil(until_s / HOUR_S), upstream),
+            "select upstream, sum(requests),"
+            f" sum(case when outcome in ({_quoted(UPSTREAMS_FAULT)}) then requests else 0 end),"
+            " sum(first_token_ms), sum(first_tokens), sum(output), sum(stream_ms)"
+            " from by_hour where hour >= ? and upstream <> '' group by upstream order by 1",
+            (math.floor(since_s / HOUR_S),),
         )
-        return [(hour, Spent(*columns)) for hour, *columns in rows]
+        return {
+            name: Measured(
+                requests,
+                errors / requests,
+                first_ms / firsts if firsts else None,
+                output * 1000 / stream_ms if stream_ms else None,
+            )
+            for name, requests, errors, first_ms, firsts, output, stream_ms in rows
+        }
+
+    def requests(
+        self,
+        where: Where = ALL,
+        *,
+        before: int | None = None,
+        since_s: float = 0.0,
+        until_s: float = END_OF_TIME_S,
+        most: int = 50,
+    ) -> list[tuple[int, Row]]:
+        """Exchanges as they were settled, the last one first, each with its seq.
+
+        `before`: the seq of the last one of the page before.
+        """
+        said = where.said()
+        values: dict[str, object] = {f"w_{c}": v for c, v in said.items()}
+        values |= {"since": since_s, "until": until_s}
+        high = before if before is not None else MAX_SEQ
+        if said.get("session"):
+            return self._page("ledger_session", said, values, 0, high, most)
+        everything = not said and since_s <= 0 and until_s >= END_OF_TIME_S
+        if everything or "session" in said:  # sums by session know no seq
+            return self._page("ledger_log", said, values, 0, high, most)
+        ((last,),) = self._all("select coalesce(max(seq), 0) from ledger")
+        high = min(high, last + 1)
+        near = max(0, high - NEAR)
+        found = self._page("ledger_log", said, values, near, high, most)
+        for first, end in reversed(self._where(said, values, near, most - len(found))):
+            if len(found) >= most:
+                break
+            found += self._page("ledger_log", said, values, first, end, most - len(found))
+        return found
+
+    def _page(
+        self,
+        index: str,
+        said: dict[str, str],
+        values: dict[str, object],
+        low: int,
+        high: int,
+        most: int,
+    ) -> list[tuple[int, Row]]:
+        """The last rows with a seq in [low, high) that are meant."""
+        tests = _tests(said)
+        rows = self._all(
+            f"select seq, {_COLUMNS} from ledger indexed by {index} where seq >= :low and seq < :high"
+            f"{tests} and began_s >= :since and began_s < :until order by seq desc limit :most",
+            {**values, "low": low, "high": high, "most": most},
+        )
+        return [(seq, _row(tuple(columns))) for seq, *columns in rows]
+
+    def _where(
+        self, said: dict[str, str], values: dict[str, Any], high: int, most: int
+    ) -> list[tuple[int, int]]:
+        """Where below `high` the last `most` rows are that are meant: spans of seq, in order.
+
+        The sums of an hour know the first and the last row of each group.  So of a group that ends
+        below `high` the last one is known, and of one that goes on the first: from the `most`-th
+        of these on there are enough.  Hours of which only a part is meant promise nothing.
+        """
+        if high <= 0 or most <= 0:
+            return []
+        tests = _tests(said)
+        groups = f"from by_hour where hour >= :first and hour <= :last and first_seq < :high{tests}"
+        since, until = values["since"] / HOUR_S, values["until"] / HOUR_S
+        values = {
+            **values, "first": math.floor(since), "last": math.floor(until), "high": high,
+            "whole": math.ceil(since), "end": math.floor(until), "skip": most - 1,
+        }  # fmt: skip
+        low = self._all(
+            f"select iif(last_seq < :high, last_seq, first_seq) {groups}"
+            " and hour >= :whole and hour < :end order by 1 desc limit 1 offset :skip",
+            values,
+        )
+        values["low"] = low[0][0] if low else 0
+        spans: list[tuple[int, int]] = []
+        for first, last in self._all(
+            "select max(first_seq, :low), min(last_seq + 1, :high)"
+            f" {groups} and last_seq >= :low order by 1",
+            values,
+        ):
+            if spans and first <= spans[-1][1]:
+                spans[-1] = (spans[-1][0], max(last, spans[-1][1]))
+            else:
+                spans.append((first, last))
+        return spans
+
+    def names(self, column: Column) -> list[str]:
+        """The values there are, in order, also of rows that were deleted."""
+        found = (
+            self._all(f"select distinct {column} from balance order by 1")
+            if column in ("account", "key")
+            else self._all("select name from known where what = ? order by 1", (column,))
+        )
+        return [name for (name,) in found]
 
     def balances(self) -> list[Balance]:
         """What each key has spent since ever."""
@@ -196,9 +383,24 @@ class Books:
                 for (line,) in self._all("pragma quick_check")
                 if line != "ok"
             ]
-            count, last = self._all("select count(*), coalesce(max(seq), 0) from ledger")[0]
-            if count != last:
-                found.append(Difference("rows of the ledger", f"{count}", f"{last} were written"))
+            count, last, pruned = self._all(
+                "select count(*), coalesce(max(seq), 0),"
+                " (select coalesce(sum(requests), 0) from pruned_balance) from ledger"
+            )[0]
+            if count + pruned != last:
+                gone = f" and {pruned} pruned" if pruned else ""
+                found.append(
+                    Difference("rows of the ledger", f"{count}{gone}", f"{last} were written")
+                )
+            found += [
+                Difference("rows of the ledger", f"{n} of hour {hour} deleted", "to be kept")
+                for hour, n in self._all(
+                    "select hour, sum(requests) from pruned_hour"
+                    f" where hour >= (select max(gone_s) / {HOUR_S} from retention)"
+                    " group by hour limit ?",
+                    (MAX_DIFFERENCES,),
+                )
+            ]
             for table in _TABLES:
                 found += self._differences(table)
             found += [
@@ -211,12 +413,14 @@ class Books:
         return found
 
     def _differences(self, table: str) -> list[Difference]:
-        by, sums = _TABLES[table]
-        own = ", ".join(by + sums)
-        groups = ", ".join(by)
-        added = ", ".join(f"sum({c.replace('spent_nano', 'cost_nano')})" for c in sums)
-        source = ", ".join(c.replace("hour", f"{_HOUR} as hour") for c in by)
-        computed = f"select {groups}, {added} from (select {source}, {_SUMS} from ledger) group by {groups}"
+        pruned, by, sums = _TABLES[table]
+        own, groups = ", ".join(by + sums), ", ".join(by)
+        rows = ", ".join(f"{_ADDS.get(c, c)} as {c}" for c in by + sums)
+        added = ", ".join(f"{_OVER.get(c, 'sum')}({c})" for c in sums)
+        computed = (
+            f"select {groups}, {added} from (select {rows} from ledger"
+            f" union all select {own} from {pruned}) group by {groups}"
+        )
         stored = f"select {own} from {table}"
         missing = self._all(f"{computed} except {stored} limit {MAX_DIFFERENCES}")
         wrong = self._all(f"{stored} except {computed} limit {MAX_DIFFERENCES}")
@@ -259,6 +463,56 @@ class Books:
 
 
 _COLUMNS = ", ".join(Row.__struct_fields__)
+_OVER = {"first_seq": "min", "last_seq": "max"}
+_SPENT = ", ".join(f"sum({c}) as {c}" for c in Spent.__struct_fields__[1:])
+
+
+def _tests(said: dict[str, str]) -> str:
+    """Conditions; that a session is one must be said for its index, which has no others."""
+    tests = "".join(f" and {c} = :w_{c}" for c in said)
+    return tests + (" and session <> ''" if said.get("session") else "")
+
+
+def _source(
+    by: By | None, since_s: float, until_s: float, where: Where
+) -> tuple[str, dict[str, object]]:
+    """A query for what is added up: sums of whole hours, and the rows of the parts of hours around.
+
+    Sums that are not kept are made of the rows alone.
+    """
+    said = where.said()
+    needed = {"hour", *said, *((by,) if by not in (None, "day") else ())}
+    table = next((t for t in ("by_hour", "by_session") if needed <= {*_TABLES[t][1]}), None)
+    plain = ", ".join(sorted(needed - {"hour"}) or ["'' as none"])
+    known = table != "by_session"
+    extra = [_ERROR if known else "0", *(_ADDS[c] if known else "0" for c in _TIMES)]
+    adds = [_ADDS.get(c, c) for c in _MONEY] + extra
+    row = ", ".join(
+        f"{add} as {c}" for add, c in zip(adds, Spent.__struct_fields__[1:], strict=True)
+    )
+    index = "ledger_session" if table is None and said.get("session") else "ledger_began"
+    tests = _tests(said)
+
+    def rows(since: str, until: str) -> str:
+        return (
+            f"select {_ADDS['hour']} as hour, {plain}, {row} from ledger indexed by {index}"
+            f" where began_s >= :{since} and began_s < :{until}{tests}"
+        )
+
+    values: dict[str, object] = {f"w_{c}": v for c, v in said.items()}
+    first, last = math.ceil(since_s / HOUR_S), math.floor(until_s / HOUR_S)
+    values |= {"since": since_s, "until": until_s}
+    if table is None or first >= last:
+        return rows("since", "until"), values
+    kept = ", ".join(_MONEY) + (
+        f", {_ERRORS} as errors, {', '.join(_TIMES)}" if known else ", 0, 0, 0, 0"
+    )
+    values |= {"first": first, "last": last, "first_s": first * HOUR_S, "last_s": last * HOUR_S}
+    return (
+        f"{rows('since', 'first_s')} union all {rows('last_s', 'until')} union all"
+        f" select hour, {plain}, {kept} from {table} where hour >= :first and hour < :last{tests}",
+        values,
+    )
 
 
 def _row(columns: tuple[Any, ...]) -> Row:

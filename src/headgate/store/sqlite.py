@@ -8,6 +8,7 @@ alone opens nothing.
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Callable, Sequence
 from importlib.resources import files
@@ -18,7 +19,7 @@ import apsw
 import msgspec
 
 from headgate.policy import budgets, keys
-from headgate.policy.keys import HangUp, Key, KeyRing, Period
+from headgate.policy.keys import Account, HangUp, Key, KeyRing, Period
 
 T = TypeVar("T")
 BUSY_MS = 5000
@@ -26,22 +27,29 @@ PEPPER_BYTES = 32
 MAX_NAME_CHARS = 128
 MAX_LIMIT = 10**12  # a minute, or at a time: what is above it is a slip
 
+_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _KEY = ", ".join(Key.__struct_fields__)  # the columns have the same names
+_ACCOUNT = ", ".join(Account.__struct_fields__)
 
 
 class StoreError(Exception):
     """What is wrong with the data directory, and what to do about it."""
 
 
-class Terms(TypedDict, total=False):
+class BudgetTerms(TypedDict, total=False):
+    """What may be spent; the fields of Key and of Account."""
+
+    budget_nano: int | None
+    budget_period: Period
+    budget_zone: str
+
+
+class Terms(BudgetTerms, total=False):
     """What a key may take, and how it is served; the fields of Key."""
 
     rpm: int | None
     tpm: int | None
     concurrency: int | None
-    budget_nano: int | None
-    budget_period: Period
-    budget_zone: str
     on_hang_up: HangUp
 
 
@@ -49,6 +57,15 @@ class Changes(Terms, total=False):
     name: str
     models: tuple[str, ...]
     expires_s: float | None
+    account: str
+
+
+class AccountChanges(BudgetTerms, total=False):
+    name: str
+
+
+# One payer's, so that they are those of all of its keys
+_SHARED = ("account", *Terms.__annotations__)
 
 
 class Store:
@@ -141,13 +158,22 @@ class Store:
         expires_s: float | None = None,
         *,
         now_s: float,
+        account: str = "",
         **terms: Unpack[Terms],
     ) -> tuple[Key, str]:
-        """A new key and its text, which is nowhere kept; StoreError for a bad name or term."""
+        """A new key and its text, which is nowhere kept.
+
+        StoreError for a bad name or term, and for an account that is none or closed.
+        """
         text, parsed = keys.new_text(secrets.token_bytes(38))
-        key = Key(parsed.id, name, now_s, expires_s, None, models, **terms)
+        key = Key(parsed.id, name, now_s, expires_s, None, models, account=account, **terms)
         _check(key)
-        self._write(lambda: self._insert(key, parsed.secret))
+
+        def work() -> None:
+            self._must_be_open(account, now_s)
+            self._insert(key, parsed.secret)
+
+        self._write(work)
         return key, text
 
     def _insert(self, key: Key, secret: str) -> None:
@@ -169,12 +195,14 @@ class Store:
                 return None
             new = msgspec.structs.replace(old, **changes)
             _check(new)
+            if new.account != old.account:
+                self._must_be_open(new.account, now_s)
             self._db.execute(
                 f"update keys set ({_KEY}) = ({', '.join('?' * len(Key.__struct_fields__))})"
                 " where id = ?",
                 (*_columns(new), id),
             )
-            terms = ", ".join(Terms.__annotations__)
+            terms = ", ".join(_SHARED)
             self._db.execute(
                 f"update keys set ({terms}) = (select {terms} from keys where id = ?1)"
                 " where (id = ?2 or family = ?2) and id <> ?1",
@@ -193,7 +221,9 @@ class Store:
         return [(_key(columns), mac) for mac, *columns in rows]
 
     def ring(self) -> KeyRing:
-        return KeyRing(self._pepper, self._rows())
+        with self._db:  # one snapshot of both
+            rows, accounts = self._rows(), self.accounts()
+        return KeyRing(self._pepper, rows, accounts)
 
     def revoke(self, id: str, *, now_s: float) -> bool:
         """Close a key for good; False when there is none with this id that is open."""
@@ -231,6 +261,82 @@ class Store:
         key = self._write(work)
         return (key, text) if key is not None else None
 
+    # accounts
+
+    def accounts(self) -> list[Account]:
+        """All accounts, oldest first, also those that are closed."""
+        rows = self._db.execute(f"select {_ACCOUNT} from accounts order by created_s, id")
+        return [Account(*columns) for columns in rows]
+
+    def create_account(
+        self, id: str, name: str, *, now_s: float, **terms: Unpack[BudgetTerms]
+    ) -> Account:
+        """A new account; StoreError for a bad or taken id, a bad name or term."""
+        account = Account(id, name, now_s, None, **terms)
+        if not _SLUG.fullmatch(id):
+            raise StoreError(
+                "an account's id has 1 to 64 characters of a-z, 0-9 and `-`, which is not at its ends."
+            )
+        _check(account)
+
+        def work() -> None:
+            if self._account(id) is not None:
+                raise StoreError(f"there is an account `{id}` already.")
+            values = msgspec.structs.astuple(account)
+            self._db.execute(
+                f"insert into accounts ({_ACCOUNT}) values ({', '.join('?' * len(values))})", values
+            )
+
+        self._write(work)
+        return account
+
+    def change_account(
+        self, id: str, *, now_s: float, **changes: Unpack[AccountChanges]
+    ) -> Account | None:
+        """The account with some of its fields replaced; None when it is not open any more.
+
+        StoreError when the fields cannot be so, and then nothing is changed.
+        """
+
+        def work() -> Account | None:
+            old = self._account(id)
+            if old is None or not old.good(now_s):
+                return None
+            new = msgspec.structs.replace(old, **changes)
+            _check(new)
+            self._db.execute(
+                f"update accounts set ({_ACCOUNT}) ="
+                f" ({', '.join('?' * len(Account.__struct_fields__))}) where id = ?",
+                (*msgspec.structs.astuple(new), id),
+            )
+            return new
+
+        return self._write(work)
+
+    def close_account(self, id: str, *, now_s: float) -> bool:
+        """From now on its keys open nothing, for good; False when no open account has this id."""
+
+        def work() -> bool:
+            self._db.execute(
+                "update accounts set closed_s = ?1"
+                " where id = ?2 and (closed_s is null or closed_s > ?1)",
+                (now_s, id),
+            )
+            return self._db.changes() == 1
+
+        return self._write(work)
+
+    def _account(self, id: str) -> Account | None:
+        return next((a for a in self.accounts() if a.id == id), None)
+
+    def _must_be_open(self, id: str, now_s: float) -> None:
+        if not id:
+            return
+        account = self._account(id)
+        if account is None or not account.good(now_s):
+            what = "is closed" if account is not None else "does not exist"
+            raise StoreError(f"the account `{id[:64]}` {what}; see: headgate accounts list")
+
 
 def _columns(key: Key) -> tuple[object, ...]:
     """In the order of _KEY."""
@@ -243,19 +349,19 @@ def _key(columns: Sequence[Any]) -> Key:  # Any: they are as the schema says
     return Key(**{**fields, "models": msgspec.json.decode(fields["models"], type=tuple[str, ...])})
 
 
-def _check(key: Key) -> None:
-    """StoreError for what no key may be."""
-    if not key.name.strip() or len(key.name) > MAX_NAME_CHARS or not key.name.isprintable():
-        raise StoreError(f"a key's name has 1 to {MAX_NAME_CHARS} printable characters.")
-    for name, most in (
-        ("rpm", MAX_LIMIT), ("tpm", MAX_LIMIT), ("concurrency", MAX_LIMIT),
-        ("budget_nano", budgets.MAX_NANO),
-    ):  # fmt: skip
-        value = getattr(key, name)
+def _check(what: Key | Account) -> None:
+    """StoreError for what no key and no account may be."""
+    if not what.name.strip() or len(what.name) > MAX_NAME_CHARS or not what.name.isprintable():
+        kind = "a key" if isinstance(what, Key) else "an account"
+        raise StoreError(f"{kind}'s name has 1 to {MAX_NAME_CHARS} printable characters.")
+    limits = {"rpm": MAX_LIMIT, "tpm": MAX_LIMIT, "concurrency": MAX_LIMIT}
+    most_of = {**(limits if isinstance(what, Key) else {}), "budget_nano": budgets.MAX_NANO}
+    for name, most in most_of.items():
+        value = getattr(what, name)
         if value is not None and not 0 <= value <= most:
             raise StoreError(f"{name} is {value}; it is a whole number from 0 to {most}.")
     try:
-        budgets.zone_of(key.budget_zone)
+        budgets.zone_of(what.budget_zone)
     except ValueError as error:
         raise StoreError(str(error)) from None
 

@@ -1,0 +1,218 @@
+"""`headgate admin`: the console's people and the admin API's keys, from the machine itself.
+
+What will surprise: whoever can read the data directory can make themselves an admin with it; that is
+who this is for.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from headgate.cli.common import (
+    Duration,
+    as_json,
+    places,
+    print_json,
+    print_table,
+    settings_of,
+    store_of,
+    when,
+)
+from headgate.config import Settings
+from headgate.policy import access
+from headgate.store.people import People
+from headgate.store.sqlite import StoreError
+
+
+@contextmanager
+def _people(settings: Settings) -> Iterator[People]:
+    with store_of(settings) as store:
+        people = People(store, settings.data)
+        try:
+            yield people
+        finally:
+            people.close()
+
+
+@click.group("admin")
+def command() -> None:
+    """Make the first admin's link, users of the console, and keys of the admin API."""
+
+
+@command.command("link")
+@places
+def link(data: str | None, config_file: str | None) -> None:
+    """Print a link that makes the first admin; valid for 30 minutes, once."""
+    settings = settings_of(config_file, data=data)
+    with _people(settings) as people:
+        token = people.setup_link(now_s=time.time())
+    if token is None:
+        raise click.ClickException(
+            "There are users already. `headgate admin create NAME` makes another admin."
+        )
+    click.echo(f"{base_url(settings)}/setup/{token}")
+
+
+def base_url(settings: Settings) -> str:
+    if settings.public_url:
+        return settings.public_url
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+
+
+@command.command("create")
+@click.argument("name")
+@click.option("--role", type=click.Choice(access.ROLES), default="admin", show_default=True)
+@click.option("--account", default="", help="Whose keys and figures they see.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@places
+def create(
+    name: str,
+    role: Any,
+    account: str,
+    password_stdin: bool,
+    data: str | None,
+    config_file: str | None,
+) -> None:
+    """Make a user of the console; asks for a password."""
+    from headgate.control import passwords
+
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\n")
+    else:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    if problem := passwords.problem(password, name):
+        raise click.ClickException(problem)
+    with _people(settings_of(config_file, data=data)) as people:
+        try:
+            now_s = time.time()
+            user = people.create_user(name, passwords.hash(password), role, account, now_s=now_s)
+            detail: dict[str, object] = {"role": role, "name": name}
+            people.record(_actor(), "cli", "user.create", user.id, account, detail, now_s=now_s)
+        except StoreError as error:
+            raise click.ClickException(str(error)) from None
+    click.echo(
+        f"{user.name} can sign in at {base_url(settings_of(config_file, data=data))}/sign-in"
+    )
+
+
+def _actor() -> str:
+    """Who ran the command, as the system knows them."""
+    return os.environ.get("SUDO_USER") or os.environ.get("USER") or "cli"
+
+
+@command.command("list")
+@places
+@as_json
+def list_(data: str | None, config_file: str | None, json_: bool) -> None:
+    """List the users of the console."""
+    with _people(settings_of(config_file, data=data)) as people:
+        users = people.users()
+    if json_:
+        print_json(users)
+        return
+    print_table(
+        ("ID", "NAME", "ROLE", "ACCOUNT", "LAST SIGN-IN", "STATE"),
+        [
+            (u.id, u.name, u.role, u.account, when(u.seen_s), "closed" if u.closed_s else "open")
+            for u in users
+        ],
+    )
+
+
+@command.command("password")
+@click.argument("name")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@places
+def password_(name: str, password_stdin: bool, data: str | None, config_file: str | None) -> None:
+    """Set a user's password; their sessions end."""
+    from headgate.control import passwords
+
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\n")
+    else:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    if problem := passwords.problem(password, name):
+        raise click.ClickException(problem)
+    with _people(settings_of(config_file, data=data)) as people:
+        found = people.sign_in(name)
+        if found is None:
+            raise click.ClickException(f"There is no open user {name}.")
+        people.change_user(found[0].id, password=passwords.hash(password))
+        people.record(
+            _actor(), "cli", "user.password", found[0].id, found[0].account, now_s=time.time()
+        )
+    click.echo("Changed.")
+
+
+@command.group("keys")
+def keys() -> None:
+    """Keys of the admin API; they call no model."""
+
+
+@keys.command("create")
+@click.argument("name")
+@click.option("--role", type=click.Choice(("admin", "viewer")), default="admin", show_default=True)
+@click.option("--expires", type=Duration(), help="After what time it ends: 30d, 12h.")
+@places
+@as_json
+def create_key(
+    name: str,
+    role: Any,
+    expires: float | None,
+    data: str | None,
+    config_file: str | None,
+    json_: bool,
+) -> None:
+    """Make a management key; its text is shown only now."""
+    now_s = time.time()
+    with _people(settings_of(config_file, data=data)) as people:
+        try:
+            until = None if expires is None else now_s + expires
+            key, text = people.create_management_key(name, role, until, now_s=now_s)
+            people.record(_actor(), "cli", "management_key.create", key.id, now_s=now_s)
+        except StoreError as error:
+            raise click.ClickException(str(error)) from None
+    if json_:
+        print_json({"id": key.id, "name": key.name, "role": key.role, "key": text})
+    else:
+        click.echo(text)
+
+
+@keys.command("list")
+@places
+@as_json
+def list_keys(data: str | None, config_file: str | None, json_: bool) -> None:
+    """List the management keys."""
+    with _people(settings_of(config_file, data=data)) as people:
+        found = people.management_keys()
+    if json_:
+        print_json(found)
+        return
+    now_s = time.time()
+    print_table(
+        ("ID", "NAME", "ROLE", "CREATED", "EXPIRES", "STATE"),
+        [
+            (k.id, k.name, k.role, when(k.created_s), when(k.expires_s),
+             "active" if k.good(now_s) else "ended")
+            for k in found
+        ],
+    )  # fmt: skip
+
+
+@keys.command("revoke")
+@click.argument("id")
+@places
+def revoke_key(id: str, data: str | None, config_file: str | None) -> None:
+    """Close a management key for good."""
+    now_s = time.time()
+    with _people(settings_of(config_file, data=data)) as people:
+        if not people.revoke_management_key(id, now_s=now_s):
+            raise click.ClickException(f"There is no open management key {id}.")
+        people.record(_actor(), "cli", "management_key.revoke", id, now_s=now_s)
+    click.echo("Revoked.")

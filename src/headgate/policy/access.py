@@ -1,0 +1,55 @@
+"""Who may do what in the console and the admin API: the only place that knows roles.
+
+A person has one role, and an account whose keys and figures they see; an admin sees all.  Keys of
+models do nothing here, and management keys call no model (architecture.md 8).
+"""
+
+from typing import Literal
+
+import msgspec
+
+Role = Literal["admin", "member", "viewer"]
+# see: own account's figures; use: the playground; keys: make and change keys of the own account;
+# manage: everything of the deployment
+Action = Literal["see", "use", "keys", "manage"]
+ROLES: tuple[Role, ...] = ("admin", "member", "viewer")
+_MAY: dict[Role, frozenset[Action]] = {
+    "admin": frozenset(("see", "use", "keys", "manage")),
+    "member": frozenset(("see", "use", "keys")),
+    "viewer": frozenset(("see",)),
+}
+
+
+class User(msgspec.Struct, frozen=True):
+    id: str
+    name: str
+    email: str
+    issuer: str
+    subject: str
+    role: Role
+    account: str
+    created_s: float  # Unix seconds, as the others
+    closed_s: float | None
+    seen_s: float | None
+
+
+class ManagementKey(msgspec.Struct, frozen=True):
+    id: str
+    name: str
+    role: Literal["admin", "viewer"]
+    created_s: float
+    expires_s: float | None
+    revoked_s: float | None
+
+    def good(self, now_s: float) -> bool:
+        gone = self.revoked_s is not None and self.revoked_s <= now_s
+        return not gone and (self.expires_s is None or self.expires_s > now_s)
+
+
+def may(role: Role, action: Action) -> bool:
+    return action in _MAY[role]
+
+
+def scope(role: Role, account: str) -> str | None:
+    """The account to which all that they see is narrowed; None: no narrowing."""
+    return None if role == "admin" else account
