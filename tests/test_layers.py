@@ -25,7 +25,7 @@ LAYERS = [
     {"config"},
     {"catalog", "policy"},
     {"store", "net"},
-    {"edge", "local"},
+    {"edge", "control", "local"},
     {"cli"},
 ]
 DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
@@ -38,7 +38,8 @@ OUTSIDE = {
 }  # fmt: skip
 
 # Libraries that one package hides from the rest.
-HIDDEN = {"apsw": "store", "sqlite3": "store", "httptools": "net", "click": "cli", "rich": "cli",
+HIDDEN = {"apsw": "store", "sqlite3": "store", "httptools": "net", "click": "cli", "jinja2": "control", "starlette": "control", "uvicorn": "control",
+          "argon2": "control",
           "jsonschema_rs": "policy", "markdown_it": "catalog"}  # fmt: skip
 # `uvloop` is chosen by the command; the local model's engine and the tokenizers are extras.
 OPTIONAL = {"xllamacpp", "tokenizers"}
@@ -115,7 +116,7 @@ def test_a_library_stays_in_the_package_that_hides_it(module: str) -> None:
 def test_every_library_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {
-        line.split(";")[0].split(">")[0].strip().replace("-", "_").removesuffix("_py")
+        line.split(";")[0].split(">")[0].strip().replace("-", "_").removesuffix("_py").removesuffix("_cffi")
         for line in project["dependencies"]
     }
     used = {name for m in MODULES for name in theirs(m)} - set(sys.stdlib_module_names)

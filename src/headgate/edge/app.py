@@ -8,15 +8,14 @@ come through.
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
 from urllib.parse import parse_qsl, unquote
 
 from headgate import __version__
-from headgate.catalog.pages import Pages
-from headgate.catalog.site import Site
 from headgate.edge import reports
 from headgate.edge.exchange import exchange, new_id, refusal
+from headgate.edge.forward import Forward
 from headgate.edge.gate import Gate
+from headgate.edge.internal import PREFIX, Internal
 from headgate.errors import Failure, Refused, invalid
 from headgate.net.server import Inbound
 from headgate.policy.keys import Key
@@ -34,6 +33,8 @@ _MODEL = re.compile(r"/(v1|v1beta|v1alpha)/models/((?:[A-Za-z0-9._:-]|%2[Ff]|/|%
 _GENERATION = re.compile(r"/v1/generations/(?:chatcmpl-|msg_|resp_)?([0-9a-f]{24})")
 _SESSION = re.compile(r"/v1/sessions/([A-Za-z0-9%._:-]{1,300})")
 _MODELS = re.compile(r"/(v1|v1beta|v1alpha)/models/?")
+# What control never sees: there a mistaken path is told in the protocol of who asked.
+_API = re.compile(r"/(?:v1|v1beta|v1alpha|chat|responses)(?:/|$)")
 # /v1/v1/messages: users put /v1 into a base URL to which Anthropic's clients add it again.
 _POST: dict[str, Dialect] = {
     "/v1/chat/completions": OPENAI,
@@ -52,26 +53,16 @@ _TEXT = [("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-st
 
 
 class App:
-    """`base_url` is the address that the pages tell; known once the server listens."""
+    """`control`: what answers the paths that are none of the API's; None: nothing does."""
 
-    def __init__(self, gate: Gate, base_url: str = "http://127.0.0.1:8787") -> None:
+    def __init__(self, gate: Gate, control: Forward | None = None) -> None:
         self.gate = gate
-        self.base_url = base_url
-        self._made: Pages | None = None
-        self._made_on = date.min
+        self.control = control
+        self._internal = Internal(gate)
 
-    def _pages(self) -> Pages:
-        """The catalog's pages as they are today: prices have dates."""
-        today = datetime.now(UTC).date()
-        if self._made is None or today != self._made_on:
-            catalog = self.gate.catalog
-            upstreams = {
-                m.id: tuple(r.upstream.name for r in catalog.routes(m.id)) for m in catalog.models
-            }
-            local = any(u.preset == "local" for u in self.gate.settings.upstreams.values())
-            site = Site(base_url=self.base_url, on=today, upstreams=upstreams, local=local)
-            self._made, self._made_on = Pages(site, catalog), today
-        return self._made
+    async def close(self) -> None:
+        if self.control is not None:
+            await self.control.close()
 
     async def __call__(self, inbound: Inbound) -> None:
         path, method = inbound.path, inbound.method
@@ -87,7 +78,7 @@ class App:
             )
             target = Target(found[1], stream, stream and sse != "sse", inbound.headers)
         else:
-            self._other(inbound)
+            await self._other(inbound)
             return
         if method != "POST":
             self._refuse(
@@ -123,11 +114,18 @@ class App:
         warned = [("x-headgate-warnings", count.warning)] if count.warning else []
         self._json(inbound, dialect.encode_count(count.tokens), warned)
 
-    def _other(self, inbound: Inbound) -> None:
-        """Lists of models, health, and whatever does not exist."""
+    async def _other(self, inbound: Inbound) -> None:
+        """Lists of models, health, what control has, and whatever does not exist."""
         path = inbound.path
         dialect = dialect_of(path, inbound.headers, inbound.query)
         try:
+            if not _is_api(path) and (path not in _PAGES or _wants_page(inbound)):
+                if path.startswith(PREFIX) and await self._internal.answer(inbound):
+                    return
+                if self.control is None or path.startswith(PREFIX):
+                    raise Refused(_no_path(path))
+                await self.control(inbound)
+                return
             if inbound.method not in ("GET", "HEAD"):
                 known = _MODELS.fullmatch(path) or path in _PAGES
                 raise Refused(
@@ -137,8 +135,6 @@ class App:
                 )
             if page := _PAGES.get(path):
                 page(self.gate, inbound)
-            elif answer := self._pages().answer(path, inbound.headers.get("accept", "")):
-                inbound.respond(200, *answer)
             elif _MODELS.fullmatch(path):
                 key = self._key(inbound)
                 query = dict(parse_qsl(inbound.query))
@@ -192,6 +188,18 @@ class App:
     ) -> tuple[int, list[tuple[str, str]], bytes]:
         """For net/server.py: what it found wrong before there was a request to hand over."""
         return refusal(dialect_of(path, headers, ""), failure, new_id())
+
+
+def _is_api(path: str) -> bool:
+    """Also a path of the API that is cut, or behind a prefix: its client is told which was meant."""
+    known = (*_POST, *_COUNT)
+    cut = len(path) > 4 and any(k.endswith(path) for k in known)  # "/messages"
+    return cut or _API.match(path) is not None or path.endswith(known)
+
+
+def _wants_page(inbound: Inbound) -> bool:
+    """Whether a browser asks for the front page, and not a client or a probe."""
+    return inbound.path == "/" and "text/html" in inbound.headers.get("accept", "")
 
 
 def _no_path(path: str) -> Failure:

@@ -40,7 +40,9 @@ from headgate.net.dial import (
     target_of,
 )
 
-__all__ = ["Broken", "Client", "ConnectTimedOut", "NotSent", "Response", "TimedOut", "Timeouts"]
+__all__ = [
+    "Broken", "Client", "ConnectTimedOut", "NotSent", "Prepared", "Response", "TimedOut", "Timeouts",
+]  # fmt: skip
 
 MAX_UNREAD_BYTES = 256 << 10  # of one answer; above it the socket is paused (promises.md R10)
 MAX_OVERHEAD_BYTES = 64 << 10  # head, chunk sizes, trailers between two body bytes; Envoy: 60 KiB
@@ -50,13 +52,14 @@ Phase = Literal["connect", "first_token", "stall", "total"]
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
 _VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # but the line feed between two
 # What decides the framing or the connection is set here and by nobody else.
 _OURS: Final = frozenset(
     ("host", "content-length", "transfer-encoding", "connection", "accept-encoding", "keep-alive",
      "expect", "upgrade", "te", "trailer", "proxy-authorization", "proxy-connection")
 )  # fmt: skip
 _FOREVER: Final = float("inf")
+_NO_HEADERS: Final[dict[str, str]] = {}  # of an answer whose head is not here yet
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -85,30 +88,29 @@ class _Stale(Exception):
 class Response:
     """An answer whose head is here and whose body may still be coming."""
 
-    __slots__ = (
-        "_aborted", "_began", "_conn", "_ended", "_error", "_halted", "_last", "_loop", "_paused", "_pieces", "_raised", "_take",
-        "_timeouts", "_total_at", "_unread", "_waiter", "headers", "status",
-    )  # fmt: skip
+    # What most answers never change stands here, and costs none of them anything.
+    status = 0
+    _began = False
+    _ended = False
+    _aborted = False
+    _paused = False
+    _halted = False  # `take` said False
+    _error: Exception | None = None
+    _raised: Exception | None = None  # by `take`
+    _take: Callable[[bytes], bool] | None = None  # of `pump`, while it waits
+    _waiter: "asyncio.Future[None] | None" = None  # of `send` first, of `read` then
+    _unread = 0
 
     def __init__(self, conn: "_Connection", timeouts: Timeouts, now: float, total_at: float):
-        self.status = 0
-        self.headers: dict[str, str] = {}  # names in lower case; repeated ones joined by ", "
+        self.headers: dict[str, str] = (
+            _NO_HEADERS  # names in lower case; repeated ones joined by ", "
+        )
         self._loop = conn._loop
         self._conn: _Connection | None = conn  # None once the connection is no longer ours
         self._timeouts = timeouts
         self._total_at = total_at
         self._last = now  # when the request was written, then when the last body bytes came
-        self._began = False
-        self._ended = False
-        self._aborted = False
-        self._paused = False
-        self._error: Exception | None = None
         self._pieces: list[bytes] = []
-        self._take: Callable[[bytes], bool] | None = None  # of `pump`, while it waits
-        self._halted = False  # `take` said False
-        self._raised: Exception | None = None  # by `take`
-        self._unread = 0
-        self._waiter: asyncio.Future[None] | None = None  # of `send` first, of `read` then
 
     async def read(self) -> bytes:
         """The next bytes of the body as they came; b"" at its end.  Broken, TimedOut.
@@ -235,6 +237,8 @@ class _Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self._client = client
         self._loop = asyncio.get_running_loop()
+        self._body: list[bytes] = []  # what one `data_received` brought of it
+        self.on_body = self._body.append  # for the parser; a method of ours would cost more
         self._parser = httptools.HttpResponseParser(self)
         self._response: Response | None = None
         self._used = False  # it has carried an answer before the present one
@@ -258,6 +262,7 @@ class _Connection(asyncio.Protocol):
         now = self._loop.time()
         response = self._response = Response(self, timeouts, now, total_at)
         self._heard = self._complete = self._keep = self._until_close = False
+        self._head.clear()
         self._overhead = 0
         self._unsent = None
         if len(body) <= JOIN_BYTES:
@@ -265,7 +270,9 @@ class _Connection(asyncio.Protocol):
         else:
             self.transport.write(head)
             self.transport.write(body)
-        self._watch(response._due()[0])
+        due = min(total_at, now + timeouts.first_token_s)
+        if self._timer_at > due:
+            self._watch(due)
         await response._wait()
         if response._error is not None and not response.status:
             raise response._error
@@ -277,7 +284,6 @@ class _Connection(asyncio.Protocol):
             self.drop()  # nobody asked: an idle upstream's 408, or worse
             return
         self._heard = True
-        before = response._unread
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -286,17 +292,23 @@ class _Connection(asyncio.Protocol):
                 self.fail(why if isinstance(why, Broken) else Broken("the answer is no HTTP/1.1"))
                 return
             self._keep = False  # more than an answer came: this one is whole, the rest nobody's
-        if response._unread == before:
+        body = self._body
+        if not body:
             self._overhead += len(data)
             if self._overhead > MAX_OVERHEAD_BYTES and not self._complete:
                 self.fail(Broken("the answer's head or its framing is too large"))
                 return
         else:
+            piece = body[0] if len(body) == 1 else b"".join(body)
+            body.clear()
+            response._pieces.append(piece)
+            response._unread += len(piece)
             self._overhead = 0
-            response._last = self._loop.time()
+            response._last = now = self._loop.time()
             if not response._began:
                 response._began = True
-                self._watch(response._last + response._timeouts.stall_s)
+                if self._timer_at > now + response._timeouts.stall_s:
+                    self._watch(now + response._timeouts.stall_s)
         if self._complete:
             self._finish(response)
         elif response._unread > MAX_UNREAD_BYTES and not response._paused:
@@ -309,7 +321,6 @@ class _Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self._complete:
             raise Broken("more than one answer")
-        self._head = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head.append((name, value))  # of trailers too; nobody looks at them
@@ -321,12 +332,13 @@ class _Connection(asyncio.Protocol):
         if 100 <= status < 200:
             if status == 101:
                 raise Broken("the upstream switched protocols unasked")
+            self._head.clear()
             return
         version = self._parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise Broken("the answer is no HTTP/1.1")
         headers = _decoded(self._head)
-        self._head = []
+        self._head.clear()
         coding = headers.get("transfer-encoding")
         if coding is not None and (coding.lower() != "chunked" or version == "1.0"):
             raise Broken("the answer's transfer-encoding is not plain `chunked`")
@@ -342,12 +354,6 @@ class _Connection(asyncio.Protocol):
         self._keep = self._parser.should_keep_alive()
         response.headers = headers
         response.status = status
-
-    def on_body(self, body: bytes) -> None:
-        response = self._response
-        assert response is not None
-        response._pieces.append(body)
-        response._unread += len(body)
 
     def on_message_complete(self) -> None:
         assert self._response is not None
@@ -420,7 +426,7 @@ class _Connection(asyncio.Protocol):
         self._timer = self._loop.call_at(when, self._tick)
 
     def _tick(self) -> None:
-        self._timer = None
+        self._timer, self._timer_at = None, _FOREVER
         now = self._loop.time()
         response = self._response
         if response is None:
@@ -474,14 +480,30 @@ def _decoded(head: list[tuple[bytes, bytes]]) -> dict[str, str]:
 
     Bytes above ASCII have no meaning that all agree on (RFC 9110, 5.5) and become U+FFFD.
     """
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in head:
-        name = raw_name.decode("ascii", "replace").lower()
-        value = raw_value.decode("ascii", "replace")
-        if _CONTROL.search(value) or not _TOKEN.fullmatch(name):
-            raise Broken("a header of the answer has control characters")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    if not head:
+        return {}
+    names = b"\n".join([n for n, _ in head]).decode("ascii", "replace").lower().split("\n")
+    values = b"\n".join([v for _, v in head]).decode("ascii", "replace")
+    if _CONTROL.search(values) or not all(map(_TOKEN.fullmatch, names)):
+        raise Broken("a header of the answer has control characters")
+    lines = values.split("\n")
+    if len(names) != len(head) or len(lines) != len(head):
+        raise Broken("a header of the answer has control characters")
+    headers = dict(zip(names, lines, strict=True))
+    if len(headers) < len(head):
+        headers = {}
+        for name, value in zip(names, lines, strict=True):
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """A request but for its body: where it goes, and its head before and after the length."""
+
+    target: Target
+    proxy: Proxy | None
+    before: bytes
+    after: bytes
 
 
 class Client:
@@ -494,14 +516,20 @@ class Client:
         max_idle_per_origin: int = 64,
         proxies: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        unix: str = "",
     ) -> None:
-        """`proxies`: by scheme, and `no` with a list of hosts; None: as the environment says."""
+        """`proxies`: by scheme, and `no` with a list of hosts; None: as the environment says.
+
+        `unix`: a socket to which every request goes, whatever host its URL names.
+        """
         self.idle_s = idle_s
         self._max_idle = max_idle_per_origin
         self._proxies = Proxies(proxies)
         self._ssl = ssl_context
+        self._unix = unix
         self._idle: dict[Key, list[_Connection]] = {}
         self._open: set[_Connection] = set()
+        self.known: dict[int, object] = {}  # its users': what goes with a request, made once
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -516,9 +544,18 @@ class Client:
         for care with POST there, but a provider that begins to answer and says nothing is rarer
         than one that closes idle connections.
         """
+        return await self.send_prepared(self.prepared(method, url, headers), body, timeouts)
+
+    def prepared(self, method: str, url: str, headers: Mapping[str, str]) -> Prepared:
+        """All of a request but its body, for `send_prepared`; ValueError as `send`."""
         target = target_of(url)
         proxy = self._proxies.before(target.key)
-        head = _head(method, target, proxy, headers, len(body))
+        return Prepared(target, proxy, *_fixed(method, target, proxy, tuple(headers.items())))
+
+    async def send_prepared(self, request: Prepared, body: bytes, timeouts: Timeouts) -> Response:
+        """As `send`, for a request that goes out again and again."""
+        target, proxy = request.target, request.proxy
+        head = b"%bcontent-length: %d%b" % (request.before, len(body), request.after)
         if self._closed:
             raise NotSent("the client is closed")
         if self._loop is None:  # asking costs a system call each time (Python 3.11)
@@ -561,13 +598,16 @@ class Client:
         return None
 
     def _keep(self, conn: _Connection) -> None:
-        idle = self._idle.setdefault(conn.key, [])
+        idle = self._idle.get(conn.key)
+        if idle is None:
+            idle = self._idle[conn.key] = []
         if self._closed or len(idle) >= self._max_idle:
             conn.drop()
             return
         idle.append(conn)
-        conn.idle_at = conn._loop.time()
-        conn._watch(conn.idle_at + self.idle_s)
+        conn.idle_at = now = conn._loop.time()
+        if conn._timer_at > now + self.idle_s:
+            conn._watch(now + self.idle_s)
 
     def _forget(self, conn: _Connection) -> None:
         idle = self._idle.get(conn.key)
@@ -581,7 +621,12 @@ class Client:
         try:
             async with asyncio.timeout(connect_s):
                 tls = target.key[0] == "https" or (proxy is not None and proxy.tls)
-                await dial(conn, target, proxy, self._context() if tls else None)
+                if self._unix:
+                    await asyncio.get_running_loop().create_unix_connection(
+                        lambda: conn, self._unix
+                    )
+                else:
+                    await dial(conn, target, proxy, self._context() if tls else None)
         except BaseException as error:
             conn.drop()
             match error:
@@ -604,18 +649,11 @@ class Client:
         return self._ssl
 
 
-def _head(
-    method: str, target: Target, proxy: Proxy | None, headers: Mapping[str, str], length: int
-) -> bytes:
-    """The request's head; ValueError names what is wrong in it, never a value."""
-    before, after = _fixed(method, target, proxy, tuple(headers.items()))
-    return b"%bcontent-length: %d%b" % (before, length, after)
-
-
 @functools.lru_cache(maxsize=256)  # an upstream gets the same head each time, but for the length
 def _fixed(
     method: str, target: Target, proxy: Proxy | None, headers: tuple[tuple[str, str], ...]
 ) -> tuple[bytes, bytes]:
+    """The request's head around its length; ValueError names what is wrong in it, never a value."""
     # An answer to HEAD has a length and no body, which llhttp cannot be told; nobody needs it.
     if not _TOKEN.fullmatch(method) or method in ("HEAD", "CONNECT"):
         raise ValueError("the method cannot be sent")

@@ -1,0 +1,68 @@
+"""What fields of the admin API must be beyond their types; each refusal names the field.
+
+Where the store would refuse as well, this says it first, with the place.
+"""
+
+from datetime import datetime
+
+from msgspec import UNSET
+
+from headgate.control.admin_shapes import Asked, seconds_of
+from headgate.control.desk import Problem, Visit
+from headgate.policy import budgets
+from headgate.store.sqlite import MAX_NAME_CHARS
+
+
+def name(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise Problem(422, f"A name has 1 to {MAX_NAME_CHARS} printable characters.", "$.name")
+    return text
+
+
+def nano(usd: str | None) -> int | None:
+    """Nano-dollars of a budget."""
+    try:
+        return None if usd is None else budgets.nano_of(usd)
+    except ValueError as error:
+        raise _problem(error, "$.budget_usd") from None
+
+
+def zone(text: str) -> str:
+    try:
+        budgets.zone_of(text)
+    except ValueError as error:
+        raise _problem(error, "$.budget_zone") from None
+    return text
+
+
+def future(moment: datetime | None, now_s: float) -> float | None:
+    """When something ends, in Unix seconds."""
+    if moment is None:
+        return None
+    ends_s = seconds_of(moment)
+    if ends_s <= now_s:
+        raise Problem(422, "That is over already; write a moment to come.", "$.expires_at")
+    return ends_s
+
+
+def models(visit: Visit, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The catalog's ids of the models that were named, each once."""
+    catalog = visit.desk.catalog
+    ids: list[str] = []
+    for n, said in enumerate(names):
+        model = catalog.find(said)
+        if model is None:
+            near = ", ".join(catalog.near(said)) or ", ".join(m.id for m in catalog.models)
+            raise Problem(422, f"There is no model `{said[:64]}`. Near it: {near}.", f"$.models[{n}]")  # fmt: skip
+        ids.append(model.id)
+    return tuple(dict.fromkeys(ids))
+
+
+def said(body: Asked) -> dict[str, object]:
+    """The fields of a change that were given, for the record; a secret must be taken out of them."""
+    return {n: v for n in body.__struct_fields__ if (v := getattr(body, n)) is not UNSET}
+
+
+def _problem(error: ValueError, field: str) -> Problem:
+    text = str(error)
+    return Problem(422, text[:1].upper() + text[1:], field)

@@ -1,0 +1,68 @@
+"""The process of control: the app on uvicorn, on a unix socket that only its user can reach.
+
+The only place that knows uvicorn.  What will surprise: who started it holds the other end of its
+standard input, so that it ends with them, also when they were killed.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from headgate.catalog import catalog as catalogs
+from headgate.config import Settings
+from headgate.control import app, signin, static
+from headgate.control.desk import Desk
+from headgate.control.pages import RULES
+from headgate.store.sqlite import Store
+
+KEEP_ALIVE_S = 30  # longer than the edge keeps a connection (edge/forward.py)
+
+
+def listen(path: str) -> socket.socket:
+    """A socket at the path, in place of one that nobody serves any more."""
+    Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    sock = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        sock.bind(path)
+    finally:
+        os.umask(before)
+    sock.listen(128)
+    return sock
+
+
+def run(settings: Settings, path: str, base_url: str, edge_url: str) -> None:
+    """Serve until SIGTERM, or until standard input ends where it is a pipe of `serve`."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    catalog = catalogs.load(settings, os.environ)
+    Store(settings.data).close()  # brought up to date, or refused, before anybody asks
+    desk = Desk(settings, catalog, base_url, edge_url)
+    asyncio.run(_serve(app.build(desk, (*signin.RULES, *static.RULES, *RULES)), listen(path)))
+
+
+async def _serve(asgi: ASGIApp, sock: socket.socket) -> None:
+    config = uvicorn.Config(
+        asgi, lifespan="off", access_log=False, log_level="warning", server_header=False,
+        proxy_headers=False, timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=5,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    if not sys.stdin.isatty():
+        loop = asyncio.get_running_loop()
+
+        def heard() -> None:
+            if not os.read(0, 4096):
+                loop.remove_reader(0)
+                server.should_exit = True
+
+        with contextlib.suppress(OSError, ValueError, PermissionError):  # a plain file never ends
+            loop.add_reader(0, heard)
+    await server.serve(sockets=[sock])

@@ -1,0 +1,104 @@
+"""What the edge tells control, and nobody else: its upstreams as they stand, and a test of one.
+
+The only place under /internal/.  Whoever asks proves by a secret derived from the data directory's
+pepper that it is control; for everybody else these paths do not exist.
+"""
+
+import asyncio
+import hmac
+import time
+from urllib.parse import urlsplit
+
+import msgspec
+
+from headgate.catalog.catalog import Route, presets
+from headgate.edge import probes
+from headgate.edge.checkup import Finding, judge_access, judge_stream
+from headgate.edge.gate import Gate
+from headgate.edge.probes import Run, sister_url
+from headgate.net.server import Inbound
+
+PREFIX = "/internal/"
+TEST_S = 60.0
+_JSON = [("content-type", "application/json"), ("cache-control", "no-store")]
+_STATE = {"ok": "ok", "note": "warn", "red": "fail"}
+
+
+class Internal:
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._proof = gate.store.derived("internal").hex()
+
+    async def answer(self, inbound: Inbound) -> bool:
+        """Whether it was control, and was answered."""
+        given = inbound.headers.get("x-headgate-internal", "")
+        if not hmac.compare_digest(given.encode(), self._proof.encode()):
+            return False
+        parts = inbound.path.removeprefix(PREFIX).split("/")
+        match inbound.method, parts:
+            case "GET", ["upstreams"]:
+                inbound.respond(200, _JSON, msgspec.json.encode(self._upstreams()))
+            case "POST", ["upstreams", name, "test"]:
+                route = self._routes().get(name)
+                if route is None:
+                    return False
+                findings = await self._test(name, route)
+                steps = [
+                    {"name": f.check, "state": _STATE[f.state], "text": f.said, "fix": f.do}
+                    for f in findings
+                ]
+                inbound.respond(200, _JSON, msgspec.json.encode({"steps": steps}))
+            case _:
+                return False
+        return True
+
+    def _routes(self) -> dict[str, Route]:
+        """One route of each upstream."""
+        found: dict[str, Route] = {}
+        for model in self._gate.catalog.models:
+            for route in self._gate.catalog.routes(model.id):
+                found.setdefault(route.upstream.name, route)
+        return found
+
+    def _upstreams(self) -> list[dict[str, object]]:
+        gate, now_s = self._gate, time.monotonic()
+        models: dict[str, list[Route]] = {name: [] for name in self._routes()}
+        for model in gate.catalog.models:
+            for route in gate.catalog.routes(model.id):
+                models[route.upstream.name].append(route)
+        out: list[dict[str, object]] = []
+        for name, routes in models.items():
+            upstream = routes[0].upstream
+            stands = [gate.breaker.standing(r.place, now_s) for r in routes]
+            worst = max(stands, key=lambda s: (s.state != "up", s.resting_s, s.failures))
+            out.append(
+                {
+                    "name": name,
+                    "preset": gate.settings.upstreams[name].preset,
+                    "dialect": upstream.dialect,
+                    "host": urlsplit(upstream.base_url).netloc.rpartition("@")[2],
+                    "models": [r.model.id for r in routes],
+                    "state": worst.state,
+                    "failures": worst.failures,
+                    "resting_s": round(worst.resting_s, 1),
+                    "resting": [
+                        r.model.id for r, s in zip(routes, stands, strict=True) if s.state != "up"
+                    ],
+                    "rpm": routes[0].rpm,
+                    "tpm": routes[0].tpm,
+                }
+            )
+        return out
+
+    async def _test(self, name: str, route: Route) -> list[Finding]:
+        """One short streamed request, judged as `headgate doctor --upstream` judges its first."""
+        gate = self._gate
+        if not route.upstream.base_url:
+            return []
+        known = presets()
+        own = gate.settings.upstreams[name].preset
+        home, sister = known[own].base_url, sister_url(route.upstream, own, known)
+        run = Run(gate.client, gate.timeouts, asyncio.get_running_loop().time() + TEST_S)
+        shot = await run.ask(route, probes.hello())
+        findings = [judge_access(shot, route, home, sister, None)]
+        return findings if shot.failure is not None else [*findings, judge_stream(shot)]
