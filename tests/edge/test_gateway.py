@@ -7,12 +7,14 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from gateway import Gateway, start, stop
+from headgate.store.sqlite import Store
 from played import HELLO, PlayedUpstream, Seen
 
 M = "MiniMax-M2"
@@ -197,9 +199,15 @@ def test_every_door_opens_on_every_path_and_none_without_a_key(
     assert len(bodies) == 1  # nothing tells why
 
 
-def test_a_revoked_key_is_refused_within_a_second(gate: Gateway) -> None:
-    from headgate.store.sqlite import Store
+def test_a_key_is_good_the_moment_it_is_made(gate: Gateway) -> None:
+    with closing(Store(gate.data)) as store:
+        for n in range(5):
+            _, text = store.create_key(f"fresh {n}", now_s=time.time())
+            answer = gate.get("/v1/models", authorization=f"Bearer {text}")
+            assert answer.status_code == 200
 
+
+def test_a_revoked_key_is_refused_within_a_second(gate: Gateway) -> None:
     store = Store(gate.data)
     key, text = store.create_key("short-lived", now_s=time.time())
 
@@ -214,8 +222,6 @@ def test_a_revoked_key_is_refused_within_a_second(gate: Gateway) -> None:
 
 
 def test_a_key_for_some_models_opens_only_those(gate: Gateway) -> None:
-    from headgate.store.sqlite import Store
-
     store = Store(gate.data)
     _, text = store.create_key("narrow", ("MiniMax-M3",), now_s=time.time())
     headers = {"authorization": f"Bearer {text}"}

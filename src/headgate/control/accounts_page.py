@@ -115,9 +115,10 @@ def change(visit: Visit) -> Response:
         raise Problem(409, "This account is closed for good; nothing of it can be changed.")
     try:
         fields.only(visit, "name", *fields.BUDGET)
-        said: AccountChanges = {**fields.budget(visit)}
+        said: AccountChanges = {}
         if "name" in visit.form:
             said["name"] = fields.name(visit)
+        said = {**said, **fields.budget(visit)}
         changed = fields.difference(old, said)
         if changed and visit.desk.store.change_account(old.id, now_s=ring.now_s, **said) is None:
             raise Problem(409, visit.word("The account was closed meanwhile."))

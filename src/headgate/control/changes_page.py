@@ -38,6 +38,7 @@ ACTIONS: dict[str, str] = {
 VIAS: dict[str, str] = {
     "console": "console", "api": "API", "cli": "command line", "setup": "set-up", "oidc": "OIDC"
 }  # fmt: skip
+PERIODS: dict[str, str] = {"total": "all time", "day": "each day", "month": "each month"}
 LABELS: dict[str, str] = {
     "name": "name",
     "account": "account",
@@ -78,6 +79,7 @@ def show(visit: Visit) -> Response:
     return visit.render(
         "changes.html",
         changes=[_shown(visit, c) for c in found],
+        vias=VIAS,
         next=found[-1].seq if found and more else None,
         first=seq is None,
         account=query.get("account", "") if who.scope is None else "",
@@ -150,7 +152,9 @@ def _value(visit: Visit, field: str, value: Any) -> str:
         return ", ".join(_value(visit, field, v) for v in value)
     if value == "" and field == "account":
         return visit.word("none")
-    return visit.word(str(value)) if field in ("role", "budget_period") else str(value)
+    if field == "budget_period":
+        return visit.word(PERIODS.get(value, value))
+    return visit.word(str(value)) if field == "role" else str(value)
 
 
 RULES = (Rule("GET", "/changes", show, "see"),)

@@ -367,8 +367,10 @@ def rotate(visit: Visit) -> Response:
     visit.record(
         "key.rotate", old.id, key.account, name=key.name, new=key.id, overlap_s=int(chosen)
     )
-    after = next(k for k in visit.desk.store.keys() if k.id == old.id)
-    return _made(visit, key, text, after)
+    ends_s = ring.now_s + int(chosen)
+    if old.revoked_s is not None:  # rotated before: what was to end sooner still does
+        ends_s = min(ends_s, old.revoked_s)
+    return _made(visit, key, text, msgspec.structs.replace(old, revoked_s=ends_s))
 
 
 def revoke(visit: Visit) -> Response:

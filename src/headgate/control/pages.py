@@ -10,12 +10,16 @@ from headgate.control import (
     people_page,
     playground,
     reference,
+    requests_page,
     upstreams,
+    usage_page,
 )
 from headgate.control.app import Rule
 
 RULES: tuple[Rule, ...] = (
     *home.RULES,
+    *usage_page.RULES,
+    *requests_page.RULES,
     *keys_page.RULES,
     *playground.RULES,
     *upstreams.RULES,

@@ -16,7 +16,7 @@ from headgate.edge.metrics import Metrics
 from headgate.edge.replay import Replays
 from headgate.errors import Failure, Refused
 from headgate.net.client import Client, Timeouts
-from headgate.policy import routing
+from headgate.policy import keys, routing
 from headgate.policy.breaker import Breaker, Retries
 from headgate.policy.keys import Key, KeyRing
 from headgate.policy.limits import Pacer
@@ -65,6 +65,9 @@ class Gate:
     def authenticate(self, credential: str | None) -> Key:
         """The key behind what was presented; the same refusal for every reason there may be."""
         key = self.ring.authenticate(credential, time.time()) if credential else None
+        # A key that was made a moment ago is tried at once; one that was mistyped costs no look.
+        if key is None and credential and keys.parse(credential) and self._refreshed():
+            key = self.ring.authenticate(credential, time.time())
         if key is None:
             raise Refused(
                 Failure(
@@ -76,6 +79,16 @@ class Gate:
                 )
             )
         return key
+
+    def _refreshed(self) -> bool:
+        """Whether the keys had changed, and were read anew."""
+        version = self.store.data_version()
+        if version == self._version:
+            return False
+        self._version = version
+        self.ring = self.store.ring()
+        self.admissions.load(self.ring.keys(), self.ring.accounts())
+        return True
 
     def routes(self, name: str, key: Key, session: str = "") -> tuple[Route, ...]:
         """The routes of the model a client named; refused when it is unknown or not this key's."""
@@ -111,10 +124,6 @@ class Gate:
         while True:
             await asyncio.sleep(POLL_S)
             self.metrics.loop_lag_s = max(0.0, loop.time() - due - POLL_S)
-            version = self.store.data_version()
-            if version != self._version:
-                self._version = version
-                self.ring = self.store.ring()
-                self.admissions.load(self.ring.keys(), self.ring.accounts())
+            self._refreshed()
             self.log.flush()
             due = loop.time()
