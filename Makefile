@@ -1,9 +1,9 @@
-# make run, test, check, soak, retention, agents, suites, bench: all the set-up there is. Needs Python 3.11+, make and a package index.
+# make run, test, check, soak, retention, agents, suites, screenshots, bench: all the set-up there is. Needs Python 3.11+, make and a package index.
 PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 python; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 BIN := .venv/bin
 
-.PHONY: run test check soak retention agents suites bench bench-litellm clean
+.PHONY: run test check soak retention agents suites screenshots bench bench-console bench-litellm clean
 
 run: .venv/.run
 	@$(BIN)/headgate serve
@@ -12,8 +12,8 @@ test: .venv/.test
 	@$(BIN)/python -m pytest
 
 check: .venv/.test
-	@$(BIN)/ruff format --check src tests bench soak retention agents suites
-	@$(BIN)/ruff check src tests bench soak retention agents suites
+	@$(BIN)/ruff format --check src tests bench soak retention agents suites shots
+	@$(BIN)/ruff check src tests bench soak retention agents suites shots
 	@$(BIN)/mypy
 
 # Random and mutated bytes against wire/ and net/, for a minute: `make soak SECONDS=600` for longer.
@@ -33,9 +33,17 @@ agents: .venv/.test
 suites: .venv/.test
 	@$(BIN)/python suites/run.py
 
+# Every page of the console over made-up traffic, by Debian's chromium; writes docs/img.
+screenshots: .venv/.test
+	@$(BIN)/python shots/run.py
+
 # Beside nginx and, after `make bench-litellm`, LiteLLM; needs nginx and wrk (Debian's packages).
 bench: .venv/.run
 	@$(BIN)/python bench/run.py
+
+# The console over a million rows, asked without a pause, and what streams notice of it.
+bench-console: .venv/.test
+	@$(BIN)/python bench/console.py
 
 bench-litellm:
 	@$(PYTHON) -m venv .venv-litellm

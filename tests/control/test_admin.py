@@ -133,7 +133,7 @@ def test_the_key_may_come_as_x_api_key(shared: Made) -> None:
 def test_what_another_account_has_does_not_exist_for_a_narrowed_reader(
     path: str, shared: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An admin sees all, a viewer's key what has no account; the routes hold for any scope."""
+    """Management keys see all today; the routes hold for any scope."""
     monkeypatch.setattr("headgate.policy.access.scope", lambda role, account: "acme")
     path = path.replace("{other}", shared.model_keys["other"])
     with shared.client("viewer") as client:

@@ -24,7 +24,7 @@ from starlette.routing import Route
 from headgate.catalog.pages import Pages
 from headgate.catalog.site import Site
 from headgate.control.desk import CSP, MAX_FORM_BYTES, Desk, Problem, Visit, Who, host_is_loopback
-from headgate.policy.access import Action
+from headgate.policy.access import EVERYTHING, Action
 from headgate.store.ledger import LedgerFault
 from headgate.store.sqlite import StoreError
 
@@ -165,7 +165,11 @@ def _manager(visit: Visit) -> Who | None:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     text = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
     key = visit.desk.people.manager(text, now_s=time.time()) if text else None
-    return Who(key.id, f"{key.name} ({key.id})", key.role, "", "api") if key is not None else None
+    return (
+        Who(key.id, f"{key.name} ({key.id})", key.role, EVERYTHING, "api")
+        if key is not None
+        else None
+    )
 
 
 def _form(visit: Visit) -> None:

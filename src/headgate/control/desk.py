@@ -63,8 +63,8 @@ class Who(msgspec.Struct, frozen=True):
 
     @property
     def scope(self) -> str | None:
-        """The account that all they see is narrowed to; None: everything, as for management keys."""
-        return None if self.via == "api" else access.scope(self.role, self.account)
+        """The account that all they see is narrowed to; None: everything."""
+        return access.scope(self.role, self.account)
 
 
 class Desk:

@@ -42,6 +42,8 @@ def listen(path: str) -> socket.socket:
 
 def run(settings: Settings, path: str, base_url: str, edge_url: str) -> None:
     """Serve until SIGTERM, or until standard input ends where it is a pipe of `serve`."""
+    if hasattr(os, "nice"):  # a report can wait for a token, not the other way round
+        os.nice(10)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     catalog = catalogs.load(settings, os.environ)
     Store(settings.data).close()  # brought up to date, or refused, before anybody asks

@@ -13,6 +13,9 @@ Role = Literal["admin", "member", "viewer"]
 # manage: everything of the deployment
 Action = Literal["see", "use", "keys", "manage"]
 ROLES: tuple[Role, ...] = ("admin", "member", "viewer")
+EVERYTHING = (
+    "*"  # the account of who is narrowed to none, such as a management key; no account's id
+)
 _MAY: dict[Role, frozenset[Action]] = {
     "admin": frozenset(("see", "use", "keys", "manage")),
     "member": frozenset(("see", "use", "keys")),
@@ -52,4 +55,4 @@ def may(role: Role, action: Action) -> bool:
 
 def scope(role: Role, account: str) -> str | None:
     """The account to which all that they see is narrowed; None: no narrowing."""
-    return None if role == "admin" else account
+    return None if role == "admin" or account == EVERYTHING else account
