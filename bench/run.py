@@ -1,8 +1,9 @@
 """`make bench`: Headgate beside nginx as a plain proxy and LiteLLM, interleaved in one run.
 
 Prints ratios, as absolute times say more about the machine than about the code.  Every gateway runs
-as one process on one core (nginx: one worker); load and upstream share the others.  LiteLLM is
-measured when `.venv-litellm` exists (`make bench-litellm` makes it).  Loopback only.
+as one process on one core (nginx: one worker); load and upstream share the others.  Headgate is
+measured once as it is and once without its ledger (unledgered.py), which also shows what the disk
+of this machine costs.  LiteLLM is measured when `.venv-litellm` exists (`make bench-litellm` makes it).  Loopback only.
 """
 
 import asyncio
@@ -137,14 +138,14 @@ def wait_for(port: int, path: str, until_s: float = 90) -> None:
 
 
 @contextlib.contextmanager
-def headgate(upstream: int) -> Iterator[Gate]:
+def headgate(upstream: int, ledger: bool = True) -> Iterator[Gate]:
+    command = ["-m", "headgate.cli"] if ledger else [str(ROOT / "bench" / "unledgered.py")]
     with tempfile.TemporaryDirectory() as data:
         began = time.monotonic()
         with running(
             [
                 sys.executable,
-                "-m",
-                "headgate.cli",
+                *command,
                 "serve",
                 "--port",
                 "0",
@@ -171,7 +172,8 @@ def headgate(upstream: int) -> Iterator[Gate]:
             writers = children(process.pid)
             for pid in writers:
                 os.sched_setaffinity(pid, os.sched_getaffinity(0))
-            yield Gate("headgate", port, key[0], [process.pid], ready, writers)
+            name = "headgate" if ledger else "no-ledger"
+            yield Gate(name, port, key[0], [process.pid], ready, writers)
 
 
 @contextlib.contextmanager
@@ -311,6 +313,7 @@ def main() -> None:
         assert process.stdout is not None
         upstream = int(process.stdout.readline())
         gates = [stack.enter_context(nginx(upstream)), stack.enter_context(headgate(upstream))]
+        gates.append(stack.enter_context(headgate(upstream, ledger=False)))
         if LITELLM.exists():
             gates.append(stack.enter_context(litellm(upstream)))
         wrk_dir = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -325,7 +328,7 @@ def main() -> None:
         for _ in range(ROUNDS):
             for gate in gates:
                 per_s, us, written = saturate(gate, wrk_dir)
-                if gate.writers:
+                if gate.name == "headgate":
                     writer_us.append(written)
                 rate[gate.name].append(per_s)
                 request_us[gate.name].append(us)

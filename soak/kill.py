@@ -303,7 +303,7 @@ class Loop:
             told = msgspec.convert(gateway.get("/v1/key", text), _Told)
             demand(told.spent_nano == self.sums[key.id], key.name, told, self.sums[key.id])
             demand(told.budget.held_nano == 0, key.name, "holds", told)
-            budget = budgets.of_key(key)
+            budget = budgets.written_on(key)
             if budget is not None:
                 whole = (
                     budget.period == "total" or budgets.begins_s(budget, time.time()) < self.began_s

@@ -37,13 +37,14 @@ from headgate.wire import filters, jsontext
 from headgate.wire.capabilities import Capabilities
 from headgate.wire.dialect import Decoder, Dialect, Facts, Target
 from headgate.wire.dialects import DIALECTS
-from headgate.wire.responses import ResponsesDialect, _Echo
+from headgate.wire.responses import ResponsesDialect
+from headgate.wire.responses_reply import Echo
 from headgate.wire.translate import Translator, Whole
 
 HERE = Path(__file__).parent / "exchanges"
 FACTS = Facts("0a1b2c", "MiniMax-M2.7", 1790000000, 50)
 ALL: dict[str, Dialect] = {**DIALECTS, "responses": ResponsesDialect()}
-ECHO = jsontext.encode(_Echo())[1:-1]
+ECHO = jsontext.encode(Echo())[1:-1]
 CASES = {
     7: "an empty answer",
     8: "<think> tags: cut anywhere, inside the answer, never closed",

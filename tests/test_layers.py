@@ -116,7 +116,12 @@ def test_a_library_stays_in_the_package_that_hides_it(module: str) -> None:
 def test_every_library_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {
-        line.split(";")[0].split(">")[0].strip().replace("-", "_").removesuffix("_py").removesuffix("_cffi")
+        line.split(";")[0]
+        .split(">")[0]
+        .strip()
+        .replace("-", "_")
+        .removesuffix("_py")
+        .removesuffix("_cffi")
         for line in project["dependencies"]
     }
     used = {name for m in MODULES for name in theirs(m)} - set(sys.stdlib_module_names)

@@ -151,6 +151,8 @@ class Request(msgspec.Struct, frozen=True):
     echo: object = None  # what the client's dialect must repeat in its reply; nobody else reads it
 
     def warn(self, *fields: str) -> "Request":
+        if not fields:
+            return self
         fresh = tuple(f for f in fields if f not in self.warnings)
         return msgspec.structs.replace(self, warnings=self.warnings + fresh) if fresh else self
 
@@ -197,6 +199,7 @@ class Finish(msgspec.Struct, frozen=True, gc=False):
     reason: FinishReason
     usage: Usage | None = None  # None: the upstream reported none
     stop_sequence: str = ""
+    cost_nano: int | None = None  # nano-dollars that the client pays; None: not known, or not told
 
 
 class Failed(msgspec.Struct, frozen=True, gc=False):
@@ -218,6 +221,10 @@ class Reply(msgspec.Struct, frozen=True):
     @property
     def usage(self) -> Usage:
         return self.finish.usage or Usage(estimated=True)
+
+    @property
+    def cost_nano(self) -> int | None:
+        return self.finish.cost_nano
 
 
 class BrokenGrammar(AssertionError):
@@ -260,23 +267,25 @@ class Grammar:
 class Collector:
     """Puts a reply together from its events; `reply` is set after Finish, `failed` after Failed."""
 
+    reply: Reply | None = None
+    failed: Failed | None = None
+    _start = Start()
+    _open: PartStart | None = None
+
     def __init__(self) -> None:
         self.parts: list[Text | Thinking | ToolCall] = []
-        self.reply: Reply | None = None
-        self.failed: Failed | None = None
-        self._start = Start()
-        self._open: PartStart | None = None
         self._pieces: list[str] = []
 
     def feed(self, events: Iterable[Event]) -> None:
         for event in events:
+            if type(event) is Delta:  # nearly all are, and `match` asks each class in turn
+                self._pieces.append(event.text)
+                continue
             match event:
-                case Delta(text):
-                    self._pieces.append(text)
                 case PartStart():
                     self._open, self._pieces = event, []
-                case PartStop(signature):
-                    self._close(signature)
+                case PartStop():
+                    self._close(event.signature)
                 case Start():
                     self._start = event
                 case Finish():

@@ -10,7 +10,7 @@ import pytest
 from test_gateway import GENERATE, chat, contents, messages, wait_for
 
 from gateway import Gateway, start, stop
-from headgate.store.books import Books
+from headgate.store.books import Books, Where
 from headgate.store.sqlite import Store
 from played import PlayedUpstream
 
@@ -149,3 +149,79 @@ def test_a_budget_given_to_a_running_key_holds_within_a_second(gate: Gateway) ->
     wait_for(
         lambda: httpx2.post(url, json=messages("hello"), headers=headers).status_code == 402, 2
     )
+
+
+def an_account(gate: Gateway, id: str, **terms: Any) -> None:
+    store = Store(gate.data)
+    store.create_account(id, id, now_s=time.time(), **terms)
+    store.close()
+
+
+def test_the_keys_of_an_account_share_its_budget_and_are_told_whose_it_is(gate: Gateway) -> None:
+    body = messages("slow 0.002", model="MiniMax-M2")
+    probe = httpx2.post(
+        f"{gate.url}/v1/messages/count_tokens", json=body, headers={"x-api-key": gate.key}
+    )
+    worst = probe.json()["input_tokens"] * 375 + 100 * 1200
+    an_account(gate, "red", budget_nano=12 * worst + worst - 1)
+    keys = [a_key(gate, account="red", budget_nano=8 * worst + 1) for _ in range(2)]
+
+    async def all_at_once() -> list[httpx2.Response]:
+        limits = httpx2.Limits(max_connections=100)
+        async with httpx2.AsyncClient(limits=limits, timeout=60) as client:
+            url = f"{gate.url}/v1/messages"
+            first = [client.post(url, json=body, headers=keys[0]) for _ in range(40)]
+            second = [client.post(url, json=body, headers=keys[1]) for _ in range(40)]
+            return list(await asyncio.gather(*first, *second))
+
+    replies = asyncio.run(all_at_once())
+    assert sum(r.status_code == 200 for r in replies) == 12
+    told = " ".join(r.text for r in replies if r.status_code == 402)
+    assert "budget of this account" in told
+    mine = [httpx2.get(f"{gate.url}/v1/key", headers=headers).json() for headers in keys]
+    assert [m["account"] for m in mine] == ["red", "red"]
+    assert mine[0]["account_budget"] == mine[1]["account_budget"]
+    standing = mine[0]["account_budget"]
+    assert (standing["held_nano"], standing["limit_nano"]) == (0, 13 * worst - 1)
+    assert standing["spent_nano"] == sum(m["spent_nano"] for m in mine) > 0
+    books = Books(gate.data)
+    (spent,) = books.usage("account", where=Where(account="red"))
+    assert (spent.requests, spent.cost_nano) == (12, standing["spent_nano"])
+    books.close()
+
+
+def test_a_refusal_by_the_keys_own_budget_says_so(gate: Gateway) -> None:
+    an_account(gate, "rich", budget_nano=10**12)
+    headers = a_key(gate, account="rich", budget_nano=1)
+    reply = httpx2.post(f"{gate.url}/v1/messages", json=messages("hello"), headers=headers)
+    assert reply.status_code == 402 and "budget of this key" in reply.text
+    alone = httpx2.get(f"{gate.url}/v1/key", headers=a_key(gate)).json()
+    assert (alone["account"], alone["account_budget"]) == ("", None)
+
+
+def test_a_budget_given_to_an_account_counts_what_it_has_spent(gate: Gateway) -> None:
+    an_account(gate, "later")
+    headers = a_key(gate, account="later")
+    url = f"{gate.url}/v1/messages"
+    assert httpx2.post(url, json=messages("hello"), headers=headers).status_code == 200
+    store = Store(gate.data)
+    store.change_account("later", budget_nano=10**10, now_s=time.time())
+    store.close()
+
+    def standing() -> Any:
+        return httpx2.get(f"{gate.url}/v1/key", headers=headers).json()["account_budget"]
+
+    wait_for(lambda: standing()["limit_nano"] == 10**10, 2)
+    assert standing()["spent_nano"] > 0
+
+
+def test_the_keys_of_a_closed_account_are_refused_within_a_second(gate: Gateway) -> None:
+    an_account(gate, "gone")
+    headers = a_key(gate, account="gone")
+    store = Store(gate.data)
+    assert store.close_account("gone", now_s=time.time())
+    store.close()
+    wait_for(lambda: httpx2.get(f"{gate.url}/v1/key", headers=headers).status_code == 401, 2)
+    asked = chat("hello")
+    reply = httpx2.post(f"{gate.url}/v1/chat/completions", json=asked, headers=headers)
+    assert reply.status_code == 401

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -59,6 +60,10 @@ async def serving(handler: Handler = echo, **limits: Any) -> AsyncIterator[Serve
     finally:
         server.stop_accepting()
         await server.drain(0.1)
+
+
+def undated(answer: bytes) -> bytes:
+    return re.sub(rb"date: [^\r]*", b"date: -", answer)
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -234,6 +239,72 @@ def test_pipelined_requests_are_answered_in_their_order() -> None:
             )
 
     run(main())
+
+
+# A head that was understood before, and what comes after one: with what follows it on the connection.
+AFTER_ONE_LIKE_IT = {
+    "the same": head("Host: x", "Content-Length: 2", body="hi"),
+    "another length": head("Host: x", "Content-Length: 5", body="hello"),
+    "no body": head("Host: x", "Content-Length: 0"),
+    "a length with zeros": head("Host: x", "Content-Length: 002", body="hi"),
+    "half a body": head("Host: x", "Content-Length: 2", body="h"),
+    "more than the body": head("Host: x", "Content-Length: 2", body="hi!"),
+    "two at once": head("Host: x", "Content-Length: 2", body="hi") * 2,
+    "a length of our own digits": head("Host: x", "Content-Length: \xb2", body="hi"),
+    "a length twice": head("Host: x", "Content-Length: 2", "Content-Length: 2", body="hi"),
+    "a length in two cases": head("Host: x", "Content-Length: 2", "content-length: 9", body="hi"),
+    "the other case": head("Host: x", "content-length: 2", body="hi"),
+    "two framings": head("Host: x", "Content-Length: 2", "Transfer-Encoding: chunked", body="hi"),
+    "another path": head("Host: x", "Content-Length: 2", start="POST /b HTTP/1.1", body="hi"),
+    "HTTP/1.0": head("Host: x", "Content-Length: 2", start="POST /a HTTP/1.0", body="hi"),
+    "the last": head("Host: x", "Content-Length: 2", "Connection: close", body="hi"),
+    "an upgrade": head(
+        "Host: x", "Connection: upgrade", "Upgrade: h2c", "Content-Length: 2", body="hi"
+    ),
+    "an expectation": head("Host: x", "Expect: 100-continue", "Content-Length: 2", body="hi"),
+    "bare line feeds": b"POST /a HTTP/1.1\nHost: x\nContent-Length: 2\r\n\r\nhi",
+    "a line after the end": head("Host: x", "Content-Length: 2", body="\r\nhi"),
+}
+
+
+@pytest.mark.parametrize("name", AFTER_ONE_LIKE_IT)
+def test_a_head_that_is_known_is_answered_as_one_that_is_not(name: str) -> None:
+    data = AFTER_ONE_LIKE_IT[name]
+
+    async def main() -> None:
+        async with serving() as fresh, serving() as warm:
+            for _ in range(2):
+                await warm.talk(data)
+                await warm.talk(head("Host: x", "Content-Length: 4", body="warm"))
+            expected = await fresh.talk(data)
+            assert undated(await warm.talk(data)) == undated(expected)
+            alone = undated(await fresh.talk(POST))
+            assert undated(await warm.talk(POST + data)).endswith(undated(expected))
+            assert undated(await warm.talk(POST)) == alone
+
+    run(main())
+
+
+def test_a_head_that_is_known_lends_its_request_no_more_than_its_own_lines() -> None:
+    seen: list[dict[str, str]] = []
+
+    async def handler(inbound: Inbound) -> None:
+        seen.append(dict(inbound.headers))
+        inbound.headers["x-mine"] = ""
+        await echo(inbound)
+
+    async def main() -> None:
+        async with serving(handler) as served:
+            for body in ("hi", "hello", "hi"):
+                data = head("Host: x", f"Content-Length: {len(body)}", "X-A: b", body=body)
+                assert (await served.talk(data)).endswith(body.encode())
+            assert len(served.server.heads) == 1
+            await served.talk(head("Host: y", "Connection: close", "Content-Length: 0"))
+            assert len(served.server.heads) == 1  # the connection would not go on after it
+
+    run(main())
+    assert [h["content-length"] for h in seen[:3]] == ["2", "5", "2"]
+    assert all("x-mine" not in h and h["x-a"] == "b" for h in seen[:3])
 
 
 def test_what_stands_before_a_broken_request_is_answered_first() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from headgate.chat import Media, Message, Request, Text, Thinking, ToolCall, ToolResult
 from headgate.errors import Failure, Refused
+from headgate.policy import history
 from headgate.policy.history import repair
 from headgate.wire.capabilities import Capabilities
 
@@ -273,6 +274,29 @@ MESSAGES = st.one_of(
     st.builds(calls, IDS, arguments=st.sampled_from(["", "{}", "{", "[]"])),
     st.builds(result, IDS),
 )
+
+
+@given(st.lists(MESSAGES, max_size=8), st.booleans(), st.booleans())
+def test_a_quick_look_finds_no_history_sound_that_is_not(
+    messages: list[Message], multi_system: bool, prefill: bool
+) -> None:
+    capabilities = Capabilities(multi_system=multi_system, prefill=prefill)
+    request = Request("m", tuple(messages))
+    if history._sound(request.messages, capabilities):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(history, "_sound", lambda *_: False)
+            assert repair(request, capabilities, "openai") == request
+        assert repair(request, capabilities, "openai") is request
+
+
+def test_what_agents_send_is_found_sound_at_once() -> None:
+    messages = (
+        system("be kind"), user("hi"), said("hello"), user("work"),
+        Message("assistant", (Thinking("hm"), ToolCall("a", "f", "{}"), ToolCall("b", "f", "{}"))),
+        result("a"), result("b"), calls("a"), result("a"), said("done"), user("more"),
+    )  # fmt: skip
+    assert history._sound(messages, PLAIN)
+    assert not history._sound((*messages[:5], result("b"), result("a")), PLAIN)
 
 
 @given(st.lists(MESSAGES, max_size=8), st.booleans())

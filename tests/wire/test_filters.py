@@ -147,6 +147,33 @@ def test_text_and_calls_survive_every_way_of_showing(events: list[Event], show: 
     assert said(run(build(show, (), False), [events])) == said(events)
 
 
+class Seen:
+    """A keeper that remembers what it saw, and signs what was thought."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def feed(self, events: list[Event]) -> list[Event]:
+        self.events += events
+        return [PartStop("mine") if e == PartStop("sig") else e for e in events]
+
+
+@given(sequences(), st.integers(1, 7))
+def test_keepers_see_all_of_a_reply_that_thinks_and_none_of_another(
+    events: list[Event], size: int
+) -> None:
+    always, kept = Seen(), Seen()
+    keepers = build("yes", (), False, lambda: (kept,))
+    batches = [events[i : i + size] for i in range(0, len(events), size)]
+    out = run(keepers, batches)
+    if PartStart("thinking") in events:
+        assert kept.events == events
+        assert out == run([always], batches)
+    else:
+        assert kept.events == []
+        assert out == events
+
+
 def test_nothing_is_built_when_there_is_nothing_to_do() -> None:
     assert build("yes", (), False) == []
 

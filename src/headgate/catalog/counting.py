@@ -16,6 +16,7 @@ template of MiniMaxAI/MiniMax-M2), for tokenizers that are no more than that.
 
 import re
 from collections.abc import Iterator
+from operator import mul
 
 import msgspec
 
@@ -185,11 +186,8 @@ def _known(features: Features) -> tuple[float, ...]:
 
 
 def _sum(weights: list[float] | tuple[float, ...], x: list[float] | tuple[float, ...]) -> float:
-    return sum(map(_times, weights, x))
-
-
-def _times(a: float, b: float) -> float:
-    return a * b
+    total: float = sum(map(mul, weights, x))
+    return total
 
 
 # --- the template ----------------------------------------------------------------------------

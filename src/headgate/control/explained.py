@@ -50,6 +50,14 @@ WARNINGS: dict[str, Note] = {
         "repaired",
         "A system message in the middle of the conversation was put into the user's text beside it: the upstream takes one system message, at the start.",
     ),
+    "reasoning (sealed)": Note(
+        "noted",
+        "The client returned the model's earlier thinking as a sealed capsule; it was opened and given back to the model.",
+    ),
+    "reasoning (remembered)": Note(
+        "noted",
+        "The client returned none of the model's earlier thinking; the gateway remembered it and gave it back to the model.",
+    ),
     "response_format (emulated)": Note(
         "emulated",
         "The upstream has no structured output; the format was asked for in words, and the reply was checked against it.",

@@ -8,19 +8,24 @@ its rotations are one payer, and what it spent before it came to its account is 
 
 import time
 from collections.abc import Iterable
+from datetime import date
 
 import msgspec
 
+from headgate.catalog.catalog import Model
 from headgate.errors import Refused
 from headgate.policy import budgets, limits
 from headgate.policy.budgets import Budget, Budgets, Hold, Owner
 from headgate.policy.keys import Account, Key
 from headgate.policy.limits import Admission, Limit, Limiter
+from headgate.policy.pricing import Tariff
 from headgate.store.books import Books
 
 # Of the output that a request allows, how much its tokens-a-minute limit reserves: clients ask for
 # far more than they get, and what comes above it is charged at the end.
 RESERVED_OUTPUT = 4096
+MAX_TARIFFS = 256  # of a model, tier and day each; the days pass
+_EPOCH = date(1970, 1, 1).toordinal()
 
 
 class Ticket(msgspec.Struct, eq=False):
@@ -34,6 +39,7 @@ class Admissions:
         self._limiter = Limiter()
         self._budgets = Budgets({}, {}, time.time())
         self._known: dict[Owner, Budget | None] = {}
+        self._tariffs: dict[tuple[str, str, int], Tariff] = {}
         self._limits: dict[str, tuple[Limit, ...]] = {}  # by the key's id, as the keys are now
 
     def load(self, keys: Iterable[Key], accounts: Iterable[Account] = ()) -> None:
@@ -93,6 +99,18 @@ class Admissions:
             return []
         standings = self._limiter.standings(key.payer, mine, time.monotonic_ns())
         return limits.headers(dialect, standings, time.time())
+
+    def tariff(self, model: Model, service_tier: str, at_s: float) -> Tariff:
+        """What the model costs on that day (Unix seconds), at that tier."""
+        day = int(at_s // 86400)
+        known = self._tariffs.get((model.id, service_tier, day))
+        if known is None:
+            if len(self._tariffs) >= MAX_TARIFFS:
+                self._tariffs.clear()
+            on = date.fromordinal(_EPOCH + day)
+            known = Tariff(model.prices, service_tier, on)
+            self._tariffs[model.id, service_tier, day] = known
+        return known
 
     def standing(self, key: Key) -> budgets.Standing:
         return self._budgets.standing(("key", key.payer), time.time())

@@ -12,7 +12,8 @@ from urllib.parse import parse_qsl, unquote
 
 from headgate import __version__
 from headgate.edge import reports
-from headgate.edge.exchange import exchange, new_id, refusal
+from headgate.edge.answers import refusal
+from headgate.edge.exchange import exchange, new_id
 from headgate.edge.forward import Forward
 from headgate.edge.gate import Gate
 from headgate.edge.internal import PREFIX, Internal

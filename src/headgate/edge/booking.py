@@ -6,36 +6,34 @@ was; a disk that takes no more rows refuses new exchanges and lets running ones 
 """
 
 import time
-from datetime import date
 
 from headgate.catalog.catalog import Route
 from headgate.chat import Request, Usage
 from headgate.edge.admission import Ticket
 from headgate.edge.gate import Gate
 from headgate.errors import Failure, Refused
-from headgate.policy import pricing
 from headgate.policy.keys import Key
-from headgate.policy.pricing import Charge
+from headgate.policy.pricing import Charge, Tariff
 from headgate.store.ledger import Attempt, Basis, LedgerFault, Mark, Row
 from headgate.store.sqlite import StoreError
 
 ANSWERED = ("stop", "stop_sequence", "length", "context_full", "tool_calls", "content_filter")
 FREE = Charge(0, "free")
-_EPOCH = date(1970, 1, 1).toordinal()
 
 
 class Booking:
+    opened = False
+    settled = False
+    _key = _account = _session = _tier = _model = ""
+    _stream = False
+    _ticket: Ticket | None = None
+
     def __init__(self, gate: Gate, id: str, dialect: str) -> None:
         self._gate = gate
         self._id = id
         self._dialect = dialect
         self._began_s = time.time()
-        self._key = self._account = self._session = self._tier = self._model = ""
-        self._stream = False
         self._attempts: list[Attempt] = []
-        self.opened = False
-        self.settled = False
-        self._ticket: Ticket | None = None
 
     async def open(
         self, key: Key, request: Request, route: Route, input: int, *, free: bool
@@ -51,8 +49,7 @@ class Booking:
         most = FREE
         if not free:
             output = asked if asked is not None else route.model.max_output
-            on = _day(self._began_s)
-            most = pricing.worst_case(route.model.prices, input, output, self._tier, on)
+            most = self._tariff(route).worst_case(input, output)
         self._ticket = self._gate.admissions.admit(key, input, asked, most.nano)
         self.opened = True  # also when this is cancelled: what was queued is written
         mark = Mark(
@@ -82,6 +79,9 @@ class Booking:
                 )
             ) from None
 
+    def _tariff(self, route: Route) -> Tariff:
+        return self._gate.admissions.tariff(route.model, self._tier, self._began_s)
+
     def attempted(self, route: Route, outcome: str, code: str, seconds: float) -> None:
         self._attempts.append(
             Attempt(route.upstream.name, route.name, outcome, code, round(seconds * 1000))
@@ -104,8 +104,7 @@ class Booking:
         if route.upstream.free or basis == "none":
             charge = FREE
         else:
-            on = _day(self._began_s)
-            charge = pricing.charge(route.model.prices, usage, self._tier, on)
+            charge = self._tariff(route).charge(usage)
         return Row(
             id=self._id,
             account=self._account,
@@ -152,11 +151,6 @@ class Booking:
         if row.cost_nano is None:
             self._gate.metrics.unpriced.add(row.model)
         self._gate.admissions.settle(self._ticket, row.input + row.output, row.cost_nano)
-
-
-def _day(at_s: float) -> date:
-    """In UTC."""
-    return date.fromordinal(_EPOCH + int(at_s // 86400))
 
 
 def _sound(usage: Usage) -> Usage:

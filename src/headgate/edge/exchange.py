@@ -12,11 +12,9 @@ After anything was relayed there is no second attempt, as tools may have run on 
 """
 
 import asyncio
-import math
 import random
 import secrets
 import time
-from collections.abc import Iterable
 
 import msgspec
 
@@ -24,22 +22,25 @@ from headgate.catalog import counting
 from headgate.catalog.catalog import Route
 from headgate.catalog.counting import Features
 from headgate.chat import Failed, Finish, Reply, Request, Usage
+from headgate.edge import answers, replay, upstream
 from headgate.edge import log as logs
-from headgate.edge import replay, upstream
+from headgate.edge import relay as relays
 from headgate.edge.booking import ANSWERED, Booking
 from headgate.edge.gate import Gate
 from headgate.edge.memory import Gather
 from headgate.edge.metrics import RouteMetrics
+from headgate.edge.relay import Relay
 from headgate.errors import Failure, Kind, Refused, invalid
+from headgate.net import guard
 from headgate.net.client import Broken, Response, TimedOut
 from headgate.net.server import Inbound
 from headgate.policy import fit, history, structured
 from headgate.policy.fit import Fitted
 from headgate.policy.keys import Key
+from headgate.policy.limits import Turn
 from headgate.store.ledger import Row
 from headgate.wire import capsule, filters
 from headgate.wire.dialect import Dialect, Encoder, Facts, Target
-from headgate.wire.gemini import stream_content_type
 from headgate.wire.translate import Translator, Whole
 
 # The same request would fail in the same way elsewhere; for the rest another route may help.
@@ -48,14 +49,8 @@ FINAL: frozenset[Kind] = frozenset(
 )
 # With no other route left, these are worth one more try on the same one.
 PASSING: frozenset[Kind] = frozenset(("upstream", "overloaded"))
-# Without an order to retry or not: SDKs must not repeat these (protocols.md 3.11).
-HOPELESS: frozenset[Kind] = frozenset(
-    ("invalid", "context_length", "blocked", "too_large", "media_type", "not_found", "method",
-     "unauthenticated", "forbidden", "no_credit")
-)  # fmt: skip
 BACKOFF_S = 0.05  # full jitter below it, promises.md 4.2
-MAX_RETRY_AFTER_S = 120  # above it OpenAI's SDKs give up at once
-TAIL_S = 1.0  # how long the upstream may take to close a finished reply before we do
+_NO_FEATURES, _UNKNOWN = Features(), Usage(estimated=True)
 
 
 class _Ids:
@@ -100,6 +95,32 @@ async def exchange(
 
 
 class _Exchange:
+    # How an exchange begins; what does not change in most stays here, and costs them nothing.
+    translator: Translator | None = None
+    features = _NO_FEATURES
+    input_estimate = 0
+    outcome = "internal"
+    where = ""
+    key: Key | None = None
+    model = ""
+    status = 0
+    stream = False
+    relaying = False  # counted among the open streams
+    attempts = 0
+    attempt_began = 0.0  # 0: none is running
+    route: Route | None = None
+    response: Response | None = None
+    counters: RouteMetrics | None = None
+    encoder: Encoder | None = None
+    usage = _UNKNOWN
+    spent = relays.NOTHING  # by a try before the one that is measured
+    first_token_s = 0.0
+    upstream_code = ""
+    warnings: tuple[str, ...] = ()
+    recalled: tuple[str, ...] = ()  # how reasoning came back that the client did not carry
+    _paced: Turn | None = None
+    _keepalive: asyncio.TimerHandle | None = None
+
     def __init__(self, inbound: Inbound, gate: Gate, dialect: Dialect, target: Target) -> None:
         self.inbound: Inbound | replay.Recorder = inbound
         self.client = inbound
@@ -108,30 +129,7 @@ class _Exchange:
         self.target = target
         self.id = new_id()
         self.booking = Booking(gate, self.id, dialect.name)
-        self.translator: Translator | None = None
-        self.features = Features()
-        self.input_estimate = 0
-        self.began = time.monotonic()
-        self.outcome = "internal"
-        self.where = ""
-        self.key: Key | None = None
-        self.model = ""
-        self.status = 0
-        self.stream = False
-        self.relaying = False  # counted among the open streams
-        self.attempts = 0
-        self.attempt_began = 0.0  # 0: none is running
-        self.route: Route | None = None
-        self.response: Response | None = None
-        self.counters: RouteMetrics | None = None
-        self.encoder: Encoder | None = None
-        self.usage = Usage(estimated=True)
-        self.spent = Usage()  # by a try before the one that is measured
-        self.first_token_s = 0.0
-        self.upstream_code = ""
-        self.warnings: tuple[str, ...] = ()
-        self._keepalive: asyncio.TimerHandle | None = None
-        self._last_write = self.began
+        self.began = self._last_write = time.monotonic()
 
     async def through(self, credential: str | None) -> None:
         gate, dialect = self.gate, self.dialect
@@ -143,9 +141,13 @@ class _Exchange:
         self.model = routes[0].model.id
         if replay.HEADER in self.client.headers and await self._answered_before(key, body):
             return
-        self.client.drains = self.client.drains or key.on_hang_up == "drain"
+        if key.on_hang_up == "drain":
+            self.client.drains = True
         self.stream = request.stream
-        request = self._remembered(request, routes[0], key.id)
+        for message in request.messages:
+            if message.role == "assistant":  # nobody else thinks
+                request = self._remembered(request, routes[0], key.id)
+                break
         self.features = counting.features(request)
         self.input_estimate = gate.counter.estimate(self.model, self.features)
         facts = Facts(self.id, self.model, int(time.time()), self.input_estimate)
@@ -171,15 +173,21 @@ class _Exchange:
     def _remembered(self, request: Request, first: Route, key_id: str) -> Request:
         """The request with the reasoning that the client returned sealed, or not at all."""
         origin = first.upstream.name
-        request, _ = capsule.unseal(request, self.gate.sealer, origin)
+        request, sealed = capsule.unseal(request, self.gate.sealer, origin)
+        warnings: list[str] = []
+        if sealed:
+            warnings.append("reasoning (sealed)")
         if self.gate.memory is not None:
-            request, _ = self.gate.memory.recall(key_id, request, time.monotonic(), origin)
+            request, kept = self.gate.memory.recall(key_id, request, time.monotonic(), origin)
+            if kept:
+                warnings.append("reasoning (remembered)")
+        self.recalled = tuple(warnings)
         return request
 
     async def _attempt(self, routes: tuple[Route, ...], request: Request, facts: Facts) -> None:
         """Try the routes in their order until one begins to answer, then relay it."""
-        allowed = max(1, self.gate.settings.retry.attempts)
-        plan = list(routes)
+        turns = self.gate.turns
+        plan = turns.order(routes)
         while True:
             route = self.route = plan.pop(0)
             # A signature says something only to the upstream that made it.
@@ -196,24 +204,33 @@ class _Exchange:
                 raise invalid(said, "$.response_format")
             if not self.booking.opened:
                 assert self.key is not None
-                free = all(r.upstream.free for r in routes)
+                free = all([r.upstream.free for r in routes])
                 await self.booking.open(
                     self.key, fitted.request, route, self.input_estimate, free=free
                 )
+            try:
+                patience_s = 0.0 if plan else self.gate.settings.timeouts.pace
+                self._paced = await turns.wait(route, self.input_estimate, patience_s)
+            except Refused:
+                if not plan:
+                    raise
+                continue
             self.attempts += 1
             self.attempt_began = time.monotonic()
             failure = await self._try(route, request, fitted, facts)
             if failure is None:
                 return
+            self._failed(failure.kind)
             self._attempted(failure.kind, failure.upstream_code)
             self.upstream_code = failure.upstream_code
             self.gate.metrics.upstream_errors.add(route.upstream.name, failure.kind)
             unsent = failure.should_retry is True
+            allowed = max(1, self.gate.settings.retry.attempts)
             spent = self.attempts >= (allowed + 1 if unsent else allowed)
             if spent or failure.kind in FINAL or failure.should_retry is False:
                 raise Refused(failure)
             if not plan:
-                if failure.kind not in PASSING:
+                if failure.kind not in PASSING or not turns.may_retry(route):
                     raise Refused(failure)
                 plan.append(route)
                 await asyncio.sleep(random.random() * BACKOFF_S)
@@ -222,7 +239,7 @@ class _Exchange:
         self, route: Route, request: Request, fitted: Fitted, facts: Facts
     ) -> Failure | None:
         """One attempt: None when the client has its answer, the failure when it has nothing yet."""
-        gate, inbound = self.gate, self.inbound
+        gate = self.gate
         try:
             attempt = await upstream.begin(
                 gate.client, route, fitted.request, gate.timeouts, self.id
@@ -231,90 +248,84 @@ class _Exchange:
             return refused.failure
         response = self.response = attempt.response
         sink = self.encoder if self.encoder is not None else Whole()
-        gather = Gather()
-        translator = Translator(attempt.decoder, self._filters(fitted, route, gather), sink)
-        self.translator = translator
-        relayed = False
-        counters = self.counters = gate.metrics.of(self.model, route.upstream.name)
-
-        def pass_on(out: bytes) -> None:
-            nonlocal relayed
-            if not out:
-                return
-            now = time.monotonic()
-            if relayed:
-                counters.gap.observe(now - self._last_write)
-            else:
-                relayed = True
-                self._first_token(counters, now)
-                self._start()
-            self._last_write = now
-            inbound.write(out)
-
-        def relay(data: bytes) -> bool:
-            """Whether to go on; called for every piece of every reply, by the socket's callback."""
-            pass_on(translator.feed(data))
-            return translator.end is None and not inbound.paused
-
+        gathers: list[Gather] = []
+        relay = Relay(attempt, self._filters(fitted, route, gathers), sink, self._say, self.inbound)
+        translator = self.translator = relay.translator
+        self.counters = gate.metrics.of(self.model, route.upstream.name)
         try:
-            while translator.end is None:
-                await response.pump(relay)
-                if inbound.paused:
-                    await inbound.drain()
-                if response.complete and translator.end is None:
-                    pass_on(translator.close())
+            end = await relay.run()
         except (Broken, TimedOut) as error:
             self._measure(translator)
             failure = upstream.failure_of(error)
-            if relayed or translator.began:
-                self._had_begun()
+            if relay.begun:
+                self._had_begun(failure.kind)
                 raise Refused(failure) from None
             return failure
         self._measure(translator)
-        end = translator.end
         if isinstance(end, Failed):
             response.abort()
-            if relayed or translator.began:
-                self._had_begun()
+            if relay.begun:
+                self._had_begun(end.failure.kind)
                 raise Refused(msgspec.structs.replace(end.failure, should_retry=False))
             return end.failure
+        gate.turns.passed(route)
         if not self.usage.estimated:
             gate.counter.learn(self.model, self.features, self.usage.input)
-        if gate.memory is not None:
-            gate.memory.keep(
-                self._key_id, request, gather.parts, time.monotonic(), route.upstream.name
-            )
+        if gathers and gate.memory is not None:
+            (gather,), origin = gathers, route.upstream.name
+            gate.memory.keep(self._key_id, request, gather.parts, time.monotonic(), origin)
         if isinstance(sink, Whole):
             await self._finish_whole(end, sink, route, request, fitted, facts)
         else:
             await self._finish(end, sink)
-        await self._tail(response)
+        if not response.complete:
+            await relays.let_close(response)
         return None
 
-    def _filters(self, fitted: Fitted, route: Route, gather: Gather) -> list[filters.Filter]:
-        show, capsules = fitted.request.reasoning.show, self.dialect.capsules
+    def _say(self, out: bytes) -> None:
+        """To the client, what there is of the reply."""
+        now = time.monotonic()
+        counters = self.counters
+        assert counters is not None  # of the route that answers
+        if self.first_token_s:
+            counters.gap.observe(now - self._last_write)
+        else:
+            self._first_token(counters, now)
+            self._start()
+        self._last_write = now
+        self.inbound.write(out)
+
+    def _filters(self, fitted: Fitted, route: Route, gathers: list[Gather]) -> list[filters.Filter]:
+        """`gathers` gets the one that gathers the reply, once the reply thinks."""
+        asked = fitted.request
+        show, capsules = asked.reasoning.show, self.dialect.capsules
         if show == "no" and capsules == "always":
             show = "omit"
-        seal = capsule.Seal(self.gate.sealer, route.upstream.name, capsules == "signed")
-        tools = () if fitted.request.choice.mode == "none" else fitted.request.tools
+
+        def keepers() -> tuple[filters.Filter, ...]:
+            gathers.append(Gather())
+            signed = capsules == "signed"
+            return gathers[0], capsule.Seal(self.gate.sealer, route.upstream.name, signed)
+
+        fidelity = self.gate.settings.fidelity
         return filters.build(
             show,
             fitted.stop,
             fitted.format is not None,
-            (gather, seal),
-            tools=tools,
+            keepers,
+            tools=() if asked.choice.mode == "none" else asked.tools,
             seed=self.id,
-            salvage=self.gate.settings.fidelity.salvage,
-            coerce=self.gate.settings.fidelity.coerce,
+            salvage=fidelity.salvage,
+            coerce=fidelity.coerce,
         )
 
     async def _finish(self, end: Finish, sink: Encoder) -> None:
         """The end of a stream is known: record it, then let the terminal frame go."""
-        if end.usage is None:
-            end = msgspec.structs.replace(end, usage=self.usage)
         self.outcome, self.status = end.reason, 200
-        await self._settle()
-        tail = sink.feed([end])
+        row = self._row()
+        await self.booking.settle(row)
+        usage = self.usage if end.usage is None else end.usage
+        tail = sink.feed([Finish(end.reason, usage, end.stop_sequence, row.cost_nano)])
         self._start()
         self.inbound.write(tail)
         self.inbound.end()
@@ -334,12 +345,17 @@ class _Exchange:
                 reply, reason = await self._asked_again(route, fitted, reply, reason)
             if reason:
                 self.warnings = (*self.warnings, "response_format (not valid)")
-        finish = msgspec.structs.replace(reply.finish, usage=self.usage)
-        reply = msgspec.structs.replace(reply, finish=finish)
         self.outcome, self.status = reply.finish.reason, 200
-        await self._settle()
+        row = self._row()
+        await self.booking.settle(row)
+        finish = msgspec.structs.replace(reply.finish, usage=self.usage, cost_nano=row.cost_nano)
+        reply = msgspec.structs.replace(reply, finish=finish)
         body = self.dialect.encode_reply(reply, request, facts)
-        self.inbound.respond(200, self._headers("application/json"), body)
+        inbound, kind = self.inbound, "application/json"
+        if isinstance(inbound, replay.Recorder):  # which keeps them one by one
+            inbound.respond(200, self._headers(kind), body)
+        else:
+            inbound.respond(200, self._block(kind), body)
 
     async def _asked_again(
         self, route: Route, fitted: Fitted, reply: Reply, reason: str
@@ -357,30 +373,15 @@ class _Exchange:
             )
             self.response = attempt.response
             sink = Whole()
-            build = self._filters(fitted, route, Gather())
-            translator = self.translator = Translator(attempt.decoder, build, sink)
-            while translator.end is None:
-                data = await attempt.response.read()
-                translator.feed(data) if data else translator.close()
+            relay = Relay(attempt, self._filters(fitted, route, []), sink, self._say, self.inbound)
+            self.translator = relay.translator
+            end = await relays.read_whole(relay)
         except (Refused, Broken, TimedOut):
             return reply, reason
-        self._measure(translator)
-        sink.collector.feed([translator.end])
+        self._measure(relay.translator)
+        sink.collector.feed([end])
         better = sink.collector.reply
         return (reply, reason) if better is None else structured.settle(better, fitted.format)
-
-    async def _tail(self, response: Response) -> None:
-        """Let the upstream close its reply, so that the connection can serve again."""
-        if response.complete:
-            return
-        try:
-            async with asyncio.timeout(TAIL_S):
-                for _ in range(16):
-                    if not await response.read():
-                        return
-        except (Broken, TimedOut, TimeoutError):
-            pass
-        response.abort()
 
     async def _settle(self) -> None:
         """Commit the row of this exchange, if it has a mark and no row yet."""
@@ -391,6 +392,8 @@ class _Exchange:
         """The client has gone, or the gateway is stopping: what was relayed is what is billed."""
         if self.outcome == "internal":  # else its end was known before it went
             self.outcome = "client_gone"
+            if self.route is not None:
+                self.gate.turns.left(self.route)
             if self.translator is not None and self.translator.end is None:
                 self._measure(self.translator)
 
@@ -410,36 +413,23 @@ class _Exchange:
             self.usage,
             first_token_s=self.first_token_s,
             total_s=time.monotonic() - self.began,
-            warnings=self.warnings,
+            warnings=(*self.warnings, *self.recalled) if self.recalled else self.warnings,
         )
         if isinstance(self.inbound, replay.Recorder):
             self.inbound.row = row
         return row
 
     def _measure(self, translator: Translator) -> None:
-        """The usage as reported, or an estimate from what was passed on, marked as such."""
-        end = translator.end
-        reported = end.usage if end is not None else None
-        relayed = counting.of_counts(translator.ascii, translator.other)
-        if reported is not None and not reported.estimated:
-            # Of a reply that broke off, Anthropic's counts are those of its start: next to no output.
-            if isinstance(end, Failed) and 2 * reported.output < relayed:
-                reported = msgspec.structs.replace(reported, output=relayed, estimated=True)
-            self.usage = _sum(self.spent, reported)
-            return
-        begun = translator.begun
-        usage = Usage(
-            input=begun.input_tokens or self.input_estimate,
-            output=relayed,
-            cached=begun.cached,
-            cache_write=begun.cache_write,
-            estimated=True,
-        )
-        self.usage = _sum(self.spent, usage)
+        self.usage = relays.measure(translator, self.spent, self.input_estimate)
 
-    def _had_begun(self) -> None:
+    def _had_begun(self, failed: Kind) -> None:
         """Let the row of a reply that nobody saw tell that there was one: it may have been billed."""
+        self._failed(failed)
         self.first_token_s = self.first_token_s or time.monotonic() - self.began
+
+    def _failed(self, kind: Kind) -> None:
+        assert self.route is not None
+        self.gate.turns.failed(self.route, kind)
 
     def _first_token(self, counters: RouteMetrics, now: float) -> None:
         self.first_token_s = now - self.began
@@ -448,25 +438,37 @@ class _Exchange:
     def _start(self) -> None:
         if not self.inbound.started:
             self.status = 200
-            kind = (
-                stream_content_type(self.target)
-                if self.dialect.name == "gemini"
-                else self.dialect.stream_type
-            )
-            self.inbound.start(200, self._headers(kind))
+            kind = self.dialect.array_type if self.target.array else self.dialect.stream_type
+            inbound = self.inbound
+            if isinstance(inbound, replay.Recorder) or self.route is None:
+                inbound.start(200, self._headers(kind))
+            else:
+                inbound.start(200, self._block(kind))
             self.relaying = True
             self.gate.metrics.open_streams += 1
 
     def _headers(self, content_type: str) -> list[tuple[str, str]]:
-        return [*_always(content_type, self.id), *self._more_headers()]
+        """Of an answer that is none of a failure."""
+        return [*answers.always(content_type, self.id), *self._more_headers()]
+
+    def _block(self, content_type: str) -> bytes:
+        """The same as the lines that they become."""
+        assert self.route is not None
+        id, told = self.id.encode(), self._told()
+        block = answers.BLOCK % (content_type.encode(), id, id)
+        block += answers.by(self.route.upstream.name, self.route.name)
+        return block + guard.header_block(told) if told else block
 
     def _more_headers(self) -> list[tuple[str, str]]:
         """What is told of this exchange beside what every answer has."""
+        route = self.route
+        by = [] if route is None else [(answers.BY, f"{route.upstream.name}/{route.name}")]
+        return by + self._told()
+
+    def _told(self) -> list[tuple[str, str]]:
         out: list[tuple[str, str]] = []
-        if self.route is not None:
-            out.append(("x-headgate-upstream", f"{self.route.upstream.name}/{self.route.name}"))
         if self.warnings:
-            out.append(("x-headgate-warnings", header_list(self.warnings)))
+            out.append(("x-headgate-warnings", answers.header_list(self.warnings)))
         if self.key is not None:
             out += self.gate.admissions.headers(self.key, self.dialect.name)
         if self.stream:
@@ -484,22 +486,20 @@ class _Exchange:
 
     def _watch_silence(self) -> None:
         """Keep a silent stream alive, in the protocol's own way, from now to its end."""
-        every = self.gate.settings.keepalive_s
-        loop = asyncio.get_running_loop()
+        loop, every = asyncio.get_running_loop(), self.gate.settings.keepalive_s
+        self._keepalive = loop.call_later(every, self._look, loop, every)
 
-        def tick() -> None:
-            if self.inbound.gone or self.inbound.ended:
-                return
-            silent = time.monotonic() - self._last_write
-            if silent >= every:
-                self._start()
-                if not self.inbound.paused:
-                    self.inbound.write(self.dialect.keepalive)
-                self._last_write = time.monotonic()
-                silent = 0.0
-            self._keepalive = loop.call_later(every - silent, tick)
-
-        self._keepalive = loop.call_later(every, tick)
+    def _look(self, loop: asyncio.AbstractEventLoop, every: float) -> None:
+        if self.inbound.gone or self.inbound.ended:
+            return
+        silent = time.monotonic() - self._last_write
+        if silent >= every:
+            self._start()
+            if not self.inbound.paused:
+                self.inbound.write(self.dialect.keepalive)
+            self._last_write = time.monotonic()
+            silent = 0.0
+        self._keepalive = loop.call_later(every - silent, self._look, loop, every)
 
     async def fail(self, failure: Failure) -> None:
         """Tell the client, in its own protocol and in the form that is still possible."""
@@ -513,7 +513,7 @@ class _Exchange:
             self.usage = Usage()  # nothing of the reply is shown, so nothing of it is billed
         elif self.dialect.refuses_in_stream(failure, inbound.headers):
             self._start()
-        status, headers, body = refusal(self.dialect, failure, self.id)
+        status, headers, body = answers.refusal(self.dialect, failure, self.id)
         if not inbound.started:
             self.status = status
         await self._settle()
@@ -534,8 +534,11 @@ class _Exchange:
         self._quiet()
         if self.response is not None and self.outcome not in ANSWERED:
             self.response.abort()
+        if self._paced is not None:
+            self.gate.turns.took(self._paced, self.usage.input + self.usage.output)
         if self.booking.opened and not self.booking.settled:
             self.booking.settle_soon(self._row())
+        self.translator = None  # whose filters know us: else only the collector of garbage helps
         if isinstance(self.inbound, replay.Recorder):
             self.inbound.close()
         metrics, name = self.gate.metrics, self.route.upstream.name if self.route else ""
@@ -557,51 +560,3 @@ class _Exchange:
                     self.upstream_code, self.warnings, self.where,
                 )
             )  # fmt: skip
-
-
-def _sum(a: Usage, b: Usage) -> Usage:
-    """What two attempts cost together."""
-    return Usage(
-        a.input + b.input,
-        a.output + b.output,
-        a.cached + b.cached,
-        a.cache_write + b.cache_write,
-        a.reasoning + b.reasoning,
-        a.estimated or b.estimated,
-    )
-
-
-def header_list(words: Iterable[str]) -> str:
-    """A header value: visible ASCII only, bounded."""
-    text = ", ".join(words)
-    return "".join(c if " " <= c <= "~" else "?" for c in text)[:1024]
-
-
-def _always(content_type: str, request_id: str) -> list[tuple[str, str]]:
-    """The headers that every answer to an exchange has."""
-    return [
-        ("content-type", content_type),
-        ("x-request-id", request_id),
-        ("request-id", request_id),
-        ("cache-control", "no-store"),
-        ("x-content-type-options", "nosniff"),
-    ]
-
-
-def refusal(
-    dialect: Dialect, failure: Failure, request_id: str
-) -> tuple[int, list[tuple[str, str]], bytes]:
-    """Status, headers and body of a failure that is told before anything was sent."""
-    status, body = dialect.encode_failure(failure, request_id)
-    if failure.code == "idempotency_key_reused":
-        status = 422  # draft-ietf-httpapi-idempotency-key-header-07; no protocol has a word for it
-    headers = _always("application/json", request_id)
-    if failure.retry_after_s is not None and math.isfinite(failure.retry_after_s):
-        wait = min(max(1, math.ceil(failure.retry_after_s)), MAX_RETRY_AFTER_S)
-        headers.append(("retry-after", str(wait)))
-    retry = False if failure.kind in HOPELESS else failure.should_retry
-    if retry is not None:
-        headers.append(("x-should-retry", "true" if retry else "false"))
-    if failure.kind == "unauthenticated":
-        headers.append(("www-authenticate", "Bearer"))
-    return status, headers, body

@@ -14,12 +14,11 @@ from headgate.edge.log import Log
 from headgate.edge.memory import Memory
 from headgate.edge.metrics import Metrics
 from headgate.edge.replay import Replays
+from headgate.edge.turns import Turns
 from headgate.errors import Failure, Refused
 from headgate.net.client import Client, Timeouts
 from headgate.policy import keys, routing
-from headgate.policy.breaker import Breaker, Retries
 from headgate.policy.keys import Key, KeyRing
-from headgate.policy.limits import Pacer
 from headgate.store.books import Books
 from headgate.store.ledger import Ledger
 from headgate.store.sqlite import Store
@@ -51,8 +50,7 @@ class Gate:
         self.timeouts = Timeouts(
             connect_s=t.connect, first_token_s=t.first_token, stall_s=t.stall, total_s=t.total
         )
-        self.breaker, self.retries = Breaker(), Retries()
-        self.pacer = Pacer()
+        self.turns = Turns()
         self.draining = False
         self.sealer = Sealer(store.derived("capsules"))
         self.replays = Replays(store.derived("idempotency"), books)

@@ -69,7 +69,7 @@ class Internal:
         out: list[dict[str, object]] = []
         for name, routes in models.items():
             upstream = routes[0].upstream
-            stands = [gate.breaker.standing(r.place, now_s) for r in routes]
+            stands = [gate.turns.breaker.standing(r.place, now_s) for r in routes]
             worst = max(stands, key=lambda s: (s.state != "up", s.resting_s, s.failures))
             out.append(
                 {

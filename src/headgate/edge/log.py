@@ -8,6 +8,7 @@ request.
 import sys
 import time
 import traceback
+from functools import lru_cache
 from typing import BinaryIO
 
 import msgspec
@@ -64,7 +65,12 @@ class Log:
 
 
 def now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + "Z"
+    return _second(int(time.time()))
+
+
+@lru_cache(maxsize=2)
+def _second(at_s: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at_s)) + "Z"
 
 
 def places(error: BaseException) -> str:

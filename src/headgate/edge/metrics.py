@@ -27,13 +27,16 @@ _TOKENS = ("input", "cached", "output", "reasoning")
 
 
 class Counts:
-    """A counter with labels: `add` is all there is."""
+    """A counter with labels."""
 
     def __init__(self, name: str, help: str, labels: Sequence[str]) -> None:
         self._head = (name, help, labels)
         self._values: dict[tuple[str, ...], float] = {}
 
-    def add(self, *labels: str, by: float = 1) -> None:
+    def add(self, *labels: str) -> None:
+        self._values[labels] = self._values.get(labels, 0) + 1
+
+    def add_to(self, labels: tuple[str, ...], by: float) -> None:
         self._values[labels] = self._values.get(labels, 0) + by
 
     def metric(self) -> Metric:
@@ -166,7 +169,13 @@ class RouteMetrics:
         self._labels = [(model, upstream, kind) for kind in _TOKENS]
 
     def spent(self, usage: Usage) -> None:
-        counts = (usage.input, usage.cached, usage.output, usage.reasoning)
-        for labels, count in zip(self._labels, counts, strict=True):
-            if count > 0:
-                self._tokens.add(*labels, by=count)
+        input, cached, output, reasoning = self._labels
+        add = self._tokens.add_to
+        if usage.input > 0:
+            add(input, usage.input)
+        if usage.cached > 0:
+            add(cached, usage.cached)
+        if usage.output > 0:
+            add(output, usage.output)
+        if usage.reasoning > 0:
+            add(reasoning, usage.reasoning)

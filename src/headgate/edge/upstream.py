@@ -9,17 +9,38 @@ import msgspec
 from headgate.catalog.catalog import Route
 from headgate.chat import Request
 from headgate.errors import Failure, Refused
-from headgate.net.client import Broken, Client, NotSent, Response, TimedOut, Timeouts
-from headgate.wire.dialect import Decoder
+from headgate.net.client import Broken, Client, NotSent, Prepared, Response, TimedOut, Timeouts
+from headgate.wire.dialect import Decoder, Dialect
 from headgate.wire.dialects import DIALECTS
 
 MAX_ERROR_BYTES = 1 << 20  # of an upstream's error page; enough for any real one
+MAX_WAYS = 1024  # there are as many as routes, but for those that checks make up
 _STREAMS = ("text/event-stream", "application/json")
 
 
 class Attempt(msgspec.Struct):
     response: Response
     decoder: Decoder
+
+
+class _Way(msgspec.Struct, frozen=True):
+    """What every attempt at a route has in common."""
+
+    route: Route
+    dialect: Dialect
+    request: Prepared
+
+
+def _way(client: Client, route: Route) -> _Way:
+    way = client.known.get(id(route))
+    if not isinstance(way, _Way) or way.route is not route:
+        dialect = DIALECTS[route.upstream.dialect]
+        url = route.upstream.base_url.rstrip("/") + dialect.request_path(route.name, True)
+        way = _Way(route, dialect, client.prepared("POST", url, headers(route)))
+        if len(client.known) >= MAX_WAYS:
+            client.known.clear()
+        client.known[id(route)] = way
+    return way
 
 
 async def begin(
@@ -30,11 +51,11 @@ async def begin(
     The upstream is always asked to stream, also for clients that want one body: so a hang-up, a
     stall and the time to the first token are seen for both in the same way.
     """
-    dialect = DIALECTS[route.upstream.dialect]
+    way = _way(client, route)
+    dialect = way.dialect
     body = dialect.encode_request(request, route.capabilities, route.name, True)
-    url = route.upstream.base_url.rstrip("/") + dialect.request_path(route.name, True)
     try:
-        response = await client.send("POST", url, headers(route), body, timeouts)
+        response = await client.send_prepared(way.request, body, timeouts)
     except (NotSent, Broken, TimedOut) as error:
         raise Refused(failure_of(error)) from None
     if response.status != 200:
@@ -44,7 +65,8 @@ async def begin(
             page = b""
         status = response.status if response.status >= 400 else 502  # redirects are not followed
         raise Refused(dialect.decode_failure(status, response.headers, page))
-    media = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    said = response.headers.get("content-type", "")
+    media = said if said in _STREAMS else said.partition(";")[0].strip().lower()
     if media not in _STREAMS:
         response.abort()
         raise Refused(

@@ -273,7 +273,13 @@ class _Connection(asyncio.Protocol):
         due = min(total_at, now + timeouts.first_token_s)
         if self._timer_at > due:
             self._watch(due)
-        await response._wait()
+        response._waiter = self._loop.create_future()
+        try:
+            await response._waiter
+        except asyncio.CancelledError:
+            response.abort()
+            raise
+        response._waiter = None
         if response._error is not None and not response.status:
             raise response._error
         return response
@@ -482,8 +488,9 @@ def _decoded(head: list[tuple[bytes, bytes]]) -> dict[str, str]:
     """
     if not head:
         return {}
-    names = b"\n".join([n for n, _ in head]).decode("ascii", "replace").lower().split("\n")
-    values = b"\n".join([v for _, v in head]).decode("ascii", "replace")
+    raw_names, raw_values = zip(*head, strict=True)
+    names = b"\n".join(raw_names).decode("ascii", "replace").lower().split("\n")
+    values = b"\n".join(raw_values).decode("ascii", "replace")
     if _CONTROL.search(values) or not all(map(_TOKEN.fullmatch, names)):
         raise Broken("a header of the answer has control characters")
     lines = values.split("\n")

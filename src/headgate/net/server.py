@@ -9,6 +9,7 @@ One sweep a second serves all timers, as a timer per request costs more than the
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from email.utils import formatdate
@@ -21,6 +22,7 @@ import msgspec
 
 from headgate.errors import Failure, Refused
 from headgate.net import guard
+from headgate.net.heads import Head, Heads, cut
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -54,41 +56,32 @@ _STATUS = {"bad_http": 400, "header_too_large": 431, "expectation_failed": 417}
 class Inbound:
     """One request and its answer."""
 
-    __slots__ = (
-        "_chunked", "_conn", "_expect", "_failure", "_length", "_pieces", "_size", "_waiter",
-        "body_done", "drains", "ended", "gone", "headers", "keep_alive", "method", "path", "peer", "query",
-        "started", "version",
-    )  # fmt: skip
+    # What most requests never change stands here, and costs none of them anything.
+    started = False  # the response's head was written
+    ended = False
+    gone = False  # the client left before the end
+    drains = False  # and its handler is not cancelled then; set once the body is read
+    keep_alive = True
+    body_done = False
+    _expect = False
+    _chunked = False
+    _size = 0
+    _waiter: "asyncio.Future[None] | None" = None
+    _failure: Failure | None = None
 
     def __init__(
-        self,
-        conn: "_Connection",
-        method: str,
-        path: str,
-        query: str,
-        headers: dict[str, str],
-        version: str,
+        self, conn: "_Connection", head: Head, headers: dict[str, str], length: int
     ) -> None:
         self._conn = conn
-        self.method = method
-        self.path = path  # as it was sent, not decoded
-        self.query = query
-        self.headers = headers  # names in lower case; repeated ones joined by ", "
-        self.version = version  # "1.1" or "1.0"
+        self.head = head
+        self.method = head.method
+        self.path = head.path
+        self.query = head.query
+        self.headers = headers
+        self.version = head.version
         self.peer = conn.peer
-        self.started = False  # the response's head was written
-        self.ended = False
-        self.gone = False  # the client left before the end
-        self.drains = False  # and its handler is not cancelled then; set once the body is read
-        self.keep_alive = True
-        self.body_done = False
-        self._length = int(headers.get("content-length", -1))
-        self._expect = "expect" in headers
+        self._length = length  # of the body, as the head says; -1: it does not
         self._pieces: list[bytes] = []
-        self._size = 0
-        self._waiter: asyncio.Future[None] | None = None
-        self._failure: Failure | None = None
-        self._chunked = False
 
     async def body(self, max_bytes: int | None = None) -> bytes:
         """The whole body; Refused when it is too large, too slow, broken or compressed."""
@@ -114,20 +107,27 @@ class Inbound:
             raise Refused(_too_large(limit))
         return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
-    def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        """The whole answer at once; RuntimeError when there is one already."""
-        head = self._head(status, headers, f"content-length: {len(body)}\r\n")
+    def respond(self, status: int, headers: Headers | bytes, body: bytes) -> None:
+        """The whole answer at once; RuntimeError when there is one already.
+
+        `headers` may be what guard.header_block has made of them.
+        """
+        if self.method == "HEAD":
+            body, length = b"", len(body)
+        else:
+            length = len(body)
+        out = self._head(status, headers, b"content-length: %d\r\n" % length, body)
         if not self.gone:
-            self._conn.transport.write(head + body if self.method != "HEAD" else head)
+            self._conn.transport.write(out)
         self._finish()
 
-    def start(self, status: int, headers: Headers) -> None:
+    def start(self, status: int, headers: Headers | bytes) -> None:
         """Begin a streamed answer; `write` and `end` follow."""
         self._chunked = self.version == "1.1"
         if not self._chunked:
             self.keep_alive = False  # HTTP/1.0 ends an answer of unknown length by closing
-        how = "transfer-encoding: chunked\r\n" if self._chunked else ""
-        head = self._head(status, headers, how)
+        how = b"transfer-encoding: chunked\r\n" if self._chunked else b""
+        head = self._head(status, headers, how, b"")
         if not self.gone:
             self._conn.transport.write(head)
 
@@ -137,6 +137,18 @@ class Inbound:
                 self._conn.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
             else:
                 self._conn.transport.write(data)
+
+    def plain(self, body: bytes) -> bool:
+        """Whether it came with just this body, and the connection goes on after it as if new."""
+        return (
+            self.body_done
+            and self._length == len(body)
+            and b"".join(self._pieces) == body
+            and self.keep_alive
+            and self.version == "1.1"
+            and not self._expect
+            and "upgrade" not in self.headers
+        )
 
     @property
     def paused(self) -> bool:
@@ -160,19 +172,20 @@ class Inbound:
         self._conn.closing = True
         self._conn.transport.abort()
 
-    def _head(self, status: int, headers: Headers, framing: str) -> bytes:
+    def _head(self, status: int, headers: Headers | bytes, framing: bytes, body: bytes) -> bytes:
+        """The head of the answer, and the body that follows it at once."""
         if self.started or self.ended:
             raise RuntimeError("this request has an answer already")
-        block = guard.header_block(headers)
+        block = headers if isinstance(headers, bytes) else guard.header_block(headers)
         self.started = True
         server = self._conn.server
         if not self.body_done or server.stopping:
             self.keep_alive = False
-        close = "" if self.keep_alive else "connection: close\r\n"
+        close = b"" if self.keep_alive else b"connection: close\r\n"
         if self.keep_alive and self.version != "1.1":
-            close = "connection: keep-alive\r\n"
-        line = f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\ndate: {server.date}\r\n"
-        return line.encode() + block + f"{framing}{close}\r\n".encode()
+            close = b"connection: keep-alive\r\n"
+        line = server.lines.get(status) or server.line(status)
+        return b"%b%b%b%b\r\n%b" % (line, block, framing, close, body)
 
     def _finish(self) -> None:
         self.ended = True
@@ -268,7 +281,7 @@ class _Connection(asyncio.Protocol):
         if inbound is not None and not inbound.ended and not inbound.gone:
             inbound.gone = True
             if self._task is not None and not inbound.drains:
-                self._task.cancel()
+                self.server.cancel(self._task)
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -284,6 +297,40 @@ class _Connection(asyncio.Protocol):
         await asyncio.shield(self._drained)
 
     def data_received(self, data: bytes) -> None:
+        if (
+            self.current is None
+            and self._incoming is None
+            and not self._fed
+            and not self.closing
+            and self._poison is None
+        ):
+            self._begin(data)
+        else:
+            self._feed(data)
+
+    def _begin(self, data: bytes) -> None:
+        """Between requests: one that comes whole, with a head that is known, is not parsed."""
+        heads, request = self.server.heads, cut(data)
+        if request is None:
+            self._feed(data)
+            return
+        known = heads.find(request)
+        if known is None:
+            self._feed(data)
+            first = self.current
+            alone = not (self._fed or self._waiting)
+            if alone and first is not None and first.plain(request.body):
+                heads.keep(request, first.head)
+            return
+        inbound = Inbound(self, *known, len(request.body))
+        inbound._pieces.append(request.body)
+        inbound._size = inbound._length
+        inbound.body_done = True
+        self.used = True
+        self._since = self.server.now()
+        self._run(inbound)
+
+    def _feed(self, data: bytes) -> None:
         while True:
             if self.closing or self._poison is not None:
                 return  # read and dropped, so that the sender gets to see our answer
@@ -371,8 +418,11 @@ class _Connection(asyncio.Protocol):
         if not target.startswith(b"/"):  # the absolute form, of our own host
             target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
         path, _, query = target.decode("ascii").partition("?")
-        inbound = Inbound(self, method.decode("ascii"), path, query, headers, version)
+        length = int(headers.get("content-length", -1))
+        understood = Head(method.decode("ascii"), path, query, headers, version)
+        inbound = Inbound(self, understood, headers, length)
         inbound.keep_alive = parser.should_keep_alive()
+        inbound._expect = "expect" in headers
         if parser.should_upgrade():
             self._upgrade = True
             inbound.keep_alive = True
@@ -407,6 +457,8 @@ class _Connection(asyncio.Protocol):
 
     def done(self, inbound: Inbound) -> None:
         """The handler returned: the next request, or the end of the connection."""
+        if self._task is not None:
+            self.server._tasks.discard(self._task)
         self.current = self._task = None
         if self.closing or self.transport.is_closing():
             return
@@ -515,7 +567,10 @@ class Server:
         self.limits = limits
         self.hosts = frozenset(h.encode() for h in limits.hosts)
         self.stopping = False
-        self.date = ""
+        self.lines: dict[
+            int, bytes
+        ] = {}  # the first two of an answer, by its status: the date is one
+        self.heads = Heads()
         self.refuse: Refuse = refuse or _plain
         self._handler = handler
         self._open: set[_Connection] = set()
@@ -524,6 +579,7 @@ class Server:
         self._listeners: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.now: Callable[[], float] = time.monotonic  # the loop's own clock, once there is one
 
     @property
     def connections(self) -> int:
@@ -533,9 +589,13 @@ class Server:
     def running(self) -> int:
         return len(self._tasks)
 
-    def now(self) -> float:
-        assert self._loop is not None
-        return self._loop.time()
+    def line(self, status: int) -> bytes:
+        """Status line and date; `lines` keeps them until the next sweep."""
+        text = (
+            f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\ndate: {formatdate(usegmt=True)}\r\n"
+        )
+        line = self.lines[status] = text.encode()
+        return line
 
     def future(self) -> "asyncio.Future[None]":
         assert (
@@ -550,6 +610,7 @@ class Server:
     async def listen(self, host: str, port: int, sock: socket | None = None) -> int:
         """Accept connections; returns the port, which the system chose if `port` is 0."""
         self._loop = loop = asyncio.get_running_loop()
+        self.now = loop.time
 
         def made() -> _Connection:
             return _Connection(self)
@@ -576,7 +637,7 @@ class Server:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_s)
         for task in list(self._tasks):
-            task.cancel()
+            self.cancel(task)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5)
         for conn in list(self._open):
@@ -606,8 +667,12 @@ class Server:
         assert self._loop is not None
         task = self._loop.create_task(self._handle(conn, inbound))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
         return task
+
+    def cancel(self, task: "asyncio.Task[None]") -> None:
+        """One that is cancelled before its first step never comes to its own end."""
+        task.add_done_callback(self._tasks.discard)
+        task.cancel()
 
     async def _handle(self, conn: _Connection, inbound: Inbound) -> None:
         try:
@@ -630,7 +695,7 @@ class Server:
             conn.done(inbound)
 
     def _sweep(self) -> None:
-        self.date = formatdate(usegmt=True)
+        self.lines.clear()
         now = self.now()
         for conn in list(self._open):
             conn.sweep(now)

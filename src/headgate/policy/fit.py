@@ -48,10 +48,12 @@ def fit(
     `max_output` and `default_max_output` are tokens; the default is used only where the upstream's
     protocol must be told a number (Anthropic's, whose thinking comes in blocks).
     """
-    _check_media(request, capabilities)
+    if not _SEEN.issubset(capabilities.input):
+        _check_media(request, capabilities)
     notes: list[str] = []
     instructions: list[str] = []
-    request = _fit_tools(request, capabilities, notes, instructions)
+    if request.tools or request.choice != _NO_CHOICE or not capabilities.tools:
+        request = _fit_tools(request, capabilities, notes, instructions)
     default = default_max_output if capabilities.reasoning_form == "blocks" else None
     sampling, stop = _fit_sampling(request.sampling, capabilities, notes, max_output, default)
     format = None
@@ -64,13 +66,16 @@ def fit(
         if tier not in _ORDINARY_TIERS:
             notes.append("service_tier")
         tier = ""
-    request = msgspec.structs.replace(
-        _fit_reasoning(request, capabilities, notes),
-        messages=_instructed(request.messages, instructions),
-        sampling=sampling,
-        format=None if format is not None else request.format,
-        service_tier=tier,
-    )
+    if request.reasoning.mode != "default":
+        request = _fit_reasoning(request, capabilities, notes)
+    if instructions or sampling is not request.sampling or tier != request.service_tier or format:
+        request = msgspec.structs.replace(
+            request,
+            messages=_instructed(request.messages, instructions),
+            sampling=sampling,
+            format=None if format is not None else request.format,
+            service_tier=tier,
+        )
     return Fitted(request.warn(*notes), stop, format)
 
 
@@ -78,10 +83,16 @@ def fit(
 _ORDINARY_TIERS = ("auto", "default", "standard", "standard_only")
 
 
+_SEEN = frozenset(("image", "video"))  # kinds of media that there are
+_NO_CHOICE, _NO_SAMPLING = Choice(), Sampling()
+
+
 def _check_media(request: Request, capabilities: Capabilities) -> None:
     """Refuse what the model would not see: MiniMax drops pictures without a word."""
     for message in request.messages:
         for part in message.parts:
+            if type(part) is Text:
+                continue
             media = part.parts if isinstance(part, ToolResult) else (part,)
             for each in media:
                 if isinstance(each, Media) and each.kind not in capabilities.input:
@@ -105,6 +116,8 @@ def _fit_sampling(
     default: int | None,
 ) -> tuple[Sampling, tuple[str, ...]]:
     """The sampling that is sent, and the stop sequences that are not."""
+    if default is None and asked == _NO_SAMPLING:
+        return asked, ()
     max_tokens = asked.max_tokens if asked.max_tokens is not None else default
     if max_tokens is not None and max_tokens > max_output:
         max_tokens = max_output

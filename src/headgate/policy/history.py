@@ -15,7 +15,7 @@ What will surprise:
 - a refusal names the list, not the place in it: the hub's messages are not numbered as the client's.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -76,6 +76,8 @@ def repair(request: Request, capabilities: Capabilities, dialect: str) -> Reques
 
     Gives back the same messages when there was nothing to do; repairing twice changes nothing.
     """
+    if _sound(request.messages, capabilities):
+        return request
     words = _WORDS.get(dialect, _OPENAI)
     warnings: list[str] = []
     messages = _spoken(request.messages, words, warnings)
@@ -95,6 +97,57 @@ def repair(request: Request, capabilities: Capabilities, dialect: str) -> Reques
             words.param,
         )
     return msgspec.structs.replace(request, messages=tuple(messages)).warn(*dict.fromkeys(warnings))
+
+
+def _sound(messages: Sequence[Message], capabilities: Capabilities) -> bool:
+    """Whether there is surely nothing to do, as nearly always; False only means to look closely."""
+    if not messages:
+        return False
+    waiting: list[str] = []  # calls whose results must come next, the last of them first
+    last = ""
+    more = "system" if capabilities.multi_system else ""  # what a system message may follow
+    for message in messages:
+        role, parts = message.role, message.parts
+        if waiting:
+            one = parts[0] if role == "tool" and len(parts) == 1 else None
+            if type(one) is not ToolResult or one.call_id != waiting.pop():
+                return False
+        elif role == "user":
+            if not _said(parts):
+                return False
+        elif role == "assistant":
+            if last == "assistant":  # it may be one turn in pieces
+                return False
+            calls = [p for p in parts if type(p) is ToolCall]
+            waiting = [c.id for c in reversed(calls)]
+            if not (calls or _said(parts)) or len(set(waiting)) < len(waiting):
+                return False
+            for part in parts:
+                if type(part) is ToolCall:
+                    if not jsontext.is_object(part.arguments):
+                        return False
+                elif type(part) is Text:
+                    if not part.text:
+                        return False
+                elif type(part) is not Thinking or not (part.text or part.signature):
+                    return False
+        elif role == "tool" or not message.text.strip() or last not in ("", more):
+            return False
+        last = role
+    return not waiting and last in ("user", "tool")
+
+
+def _said(parts: Sequence[Part]) -> bool:
+    """Whether there is text that is more than blank, or media, and no text that is empty."""
+    said = False
+    for part in parts:
+        if type(part) is Text:
+            if not part.text:
+                return False
+            said = said or not part.text.isspace()
+        elif type(part) is Media:
+            said = True
+    return said
 
 
 # --- single messages -----------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from typing import Protocol
 import msgspec
 
 from headgate.chat import Usage
+from headgate.wire.money import dollars
 
 NANO = 10**9  # nano-dollars of a dollar
 _PER_TOKEN = Fraction(NANO, 10**6)  # nano-dollars a token, of a dollar a million tokens
@@ -73,54 +74,70 @@ class _Rates(msgspec.Struct, frozen=True, gc=False):
     per: int
 
 
+class Tariff:
+    """What one model costs on one day, at one service tier: looked up once, asked for each request."""
+
+    def __init__(self, prices: Sequence[Price], service_tier: str, on: date) -> None:
+        """`prices`: of a catalog Model; `on`: in UTC."""
+        priority = service_tier.lower() == "priority"
+        self._tiers = [
+            (p.up_to_input, _rates(p, priority), version(p)) for p in _in_force(prices, on)
+        ]
+
+    def charge(self, usage: Usage) -> Charge:
+        """The cost of `usage`."""
+        input = max(usage.input, 0)
+        for up_to, rates, version in self._tiers:
+            if up_to is None or usage.input <= up_to:
+                if rates is None:
+                    break
+                cached = min(max(usage.cached, 0), input)
+                written = min(max(usage.cache_write, 0), input - cached)
+                total = (
+                    (input - cached - written) * rates.input
+                    + cached * rates.cached
+                    + written * rates.cache_write
+                    + max(usage.output, 0) * rates.output
+                )
+                return Charge(_half_up(total, rates.per), version)
+        return UNPRICED
+
+    def worst_case(self, input: int, max_output: int) -> Charge:
+        """The most that up to `input` and `max_output` tokens can cost, to be reserved.
+
+        An estimate of the input that is too low can still be exceeded: the ledger then says so.
+        """
+        input, max_output = max(input, 0), max(max_output, 0)
+        most, version_of_most = -1, ""
+        for up_to, rates, version in self._tiers:  # also a cheaper amount in a dearer tier
+            if rates is None:
+                return UNPRICED
+            bound = up_to is None or input <= up_to
+            fits = input if bound else up_to or 0
+            dearest = max(rates.input, rates.cached, rates.cache_write)
+            nano = _half_up(fits * dearest + max_output * rates.output, rates.per)
+            if nano > most:
+                most, version_of_most = nano, version
+            if bound:
+                return Charge(most, version_of_most)
+        return UNPRICED
+
+
 def charge(prices: Sequence[Price], usage: Usage, service_tier: str, on: date) -> Charge:
     """The cost of `usage` on the day `on` (UTC), by the tiers of one catalog Model."""
-    price = _tier(_in_force(prices, on), usage.input)
-    rates = _rates(price, service_tier.lower() == "priority") if price is not None else None
-    if price is None or rates is None:
-        return UNPRICED
-    input = max(usage.input, 0)
-    cached = min(max(usage.cached, 0), input)
-    written = min(max(usage.cache_write, 0), input - cached)
-    total = (
-        (input - cached - written) * rates.input
-        + cached * rates.cached
-        + written * rates.cache_write
-        + max(usage.output, 0) * rates.output
-    )
-    return Charge(_half_up(total, rates.per), version(price))
+    return Tariff(prices, service_tier, on).charge(usage)
 
 
 def worst_case(
     prices: Sequence[Price], input: int, max_output: int, service_tier: str, on: date
 ) -> Charge:
-    """The most that up to `input` and `max_output` tokens can cost on that day, to be reserved.
-
-    An estimate of the input that is too low can still be exceeded: the ledger then says so.
-    """
-    input, max_output = max(input, 0), max(max_output, 0)
-    tiers = _in_force(prices, on)
-    bound = _tier(tiers, input)
-    if bound is None:
-        return UNPRICED
-    most, version_of_most = -1, ""
-    for price in tiers[: tiers.index(bound) + 1]:  # also a cheaper amount in a dearer tier
-        rates = _rates(price, service_tier.lower() == "priority")
-        if rates is None:
-            return UNPRICED
-        fits = input if price is bound else min(input, price.up_to_input or 0)
-        total = fits * max(rates.input, rates.cached, rates.cache_write) + max_output * rates.output
-        nano = _half_up(total, rates.per)
-        if nano > most:
-            most, version_of_most = nano, version(price)
-    return Charge(most, version_of_most)
+    """As `Tariff.worst_case`."""
+    return Tariff(prices, service_tier, on).worst_case(input, max_output)
 
 
 def usd(nano: int) -> str:
     """Dollars as an exact decimal, at least two places: 1_500_000_000 is "1.50"."""
-    whole, rest = divmod(abs(nano), NANO)
-    places = f"{rest:09d}".rstrip("0").ljust(2, "0")
-    return f"{'-' if nano < 0 else ''}{whole}.{places}"
+    return dollars(nano, 2)
 
 
 @lru_cache(maxsize=256)
@@ -136,11 +153,6 @@ def _in_force(prices: Iterable[Price], on: date) -> list[Price]:
     begun = [p for p in prices if p.valid_from <= on]
     newest = max((p.valid_from for p in begun), default=None)
     return [p for p in begun if p.valid_from == newest]
-
-
-def _tier(tiers: Iterable[Price], input: int) -> Price | None:
-    """The first tier that the input fits."""
-    return next((p for p in tiers if p.up_to_input is None or input <= p.up_to_input), None)
 
 
 @lru_cache(maxsize=256)

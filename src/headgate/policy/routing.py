@@ -24,6 +24,8 @@ R = TypeVar("R", bound=Shared)
 
 def ordered(routes: Sequence[R], conversation: str) -> Sequence[R]:
     """The routes, those with a share first, in the order that this conversation keeps."""
+    if len(routes) < 2:
+        return routes
     sharing = [r for r in routes if r.share > 0]
     if len(sharing) < 2:
         return routes

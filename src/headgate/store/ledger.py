@@ -136,7 +136,7 @@ class Ledger:
         """Commit that an upstream is about to be contacted; LedgerFault: it must not be."""
         if self._stuck:
             raise self._silent()
-        await self._ask(_Entry(0, mark.id, encode_mark(mark, 0, mark.id, self._live.boot)))
+        await self._asked(_Entry(0, mark.id, encode_mark(mark, 0, mark.id, self._live.boot)))
 
     def checkpoint(self, mark: Mark) -> None:
         """Let an open mark say what was used so far; lost without harm if the disk fails."""
@@ -152,7 +152,7 @@ class Ledger:
         if self._stuck:
             self._put(entry)
             raise self._silent()
-        await self._ask(entry)
+        await self._asked(entry)
 
     def settle_soon(self, row: Row) -> None:
         """As `settle`, for a task that cannot wait because it is being cancelled."""
@@ -228,15 +228,18 @@ class Ledger:
 
     # entries
 
-    async def _ask(self, entry: _Entry) -> None:
-        entry.done = asyncio.get_running_loop().create_future()
-        self._put(entry)
-        await entry.done
+    def _asked(self, entry: _Entry) -> "asyncio.Future[None]":
+        """What tells what became of it."""
+        loop = asyncio.get_running_loop()
+        done = entry.done = loop.create_future()
+        self._put(entry, loop)
+        return done
 
-    def _put(self, entry: _Entry) -> None:
+    def _put(self, entry: _Entry, loop: asyncio.AbstractEventLoop | None = None) -> None:
         if self._closed:
             raise LedgerFault("the ledger is closed.")
-        loop = asyncio._get_running_loop()
+        if loop is None:
+            loop = asyncio._get_running_loop()
         if loop is not self._loop:
             self._attach(loop)
         self._gathered.append(entry)
@@ -300,7 +303,8 @@ class Ledger:
             else:
                 self._kept = []
                 for entry in group:
-                    entry.tell(None)
+                    if entry.done is not None:
+                        entry.tell(None)
             if self._resent:
                 self._late = max(0, self._late - count)
                 self._resent = max(0, self._resent - count)

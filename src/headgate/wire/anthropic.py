@@ -1,11 +1,12 @@
 """Anthropic Messages: the wire of Claude Code and of Anthropic's SDKs.
 
-The only place for its words.  Sources, read 2026-11: the types of the anthropic SDK 2.12,
-code.claude.com/docs/en/llm-gateway-protocol, and bodies recorded from Claude Code 2.1.330.
+The only place for its words from clients.  Sources, read 2026-11: the types of the anthropic SDK
+2.12, code.claude.com/docs/en/llm-gateway-protocol, and bodies recorded from Claude Code 2.1.330.
+`anthropic_reply.py` holds what clients get, `anthropic_upstream.py` the other side, what upstreams
+get and send.
 
-`anthropic_upstream.py` holds the other side, what upstreams get and send.  What will surprise:
-clients' bodies are open lists, as Claude Code adds fields every month: what is unknown is ignored,
-never refused; and thinking is off, and not shown, when it is not asked for.
+What will surprise: clients' bodies are open lists, as Claude Code adds fields every month: what is
+unknown is ignored, never refused; and thinking is off, and not shown, when it is not asked for.
 
 Known losses: redacted thinking (nothing here made it, nothing here can read it), the place of text
 between the tool results of one turn, citations.
@@ -23,31 +24,24 @@ from msgspec import Raw, Struct
 
 from headgate.chat import (
     Choice,
-    Delta,
-    Event,
-    Finish,
-    FinishReason,
     Format,
     Media,
     Message,
     Part,
-    PartStart,
-    PartStop,
     Reasoning,
     Reply,
     Request,
     Sampling,
-    Start,
     Text,
     Thinking,
     Tool,
     ToolCall,
     ToolResult,
-    Usage,
 )
-from headgate.errors import Failure, Kind, invalid, unsupported
-from headgate.wire import jsontext, sse, vendor
-from headgate.wire.anthropic_upstream import AnthropicDecoder, call_out, request_out, wire_id
+from headgate.errors import Failure, invalid, unsupported
+from headgate.wire import jsontext, vendor
+from headgate.wire.anthropic_reply import AnthropicEncoder, failure_out, reply_out
+from headgate.wire.anthropic_upstream import AnthropicDecoder, request_out
 from headgate.wire.bounds import check_sampling, media_of, schema_of
 from headgate.wire.capabilities import Capabilities
 from headgate.wire.dialect import Decoder, Encoder, Facts, ModelCard, Target
@@ -495,181 +489,6 @@ def _string(raw: Raw) -> str:
     return msgspec.json.decode(raw, type=str) if bytes(raw).startswith(b'"') else ""
 
 
-# --- replies: to clients -------------------------------------------------------------------------
-
-_FINISH_OUT: dict[FinishReason, str] = {
-    "stop": "end_turn",
-    "stop_sequence": "stop_sequence",
-    "length": "max_tokens",
-    "context_full": "model_context_window_exceeded",
-    "tool_calls": "tool_use",
-    "content_filter": "refusal",
-}
-
-
-_UNKNOWN: _Json = {
-    "cache_creation": None,
-    "inference_geo": None,
-    "server_tool_use": None,
-    "service_tier": None,
-}
-
-
-def _usage(usage: Usage) -> _Json:
-    out: _Json = {
-        "input_tokens": max(0, usage.input - usage.cached - usage.cache_write),
-        "cache_creation_input_tokens": usage.cache_write,
-        "cache_read_input_tokens": usage.cached,
-        "output_tokens": usage.output,
-    }
-    if usage.reasoning:
-        out["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
-    return out
-
-
-def _ending(finish: Finish) -> _Json:
-    return {
-        "stop_reason": _FINISH_OUT[finish.reason],
-        "stop_sequence": finish.stop_sequence or None,
-    }
-
-
-def _reply_out(facts: Facts, usage: Usage) -> _Json:
-    """A reply that has said nothing yet; each key stands where Anthropic puts it."""
-    return {
-        "id": f"msg_{facts.id}",
-        "type": "message",
-        "role": "assistant",
-        "model": facts.model,
-        "content": [],
-        "stop_reason": None,
-        "stop_sequence": None,
-        # Strict checkers (llm-comply) ask for what Anthropic always sends, if only as null.
-        "stop_details": None,
-        "container": None,
-        "usage": _usage(usage) | _UNKNOWN,
-    }
-
-
-def _block_out(part: Text | Thinking | ToolCall) -> _Json:
-    match part:
-        case Text(text):
-            # `citations: null` breaks the AI SDK 6, none at all fails llm-comply
-            return {"type": "text", "text": text, "citations": []}
-        case Thinking(text, signature):
-            return {"type": "thinking", "thinking": text, "signature": signature}
-        case ToolCall():
-            return call_out(part) | {"caller": {"type": "direct"}}  # the model itself
-
-
-def _frame(event: _Json) -> bytes:
-    # The SDKs read the type from the line `event:` too.
-    return sse.encode(jsontext.encode(event), str(event["type"]).encode())
-
-
-_DELTAS = {
-    "text": (b"text_delta", b"text"),
-    "thinking": (b"thinking_delta", b"thinking"),
-    "tool_call": (b"input_json_delta", b"partial_json"),
-}
-
-
-class AnthropicEncoder:
-    """Only the text of a delta is encoded anew; the rest of its bytes are the same in a block."""
-
-    def __init__(self, facts: Facts) -> None:
-        self._facts = facts
-        self._input = facts.input_estimate
-        self._index = -1
-        self._opening = b""  # of a delta of the open block, up to its JSON text
-
-    def feed(self, events: Sequence[Event]) -> bytes:
-        out: list[bytes] = []
-        for event in events:
-            match event:
-                case Delta(text):
-                    out += (self._opening, jsontext.encode(text), b"}}\n\n")
-                case PartStart():
-                    out.append(self._start(event))
-                case PartStop(signature):
-                    if signature:
-                        out.append(self._signature(signature))
-                    out.append(_frame({"type": "content_block_stop", "index": self._index}))
-                case Start():
-                    self._input = event.input_tokens or self._input
-                    message = _reply_out(self._facts, Usage(self._input))
-                    out.append(_frame({"type": "message_start", "message": message}))
-                case Finish():
-                    usage = _usage(event.usage or Usage(self._input))
-                    ending: _Json = {"type": "message_delta", "delta": _ending(event)}
-                    out.append(_frame(ending | {"usage": usage}))
-                    out.append(_frame({"type": "message_stop"}))
-        return b"".join(out)
-
-    def fail(self, failure: Failure) -> tuple[bytes, ...]:
-        return (_frame(_error(failure, self._facts.id)),)
-
-    def _start(self, part: PartStart) -> bytes:
-        self._index += 1
-        type_, field = _DELTAS[part.kind]
-        self._opening = (
-            b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
-            b'"delta":{"type":"%b","%b":' % (self._index, type_, field)
-        )
-        block: _Json = {"type": "text", "text": ""}
-        if part.kind == "thinking":
-            block = {"type": "thinking", "thinking": "", "signature": ""}
-        elif part.kind == "tool_call":
-            block = {"type": "tool_use", "id": wire_id(part.id), "name": part.name, "input": {}}
-        return _frame({"type": "content_block_start", "index": self._index, "content_block": block})
-
-    def _signature(self, signature: str) -> bytes:
-        delta = {"type": "signature_delta", "signature": signature}
-        return _frame({"type": "content_block_delta", "index": self._index, "delta": delta})
-
-
-# --- errors --------------------------------------------------------------------------------------
-
-_ERRORS: dict[Kind, tuple[int, str]] = {
-    "invalid": (400, "invalid_request_error"),
-    "context_length": (400, "invalid_request_error"),
-    "blocked": (400, "invalid_request_error"),
-    "too_large": (413, "request_too_large"),
-    "media_type": (415, "invalid_request_error"),
-    "not_found": (404, "not_found_error"),
-    "method": (405, "invalid_request_error"),
-    "conflict": (409, "conflict_error"),
-    "request_timeout": (408, "invalid_request_error"),
-    "unauthenticated": (401, "authentication_error"),
-    "forbidden": (403, "permission_error"),
-    "no_credit": (402, "billing_error"),
-    "rate_limit": (429, "rate_limit_error"),
-    "internal": (500, "api_error"),
-    "unavailable": (503, "api_error"),
-    "upstream": (502, "api_error"),
-    "upstream_auth": (502, "api_error"),
-    "overloaded": (529, "overloaded_error"),
-    "timeout": (504, "timeout_error"),
-    "client_gone": (499, "api_error"),
-}
-
-
-def _error(failure: Failure, request_id: str) -> _Json:
-    message = failure.message
-    place = failure.param.removeprefix("$").removeprefix(".")
-    if place and place not in message:
-        message = f"{place}: {message}"  # this protocol has no field for the place
-    if failure.kind == "context_length" and not message.startswith("prompt is too long"):
-        # Claude Code compacts its history when it reads these words (protocols.md 3.11).
-        message = f"prompt is too long: {message}"
-    error: _Json = {"type": _ERRORS[failure.kind][1], "message": message}
-    if failure.code == "thread_unsupported_request":
-        error["details"] = {"error_code": failure.code}
-    if failure.upstream_code:
-        error["upstream_code"] = failure.upstream_code
-    return {"type": "error", "error": error, "request_id": request_id}
-
-
 # --- the dialect ---------------------------------------------------------------------------------
 
 
@@ -677,6 +496,7 @@ class AnthropicDialect:
     name: ClassVar[str] = "anthropic"
     capsules: ClassVar[Literal["signed", "shown", "always"]] = "shown"
     stream_type: ClassVar[str] = "text/event-stream"
+    array_type: ClassVar[str] = "application/json"
     keepalive: ClassVar[bytes] = b'event: ping\ndata: {"type": "ping"}\n\n'
 
     def decode_request(self, body: bytes, target: Target) -> Request:
@@ -686,16 +506,14 @@ class AnthropicDialect:
         return AnthropicEncoder(facts)
 
     def encode_reply(self, reply: Reply, request: Request, facts: Facts) -> bytes:
-        out = _reply_out(facts, reply.usage)
-        out["content"] = [_block_out(part) for part in reply.parts]
-        return jsontext.encode(out | _ending(reply.finish))
+        return reply_out(reply, facts)
 
     def encode_count(self, tokens: int) -> bytes:
         """The answer to count_tokens."""
         return jsontext.encode({"input_tokens": tokens})
 
     def encode_failure(self, failure: Failure, request_id: str) -> tuple[int, bytes]:
-        return _ERRORS[failure.kind][0], jsontext.encode(_error(failure, request_id))
+        return failure_out(failure, request_id)
 
     def refuses_in_stream(self, failure: Failure, headers: Mapping[str, str]) -> bool:
         return False

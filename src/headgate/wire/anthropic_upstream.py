@@ -1,8 +1,9 @@
 """Anthropic Messages as MiniMax and Anthropic answer it: the upstream's side of the wire.
 
-Requests to upstreams and replies from them; `anthropic.py` holds what clients send and get.
-Sources, read 2026-11: MiniMax's OpenAPI of its Anthropic path (M3 era), the types of the anthropic
-SDK 2.12, docs.claude.com "messages streaming" and "extended thinking".
+Requests to upstreams and replies from them; `anthropic.py` holds what clients send,
+`anthropic_reply.py` what they get.  Sources, read 2026-11: MiniMax's OpenAPI of its Anthropic path
+(M3 era), the types of the anthropic SDK 2.12, docs.claude.com "messages streaming" and "extended
+thinking".
 
 What will surprise:
 - input tokens here exclude what was cached or written to the cache, `chat.Usage` includes it;

@@ -87,9 +87,15 @@ class Decoder:
         except sse.EventTooLarge as error:
             self.framer.fail(Failure("upstream", f"The upstream sent {error}."))
             return self.framer.take()
-        for payload in payloads:
-            self._read(payload)
-        return self.framer.take()
+        framer = self.framer
+        try:
+            for payload in payloads:
+                if framer.ended:
+                    break
+                self.payload(payload)
+        except (ValueError, msgspec.MsgspecError) as error:
+            self._unreadable(error)
+        return framer.take()
 
     def close(self) -> list[Event]:
         """The upstream closed: the rest, and Failed when there was no end."""
@@ -143,6 +149,7 @@ class Dialect(Protocol):
     # the client is shown, or all of it, where the protocol returns a signature without its text.
     capsules: ClassVar[Literal["signed", "shown", "always"]]
     stream_type: ClassVar[str]  # content type of a streamed reply
+    array_type: ClassVar[str]  # and of one that is an array (`Target.array`)
     keepalive: ClassVar[bytes]  # what may be sent into a silent stream
 
     # the server's part

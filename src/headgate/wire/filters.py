@@ -1,8 +1,8 @@
 """Filters between decoder and encoder: what a reply must still become that no upstream does for us.
 
 The only place that changes a reply's events on their way: `Stops` ends it at a stop sequence,
-`Fences` takes Markdown fences off emulated structured output, `Show` decides how much thinking is
-seen.  Lists of events in, lists out, the grammar of chat.py on both sides.
+`Fences` takes Markdown fences off emulated structured output, `Keepers` are there for what thought
+must outlive the reply, `Show` decides how much of it is seen.  Lists of events in, lists out, the grammar of chat.py on both sides.
 
 What will surprise: the order in `build` matters.  Stop sequences are looked for in the text as the
 model wrote it, so before its fences go, and before `Show` may put thinking into the text.  A filter
@@ -10,7 +10,7 @@ that ends the reply says Finish while the upstream still talks; whoever reads it
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from headgate.chat import Delta, Event, Failed, Finish, PartStart, PartStop, Tool
@@ -209,6 +209,34 @@ class _Inline:
             self._unstopped = False
 
 
+class Keepers:
+    """Filters that are there for the reply's thinking, asleep until there is some.
+
+    Before it they would change nothing, and what they were to remember they are then told at once.
+    """
+
+    def __init__(self, make: Callable[[], Sequence[Filter]]) -> None:
+        self._make = make
+        self._keepers: Sequence[Filter] = ()
+        self._before: list[Event] = []
+
+    def feed(self, events: list[Event]) -> list[Event]:
+        if not self._keepers:
+            for event in events:
+                if type(event) is PartStart and event.kind == "thinking":
+                    break
+            else:
+                self._before += events
+                return events
+            self._keepers = self._make()
+            for keeper in self._keepers:
+                keeper.feed(self._before)
+            self._before = []
+        for keeper in self._keepers:
+            events = keeper.feed(events)
+        return events
+
+
 def Show(show: str) -> Filter:
     """The filter for a `Reasoning.show` other than "yes"."""
     return _Inline() if show == "inline" else _Hidden(signed=show == "omit")
@@ -218,7 +246,7 @@ def build(
     show: str,
     stops: tuple[str, ...],
     fences: bool,
-    keepers: Sequence[Filter] = (),
+    keepers: Callable[[], Sequence[Filter]] | None = None,
     *,
     tools: Sequence[Tool] = (),
     seed: str = "",
@@ -227,7 +255,7 @@ def build(
 ) -> list[Filter]:
     """The filters of one reply, in their order; none when there is nothing to do.
 
-    `keepers` see the reply as the client will replay it, with all of its thinking.
+    `keepers` makes those that see the reply as the client will replay it, with all of its thinking.
     """
     out: list[Filter] = []
     if salvage and tools:
@@ -238,10 +266,11 @@ def build(
         out.append(Stops(StopScanner(stops)))
     if fences:
         out.append(Fences())
-    out += keepers
+    if keepers is not None:
+        out.append(Keepers(keepers))
     if show != "yes":
         out.append(Show(show))
     return out
 
 
-__all__ = ["Fences", "Filter", "Show", "Stops", "build"]
+__all__ = ["Fences", "Filter", "Keepers", "Show", "Stops", "build"]

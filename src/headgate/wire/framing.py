@@ -87,7 +87,7 @@ class Framer:
         self._queue: deque[_Run | _Call] = deque()  # the first is the open one
         self._calls: list[_Call] = []
         self._ids: set[str] = set()
-        self._started = False
+        self.started = False
         self.ended = False
 
     def take(self) -> list[Event]:
@@ -103,13 +103,17 @@ class Framer:
         cache_write: int = 0,
     ) -> None:
         """Report that the reply began; later calls are ignored."""
-        if not self._started and not self.ended:
-            self._started = True
+        if not self.started and not self.ended:
+            self.started = True
             self._out.append(Start(id, model, input_tokens, cached, cache_write))
 
     def text(self, piece: str) -> None:
         if piece:
-            self._run("text", piece)
+            queue = self._queue
+            if len(queue) == 1 and type(first := queue[0]) is _Run and first.kind == "text":
+                self._out.append(Delta(piece))  # nearly always
+            else:
+                self._run("text", piece)
 
     def thinking(self, piece: str) -> None:
         if piece:
@@ -189,10 +193,14 @@ class Framer:
                 last.pieces.append(piece)
                 self._advance()
             return
-        self.start()
         run = _Run(kind)
-        run.pieces.append(piece)
-        self._append(run)
+        if queue or self.ended:
+            run.pieces.append(piece)
+            self._append(run)
+        else:  # it is open at once
+            self.start()
+            queue.append(run)
+            self._out += (PartStart(kind), Delta(piece))  # type: ignore[arg-type]  # as in _open
 
     def _append(self, item: "_Run | _Call") -> "_Run":
         if self.ended:  # what else stood in the chunk of the end

@@ -1,7 +1,8 @@
 """Gemini generateContent as Google, or another gateway, answers it: the upstream's side of the wire.
 
-Requests to upstreams and replies from them; `gemini.py` holds what clients send and get.  Sources,
-read 2026-11: ai.google.dev/api/generate-content, the types of google-genai 3.4.
+Requests to upstreams and replies from them; `gemini.py` holds what clients send,
+`gemini_reply.py` what they get.  Sources, read 2026-11: ai.google.dev/api/generate-content, the
+types of google-genai 3.4.
 
 What will surprise:
 - results name their function, which other protocols leave out: the name is looked up in the calls;

@@ -47,6 +47,7 @@ from headgate.wire import jsontext, sse, vendor
 from headgate.wire.bounds import given
 from headgate.wire.capabilities import Capabilities
 from headgate.wire.dialect import Decoder, Encoder, Facts, ModelCard, Target
+from headgate.wire.money import dollars
 from headgate.wire.openai_upstream import (
     DetailIn,
     OpenAIDecoder,
@@ -197,6 +198,8 @@ class _RequestIn(Struct, frozen=True):
 
 
 _request_decoder = msgspec.json.Decoder(_RequestIn)
+# What a request asks for that says nothing of it; frozen, and so for all of them the same.
+_USUAL_CHOICE, _USUAL_REASONING, _USUAL_SAMPLING = Choice(), Reasoning(), Sampling()
 
 
 # --- wire types: what clients get ----------------------------------------------------------------
@@ -225,7 +228,7 @@ class _ReplyOut(Struct, frozen=True):
     created: int
     model: str
     choices: list[_ReplyChoice]
-    usage: _Json
+    usage: Raw
 
 
 # --- requests: from clients ----------------------------------------------------------------------
@@ -238,13 +241,13 @@ def _request(wire: _RequestIn) -> Request:
     warnings = []
     if wire.logit_bias:
         warnings.append("logit_bias")
-    if given(wire.reasoning):
+    if wire.reasoning and given(wire.reasoning):
         warnings.append("reasoning")
     if wire.service_tier in ("flex", "scale", "fast"):
         warnings.append("service_tier")
     return Request(
         model=wire.model,
-        messages=tuple(_message(m, f"$.messages[{i}]") for i, m in enumerate(wire.messages)),
+        messages=_messages(wire.messages),
         stream=stream,
         want_usage=not stream
         or (wire.stream_options is not None and wire.stream_options.include_usage is True),
@@ -252,7 +255,7 @@ def _request(wire: _RequestIn) -> Request:
         choice=choice,
         sampling=_sampling(wire),
         reasoning=_reasoning(wire),
-        format=_format(wire.response_format),
+        format=_format(wire.response_format) if wire.response_format is not None else None,
         service_tier=wire.service_tier if wire.service_tier in ("priority", "standard") else "",
         session=wire.prompt_cache_key or "",
         warnings=tuple(warnings),
@@ -269,16 +272,29 @@ def _refuse(wire: _RequestIn) -> None:
         raise unsupported("$.top_logprobs")
     if wire.modalities and wire.modalities != ["text"]:
         raise unsupported("$.modalities", "Only text comes out.")
-    for name in ("audio", "prediction", "web_search_options"):
-        if given(getattr(wire, name)):
-            raise unsupported(f"$.{name}")
-    if given(wire.functions):
+    if wire.audio or wire.prediction or wire.web_search_options:
+        for name in ("audio", "prediction", "web_search_options"):
+            if given(getattr(wire, name)):
+                raise unsupported(f"$.{name}")
+    if wire.functions and given(wire.functions):
         raise unsupported("$.functions", "Use `tools`.")
-    if given(wire.function_call):
+    if wire.function_call and given(wire.function_call):
         raise unsupported("$.function_call", "Use `tool_choice`.")
 
 
 def _sampling(wire: _RequestIn) -> Sampling:
+    if (
+        wire.max_tokens is None
+        and wire.max_completion_tokens is None
+        and wire.temperature is None
+        and wire.top_p is None
+        and wire.top_k is None
+        and wire.seed is None
+        and wire.presence_penalty is None
+        and wire.frequency_penalty is None
+        and wire.stop is None
+    ):
+        return _USUAL_SAMPLING
     stop = [wire.stop] if isinstance(wire.stop, str) else wire.stop or []
     if len(stop) > _MAX_STOPS:
         raise invalid(f"`stop` takes up to {_MAX_STOPS} sequences, got {len(stop)}.", "$.stop")
@@ -293,12 +309,14 @@ def _sampling(wire: _RequestIn) -> Sampling:
         seed=wire.seed,
         presence_penalty=wire.presence_penalty,
         frequency_penalty=wire.frequency_penalty,
-        stop=tuple(s for s in stop if s),  # "" would stop every reply before its first character
+        stop=tuple([s for s in stop if s]),  # "" would stop every reply before its first character
     )
 
 
 def _reasoning(wire: _RequestIn) -> Reasoning:
     """MiniMax's own switch wins over an effort; an effort other than none asks for thinking."""
+    if wire.thinking is None and wire.reasoning_effort is None and wire.reasoning_split is None:
+        return _USUAL_REASONING
     mode: Literal["default", "on", "off"] = "default"
     if wire.thinking is not None:
         mode = "off" if wire.thinking.type == "disabled" else "on"
@@ -312,8 +330,8 @@ def _reasoning(wire: _RequestIn) -> Reasoning:
     )
 
 
-def _format(wire: _FormatIn | None) -> Format | None:
-    if wire is None or wire.type == "text":
+def _format(wire: _FormatIn) -> Format | None:
+    if wire.type == "text":
         return None
     if wire.type == "json_object":
         return Format("object")
@@ -331,8 +349,10 @@ def _check_schema(schema: Raw, param: str) -> None:
 
 
 def _tools(wire: _RequestIn) -> tuple[tuple[Tool, ...], Choice]:
-    tools = tuple(_tool(t, f"$.tools[{i}]") for i, t in enumerate(wire.tools or ()))
     said, parallel = wire.tool_choice, wire.parallel_tool_calls
+    if wire.tools is None and said is None and parallel is None:
+        return (), _USUAL_CHOICE
+    tools = tuple(_tool(t, f"$.tools[{i}]") for i, t in enumerate(wire.tools or ()))
     if said is None:
         return tools, Choice(parallel=parallel)
     if isinstance(said, _ChoiceIn):
@@ -370,6 +390,17 @@ def _tool(wire: _ToolIn, param: str) -> Tool:
         return tool
     _check_schema(function.parameters, f"{param}.function.parameters")
     return msgspec.structs.replace(tool, parameters=function.parameters)
+
+
+def _messages(wires: Sequence[_MessageIn]) -> tuple[Message, ...]:
+    out = []
+    for n, wire in enumerate(wires):
+        said = wire.content
+        if wire.role == "user" and type(said) is str and said:
+            out.append(Message("user", (Text(said),)))
+        else:
+            out.append(_message(wire, f"$.messages[{n}]"))
+    return tuple(out)
 
 
 def _message(wire: _MessageIn, param: str) -> Message:
@@ -483,36 +514,45 @@ _FINISH_OUT: dict[FinishReason, str] = {
 }
 
 
-def _usage(usage: Usage) -> _Json:
-    return {
-        "prompt_tokens": usage.input,
-        "completion_tokens": usage.output,
-        "total_tokens": usage.input + usage.output,
-        "prompt_tokens_details": {
-            "cached_tokens": usage.cached,
-            "cache_write_tokens": usage.cache_write,
-        },
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
-    }
+def _usage(usage: Usage, cost_nano: int | None) -> bytes:
+    """As JSON."""
+    cost = b"" if cost_nano is None else b',"cost":' + dollars(cost_nano).encode()
+    return (
+        b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,"prompt_tokens_details":'
+        b'{"cached_tokens":%d,"cache_write_tokens":%d},"completion_tokens_details":'
+        b'{"reasoning_tokens":%d}%b}'
+        % (
+            usage.input,
+            usage.output,
+            usage.input + usage.output,
+            usage.cached,
+            usage.cache_write,
+            usage.reasoning,
+            cost,
+        )
+    )
 
 
 def _reply_out(reply: Reply, facts: Facts) -> _ReplyOut:
-    thoughts = [p for p in reply.parts if isinstance(p, Thinking)]
-    text = "".join(p.text for p in reply.parts if isinstance(p, Text))
-    said = calls([p for p in reply.parts if isinstance(p, ToolCall)])
-    message = _ReplyMessage(
-        content=None if said and not text else text,
-        reasoning_content="".join(t.text for t in thoughts) or UNSET,
-        reasoning_details=details(thoughts) or UNSET,
-        tool_calls=said or UNSET,
-    )
+    if len(reply.parts) == 1 and type(one := reply.parts[0]) is Text:
+        message = _ReplyMessage(one.text)
+    else:
+        thoughts = [p for p in reply.parts if isinstance(p, Thinking)]
+        text = "".join([p.text for p in reply.parts if isinstance(p, Text)])
+        said = calls([p for p in reply.parts if isinstance(p, ToolCall)])
+        message = _ReplyMessage(
+            content=None if said and not text else text,
+            reasoning_content="".join([t.text for t in thoughts]) or UNSET,
+            reasoning_details=details(thoughts) or UNSET,
+            tool_calls=said or UNSET,
+        )
     return _ReplyOut(
         id=f"chatcmpl-{facts.id}",
         object="chat.completion",
         created=facts.created,
         model=facts.model,
         choices=[_ReplyChoice(message, _FINISH_OUT[reply.finish.reason])],
-        usage=_usage(reply.usage),
+        usage=Raw(_usage(reply.usage, reply.cost_nano)),
     )
 
 
@@ -601,7 +641,7 @@ class OpenAIEncoder:
         reason = _FINISH_OUT[finish.reason].encode()
         yield self._before + b'{},"logprobs":null,"finish_reason":"' + reason + b'"}]}\n\n'
         if self._want_usage:
-            usage = jsontext.encode(_usage(finish.usage or Usage()))
+            usage = _usage(finish.usage or Usage(), finish.cost_nano)
             yield self._head + b',"choices":[],"usage":' + usage + b"}\n\n"
         yield b"data: [DONE]\n\n"
 
@@ -654,6 +694,7 @@ class OpenAIDialect:
     name: ClassVar[str] = "openai"
     capsules: ClassVar[Literal["signed", "shown", "always"]] = "signed"
     stream_type: ClassVar[str] = "text/event-stream"
+    array_type: ClassVar[str] = "application/json"
     keepalive: ClassVar[bytes] = b": keepalive\n\n"
 
     def decode_request(self, body: bytes, target: Target) -> Request:

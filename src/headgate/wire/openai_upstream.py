@@ -165,6 +165,7 @@ class _ReplyIn(Struct, frozen=True, gc=False):
 
 
 _reply_decoder = msgspec.json.Decoder(_ReplyIn)
+_decode_reply = _reply_decoder.decode
 
 
 # --- requests: to upstreams ----------------------------------------------------------------------
@@ -192,10 +193,10 @@ def request_out(
         presence_penalty=sampling.presence_penalty,
         frequency_penalty=sampling.frequency_penalty,
         stop=sampling.stop or None,
-        tools=[_tool_out(t) for t in request.tools] or None,
+        tools=[_tool_out(t) for t in request.tools] if request.tools else None,
         tool_choice=_choice_out(request.choice) if request.tools else None,
         parallel_tool_calls=parallel,
-        response_format=_format_out(request.format),
+        response_format=_format_out(request.format) if request.format is not None else None,
         reasoning_split=True if capabilities.reasoning_split else None,
         thinking=thinking,
         chat_template_kwargs=template,
@@ -208,8 +209,8 @@ def _switch(
     reasoning: Reasoning, capabilities: Capabilities
 ) -> tuple[dict[str, str] | None, dict[str, bool] | None, str | None]:
     """`thinking`, `chat_template_kwargs` and `reasoning_effort`: at most one of them."""
-    on = reasoning.mode == "on"
     if reasoning.mode != "default":
+        on = reasoning.mode == "on"
         match capabilities.thinking_switch:
             case "adaptive" if capabilities.thinking_off:
                 # "enabled" would be 400 (2013); M2.x always thinks and is told nothing.
@@ -264,6 +265,8 @@ def _messages_out(messages: Sequence[Message], capabilities: Capabilities) -> li
                         attached += [p for p in part.parts if isinstance(p, Media)]
             case "assistant":
                 out.append(_assistant_out(message, capabilities))
+            case _ if len(message.parts) == 1 and type(one := message.parts[0]) is Text:
+                out.append(_MessageOut(message.role, one.text))
             case _:
                 said = [p for p in message.parts if isinstance(p, Text | Media)]
                 out.append(_MessageOut(message.role, _content_out(said)))
@@ -343,17 +346,15 @@ _WITHHELD = 1027  # MiniMax: "output sensitive"
 _Channel = Literal["", "details", "field", "tags"]
 
 
-def _usage_in(wire: _UsageIn | None) -> Usage | None:
+def _usage_in(wire: _UsageIn) -> Usage | None:
     """None for zeros too: MiniMax puts them into chunks that know nothing yet."""
-    if wire is None or not (wire.prompt_tokens or wire.completion_tokens):
+    input, output = wire.prompt_tokens or 0, wire.completion_tokens or 0
+    if not (input or output) or not (0 <= input <= MAX_COUNT and 0 <= output <= MAX_COUNT):
         return None
     read, written = wire.prompt_tokens_details, wire.completion_tokens_details
-    counts = (wire.prompt_tokens or 0, wire.completion_tokens or 0)
-    if any(not 0 <= n <= MAX_COUNT for n in counts):
-        return None
     return Usage(
-        input=wire.prompt_tokens or 0,
-        output=wire.completion_tokens or 0,
+        input=input,
+        output=output,
         cached=(read.cached_tokens or 0) if read else 0,
         cache_write=(read.cache_write_tokens or 0) if read else 0,
         reasoning=(written.reasoning_tokens or 0) if written else 0,
@@ -361,16 +362,17 @@ def _usage_in(wire: _UsageIn | None) -> Usage | None:
 
 
 class OpenAIDecoder(Decoder):
+    _steps: Steps | None = None  # of the thinking that is being told
+    _detail: int | None = None  # the index of the detail that `_steps` follows
+    _channel: _Channel = ""
+    _said = False
+    _reason: FinishReason | None = None
+    _stop = ""
+    _usage: Usage | None = None
+
     def __init__(self, capabilities: Capabilities, media: str, seed: str) -> None:
         super().__init__(media, seed)
         self._splitter = TagSplitter(capabilities.starts_thinking)
-        self._steps = Steps()
-        self._detail: int | None = None  # the index of the detail that `_steps` follows
-        self._channel: _Channel = ""
-        self._said = False
-        self._reason: FinishReason | None = None
-        self._stop = ""
-        self._usage: Usage | None = None
 
     def payload(self, payload: bytes) -> None:
         if payload.startswith(b"[DONE]"):
@@ -378,8 +380,13 @@ class OpenAIDecoder(Decoder):
             if not self.framer.ended:
                 self.framer.fail(jsontext.garbage("[DONE] without a finish_reason"), self._usage)
             return
-        if payload.strip():
-            self._reply(jsontext.decode_upstream(_reply_decoder, payload, _ReplyIn))
+        try:
+            wire = _decode_reply(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if not payload.strip():
+                return
+            wire = jsontext.decode_upstream(_reply_decoder, payload, _ReplyIn)
+        self._reply(wire)
 
     def whole(self, body: bytes) -> None:
         self._reply(jsontext.decode_upstream(_reply_decoder, body, _ReplyIn))
@@ -393,16 +400,19 @@ class OpenAIDecoder(Decoder):
             self.framer.finish(self._reason, self._usage, self._stop)
 
     def _reply(self, wire: _ReplyIn) -> None:
-        if (usage := _usage_in(wire.usage)) is not None:
+        usage = None if wire.usage is None else _usage_in(wire.usage)
+        if usage is not None:
             self._usage = usage
-        if (failure := vendor.failure_within(wire.error, wire.base_resp)) is not None:
+        if (wire.error or wire.base_resp is not None) and (
+            failure := vendor.failure_within(wire.error, wire.base_resp)
+        ) is not None:
             if self._said and failure.upstream_code == str(_WITHHELD):
                 self._reason = "content_filter"
                 self.eof()
             else:
                 self.framer.fail(failure, self._usage)
             return
-        if wire.choices or wire.id:
+        if not self.framer.started and (wire.choices or wire.id):
             self.framer.start(wire.id or "", wire.model or "")
         for choice in wire.choices or ():
             if not choice.index:  # one reply was asked for
@@ -413,8 +423,20 @@ class OpenAIDecoder(Decoder):
             self.eof()
 
     def _choice(self, wire: _ChoiceDelta) -> None:
-        if wire.delta is not None:
-            self._delta(wire.delta)
+        delta = wire.delta
+        if delta is not None:
+            text = delta.content
+            if (
+                text
+                and self._splitter.done
+                and self._steps is None
+                and not (delta.tool_calls or delta.reasoning_details)
+                and not (delta.reasoning_content or delta.reasoning)
+            ):
+                self._said = True
+                self.framer.text(text)  # all that most chunks are
+            else:
+                self._delta(delta)
         if wire.message is not None and not self._said:
             self._delta(wire.message)  # a last chunk may repeat what the deltas said
         reason = wire.finish_reason
@@ -432,8 +454,7 @@ class OpenAIDecoder(Decoder):
             self._think(wire)
         if text := wire.content or wire.refusal:
             self._said = True
-            thinking, text = self._splitter.feed(text)
-            self._text(thinking, text)
+            self._text(*self._splitter.feed(text))
         if wire.tool_calls:
             self._said = True
             self._settle()
@@ -449,14 +470,19 @@ class OpenAIDecoder(Decoder):
             if detail.index != self._detail:
                 self._rest()
                 self._detail = detail.index
-            self.framer.thinking(self._steps.feed(_untailed(text or "")))
+            self._thought(text or "")
             if signature:
                 self._rest()
                 self.framer.signature(signature)
         text = wire.reasoning_content or wire.reasoning
         if text and self._channel in ("", "field"):
             self._channel, self._said = "field", True
-            self.framer.thinking(self._steps.feed(_untailed(text)))
+            self._thought(text)
+
+    def _thought(self, piece: str) -> None:
+        if self._steps is None:
+            self._steps = Steps()
+        self.framer.thinking(self._steps.feed(_untailed(piece)))
 
     def _text(self, thinking: str, text: str) -> None:
         if thinking and self._channel in ("", "tags"):
@@ -476,13 +502,15 @@ class OpenAIDecoder(Decoder):
 
     def _rest(self) -> None:
         """Thinking that was held back; whatever comes next is not a step of it."""
-        self.framer.thinking(self._steps.close())
-        self._steps = Steps()
+        if self._steps is not None:
+            self.framer.thinking(self._steps.close())
+            self._steps = None
 
     def _settle(self) -> None:
         """All that was held back."""
         self._rest()
-        self._text(*self._splitter.close())
+        if not self._splitter.done:
+            self._text(*self._splitter.close())
 
 
 def _untailed(piece: str) -> str:

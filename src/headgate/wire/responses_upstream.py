@@ -1,8 +1,9 @@
 """OpenAI Responses as MiniMax answers it: the upstream's side of the wire.
 
-Requests to upstreams and replies from them; `responses.py` holds what clients send and get.
-Sources, read 2026-11: platform.minimax.io/docs "responses", developers.openai.com/api/reference
-(types of openai 3.54), agent-zero#1754 (MiniMax's errors on this path).
+Requests to upstreams and replies from them; `responses.py` holds what clients send,
+`responses_reply.py` what they get.  Sources, read 2026-11: platform.minimax.io/docs "responses",
+developers.openai.com/api/reference (types of openai 3.54), agent-zero#1754 (MiniMax's errors on
+this path).
 
 What will surprise:
 - MiniMax does not document its list of events, so any of them may be missing: what no delta told

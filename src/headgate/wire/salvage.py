@@ -1,7 +1,7 @@
 """Tool calls that arrived as text made calls again, and arguments of the wrong type made right.
 
-The only place that reads the models' own wire format of calls, and the only one that changes the
-arguments of a call.  Two filters:
+The only place that reads the models' own wire format of calls, and, by `arguments.py`, the only one
+that changes the arguments of a call.  Two filters:
 
 `Salvage` finds whole blocks of calls in the text of a reply.  M2 to M2.7 write
 
@@ -39,6 +39,7 @@ from typing import Literal
 import msgspec
 
 from headgate.chat import Delta, Event, Failed, Finish, PartStart, PartStop, Tool
+from headgate.wire.arguments import ANY, MAX_DEPTH, Type, coerce
 
 NS = "]<]minimax[>["  # one token of M3's vocabulary, 200058
 
@@ -47,8 +48,6 @@ _MAX_BLOCK = 1 << 18  # characters
 # Readings of one text: each costs its length, and more than one is needed only by files about tags.
 _MAX_TRIES = 32
 _MAX_HEAD = 512  # characters from the opening tag to the first parameter
-_MAX_DEPTH = 32  # of values within values
-_MAX_PARTS = 64  # alternatives of one schema that are read; references may go in circles
 
 _ns = f"(?:{re.escape(NS)})?"
 _name = r"""(?:"([^"<>]{1,256})"|'([^'<>]{1,256})'|([^\s"'<>]{1,256}))"""
@@ -88,146 +87,8 @@ def _quoted(match: "re.Match[str]", first: int = 1) -> str:
     return match[first] or match[first + 1] or match[first + 2]
 
 
-# --- JSON Schema, as much of it as says what a text stands for -----------------------------------
-
-
-class _Schema(msgspec.Struct, frozen=True):
-    """What we read of a schema; a keyword that is not as it should be makes it say nothing."""
-
-    type: str | tuple[str, ...] = ()
-    properties: dict[str, msgspec.Raw] = {}
-    items: msgspec.Raw = msgspec.Raw(b"")
-    additionalProperties: msgspec.Raw = msgspec.Raw(b"")
-    anyOf: tuple[msgspec.Raw, ...] = ()
-    oneOf: tuple[msgspec.Raw, ...] = ()
-    allOf: tuple[msgspec.Raw, ...] = ()
-    enum: tuple[object, ...] = ()
-    const: object = msgspec.UNSET
-    nullable: bool = False  # OpenAPI's
-    defs: dict[str, msgspec.Raw] = msgspec.field(default={}, name="$defs")
-    definitions: dict[str, msgspec.Raw] = {}
-    ref: str = msgspec.field(default="", name="$ref")
-
-
-_schema_decoder = msgspec.json.Decoder(_Schema)
-_raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_raw_array = msgspec.json.Decoder(list[msgspec.Raw])
-_any_decoder = msgspec.json.Decoder()
-_encode = msgspec.json.Encoder().encode
-_SILENT = _Schema()
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,307})(?:\.[0-9]{1,307})?(?:[eE][+-]?[0-9]{1,2})?")
-_INTEGER = re.compile(r"(-?(?:0|[1-9][0-9]{0,307}))(?:\.0{1,16})?")
-_KINDS = {str: "string", bool: "boolean", int: "number", float: "number", dict: "object",
-          list: "array", type(None): "null"}  # fmt: skip
-
-
-class _Type:
-    """A schema with its references followed: what it allows, and where its parts are."""
-
-    __slots__ = ("_root", "enum", "schema", "types")
-
-    def __init__(self, raw: bytes | msgspec.Raw, root: "_Schema | None" = None) -> None:
-        said = self._read(raw)
-        self._root = said if root is None else root
-        schemas = self._flat(said)
-        self.types = self._types(schemas)  # what a value may be; empty when nothing is said
-        self.enum = next((s.enum for s in schemas if s.enum), ())
-        objects = [s for s in schemas if s.properties]
-        arrays = [s for s in schemas if s.items]
-        # Of alternatives that differ we follow none: which is meant is not ours to guess.
-        self.schema = _Schema(
-            properties=objects[0].properties if len(objects) == 1 else {},
-            items=arrays[0].items if len(arrays) == 1 else msgspec.Raw(b""),
-            additionalProperties=objects[0].additionalProperties
-            if len(objects) == 1
-            else said.additionalProperties,
-        )
-
-    @staticmethod
-    def _read(raw: bytes | msgspec.Raw) -> _Schema:
-        try:
-            return _schema_decoder.decode(raw)
-        except (msgspec.DecodeError, RecursionError):  # `true`, or no schema
-            return _SILENT
-
-    def _flat(self, schema: _Schema) -> list[_Schema]:
-        """The schema and all that it is made of, without what is inside of values."""
-        out = [schema]
-        for each in out:  # it grows
-            parts = [*each.anyOf, *each.oneOf, *each.allOf]
-            if each.ref:
-                where, _, name = each.ref.rpartition("/")
-                root, nothing = self._root, msgspec.Raw(b"")
-                tables = {"#/$defs": root.defs, "#/definitions": root.definitions}
-                parts.append(tables.get(where, {}).get(name, nothing))
-            if len(out) + len(parts) > _MAX_PARTS:
-                return [*out, _SILENT]  # what we cannot follow is silent, as a reference elsewhere
-            out += map(self._read, parts)
-        return out
-
-    @staticmethod
-    def _types(schemas: Sequence[_Schema]) -> frozenset[str]:
-        out: set[str] = set()
-        for n, schema in enumerate(schemas):
-            said = (schema.type,) if isinstance(schema.type, str) else schema.type
-            if schema.nullable:
-                out.add("null")
-            if said:
-                out.update(said)
-            elif schema.enum:
-                out.update(_KINDS[type(v)] for v in schema.enum)
-            elif schema.const is not msgspec.UNSET:
-                out.add(_KINDS[type(schema.const)])
-            elif schema.properties:
-                out.add("object")
-            elif schema.items:
-                out.add("array")
-            elif n and not (schema.ref or schema.anyOf or schema.oneOf or schema.allOf):
-                out.add("string")  # an alternative that allows anything allows what was written
-        return frozenset(out)
-
-    def member(self, name: str) -> "_Type":
-        raw = self.schema.properties.get(name, self.schema.additionalProperties)
-        return _Type(raw, self._root) if raw else _NOTHING
-
-    def element(self) -> "_Type":
-        return _Type(self.schema.items, self._root) if self.schema.items else _NOTHING
-
-    def literal(self, text: str) -> str | None:
-        """The JSON that a text stands for when it stands for anything but itself."""
-        types, text = self.types, text.strip()
-        found = None
-        if text == "null":
-            found = "null" if "null" in types else None
-        elif "integer" in types and (whole := _INTEGER.fullmatch(text)):
-            found = whole[1]
-        elif "number" in types and _NUMBER.fullmatch(text):
-            found = text
-        elif "boolean" in types and text.lower() in ("true", "false"):
-            found = text.lower()  # Python's True as well
-        elif text[:1] in ("{", "["):
-            kind = "object" if text[0] == "{" else "array"
-            # A schema that says nothing still does not want a list as a string.
-            if (not types or kind in types) and _kind(text) == kind:
-                found = text
-        if found is not None and self.enum and _any_decoder.decode(found) not in self.enum:
-            return None
-        return found
-
-
-_NOTHING = _Type(b"{}")
-
-
-def _kind(text: str | msgspec.Raw) -> str:
-    """Of JSON; empty when it is none."""
-    try:
-        return _KINDS[type(_any_decoder.decode(text))]
-    except (msgspec.DecodeError, RecursionError):
-        return ""
-
-
 def _string(text: str) -> str:
-    return _encode(text).decode()
+    return msgspec.json.encode(text).decode()
 
 
 # --- a block --------------------------------------------------------------------------------------
@@ -246,7 +107,7 @@ def _read_block(text: str, tools: Mapping[str, Tool]) -> list[_Invoke] | None:
     while (invoke := _INVOKE.match(text, at)) is not None:
         name, at = _quoted(invoke), invoke.end()
         tool = tools.get(name)
-        wanted = _NOTHING if tool is None else _Type(tool.parameters)
+        wanted = ANY if tool is None else Type(tool.parameters)
         said: dict[str, str] = {}
         while (end := _INVOKE_END.match(text, at)) is None:
             if (parameter := _PARAMETER.match(text, at)) is not None:
@@ -287,9 +148,9 @@ def _tag_end(text: str, key: str, at: int) -> tuple[int, int] | None:
     return None if bare is None else bare.span()
 
 
-def _value(text: str, wanted: _Type, tagged: bool, depth: int = 0) -> str:
+def _value(text: str, wanted: Type, tagged: bool, depth: int = 0) -> str:
     """The JSON of a parameter's text, as the schema says; a string as it is where it says nothing."""
-    if tagged and depth < _MAX_DEPTH:
+    if tagged and depth < MAX_DEPTH:
         nested = _nested(text, wanted, depth)
         if nested is not None:
             return nested
@@ -297,7 +158,7 @@ def _value(text: str, wanted: _Type, tagged: bool, depth: int = 0) -> str:
     return _string(text) if literal is None else literal
 
 
-def _nested(text: str, wanted: _Type, depth: int) -> str | None:
+def _nested(text: str, wanted: Type, depth: int) -> str | None:
     """An object or array written as tags."""
     types = wanted.types
     if "string" in types or not (types & {"object", "array"} or (not types and NS in text)):
@@ -607,51 +468,4 @@ class Coerce:
         return out
 
 
-def coerce(arguments: str, tool: Tool) -> str:
-    """The arguments as the tool's schema wants them; the very same text where nothing is clear."""
-    try:
-        mended = _mended(arguments.encode(), _Type(tool.parameters), 0)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return arguments
-    return arguments if mended is None else mended.decode()
-
-
-def _mended(raw: bytes, wanted: _Type, depth: int) -> bytes | None:
-    """The value as it should be, or None where it is best left alone.
-
-    Only what is wrong is written anew: the rest keeps its bytes, and so its numbers their digits.
-    """
-    types, first = wanted.types, raw.lstrip()[:1]
-    if depth > _MAX_DEPTH:
-        return None
-    if first == b'"' and types and "string" not in types:
-        literal = wanted.literal(_any_decoder.decode(raw))
-        if literal is None:
-            return None
-        found = literal.encode()
-        return _mended(found, wanted, depth + 1) or found
-    if first == b"{" and (wanted.schema.properties or wanted.schema.additionalProperties):
-        fields = _raw_object.decode(raw)
-        changed = {
-            k: new
-            for k, v in fields.items()
-            if (new := _mended(bytes(v), wanted.member(k), depth + 1)) is not None
-        }
-        return (
-            _encode({k: msgspec.Raw(changed.get(k, v)) for k, v in fields.items()})
-            if changed
-            else None
-        )
-    if first == b"[" and wanted.schema.items:
-        item = wanted.element()
-        values = [bytes(v) for v in _raw_array.decode(raw)]
-        news = [_mended(v, item, depth + 1) for v in values]
-        if all(new is None for new in news):
-            return None
-        return _encode(
-            [msgspec.Raw(v if n is None else n) for v, n in zip(values, news, strict=True)]
-        )
-    return None
-
-
-__all__ = ["Coerce", "Salvage", "coerce"]
+__all__ = ["NS", "Coerce", "Salvage"]

@@ -19,23 +19,26 @@ class EventTooLarge(ValueError):
 class EventReader:
     """Feed bytes as they come, get the `data` payloads of the events they complete."""
 
+    _size = 0  # of an event that is not whole
+    _last = b""  # the last byte of it
+    _after_cr = False
+    _begun = False
+
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max = max_event_bytes
-        self._rest: list[bytes] = []  # of an event that is not whole; joined once, not per piece
-        self._size = 0
-        self._last = b""  # the last byte of it
-        self._after_cr = False
-        self._begun = False
+        self._rest: list[bytes] = []  # that event, joined once and not per piece
 
     def feed(self, data: bytes) -> list[bytes]:
         if b"\r" in data or self._after_cr:
             data = self._one_newline(data)
         if not self._begun and data:
-            data = self._take() + data
+            if self._size:
+                data = self._take() + data
             if len(data) < 3 and b"\xef\xbb\xbf".startswith(data):
                 self._keep(data)
                 return []
-            data = data.removeprefix(b"\xef\xbb\xbf")
+            if data[0] == 0xEF:
+                data = data.removeprefix(b"\xef\xbb\xbf")
             self._begun = True
         if self._size:
             # Only the new bytes (and the one before) can complete a blank line.
@@ -43,8 +46,13 @@ class EventReader:
                 self._keep(data)
                 return []
             data = self._take() + data
+        if data.startswith(b"data: ") and data.endswith(b"\n\n"):
+            payloads = data[6:-2].split(b"\n\ndata: ")
+            if data.count(b"\n") == 2 * len(payloads):  # whole events of one such line each
+                return payloads
         blocks = data.split(b"\n\n")
-        self._keep(blocks.pop())
+        if rest := blocks.pop():
+            self._keep(rest)
         payloads = []
         for block in blocks:
             if block.startswith(b"data: ") and b"\n" not in block:

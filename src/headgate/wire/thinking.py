@@ -32,15 +32,17 @@ class TagSplitter:
     `starts_inside` is for upstreams whose prompt already ends in `<think>`.
     """
 
+    done = False  # all that comes is text
+    _state: Literal["before", "inside", "after"] = "before"
+    _rest = ""
+    _first = True  # inside: the newline after the tag may still come
+
     def __init__(self, starts_inside: bool = False) -> None:
-        self._state: Literal["before", "inside", "after", "done"] = (
-            "inside" if starts_inside else "before"
-        )
-        self._rest = ""
-        self._first = True  # inside: the newline after the tag may still come
+        if starts_inside:
+            self._state = "inside"
 
     def feed(self, piece: str) -> tuple[str, str]:
-        if self._state == "done":
+        if self.done:
             return "", piece
         self._rest += piece
         thinking = ""
@@ -52,8 +54,8 @@ class TagSplitter:
             # The blank line between the block and the answer belongs to neither.
             self._rest = self._rest.lstrip("\n")
             if self._rest:
-                self._state = "done"
-        if self._state == "done":
+                self.done = True
+        if self.done:
             text, self._rest = self._rest, ""
             return thinking, text
         return thinking, ""
@@ -67,6 +69,9 @@ class TagSplitter:
 
     def _before(self) -> None:
         start = self._rest.lstrip()
+        if start and start[0] != "<":
+            self.done = True
+            return
         for tag in (*OPEN, *CLOSE):
             if start.startswith(tag):
                 self._rest = start[len(tag) :]
@@ -75,7 +80,7 @@ class TagSplitter:
                 return
         blank = len(self._rest) - len(start)
         if blank > MAX_BLANK or (start and not any(t.startswith(start) for t in (*OPEN, *CLOSE))):
-            self._state = "done"
+            self.done = True
 
     def _inside(self) -> str:
         if self._first and self._rest:

@@ -32,16 +32,17 @@ class Whole:
 class Translator:
     """`ascii` and `other` count the characters that the upstream wrote, for estimates of usage."""
 
+    end: Finish | Failed | None = None
+    began = False
+    begun = Start()  # as the upstream said it, with its input where it says that at once
+    ascii = 0
+    other = 0
+    _held: Sequence[Event] = ()
+
     def __init__(self, decoder: Decoder, filters: Sequence[Filter], sink: Encoder | Whole) -> None:
         self._decoder = decoder
         self._filters = filters
         self._sink = sink
-        self.end: Finish | Failed | None = None
-        self.began = False
-        self.begun = Start()  # as the upstream said it, with its input where it says that at once
-        self.ascii = 0
-        self.other = 0
-        self._held: list[Event] = []
 
     def feed(self, data: bytes) -> bytes:
         return self._pass(self._decoder.feed(data))
@@ -58,25 +59,27 @@ class Translator:
             return b""
         for event in events:
             if type(event) is Delta:
-                if event.text.isascii():
-                    self.ascii += len(event.text)
+                text = event.text
+                if text.isascii():
+                    self.ascii += len(text)
                 else:
-                    self.other += len(event.text)
+                    self.other += len(text)
             elif type(event) is Start:
                 self.began = True
                 self.begun = event
         for each in self._filters:
             events = each.feed(events)
         if self._held:
-            events = self._held + events
-            self._held = []
+            events = [*self._held, *events]
+            self._held = ()
         if not events:
             return b""
         last = events[-1]
-        if isinstance(last, Finish | Failed):
-            self.end = last
-            events = events[:-1]
-        if len(events) == 1 and type(events[0]) is Start and not isinstance(last, Finish):
+        kind = type(last)
+        if kind is Finish or kind is Failed:
+            self.end = last  # type: ignore[assignment]  # kind says so
+            del events[-1]
+        if len(events) == 1 and type(events[0]) is Start and kind is not Finish:
             # A Start alone tells the client nothing, and what follows may still be an error that
             # deserves a status of its own.
             self._held = events

@@ -1,0 +1,134 @@
+"""One attempt's reply on its way: upstream's socket -> translator -> whoever writes to the client.
+
+The only place that waits for an upstream's reply, and that says what was used of one whose upstream
+did not.  What will surprise: what comes is passed on by the socket's own callback, so the exchange's
+task sleeps here until the reply's end, or until the client reads too slowly.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from headgate.catalog import counting
+from headgate.chat import Failed, Finish, Usage
+from headgate.edge.upstream import Attempt
+from headgate.net.client import Broken, Response, TimedOut
+from headgate.wire.dialect import Encoder
+from headgate.wire.translate import Filter, Translator, Whole
+
+TAIL_S = 1.0  # how long the upstream may take to close a finished reply before we do
+NOTHING = Usage()
+
+
+class Reader(Protocol):
+    """The client, as far as its pace goes."""
+
+    @property
+    def paused(self) -> bool: ...
+
+    async def drain(self) -> None: ...
+
+
+class Relay:
+    """`say` is given what goes to the client, as soon as there is some of it."""
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        filters: Sequence[Filter],
+        sink: Encoder | Whole,
+        say: Callable[[bytes], None],
+        reader: Reader,
+    ) -> None:
+        self.response = attempt.response
+        self.translator = Translator(attempt.decoder, filters, sink)
+        self.said = False
+        self._say = say
+        self._reader = reader
+
+    @property
+    def begun(self) -> bool:
+        """Whether the upstream has begun to answer, as far as anybody can tell."""
+        return self.said or self.translator.began
+
+    async def run(self) -> Finish | Failed:
+        """Pass on until the reply's end, which is held back; Broken, TimedOut."""
+        response, translator, reader = self.response, self.translator, self._reader
+        while translator.end is None:
+            await response.pump(self._take)
+            if reader.paused:
+                await reader.drain()
+            if translator.end is None and response.complete:
+                self._pass_on(translator.close())
+        return translator.end
+
+    def _take(self, data: bytes) -> bool:
+        """Whether to go on; called for every piece of every reply."""
+        out = self.translator.feed(data)
+        if out:
+            self._pass_on(out)
+        return self.translator.end is None and not self._reader.paused
+
+    def _pass_on(self, out: bytes) -> None:
+        if out:
+            self.said = True
+            self._say(out)
+
+
+async def read_whole(relay: Relay) -> Finish | Failed:
+    """The end of a reply of which the client sees nothing yet; Broken, TimedOut."""
+    translator = relay.translator
+    while translator.end is None:
+        data = await relay.response.read()
+        translator.feed(data) if data else translator.close()
+    return translator.end
+
+
+async def let_close(response: Response) -> None:
+    """Let the upstream close its reply, so that the connection can serve again."""
+    try:
+        async with asyncio.timeout(TAIL_S):
+            for _ in range(16):
+                if not await response.read():
+                    return
+    except (Broken, TimedOut, TimeoutError):
+        pass
+    response.abort()
+
+
+def measure(translator: Translator, spent: Usage, input_estimate: int) -> Usage:
+    """The usage as reported, or an estimate from what was passed on, marked as such.
+
+    `spent`: by a try before this one.
+    """
+    end = translator.end
+    usage = end.usage if end is not None else None
+    if usage is None or usage.estimated:
+        begun = translator.begun
+        usage = Usage(
+            input=begun.input_tokens or input_estimate,
+            output=counting.of_counts(translator.ascii, translator.other),
+            cached=begun.cached,
+            cache_write=begun.cache_write,
+            estimated=True,
+        )
+    elif type(end) is Failed:
+        # Of a reply that broke off, Anthropic's counts are those of its start: next to no output.
+        relayed = counting.of_counts(translator.ascii, translator.other)
+        if 2 * usage.output < relayed:
+            usage = msgspec.structs.replace(usage, output=relayed, estimated=True)
+    return usage if spent == NOTHING else _sum(spent, usage)
+
+
+def _sum(a: Usage, b: Usage) -> Usage:
+    """What two attempts cost together."""
+    return Usage(
+        a.input + b.input,
+        a.output + b.output,
+        a.cached + b.cached,
+        a.cache_write + b.cache_write,
+        a.reasoning + b.reasoning,
+        a.estimated or b.estimated,
+    )
