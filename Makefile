@@ -16,10 +16,12 @@ check: .venv/.test
 	@$(BIN)/ruff check src tests bench soak retention agents suites shots
 	@$(BIN)/mypy
 
-# Random and mutated bytes against wire/ and net/, for a minute: `make soak SECONDS=600` for longer.
+# Random and mutated bytes against wire/ and net/ for a minute (`make soak SECONDS=600` for longer), 200 kills,
+# 10,000 mixed outcomes.
 soak: .venv/.test
 	@$(BIN)/python soak/fuzz.py --seconds $(or $(SECONDS),60)
 	@$(BIN)/python soak/kill.py
+	@MIXED=10000 $(BIN)/python -m pytest tests/edge/test_mixed.py
 
 # How much reasoning comes back to the model, by 31 kinds of clients; writes docs/retention.md.
 retention: .venv/.test

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import random
 import re
 import time
@@ -20,7 +21,7 @@ from headgate.store.ledger import Row
 from headgate.store.sqlite import Store
 from played import PlayedUpstream
 
-COUNT, TOGETHER, SEED = 1000, 100, 20261125
+COUNT, TOGETHER, SEED = int(os.environ.get("MIXED", "1000")), 100, 20261125
 WORST = 100 * 1200 + 200 * 375  # of one: its output, and more input than any has
 # What the client does or asks for, how often, and the key that it asks with.
 FINISH = ("hello", "think", "tools", "long", "slow 0.002")

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from gateway import Gateway
+from headgate.catalog import prose
+from played import HELLO
 
 HERE = Path(__file__).parent / "js"
 CHECKS = re.findall(r"^  async (\w+)\(", (HERE / "check.mjs").read_text(), re.M)
@@ -53,6 +55,25 @@ def test_javascript(check: str, gateway: Gateway, modules: Path) -> None:
         assert done.returncode == 0, done.stderr
     assert check in _results[gateway.url]
     assert _results[gateway.url][check] is None, _results[gateway.url][check]
+
+
+TYPESCRIPT = [e for e in prose.examples("http://127.0.0.1:1", "MiniMax-M2") if e.language == "typescript"]  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", [e.protocol for e in TYPESCRIPT])
+def test_the_pages_typescript_runs_as_it_stands(
+    protocol: str, gateway: Gateway, modules: Path
+) -> None:
+    shown = prose.examples(gateway.url, "MiniMax-M2")
+    (text,) = (e.text for e in shown if (e.protocol, e.language) == (protocol, "typescript"))
+    file = modules / f"{protocol}.mjs"
+    file.write_text(text)
+    names = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY")
+    done = subprocess.run(
+        ["node", file], capture_output=True, text=True, timeout=60,
+        env={"PATH": os.environ["PATH"], **dict.fromkeys(names, gateway.key)},
+    )  # fmt: skip
+    assert HELLO in done.stdout, done.stderr
 
 
 def test_compatcanary_finds_nothing(gateway: Gateway, modules: Path) -> None:
