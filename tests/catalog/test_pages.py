@@ -31,7 +31,7 @@ UPSTREAMS = {m.id: tuple(r.upstream.name for r in CATALOG.routes(m.id)) for m in
 SITE = Site(base_url=BASE, on=date(2026, 11, 25), upstreams=UPSTREAMS)
 PATHS = (*pages.paths(CATALOG), "/llms.txt", "/llms-full.txt")
 # What is not made here, but that architecture.md 8 promises at these paths.
-ELSEWHERE = {"/api_keys"}
+ELSEWHERE = {"/api_keys", "/docs/api", "/usage"}  # control has them
 
 
 def made(path: str, site: Site = SITE, catalog: Catalog = CATALOG) -> Page:

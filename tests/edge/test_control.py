@@ -4,8 +4,10 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx2
@@ -13,6 +15,8 @@ import pytest
 
 import gateway
 from gateway import Gateway
+from headgate.store.people import People
+from headgate.store.sqlite import Store
 from played import PlayedUpstream
 
 
@@ -51,6 +55,24 @@ def test_what_control_says_reaches_the_client_and_what_it_must_not_does_not(gate
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert page.headers["cache-control"] == "no-store"
     assert "server" not in page.headers
+
+
+@pytest.mark.parametrize("path", ["/docs/api", "/usage", "/api_keys", "/openapi.json"])
+def test_the_pages_that_the_catalog_leads_to_are_there(path: str, gate: Gateway) -> None:
+    assert gate.get(path, accept="text/html").status_code in (200, 303)
+
+
+def test_what_the_command_line_changes_is_on_the_record(gate: Gateway) -> None:
+    for words in (["accounts", "create", "team"], ["keys", "create", "x", "--account", "team"]):
+        subprocess.run(
+            [sys.executable, "-m", "headgate.cli", *words, "--data", str(gate.data)],
+            check=True, capture_output=True,
+        )  # fmt: skip
+    with closing(Store(gate.data)) as store:
+        people = People(store, gate.data)
+        told = [(c.action, c.via, c.account) for c in people.changes()]
+        people.close()
+    assert told == [("key.create", "cli", "team"), ("account.create", "cli", "team")]
 
 
 def test_nobody_can_say_who_they_are_in_a_header_of_ours(gate: Gateway) -> None:

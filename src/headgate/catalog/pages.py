@@ -38,6 +38,8 @@ _NAVIGATION = (
     ("/providers/minimax.md", "Upstreams"),
     ("/docs.md", "Docs"),
     (SKILL, "Skill"),
+    ("/docs/api", "API"),
+    ("/usage", "Console"),
 )
 _SKILL_SCHEMA = "https://schemas.agentskills.io/discovery/0.2.0/schema.json"
 _MODEL = re.compile(r"/models/(minimax/)?([A-Za-z0-9._-]{1,64})\.md", re.IGNORECASE)

@@ -11,6 +11,7 @@ from headgate.cli.common import (
     places,
     print_json,
     print_table,
+    record,
     settings_of,
     store_of,
     when,
@@ -42,8 +43,10 @@ def create(
     """Make an account; its id is a-z, 0-9 and `-`, and stays."""
     said = budget_said(**terms)
     needs_a_budget(said)
-    with store_of(settings_of(config_file, data=data)) as store:
+    settings = settings_of(config_file, data=data)
+    with store_of(settings) as store:
         account = store.create_account(id, name or id, now_s=time.time(), **said)
+        record(store, settings, "account.create", id, id, name=account.name)
     if json_:
         print_json(_plain(account))
     else:
@@ -86,10 +89,12 @@ def change(
         changes["name"] = name
     if not changes:
         raise click.UsageError("say what to change; see: headgate accounts change --help")
-    with store_of(settings_of(config_file, data=data)) as store:
+    settings = settings_of(config_file, data=data)
+    with store_of(settings) as store:
         account = store.change_account(id, now_s=time.time(), **changes)
-    if account is None:
-        raise _none(id)
+        if account is None:
+            raise _none(id)
+        record(store, settings, "account.change", id, id, **changes)
     if json_:
         print_json(_plain(account))
     else:
@@ -102,9 +107,11 @@ def change(
 @as_json
 def close(id: str, config_file: str | None, data: str | None, json_: bool) -> None:
     """Close an account for good: its keys open nothing any more."""
-    with store_of(settings_of(config_file, data=data)) as store:
+    settings = settings_of(config_file, data=data)
+    with store_of(settings) as store:
         if not store.close_account(id, now_s=time.time()):
             raise _none(id)
+        record(store, settings, "account.close", id, id)
     if json_:
         print_json({"id": id, "closed": True})
     else:

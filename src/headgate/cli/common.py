@@ -14,6 +14,7 @@ from headgate import config
 from headgate.catalog.catalog import Catalog
 from headgate.catalog.catalog import load as load_catalog
 from headgate.config import ConfigError, Settings
+from headgate.store.people import People
 from headgate.store.sqlite import Store, StoreError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -58,6 +59,22 @@ def store_of(settings: Settings) -> Iterator[Store]:
             store.close()
     except StoreError as error:
         raise click.ClickException(str(error)) from None
+
+
+def record(
+    store: Store, settings: Settings, action: str, subject: str, account: str, /, **detail: object
+) -> None:
+    """Write what was changed into the record that the console shows; never a secret."""
+    people = People(store, settings.data)
+    try:
+        people.record(actor(), "cli", action, subject, account, detail, now_s=time.time())
+    finally:
+        people.close()
+
+
+def actor() -> str:
+    """Who ran the command, as the system knows them."""
+    return os.environ.get("SUDO_USER") or os.environ.get("USER") or "cli"
 
 
 def print_json(value: object) -> None:

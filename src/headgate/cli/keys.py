@@ -14,6 +14,7 @@ from headgate.cli.common import (
     places,
     print_json,
     print_table,
+    record,
     settings_of,
     store_of,
     when,
@@ -197,6 +198,7 @@ def create(
         key, text = store.create_key(
             name, ids, now + expires if expires else None, now_s=now, account=account, **said
         )
+        record(store, settings, "key.create", key.id, key.account, name=name)
     _print_new(key, text, json_)
 
 
@@ -235,8 +237,9 @@ def change(
         raise click.UsageError("say what to change; see: headgate keys change --help")
     with store_of(settings) as store:
         key = store.change_key(id, now_s=now, **changes)
-    if key is None:
-        raise click.ClickException(f"no open key has the id `{id}`; see: headgate keys list")
+        if key is None:
+            raise click.ClickException(f"no open key has the id `{id}`; see: headgate keys list")
+        record(store, settings, "key.change", id, key.account, **changes)
     if json_:
         print_json(_plain(key))
     else:
@@ -278,9 +281,13 @@ def list_(config_file: str | None, data: str | None, json_: bool) -> None:
 @as_json
 def revoke(id: str, config_file: str | None, data: str | None, json_: bool) -> None:
     """Close a key for good."""
-    with store_of(settings_of(config_file, data=data)) as store:
+    settings = settings_of(config_file, data=data)
+    with store_of(settings) as store:
         if not store.revoke(id, now_s=time.time()):
             raise click.ClickException(f"no open key has the id `{id}`; see: headgate keys list")
+        keys = store.keys()
+        key = next(k for k in keys if k.id == id)
+        record(store, settings, "key.revoke", id, key.account, name=key.name)
     if json_:
         print_json({"id": id, "revoked": True})
     else:
@@ -296,10 +303,16 @@ def revoke(id: str, config_file: str | None, data: str | None, json_: bool) -> N
 @as_json
 def rotate(id: str, overlap: float, config_file: str | None, data: str | None, json_: bool) -> None:
     """Replace a key by a new one with the same rights, and print that."""
-    with store_of(settings_of(config_file, data=data)) as store:
+    settings = settings_of(config_file, data=data)
+    with store_of(settings) as store:
         made = store.rotate(id, now_s=time.time(), overlap_s=overlap)
-    if made is None:
-        raise click.ClickException(f"no open key has the id `{id}`; see: headgate keys list")
+        if made is None:
+            raise click.ClickException(f"no open key has the id `{id}`; see: headgate keys list")
+        new = made[0]
+        record(
+            store, settings, "key.rotate", id, new.account,
+            name=new.name, new=new.id, overlap_s=int(overlap),
+        )  # fmt: skip
     _print_new(*made, json_)
 
 
