@@ -433,6 +433,16 @@ def test_usage_adds_up_whichever_way_it_is_cut(reader: httpx2.Client) -> None:
             assert errors == [None] * len(data) if by == "session" else sum(errors) == 1
 
 
+def test_a_long_span_is_not_cut_into_hours(reader: httpx2.Client) -> None:
+    """All rows are made before a page is cut out: an old ledger would fill the memory."""
+    for step, days in (("hour", 62), ("day", 800)):
+        until_s = int(time.time())
+        for more_s, status in ((0, 200), (1, 422)):
+            since_s = until_s - days * 86400 - more_s
+            asked = f"{R}/usage?by=session&step={step}&since={since_s}&until={until_s}"
+            assert reader.get(asked).status_code == status
+
+
 def test_usage_is_narrowed_by_every_filter(reader: httpx2.Client, shared: Made) -> None:
     def requests(query: str) -> int:
         data = reader.get(f"{R}/usage?by=account&{query}").json()["data"]

@@ -1,6 +1,7 @@
 """The pages of keys: what each role may do with which, what is shown once, and what the lines say."""
 
 import asyncio
+import contextlib
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 
+import apsw
 import httpx2
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
@@ -19,7 +21,7 @@ from fake_upstream import HELLO, FakeUpstream
 from gateway import Gateway, start, stop
 from headgate.catalog import prose
 from headgate.cli import tools
-from headgate.control import app, changes_page, keys_page, snippets
+from headgate.control import app, changes_page, form_fields, keys_page, snippets
 from headgate.policy.keys import Key
 from headgate.store.books import Books
 from headgate.store.ledger import Ledger, Row
@@ -408,3 +410,21 @@ def test_a_tab_shows_its_example_and_a_language_holds_for_all(page: Page) -> Non
     assert page.locator("pre:visible").count() == 1
     page.click("label[for=t-agents]")
     assert page.locator(".agent:visible").count() == len(snippets.AGENTS)
+
+
+def test_a_rotation_that_the_disk_refused_can_be_sent_again(site: Site) -> None:
+    client, key = signed_in(site), a_key(site)
+    fields = {"number": "n" * 16, "overlap_s": "0"}
+    with contextlib.closing(apsw.Connection(f"{site.data}/headgate.db")) as other:
+        other.execute(
+            "create trigger full before insert on keys begin select raise(abort, 'full'); end"
+        )
+        assert post(client, f"/api_keys/{key.id}/rotate", **fields).status_code == 503
+        other.execute("drop trigger full")
+    assert text_of(post(client, f"/api_keys/{key.id}/rotate", **fields).text)
+
+
+def test_a_forms_number_takes_no_more_room_than_ours(site: Site) -> None:
+    client = signed_in(site)
+    post(client, "/api_keys", name="one", number="9" * 100_000)
+    assert max(len(n) for n in keys_page._taken._led) <= form_fields.MAX_NUMBER

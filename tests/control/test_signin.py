@@ -1,10 +1,12 @@
 """Signing in, forms of others, and what every page carries; by HTTP, as a browser would."""
 
+import contextlib
 import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import httpx2
 import msgspec
 import pytest
@@ -13,7 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from control.desk_for_tests import Site, served, signed_in
 from control.idp import CLIENT_ID, SECRET, Idp
 from headgate.config import Oidc
-from headgate.control import passwords
+from headgate.control import keys_page, passwords, playground
 from headgate.control.app import COOKIE, Rule
 from headgate.control.desk import Visit
 
@@ -59,6 +61,10 @@ def sign_in(site: Site, name: str, password: str, **headers: str) -> httpx2.Resp
 def test_a_stranger_is_led_to_the_sign_in_and_back(site: Site) -> None:
     asked = httpx2.get(f"{site.url}/usage", headers={"accept": "text/html", **HERE})
     assert asked.status_code == 303 and asked.headers["location"] == "/sign-in?next=/usage"
+    user(site)
+    deep = httpx2.get(f"{site.url}/usage?key=a%26b&by=day", headers={"accept": "text/html", **HERE})
+    page = httpx2.get(site.url + deep.headers["location"], headers=HERE)
+    assert 'value="/usage?key=a%26b&amp;by=day"' in page.text
 
 
 def test_the_cookie_is_bound_to_this_host_and_out_of_reach_of_scripts(site: Site) -> None:
@@ -73,7 +79,11 @@ def test_the_cookie_is_bound_to_this_host_and_out_of_reach_of_scripts(site: Site
     assert page.text == "ada "
 
 
-@pytest.mark.parametrize("next", ["https://evil.example", "//evil.example", "/\\evil.example", "x"])
+@pytest.mark.parametrize(
+    "next",
+    ["https://evil.example", "//evil.example", "/\\evil.example", "x", "/\t/evil.example", "//[",
+     "/" + "a" * 70_000],
+)  # fmt: skip
 def test_the_sign_in_leads_to_no_other_site(site: Site, next: str) -> None:
     user(site)
     answer = httpx2.post(
@@ -109,8 +119,11 @@ def test_signing_in_ends_the_session_that_was_there(site: Site) -> None:
 
 def test_nobody_signs_in_over_plain_http_from_elsewhere(site: Site) -> None:
     user(site)
-    for name in ("/sign-in", "/setup/x", "/sign-in/provider"):
-        answer = httpx2.get(site.url + name, headers={"x-headgate-host": "gate.example:8787"})
+    for name, host in (
+        ("/sign-in", "gate.example:8787"), ("/setup/x", "127.gate.example"),
+        ("/sign-in/provider", "127.0.0.1.gate.example"), ("/sign-in", "["),
+    ):  # fmt: skip
+        answer = httpx2.get(site.url + name, headers={"x-headgate-host": host})
         assert answer.status_code == 403 and "https" in answer.text
 
 
@@ -126,6 +139,31 @@ def test_a_form_without_its_token_or_from_another_site_is_refused(site: Site) ->
     assert client.post("/do", data={"csrf": csrf}, headers=cross).status_code == 403
     ours = {"origin": "http://127.0.0.1"}
     assert client.post("/do", data={"x": "1", "csrf": csrf}, headers=ours).text.endswith(" 1")
+
+
+@pytest.mark.parametrize(
+    ("public", "host", "origin", "status"),
+    [
+        # A proxy that changes Host, one that keeps it, and how people write an address.
+        ("https://gate.example", "127.0.0.1:8787", "https://gate.example", 200),
+        ("https://Gate.Example:443/", "127.0.0.1:8787", "https://gate.example", 200),
+        ("https://gate.example", "10.0.0.1:8787", "http://10.0.0.1:8787", 200),
+        ("http://127.0.0.1:8787", "gate.example", "https://gate.example", 200),
+        ("https://gate.example", "gate.example", "http://gate.example", 403),
+        ("https://gate.example", "gate.example", "https://gate.example:444", 403),
+        ("https://gate.example", "", "null", 403),
+        ("https://gate.example", "gate.example", "http://[", 403),
+        ("https://gate.example", "[", "https://evil.example", 403),
+    ],
+)
+def test_a_form_is_ours_by_the_public_address_or_by_the_host_that_was_asked(
+    site: Site, public: str, host: str, origin: str, status: int
+) -> None:
+    client = signed_in(site)
+    site.desk.base_url = public
+    form = {"csrf": client.csrf}  # type: ignore[attr-defined]
+    told = {"x-headgate-host": host, "origin": origin}
+    assert client.post("/do", data=form, headers=told).status_code == status
 
 
 def test_a_token_of_one_session_is_not_good_in_another(site: Site) -> None:
@@ -188,6 +226,42 @@ def test_a_new_password_ends_the_other_sessions(site: Site) -> None:
         assert httpx2.get(f"{site.url}/usage", headers=HERE | {"cookie": old}).status_code == 303
     fresh = changed.headers["set-cookie"].split(";")[0]
     assert httpx2.get(f"{site.url}/usage", headers=HERE | {"cookie": fresh}).status_code == 200
+
+
+def test_a_password_keeps_the_spaces_it_was_made_with(site: Site) -> None:
+    spaced = f" {PASSWORD} "  # as the command line and the admin API take it
+    site.desk.people.create_user("ada", passwords.hash(spaced), "admin", now_s=time.time())
+    assert sign_in(site, " ada", spaced).status_code == 303
+    assert sign_in(site, "ada", PASSWORD).status_code == 401
+
+
+def test_who_only_looks_is_not_kept_out_by_a_locked_database(site: Site) -> None:
+    people = site.desk.people
+    ada = people.create_user("ada", "", "admin", now_s=time.time())
+    token = people.open_session(ada.id, now_s=time.time() - 600)
+    seen = HERE | {"cookie": f"{COOKIE}={token}"}
+    with contextlib.closing(apsw.Connection(f"{site.data}/headgate.db")) as other:
+        other.execute("begin immediate")
+        assert httpx2.get(f"{site.url}/usage", headers=seen).status_code == 200
+
+
+def test_what_the_database_says_of_the_disk_is_not_told(tmp_path: Path) -> None:
+    with served(tmp_path / "data", keys_page.RULES) as site:
+        client = signed_in(site)
+        with contextlib.closing(apsw.Connection(f"{site.data}/headgate.db")) as other:
+            other.execute(
+                "create trigger full before insert on keys begin select raise(abort, 'full'); end"
+            )
+        form = {"name": "ci", "csrf": client.csrf}  # type: ignore[attr-defined]
+        answer = client.post("/api_keys", data=form)
+        assert answer.status_code == 503 and "headgate.db" not in answer.text
+
+
+def test_a_name_like_the_databases_is_no_fault_of_the_database(tmp_path: Path) -> None:
+    with served(tmp_path / "data", playground.RULES) as site:
+        client = signed_in(site, "member", "headgate.db")
+        told = {"x-csrf-token": client.csrf}  # type: ignore[attr-defined]
+        assert client.post("/playground/key", headers=told).status_code == 422
 
 
 def test_the_language_is_the_browsers_unless_one_was_chosen(site: Site) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -26,15 +27,21 @@ from headgate.cli.common import (
 from headgate.config import Settings
 from headgate.policy import access
 from headgate.store.people import People
-from headgate.store.sqlite import StoreError
+from headgate.store.sqlite import Store, StoreError
 
 
 @contextmanager
 def _people(settings: Settings) -> Iterator[People]:
+    with _opened(settings) as (_, people):
+        yield people
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[tuple[Store, People]]:
     with store_of(settings) as store:
         people = People(store, settings.data)
         try:
-            yield people
+            yield store, people
         finally:
             people.close()
 
@@ -55,14 +62,25 @@ def link(data: str | None, config_file: str | None) -> None:
         raise click.ClickException(
             "There are users already. `headgate admin create NAME` makes another admin."
         )
-    click.echo(f"{base_url(settings)}/setup/{token}")
+    click.echo(f"{_console_url(settings)}/setup/{token}")
 
 
-def base_url(settings: Settings) -> str:
-    if settings.public_url:
-        return settings.public_url
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+def _console_url(settings: Settings) -> str:
+    return console_url(settings.public_url, base_url(settings.host, settings.port))
+
+
+def console_url(public: str, base: str) -> str:
+    """Where people can sign in: over https, or on this very machine (control/signin.py)."""
+    parts = urlsplit(public)
+    near = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    return public.rstrip("/") if parts.scheme == "https" or near else base
+
+
+def base_url(host: str, port: int) -> str:
+    """How this machine reaches who listens on the host."""
+    # Listening on "::" is IPv6 only, so not 127.0.0.1
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
 
 
 @command.command("create")
@@ -88,16 +106,20 @@ def create(
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     if problem := passwords.problem(password, name):
         raise click.ClickException(problem)
-    with _people(settings_of(config_file, data=data)) as people:
+    with _opened(settings_of(config_file, data=data)) as (store, people):
+        now_s = time.time()
+        if account and not any(a.id == account and a.good(now_s) for a in store.accounts()):
+            raise click.ClickException(
+                f"There is no open account {account[:64]}; see: headgate accounts list"
+            )
         try:
-            now_s = time.time()
             user = people.create_user(name, passwords.hash(password), role, account, now_s=now_s)
             detail: dict[str, object] = {"role": role, "name": name}
             people.record(_actor(), "cli", "user.create", user.id, account, detail, now_s=now_s)
         except StoreError as error:
             raise click.ClickException(str(error)) from None
     click.echo(
-        f"{user.name} can sign in at {base_url(settings_of(config_file, data=data))}/sign-in"
+        f"{user.name} can sign in at {_console_url(settings_of(config_file, data=data))}/sign-in"
     )
 
 

@@ -10,25 +10,23 @@ from headgate import config
 @click.command("control")
 @click.option("--data", help="Directory for keys and the ledger.")
 @click.option("--config", "config_file", help="Path of headgate.toml.")
-@click.option("--socket", help="Path of the unix socket; control.sock in --data otherwise.")
+@click.option("--socket", required=True, help="Path of the unix socket to listen at.")
 @click.option("--base-url", required=True, help="The gateway's address as clients reach it.")
 @click.option("--edge-url", help="The gateway's address as this process reaches it.")
 def command(
     data: str | None,
     config_file: str | None,
-    socket: str | None,
+    socket: str,
     base_url: str,
     edge_url: str | None,
 ) -> None:
     """Serve the catalog's pages, the console and the admin API behind an edge."""
     from headgate.control import main
-    from headgate.control.place import socket_path
     from headgate.store.sqlite import StoreError
 
     overrides = {"data": data} if data is not None else {}
     try:
         settings = config.load(config_file, os.environ, **overrides)
-        path = socket or socket_path(settings.data)
-        main.run(settings, path, base_url.rstrip("/"), (edge_url or base_url).rstrip("/"))
+        main.run(settings, socket, base_url.rstrip("/"), (edge_url or base_url).rstrip("/"))
     except (config.ConfigError, StoreError, OSError) as error:
         raise click.ClickException(str(error)) from None

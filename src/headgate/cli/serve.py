@@ -7,13 +7,15 @@ import os
 import signal
 import sys
 import time
+from urllib.parse import urlsplit
 
 import click
 
 from headgate import config
 from headgate.catalog import catalog as catalogs
+from headgate.cli.admin import base_url, console_url
 from headgate.cli.supervise import Control
-from headgate.control.place import socket_path
+from headgate.control import place
 from headgate.edge.app import App
 from headgate.edge.forward import Forward
 from headgate.edge.gate import Gate
@@ -79,7 +81,8 @@ async def _serve(settings: config.Settings, store: Store, config_file: str | Non
     if recovered:
         click.echo(f"note: {recovered} exchanges of a run that died are in the ledger.", err=True)
     gate = Gate(settings, catalog, store, ledger, books, log)
-    socket = socket_path(settings.data)
+    place.sweep(settings.data)
+    socket = place.fresh_socket(settings.data)
     app = App(gate, Forward(socket))
     server = Server(app, Limits(body_bytes=settings.body_bytes), app.refuse_early)
     try:
@@ -92,11 +95,11 @@ async def _serve(settings: config.Settings, store: Store, config_file: str | Non
         )
         if local is not None:
             await local.stop()
+        place.clear(socket, settings.data)
         store.close()
         return 1
-    shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-    base = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
-    public = settings.public_url or base
+    base = base_url(settings.host, port)
+    public = settings.public_url.rstrip("/") or base
     arguments = ["--socket", socket, "--base-url", public, "--edge-url", base]
     arguments += ["--data", settings.data, *(("--config", config_file) if config_file else ())]
     control = Control(arguments)
@@ -118,6 +121,7 @@ async def _serve(settings: config.Settings, store: Store, config_file: str | Non
         with contextlib.suppress(asyncio.CancelledError):
             await task
     await control.stop()
+    place.clear(socket, settings.data)
     await app.close()
     await gate.client.close()
     if local is not None:
@@ -136,6 +140,12 @@ def _greet(base: str, public: str, gate: Gate, local: bool) -> None:
     say = click.echo
     for note in gate.settings.notes:
         say(f"note: {note}", err=True)
+    if urlsplit(public).path:
+        say(
+            f"note: public_url has a path, {urlsplit(public).path}: the API can be there, if a proxy takes"
+            " it off; the console's pages must be at the root of a host.",
+            err=True,
+        )
     say(f"  OpenAI     {base}/v1")
     say(f"  Anthropic  {base}")
     say(f"  Gemini     {base}")
@@ -143,10 +153,11 @@ def _greet(base: str, public: str, gate: Gate, local: bool) -> None:
     people = People(gate.store, gate.settings.data)
     token = people.setup_link(now_s=time.time())
     people.close()
+    console = console_url(public, base)
     if token is None:
-        say(f"  console    {public}/usage")
+        say(f"  console    {console}/usage")
     else:
-        say(f"  console    {public}/setup/{token}")
+        say(f"  console    {console}/setup/{token}")
         say("             makes the first admin: valid for 30 minutes, once")
     names = ", ".join(gate.settings.upstreams)
     if local:

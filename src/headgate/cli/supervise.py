@@ -35,14 +35,19 @@ class Control:
         ended = 0
         while True:
             began = loop.time()
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "headgate.cli", "control", *self._arguments,
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
-            )  # fmt: skip
-            code = await self._process.wait()
+            try:
+                # A session of its own: Ctrl-C in a terminal is for us, and pages go on while we drain.
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "headgate.cli", "control", *self._arguments,
+                    stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
+                    start_new_session=True,
+                )  # fmt: skip
+                why = str(await self._process.wait())
+            except OSError as error:  # no memory, or no more processes
+                self._process, why = None, error.strerror or str(error)
             ended = 0 if loop.time() - began > STEADY_S else ended + 1
             wait_s = AGAIN_S[min(ended, len(AGAIN_S) - 1)]
-            click.echo(f"note: control ended ({code}); it is started again.", err=True)
+            click.echo(f"note: control ended ({why}); it is started again.", err=True)
             await asyncio.sleep(wait_s)
 
     async def stop(self) -> None:

@@ -19,6 +19,8 @@ from headgate.store.books import END_OF_TIME_S, By, Spent, Step, Where
 from headgate.store.entries import Row
 
 LOOKS_BACK_S = 30 * 86400.0
+# With `step` all rows are made before a page of them is cut out; as the console has it.
+_MOST_S: dict[Step, float] = {"hour": 62 * 86400.0, "day": 800 * 86400.0}
 MEASURED_S = 24 * 3600.0
 _ID = re.compile(r"(?:chatcmpl-|msg_|resp_)?([0-9a-f]{24})")  # as clients got it
 _KEPT_BY_SESSION = {"session", "account", "key"}  # sums without errors and times (books.py)
@@ -51,12 +53,15 @@ def _span(query: figures.UsageAsked | figures.ExchangesAsked, since_s: float, un
 def show_usage(visit: Visit, query: figures.UsageAsked) -> figures.Usage:
     """Sum up what was used and what it cost, by day, hour, key, account, model, upstream or session.
 
-    With `step`, a row for each hour or day of each name. Without `since`: the last thirty days.
+    With `step`, a row for each hour (of at most 62 days) or day (of 800) of each name. Without `since`: the last thirty days.
     """
     now_s = time.time()
     until = given(query.until)
     end_s = now_s if until is None else shapes.seconds_of(until)
     since_s, until_s = _span(query, max(0.0, end_s - LOOKS_BACK_S), now_s)
+    if query.step is not msgspec.UNSET and until_s - since_s > _MOST_S[query.step]:
+        days = int(_MOST_S[query.step] / 86400)
+        raise Problem(422, f"By the {query.step}, a span has at most {days} days.", "since")
     where, books = _where(visit, query), visit.desk.books
     kept = _kept(query.by, where)
     step: Step | None = given(query.step)

@@ -97,9 +97,11 @@ class Endpoint(msgspec.Struct, frozen=True, dict=True):
 
 def _query(visit: Visit, kind: type[T]) -> T:
     pairs = visit.request.query_params.multi_items()
+    seen: set[str] = set()
     for name, _ in pairs:
-        if sum(n == name for n, _ in pairs) > 1:
+        if name in seen:
             raise Problem(422, f"`{_short(name)}` is there twice.", _short(name))
+        seen.add(name)
     try:
         return msgspec.convert(dict(pairs), kind, strict=False)
     except msgspec.ValidationError as error:

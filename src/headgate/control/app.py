@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
+from hmac import compare_digest
 from typing import Literal
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -33,6 +34,7 @@ THREADS = 4  # handlers at a time: each has connections of its own
 MEASURED_S = 24 * 3600.0  # over which the upstreams' speed and errors are told
 MEASURED_EVERY_S = 60.0
 
+_SECRETS = ("password", "old")  # fields of forms
 _METHODS = ["GET", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"]
 Handler = Callable[[Visit], Response]
 Door = Literal["open", "session", "management"]
@@ -99,7 +101,7 @@ def _answer(visit: Visit, rule: Rule, api: bool) -> Response:
         return _refusal(visit, problem, api)
     except StoreError as error:  # what the store refuses, it says in words for people
         text = str(error)
-        if "headgate.db" in text:  # the disk, or a lock: nothing that the visitor did
+        if visit.desk.is_fault(error):
             log.error("store: %s", text)
             return _refusal(visit, Problem(503, "The database cannot be written now."), api)
         return _refusal(visit, Problem(422, _sentence(text)), api)
@@ -181,8 +183,10 @@ def _form(visit: Visit) -> None:
         except ValueError:
             raise Problem(400, "The form cannot be read.") from None
         for name, value in pairs:
-            visit.form[name] = value.strip()
-            visit.lists.setdefault(name, []).append(value.strip())
+            # A space is part of a password; the command line and the API take it as it is.
+            value = value if name in _SECRETS else value.strip()
+            visit.form[name] = value
+            visit.lists.setdefault(name, []).append(value)
 
 
 def _same_origin(visit: Visit, rule: Rule) -> None:
@@ -191,17 +195,40 @@ def _same_origin(visit: Visit, rule: Rule) -> None:
     origin = request.headers.get("origin")
     site = request.headers.get("sec-fetch-site", "same-origin")
     if origin is not None:
-        host = urlsplit(origin).netloc
-        ours = {request.headers.get("x-headgate-host", ""), urlsplit(visit.desk.base_url).netloc}
-        if host not in ours:
+        if not _is_ours(origin, visit.desk.base_url, request.headers.get("x-headgate-host", "")):
             raise Problem(403, "This form came from another site.")
     elif site not in ("same-origin", "none"):
         raise Problem(403, "This form came from another site.")
     if visit.known is None or rule.action is None:
         return  # what is open to everybody uses no session's power
     given = request.headers.get("x-csrf-token") or visit.form.get("csrf", "")
-    if given != visit.known.csrf:
+    if not compare_digest(given.encode(), visit.known.csrf.encode()):
         raise Problem(403, "This form is too old, or not ours. Load the page again.")
+
+
+def _is_ours(origin: str, public: str, host: str) -> bool:
+    """Whether a page of this origin is one of ours; a proxy may have changed the host that we see."""
+    said = _origin(origin)
+    if said is None:
+        return False
+    known = _origin(public)
+    if known is not None and said[1] == known[1]:
+        return said[0] == known[0] or known[0] == "http"
+    here = _origin(f"{said[0]}://{host}")
+    return here is not None and said[1] == here[1]
+
+
+def _origin(url: str) -> tuple[str, str] | None:
+    """Scheme and host as browsers write them: in lower case, the usual port left out."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if not parts.hostname or parts.scheme not in ("http", "https"):
+        return None
+    usual = port in (None, 443 if parts.scheme == "https" else 80)
+    return parts.scheme, parts.hostname if usual else f"{parts.hostname}:{port}"
 
 
 def secure(visit: Visit) -> bool:
@@ -223,7 +250,8 @@ def _refusal(visit: Visit, problem: Problem, api: bool) -> Response:
             answer.headers["www-authenticate"] = "Bearer"
         return answer
     if problem.status == 401 and visit.request.method == "GET" and not visit.partial:
-        return visit.redirect(f"/sign-in?next={quote(path)}")
+        query = visit.request.url.query
+        return visit.redirect(f"/sign-in?next={quote(f'{path}?{query}' if query else path)}")
     accept = visit.request.headers.get("accept", "")
     if "text/html" not in accept and not visit.partial:
         return Response(problem.text + "\n", problem.status, media_type="text/plain")

@@ -5,10 +5,12 @@ functions that run in a few threads, as SQLite waits; each thread has its own co
 """
 
 import asyncio
+import ipaddress
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -27,7 +29,7 @@ from headgate.policy import access, pricing
 from headgate.policy.access import Action, Role
 from headgate.store.books import Books
 from headgate.store.people import People, Via
-from headgate.store.sqlite import Store
+from headgate.store.sqlite import Store, StoreError
 
 T = TypeVar("T")
 # No script but our files, nothing from elsewhere, no frame around us (promises.md T19).
@@ -106,6 +108,11 @@ class Desk:
     @property
     def books(self) -> Books:
         return self._own("books", lambda: Books(self.settings.data))
+
+    def is_fault(self, error: StoreError) -> bool:
+        """Whether it is the disk, or a lock: nothing that the visitor did, and not for their eyes."""
+        data = self.settings.data
+        return str(error).startswith((f"{data}/headgate.db: ", f"{Path(data)}/headgate.db: "))
 
     def edge(self, method: str, path: str, *, total_s: float = 60.0) -> Any:
         """What the edge says of itself at /internal/...; Problem 502 when it does not.
@@ -231,8 +238,16 @@ SAID = {
 
 
 def host_is_loopback(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    return name in ("localhost", "::1") or name.startswith("127.") or name.endswith(".localhost")
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:  # not by how it begins: 127.example.org is anywhere
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def usd(nano: int | None) -> str:

@@ -17,7 +17,7 @@ import msgspec
 from headgate.control.desk import Problem, Visit
 from headgate.policy import budgets, pricing
 from headgate.policy.keys import Account, Key, Period
-from headgate.store.sqlite import MAX_LIMIT, MAX_NAME_CHARS, BudgetTerms
+from headgate.store.sqlite import MAX_LIMIT, MAX_NAME_CHARS, BudgetTerms, StoreError
 
 T = TypeVar("T", bound=str)
 PERIODS: tuple[Period, ...] = get_args(Period)
@@ -28,6 +28,7 @@ ZONES = (
 )  # fmt: skip
 BUDGET = ("budget_usd", "budget_period", "budget_zone")
 MOST_TAKEN = 2000  # forms that are remembered: some 300 kB
+MAX_NUMBER = 32  # characters of a form's number; ours have 16
 _MOMENT = "%Y-%m-%dT%H:%M"  # as <input type="datetime-local"> writes it
 
 
@@ -148,8 +149,10 @@ def difference(old: msgspec.Struct, changes: Mapping[str, object]) -> dict[str, 
     }
 
 
-def sentence(error: Exception) -> str:
-    """What the store refuses, it says in words for people."""
+def sentence(visit: Visit, error: StoreError) -> str:
+    """What the store refuses, it says in words for people; raised again when it is the disk."""
+    if visit.desk.is_fault(error):
+        raise error
     text = str(error)
     return text[:1].upper() + text[1:]
 
@@ -173,6 +176,7 @@ class Taken:
 
     def before(self, number: str) -> str | None:
         """The path that its answer is about, if the form was taken before; else it is taken now."""
+        number = number[:MAX_NUMBER]
         if not number:
             return None
         with self._lock:
@@ -184,6 +188,7 @@ class Taken:
             return None
 
     def leads(self, number: str, path: str) -> None:
+        number = number[:MAX_NUMBER]
         with self._lock:
             if number in self._led:
                 self._led[number] = path
@@ -191,4 +196,4 @@ class Taken:
     def forget(self, number: str) -> None:
         """Nothing came of it; it may be sent again."""
         with self._lock:
-            self._led.pop(number, None)
+            self._led.pop(number[:MAX_NUMBER], None)

@@ -210,7 +210,7 @@ def make(visit: Visit) -> Response:
             )
         except StoreError as error:
             _taken.forget(number)
-            raise Problem(422, fields.sentence(error)) from None
+            raise Problem(422, fields.sentence(visit, error)) from None
     except Problem as refused:
         return _list(visit, refused)
     _taken.leads(number, f"/api_keys/{key.id}")
@@ -341,7 +341,7 @@ def change(visit: Visit) -> Response:
             if new is None:
                 raise Problem(409, visit.word("The key was closed meanwhile."))
     except StoreError as error:
-        return _one(visit, Problem(422, fields.sentence(error)))
+        return _one(visit, Problem(422, fields.sentence(visit, error)))
     except Problem as refused:
         return _one(visit, refused)
     if new is not None:
@@ -358,7 +358,11 @@ def rotate(visit: Visit) -> Response:
     number = visit.form.get("number", "")
     if (led := _taken.before(number)) is not None:
         return visit.redirect(led or f"/api_keys/{old.id}")
-    made = visit.desk.store.rotate(old.id, now_s=ring.now_s, overlap_s=int(chosen))
+    try:
+        made = visit.desk.store.rotate(old.id, now_s=ring.now_s, overlap_s=int(chosen))
+    except StoreError:
+        _taken.forget(number)
+        raise
     if made is None:
         _taken.forget(number)
         raise Problem(409, "The key was closed meanwhile.")

@@ -6,6 +6,7 @@ standard input, so that it ends with them, also when they were killed.
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -17,7 +18,7 @@ from starlette.types import ASGIApp
 
 from headgate.catalog import catalog as catalogs
 from headgate.config import Settings
-from headgate.control import app, signin, static
+from headgate.control import app, place, signin, static
 from headgate.control.desk import Desk
 from headgate.control.pages import RULES
 from headgate.store.sqlite import Store
@@ -26,17 +27,27 @@ KEEP_ALIVE_S = 30  # longer than the edge keeps a connection (edge/forward.py)
 
 
 def listen(path: str) -> socket.socket:
-    """A socket at the path, in place of one that nobody serves any more."""
+    """A socket at the path, in place of one that nobody serves any more; else OSError.
+
+    It has its name only once it listens, so that nobody takes it for a dead one (place.py, sweep).
+    """
     Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.path.lexists(path):
+        if not place.is_socket(path):
+            raise FileExistsError(errno.EEXIST, "is there, and is no socket", path)
+        if place.served(path):
+            raise OSError(errno.EADDRINUSE, "another process listens there", path)
+    fresh = f"{path}.new"
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+        os.unlink(fresh)
     sock = socket.socket(socket.AF_UNIX)
     before = os.umask(0o177)
     try:
-        sock.bind(path)
+        sock.bind(fresh)
     finally:
         os.umask(before)
     sock.listen(128)
+    os.rename(fresh, path)
     return sock
 
 
@@ -48,7 +59,12 @@ def run(settings: Settings, path: str, base_url: str, edge_url: str) -> None:
     catalog = catalogs.load(settings, os.environ)
     Store(settings.data).close()  # brought up to date, or refused, before anybody asks
     desk = Desk(settings, catalog, base_url, edge_url)
-    asyncio.run(_serve(app.build(desk, (*signin.RULES, *static.RULES, *RULES)), listen(path)))
+    sock = listen(path)
+    try:
+        asyncio.run(_serve(app.build(desk, (*signin.RULES, *static.RULES, *RULES)), sock))
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
 
 
 async def _serve(asgi: ASGIApp, sock: socket.socket) -> None:

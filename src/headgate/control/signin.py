@@ -24,6 +24,7 @@ from headgate.store.people import SESSION_S
 FLOW_COOKIE = "__Host-headgate-flow"
 FLOW_S = 600.0
 HOME = "/usage"
+MAX_NEXT = 4096  # characters; a header has no room for a form
 _INSECURE = (
     "The console signs nobody in over plain http from another machine. Put https before the gateway and"
     " set public_url, or open it on this machine (an SSH tunnel will do)."
@@ -38,9 +39,9 @@ def _must_be_secure(visit: Visit) -> None:
 def _next(visit: Visit) -> str:
     """Where to go after the sign-in: a path of ours, never an address."""
     wanted = visit.form.get("next") or visit.query.get("next", "")
-    parts = urlsplit(wanted)
+    # Printable: browsers leave tabs and line feeds out of an address, and "/\t/" becomes "//".
     plain = wanted.startswith("/") and not wanted.startswith("//") and "\\" not in wanted
-    return wanted if plain and not parts.netloc and not parts.scheme else HOME
+    return wanted if plain and wanted.isprintable() and len(wanted) <= MAX_NEXT else HOME
 
 
 def _signed_in(visit: Visit, user: User, response: Response) -> Response:

@@ -39,6 +39,7 @@ class Standing(msgspec.Struct, frozen=True):
     resting: tuple[str, ...] = ()  # models that are not up
     rpm: int | None = None
     tpm: int | None = None
+    paced: bool = False  # models have limits, if not all the same
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -141,6 +142,7 @@ def _configured(desk: Desk) -> list[Standing]:
                 "unknown",
                 rpm=one.rpm if one is not None else None,
                 tpm=one.tpm if one is not None else None,
+                paced=any(r.rpm or r.tpm for r in mine),
             )
         )
     return found

@@ -245,7 +245,8 @@ def _change(value: float | None, was: float | None, better: Better) -> tuple[str
     if value is None or not was:
         return "", None
     part = value / was - 1
-    text = f"{'▲' if part > 0 else '▼'} {abs(part) * 100:,.0f} %"
+    much = f"x {value / was:,.0f}" if part >= 10 else f"{abs(part) * 100:,.0f} %"
+    text = f"{'▲' if part > 0 else '▼'} {much}"
     if abs(part) < 0.005:
         return "= 0 %", None
     return text, None if better == "neither" else (part > 0) == (better == "more")

@@ -84,8 +84,9 @@ class Internal:
                     "resting": [
                         r.model.id for r, s in zip(routes, stands, strict=True) if s.state != "up"
                     ],
-                    "rpm": routes[0].rpm,
-                    "tpm": routes[0].tpm,
+                    "rpm": _same([r.rpm for r in routes]),
+                    "tpm": _same([r.tpm for r in routes]),
+                    "paced": any(r.rpm or r.tpm for r in routes),
                 }
             )
         return out
@@ -102,3 +103,8 @@ class Internal:
         shot = await run.ask(route, probes.hello())
         findings = [judge_access(shot, route, home, sister, None)]
         return findings if shot.failure is not None else [*findings, judge_stream(shot)]
+
+
+def _same(values: list[int | None]) -> int | None:
+    """What all of them are; None when they differ."""
+    return values[0] if len(set(values)) == 1 else None

@@ -21,6 +21,7 @@ from headgate.store.sqlite import BUSY_MS, Store, StoreError
 SESSION_S = 12 * 3600.0  # the longest a session lives
 IDLE_S = 2 * 3600.0  # without a request
 SETUP_S = 30 * 60.0
+SEEN_BUSY_MS = 250  # for a note that can wait
 SEEN_EVERY_S = 60.0  # a session's last use is written at most so often
 MANAGEMENT_PREFIX = "hg_admin_"
 Via = Literal["console", "api", "cli", "setup", "oidc"]
@@ -237,7 +238,13 @@ class People:
         if not found:
             return None
         if now_s - found[0][0] > SEEN_EVERY_S:
-            self._changed("update sessions set seen_s = ? where mac = ?", now_s, mac)
+            # A full disk, or a lock, must not keep people from looking: it is tried again next time.
+            self._db.set_busy_timeout(SEEN_BUSY_MS)
+            try:
+                with contextlib.suppress(StoreError):
+                    self._changed("update sessions set seen_s = ? where mac = ?", now_s, mac)
+            finally:
+                self._db.set_busy_timeout(BUSY_MS)
         return User(*found[0][1:])
 
     def close_session(self, token: str) -> None:

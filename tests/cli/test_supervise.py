@@ -1,0 +1,39 @@
+"""Control as a child: it comes back also when it could not be started."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from headgate.cli import supervise
+from headgate.cli.supervise import Control
+
+
+def test_a_control_that_cannot_be_started_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tries = 0
+    started = asyncio.create_subprocess_exec
+
+    async def scarce(*words: Any, **options: Any) -> asyncio.subprocess.Process:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return await started("sleep", "60", **options)
+
+    async def watched() -> int | None:
+        control = Control(["--help"])
+        control.start()
+        try:
+            async with asyncio.timeout(30):
+                while control.pid is None:
+                    await asyncio.sleep(0.01)
+            return control.pid
+        finally:
+            await control.stop()
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", scarce)
+    monkeypatch.setattr(supervise, "AGAIN_S", (0.01,))
+    assert asyncio.run(watched()) is not None
+    assert "Resource temporarily unavailable" in capsys.readouterr().err
