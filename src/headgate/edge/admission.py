@@ -40,7 +40,7 @@ class Admissions:
         self._budgets = Budgets({}, {}, time.time())
         self._known: dict[Owner, Budget | None] = {}
         self._tariffs: dict[tuple[str, str, int], Tariff] = {}
-        self._limits: dict[str, tuple[Limit, ...]] = {}  # by the key's id, as the keys are now
+        self._limits: dict[str, tuple[Key, tuple[Limit, ...]]] = {}  # by the key's id
 
     def load(self, keys: Iterable[Key], accounts: Iterable[Account] = ()) -> None:
         """The keys and accounts as they are now; LedgerFault when the books cannot be read."""
@@ -123,6 +123,6 @@ class Admissions:
 
     def _of(self, key: Key) -> tuple[Limit, ...]:
         found = self._limits.get(key.id)
-        if found is None:
-            found = self._limits[key.id] = limits.of_key(key)
-        return found
+        if found is None or found[0] is not key:  # a request may outlive its key's terms
+            found = self._limits[key.id] = (key, limits.of_key(key))
+        return found[1]

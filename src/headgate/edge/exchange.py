@@ -25,7 +25,7 @@ from headgate.chat import Failed, Finish, Reply, Request, Usage
 from headgate.edge import answers, replay, upstream
 from headgate.edge import log as logs
 from headgate.edge import relay as relays
-from headgate.edge.booking import ANSWERED, Booking
+from headgate.edge.booking import Booking
 from headgate.edge.gate import Gate
 from headgate.edge.memory import Gather
 from headgate.edge.metrics import RouteMetrics
@@ -119,6 +119,7 @@ class _Exchange:
     warnings: tuple[str, ...] = ()
     recalled: tuple[str, ...] = ()  # how reasoning came back that the client did not carry
     _paced: Turn | None = None
+    _trial: Route | None = None  # that rested, and that nobody else tries meanwhile
     _keepalive: asyncio.TimerHandle | None = None
 
     def __init__(self, inbound: Inbound, gate: Gate, dialect: Dialect, target: Target) -> None:
@@ -187,9 +188,11 @@ class _Exchange:
     async def _attempt(self, routes: tuple[Route, ...], request: Request, facts: Facts) -> None:
         """Try the routes in their order until one begins to answer, then relay it."""
         turns = self.gate.turns
-        plan = turns.order(routes)
+        plan = list(routes)
         while True:
-            route = self.route = plan.pop(0)
+            self.route, trial = turns.take(plan)
+            route = self.route
+            self._trial = route if trial else None
             # A signature says something only to the upstream that made it.
             known = request if route.upstream is routes[0].upstream else capsule.unsigned(request)
             repaired = history.repair(known, route.capabilities, self.dialect.name)
@@ -214,6 +217,7 @@ class _Exchange:
             except Refused:
                 if not plan:
                     raise
+                self._untried()
                 continue
             self.attempts += 1
             self.attempt_began = time.monotonic()
@@ -269,6 +273,7 @@ class _Exchange:
                 raise Refused(msgspec.structs.replace(end.failure, should_retry=False))
             return end.failure
         gate.turns.passed(route)
+        self._trial = None
         if not self.usage.estimated:
             gate.counter.learn(self.model, self.features, self.usage.input)
         if gathers and gate.memory is not None:
@@ -364,6 +369,8 @@ class _Exchange:
         assert fitted.format is not None
         again = structured.repair_request(fitted.request, reply, reason)
         self._attempted("invalid_format", "")
+        if self.response is not None and not self.response.complete:
+            await relays.let_close(self.response)
         self.attempts += 1
         self.attempt_began = time.monotonic()
         self.spent = self.usage
@@ -392,8 +399,6 @@ class _Exchange:
         """The client has gone, or the gateway is stopping: what was relayed is what is billed."""
         if self.outcome == "internal":  # else its end was known before it went
             self.outcome = "client_gone"
-            if self.route is not None:
-                self.gate.turns.left(self.route)
             if self.translator is not None and self.translator.end is None:
                 self._measure(self.translator)
 
@@ -430,6 +435,13 @@ class _Exchange:
     def _failed(self, kind: Kind) -> None:
         assert self.route is not None
         self.gate.turns.failed(self.route, kind)
+        self._trial = None
+
+    def _untried(self) -> None:
+        """Whatever kept us from trying a route that rested, another request may."""
+        if self._trial is not None:
+            self.gate.turns.left(self._trial)
+            self._trial = None
 
     def _first_token(self, counters: RouteMetrics, now: float) -> None:
         self.first_token_s = now - self.began
@@ -532,10 +544,13 @@ class _Exchange:
     def close(self) -> None:
         """Whatever happened: nothing of this exchange stays behind, and it is counted once."""
         self._quiet()
-        if self.response is not None and self.outcome not in ANSWERED:
-            self.response.abort()
-        if self._paced is not None:
-            self.gate.turns.took(self._paced, self.usage.input + self.usage.output)
+        self._untried()
+        if self.response is not None:
+            self.response.abort()  # one that is complete has let go of its connection
+        tokens = self.usage.input + self.usage.output
+        # Of a reply that nobody waited for, the upstream may have counted all that was estimated.
+        if self._paced is not None and (tokens or self.outcome not in ("client_gone", "timeout")):
+            self.gate.turns.took(self._paced, tokens)
         if self.booking.opened and not self.booking.settled:
             self.booking.settle_soon(self._row())
         self.translator = None  # whose filters know us: else only the collector of garbage helps

@@ -6,7 +6,6 @@ waits its turn only where no other route could take it; with another one left it
 
 import asyncio
 import time
-from collections.abc import Sequence
 
 from headgate.catalog.catalog import Route
 from headgate.errors import Failure, Kind, Refused
@@ -20,9 +19,9 @@ class Turns:
         self._retries = Retries()
         self._pacer = Pacer()
 
-    def order(self, routes: Sequence[Route]) -> list[Route]:
-        """The routes in the order in which to try them."""
-        return list(self.breaker.order(routes, time.monotonic()))
+    def take(self, plan: list[Route]) -> tuple[Route, bool]:
+        """The route to try now, out of `plan`, and whether this is the trial of one that rested."""
+        return self.breaker.take(plan, time.monotonic())
 
     async def wait(self, route: Route, tokens: int, patience_s: float) -> Turn | None:
         """Wait until the upstream's limits let `tokens` through; Refused when that is too long.
@@ -65,7 +64,7 @@ class Turns:
         self.breaker.failed(route.place, kind, time.monotonic())
 
     def left(self, route: Route) -> None:
-        """The client left before the upstream had shown what it is worth."""
+        """A trial ended before the upstream had shown what it is worth."""
         self.breaker.left(route.place)
 
     def may_retry(self, route: Route) -> bool:

@@ -215,7 +215,7 @@ def _too_large(limit: int) -> Failure:
 
 class _Connection(asyncio.Protocol):
     __slots__ = (
-        "_drained", "_fed", "_headers", "_incoming", "_parser", "_poison", "_progress",
+        "_drained", "_fed", "_headers", "_incoming", "_midway", "_parser", "_poison", "_progress",
         "_read_paused", "_resumed", "_since", "_target", "_task", "_unsent", "_upgrade",
         "_waiting", "closing", "current", "peer", "server", "transport", "used", "write_paused",
     )  # fmt: skip
@@ -237,6 +237,7 @@ class _Connection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._target = b""
         self._fed = 0  # bytes of the head, or of the body with its framing, so far
+        self._midway = False  # the parser is inside a request; also when `_fed` does not tell
         self._upgrade = False
         self._resumed = False
         self._read_paused = False
@@ -301,6 +302,7 @@ class _Connection(asyncio.Protocol):
             self.current is None
             and self._incoming is None
             and not self._fed
+            and not self._midway
             and not self.closing
             and self._poison is None
         ):
@@ -318,7 +320,7 @@ class _Connection(asyncio.Protocol):
         if known is None:
             self._feed(data)
             first = self.current
-            alone = not (self._fed or self._waiting)
+            alone = not (self._fed or self._midway or self._waiting)
             if alone and first is not None and first.plain(request.body):
                 heads.keep(request, first.head)
             return
@@ -388,6 +390,7 @@ class _Connection(asyncio.Protocol):
     # httptools
 
     def on_message_begin(self) -> None:
+        self._midway = True
         self._headers = []
         self._target = b""
 
@@ -444,6 +447,7 @@ class _Connection(asyncio.Protocol):
             return
         inbound, self._incoming = self._incoming, None
         self._fed = 0
+        self._midway = False
         self._resumed = False
         if inbound is not None:
             inbound.body_done = True
@@ -525,7 +529,7 @@ class _Connection(asyncio.Protocol):
             pass
         elif inbound is None:
             waited = now - self._since
-            if self._fed or not self.used:
+            if self._fed or self._midway or not self.used:
                 if waited > limits.header_s:
                     late = "The request's head took too long."
                     self._refuse(Failure("request_timeout", late))

@@ -8,7 +8,6 @@ that a model has is always tried.
 """
 
 from collections import deque
-from collections.abc import Sequence
 from typing import Literal, Protocol, TypeVar
 
 import msgspec
@@ -54,21 +53,21 @@ class Breaker:
     def __init__(self) -> None:
         self._lines: dict[str, _Line] = {}  # of the places that have failed lately
 
-    def order(self, routes: Sequence[R], now_s: float) -> Sequence[R]:
-        """The routes in their order, those that rest after the others."""
-        if not self._lines or len(routes) < 2:
-            return routes
-        up, resting = [], []
-        for route in routes:
-            line = self._lines.get(route.place)
-            if line is None or not line.until_s:
-                up.append(route)
-            elif now_s >= line.until_s and not line.trial:
-                line.trial = True
-                up.append(route)
-            else:
-                resting.append(route)
-        return up + resting
+    def take(self, plan: list[R], now_s: float) -> tuple[R, bool]:
+        """Take out the route to try now, and say whether this is the trial of one that rested.
+
+        The first in their order that does not rest; if all do, the first.  Who has a trial must
+        say how it ended: `passed`, `failed` or `left`.
+        """
+        if self._lines:
+            for n, route in enumerate(plan):
+                line = self._lines.get(route.place)
+                if line is None or not line.until_s:
+                    return plan.pop(n), False
+                if now_s >= line.until_s and not line.trial:
+                    line.trial = True
+                    return plan.pop(n), True
+        return plan.pop(0), False
 
     def passed(self, place: str, now_s: float) -> None:
         """It answered."""
@@ -103,7 +102,7 @@ class Breaker:
             line.recent.clear()
 
     def left(self, place: str) -> None:
-        """The client left before anything was known: another request may try."""
+        """The trial ended before anything was known: another request may try."""
         line = self._lines.get(place)
         if line is not None:
             line.trial = False

@@ -273,6 +273,10 @@ class Ledger:
         self._watch = self._loop.call_later(PATIENCE_S / 4, self._look)
         if self._stuck or time.monotonic() - self._heard < PATIENCE_S:
             return
+        if self._sock is not None:
+            self._receive()  # it may be the loop that was late, and the answer is here
+            if time.monotonic() - self._heard < PATIENCE_S:
+                return
         self._stuck = True
         for entry in [*self._pending, *self._gathered]:
             if entry.tell(self._silent()):

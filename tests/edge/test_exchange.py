@@ -1,0 +1,200 @@
+"""What an exchange leaves behind when it ends in the middle: nothing; seen from inside the gate."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from headgate import config
+from headgate.catalog import catalog as catalogs
+from headgate.catalog.catalog import Route
+from headgate.edge.app import App
+from headgate.edge.gate import Gate
+from headgate.edge.log import Log
+from headgate.net.server import Server
+from headgate.policy.breaker import IN_A_ROW, REST_S
+from headgate.store.books import Books
+from headgate.store.ledger import Ledger, Row
+from headgate.store.sqlite import Store
+from played import PlayedUpstream
+
+M = "MiniMax-M2"
+Main = Callable[["Inside"], Awaitable[None]]
+
+
+class Inside:
+    """A gateway in this process, in front of the played upstream by two names."""
+
+    def __init__(self, gate: Gate, key: str, port: int) -> None:
+        self.gate = gate
+        self.client = httpx2.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}",
+            headers={"authorization": f"Bearer {key}"},
+            timeout=20,
+        )
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        return self.gate.catalog.routes(M)
+
+    def rested(self, route: Route) -> None:
+        """The route has failed, and has rested for long enough."""
+        for _ in range(IN_A_ROW):
+            then_s = time.monotonic() - REST_S - 1
+            self.gate.turns.breaker.failed(route.place, "upstream", then_s)
+
+    def on_trial(self, route: Route) -> bool:
+        line = self.gate.turns.breaker._lines.get(route.place)
+        return line is not None and line.trial
+
+    async def ask(self, text: str, **fields: object) -> httpx2.Response:
+        body = {"model": M, "messages": [{"role": "user", "content": text}], **fields}
+        return await self.client.post("/v1/chat/completions", json=body)
+
+
+@pytest.fixture
+def inside(tmp_path: Path, upstream: PlayedUpstream) -> Iterator[Callable[..., None]]:
+    def run(main: Main, more: str = "", **terms: Any) -> None:
+        file = tmp_path / "headgate.toml"
+        tables = [
+            f'[upstreams.{name}]\npreset = "minimax"\nbase_url = "{upstream.url("openai")}"\n'
+            f'key = "env:UP_KEY"\n{more}\n'
+            for name in ("one", "two")
+        ]
+        file.write_text("\n".join(tables))
+        env = {"UP_KEY": "k"}
+        settings = config.load(str(file), env, data=str(tmp_path / "data"))
+
+        async def bounded() -> None:
+            async with asyncio.timeout(30):
+                store = Store(settings.data)
+                _, text = store.create_key("test", now_s=time.time(), **terms)
+                ledger, books = Ledger(settings.data), Books(settings.data)
+                catalog = catalogs.load(settings, env)
+                gate = Gate(settings, catalog, store, ledger, books, Log("off"))
+                server = Server(App(gate))
+                port = await server.listen("127.0.0.1", 0)
+                here = Inside(gate, text, port)
+                try:
+                    await main(here)
+                finally:
+                    await here.client.aclose()
+                    server.stop_accepting()
+                    await server.drain(0)
+                    await gate.client.close()
+                    books.close()
+                    ledger.close()
+                    store.close()
+
+        asyncio.run(bounded())
+
+    yield run
+
+
+async def until(true: Callable[[], bool]) -> None:
+    while not true():
+        await asyncio.sleep(0.005)
+
+
+@contextlib.asynccontextmanager
+async def asking(here: Inside, text: str, **fields: object) -> AsyncIterator[None]:
+    """A client that leaves at the end of the block."""
+    task = asyncio.create_task(here.ask(text, **fields))
+    yield
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def test_a_route_that_rested_is_on_trial_no_longer_than_its_request(
+    inside: Callable[..., None], upstream: PlayedUpstream
+) -> None:
+    async def main(here: Inside) -> None:
+        first, second = here.routes
+        here.rested(first)
+        here.rested(second)
+        assert (await here.ask("far too much " * 10000)).status_code >= 400
+        assert not here.on_trial(first)
+        seen = len(upstream.seen)
+        async with asking(here, "silent 30"):
+            await until(lambda: len(upstream.seen) > seen)
+            assert here.on_trial(first)
+        await until(lambda: not here.on_trial(first))
+        assert (await here.ask("hello")).headers["x-headgate-upstream"] == f"one/{M}"
+        assert not here.on_trial(first) and not here.on_trial(second)
+        assert here.gate.turns.breaker.standing(first.place, time.monotonic()).state == "up"
+        assert here.gate.turns.breaker.standing(second.place, time.monotonic()).state == "half"
+
+    inside(main, tpm=10000)
+
+
+def test_a_route_with_no_room_gives_its_trial_back(inside: Callable[..., None]) -> None:
+    async def main(here: Inside) -> None:
+        first = here.routes[0]
+        assert (await here.ask("hello")).headers["x-headgate-upstream"] == f"one/{M}"
+        here.rested(first)
+        assert (await here.ask("hello")).headers["x-headgate-upstream"] == f"two/{M}"
+        assert not here.on_trial(first)
+
+    inside(main, "rpm = 1")
+
+
+def test_what_an_upstream_was_sent_counts_though_the_client_left_at_once(
+    inside: Callable[..., None], upstream: PlayedUpstream
+) -> None:
+    async def main(here: Inside) -> None:
+        seen, system = len(upstream.seen), {"role": "system", "content": " word" * 300}
+        silent, hello = (
+            [system, {"role": "user", "content": text}] for text in ("silent 30", "hello")
+        )
+        async with asking(here, "", messages=silent):
+            await until(lambda: len(upstream.seen) > seen)
+        await until(lambda: not here.gate.client._open)
+        served = await here.ask("", messages=hello)
+        assert served.headers["x-headgate-upstream"] == f"two/{M}"
+
+    inside(main, "tpm = 500")
+
+
+def test_a_request_that_outlives_its_keys_limits_leaves_none_behind(
+    inside: Callable[..., None], upstream: PlayedUpstream
+) -> None:
+    async def main(here: Inside) -> None:
+        seen = len(upstream.seen)
+        running = asyncio.create_task(here.ask("slow 0.005"))
+        await until(lambda: len(upstream.seen) > seen)
+        (key,) = here.gate.ring.keys()
+        here.gate.store.change_key(key.id, now_s=time.time(), rpm=2)
+        here.gate._version = 0
+        assert here.gate._refreshed()
+        assert (await running).status_code == 200
+        said = (await here.ask("hello")).headers
+        assert said["x-ratelimit-limit-requests"] == "2"
+
+    inside(main, rpm=100)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_a_client_that_leaves_while_the_end_is_recorded_leaves_no_upstream_behind(
+    stream: bool, inside: Callable[..., None], upstream: PlayedUpstream
+) -> None:
+    async def main(here: Inside) -> None:
+        ledger, rows = here.gate.ledger, asyncio.Queue[Row]()
+
+        async def never(row: Row) -> None:
+            rows.put_nowait(row)
+            await asyncio.Event().wait()
+
+        ledger.settle = never  # type: ignore[method-assign]  # a disk that takes its time
+        async with asking(here, "slow 0.01", stop="xxxxxxx", stream=stream):
+            row = await rows.get()
+            assert row.outcome == "stop_sequence"
+        await until(lambda: upstream.last.left)
+        assert not here.gate.client._open
+
+    inside(main)
