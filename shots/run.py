@@ -39,7 +39,9 @@ PAGES = {
     "playground": "/playground",
     "upstreams": "/upstreams",
     "accounts": "/accounts",
+    "account": "/accounts/research",
     "people": "/people",
+    "profile": "/profile",
     "changes": "/changes",
     "api": "/docs/api",
     "models": "/models",
@@ -146,7 +148,13 @@ def main() -> None:
                 page.wait_for_url("**/api_keys")
                 page.goto(gate.url + "/requests")
                 first = page.locator('main a[href^="/requests/"]').first.get_attribute("href")
-                for name, path in {**PAGES, "request": first}.items():
+                page.goto(gate.url + "/api_keys")
+                key = page.locator('main a[href^="/api_keys/"]').first.get_attribute("href")
+                stranger = browser.new_context().new_page()
+                told = {**PAGES, "request": first, "key": key}
+                for name, path in {**told, "home": "/", "sign-in": "/sign-in"}.items():
+                    if name not in told:
+                        page = stranger
                     for shape, (width, height, scheme) in SHAPES.items():
                         page.set_viewport_size({"width": width, "height": height})
                         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
