@@ -6,7 +6,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import headgate.cli as cli
-from headgate.cli.admin import base_url, console_url
+from headgate.cli.admin import console_url
+from headgate.cli.common import base_url
 
 PASSWORD = "four unusual words together"
 

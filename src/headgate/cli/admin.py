@@ -4,7 +4,6 @@ What will surprise: whoever can read the data directory can make themselves an a
 who this is for.
 """
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +15,9 @@ import click
 
 from headgate.cli.common import (
     Duration,
+    actor,
     as_json,
+    base_url,
     places,
     print_json,
     print_table,
@@ -76,11 +77,17 @@ def console_url(public: str, base: str) -> str:
     return public.rstrip("/") if parts.scheme == "https" or near else base
 
 
-def base_url(host: str, port: int) -> str:
-    """How this machine reaches who listens on the host."""
-    # Listening on "::" is IPv6 only, so not 127.0.0.1
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+def _new_password(name: str, from_stdin: bool) -> str:
+    """A password that somebody gave for that user, hashed."""
+    from headgate.control import passwords
+
+    if from_stdin:
+        password = sys.stdin.readline().rstrip("\n")
+    else:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    if problem := passwords.problem(password, name):
+        raise click.ClickException(problem)
+    return passwords.hash(password)
 
 
 @command.command("create")
@@ -98,14 +105,7 @@ def create(
     config_file: str | None,
 ) -> None:
     """Make a user of the console; asks for a password."""
-    from headgate.control import passwords
-
-    if password_stdin:
-        password = sys.stdin.readline().rstrip("\n")
-    else:
-        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
-    if problem := passwords.problem(password, name):
-        raise click.ClickException(problem)
+    kept = _new_password(name, password_stdin)
     with _opened(settings_of(config_file, data=data)) as (store, people):
         now_s = time.time()
         if account and not any(a.id == account and a.good(now_s) for a in store.accounts()):
@@ -113,19 +113,14 @@ def create(
                 f"There is no open account {account[:64]}; see: headgate accounts list"
             )
         try:
-            user = people.create_user(name, passwords.hash(password), role, account, now_s=now_s)
+            user = people.create_user(name, kept, role, account, now_s=now_s)
             detail: dict[str, object] = {"role": role, "name": name}
-            people.record(_actor(), "cli", "user.create", user.id, account, detail, now_s=now_s)
+            people.record(actor(), "cli", "user.create", user.id, account, detail, now_s=now_s)
         except StoreError as error:
             raise click.ClickException(str(error)) from None
     click.echo(
         f"{user.name} can sign in at {_console_url(settings_of(config_file, data=data))}/sign-in"
     )
-
-
-def _actor() -> str:
-    """Who ran the command, as the system knows them."""
-    return os.environ.get("SUDO_USER") or os.environ.get("USER") or "cli"
 
 
 @command.command("list")
@@ -153,21 +148,14 @@ def list_(data: str | None, config_file: str | None, json_: bool) -> None:
 @places
 def password_(name: str, password_stdin: bool, data: str | None, config_file: str | None) -> None:
     """Set a user's password; their sessions end."""
-    from headgate.control import passwords
-
-    if password_stdin:
-        password = sys.stdin.readline().rstrip("\n")
-    else:
-        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
-    if problem := passwords.problem(password, name):
-        raise click.ClickException(problem)
+    kept = _new_password(name, password_stdin)
     with _people(settings_of(config_file, data=data)) as people:
         found = people.sign_in(name)
         if found is None:
             raise click.ClickException(f"There is no open user {name}.")
-        people.change_user(found[0].id, password=passwords.hash(password))
+        people.change_user(found[0].id, password=kept)
         people.record(
-            _actor(), "cli", "user.password", found[0].id, found[0].account, now_s=time.time()
+            actor(), "cli", "user.password", found[0].id, found[0].account, now_s=time.time()
         )
     click.echo("Changed.")
 
@@ -197,7 +185,7 @@ def create_key(
         try:
             until = None if expires is None else now_s + expires
             key, text = people.create_management_key(name, role, until, now_s=now_s)
-            people.record(_actor(), "cli", "management_key.create", key.id, now_s=now_s)
+            people.record(actor(), "cli", "management_key.create", key.id, now_s=now_s)
         except StoreError as error:
             raise click.ClickException(str(error)) from None
     if json_:
@@ -236,5 +224,5 @@ def revoke_key(id: str, data: str | None, config_file: str | None) -> None:
     with _people(settings_of(config_file, data=data)) as people:
         if not people.revoke_management_key(id, now_s=now_s):
             raise click.ClickException(f"There is no open management key {id}.")
-        people.record(_actor(), "cli", "management_key.revoke", id, now_s=now_s)
+        people.record(actor(), "cli", "management_key.revoke", id, now_s=now_s)
     click.echo("Revoked.")

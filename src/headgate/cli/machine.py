@@ -28,6 +28,7 @@ from urllib.request import getproxies_environment
 
 from headgate import __version__
 from headgate.catalog.catalog import Catalog, Route
+from headgate.cli.common import base_url
 from headgate.config import Settings
 from headgate.edge.checkup import Finding
 from headgate.local import model as local
@@ -349,10 +350,9 @@ async def _get(client: Client, url: str, timeouts: Timeouts) -> tuple[int, dict[
 async def _port(client: Client, settings: Settings) -> list[Finding]:
     """Whether the port is free, ours already, or somebody else's."""
     host, port = settings.host, settings.port
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     if not port:
         return [Finding("port", "ok", "any free one, as configured")]
-    base = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+    base = base_url(host, port)
     taken = Finding("port", "red", f"{host}:{port} is taken by another program",
                     f"Choose another with --port or HEADGATE_PORT, or find it: ss -ltnp 'sport = :{port}'")  # fmt: skip
     try:

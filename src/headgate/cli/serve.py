@@ -13,7 +13,8 @@ import click
 
 from headgate import config
 from headgate.catalog import catalog as catalogs
-from headgate.cli.admin import base_url, console_url
+from headgate.cli.admin import console_url
+from headgate.cli.common import base_url
 from headgate.cli.supervise import Control
 from headgate.control import place
 from headgate.edge.app import App

@@ -7,10 +7,10 @@ from datetime import datetime
 
 from msgspec import UNSET
 
-from headgate.control.admin_shapes import Asked, seconds_of
+from headgate.control.admin_shapes import AccountChanges, Asked, KeyChanges, seconds_of
 from headgate.control.desk import Problem, Visit
 from headgate.policy import budgets
-from headgate.store.sqlite import MAX_NAME_CHARS
+from headgate.store.sqlite import MAX_NAME_CHARS, BudgetTerms
 
 
 def name(text: str) -> str:
@@ -33,6 +33,18 @@ def zone(text: str) -> str:
     except ValueError as error:
         raise _problem(error, "$.budget_zone") from None
     return text
+
+
+def budget(body: KeyChanges | AccountChanges) -> BudgetTerms:
+    """What a change says of the budget."""
+    changes: BudgetTerms = {}
+    if body.budget_usd is not UNSET:
+        changes["budget_nano"] = nano(body.budget_usd)
+    if body.budget_period is not UNSET:
+        changes["budget_period"] = body.budget_period
+    if body.budget_zone is not UNSET:
+        changes["budget_zone"] = zone(body.budget_zone)
+    return changes
 
 
 def future(moment: datetime | None, now_s: float) -> float | None:

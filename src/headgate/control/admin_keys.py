@@ -186,13 +186,7 @@ def change_key(visit: Visit, body: shapes.KeyChanges) -> shapes.Key:
         changes["tpm"] = body.tpm
     if body.concurrency is not UNSET:
         changes["concurrency"] = body.concurrency
-    if body.budget_usd is not UNSET:
-        changes["budget_nano"] = fields.nano(body.budget_usd)
-    if body.budget_period is not UNSET:
-        changes["budget_period"] = body.budget_period
-    if body.budget_zone is not UNSET:
-        fields.zone(body.budget_zone)
-        changes["budget_zone"] = body.budget_zone
+    changes.update(fields.budget(body))  # type: ignore[typeddict-item]  # it has all of BudgetTerms
     if body.on_hang_up is not UNSET:
         changes["on_hang_up"] = body.on_hang_up
     if changes:
@@ -277,13 +271,7 @@ def change_account(visit: Visit, body: shapes.AccountChanges) -> shapes.Account:
     changes: AccountChanges = {}
     if body.name is not UNSET:
         changes["name"] = fields.name(body.name)
-    if body.budget_usd is not UNSET:
-        changes["budget_nano"] = fields.nano(body.budget_usd)
-    if body.budget_period is not UNSET:
-        changes["budget_period"] = body.budget_period
-    if body.budget_zone is not UNSET:
-        fields.zone(body.budget_zone)
-        changes["budget_zone"] = body.budget_zone
+    changes.update(fields.budget(body))  # type: ignore[typeddict-item]  # it has all of BudgetTerms
     if changes:
         new = visit.desk.store.change_account(old.id, now_s=ring.now_s, **changes)
         if new is None:

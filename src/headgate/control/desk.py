@@ -8,7 +8,7 @@ import asyncio
 import ipaddress
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -271,7 +271,3 @@ def percent(part: float, whole: float) -> str:
 
 def ms(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f} ms"
-
-
-def choices(values: Sequence[str], chosen: str) -> list[tuple[str, bool]]:
-    return [(v, v == chosen) for v in values]
