@@ -74,7 +74,7 @@ def make(visit: Visit) -> Response:
             id, name, now_s=time.time(), **fields.budget(visit)
         )
     except StoreError as error:
-        return _list(visit, Problem(422, fields.sentence(visit, error), "id"))
+        return _list(visit, Problem(422, fields.refused(error), "id"))
     except Problem as refused:
         return _list(visit, refused)
     usual = Account("", "", 0.0)
@@ -123,7 +123,7 @@ def change(visit: Visit) -> Response:
         if changed and visit.desk.store.change_account(old.id, now_s=ring.now_s, **said) is None:
             raise Problem(409, visit.word("The account was closed meanwhile."))
     except StoreError as error:
-        return _one(visit, Problem(422, fields.sentence(visit, error)))
+        return _one(visit, Problem(422, fields.refused(error)))
     except Problem as refused:
         return _one(visit, refused)
     if changed:

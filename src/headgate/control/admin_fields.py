@@ -8,7 +8,7 @@ from datetime import datetime
 from msgspec import UNSET
 
 from headgate.control.admin_shapes import AccountChanges, Asked, KeyChanges, seconds_of
-from headgate.control.desk import Problem, Visit
+from headgate.control.desk import Problem, Visit, sentence
 from headgate.policy import budgets
 from headgate.store.sqlite import MAX_NAME_CHARS, BudgetTerms
 
@@ -76,5 +76,4 @@ def said(body: Asked) -> dict[str, object]:
 
 
 def _problem(error: ValueError, field: str) -> Problem:
-    text = str(error)
-    return Problem(422, text[:1].upper() + text[1:], field)
+    return Problem(422, sentence(error), field)

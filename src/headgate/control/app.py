@@ -24,10 +24,18 @@ from starlette.routing import Route
 
 from headgate.catalog.pages import Pages
 from headgate.catalog.site import Site
-from headgate.control.desk import CSP, MAX_FORM_BYTES, Desk, Problem, Visit, Who, host_is_loopback
+from headgate.control.desk import (
+    CSP,
+    MAX_FORM_BYTES,
+    Desk,
+    Problem,
+    Visit,
+    Who,
+    host_is_loopback,
+    sentence,
+)  # fmt: skip
 from headgate.policy.access import EVERYTHING, Action
-from headgate.store.ledger import LedgerFault
-from headgate.store.sqlite import StoreError
+from headgate.store.sqlite import StoreError, StoreFault
 
 COOKIE = "__Host-headgate"
 THREADS = 4  # handlers at a time: each has connections of its own
@@ -99,22 +107,14 @@ def _answer(visit: Visit, rule: Rule, api: bool) -> Response:
         return rule.handler(visit)
     except Problem as problem:
         return _refusal(visit, problem, api)
+    except StoreFault as error:
+        log.error("store: %s", error)
+        return _refusal(visit, Problem(503, "The database cannot be written now."), api)
     except StoreError as error:  # what the store refuses, it says in words for people
-        text = str(error)
-        if visit.desk.is_fault(error):
-            log.error("store: %s", text)
-            return _refusal(visit, Problem(503, "The database cannot be written now."), api)
-        return _refusal(visit, Problem(422, _sentence(text)), api)
-    except LedgerFault as error:
-        log.error("books: %s", error)
-        return _refusal(visit, Problem(503, "The books cannot be read now."), api)
+        return _refusal(visit, Problem(422, sentence(error)), api)
     except Exception:
         log.exception("a page failed: %s %s", visit.request.method, rule.path)
         return _refusal(visit, Problem(500, "This page failed; the log says where."), api)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 async def _body(request: Request) -> bytes:

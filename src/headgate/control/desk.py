@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -29,7 +28,7 @@ from headgate.policy import access, pricing
 from headgate.policy.access import Action, Role
 from headgate.store.books import Books
 from headgate.store.people import People, Via
-from headgate.store.sqlite import Store, StoreError
+from headgate.store.sqlite import Store
 
 T = TypeVar("T")
 # No script but our files, nothing from elsewhere, no frame around us (promises.md T19).
@@ -108,11 +107,6 @@ class Desk:
     @property
     def books(self) -> Books:
         return self._own("books", lambda: Books(self.settings.data))
-
-    def is_fault(self, error: StoreError) -> bool:
-        """Whether it is the disk, or a lock: nothing that the visitor did, and not for their eyes."""
-        data = self.settings.data
-        return str(error).startswith((f"{data}/headgate.db: ", f"{Path(data)}/headgate.db: "))
 
     def edge(self, method: str, path: str, *, total_s: float = 60.0) -> Any:
         """What the edge says of itself at /internal/...; Problem 502 when it does not.
@@ -248,6 +242,12 @@ def host_is_loopback(host: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def sentence(error: Exception) -> str:
+    """What the store and the policies say of a bad value, as a sentence of its own."""
+    text = str(error)
+    return text[:1].upper() + text[1:]
 
 
 def usd(nano: int | None) -> str:

@@ -14,10 +14,10 @@ from typing import Any, TypeVar, get_args
 
 import msgspec
 
-from headgate.control.desk import Problem, Visit
+from headgate.control.desk import Problem, Visit, sentence
 from headgate.policy import budgets, pricing
 from headgate.policy.keys import Account, Key, Period
-from headgate.store.sqlite import MAX_LIMIT, MAX_NAME_CHARS, BudgetTerms, StoreError
+from headgate.store.sqlite import MAX_LIMIT, MAX_NAME_CHARS, BudgetTerms, StoreError, StoreFault
 
 T = TypeVar("T", bound=str)
 PERIODS: tuple[Period, ...] = get_args(Period)
@@ -149,12 +149,11 @@ def difference(old: msgspec.Struct, changes: Mapping[str, object]) -> dict[str, 
     }
 
 
-def sentence(visit: Visit, error: StoreError) -> str:
-    """What the store refuses, it says in words for people; raised again when it is the disk."""
-    if visit.desk.is_fault(error):
+def refused(error: StoreError) -> str:
+    """What the store refuses, in words for people; raised again when it is the disk."""
+    if isinstance(error, StoreFault):
         raise error
-    text = str(error)
-    return text[:1].upper() + text[1:]
+    return sentence(error)
 
 
 def number() -> str:

@@ -210,7 +210,7 @@ def make(visit: Visit) -> Response:
             )
         except StoreError as error:
             _taken.forget(number)
-            raise Problem(422, fields.sentence(visit, error)) from None
+            raise Problem(422, fields.refused(error)) from None
     except Problem as refused:
         return _list(visit, refused)
     _taken.leads(number, f"/api_keys/{key.id}")
@@ -341,7 +341,7 @@ def change(visit: Visit) -> Response:
             if new is None:
                 raise Problem(409, visit.word("The key was closed meanwhile."))
     except StoreError as error:
-        return _one(visit, Problem(422, fields.sentence(visit, error)))
+        return _one(visit, Problem(422, fields.refused(error)))
     except Problem as refused:
         return _one(visit, refused)
     if new is not None:

@@ -74,7 +74,7 @@ def make(visit: Visit) -> Response:
         user = people.create_user(name, passwords.hash(password), role, account, now_s=now_s)
     except StoreError as error:
         _taken.forget(number)
-        return _list(visit, Problem(422, fields.sentence(visit, error)), "user")
+        return _list(visit, Problem(422, fields.refused(error)), "user")
     except Problem as refused:
         return _list(visit, refused, "user")
     _taken.leads(number, f"/people/{user.id}")
@@ -137,7 +137,7 @@ def change(visit: Visit) -> Response:
         if changed and not visit.desk.people.change_user(user.id, role=role, account=account):
             raise Problem(409, visit.word("The user was closed meanwhile."))
     except StoreError as error:
-        return _one(visit, user, Problem(409, fields.sentence(visit, error)))
+        return _one(visit, user, Problem(409, fields.refused(error)))
     except Problem as refused:
         return _one(visit, user, refused)
     if changed:
@@ -176,7 +176,7 @@ def close(visit: Visit) -> Response:
         try:
             visit.desk.people.change_user(user.id, closed_s=time.time())
         except StoreError as error:
-            return _one(visit, user, Problem(409, fields.sentence(visit, error)))
+            return _one(visit, user, Problem(409, fields.refused(error)))
         visit.record("user.close", user.id, user.account, name=user.name)
     return visit.redirect(f"/people/{user.id}", "closed")
 
@@ -197,7 +197,7 @@ def make_key(visit: Visit) -> Response:
         key, text = visit.desk.people.create_management_key(name, role, expires_s, now_s=now_s)
     except StoreError as error:
         _taken.forget(number)
-        return _list(visit, Problem(422, fields.sentence(visit, error)), "key")
+        return _list(visit, Problem(422, fields.refused(error)), "key")
     except Problem as refused:
         return _list(visit, refused, "key")
     visit.record(

@@ -38,7 +38,7 @@ from headgate.store import writer as writers
 from headgate.store.entries import Attempt, Basis, Mark, Row, decode_mark, encode_mark, encode_row
 from headgate.store.live import Live
 from headgate.store.process import Start, Writing, start_process
-from headgate.store.sqlite import BUSY_MS, StoreError
+from headgate.store.sqlite import BUSY_MS, StoreError, StoreFault
 from headgate.store.writer import GROUP, HEAD, Answer, Orders, frame
 
 __all__ = ["Attempt", "Basis", "Ledger", "LedgerFault", "LedgerRefused", "Mark", "Row"]
@@ -51,7 +51,7 @@ MAX_WAITING = 100_000  # rows, some 60 MB; each was an open mark once, so that m
 SOCKET_BYTES = 1 << 20
 
 
-class LedgerFault(StoreError):
+class LedgerFault(StoreFault):
     """The disk did not take it: full, failing, or locked by another process for too long."""
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from headgate.policy import keys
 from headgate.policy.access import ManagementKey, Role, User
-from headgate.store.sqlite import BUSY_MS, Store, StoreError
+from headgate.store.sqlite import BUSY_MS, Store, StoreError, StoreFault, transaction
 
 SESSION_S = 12 * 3600.0  # the longest a session lives
 IDLE_S = 2 * 3600.0  # without a request
@@ -63,20 +63,12 @@ class People:
         except apsw.ConstraintError as error:
             raise StoreError(f"that cannot be written: {error}.") from None
         except apsw.Error as error:
-            raise StoreError(f"{self._name}: {error}.") from None
+            raise StoreFault(f"{self._name}: {error}.") from None
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        """Not apsw's own: that one waits for the lock without letting other threads run."""
-        with self._faults():
-            self._db.execute("begin immediate")
-            try:
-                yield
-                self._db.execute("commit")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("rollback")
-                raise
+        with self._faults(), transaction(self._db):
+            yield
 
     def _all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         # Any: the columns are as the schema (strict tables) and the query say

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import apsw
 
-from headgate.store.sqlite import BUSY_MS, StoreError
+from headgate.store.sqlite import BUSY_MS, StoreError, transaction
 
 DAY_S = 86400
 # One transaction.  At some 50 us a row it holds the write lock for about 10 ms, and for one sync.
@@ -63,8 +63,7 @@ def prune(
 
 
 def _batch(db: apsw.Connection, before_s: int) -> int:
-    db.execute("begin immediate")
-    try:
+    with transaction(db):
         db.execute("update retention set before_s = ?1, gone_s = max(gone_s, ?1)", (before_s,))
         db.execute(
             "delete from ledger where seq in (select seq from ledger indexed by ledger_began"
@@ -74,11 +73,6 @@ def _batch(db: apsw.Connection, before_s: int) -> int:
         )
         count = db.changes()
         db.execute("update retention set before_s = 0")
-        db.execute("commit")
-    except BaseException:
-        if db.in_transaction:  # a full disk has rolled it back already
-            db.execute("rollback")
-        raise
     return count
 
 

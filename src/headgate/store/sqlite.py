@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
@@ -34,6 +34,26 @@ _ACCOUNT = ", ".join(Account.__struct_fields__)
 
 class StoreError(Exception):
     """What is wrong with the data directory, and what to do about it."""
+
+
+class StoreFault(StoreError):
+    """The disk, or a lock of somebody else: nothing that whoever asks did, or could put right."""
+
+
+@contextlib.contextmanager
+def transaction(db: apsw.Connection) -> Iterator[None]:
+    """Hold the write lock from the start to the commit.
+
+    Not apsw's own: that one waits for the lock without letting other threads run.
+    """
+    db.execute("begin immediate")
+    try:
+        yield
+        db.execute("commit")
+    except BaseException:
+        if db.in_transaction:  # a full disk has rolled it back already
+            db.execute("rollback")
+        raise
 
 
 class BudgetTerms(TypedDict, total=False):
@@ -93,7 +113,7 @@ class Store:
         except OSError as error:
             raise StoreError(f"{error.filename or data}: {error.strerror}.") from None
         except apsw.Error as error:
-            raise StoreError(f"{data}/headgate.db: {error}.") from None
+            raise StoreFault(f"{data}/headgate.db: {error}.") from None
 
     def derived(self, purpose: str) -> bytes:
         """A secret of this data directory for one purpose: 32 bytes, the same after a restart."""
@@ -132,17 +152,10 @@ class Store:
     def _write(self, work: Callable[[], T]) -> T:
         """Run `work` in a transaction that holds the write lock from its start."""
         try:
-            self._db.execute("begin immediate")
-            try:
-                result = work()
-                self._db.execute("commit")
-            except BaseException:
-                if self._db.in_transaction:  # a full disk has rolled it back already
-                    self._db.execute("rollback")
-                raise
-            return result
+            with transaction(self._db):
+                return work()
         except apsw.Error as error:
-            raise StoreError(f"{self._directory}/headgate.db: {error}.") from None
+            raise StoreFault(f"{self._directory}/headgate.db: {error}.") from None
 
     def data_version(self) -> int:
         """Changes whenever a key has, by any connection: cheap enough to poll."""
