@@ -1,9 +1,9 @@
-# make run, test, check, soak, retention, agents, suites, screenshots, bench: all the set-up there is. Needs Python 3.11+, make and a package index.
+# make run, test, check, attack, soak, retention, agents, suites, screenshots, bench: all the set-up there is. Needs Python 3.11+, make and a package index.
 PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 python; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 BIN := .venv/bin
 
-.PHONY: run test check soak retention agents suites screenshots bench bench-console bench-litellm clean
+.PHONY: run test check attack soak retention agents suites screenshots bench bench-console bench-litellm clean
 
 run: .venv/.run
 	@$(BIN)/headgate serve
@@ -15,6 +15,10 @@ check: .venv/.test
 	@$(BIN)/ruff format --check src tests bench soak retention agents suites shots
 	@$(BIN)/ruff check src tests bench soak retention agents suites shots
 	@$(BIN)/mypy
+
+# Attacks on a running gateway over loopback, the long ones too; `make test` runs the quick ones.
+attack: .venv/.test
+	@$(BIN)/python -m pytest tests/attack --long
 
 # Random and mutated bytes against wire/ and net/ for a minute (`make soak SECONDS=600` for longer), 200 kills,
 # 10,000 mixed outcomes.

@@ -8,6 +8,18 @@ from gateway import Gateway, start, stop
 from played import PlayedUpstream
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the attacks marked `long` as well")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--long"):
+        skip = pytest.mark.skip(reason="a long one: `make attack` runs it")
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(skip)
+
+
 @pytest.fixture(scope="session")
 def upstream() -> Iterator[PlayedUpstream]:
     with PlayedUpstream().running() as played:

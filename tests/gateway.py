@@ -40,25 +40,22 @@ class Gateway(msgspec.Struct):
         return float(found[1]) if found else 0.0
 
 
-def start(data: Path, *options: str, ready_s: float = 60, **env: str) -> Gateway:
-    """Start the gateway with nothing of our own environment that could choose an upstream."""
-    clean = {
+COMMAND = (sys.executable, "-m", "headgate.cli")
+
+
+def environment() -> dict[str, str]:
+    """Our own environment without what could choose an upstream or change a setting."""
+    return {
         k: v for k, v in os.environ.items() if not re.match(r"HEADGATE|MINIMAX|RUNAPI|OPENR", k)
     }
+
+
+def start(data: Path, *options: str, ready_s: float = 60, **env: str) -> Gateway:
+    """Start the gateway with nothing of our own environment that could choose an upstream."""
     log = (data.parent / f"{data.name}.log").open("w")
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "headgate.cli",
-            "serve",
-            "--port",
-            "0",
-            "--data",
-            str(data),
-            *options,
-        ],
-        env={**clean, **env},
+        [*COMMAND, "serve", "--port", "0", "--data", str(data), *options],
+        env={**environment(), **env},
         stdout=subprocess.PIPE,
         stderr=log,
         text=True,
