@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +96,10 @@ def start_target(
         }
     found = gateways.start(directory / "data", "--config", str(path), **env)
     found.upstream = upstream
+    for _ in range(100):  # its pages are served by a process that starts after it is ready
+        if found.get("/models").status_code == 200:
+            break
+        time.sleep(0.1)
     return Target(found, path)
 
 
