@@ -1,8 +1,8 @@
 """An identity provider on loopback that consents to everything, and misbehaves as it is told.
 
 Imports nothing of ours, so that the two cannot share a mistake: it checks what a client must send by
-OpenID Connect Core 1.0 and RFC 7636 itself.  Its ID tokens are signed with a key of its own (HS256,
-with the client's secret, as Core, 10.1 has it).
+OpenID Connect Core 1.0 and RFC 7636 itself.  Its ID tokens are signed by keys of its own, or by the
+client's secret where the header's `alg` says HS256 (Core, 10.1).
 """
 
 import base64
@@ -20,6 +20,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, unquote_plus, urlencode, urlsplit
 
+from joserfc import jws
+from joserfc.jwk import ECKey, OKPKey, RSAKey
+
 CLIENT_ID = "gate:way"  # its colon must be quoted in Basic
 SECRET = "a secret: with % and ü"
 ACCESS = "at-canary-0123456789"
@@ -30,8 +33,25 @@ def b64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def jwt(header: dict[str, Any], claims: dict[str, Any]) -> str:
-    signed = f"{b64(json.dumps(header).encode())}.{b64(json.dumps(claims).encode())}"
+# By the first two letters of `alg`; made once, as RSA takes its time.
+KEYS = {
+    "RS": RSAKey.generate_key(2048, {"kid": "rsa", "use": "sig"}),
+    "ES": ECKey.generate_key("P-256", {"kid": "ec", "use": "sig"}),
+    "Ed": OKPKey.generate_key("Ed25519", {"kid": "ed", "use": "sig"}),
+}
+KEYS["PS"] = KEYS["RS"]
+STRANGER = RSAKey.generate_key(2048, {"kid": "rsa"})  # signs what the provider did not
+
+
+def jwt(header: dict[str, Any], claims: dict[str, Any], key: RSAKey | None = None) -> str:
+    """Sign with the key that `alg` calls for; what has no known `alg` gets a signature of no worth."""
+    algorithm = str(header.get("alg"))
+    signer = key or KEYS.get(algorithm[:2])
+    payload = json.dumps(claims).encode()
+    if signer is not None and algorithm[2:] in ("256", "DSA", "25519", "512"):
+        named = {"kid": signer.kid, **header}
+        return jws.serialize_compact(named, payload, signer, algorithms=[algorithm])
+    signed = f"{b64(json.dumps(header).encode())}.{b64(payload)}"
     return f"{signed}.{b64(hmac.digest(SECRET.encode(), signed.encode(), 'sha256'))}"
 
 
@@ -55,6 +75,10 @@ class Idp:
         self.instead: dict[str, Callable[[], Answer]] = {}  # by path
         self.heard: list[str] = []  # paths
         self.used: str = ""  # how the client told who it is
+        self.keys: list[dict[str, Any]] = [
+            KEYS[n].as_dict(private=False) for n in ("RS", "ES", "Ed")
+        ]
+        self.signer: RSAKey | None = None  # None: the provider's own
         self.open = threading.Event()  # what hangs is let go
         self._codes: dict[str, dict[str, str]] = {}
 
@@ -76,7 +100,7 @@ class Idp:
                     return said({"error": "invalid_token"}, 401)
                 return said(self._with({"sub": "u-1"}, self.userinfo))
             case "GET", "/jwks":
-                return said({"keys": []})
+                return said({"keys": self.keys})
             case _:
                 return said({}, 404)
 
@@ -134,8 +158,9 @@ class Idp:
             "at_hash": b64(hashlib.sha256(ACCESS.encode()).digest()[:16]),
         }  # fmt: skip
         token = jwt(
-            self._with({"alg": "HS256", "typ": "JWT"}, self.header),
+            self._with({"alg": "RS256", "typ": "JWT"}, self.header),
             self._with(claims, self.claims),
+            self.signer,
         )
         fields = {"access_token": ACCESS, "token_type": "Bearer", "id_token": token}
         return said(self._with(fields, self.token))

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
-from idp import ACCESS, CLIENT_ID, SECRET, Answer, Idp, said
+from idp import ACCESS, CLIENT_ID, SECRET, STRANGER, Answer, Idp, said
 
 from headgate import config
 from headgate.config import ConfigError, Oidc
@@ -22,12 +22,13 @@ from headgate.net.client import Client, Timeouts
 
 BACK = "https://gate.test/sign-in/callback"
 DEEP = b'{"a": ' + b"[" * 90_000
+RS256 = base64.b64encode(b'{"alg":"RS256"}').rstrip(b"=").decode()
 DISCOVERY = "/.well-known/openid-configuration"
 
 
 @pytest.fixture
 def idp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Idp]:
-    monkeypatch.setattr(oidc, "_discovered", {})
+    monkeypatch.setattr(oidc, "_known", {})
     with Idp().running() as running:
         yield running
 
@@ -85,7 +86,7 @@ def test_who_signs_in_has_the_role_and_the_account_of_their_groups(idp: Idp) -> 
         issuer=idp.url, subject="u-1", name="ada", email="ada@x.test",
         groups=("guests", "staff", "lab"), role="member", account="acct_lab",
     )  # fmt: skip
-    assert idp.heard == [DISCOVERY, "/authorize", "/token"]  # nothing of userinfo
+    assert idp.heard == [DISCOVERY, "/authorize", "/token", "/jwks"]  # nothing of userinfo
 
 
 def test_the_link_asks_for_a_code_with_a_challenge_and_keeps_the_endpoints_query(idp: Idp) -> None:
@@ -208,13 +209,16 @@ def later(seconds: float) -> int:
     ("claims", "told"),
     [
         ({"iss": "https://other.test"}, "`iss`"),
-        ({"iss": None}, "missing required field `iss`"),
+        ({"iss": None}, "`iss` is missing"),
+        ({"sub": None}, "`sub` is missing"),
+        ({"iat": None}, "`iat` is missing"),
         ({"aud": "another"}, "`aud`"),
         ({"aud": []}, "`aud`"),
         ({"aud": [CLIENT_ID, "another"]}, "`azp`"),
         ({"azp": "another"}, "`azp`"),
         ({"exp": later(-61)}, "`exp`"),
-        ({"exp": "never"}, "$.exp"),
+        ({"exp": "never"}, "`exp`"),
+        ({"exp": None}, "`exp` is missing"),
         ({"iat": later(-700)}, "`iat`"),
         ({"iat": later(900)}, "`iat`"),
         ({"nonce": "another"}, "`nonce`"),
@@ -237,6 +241,47 @@ def test_an_unsigned_token_is_refused(idp: Idp, alg: str | None) -> None:
     assert "`alg`" in refused(idp)
 
 
+def test_a_token_that_the_provider_did_not_sign_is_refused(idp: Idp) -> None:
+    idp.signer = STRANGER
+    assert "signature" in refused(idp)
+
+
+@pytest.mark.parametrize("alg", ["HS256", "HS512"])
+def test_a_token_signed_by_a_secret_that_nobody_has_is_refused(idp: Idp, alg: str) -> None:
+    idp.public, idp.header = True, {"alg": alg}
+    assert "`alg`" in refused(idp, client_secret="")
+
+
+def test_a_public_key_is_never_taken_for_a_secret(idp: Idp) -> None:
+    """An attacker who signs with HS256 and the provider's public key must not pass."""
+    idp.keys = [{"kty": "oct", "k": base64.urlsafe_b64encode(SECRET.encode()).decode()}]
+    assert "signature" in refused(idp)
+
+
+def test_keys_are_fetched_again_for_a_new_key_and_not_for_each_token(
+    idp: Idp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, idp.keys = idp.keys, [k | {"kid": f"old-{k['kid']}"} for k in idp.keys]
+    assert "signature" in refused(idp)
+    idp.keys = ours
+    assert "signature" in refused(idp)  # the keys were fetched a moment ago
+    monkeypatch.setattr(oidc, "KEYS_AGAIN_S", 0.0)
+    assert sign_in(settings(idp), idp.visit).subject == "u-1"
+    assert sign_in(settings(idp), idp.visit).subject == "u-1"
+    assert idp.heard.count("/jwks") == 2
+
+
+def test_keys_of_kinds_that_are_not_known_are_passed_over(idp: Idp) -> None:
+    idp.keys = [{"kty": "quantum", "kid": "q"}, {}, 7, *idp.keys]  # type: ignore[list-item]
+    assert sign_in(settings(idp), idp.visit).subject == "u-1"
+
+
+@pytest.mark.parametrize("keys", [[], {"a": 1}, None])
+def test_a_provider_without_keys_is_named(idp: Idp, keys: Any) -> None:
+    idp.instead["/jwks"] = lambda: said({"keys": keys})
+    assert "signature" in refused(idp)
+
+
 @pytest.mark.parametrize(
     ("token", "told"),
     [
@@ -244,8 +289,9 @@ def test_an_unsigned_token_is_refused(idp: Idp, alg: str | None) -> None:
         ("a.b.c.d.e", "encrypted"),
         ("!!.e30.x", "malformed"),
         ("e30.e30", "no JWT"),
-        (f"e30.{base64.b64encode(DEEP).decode()}.x", "cannot be read"),
-        ("e30./w.x", "cannot be read"),
+        (f"{RS256}.{base64.b64encode(DEEP).decode()}.x", "The ID token"),
+        (f"{RS256}./w.x", "cannot be read"),
+        (f"{base64.b64encode(DEEP).decode()}.e30.x", "cannot be read"),
         (None, "missing required field `id_token`"),
     ],
 )
@@ -412,7 +458,8 @@ def test_with_accounts_set_only_an_admin_needs_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("alg", "bits"), [("RS256", 256), ("ES384", 384), ("PS512", 512), ("EdDSA", 512)]
+    ("alg", "bits"),
+    [("RS256", 256), ("ES256", 256), ("PS512", 512), ("EdDSA", 512), ("HS256", 256)],
 )
 def test_at_hash_is_by_the_hash_of_the_signature(idp: Idp, alg: str, bits: int) -> None:
     digest = hashlib.new(f"sha{bits}", ACCESS.encode()).digest()

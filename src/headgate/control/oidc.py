@@ -1,21 +1,18 @@
-"""Signing in by an identity provider: OpenID Connect's code flow, with PKCE.
+"""Sign-in by an identity provider: OpenID Connect's authorization code flow with PKCE.
 
-The only place that speaks to identity providers.  Follows OpenID Connect Core 1.0 and Discovery 1.0
+Only this module speaks to identity providers.  It follows OpenID Connect Core 1.0 and Discovery 1.0
 (https://openid.net/specs/openid-connect-core-1_0.html, -discovery-1_0.html), RFC 6749 and RFC 7636 for
-the code, RFC 9207 for `iss` in the answer, RFC 9700 for the rest (all read 2026-11-25).
+the code, RFC 9207 for `iss` in the response, RFC 9700 for the rest (all read 2026-11-25).  joserfc
+reads the provider's keys, verifies the ID token's signature and checks its registered claims.
 
     start    discovery -> the address to send the browser to, and a Flow to keep
     finish   the browser's query -> state, iss, code -> tokens -> claims -> groups -> Identity
 
-What will surprise: the ID token's signature is not looked at.  Core, 3.1.3.7: "If the ID Token is
-received via direct communication between the Client and the Token Endpoint (which it is in this flow),
-the TLS server validation MAY be used to validate the issuer in place of checking the token signature."
-So plain http is refused for every address of a provider that is not on this machine, and no token is
-taken from a browser.  No message here holds a code, a token or a secret: people send them on.
+Note: plain http is refused for every address of a provider that is not on this machine.  No message
+here holds a code, a token or a secret, because people forward messages.
 """
 
 import base64
-import binascii
 import hashlib
 import re
 import secrets
@@ -25,6 +22,15 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote_plus, urlencode, urlsplit, urlunsplit
 
 import msgspec
+from joserfc import jwt
+from joserfc.errors import (
+    ClaimError,
+    DecodeError,
+    InvalidPayloadError,
+    JoseError,
+    MissingClaimError,
+)
+from joserfc.jwk import KeySet, OctKey
 
 from headgate.config import Oidc, on_this_machine
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
@@ -37,7 +43,14 @@ DISCOVERED_S: Final = 600.0  # for which a discovery is good; no answer tells
 SKEW_S: Final = 60.0  # by which the clocks of the provider and of this machine may differ
 MAX_AGE_S: Final = 600.0  # of an ID token that was asked for just now
 MAX_NAME: Final = 64  # characters; the store adds the subject when a name is taken
-_SIGNATURES: Final = re.compile("(?:RS|PS|ES|HS)(256|384|512)|EdDSA|Ed25519")  # RFC 7518, 3.1; 8037
+# RFC 7518, 3.1, and RFC 8037: by the provider's public keys, or by the client's secret (Core, 10.1).
+_PUBLIC_KEY: Final = (
+    *(f"{family}{bits}" for family in ("RS", "PS", "ES") for bits in (256, 384, 512)),
+    "EdDSA",
+    "Ed25519",
+)
+_SECRET: Final = ("HS256", "HS384", "HS512")
+KEYS_AGAIN_S: Final = 10.0  # how soon a provider's keys are fetched again for a key id that is new
 _NO: Final = (False, "false")  # Core, 5.1 has a boolean; Cognito's userinfo has a string
 _ERROR: Final = re.compile("[a-z_]{1,40}")
 # RFC 6749, 5.2 and 4.1.2.1, and Core, 3.1.2.6: what each asks of the operator, or of the user.
@@ -94,6 +107,7 @@ class Discovered(msgspec.Struct, frozen=True):
     issuer: str
     authorization_endpoint: str
     token_endpoint: str
+    jwks_uri: str
     userinfo_endpoint: str = ""
     # Discovery, 3: "If omitted, the default is client_secret_basic".
     token_endpoint_auth_methods_supported: tuple[str, ...] = ("client_secret_basic",)
@@ -105,26 +119,16 @@ class _Tokens(msgspec.Struct, frozen=True):
     access_token: str = ""
 
 
-class _Header(msgspec.Struct, frozen=True):
-    alg: str = ""
+class _Known(msgspec.Struct):
+    """What is kept of a provider, and when it was fetched on a monotonic clock, in seconds."""
+
+    discovered: Discovered
+    discovered_s: float
+    keys: KeySet | None = None
+    keys_s: float = 0.0
 
 
-class _Claims(msgspec.Struct, frozen=True):
-    """The claims that are checked, as Core, 2 has them."""
-
-    iss: str
-    sub: str
-    aud: str | tuple[str, ...]
-    exp: float
-    iat: float
-    nonce: str = ""
-    azp: str = ""
-    at_hash: str = ""
-
-
-# By issuer, with when it was asked (a monotonic clock): each sign-in has a client and an event loop of
-# its own, and a discovery outlives them.
-_discovered: dict[str, tuple[float, Discovered]] = {}
+_known: dict[str, _Known] = {}  # by issuer
 
 
 def provider(settings: Oidc) -> Provider | None:
@@ -172,17 +176,18 @@ async def finish(
     found = await _discover(client, provider, time.monotonic())
     code = _code(provider, found, query)
     tokens = await _tokens(client, provider, found, flow, code)
-    claims, said = checked(provider, flow, tokens.id_token, tokens.access_token, time.time())
-    groups = _groups(provider, said)
+    keys = await _keys(client, provider, tokens.id_token, time.monotonic())
+    claims = checked(provider, flow, keys, tokens.id_token, tokens.access_token, time.time())
+    groups = _groups(provider, claims)
     if groups is None and found.userinfo_endpoint and tokens.access_token:
-        said |= await _userinfo(client, found, tokens.access_token, claims.sub)
-        groups = _groups(provider, said)
+        claims |= await _userinfo(client, found, tokens.access_token, claims["sub"])
+        groups = _groups(provider, claims)
     role, account = granted(provider, groups)
     return Identity(
-        issuer=claims.iss,
-        subject=claims.sub,
-        name=_name(said, claims.sub),
-        email=_line(said, "email", 254) if said.get("email_verified") not in _NO else "",
+        issuer=claims["iss"],
+        subject=claims["sub"],
+        name=_name(claims, claims["sub"]),
+        email=_line(claims, "email", 254) if claims.get("email_verified") not in _NO else "",
         groups=groups or (),
         role=role,
         account=account,
@@ -193,53 +198,101 @@ async def finish(
 
 
 def checked(
-    provider: Provider, flow: Flow, id_token: str, access_token: str, now_s: float
-) -> tuple[_Claims, dict[str, Any]]:
-    """The claims of an ID token that is this provider's, for us, fresh, and of this flow.
+    provider: Provider,
+    flow: Flow,
+    keys: KeySet,
+    id_token: str,
+    access_token: str,
+    now_s: float,
+) -> dict[str, Any]:
+    """Return the claims of an ID token that is this provider's, for us, fresh, and of this flow.
 
-    In the order of Core, 3.1.3.7.  Any: claims are whatever JSON the provider puts there.
+    It raises SignInFailed otherwise.  Core, 3.1.3.7 lists what must be checked.  Any: claims are
+    whatever JSON the provider puts there.
     """
-    parts = id_token.split(".")
-    if len(parts) == 5:
+    if id_token.count(".") == 4:
         raise SignInFailed("The ID token is encrypted: turn its encryption off at the provider.")
-    if len(parts) != 3:
+    if id_token.count(".") != 2:
         raise SignInFailed("The ID token is no JWT: is `oidc.issuer` an OpenID provider?")
     try:
-        alg = msgspec.json.decode(_unbase64url(parts[0]), type=_Header).alg
-        body = _unbase64url(parts[1])
-        said = msgspec.json.decode(body, type=dict[str, Any])
-        claims = msgspec.json.decode(body, type=_Claims)
-    except _UNREADABLE as error:
-        raise SignInFailed(f"The ID token cannot be read: {_reason(error)}.") from None
-    signature = _SIGNATURES.fullmatch(alg)
-    if signature is None:
+        algorithm = _header(id_token).get("alg")
+    except _UNREADABLE:
+        raise SignInFailed("The ID token cannot be read: it is malformed.") from None
+    if algorithm not in _PUBLIC_KEY and not (algorithm in _SECRET and provider.client_secret):
         raise SignInFailed(
             "The ID token's `alg` is none, or unknown: let the provider sign with RS256 or ES256."
         )
-    if claims.iss != provider.issuer:
+    try:
+        if algorithm in _SECRET:
+            secret = OctKey.import_key(provider.client_secret)
+            token = jwt.decode(id_token, secret, algorithms=_SECRET)
+        else:
+            token = jwt.decode(id_token, keys, algorithms=_PUBLIC_KEY)
+    except (DecodeError, InvalidPayloadError, RecursionError):
+        raise SignInFailed("The ID token cannot be read: it is malformed.") from None
+    except (JoseError, ValueError):
         raise SignInFailed(
-            "The ID token's `iss` is not `oidc.issuer`: write there what the provider calls itself."
-        )
-    if not 1 <= len(claims.sub) <= 255:
+            "The ID token's signature is of none of the provider's keys (`jwks_uri`): look at the"
+            " signing keys there, then sign in again."
+        ) from None
+    claims = token.claims
+    try:
+        _registry(provider, flow, claims, now_s).validate(claims)
+    except ClaimError as error:
+        missing = isinstance(error, MissingClaimError)
+        raise SignInFailed(_claim_advice(str(error.claim), missing)) from None
+    if not now_s - MAX_AGE_S - SKEW_S < claims["iat"]:
+        raise SignInFailed(_claim_advice("iat"))
+    if not 1 <= len(claims["sub"]) <= 255:
         raise SignInFailed("The ID token's `sub` must have 1 to 255 characters.")
-    audience = (claims.aud,) if isinstance(claims.aud, str) else claims.aud
-    if provider.client_id not in audience:
-        raise SignInFailed(
-            "The ID token's `aud` has no `oidc.client_id`: it is for another client."
-        )
+    if (at_hash := claims.get("at_hash")) and not (
+        isinstance(at_hash, str) and _same(at_hash, _at_hash(access_token, str(algorithm)))
+    ):
+        raise SignInFailed("The ID token's `at_hash` is of another access token: begin again.")
+    return claims
+
+
+def _registry(
+    provider: Provider, flow: Flow, claims: Mapping[str, Any], now_s: float
+) -> jwt.JWTClaimsRegistry:
+    """Return what the registered claims of this ID token must be."""
+    audience = claims.get("aud")
+    several = isinstance(audience, list) and len(audience) > 1
+    expected: dict[str, jwt.ClaimsOption] = {
+        "iss": {"essential": True, "value": provider.issuer},
+        "sub": {"essential": True},
+        "aud": {"essential": True, "value": provider.client_id},
+        "exp": {"essential": True},
+        "iat": {"essential": True},
+        # An empty nonce of a flow would match an empty one; `start` never makes such a flow.
+        "nonce": {"essential": True, "value": flow.nonce},
+    }
     # "If the ID Token contains multiple audiences, the Client SHOULD verify that an azp Claim is
     # present", and what is there must be us.
-    if (len(audience) > 1 or claims.azp) and claims.azp != provider.client_id:
-        raise SignInFailed("The ID token's `azp` is not `oidc.client_id`: another client asked.")
-    if not claims.exp + SKEW_S > now_s:
-        raise SignInFailed("The ID token has expired (`exp`): set the clocks, here and there.")
-    if not now_s - MAX_AGE_S - SKEW_S < claims.iat < now_s + SKEW_S:
-        raise SignInFailed("The ID token was not made just now (`iat`): set the clocks.")
-    if not _same(claims.nonce, flow.nonce):
-        raise SignInFailed("The ID token is of another sign-in (`nonce`): begin again.")
-    if claims.at_hash and not _same(claims.at_hash, _at_hash(access_token, signature[1])):
-        raise SignInFailed("The ID token's `at_hash` is of another access token: begin again.")
-    return claims, said
+    if several or "azp" in claims:
+        expected["azp"] = {"essential": True, "value": provider.client_id}
+    return jwt.JWTClaimsRegistry(now=int(now_s), leeway=int(SKEW_S), **expected)
+
+
+def _claim_advice(claim: str, missing: bool = False) -> str:
+    """Return which claim is wrong and what to do about it."""
+    text = {
+        "iss": "is not `oidc.issuer`: write there what the provider calls itself",
+        "aud": "has no `oidc.client_id`: it is for another client",
+        "azp": "is not `oidc.client_id`: another client asked",
+        "exp": "has passed, so it has expired: set the clocks, here and there",
+        "iat": "is not of just now: set the clocks, here and there",
+        "nonce": "is of another sign-in: begin again",
+        "sub": "must have 1 to 255 characters",
+    }.get(claim, "is not as it should be: look at the client's settings at the provider")
+    return f"The ID token's `{claim}` {'is missing, or ' if missing else ''}{text}."
+
+
+def _header(token: str) -> dict[str, Any]:
+    """Return a token's header, unverified; it raises one of _UNREADABLE when it is malformed."""
+    text = token.partition(".")[0]
+    raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars="-_", validate=True)
+    return msgspec.json.decode(raw, type=dict[str, Any])
 
 
 def granted(provider: Provider, groups: tuple[str, ...] | None) -> tuple[Role, str]:
@@ -314,9 +367,10 @@ def _line(said: Mapping[str, Any], claim: str, most: int) -> str:
     return "".join(c for c in text if c.isprintable())[:most].strip()
 
 
-def _at_hash(access_token: str, bits: str | None) -> str:
-    """Core, 3.1.3.6: the left half of the hash that `alg` uses; Ed25519 uses SHA-512."""
-    digest = hashlib.new(f"sha{bits or '512'}", access_token.encode()).digest()
+def _at_hash(access_token: str, algorithm: str) -> str:
+    """Return the left half of the hash that the algorithm uses (Core, 3.1.3.6); Ed25519 uses SHA-512."""
+    bits = algorithm[-3:] if algorithm[-3:] in ("256", "384") else "512"
+    digest = hashlib.new(f"sha{bits}", access_token.encode()).digest()
     return _base64url(digest[: len(digest) // 2])
 
 
@@ -337,9 +391,9 @@ def _check_endpoint(provider: Provider, name: str, url: str) -> None:
 
 async def _discover(client: Client, provider: Provider, now: float) -> Discovered:
     """What the provider says of itself, at most DISCOVERED_S ago."""
-    kept = _discovered.get(provider.issuer)
-    if kept is not None and now - kept[0] < DISCOVERED_S:
-        return kept[1]
+    known = _known.get(provider.issuer)
+    if known is not None and now - known.discovered_s < DISCOVERED_S:
+        return known.discovered
     _check_endpoint(provider, "issuer", provider.issuer)
     # Discovery, 4.1: "any terminating / MUST be removed before appending".
     url = f"{provider.issuer.rstrip('/')}/.well-known/openid-configuration"
@@ -356,10 +410,43 @@ async def _discover(client: Client, provider: Provider, now: float) -> Discovere
         )
     _check_endpoint(provider, "authorization_endpoint", found.authorization_endpoint)
     _check_endpoint(provider, "token_endpoint", found.token_endpoint)
+    _check_endpoint(provider, "jwks_uri", found.jwks_uri)
     if found.userinfo_endpoint:
         _check_endpoint(provider, "userinfo_endpoint", found.userinfo_endpoint)
-    _discovered[provider.issuer] = (now, found)
+    _known[provider.issuer] = _Known(found, now)
     return found
+
+
+async def _keys(client: Client, provider: Provider, id_token: str, now: float) -> KeySet:
+    """Return the provider's signing keys; they are fetched again for a token whose key is not among them.
+
+    Core, 10.1.1: "The verifier knows to go back to the jwks_uri location to re-retrieve the keys when
+    it sees an unfamiliar kid value."
+    """
+    known = _known[provider.issuer]
+    if known.keys is not None:
+        try:
+            name = _header(id_token).get("kid")
+        except _UNREADABLE:
+            name = None
+        familiar = name is None or any(key.kid == name for key in known.keys.keys)
+        if familiar or now - known.keys_s < KEYS_AGAIN_S:
+            return known.keys
+    where = "The provider's keys (`jwks_uri`)"
+    status, body = await _send(client, where, "GET", known.discovered.jwks_uri, {})
+    if status != 200:
+        raise SignInFailed(f"{where} answer {status}: look into it there.")
+    fields = _decoded(where, body, dict[str, Any]).get("keys")
+    usable = []
+    for field in fields if isinstance(fields, list) else ():
+        # RFC 7517, 5: "Implementations SHOULD ignore JWKs within a JWK Set that use "kty" (key type)
+        # values that are not understood by them".
+        try:
+            usable += KeySet.import_key_set({"keys": [field]}).keys
+        except (JoseError, ValueError, TypeError, KeyError, AttributeError):
+            continue
+    known.keys, known.keys_s = KeySet(usable), now
+    return known.keys
 
 
 async def _tokens(
@@ -462,10 +549,3 @@ def _same(a: str, b: str) -> bool:
 
 def _base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _unbase64url(text: str) -> bytes:
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars="-_", validate=True)
-    except binascii.Error:
-        raise ValueError("not base64url") from None
