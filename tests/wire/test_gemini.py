@@ -286,7 +286,7 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "tokens as text": (config(maxOutputTokens="5"), "$.generationConfig.maxOutputTokens"),
     "half a token": (config(maxOutputTokens=1.5), "$.generationConfig.maxOutputTokens"),
     "true tokens": (config(maxOutputTokens=True), "$.generationConfig.maxOutputTokens"),
-    "a milliard tokens": (config(maxOutputTokens=10**9), "$.generationConfig.maxOutputTokens"),
+    "more tokens than an int32": (config(maxOutputTokens=2**31), "$.generationConfig.maxOutputTokens"),
     "too hot": (config(temperature=2.1), "$.generationConfig.temperature"),
     "topP": (config(topP=1.1), "$.generationConfig.topP"),
     "an empty stop": (config(stopSequences=[""]), "$.generationConfig.stopSequences"),
@@ -321,7 +321,10 @@ def test_a_deep_body_is_refused() -> None:
     deep: Any = {}
     for _ in range(70):
         deep = {"a": deep}
-    for contents in ([model({"functionCall": {"name": "f", "args": deep}})], [deep]):
+    for contents in (
+        [model({"functionCall": {"name": "f", "args": deep}})],
+        [user({"functionResponse": {"name": "f", "response": deep}})],
+    ):
         assert "64 levels" in refused(*contents).message
 
 

@@ -39,12 +39,13 @@ from headgate.chat import (
     ToolResult,
 )
 from headgate.errors import Failure, invalid, unsupported
-from headgate.wire import jsontext, vendor
+from headgate.wire import bounds, jsontext, vendor
 from headgate.wire.anthropic_reply import AnthropicEncoder, failure_out, reply_out
 from headgate.wire.anthropic_upstream import AnthropicDecoder, request_out
-from headgate.wire.bounds import check_sampling, media_of, schema_of
+from headgate.wire.bounds import Int64
 from headgate.wire.capabilities import Capabilities
 from headgate.wire.dialect import Decoder, Encoder, Facts, ModelCard, Target
+from headgate.wire.fields import check_sampling, media_of, schema_of
 
 _Json = dict[str, object]
 
@@ -117,7 +118,7 @@ class _ChoiceIn(Struct, frozen=True):
 
 class _ThinkingIn(Struct, frozen=True):
     type: str
-    budget_tokens: int | None = None
+    budget_tokens: Int64 | None = None
     display: str | None = None
 
 
@@ -145,12 +146,12 @@ class _UserId(Struct, frozen=True):
 class _RequestIn(Struct, frozen=True):
     model: str
     messages: list[_MessageIn]
-    max_tokens: int | None = None
+    max_tokens: Int64 | None = None
     system: str | list[Raw] | None = None
     stream: bool | None = None
     temperature: float | None = None
     top_p: float | None = None
-    top_k: int | None = None
+    top_k: Int64 | None = None
     stop_sequences: list[str] | None = None
     tools: list[_ToolIn] | None = None
     tool_choice: _ChoiceIn | None = None
@@ -175,12 +176,8 @@ _user_id_decoder = msgspec.json.Decoder(_UserId)
 # Claude Code's first system block; older versions changed it with each request, which spoils every
 # cache of prefixes.  Only Anthropic itself takes it out (llm-gateway-protocol).
 _BILLING = re.compile(r"x-anthropic-billing-header:", re.I)
-_RENDERED = (
-    "search_result",
-    "tool_reference",
-    "browser_state",
-    "server_tool_use",
-    "mcp_tool_use",
+_RENDERED = frozenset(
+    ("search_result", "tool_reference", "browser_state", "server_tool_use", "mcp_tool_use")
 )
 
 
@@ -195,7 +192,9 @@ def _request(wire: _RequestIn, headers: Mapping[str, str]) -> Request:
         )
     if wire.mcp_servers:
         raise unsupported("$.mcp_servers", "Run the servers in the client.")
+    bounds.check_size(wire.model, bounds.MODEL, "$.model")
     config = wire.output_config or _OutputConfig()
+    bounds.check_size(config.effort, bounds.LABEL, "$.output_config.effort")
     tools = _tools(wire.tools)
     request = Request(
         model=wire.model,
@@ -214,6 +213,7 @@ def _request(wire: _RequestIn, headers: Mapping[str, str]) -> Request:
 
 
 def _sampling(wire: _RequestIn) -> Sampling:
+    bounds.check_size(wire.stop_sequences, bounds.STOPS, "$.stop_sequences")
     stop = tuple(wire.stop_sequences or ())
     sampling = Sampling(wire.max_tokens, wire.temperature, wire.top_p, wire.top_k, stop=stop)
     check_sampling(sampling, "$.", stop="stop_sequences")
@@ -254,6 +254,7 @@ def _session(wire: _RequestIn, headers: Mapping[str, str]) -> str:
 
 
 def _tools(wires: list[_ToolIn] | None) -> tuple[Tool, ...]:
+    bounds.check_size(wires, bounds.TOOLS, "$.tools")
     return tuple(_tool(wire, f"$.tools[{i}]") for i, wire in enumerate(wires or ()))
 
 
@@ -265,6 +266,7 @@ def _tool(wire: _ToolIn, param: str) -> Tool:
         )
     if not wire.name:
         raise invalid("A tool needs a `name`.", f"{param}.name")
+    bounds.check_name(wire.name, f"{param}.name")
     return Tool(
         wire.name,
         wire.description or "",
@@ -299,6 +301,8 @@ def _choice(wire: _ChoiceIn | None, tools: tuple[Tool, ...]) -> Choice:
 
 def _system(wire: str | list[Raw] | None) -> Iterator[Message]:
     """One message for each block: whoever joins them puts a blank line between."""
+    if isinstance(wire, list):
+        bounds.check_size(wire, bounds.MESSAGES, "$.system")
     if isinstance(wire, str):
         if wire:
             yield Message("system", (Text(wire),))
@@ -310,6 +314,8 @@ def _system(wire: str | list[Raw] | None) -> Iterator[Message]:
 
 
 def _messages(wires: list[_MessageIn]) -> Iterator[Message]:
+    bounds.check_size(wires, bounds.MESSAGES, "$.messages")
+    tally = bounds.Tally()
     for i, wire in enumerate(wires):
         param = f"$.messages[{i}]"
         blocks: list[_BlockIn] = []
@@ -317,11 +323,12 @@ def _messages(wires: list[_MessageIn]) -> Iterator[Message]:
             if wire.content:
                 blocks.append(_BlockIn("text", wire.content))
         else:
-            blocks += (_block(r, f"{param}.content[{k}]") for k, r in enumerate(wire.content))
+            tally.add(wire.content, f"{param}.content")
+            blocks += [_block(r, f"{param}.content[{k}]") for k, r in enumerate(wire.content)]
         places = [(block, f"{param}.content[{k}]") for k, block in enumerate(blocks)]
         match wire.role:
             case "user":
-                yield from _user(places)
+                yield from _user(places, tally)
             case "assistant":
                 yield Message("assistant", tuple(_assistant(places)))
             case "system":
@@ -333,14 +340,14 @@ def _messages(wires: list[_MessageIn]) -> Iterator[Message]:
                 )
 
 
-def _user(places: list[tuple[_BlockIn, str]]) -> Iterator[Message]:
+def _user(places: list[tuple[_BlockIn, str]], tally: bounds.Tally) -> Iterator[Message]:
     """Results are messages of their own, before what else the turn says."""
     parts: list[Part] = []
     results = 0
     for block, param in places:
         if block.type == "tool_result":
             results += 1
-            yield Message("tool", (_result(block, param),))
+            yield Message("tool", (_result(block, param, tally),))
         else:
             parts.append(_shown(block, param))
     if parts or not results:
@@ -373,22 +380,25 @@ def _call(block: _BlockIn, param: str) -> ToolCall:
     if not arguments.startswith("{"):
         raise invalid("The input of a tool is an object.", f"{param}.input")
     jsontext.check_depth(block.input, f"{param}.input")
-    return ToolCall(block.id, block.name, arguments, _cache(block.cache_control))
+    name = bounds.called_name(block.name)
+    return ToolCall(bounds.call_id(block.id), name, arguments, _cache(block.cache_control))
 
 
-def _result(block: _BlockIn, param: str) -> ToolResult:
+def _result(block: _BlockIn, param: str, tally: bounds.Tally) -> ToolResult:
     if not block.tool_use_id:
         raise invalid("A `tool_result` needs `tool_use_id`.", f"{param}.tool_use_id")
     parts: list[Text | Media] = []
     if isinstance(block.content, str):
         if block.content:
             parts.append(Text(block.content))
-    else:
-        for i, raw in enumerate(block.content or ()):
+    elif block.content:
+        tally.add(block.content, f"{param}.content")
+        for i, raw in enumerate(block.content):
             place = f"{param}.content[{i}]"
             parts.append(_shown(_block(raw, place), place))
     cache = _cache(block.cache_control)
-    return ToolResult(block.tool_use_id, tuple(parts), bool(block.is_error), cache=cache)
+    id = bounds.call_id(block.tool_use_id)
+    return ToolResult(id, tuple(parts), bool(block.is_error), cache=cache)
 
 
 def _shown(block: _BlockIn, param: str) -> Text | Media:
@@ -438,6 +448,7 @@ def _document(block: _BlockIn, param: str) -> Text:
     if source.type == "content":
         text = source.content if isinstance(source.content, str) else ""
         if isinstance(source.content, list):
+            bounds.check_size(source.content, bounds.PARTS, f"{param}.source.content")
             place = f"{param}.source.content"
             blocks = [_block(raw, f"{place}[{i}]") for i, raw in enumerate(source.content)]
             text = "\n".join(_text(b, f"{place}[{i}]").text for i, b in enumerate(blocks))

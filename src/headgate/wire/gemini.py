@@ -12,50 +12,51 @@ Known losses: `text/x.enum` is answered as a JSON string; the order of the text 
 one result; several texts in a row become one.
 """
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Raw, Struct
 
 from headgate.chat import Choice, Format, Reasoning, Reply, Request, Sampling, Tool
 from headgate.errors import Failure, invalid, unsupported
-from headgate.wire import jsontext
-from headgate.wire.bounds import check_sampling, schema_of
+from headgate.wire import bounds, jsontext
+from headgate.wire.bounds import Int64
 from headgate.wire.capabilities import Capabilities
 from headgate.wire.dialect import Decoder, Encoder, Facts, ModelCard, Target
-from headgate.wire.gemini_contents import ContentIn, messages_of, system_of
+from headgate.wire.fields import EMPTY_SCHEMA, check_sampling, given, schema_of
+from headgate.wire.gemini_contents import PART_TYPES, ContentIn, messages_of, system_of
+from headgate.wire.gemini_names import camel, finder, in_camel_case
 from headgate.wire.gemini_reply import GeminiEncoder, failure_out, reply_out
 from headgate.wire.gemini_upstream import GeminiDecoder, read_failure, request_out
 
 _Json = dict[str, object]
-_T = TypeVar("_T")
 
 # --- wire types: what clients send ---------------------------------------------------------------
 
-# `Any` below: JSON of the caller's own, carried and not read.  Raw would not do, since the names
-# around it are changed before the types are looked at.
+_NOTHING = Raw(b"")
 
 
 class _FunctionIn(Struct, frozen=True, rename="camel"):
     name: str
     description: str | None = None
-    parameters: dict[str, Any] | None = None
-    parameters_json_schema: Any = None
+    parameters: Raw = _NOTHING
+    parameters_json_schema: Raw = _NOTHING
 
 
-class _FunctionConfigIn(Struct, frozen=True, rename="camel"):
+class _FunctionConfigIn(Struct, frozen=True, gc=False, rename="camel"):
     mode: str | None = None
     allowed_function_names: list[str] | None = None
 
 
-class _ToolConfigIn(Struct, frozen=True, rename="camel"):
+class _ToolConfigIn(Struct, frozen=True, gc=False, rename="camel"):
     function_calling_config: _FunctionConfigIn | None = None
 
 
-class _ThinkingIn(Struct, frozen=True, rename="camel"):
+class _ThinkingIn(Struct, frozen=True, gc=False, rename="camel"):
     include_thoughts: bool | None = None
-    thinking_budget: int | None = None
+    thinking_budget: Int64 | None = None
     thinking_level: str | None = None
 
 
@@ -63,146 +64,82 @@ class _ConfigIn(Struct, frozen=True, rename="camel"):
     temperature: float | None = None
     top_p: float | None = None
     top_k: float | None = None  # google-genai for Python sends 20.0
-    max_output_tokens: int | None = None
+    max_output_tokens: Int64 | None = None
     stop_sequences: list[str] | None = None
-    seed: int | None = None
+    seed: Int64 | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     response_mime_type: str | None = None
-    response_schema: dict[str, Any] | None = None
-    response_json_schema: Any = None
+    response_schema: Raw = _NOTHING
+    response_json_schema: Raw = _NOTHING
     thinking_config: _ThinkingIn | None = None
     # Refused when they ask for something, see `_refuse`:
-    candidate_count: int | None = None
+    candidate_count: Int64 | None = None
     response_logprobs: bool | None = None
-    logprobs: int | None = None
+    logprobs: Int64 | None = None
     response_modalities: list[str] | None = None
-    speech_config: Any = None
+    speech_config: Raw = _NOTHING
 
 
 class _RequestIn(Struct, frozen=True, rename="camel"):
-    contents: list[ContentIn]
-    system_instruction: ContentIn | None = None
-    tools: list[dict[str, Any]] | None = None  # each key is another kind, refused by its name
+    # A text alone, one turn that is no list, and turns that are texts are common.
+    contents: str | ContentIn | list[str | ContentIn] | None = None
+    system_instruction: str | ContentIn | None = None
+    tools: list[dict[str, Raw]] | None = None  # each key is another kind, refused by its name
     tool_config: _ToolConfigIn | None = None
-    generation_config: _ConfigIn = _ConfigIn()
+    generation_config: _ConfigIn | None = None
     cached_content: str | None = None
+    generate_content_request: "_RequestIn | None" = None  # of countTokens
 
 
-# What stands below these keys is the caller's own: its names are not ours to change.
-_OPAQUE = frozenset(
+_request_decoder = msgspec.json.Decoder(_RequestIn)
+_functions_decoder = msgspec.json.Decoder(list[_FunctionIn] | None)
+_schema_decoder = msgspec.json.Decoder()
+_SNAKE_CASE = finder(
     (
-        "args",
-        "response",
-        "parameters",
-        "parametersJsonSchema",
-        "responseSchema",
-        "responseJsonSchema",
-        "labels",
-        "executableCode",
-        "codeExecutionResult",
+        "function_declarations",
+        *(
+            field.name
+            for struct in (
+                _FunctionIn, _FunctionConfigIn, _ToolConfigIn, _ThinkingIn, _ConfigIn, _RequestIn,
+                *PART_TYPES,
+            )
+            for field in msgspec.structs.fields(struct)
+        ),
     )
-)
-_any = msgspec.json.Decoder()
-
-
-def _camel(key: str) -> str:
-    if "_" not in key:
-        return key
-    first, *rest = key.split("_")
-    return first + "".join(w[:1].upper() + w[1:] for w in rest) if first else key
-
-
-def _named(value: Any, level: int = 1) -> Any:
-    """The body with every name of ours in camelCase, and refused when it is nested too deep."""
-    if isinstance(value, list):
-        _check_level(level)
-        return [_named(x, level + 1) for x in value]
-    if not isinstance(value, dict):
-        return value
-    _check_level(level)
-    out: dict[str, Any] = {}
-    for key, inner in value.items():
-        name = _camel(key)
-        if out.get(name) is not None:
-            if inner is None:
-                continue
-            raise invalid(f"The key `{name}` is given twice in one object; send it once.", "$")
-        if name in _OPAQUE:
-            _check_depth(inner, level + 1)
-            out[name] = inner
-        else:
-            out[name] = _named(inner, level + 1)
-    return out
-
-
-def _check_depth(value: Any, level: int) -> None:
-    if isinstance(value, dict | list):
-        _check_level(level)
-        for inner in value.values() if isinstance(value, dict) else value:
-            _check_depth(inner, level + 1)
-
-
-def _check_level(level: int) -> None:
-    if level > jsontext.MAX_DEPTH:
-        raise invalid(f"Nested deeper than {jsontext.MAX_DEPTH} levels.", "$")
-
-
-def _content(value: Any) -> Any:
-    """A Content as its type wants it: a text alone, and one part that is no list, are common."""
-    if isinstance(value, str):
-        return {"parts": [{"text": value}]}
-    if isinstance(value, dict):
-        parts = value.get("parts")
-        if isinstance(parts, str):
-            value["parts"] = [{"text": parts}]
-        elif isinstance(parts, dict):
-            value["parts"] = [parts]
-    return value
+)  # fmt: skip
+_DEFAULTS = _ConfigIn()
 
 
 def _read(body: bytes) -> _RequestIn:
-    raw = jsontext.decode_request(_any, body)
-    if not isinstance(raw, dict):
-        raise invalid(f"Expected `object`, got `{type(raw).__name__}` - at `$`", "$")
-    value = _named(raw)
-    inner = value.get("generateContentRequest")  # of countTokens
-    if isinstance(inner, dict) and value.get("contents") is None:
-        value = inner
-    contents = value.get("contents")
-    if isinstance(contents, str | dict):
-        value["contents"] = [_content(contents)]
-    elif isinstance(contents, list):
-        value["contents"] = [_content(c) for c in contents]
-    value["systemInstruction"] = _content(value.get("systemInstruction"))
-    if value.get("generationConfig") is None:
-        value["generationConfig"] = {}
-    return _typed(value, _RequestIn, "$")
-
-
-def _typed(value: Any, type_: type[_T], where: str) -> _T:
-    try:
-        return msgspec.convert(value, type_)
-    except msgspec.ValidationError as error:
-        message, _, place = str(error).partition(" - at ")
-        place = where + place.strip("`").removeprefix("$")
-        raise invalid(f"{message} - at `{place}`", place) from None
+    jsontext.check_values(body)
+    if _SNAKE_CASE.search(body) is not None:
+        body = in_camel_case(body)
+    wire = jsontext.decode_request(_request_decoder, body)
+    inner = wire.generate_content_request
+    return inner if inner is not None and wire.contents is None else wire
 
 
 # --- requests: from clients ----------------------------------------------------------------------
 
 _CONFIG = "$.generationConfig"
+_USUAL_SAMPLING = Sampling()
 
 
 def _request(wire: _RequestIn, target: Target) -> Request:
-    config = wire.generation_config
+    config = wire.generation_config or _DEFAULTS
     _refuse(wire, config)
     tools, choice = _choice(wire.tool_config, _tools(wire.tools))
-    if not wire.contents:
+    contents = wire.contents
+    if contents is None:
+        raise invalid("Object missing required field `contents` - at `$`", "$.contents")
+    if not isinstance(contents, list):
+        contents = [contents]
+    if not contents:
         raise invalid("`contents` is empty; send at least one turn.", "$.contents")
     return Request(
         model=target.model,
-        messages=(*system_of(wire.system_instruction), *messages_of(wire.contents)),
+        messages=(*system_of(wire.system_instruction), *messages_of(contents)),
         stream=bool(target.stream),
         tools=tools,
         choice=choice,
@@ -219,15 +156,21 @@ def _refuse(wire: _RequestIn, config: _ConfigIn) -> None:
     if config.response_logprobs or config.logprobs:
         name = "responseLogprobs" if config.response_logprobs else "logprobs"
         raise unsupported(f"{_CONFIG}.{name}")
+    bounds.check_size(config.response_modalities, bounds.WORDS, f"{_CONFIG}.responseModalities")
     if any(m.upper() != "TEXT" for m in config.response_modalities or ()):
         raise unsupported(f"{_CONFIG}.responseModalities", "Only TEXT comes out.")
-    if config.speech_config is not None:
+    if given(config.speech_config):
         raise unsupported(f"{_CONFIG}.speechConfig", "Only text comes out.")
     if wire.cached_content:
         raise unsupported("$.cachedContent", "Send the content itself; prefixes are cached anyway.")
 
 
 def _sampling(config: _ConfigIn) -> Sampling:
+    if config is _DEFAULTS:
+        return _USUAL_SAMPLING
+    bounds.check_size(config.stop_sequences, bounds.STOPS, f"{_CONFIG}.stopSequences")
+    if config.top_k is not None and not 0 <= config.top_k < 2**31:
+        raise invalid(f"Expected a number from 0, got {config.top_k:g}.", f"{_CONFIG}.topK")
     sampling = Sampling(
         max_tokens=config.max_output_tokens,
         temperature=config.temperature,
@@ -272,48 +215,86 @@ def _format(config: _ConfigIn) -> Format | None:
     kind = (config.response_mime_type or "text/plain").lower()
     if kind not in ("application/json", "text/x.enum", "text/plain"):
         raise unsupported(f"{_CONFIG}.responseMimeType", "Use text/plain or application/json.")
-    schema, where = config.response_json_schema, f"{_CONFIG}.responseJsonSchema"
-    if schema is None:
-        schema, where = json_schema(config.response_schema), f"{_CONFIG}.responseSchema"
-    if schema is None:
+    if given(config.response_json_schema):
+        schema = _compact(config.response_json_schema, f"{_CONFIG}.responseJsonSchema")
+    elif given(config.response_schema):
+        schema = _googles(config.response_schema, f"{_CONFIG}.responseSchema")
+    else:
         return None if kind == "text/plain" else Format("object")
-    return Format("schema", "response", schema_of(Raw(jsontext.encode(schema)), where), True)
+    return Format("schema", "response", schema, True)
 
 
-def _tools(wire: list[dict[str, Any]] | None) -> tuple[Tool, ...]:
-    out = []
+def _tools(wire: list[dict[str, Raw]] | None) -> tuple[Tool, ...]:
+    bounds.check_size(wire, bounds.TOOLS, "$.tools")
+    out: list[Tool] = []
     for i, tool in enumerate(wire or ()):
-        for name, given in tool.items():
-            if name != "functionDeclarations" and given is not None:
-                raise unsupported(f"$.tools[{i}].{name}", "Declare functions instead.")
+        for raw_name, value in tool.items():
+            if raw_name != "functionDeclarations" and bytes(value) != b"null":
+                raise unsupported(
+                    f"$.tools[{i}].{camel(raw_name)[:64]}", "Declare functions instead."
+                )
         place = f"$.tools[{i}].functionDeclarations"
-        declared = _typed(tool.get("functionDeclarations") or [], list[_FunctionIn], place)
+        declared = _functions(tool.get("functionDeclarations", _NULL), place)
+        bounds.check(len(out) + len(declared), bounds.TOOLS, place)
         out += [_tool(f, f"{place}[{k}]") for k, f in enumerate(declared)]
     return tuple(out)
+
+
+_NULL = Raw(b"null")
+
+
+def _functions(raw: Raw, where: str) -> list[_FunctionIn]:
+    try:
+        return _functions_decoder.decode(raw) or []
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at ")
+        place = where + place.strip("`").removeprefix("$")
+        raise invalid(f"{message} - at `{place}`", place) from None
 
 
 def _tool(wire: _FunctionIn, param: str) -> Tool:
     if not wire.name:
         raise invalid("A function needs a name.", f"{param}.name")
-    schema, where = wire.parameters_json_schema, f"{param}.parametersJsonSchema"
-    if schema is None:
-        schema, where = json_schema(wire.parameters), f"{param}.parameters"
-    return Tool(wire.name, wire.description or "", schema_of(Raw(jsontext.encode(schema)), where))
+    bounds.check_name(wire.name, f"{param}.name")
+    if given(wire.parameters_json_schema):
+        schema = _compact(wire.parameters_json_schema, f"{param}.parametersJsonSchema")
+    elif given(wire.parameters):
+        schema = _googles(wire.parameters, f"{param}.parameters")
+    else:
+        schema = EMPTY_SCHEMA
+    return Tool(wire.name, wire.description or "", schema)
 
 
-_INT64S = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
-_INSIDE = ("items", "anyOf", "additionalProperties", "prefixItems")
+def _compact(raw: Raw, where: str) -> Raw:
+    return Raw(msgspec.json.format(bytes(schema_of(raw, where)), indent=-1))
 
 
-def json_schema(schema: Any) -> Any:  # Any: JSON in, JSON out
+def _googles(raw: Raw, where: str) -> Raw:
+    """Google's Schema as JSON Schema; its values were counted, so that few are built."""
+    text = bytes(schema_of(raw, where))
+    try:
+        schema = json_schema(_schema_decoder.decode(text), where)
+    except msgspec.ValidationError as error:
+        raise invalid(f"{str(error).partition(' - at ')[0]} - at `{where}`", where) from None
+    return schema_of(Raw(jsontext.encode(schema)), where)
+
+
+_INT64S = frozenset(
+    ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
+)
+_INT64 = re.compile(r"-?[0-9]{1,19}")
+_INSIDE = frozenset(("items", "anyOf", "additionalProperties", "prefixItems"))
+
+
+def json_schema(schema: Any, where: str) -> Any:  # Any: JSON in, JSON out
     """Google's Schema as JSON Schema: types in lower case, `nullable` as a type, int64s as numbers."""
     if isinstance(schema, list):
-        return [json_schema(s) for s in schema]
+        return [json_schema(s, where) for s in schema]
     if not isinstance(schema, dict):
         return schema
     out: dict[str, Any] = {}
     for raw, value in schema.items():
-        key = _camel(raw)
+        key = camel(raw)
         match key:
             case "propertyOrdering" | "nullable":
                 continue
@@ -324,15 +305,22 @@ def json_schema(schema: Any) -> Any:  # Any: JSON in, JSON out
             case "type" if isinstance(value, list):
                 value = [t.lower() if isinstance(t, str) else t for t in value]
             case "properties" | "defs" if isinstance(value, dict):
-                value = {name: json_schema(inner) for name, inner in value.items()}
+                value = {name: json_schema(inner, where) for name, inner in value.items()}
             case _ if key in _INSIDE:
-                value = json_schema(value)
-            case _ if key in _INT64S and isinstance(value, str) and value.isdecimal():
-                value = int(value)
+                value = json_schema(value, where)
+            case _ if key in _INT64S and isinstance(value, str):
+                value = _int64(value, f"{where}...{key}")
             case "ref" if isinstance(value, str):
                 value = value.replace("#/defs/", "#/$defs/", 1)
         out[{"defs": "$defs", "ref": "$ref"}.get(key, key)] = value
     return _nullable(out) if schema.get("nullable") is True else out
+
+
+def _int64(text: str, where: str) -> int:
+    """An int64 that proto JSON writes as a string."""
+    if not _INT64.fullmatch(text) or not -(2**63) <= int(text) < 2**63:
+        raise invalid(f"Expected a whole number of 64 bits in `{where.removeprefix('$.')}`.", where)
+    return int(text)
 
 
 def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
@@ -351,15 +339,17 @@ def _choice(wire: _ToolConfigIn | None, tools: tuple[Tool, ...]) -> tuple[tuple[
         return tools, Choice()
     where = "$.toolConfig.functionCallingConfig"
     mode = (config.mode or "AUTO").upper()
-    allowed = list(dict.fromkeys(config.allowed_function_names or ()))
+    names = config.allowed_function_names or []
+    bounds.check_size(names, bounds.TOOLS, f"{where}.allowedFunctionNames")
+    allowed = set(names)
     if mode in ("ANY", "VALIDATED") and allowed:
-        if unknown := sorted(set(allowed) - {t.name for t in tools}):
+        if unknown := allowed - {t.name for t in tools}:
             raise invalid(
-                f"The function `{unknown[0][:64]}` is not declared in `tools`.",
+                f"The function `{min(unknown)[:64]}` is not declared in `tools`.",
                 f"{where}.allowedFunctionNames",
             )
         if mode == "ANY" and len(allowed) == 1:
-            return tools, Choice("named", allowed[0])
+            return tools, Choice("named", names[0])
         tools = tuple(t for t in tools if t.name in allowed)
     match mode:
         case "AUTO" | "VALIDATED" | "MODE_UNSPECIFIED":

@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from headgate.errors import Failure, Refused, invalid
+from headgate.wire.bounds import VALUES_BASE, VALUES_BYTES, VALUES_MOST
 
 T = TypeVar("T")
 
@@ -38,6 +39,7 @@ def safe(text: bytes) -> bytes:
 
 def decode_request(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     """A client's body in its own type, or Refused naming the place and the fix."""
+    check_values(body)
     try:
         if not body.isascii():
             body.decode()  # msgspec passes over the strings inside what stays Raw
@@ -56,6 +58,19 @@ def decode_request(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     return value
 
 
+def check_values(body: bytes) -> None:
+    """Refuse a body with more JSON values than its bytes may have, before it is decoded."""
+    most = min(VALUES_MOST, VALUES_BASE + len(body) // VALUES_BYTES)
+    # Of what has no comma beside it or inside, the names alone are longer than their values cost.
+    if len(body) <= 2 * most or 3 * body.count(b",") <= most or within(body, most):
+        return
+    raise invalid(
+        f"The body has more than {most} JSON values; at most {most} values are taken in"
+        f" {len(body)} bytes.",
+        "$",
+    )
+
+
 def _refuse_duplicates(body: bytes) -> None:
     """Parsers differ in which of two equal keys they believe; we believe neither.
 
@@ -70,8 +85,46 @@ def _refuse_duplicates(body: bytes) -> None:
                 raise invalid(f"The key `{key}` is given twice; send it once.", f"$.{key}")
 
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _BRACKETS = re.compile(rb"[^][{}]+")
+
+
+# Strings once their escaped quotes are gone.
+_PLAIN_STRING = re.compile(rb'"[^"]*+"')
+_SLICE = 1 << 16  # characters that are looked at together, so that their pieces are few
+
+
+def within(text: bytes | str, most: int) -> bool:
+    """Whether a JSON text surely has no more than `most` values outside of its strings.
+
+    It costs nothing for texts that are too short for more, else a few milliseconds for each
+    megabyte, and the memory of the text.
+    """
+    if len(text) <= 2 * most:  # a value and what parts it from the next take two bytes
+        return True
+    bare = text.encode(errors="surrogatepass") if isinstance(text, str) else text
+    if bare.count(b",") + bare.count(b"{") + bare.count(b"[") <= most:
+        return True
+    if b"\\" in bare:
+        bare = bare.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if bare.count(b'"') > 4 * most:  # keys and values, each with two
+        return False
+    bare = _PLAIN_STRING.sub(b"", bare)
+    return bare.count(b",") + bare.count(b"{") + bare.count(b"[") <= most
+
+
+def one_line(text: bytes) -> bytes:
+    """The same JSON without line breaks, which can only stand between its values."""
+    if b"\n" in text or b"\r" in text:
+        return bytes(msgspec.json.format(text, indent=-1))
+    return text
+
+
+def squeezed(text: str) -> str:
+    """The text without white space."""
+    if len(text) <= _SLICE:
+        return "".join(text.split())
+    return "".join("".join(text[at : at + _SLICE].split()) for at in range(0, len(text), _SLICE))
 
 
 def check_depth(raw: bytes | msgspec.Raw, param: str) -> None:

@@ -35,10 +35,11 @@ from headgate.chat import (
     ToolResult,
 )
 from headgate.errors import STATUS, Failure, invalid, unsupported
-from headgate.wire import jsontext, vendor
-from headgate.wire.bounds import given
+from headgate.wire import bounds, jsontext, vendor
+from headgate.wire.bounds import OPENAI_STOPS, Int64
 from headgate.wire.capabilities import Capabilities
 from headgate.wire.dialect import Decoder, Encoder, Facts, ModelCard, Target
+from headgate.wire.fields import carried, check_sampling, given
 from headgate.wire.openai_reply import OpenAIEncoder, error_out, reply_out
 from headgate.wire.openai_upstream import (
     DetailIn,
@@ -49,7 +50,6 @@ from headgate.wire.thinking import untagged
 
 # --- wire types: what clients send ---------------------------------------------------------------
 
-_MAX_STOPS = 4  # "Up to 4 sequences" (OpenAI reference)
 _NOTHING = Raw(b"")
 _Json = dict[str, object]
 _Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -138,7 +138,7 @@ class _FormatIn(Struct, frozen=True):
 
 class _ThinkingIn(Struct, frozen=True):
     type: Literal["adaptive", "enabled", "disabled"]
-    budget_tokens: int | None = None
+    budget_tokens: Int64 | None = None
 
 
 class _StreamOptions(Struct, frozen=True):
@@ -154,8 +154,8 @@ class _RequestIn(Struct, frozen=True):
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    top_k: int | None = None  # vLLM's
-    seed: int | None = None
+    top_k: Int64 | None = None  # vLLM's
+    seed: Int64 | None = None
     presence_penalty: _Penalty | None = None
     frequency_penalty: _Penalty | None = None
     stop: str | list[str] | None = None
@@ -173,7 +173,7 @@ class _RequestIn(Struct, frozen=True):
     # Refused when they ask for something, see `_refuse`:
     n: Annotated[int, Meta(ge=1)] | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = None
+    top_logprobs: Int64 | None = None
     modalities: list[str] | None = None
     audio: Raw = _NOTHING
     prediction: Raw = _NOTHING
@@ -181,7 +181,7 @@ class _RequestIn(Struct, frozen=True):
     functions: Raw = _NOTHING
     function_call: Raw = _NOTHING
     # Ignored with a warning:
-    logit_bias: dict[str, float] | None = None
+    logit_bias: Raw = _NOTHING
     reasoning: Raw = _NOTHING  # OpenRouter's
 
 
@@ -198,7 +198,8 @@ def _request(wire: _RequestIn) -> Request:
     stream = bool(wire.stream)
     tools, choice = _tools(wire)
     warnings = []
-    if wire.logit_bias:
+    if wire.logit_bias and given(wire.logit_bias):
+        _check_bias(wire.logit_bias)
         warnings.append("logit_bias")
     if wire.reasoning and given(wire.reasoning):
         warnings.append("reasoning")
@@ -223,12 +224,17 @@ def _request(wire: _RequestIn) -> Request:
 
 def _refuse(wire: _RequestIn) -> None:
     """What changes the meaning of the reply and cannot be honoured, by name."""
+    if len(wire.model) > bounds.MODEL.most:
+        raise bounds.refuse(len(wire.model), bounds.MODEL, "$.model")
+    if wire.prompt_cache_key is not None:
+        bounds.check_size(wire.prompt_cache_key, bounds.LABEL, "$.prompt_cache_key")
     if wire.n is not None and wire.n > 1:
         raise unsupported("$.n", "Send one request per reply.")
     if wire.logprobs:
         raise unsupported("$.logprobs")
     if wire.top_logprobs:
         raise unsupported("$.top_logprobs")
+    bounds.check_size(wire.modalities, bounds.WORDS, "$.modalities")
     if wire.modalities and wire.modalities != ["text"]:
         raise unsupported("$.modalities", "Only text comes out.")
     if wire.audio or wire.prediction or wire.web_search_options:
@@ -239,6 +245,23 @@ def _refuse(wire: _RequestIn) -> None:
         raise unsupported("$.functions", "Use `tools`.")
     if wire.function_call and given(wire.function_call):
         raise unsupported("$.function_call", "Use `tool_choice`.")
+
+
+_bias_decoder = msgspec.json.Decoder(dict[str, float])
+
+
+def _check_bias(raw: Raw) -> None:
+    """Ignored, but a mistake in it is told, and what is too large is not read."""
+    where, most = "$.logit_bias", bounds.LOGIT_BIAS
+    if not jsontext.within(bytes(raw), most.most):
+        raise invalid(f"`logit_bias` has more than {most.most} {most.unit}.", where)
+    try:
+        entries = _bias_decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at ")
+        place = where + place.strip("`").removeprefix("$")
+        raise invalid(f"{message} - at `{place}`", place) from None
+    bounds.check_size(entries, most, where)
 
 
 def _sampling(wire: _RequestIn) -> Sampling:
@@ -255,9 +278,10 @@ def _sampling(wire: _RequestIn) -> Sampling:
     ):
         return _USUAL_SAMPLING
     stop = [wire.stop] if isinstance(wire.stop, str) else wire.stop or []
-    if len(stop) > _MAX_STOPS:
-        raise invalid(f"`stop` takes up to {_MAX_STOPS} sequences, got {len(stop)}.", "$.stop")
-    return Sampling(
+    bounds.check_size(stop, OPENAI_STOPS, "$.stop")
+    stops = tuple([s for s in stop if s])  # "" would stop every reply before its first character
+    bounds.check_stops(stops, "$.stop")
+    sampling = Sampling(
         # "max_tokens: deprecated in favor of max_completion_tokens" (OpenAI reference)
         max_tokens=wire.max_tokens
         if wire.max_completion_tokens is None
@@ -268,8 +292,11 @@ def _sampling(wire: _RequestIn) -> Sampling:
         seed=wire.seed,
         presence_penalty=wire.presence_penalty,
         frequency_penalty=wire.frequency_penalty,
-        stop=tuple([s for s in stop if s]),  # "" would stop every reply before its first character
+        stop=stops,
     )
+    name = "max_tokens" if wire.max_completion_tokens is None else "max_completion_tokens"
+    check_sampling(sampling, "$.", name)
+    return sampling
 
 
 def _reasoning(wire: _RequestIn) -> Reasoning:
@@ -297,37 +324,41 @@ def _format(wire: _FormatIn) -> Format | None:
     schema, where = wire.json_schema, "$.response_format.json_schema"
     if schema is None:
         raise invalid("`response_format.json_schema` is missing.", where)
-    _check_schema(schema.schema, f"{where}.schema")
-    return Format("schema", schema.name, schema.schema, bool(schema.strict))
+    bounds.check_size(schema.name, bounds.NAME, f"{where}.name")
+    kept = _schema(schema.schema, f"{where}.schema")
+    return Format("schema", schema.name, kept, bool(schema.strict))
 
 
-def _check_schema(schema: Raw, param: str) -> None:
+def _schema(schema: Raw, param: str) -> Raw:
     if not bytes(schema).startswith(b"{"):
         raise invalid(f"Expected `object` - at `{param}`", param)
-    jsontext.check_depth(schema, param)
+    return carried(schema, param)
 
 
 def _tools(wire: _RequestIn) -> tuple[tuple[Tool, ...], Choice]:
     said, parallel = wire.tool_choice, wire.parallel_tool_calls
     if wire.tools is None and said is None and parallel is None:
         return (), _USUAL_CHOICE
+    bounds.check_size(wire.tools, bounds.TOOLS, "$.tools")
     tools = tuple(_tool(t, f"$.tools[{i}]") for i, t in enumerate(wire.tools or ()))
     if said is None:
         return tools, Choice(parallel=parallel)
     if isinstance(said, _ChoiceIn):
         names = {t.name for t in tools}
         if said.type == "allowed_tools" and said.allowed_tools is not None:
+            bounds.check_size(said.allowed_tools.tools, bounds.TOOLS, "$.tool_choice.allowed_tools")
             allowed = {t.function.name for t in said.allowed_tools.tools if t.function is not None}
             if unknown := sorted(allowed - names):
                 raise invalid(
-                    f"The tool `{unknown[0]}` is not in `tools`.", "$.tool_choice.allowed_tools"
+                    f"The tool `{unknown[0][:64]}` is not in `tools`.",
+                    "$.tool_choice.allowed_tools",
                 )
             tools = tuple(t for t in tools if t.name in allowed)
             said = said.allowed_tools.mode
         elif said.type == "function" and said.function is not None:
             if said.function.name not in names:
                 raise invalid(
-                    f"The tool `{said.function.name}` is not in `tools`.",
+                    f"The tool `{said.function.name[:64]}` is not in `tools`.",
                     "$.tool_choice.function.name",
                 )
             return tools, Choice("named", said.function.name, parallel)
@@ -344,17 +375,26 @@ def _tool(wire: _ToolIn, param: str) -> Tool:
     function = wire.function
     if function is None:
         raise invalid(f"Object missing required field `function` - at `{param}`", param)
+    bounds.check_name(function.name, f"{param}.function.name")
     tool = Tool(function.name, function.description or "", strict=function.strict is True)
     if not given(function.parameters):
         return tool
-    _check_schema(function.parameters, f"{param}.function.parameters")
-    return msgspec.structs.replace(tool, parameters=function.parameters)
+    parameters = _schema(function.parameters, f"{param}.function.parameters")
+    return msgspec.structs.replace(tool, parameters=parameters)
 
 
 def _messages(wires: Sequence[_MessageIn]) -> tuple[Message, ...]:
+    bounds.check_size(wires, bounds.MESSAGES, "$.messages")
+    tally = bounds.Tally()
     out = []
     for n, wire in enumerate(wires):
         said = wire.content
+        if type(said) is list:
+            tally.add(said, f"$.messages[{n}].content")
+        if wire.tool_calls:
+            tally.add(wire.tool_calls, f"$.messages[{n}].tool_calls")
+        if wire.reasoning_details:
+            tally.add(wire.reasoning_details, f"$.messages[{n}].reasoning_details")
         if wire.role == "user" and type(said) is str and said:
             out.append(Message("user", (Text(said),)))
         else:
@@ -371,7 +411,8 @@ def _message(wire: _MessageIn, param: str) -> Message:
         case "tool":
             if not wire.tool_call_id:
                 raise invalid("A tool message needs `tool_call_id`.", f"{param}.tool_call_id")
-            result = ToolResult(wire.tool_call_id, tuple(_parts(wire, param)), name=wire.name or "")
+            name, id = bounds.called_name(wire.name or ""), bounds.call_id(wire.tool_call_id)
+            result = ToolResult(id, tuple(_parts(wire, param)), name=name)
             return Message("tool", (result,))
         case "assistant":
             return _assistant(wire, param)
@@ -395,19 +436,21 @@ def _assistant(wire: _MessageIn, param: str) -> Message:
         where = f"{param}.tool_calls[{i}]"
         if call.type != "function" or call.function is None:
             raise unsupported(f"{where}.{call.type}", "Only calls of functions are.")
-        calls.append(ToolCall(call.id, call.function.name, call.function.arguments))
+        name = bounds.called_name(call.function.name)
+        calls.append(ToolCall(bounds.call_id(call.id), name, call.function.arguments))
     return Message("assistant", (*thoughts, *texts, *calls))
 
 
 def _thoughts(wire: _MessageIn) -> list[Thinking]:
     """A signature ends a part; unsigned pieces are one part, as streams are often kept."""
-    thoughts, text = [], ""
+    thoughts: list[Thinking] = []
+    pieces: list[str] = []
     for detail in wire.reasoning_details or ():
-        text += detail.text or ""
+        pieces.append(detail.text or "")
         if detail.signature:
-            thoughts.append(Thinking(text, detail.signature))
-            text = ""
-    if text:
+            thoughts.append(Thinking("".join(pieces), detail.signature))
+            pieces.clear()
+    if text := "".join(pieces):
         thoughts.append(Thinking(text))
     if not thoughts and (text := wire.reasoning_content or wire.reasoning or ""):
         thoughts.append(Thinking(text))

@@ -38,7 +38,8 @@ from headgate.chat import (
     ToolResult,
 )
 from headgate.errors import Failure, invalid, unsupported
-from headgate.wire import bounds, jsontext, vendor
+from headgate.wire import bounds, fields, jsontext, vendor
+from headgate.wire.bounds import Int64
 from headgate.wire.capabilities import Capabilities
 from headgate.wire.dialect import Decoder, Encoder, Facts, ModelCard, Target
 from headgate.wire.openai import OpenAIDialect
@@ -130,7 +131,7 @@ class _RequestIn(Struct, frozen=True):
     input: str | Annotated[list[_ItemIn], Meta(min_length=1)]
     instructions: str | None = None
     stream: bool | None = None
-    max_output_tokens: int | None = None
+    max_output_tokens: Int64 | None = None
     temperature: float | None = None
     top_p: float | None = None
     tools: list[_ToolIn] | None = None
@@ -144,13 +145,13 @@ class _RequestIn(Struct, frozen=True):
     metadata: dict[str, str] | None = None
     safety_identifier: str | None = None
     user: str | None = None
-    max_tool_calls: int | None = None  # counts hosted tools, of which there are none
+    max_tool_calls: Int64 | None = None  # counts hosted tools, of which there are none
     # Refused when they ask for something, see `_refuse`:
     background: bool | None = None
     previous_response_id: str | None = None
     conversation: Raw = _NOTHING
     prompt: Raw = _NOTHING
-    top_logprobs: int | None = None
+    top_logprobs: Int64 | None = None
     # Ignored with a warning:
     store: bool | None = None
     truncation: str | None = None
@@ -167,6 +168,7 @@ _request_decoder = msgspec.json.Decoder(_RequestIn)
 
 def _request(wire: _RequestIn) -> Request:
     _refuse(wire)
+    _check_labels(wire)
     warnings: list[str] = []
     tools, kept = _tools(wire.tools or (), warnings)
     tools, choice = _choice(wire, tools)
@@ -175,15 +177,16 @@ def _request(wire: _RequestIn) -> Request:
         warnings.append("store")
     if wire.truncation not in (None, "disabled"):
         warnings.append("truncation")
+    bounds.check_size(wire.include, bounds.WORDS, "$.include")
     if any("logprobs" in name for name in wire.include or ()):
         warnings.append("include")
     for name in ("context_management", "moderation"):
-        if bounds.given(getattr(wire, name)):
+        if fields.given(getattr(wire, name)):
             warnings.append(name)
     if wire.service_tier in ("flex", "scale", "fast"):
         warnings.append("service_tier")
     sampling = Sampling(wire.max_output_tokens, wire.temperature, wire.top_p)
-    bounds.check_sampling(sampling, "$.", "max_output_tokens")
+    fields.check_sampling(sampling, "$.", "max_output_tokens")
     return Request(
         model=wire.model,
         messages=messages,
@@ -204,14 +207,38 @@ def _refuse(wire: _RequestIn) -> None:
     """What changes the meaning of the reply and cannot be honoured, by name."""
     if wire.previous_response_id is not None:
         raise unsupported("$.previous_response_id", "Nothing is stored; send the whole `input`.")
-    if bounds.given(wire.conversation):
+    if fields.given(wire.conversation):
         raise unsupported("$.conversation", "Nothing is stored; send the whole `input`.")
     if wire.background:
         raise unsupported("$.background", "Nothing is stored; use `stream`.")
-    if bounds.given(wire.prompt):
+    if fields.given(wire.prompt):
         raise unsupported("$.prompt", "Nothing is stored; send the text itself.")
     if wire.top_logprobs:
         raise unsupported("$.top_logprobs")
+
+
+def _check_labels(wire: _RequestIn) -> None:
+    """What is repeated in the reply, up to three times in a stream, has bounds of its own."""
+    bounds.check_size(wire.model, bounds.MODEL, "$.model")
+    for name, value in (
+        ("prompt_cache_key", wire.prompt_cache_key),
+        ("safety_identifier", wire.safety_identifier),
+        ("user", wire.user),
+        ("service_tier", wire.service_tier),
+        ("truncation", wire.truncation),
+    ):
+        bounds.check_size(value, bounds.LABEL, f"$.{name}")
+    if wire.metadata is not None:
+        bounds.check_size(wire.metadata, bounds.METADATA, "$.metadata")
+        for key, value in wire.metadata.items():
+            bounds.check(max(len(key), len(value)), bounds.METADATA_VALUE, f"$.metadata.{key[:64]}")
+    if wire.reasoning is not None:
+        summary = wire.reasoning.summary or wire.reasoning.generate_summary
+        bounds.check_size(summary, bounds.LABEL, "$.reasoning.summary")
+    if wire.text is not None:
+        bounds.check_size(wire.text.verbosity, bounds.LABEL, "$.text.verbosity")
+        if wire.text.format is not None:
+            bounds.check_size(wire.text.format.name, bounds.NAME, "$.text.format.name")
 
 
 def _reasoning(wire: _ReasoningIn | None) -> Reasoning:
@@ -225,10 +252,10 @@ def _format(wire: _FormatIn | None) -> Format | None:
         return None
     if wire.type == "json_object":
         return Format("object")
-    if not bounds.given(wire.schema):
+    if not fields.given(wire.schema):
         where = "$.text.format"
         raise invalid(f"Object missing required field `schema` - at `{where}`", where)
-    schema = bounds.schema_of(wire.schema, "$.text.format.schema")
+    schema = fields.schema_of(wire.schema, "$.text.format.schema")
     return Format("schema", wire.name or "", schema, bool(wire.strict))
 
 
@@ -237,8 +264,10 @@ def _echo(wire: _RequestIn, tools: list[_ToolIn]) -> Echo:
     if wire.text is not None:
         if wire.text.format is not None:
             schema = wire.text.format.schema
-            # A copy, or the whole body would be kept as long as the reply lasts.
-            kept = schema.copy() if bounds.given(schema) else _NOTHING
+            # On one line, as it stands in events; a copy, or the whole body would be kept.
+            kept = (
+                fields.carried(schema, "$.text.format.schema") if fields.given(schema) else _NOTHING
+            )
             text["format"] = msgspec.structs.replace(wire.text.format, schema=kept)
         if wire.text.verbosity:
             text["verbosity"] = wire.text.verbosity
@@ -274,16 +303,21 @@ def _tools(wires: Sequence[_ToolIn], warnings: list[str]) -> tuple[tuple[Tool, .
     """The tools as functions, and those of the wire that stayed, to be repeated in the reply."""
     tools: list[Tool] = []
     kept: list[_ToolIn] = []
+    count = len(wires)
+    bounds.check(count, bounds.TOOLS, "$.tools")
     for i, wire in enumerate(wires):
         where = f"$.tools[{i}]"
         if wire.type.startswith(_HINTS):  # also web_search_preview and dated names
-            warnings.append("tools." + next(h for h in _HINTS if wire.type.startswith(h)))
+            hint = _HINTS[0] if wire.type.startswith(_HINTS[0]) else _HINTS[1]
+            warnings.append(f"tools.{hint}")
             continue
         if wire.type != "namespace":
             tools.append(_tool(wire, "", where, warnings))
             kept.append(_plain(wire, tools[-1]))
             continue
         namespace, inner = _name(wire, where), []
+        count += len(wire.tools or ())
+        bounds.check(count, bounds.TOOLS, f"{where}.tools")
         for j, each in enumerate(wire.tools or ()):
             tools.append(_tool(each, namespace, f"{where}.tools[{j}]", warnings))
             inner.append(_plain(each, tools[-1]))
@@ -301,14 +335,15 @@ def _name(wire: _ToolIn, where: str) -> str:
 
 
 def _tool(wire: _ToolIn, namespace: str, where: str, warnings: list[str]) -> Tool:
-    if wire.type not in ("function", "custom"):
+    if wire.type not in _CALLABLE:
         raise unsupported(
             f"{where}.{wire.type}",
             "Only function, custom and namespace tools, and web_search, are.",
         )
     name, description = flat(namespace, _name(wire, where)), wire.description or ""
+    bounds.check_name(name, f"{where}.name")
     if wire.type == "function":
-        schema = bounds.schema_of(wire.parameters, f"{where}.parameters")
+        schema = fields.schema_of(wire.parameters, f"{where}.parameters")
         return Tool(name, description, schema, wire.strict is True, namespace=namespace)
     what = _FREEFORM
     if wire.format is not None and wire.format.type == "grammar":
@@ -336,23 +371,57 @@ def _plain(wire: _ToolIn, tool: Tool) -> _ToolIn:
     return msgspec.structs.replace(wire, parameters=tool.parameters, strict=tool.strict)
 
 
+class _Names:
+    """The tools by the names that a choice may give them."""
+
+    def __init__(self, tools: Sequence[Tool]) -> None:
+        self._names = {tool.name for tool in tools}
+        self._within: dict[str, set[str]] = {}  # of a namespace, all of its tools
+        self._short: dict[str, set[str]] = {}  # without its namespace, what a name may mean
+        for tool in tools:
+            if tool.namespace:
+                self._within.setdefault(tool.namespace, set()).add(tool.name)
+                short = tool.name.removeprefix(flat(tool.namespace, ""))
+                self._short.setdefault(short, set()).add(tool.name)
+
+    def within(self, namespace: str | None) -> set[str]:
+        return self._within.get(namespace or "", set())
+
+    def chosen(self, wire: _ChoiceIn | _AllowedIn, where: str) -> str:
+        """The name of the tool that is meant; the namespace may be left out where it is clear."""
+        if wire.type not in _CALLABLE:
+            raise unsupported(f"{where}.{wire.type[:64]}", "Use a function or a custom tool.")
+        name = flat(wire.namespace or "", wire.name or "")
+        if name in self._names:
+            return name
+        found = () if wire.namespace else self._short.get(name, ())
+        if len(found) != 1:
+            raise invalid(
+                f"The tool `{(wire.name or '')[:64]}` is not in `tools`.", f"{where}.name"
+            )
+        return next(iter(found))
+
+
+_CALLABLE = frozenset(("function", "custom"))
+
+
 def _choice(wire: _RequestIn, tools: tuple[Tool, ...]) -> tuple[tuple[Tool, ...], Choice]:
     said, parallel = wire.tool_choice, wire.parallel_tool_calls
     if said is None:
         return tools, Choice(parallel=parallel)
     if isinstance(said, _ChoiceIn):
         if said.type == "allowed_tools":
-            allowed: set[str] = set()
+            bounds.check_size(said.tools, bounds.TOOLS, "$.tool_choice.tools")
+            names, allowed = _Names(tools), set[str]()
             for i, each in enumerate(said.tools or ()):
-                where = f"$.tool_choice.tools[{i}]"
                 if each.type == "namespace":
-                    allowed |= {t.name for t in tools if t.namespace == each.name}
+                    allowed |= names.within(each.name)
                 elif not each.type.startswith(_HINTS):
-                    allowed.add(_chosen(tools, each, where))
+                    allowed.add(names.chosen(each, f"$.tool_choice.tools[{i}]"))
             tools = tuple(t for t in tools if t.name in allowed)
             said = said.mode or "auto"
-        elif said.type in ("function", "custom"):
-            return tools, Choice("named", _chosen(tools, said, "$.tool_choice"), parallel)
+        elif said.type in _CALLABLE:
+            return tools, Choice("named", _Names(tools).chosen(said, "$.tool_choice"), parallel)
         else:
             raise unsupported(f"$.tool_choice.{said.type}", "Use a function or a custom tool.")
     if said == "required" and not tools:
@@ -360,21 +429,10 @@ def _choice(wire: _RequestIn, tools: tuple[Tool, ...]) -> tuple[tuple[Tool, ...]
     return tools, Choice(said, parallel=parallel)
 
 
-def _chosen(tools: Sequence[Tool], wire: _ChoiceIn | _AllowedIn, where: str) -> str:
-    """The one name of the tool that is meant; the namespace may be left out where it is clear."""
-    if wire.type not in ("function", "custom"):
-        raise unsupported(f"{where}.{wire.type}", "Use a function or a custom tool.")
-    name = flat(wire.namespace or "", wire.name or "")
-    found = [t.name for t in tools if t.name == name]
-    if not found and not wire.namespace:
-        found = [t.name for t in tools if t.namespace and t.name == flat(t.namespace, name)]
-    if len(found) != 1:
-        raise invalid(f"The tool `{wire.name}` is not in `tools`.", f"{where}.name")
-    return found[0]
-
-
 # Items of hosted tools in the history: told by the messages around them, as far as they matter.
-_SILENT = ("web_search_call", "file_search_call", "code_interpreter_call", "tool_search_call")
+_SILENT = frozenset(
+    ("web_search_call", "file_search_call", "code_interpreter_call", "tool_search_call")
+)
 
 
 def _messages(wire: _RequestIn, warnings: list[str]) -> tuple[Message, ...]:
@@ -384,9 +442,16 @@ def _messages(wire: _RequestIn, warnings: list[str]) -> tuple[Message, ...]:
     if isinstance(wire.input, str):
         out.append(Message("user", (Text(wire.input),) if wire.input else ()))
         return tuple(out)
+    bounds.check_size(wire.input, bounds.MESSAGES, "$.input")
+    tally = bounds.Tally()
     turn: list[Part] = []  # of the assistant: the items of one turn are one message
     for i, item in enumerate(wire.input):
         where = f"$.input[{i}]"
+        for parts_in, name in ((item.content, "content"), (item.output, "output")):
+            if isinstance(parts_in, list):
+                tally.add(parts_in, f"{where}.{name}")
+        if item.summary:
+            tally.add(item.summary, f"{where}.summary")
         if item.type in _SILENT:
             warnings.append(f"input.{item.type}")
             continue
@@ -418,13 +483,15 @@ def _item(wire: _ItemIn, where: str) -> tuple[list[Part], Message | None]:
                 )
             custom = wire.type == "custom_tool_call"
             arguments = wrapped(wire.input or "") if custom else wire.arguments or ""
-            return [ToolCall(wire.call_id, flat(wire.namespace or "", wire.name), arguments)], None
+            name = bounds.called_name(flat(wire.namespace or "", wire.name))
+            return [ToolCall(bounds.call_id(wire.call_id), name, arguments)], None
         case "function_call_output" | "custom_tool_call_output":
             if not wire.call_id:
                 raise invalid(
                     f"Object missing required field `call_id` - at `{where}`", f"{where}.call_id"
                 )
-            result = ToolResult(wire.call_id, tuple(_parts(wire.output, f"{where}.output")))
+            id = bounds.call_id(wire.call_id)
+            result = ToolResult(id, tuple(_parts(wire.output, f"{where}.output")))
             return [], Message("tool", (result,))
         case "item_reference":
             raise unsupported(f"{where}.item_reference", "Nothing is stored; send the item itself.")
@@ -489,7 +556,7 @@ def _parts(content: str | list[_PartIn] | None, where: str) -> list[Text | Media
                     out.append(Text(text))
             case "input_image" if part.image_url:
                 detail = part.detail or ""
-                out.append(bounds.media_of("image", part.image_url, detail, f"{at}.image_url"))
+                out.append(fields.media_of("image", part.image_url, detail, f"{at}.image_url"))
             case "input_image":
                 raise unsupported(f"{at}.file_id", "Nothing is stored; send `image_url`.")
             case _:
