@@ -323,7 +323,7 @@ def test_a_deep_body_is_refused() -> None:
         deep = {"a": deep}
     for contents in (
         [model({"functionCall": {"name": "f", "args": deep}})],
-        [user({"functionResponse": {"name": "f", "response": deep}})],
+        [user({"functionResponse": {"id": "c", "name": "f", "response": deep}})],
     ):
         assert "64 levels" in refused(*contents).message
 

@@ -27,7 +27,7 @@ from headgate.wire.capabilities import Capabilities
 from headgate.wire.dialect import Decoder, Encoder, Facts, ModelCard, Target
 from headgate.wire.fields import EMPTY_SCHEMA, check_sampling, given, schema_of
 from headgate.wire.gemini_contents import PART_TYPES, ContentIn, messages_of, system_of
-from headgate.wire.gemini_names import camel, finder, in_camel_case
+from headgate.wire.gemini_names import Finder, camel, in_camel_case
 from headgate.wire.gemini_reply import GeminiEncoder, failure_out, reply_out
 from headgate.wire.gemini_upstream import GeminiDecoder, read_failure, request_out
 
@@ -95,7 +95,7 @@ class _RequestIn(Struct, frozen=True, rename="camel"):
 _request_decoder = msgspec.json.Decoder(_RequestIn)
 _functions_decoder = msgspec.json.Decoder(list[_FunctionIn] | None)
 _schema_decoder = msgspec.json.Decoder()
-_SNAKE_CASE = finder(
+_SNAKE_CASE = Finder(
     (
         "function_declarations",
         *(
@@ -113,7 +113,7 @@ _DEFAULTS = _ConfigIn()
 
 def _read(body: bytes) -> _RequestIn:
     jsontext.check_values(body)
-    if _SNAKE_CASE.search(body) is not None:
+    if _SNAKE_CASE.found(body):
         body = in_camel_case(body)
     wire = jsontext.decode_request(_request_decoder, body)
     inner = wire.generate_content_request

@@ -77,7 +77,7 @@ class ContentIn(Struct, frozen=True, gc=False):
 
 
 PART_TYPES = (_BlobIn, _FileIn, _CallIn, _ResultIn, _CodeIn, _OutcomeIn, _PartIn, ContentIn)
-_response_decoder = msgspec.json.Decoder(dict[str, Raw])
+_response_decoder = msgspec.json.Decoder(dict[str, Raw] | None)
 # Results of which only a key or two matter; what has more is told as JSON.
 _MAX_RESPONSE_VALUES = 10_000
 
@@ -287,6 +287,8 @@ def _answered(calls: Sequence[ToolCall], results: Sequence[_ResultIn]) -> list[i
                     taken.add(n)
                     found[k] = n
                     break
+        if len(taken) == len(results):
+            return found
     left = (n for n in range(len(calls)) if n not in taken)
     for k, r in enumerate(results):
         if found[k] is None and not r.id:
@@ -323,17 +325,23 @@ def _object(raw: Raw, where: str) -> str:
 
 def _response(raw: Raw, where: str) -> tuple[str, bool]:
     """What a tool answered, as text, and whether that is an error."""
-    where = f"{where}.response"
-    text = _object(raw, where)
-    if text in ("", "{}"):
-        return "", False
-    if not jsontext.within(text, _MAX_RESPONSE_VALUES):
-        return text, False
-    fields = _response_decoder.decode(text)
-    alone, value = fields.popitem() if len(fields) == 1 else ("", _NULL)
-    if alone in _ALONE and bytes(value).startswith(b'"'):
-        text = msgspec.json.decode(value, type=str)
-    return text, alone == "error"
+    text = bytes(raw)
+    alone = ""
+    if jsontext.within(text, _MAX_RESPONSE_VALUES):
+        fields = _response_of(text, f"{where}.response")
+        if len(fields) == 1:
+            (alone, value), *_ = fields.items()
+            if alone in _ALONE and bytes(value).startswith(b'"'):
+                return msgspec.json.decode(value, type=str), alone == "error"
+    text_out = _object(raw, f"{where}.response")
+    return "" if text_out == "{}" else text_out, alone == "error"
+
+
+def _response_of(text: bytes, where: str) -> dict[str, Raw]:
+    try:
+        return _response_decoder.decode(text) or {}
+    except msgspec.ValidationError as error:
+        raise invalid(f"{str(error).partition(' - at ')[0]} - at `{where}`", where) from None
 
 
 _ALONE = frozenset(("output", "result", "error"))

@@ -34,10 +34,18 @@ def camel(key: str) -> str:
     return first + "".join(w[:1].upper() + w[1:] for w in rest) if first else key
 
 
-def finder(names: Iterable[str]) -> "re.Pattern[bytes]":
-    """A pattern for any of these names, in snake_case, as a key of some object."""
-    words = sorted(name.encode() for name in names if "_" in name)
-    return re.compile(rb'"(?:' + b"|".join(words) + rb')"\s*:')
+class Finder:
+    """Looks for any of these names, in snake_case, as a key of some object."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        words = sorted({name.encode() for name in names if "_" in name})
+        ends = sorted({word.rpartition(b"_")[2] for word in words})
+        # Underscores are fewer than quotes, so the ends of the names are looked for first.
+        self._ends = re.compile(b"_(?:" + b"|".join(ends) + rb')"\s*:')
+        self._words = re.compile(b'"(?:' + b"|".join(words) + rb')"\s*:')
+
+    def found(self, body: bytes) -> bool:
+        return self._ends.search(body) is not None and self._words.search(body) is not None
 
 
 def in_camel_case(body: bytes) -> bytes:
