@@ -153,8 +153,8 @@ class Request(msgspec.Struct, frozen=True):
     def warn(self, *fields: str) -> "Request":
         if not fields:
             return self
-        fresh = tuple(f for f in fields if f not in self.warnings)
-        return msgspec.structs.replace(self, warnings=self.warnings + fresh) if fresh else self
+        warnings = tuple(dict.fromkeys(self.warnings + fields))
+        return msgspec.structs.replace(self, warnings=warnings)
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
@@ -264,6 +264,35 @@ class Grammar:
             raise BrokenGrammar(f"{event!r} out of place")
 
 
+class Pieces:
+    """A text that comes in pieces, held in little more memory than the text itself.
+
+    Small strings cost fifty bytes each, so they are joined once there are many.
+    """
+
+    __slots__ = ("_joined", "_new")
+
+    _MANY = 1024
+
+    def __init__(self) -> None:
+        self._joined: list[str] = []
+        self._new: list[str] = []
+
+    def add(self, piece: str) -> None:
+        new = self._new
+        new.append(piece)
+        if len(new) >= self._MANY:
+            self._joined.append("".join(new))
+            new.clear()
+
+    def take(self) -> str:
+        """The whole text; afterwards there is none."""
+        text = "".join((*self._joined, *self._new))
+        self._joined.clear()
+        self._new.clear()
+        return text
+
+
 class Collector:
     """Puts a reply together from its events; `reply` is set after Finish, `failed` after Failed."""
 
@@ -274,16 +303,16 @@ class Collector:
 
     def __init__(self) -> None:
         self.parts: list[Text | Thinking | ToolCall] = []
-        self._pieces: list[str] = []
+        self._pieces = Pieces()
 
     def feed(self, events: Iterable[Event]) -> None:
         for event in events:
             if type(event) is Delta:  # nearly all are, and `match` asks each class in turn
-                self._pieces.append(event.text)
+                self._pieces.add(event.text)
                 continue
             match event:
                 case PartStart():
-                    self._open, self._pieces = event, []
+                    self._open = event
                 case PartStop():
                     self._close(event.signature)
                 case Start():
@@ -297,7 +326,7 @@ class Collector:
 
     def _close(self, signature: str) -> None:
         assert self._open is not None
-        text, part = "".join(self._pieces), self._open
+        text, part = self._pieces.take(), self._open
         self._open = None
         if part.kind == "text":
             self.parts.append(Text(text))

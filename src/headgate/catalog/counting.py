@@ -35,6 +35,9 @@ _NOT_CJK = re.compile(
 )
 
 
+_SLICE = 1 << 16  # characters
+
+
 class Features(msgspec.Struct, frozen=True, gc=False):
     """What a request is made of, in the units that tokens go by."""
 
@@ -76,7 +79,10 @@ class _Tally:
     def _wide(self, text: str) -> int:
         """Count what is not ASCII; how much is."""
         plain = len(text.encode("ascii", "ignore"))
-        cjk = len(_NOT_CJK.sub("", text))
+        # In slices, as each run of a script is an object while it is looked at.
+        cjk = sum(
+            len(_NOT_CJK.sub("", text[at : at + _SLICE])) for at in range(0, len(text), _SLICE)
+        )
         self.cjk += cjk
         self.other += len(text) - plain - cjk
         return plain

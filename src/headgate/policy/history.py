@@ -230,8 +230,10 @@ class _Turns:
         self._words = words
         self._warnings = warnings
         self._out: list[Message] = []
-        self._turn: Message | None = None  # the assistant turn whose results are looked for
-        self._calls: tuple[str, ...] = ()
+        # Of the assistant turn whose results are looked for:
+        self._pieces: list[Message] = []  # the messages that it came in; none before the first turn
+        self._calls: dict[str, None] = {}  # ids, in their order
+        self._said = False  # text that is more than blank
         self._results: dict[str, Message] = {}
         self._between: list[Message] = []  # what else was said since that turn
 
@@ -244,22 +246,27 @@ class _Turns:
                     if isinstance(part, ToolResult):
                         self._result(part, message)
             case _:
-                (self._out if self._turn is None else self._between).append(message)
+                (self._between if self._pieces else self._out).append(message)
 
     def close(self) -> list[Message]:
         self._end()
         return self._out
 
     def _begin(self, message: Message) -> None:
-        last = self._turn
-        if last is None or self._results or self._between or _finished(last):
+        # Text without a call ends a turn; else it may come in pieces: parallel calls apart, or
+        # thinking apart.
+        if self._results or self._between or (self._said and not self._calls):
             self._end()
-            self._turn = message
-        else:  # one turn, sent in pieces: parallel calls apart, or thinking apart
-            self._turn = Message("assistant", (*last.parts, *message.parts))
-        self._calls = tuple(p.id for p in self._turn.parts if type(p) is ToolCall)
-        if len(set(self._calls)) < len(self._calls):
-            twice = [id for n, id in enumerate(self._calls) if id in self._calls[:n]]
+        self._pieces.append(message)
+        twice: list[str] = []
+        for part in message.parts:
+            if type(part) is ToolCall:
+                if part.id in self._calls:
+                    twice.append(part.id)
+                self._calls[part.id] = None
+            elif type(part) is Text and not self._said:
+                self._said = bool(part.text.strip())
+        if twice:
             raise invalid(
                 f"The ids of tool calls must be unique within a turn: {_listed(twice)}.",
                 self._words.param,
@@ -268,7 +275,7 @@ class _Turns:
     def _result(self, result: ToolResult, message: Message) -> None:
         id = result.call_id
         if id not in self._calls:
-            if self._turn is None:
+            if not self._pieces:
                 self._warnings.append("history: orphan tool result dropped")
                 return
             raise self._refusal(self._words.unknown, [id])
@@ -279,28 +286,26 @@ class _Turns:
         self._results[id] = message if len(message.parts) == 1 else Message("tool", (result,))
 
     def _end(self) -> None:
-        turn = self._turn
-        if turn is None:
+        pieces = self._pieces
+        if not pieces:
             return
         missing = [id for id in self._calls if id not in self._results]
         if missing:
             raise self._refusal(self._words.missing, missing)
-        if self._calls or turn.text.strip():
+        if self._calls or self._said:
+            turn = pieces[0]
+            if len(pieces) > 1:
+                turn = Message("assistant", tuple([part for m in pieces for part in m.parts]))
             self._out.append(turn)
         else:
             self._warnings.append("history: assistant message of thinking only dropped")
         self._out += [self._results[id] for id in self._calls]
         self._out += self._between
-        # `_turn` is set anew by the caller, or this was the end.
-        self._calls, self._results, self._between = (), {}, []
+        self._pieces, self._said, self._calls = [], False, {}
+        self._results, self._between = {}, []
 
     def _refusal(self, message: str, ids: list[str]) -> Refused:
         return invalid(message.format(ids=_listed(ids)), self._words.param)
-
-
-def _finished(turn: Message) -> bool:
-    """Whether an assistant turn that follows at once is another turn: text was said, none called."""
-    return bool(turn.text.strip()) and not any(type(p) is ToolCall for p in turn.parts)
 
 
 def _listed(ids: list[str]) -> str:
@@ -348,16 +353,16 @@ def _one_system(messages: list[Message], warnings: list[str], *, cut: bool) -> l
 
 def _paragraphs(messages: list[Message], cut: bool) -> Iterator[Text]:
     """One text, a blank line between the messages; with `cut`, in pieces that keep cache marks."""
-    text = ""
+    pieces: list[str] = []
     last = messages[-1]
     for message in messages:
         marks = [p.cache for p in message.parts if isinstance(p, Text) and p.cache]
-        text += message.text
+        pieces.append(message.text)
         if message is not last:
-            text += "\n\n"
+            pieces.append("\n\n")
         if (cut and marks) or message is last:
-            yield Text(text, marks[-1] if marks else "")
-            text = ""
+            yield Text("".join(pieces), marks[-1] if marks else "")
+            pieces.clear()
 
 
 def _reminder(texts: list[str]) -> str:

@@ -29,7 +29,18 @@ from collections.abc import Sequence
 
 import msgspec
 
-from headgate.chat import Delta, Event, Message, Part, PartStart, PartStop, Request, Thinking
+from headgate.chat import (
+    Delta,
+    Event,
+    Message,
+    Part,
+    PartStart,
+    PartStop,
+    Pieces,
+    Request,
+    Thinking,
+)
+from headgate.wire import jsontext
 
 PREFIX = "hgc1"  # four characters, so that the whole is base64; the digit is the version
 SECRET_BYTES = 32
@@ -154,19 +165,24 @@ class Seal:
         self._sealer = sealer
         self._origin = origin
         self._signed_only = signed_only
-        self._pieces: list[str] | None = None  # of the open part, when it is thinking
+        self._pieces: Pieces | None = None  # of the open part, when it is thinking
+        self._size = 0  # characters of them
 
     def feed(self, events: list[Event]) -> list[Event]:
         pieces = self._pieces
         for n, event in enumerate(events):
             kind = type(event)
             if kind is Delta:
-                if pieces is not None:
-                    pieces.append(event.text)  # type: ignore[union-attr]  # kind says so
+                # What is longer than a capsule holds is not kept; its text is left out anyway.
+                if pieces is not None and self._size <= MAX_PAYLOAD:
+                    text = event.text  # type: ignore[union-attr]  # kind says so
+                    self._size += len(text)
+                    pieces.add(text)
             elif kind is PartStart:
-                pieces = [] if event.kind == "thinking" else None  # type: ignore[union-attr]
+                pieces = Pieces() if event.kind == "thinking" else None  # type: ignore[union-attr]
+                self._size = 0
             elif kind is PartStop and pieces is not None:
-                events[n] = PartStop(self._seal("".join(pieces), event.signature))  # type: ignore[union-attr]
+                events[n] = PartStop(self._seal(pieces.take(), event.signature))  # type: ignore[union-attr]
                 pieces = None
         self._pieces = pieces
         return events
@@ -275,11 +291,8 @@ class _Reader:
 
     def _absorb(self, text: str) -> None:
         """Take back the loose pieces, if they are pieces of `text`."""
-        if self._loose and _squeezed("".join(t for _, t in self._loose)) in _squeezed(text):
+        if self._loose and jsontext.squeezed(
+            "".join(t for _, t in self._loose)
+        ) in jsontext.squeezed(text):
             for parts, _ in self._loose:
                 parts.pop()  # each stands at the end of its list, and the list holds as many
-
-
-def _squeezed(text: str) -> str:
-    """Without white space, which clients trim at the ends of pieces."""
-    return "".join(text.split())

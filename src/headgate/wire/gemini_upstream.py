@@ -170,13 +170,12 @@ def _signature_out(signature: str) -> str:
 
 def request_out(request: Request, capabilities: Capabilities) -> _Json:
     out: _Json = {}
-    messages = list(request.messages)
-    system: list[_Json] = []
-    while messages and messages[0].role == "system":
-        system += _parts_out(messages.pop(0), {}, capabilities)
+    messages = request.messages
+    first = next((n for n, m in enumerate(messages) if m.role != "system"), len(messages))
+    system = [part for m in messages[:first] for part in _parts_out(m, {}, capabilities)]
     if system:
         out["systemInstruction"] = {"parts": system}
-    out["contents"] = _contents_out(messages, capabilities)
+    out["contents"] = _contents_out(messages[first:], capabilities)
     if request.tools:
         out["tools"] = [{"functionDeclarations": [_tool_out(t) for t in request.tools]}]
         if request.choice.mode != "auto":
