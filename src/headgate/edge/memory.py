@@ -22,11 +22,12 @@ A known weakness: the bound is for all keys together, so a busy key shortens the
 import hashlib
 import re
 import sys
-from collections import OrderedDict
+from bisect import bisect_left
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
-from itertools import takewhile
+from itertools import accumulate, takewhile
 
 import msgspec
 
@@ -38,22 +39,27 @@ from headgate.chat import (
     Part,
     PartStart,
     PartStop,
+    Pieces,
     Request,
     Text,
     Thinking,
     ToolCall,
     ToolResult,
 )
+from headgate.wire import jsontext
 from headgate.wire.anthropic_upstream import wire_id
 
 DEFAULT_MAX_BYTES = 64 << 20
 DEFAULT_TTL_S = 3600.0
 # A turn above this would push out too many others; it is 250 000 tokens of thinking.
 MAX_TURN_BYTES = 1 << 20
+MAX_GATHERED = 4 << 20  # characters of a reply; only its thinking counts as the turn's size
 # Bounds of the work that one request can ask for.
 _MAX_SLOTS = 256  # parts of one turn; MiniMax's models make two dozen at most
 _MAX_MESSAGES = 4096  # the last of a request; a window of 10^6 tokens holds no more turns
 _MAX_ALIKE = 64  # turns looked at after the same words: "hi" opens many conversations
+_MAX_LOOKS = 50_000  # at kept turns, for one request; a long session needs two for each turn
+_MAX_NORMAL = 1 << 18  # characters of arguments that are compared regardless of their spacing
 _HEAD = 512  # characters of each message that tell one place in a conversation from another
 _TURN_COST = 900  # bytes of the structures around one turn; tracemalloc says a little less
 _PART_COST = 200  # of a call with its id, its digest and its place in the index
@@ -81,11 +87,17 @@ class _Turn(msgspec.Struct, eq=False):
     handles: list[tuple[str, str | bytes]]
     size: int
     origin: str
+    digests: frozenset[bytes] = frozenset()  # of its calls
+    thought_size: int = 0  # characters of its thinking
     expires: float = 0.0
 
     @property
     def thought(self) -> str:
         return "".join(s.text for s in self.slots if type(s) is Thinking)
+
+    def thinks(self, text: str) -> bool:
+        """Whether all of its thinking is this text."""
+        return len(text) == self.thought_size and text == self.thought
 
     @property
     def plain(self) -> bool:
@@ -105,23 +117,30 @@ class Gather:
         self.parts: tuple[Text | Thinking | ToolCall, ...] = ()
         self._parts: list[Text | Thinking | ToolCall] = []
         self._open = PartStart("text")
-        self._pieces: list[str] = []
+        self._pieces = Pieces()
+        self._size = 0  # characters; a turn above the bound is not kept, so it is not gathered
 
     def feed(self, events: list[Event]) -> list[Event]:
+        if self._size > MAX_GATHERED:
+            return events
         for event in events:
             kind = type(event)
             if kind is Delta:
-                self._pieces.append(event.text)  # type: ignore[union-attr]  # kind says so
+                text = event.text  # type: ignore[union-attr]  # kind says so
+                self._size += len(text)
+                self._pieces.add(text)
             elif kind is PartStart:
-                self._open, self._pieces = event, []  # type: ignore[assignment]
+                self._open = event  # type: ignore[assignment]
             elif kind is PartStop:
                 self._close(event.signature)  # type: ignore[union-attr]
             elif kind is Finish:
                 self.parts = tuple(self._parts)
+        if self._size > MAX_GATHERED:
+            self.parts, self._parts, self._pieces = (), [], Pieces()
         return events
 
     def _close(self, signature: str) -> None:
-        text, part = "".join(self._pieces), self._open
+        text, part = self._pieces.take(), self._open
         match part.kind:
             case "text":
                 self._parts.append(Text(text))
@@ -169,7 +188,10 @@ class Memory:
         self._keys[key_id] = self._keys.get(key_id, 0) + 1
         self.bytes += turn.size
         for handle in turn.handles:
-            self._index.setdefault(handle, []).append(turn)
+            alike = self._index.setdefault(handle, [])
+            if len(alike) == _MAX_ALIKE:  # no more are looked at
+                del alike[0]
+            alike.append(turn)
         while self.bytes > self._max_bytes:
             self._drop()
 
@@ -206,10 +228,11 @@ class Memory:
         _, turn = self._turns.popitem(last=False)
         self.bytes -= turn.size
         for handle in turn.handles:
-            alike = self._index[handle]
-            alike.remove(turn)
-            if not alike:
-                del self._index[handle]
+            alike = [t for t in self._index.get(handle, ()) if t is not turn]
+            if alike:
+                self._index[handle] = alike
+            else:
+                self._index.pop(handle, None)
         key_id = turn.handles[0][0]
         self._keys[key_id] -= 1
         if not self._keys[key_id]:
@@ -256,6 +279,8 @@ def _turn(
         handles,
         size,
         origin,
+        frozenset(c.digest for c in calls),
+        sum(len(s.text) for s in slots if type(s) is Thinking),
     )
 
 
@@ -264,12 +289,14 @@ def _digest(said: str) -> bytes:
 
 
 def _text_digest(texts: Sequence[str]) -> bytes:
-    return _digest("".join("".join(texts).split()))
+    return _digest(jsontext.squeezed("".join(texts)))
 
 
 def _call_digest(call: ToolCall) -> bytes:
     """The same for the same arguments in another order or spacing."""
     arguments = call.arguments
+    if len(arguments) > _MAX_NORMAL:
+        return _digest(f"{call.name}\0{arguments}")
     with suppress(ValueError, RecursionError):  # invalid; then clients carry it as it is
         arguments = msgspec.json.encode(msgspec.json.decode(arguments), order="sorted").decode()
     return _digest(f"{call.name}\0{arguments}")
@@ -323,7 +350,7 @@ def _head(message: Message) -> str:
             texts.append(part.text[:_HEAD])
         elif type(part) is ToolResult:
             texts += (p.text[:_HEAD] for p in part.parts if type(p) is Text)
-    return "".join("".join(texts).split())[:_HEAD]
+    return jsontext.squeezed("".join(texts))[:_HEAD]
 
 
 # --- how it is found -----------------------------------------------------------------------------
@@ -345,6 +372,7 @@ class _Search:
         self._origin = origin
         self.place = _Place()
         self.used: dict[_Turn, int] = {}  # and the first of its slots that is not placed
+        self._looks = _MAX_LOOKS
 
     @cached_property
     def _system(self) -> bytes:
@@ -357,24 +385,25 @@ class _Search:
     def restored(self, message: Message) -> tuple[Message, bool]:
         """The message, last added to `place`, with its thinking or as it is; whether it had none."""
         thoughts = [p for p in message.parts if type(p) is Thinking and (p.text or p.signature)]
-        thought = "".join(p.text for p in thoughts)
-        turn = self._find(message)
+        calls = _Calls(message.parts)
+        turn = self._find(message, calls)
         if turn is None:
             return message, not thoughts
         rest = [p for p in message.parts if type(p) is not Thinking]
         done = self.used.get(turn, 0)
         if thoughts:
             # What it holds must not be put before the next piece of the turn once more.
-            self.used[turn] = _covered(turn, message.parts, done)
-            if turn.plain or turn.thought != thought:
+            thought = "".join([p.text for p in thoughts])
+            self.used[turn] = _covered(turn, message.parts, calls, done)
+            if turn.plain or not turn.thinks(thought):
                 return message, False
-        parts = _whole(turn, rest) if not done else None
+        parts = _whole(turn, rest, calls) if not done else None
         if parts is not None:
             done = len(turn.slots)
         elif thoughts:
             return message, False
         else:
-            parts, done = _placed(turn, rest, done)
+            parts, done = _placed(turn, rest, calls, done)
         self.used[turn] = done
         if len(parts) == len(rest):
             return message, not thoughts
@@ -383,7 +412,13 @@ class _Search:
             parts = [p for p in plain if type(p) is not Thinking or p.text]
         return Message("assistant", tuple(parts)), not thoughts
 
-    def _find(self, message: Message) -> _Turn | None:
+    def _alike(self, handle: str | bytes) -> list[_Turn]:
+        """The turns of a handle, while this request may look at more of them."""
+        found = self._index.get((self._key_id, handle), [])
+        self._looks -= len(found)
+        return found if self._looks >= 0 else []
+
+    def _find(self, message: Message, calls: "_Calls") -> _Turn | None:
         """The turn that this message is, or is a piece of; the latest, when there are several.
 
         By a call's id: where the same was said before it, or else (clients shorten old results and
@@ -392,31 +427,30 @@ class _Search:
         Without a known id: where the same was said before it after the same system's words, and
         the text or a call is the same.
         """
-        calls = [p for p in message.parts if type(p) is ToolCall]
-        for call in calls:
-            name = wire_id(call.id)
-            found = self._index.get((self._key_id, name))
-            if not found:
+        for n, name in enumerate(calls.names):
+            alike = self._alike(name)
+            if not alike:
                 continue
             random = _is_random(name)
-            alike = found[-_MAX_ALIKE:]
             if not random:
                 alike = [t for t in alike if t.system == self._system]
             there = self._likest([t for t in alike if t.before == self.place.digest])
             if len(there) == 1:
                 return there[0]
             if there:
-                return _same(there, calls, b"") or there[-1]
+                return _same(there, calls.all_digests(), b"") or there[-1]
             if not random:
                 alike = [t for t in alike if t.root == self._root]
-            if turn := _same(alike, [call], b""):
+            if alike and (turn := _same(alike, {calls.digest(n)}, b"")):
                 return turn
-        found = self._index.get((self._key_id, self.place.digest))
-        if not found:
+        alike = self._alike(self.place.digest)
+        if not alike:
             return None
-        alike = self._likest([t for t in found[-_MAX_ALIKE:] if t.system == self._system])
+        alike = self._likest([t for t in alike if t.system == self._system])
+        if not alike:
+            return None
         texts = [p.text for p in message.parts if type(p) is Text and p.text]
-        return _same(alike, calls, _text_digest(texts) if texts else b"")
+        return _same(alike, calls.all_digests(), _text_digest(texts) if texts else b"")
 
     def _likest(self, turns: list[_Turn]) -> list[_Turn]:
         """Those of conversations that began as this one did; all of them, if none did.
@@ -437,66 +471,120 @@ def _is_random(id: str) -> bool:
     )
 
 
-def _same(turns: Sequence[_Turn], calls: Sequence[ToolCall], text: bytes) -> _Turn | None:
+def _same(turns: Sequence[_Turn], digests: set[bytes], text: bytes) -> _Turn | None:
     """The latest of the turns that made any of these calls, or (without calls) said this text."""
-    digests = {_call_digest(c) for c in calls} if turns else set()
     for turn in reversed(turns):
-        if any(type(s) is _Call and s.digest in digests for s in turn.slots):
+        if not turn.digests.isdisjoint(digests):
             return turn
-        if not calls and text and turn.text == text:
+        if not digests and text and turn.text == text:
             return turn
     return None
+
+
+class _Calls:
+    """The calls of one message: their ids, and what each says, which is worked out when asked for."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.calls = [p for p in parts if type(p) is ToolCall]
+        self.names = [wire_id(c.id) for c in self.calls]
+        self._digests: list[bytes | None] = [None] * len(self.calls)
+
+    def digest(self, n: int) -> bytes:
+        found = self._digests[n]
+        if found is None:
+            found = self._digests[n] = _call_digest(self.calls[n])
+        return found
+
+    def all_digests(self) -> set[bytes]:
+        return {self.digest(n) for n in range(len(self.calls))}
+
+    def slots(self, turn: _Turn) -> list[int | None]:
+        """For each call which slot of the turn it is: by its id, or else by what it says."""
+        by_id: dict[str, int] = {}
+        by_digest: dict[bytes, int] = {}
+        for n, slot in enumerate(turn.slots):
+            if type(slot) is _Call:
+                by_id.setdefault(slot.id, n)
+                by_digest.setdefault(slot.digest, n)
+        return [
+            by_id[name] if name in by_id else by_digest.get(self.digest(n))
+            for n, name in enumerate(self.names)
+        ]
 
 
 # --- where it is put -----------------------------------------------------------------------------
 
 
-def _whole(turn: _Turn, parts: Sequence[Part]) -> list[Part] | None:
+def _whole(turn: _Turn, parts: Sequence[Part], calls: _Calls) -> list[Part] | None:
     """The turn as the model made it, from a message that holds all of it; else None."""
-    calls = [p for p in parts if type(p) is ToolCall]
     texts = [p for p in parts if type(p) is Text and p.text]
-    if len(calls) + len(texts) != len(parts):
+    if len(calls.calls) + len(texts) != len(parts):
         return None
-    if len(calls) != sum(type(s) is _Call for s in turn.slots):
+    slots = [s for s in turn.slots if type(s) is _Call]
+    if len(calls.calls) != len(slots):
         return None
     said = [s.length for s in turn.slots if type(s) is _Said]
     if len(said) != len(texts) or len(texts) > 1:
-        joined = "".join(t.text for t in texts)
+        joined = "".join([t.text for t in texts])
         if len(joined) != sum(said):
             if len(said) != len(texts):
                 return None  # trimmed, and joined: there is no telling where to part it
         elif _text_digest([joined]) != turn.text:
             return None
         elif [len(t.text) for t in texts] != said:
+            last = len(said) - 1
             texts = [
-                Text(joined[sum(said[:n]) : sum(said[: n + 1])], texts[-1].cache if last else "")
-                for n, last in ((n, n == len(said) - 1) for n in range(len(said)))
+                Text(joined[end - length : end], texts[-1].cache if n == last else "")
+                for n, (end, length) in enumerate(zip(accumulate(said), said, strict=True))
             ]
     out: list[Part] = []
+    matched = iter(_matched(slots, calls))
+    spoken = iter(texts)
     for slot in turn.slots:
         match slot:
             case Thinking():
                 out.append(slot)
             case _Said():
-                out.append(texts.pop(0))
+                out.append(next(spoken))
             case _Call():
-                out.append(calls.pop(_match(slot, calls)))
+                out.append(next(matched))
     return out
 
 
-def _match(slot: _Call, calls: Sequence[ToolCall]) -> int:
-    """Which of the calls is the slot's: by id, by what it says, else the next."""
-    for n, call in enumerate(calls):
-        if wire_id(call.id) == slot.id:
-            return n
-    if len(calls) > 1:
-        for n, call in enumerate(calls):
-            if _call_digest(call) == slot.digest:
+def _matched(slots: Sequence[_Call], calls: _Calls) -> list[ToolCall]:
+    """For each slot its call: by id, by what it says, else the next that is left."""
+    ids: dict[str, deque[int]] = {}
+    says: dict[bytes, deque[int]] = {}
+    for n, name in enumerate(calls.names):
+        ids.setdefault(name, deque()).append(n)
+    taken = [False] * len(calls.calls)
+    left = 0
+
+    def first(queue: deque[int] | None) -> int | None:
+        while queue:
+            n = queue.popleft()
+            if not taken[n]:
                 return n
-    return 0
+        return None
+
+    out: list[ToolCall] = []
+    for slot in slots:
+        n = first(ids.get(slot.id))
+        if n is None and len(slots) - len(out) > 1:
+            if not says:
+                for k in range(len(calls.calls)):
+                    says.setdefault(calls.digest(k), deque()).append(k)
+            n = first(says.get(slot.digest))
+        if n is None:
+            while taken[left]:
+                left += 1
+            n = left
+        taken[n] = True
+        out.append(calls.calls[n])
+    return out
 
 
-def _placed(turn: _Turn, parts: Sequence[Part], done: int) -> tuple[list[Part], int]:
+def _placed(turn: _Turn, parts: Sequence[Part], calls: _Calls, done: int) -> tuple[list[Part], int]:
     """A piece of the turn with the thinking that stood before it, from slot `done` on."""
     slots = turn.slots
     out: list[Part] = []
@@ -506,54 +594,58 @@ def _placed(turn: _Turn, parts: Sequence[Part], done: int) -> tuple[list[Part], 
         out.extend(s for s in slots[done:to] if type(s) is Thinking)
         done = max(done, to)
 
-    own = {n for p in parts if type(p) is ToolCall and (n := _slot_of(turn, p)) is not None}
+    places = calls.slots(turn)
+    own = set(places)
+    # From each slot on, the next that is text or one of this message's calls.
+    stops = [len(slots)] * (len(slots) + 1)
+    for n in range(len(slots) - 1, -1, -1):
+        stops[n] = n if type(slots[n]) is _Said or n in own else stops[n + 1]
+    place = iter(places)
     for part in parts:
         if type(part) is ToolCall:
-            n = _slot_of(turn, part)
-            if n is not None:
-                advance(n)
-                done = max(done, n + 1)
+            at = next(place)
+            if at is not None:
+                advance(at)
+                done = max(done, at + 1)
         elif type(part) is Text and part.text:
             # Up to the text; but not past a call that comes later in this message.
-            for n in range(done, len(slots)):
-                if type(slots[n]) is _Said or n in own:
-                    advance(n)
-                    done += type(slots[n]) is _Said
-                    break
+            stop = stops[done]
+            if stop < len(slots):
+                advance(stop)
+                done += type(slots[stop]) is _Said
         out.append(part)
     if all(type(s) is Thinking for s in slots[done:]):
         advance(len(slots))
     return out, done
 
 
-def _covered(turn: _Turn, parts: Sequence[Part], done: int) -> int:
+def _covered(turn: _Turn, parts: Sequence[Part], calls: _Calls, done: int) -> int:
     """How far into the turn a message reaches that brought thinking of its own."""
-    thought = "".join(p.text for p in parts if type(p) is Thinking)
-    if thought == turn.thought:
+    if turn.thinks("".join([p.text for p in parts if type(p) is Thinking])):
         return len(turn.slots)
+    thoughts: dict[str, list[int]] = {}
+    texts: list[int] = []
+    for n, slot in enumerate(turn.slots):
+        if type(slot) is Thinking:
+            thoughts.setdefault(slot.text, []).append(n)
+        elif type(slot) is _Said:
+            texts.append(n)
+    place = iter(calls.slots(turn))
     for part in parts:
-        for n in range(done, len(turn.slots)):
-            slot = turn.slots[n]
-            match part:
-                case Thinking(text):
-                    found = type(slot) is Thinking and slot.text == text
-                case ToolCall():
-                    found = type(slot) is _Call and n == _slot_of(turn, part)
-                case _:
-                    found = type(slot) is _Said
-            if found:
-                done = n + 1
-                break
+        at: int | None
+        match part:
+            case Thinking(text):
+                at = _next(thoughts.get(text, ()), done)
+            case ToolCall():
+                at = next(place)
+            case _:
+                at = _next(texts, done)
+        if at is not None and at >= done:
+            done = at + 1
     return done
 
 
-def _slot_of(turn: _Turn, call: ToolCall) -> int | None:
-    name = wire_id(call.id)
-    for n, slot in enumerate(turn.slots):
-        if type(slot) is _Call and slot.id == name:
-            return n
-    digest = _call_digest(call)
-    for n, slot in enumerate(turn.slots):
-        if type(slot) is _Call and slot.digest == digest:
-            return n
-    return None
+def _next(places: Sequence[int], done: int) -> int | None:
+    """The first of the places, which are in order, that is not before `done`."""
+    n = bisect_left(places, done)
+    return places[n] if n < len(places) else None
