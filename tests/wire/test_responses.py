@@ -592,7 +592,7 @@ def test_a_film_is_refused() -> None:
 # --- replies: laws -----------------------------------------------------------------------------
 
 PIECES = st.lists(WORD, min_size=1, max_size=3)
-USAGE = st.builds(Usage, *[st.integers(1, 9)] * 5)
+USAGE = st.builds(Usage, *[st.integers(9, 99)] * 2, *[st.integers(1, 9)] * 3)
 REASONS: Any = st.sampled_from(["stop", "length", "content_filter"])
 ASKS = [ASK, ask(tools=TOOLS, reasoning={"summary": "auto"})]
 

@@ -569,18 +569,18 @@ def _matched(slots: Sequence[_Call], calls: _Calls) -> list[ToolCall]:
 
     out: list[ToolCall] = []
     for slot in slots:
-        n = first(ids.get(slot.id))
-        if n is None and len(slots) - len(out) > 1:
+        found = first(ids.get(slot.id))
+        if found is None and len(slots) - len(out) > 1:
             if not says:
                 for k in range(len(calls.calls)):
                     says.setdefault(calls.digest(k), deque()).append(k)
-            n = first(says.get(slot.digest))
-        if n is None:
+            found = first(says.get(slot.digest))
+        if found is None:
             while taken[left]:
                 left += 1
-            n = left
-        taken[n] = True
-        out.append(calls.calls[n])
+            found = left
+        taken[found] = True
+        out.append(calls.calls[found])
     return out
 
 

@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headgate.chat import Format, Message, Reply, Request, Text, Thinking, ToolCall
+from headgate.wire import jsontext
+from headgate.wire.bounds import VALUES_BASE
 
 if TYPE_CHECKING:
     import jsonschema_rs
@@ -36,6 +38,7 @@ _PATTERN_BYTES = 1 << 20  # of one compiled regular expression
 _MAX_SCHEMA = 2_000_000
 _MAX_REASON = 300  # characters
 _MAX_POINTER = 160
+_MAX_TEXT = 1 << 20  # characters; an answer is taken out of no longer prose
 _MAX_TRIES = 64  # braces in prose that begin no object; each may cost the length of the text
 
 _decoder = msgspec.json.Decoder()
@@ -88,7 +91,7 @@ class _Sizes:
 
     def __init__(self, root: object) -> None:
         self._root = root
-        self._known: dict[str, int] = {}
+        self._known: dict[int, int] = {}  # by the identity of what is referred to
 
     def of(self, schema: object) -> int:
         if isinstance(schema, list):
@@ -106,10 +109,11 @@ class _Sizes:
         return size
 
     def _referred(self, ref: str) -> int:
-        if ref not in self._known:
-            self._known[ref] = 0  # while it is looked at: a circle ends here
-            self._known[ref] = self.of(self._find(ref))
-        return self._known[ref]
+        found = self._find(ref)
+        if id(found) not in self._known:
+            self._known[id(found)] = 0  # while it is looked at: a circle ends here
+            self._known[id(found)] = self.of(found)
+        return self._known[id(found)]
 
     def _find(self, ref: str) -> object:
         at = self._root
@@ -147,6 +151,8 @@ def check(text: str, format: Format) -> str | None:
     The reason has a JSON pointer to the place (as RFC 6901 section 6 writes it: `#` is all of it),
     and nothing of the reply.
     """
+    if not jsontext.within(text, VALUES_BASE):
+        return f"at `#`: it has more than {VALUES_BASE} values"
     try:
         value = _decode(text)
     except ValueError:
@@ -240,7 +246,7 @@ def extract(text: str) -> str:
 
     A text that is JSON already is what it is, to the byte.
     """
-    if _is_json(text):
+    if len(text) > _MAX_TEXT or _is_json(text):
         return text
     blocks = [b for b in (m[1].strip() for m in _FENCED.finditer(text)) if _is_object(b)]
     if not blocks:

@@ -37,7 +37,8 @@ from headgate.chat import (
     Usage,
 )
 from headgate.wire import jsontext, vendor
-from headgate.wire.bounds import MAX_COUNT
+from headgate.wire import usage as usages
+from headgate.wire.bounds import MAX_COUNT, REPLY_PARTS, reply_too_large
 from headgate.wire.capabilities import Capabilities
 from headgate.wire.dialect import Decoder
 
@@ -99,7 +100,7 @@ class _MessageIn(Struct, frozen=True, gc=False):
     id: str | None = None
     model: str | None = None
     content: list[_BlockIn] | None = None
-    usage: _UsageIn | None = None
+    usage: Raw = Raw(b"")  # read apart, so that no mistake in it harms the answer
     stop_reason: str | None = None
     stop_sequence: str | None = None
     error: Raw = Raw(b"")
@@ -123,12 +124,13 @@ class _EventIn(Struct, frozen=True, gc=False):
     message: _MessageIn | None = None
     content_block: _BlockIn | None = None
     delta: _DeltaIn | None = None
-    usage: _UsageIn | None = None
+    usage: Raw = Raw(b"")  # read apart, so that no mistake in it harms the answer
     error: Raw = Raw(b"")
     base_resp: vendor.BaseResp | None = None
 
 
 _event_decoder = msgspec.json.Decoder(_EventIn)
+_usage_decoder = msgspec.json.Decoder(_UsageIn)
 _message_decoder = msgspec.json.Decoder(_MessageIn)
 
 
@@ -313,10 +315,15 @@ class _Counts:
 
     def __init__(self) -> None:
         self.fresh = self.written = self.read = self.output = self.thought = 0
+        self._told: set[str] = set()  # main counts that could be read
+        self._doubted: set[str] = set()  # and those that could not
 
-    def tell(self, wire: _UsageIn | None) -> None:
+    def tell(self, raw: Raw) -> None:
+        wire = usages.read(raw, _usage_decoder, _UsageIn) if raw else None
         if wire is None:
             return
+        self._doubt("input", wire.input_tokens)
+        self._doubt("output", wire.output_tokens)
         if _count(wire.input_tokens) or _count(wire.cache_read_input_tokens):
             # The later word on the input is the true one, field by field.  A larger number at the
             # start is no reason to keep it: it may be an estimate, or include what was cached.
@@ -330,16 +337,21 @@ class _Counts:
         details = wire.output_tokens_details
         self.thought = max(self.thought, _count(details.thinking_tokens) if details else 0)
 
+    def _doubt(self, name: str, count: int | None) -> None:
+        if usages.known(count):
+            self._told.add(name)
+        elif count is not None and name not in self._told:
+            self._doubted.add(name)
+
     @property
     def input(self) -> int:
-        return self.fresh + self.written + self.read
+        return min(self.fresh + self.written + self.read, MAX_COUNT)
 
     def usage(self) -> Usage | None:
         """None for zeros: an upstream that counts nothing has reported nothing."""
-        if not (self.input or self.output):
-            return None
-        thought = min(self.thought, self.output)
-        return Usage(self.input, self.output, self.read, self.written, thought)
+        if self._doubted - self._told:
+            return None  # nobody knows it
+        return usages.usage_of(self.input, self.output, self.read, self.written, self.thought)
 
 
 class AnthropicDecoder(Decoder):
@@ -430,6 +442,9 @@ class AnthropicDecoder(Decoder):
 
     def _begin(self, index: int, wire: _BlockIn) -> None:
         self._open.add(index)
+        if len(self._open) > REPLY_PARTS.most:
+            self.framer.fail(reply_too_large(REPLY_PARTS))
+            return
         match wire.type:
             case "text":
                 self._said = self._said or bool(wire.text)
@@ -443,6 +458,7 @@ class AnthropicDecoder(Decoder):
                 self._calls.add(index)
                 self.framer.call(index, wire.id or "", wire.name or "", "")
                 if arguments := _arguments(wire.input):
+                    self.framer.size += len(arguments)
                     self._inputs[index] = arguments
 
     def _delta(self, index: int, wire: _DeltaIn) -> None:

@@ -15,6 +15,7 @@ import msgspec
 from headgate.chat import Tool
 
 MAX_DEPTH = 32  # of values within values
+MAX_COERCED = 1 << 18  # characters; longer arguments stay as they were written
 _MAX_PARTS = 64  # alternatives of one schema that are read; references may go in circles
 
 
@@ -51,14 +52,18 @@ _KINDS = {str: "string", bool: "boolean", int: "number", float: "number", dict: 
 class Type:
     """A schema with its references followed: what it allows, and where its parts are."""
 
-    __slots__ = ("_root", "enum", "schema", "types")
+    __slots__ = ("_element", "_members", "_others", "_root", "enum", "schema", "types")
 
     def __init__(self, raw: bytes | msgspec.Raw, root: "_Schema | None" = None) -> None:
         said = self._read(raw)
         self._root = said if root is None else root
         schemas = self._flat(said)
         self.types = self._types(schemas)  # what a value may be; empty when nothing is said
-        self.enum = next((s.enum for s in schemas if s.enum), ())
+        self.enum = _members(next((s.enum for s in schemas if s.enum), ()))
+        # What was asked for before; a schema is read once, however many values it is asked for.
+        self._members: dict[str, Type] = {}
+        self._others: Type | None = None
+        self._element: Type | None = None
         objects = [s for s in schemas if s.properties]
         arrays = [s for s in schemas if s.items]
         # Of alternatives that differ we follow none: which is meant is not ours to guess.
@@ -114,11 +119,22 @@ class Type:
         return frozenset(out)
 
     def member(self, name: str) -> "Type":
-        raw = self.schema.properties.get(name, self.schema.additionalProperties)
-        return Type(raw, self._root) if raw else ANY
+        raw = self.schema.properties.get(name)
+        if raw is None:
+            if self._others is None:
+                raw = self.schema.additionalProperties
+                self._others = Type(raw, self._root) if raw else ANY
+            return self._others
+        known = self._members.get(name)
+        if known is None:
+            known = self._members[name] = Type(raw, self._root) if raw else ANY
+        return known
 
     def element(self) -> "Type":
-        return Type(self.schema.items, self._root) if self.schema.items else ANY
+        if self._element is None:
+            raw = self.schema.items
+            self._element = Type(raw, self._root) if raw else ANY
+        return self._element
 
     def literal(self, text: str) -> str | None:
         """The JSON that a text stands for when it stands for anything but itself."""
@@ -137,9 +153,21 @@ class Type:
             # A schema that says nothing still does not want a list as a string.
             if (not types or kind in types) and _kind(text) == kind:
                 found = text
-        if found is not None and self.enum and _any_decoder.decode(found) not in self.enum:
-            return None
-        return found
+        return found if found is None or not self.enum or self._is_one(found) else None
+
+    def _is_one(self, found: str) -> bool:
+        value = _any_decoder.decode(found)
+        if isinstance(self.enum, frozenset) and isinstance(value, list | dict):
+            return False
+        return value in self.enum
+
+
+def _members(values: tuple[object, ...]) -> frozenset[object] | tuple[object, ...]:
+    """The values of an `enum`, to be looked up in one step where none is a list or an object."""
+    try:
+        return frozenset(values)
+    except TypeError:
+        return values[:_MAX_PARTS]
 
 
 ANY = Type(b"{}")  # of which nothing is said
@@ -155,6 +183,8 @@ def _kind(text: str | msgspec.Raw) -> str:
 
 def coerce(arguments: str, tool: Tool) -> str:
     """The arguments as the tool's schema wants them; the very same text where nothing is clear."""
+    if len(arguments) > MAX_COERCED:
+        return arguments
     try:
         mended = _mended(arguments.encode(), Type(tool.parameters), 0)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):

@@ -13,7 +13,8 @@ import msgspec
 
 from headgate.chat import Event, Reply, Request
 from headgate.errors import Failure
-from headgate.wire import sse
+from headgate.wire import jsontext, sse
+from headgate.wire.bounds import WHOLE_BYTES, reply_too_large
 from headgate.wire.capabilities import Capabilities
 from headgate.wire.framing import Framer
 
@@ -72,16 +73,18 @@ class Decoder:
 
     def __init__(self, media: str, seed: str = "") -> None:
         self.framer = Framer(seed)
-        self._whole: list[bytes] | None = None if media == "text/event-stream" else []
-        self._size = 0
+        self._whole = None if media == "text/event-stream" else bytearray()
         self._reader = sse.EventReader()
 
     def feed(self, data: bytes) -> list[Event]:
         if self.framer.ended:
             return []
         if self._whole is not None:
-            self._whole.append(data)
-            return []
+            self._whole += data
+            if len(self._whole) > WHOLE_BYTES.most:
+                self._whole.clear()
+                self.framer.fail(reply_too_large(WHOLE_BYTES))
+            return self.framer.take()
         try:
             payloads = self._reader.feed(data)
         except sse.EventTooLarge as error:
@@ -102,7 +105,7 @@ class Decoder:
         if not self.framer.ended:
             if self._whole is not None:
                 try:
-                    self.whole(b"".join(self._whole))
+                    self._read_whole()
                 except (ValueError, msgspec.MsgspecError) as error:
                     self._unreadable(error)
             else:
@@ -115,6 +118,15 @@ class Decoder:
                 Failure("upstream", "The upstream closed the stream before the reply was finished.")
             )
         return self.framer.take()
+
+    def _read_whole(self) -> None:
+        assert self._whole is not None
+        body = bytes(self._whole)
+        self._whole.clear()
+        if jsontext.within(body, jsontext.most_values(len(body))):
+            self.whole(body)
+        else:
+            self.framer.fail(jsontext.garbage("more JSON values than a reply has"))
 
     def _read(self, payload: bytes) -> None:
         if self.framer.ended:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from headgate.chat import Delta, Event, Failed, Finish, PartStart, PartStop, Tool
+from headgate.chat import Delta, Event, Failed, Finish, PartStart, PartStop, Pieces, Tool
 from headgate.wire.salvage import Coerce, Salvage
 from headgate.wire.stops import StopScanner
 from headgate.wire.thinking import tagged
@@ -218,7 +218,8 @@ class Keepers:
     def __init__(self, make: Callable[[], Sequence[Filter]]) -> None:
         self._make = make
         self._keepers: Sequence[Filter] = ()
-        self._before: list[Event] = []
+        self._before: list[Event] = []  # with the deltas of a part as one
+        self._pieces = Pieces()  # of the open part
 
     def feed(self, events: list[Event]) -> list[Event]:
         if not self._keepers:
@@ -226,7 +227,7 @@ class Keepers:
                 if type(event) is PartStart and event.kind == "thinking":
                     break
             else:
-                self._before += events
+                self._keep(events)
                 return events
             self._keepers = self._make()
             for keeper in self._keepers:
@@ -235,6 +236,15 @@ class Keepers:
         for keeper in self._keepers:
             events = keeper.feed(events)
         return events
+
+    def _keep(self, events: list[Event]) -> None:
+        for event in events:
+            if type(event) is Delta:
+                self._pieces.add(event.text)
+                continue
+            if text := self._pieces.take():
+                self._before.append(Delta(text))
+            self._before.append(event)
 
 
 def Show(show: str) -> Filter:

@@ -22,10 +22,17 @@ from headgate.chat import (
 )
 from headgate.errors import Failure
 from headgate.wire import jsontext
+from headgate.wire.bounds import (
+    REPLY_CALLS,
+    REPLY_CHARS,
+    REPLY_NAME,
+    REPLY_PARTS,
+    call_id,
+    reply_too_large,
+)
 
-# More than any reply has, and few enough that looking through them costs nothing.
-MAX_CALLS = 512
-MAX_NAME = 1024  # characters of a tool's name; OpenAI and Anthropic take 64 and 128
+MAX_CALLS = REPLY_CALLS.most
+MAX_NAME = REPLY_NAME.most
 
 
 class _Run:
@@ -36,15 +43,18 @@ class _Run:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.pieces: list[str] = []
-        self.signature = ""
+        self.signature: list[str] = []
 
 
 class _Call:
     """A tool call: `said` is all of its arguments so far, `pieces` what was not passed on yet."""
 
-    __slots__ = ("_credit", "_size", "_whole", "id", "index", "name", "opened", "pieces", "said")
+    __slots__ = (
+        "_credit", "_size", "_whole", "id", "index", "name", "number", "opened", "pieces", "said",
+    )  # fmt: skip
 
-    def __init__(self, index: int | None, id: str) -> None:
+    def __init__(self, number: int, index: int | None, id: str) -> None:
+        self.number = number  # among the calls of the reply, from 0
         self.index = index
         self.id = id
         self.name = ""
@@ -85,12 +95,21 @@ class Framer:
         self._seed = seed
         self._out: list[Event] = []
         self._queue: deque[_Run | _Call] = deque()  # the first is the open one
-        self._calls: list[_Call] = []
+        self._calls = 0
+        self._last: _Call | None = None
+        self._by_index: dict[int, _Call] = {}  # the last call of each
+        self._by_id: dict[str, _Call] = {}  # the first call of each
+        self._by_both: dict[tuple[str, int | None], _Call] = {}  # the first of each
         self._ids: set[str] = set()
+        self._parts = 0
+        self.size = 0  # characters of the reply so far
         self.started = False
         self.ended = False
 
     def take(self) -> list[Event]:
+        """The events since the last call, which end where the reply became too large."""
+        if self.size > REPLY_CHARS.most:
+            self.fail(reply_too_large(REPLY_CHARS))
         out, self._out = self._out, []
         return out
 
@@ -109,6 +128,7 @@ class Framer:
 
     def text(self, piece: str) -> None:
         if piece:
+            self.size += len(piece)
             queue = self._queue
             if len(queue) == 1 and type(first := queue[0]) is _Run and first.kind == "text":
                 self._out.append(Delta(piece))  # nearly always
@@ -117,6 +137,7 @@ class Framer:
 
     def thinking(self, piece: str) -> None:
         if piece:
+            self.size += len(piece)
             self._run("thinking", piece)
 
     def signature(self, signature: str) -> None:
@@ -124,7 +145,8 @@ class Framer:
         last = self._queue[-1] if self._queue else None
         if not isinstance(last, _Run) or last.kind != "thinking":
             last = self._append(_Run("thinking"))
-        last.signature += signature
+        self.size += len(signature)
+        last.signature.append(signature)
 
     def call(self, index: int | None, id: str, name: str, arguments: str) -> None:
         """A piece of a tool call; every argument but one may be missing in any one piece."""
@@ -136,20 +158,23 @@ class Framer:
             # Neither index nor id (older Ollama): a named piece after a whole call is the next one.
             call = None if call.whole() else call
         if call is None:
-            if len(self._calls) >= MAX_CALLS:
-                self.fail(jsontext.garbage(f"more than {MAX_CALLS} tool calls"))
+            if self._calls >= MAX_CALLS:
+                self.fail(reply_too_large(REPLY_CALLS))
                 return
-            call = _Call(index, id)
-            self._calls.append(call)
+            call = _Call(self._calls, index, id)
+            self._calls += 1
+            self._known(call)
             self._append(call)
-        if id and not call.opened:
+        if id and id != call.id and not call.opened:
             call.id = id
+            self._known(call)
         if name and not call.opened and name != call.name:
             call.name += name  # a name may come in pieces, or whole again with every piece
             if len(call.name) > MAX_NAME:
                 self.fail(jsontext.garbage(f"a tool's name of more than {MAX_NAME} characters"))
                 return
         if arguments:
+            self.size += len(arguments)
             call.add(arguments)
         if self._queue and self._queue[0] is call:
             self._stream_call(call)
@@ -199,35 +224,59 @@ class Framer:
             self._append(run)
         else:  # it is open at once
             self.start()
+            self._count()
+            if self.ended:
+                return
             queue.append(run)
             self._out += (PartStart(kind), Delta(piece))  # type: ignore[arg-type]  # as in _open
+
+    def _count(self) -> None:
+        """One more part."""
+        self._parts += 1
+        if self._parts > REPLY_PARTS.most:
+            self.fail(reply_too_large(REPLY_PARTS))
 
     def _append(self, item: "_Run | _Call") -> "_Run":
         if self.ended:  # what else stood in the chunk of the end
             return item  # type: ignore[return-value]
         self.start()
+        self._count()
         self._queue.append(item)
-        if len(self._queue) == 1:
+        if self.ended:  # it was one part too many
+            self._queue.clear()
+        elif len(self._queue) == 1:
             self._open(item)
         else:
             self._advance()
         return item  # type: ignore[return-value]  # callers that use it passed a _Run
 
+    def _known(self, call: _Call) -> None:
+        """Make a call known by its index and its id."""
+        if self._last is None or call.number > self._last.number:
+            self._last = call
+        if call.index is not None:
+            last = self._by_index.get(call.index)
+            if last is None or call.number > last.number:
+                self._by_index[call.index] = call
+        if call.id:
+            self._by_id.setdefault(call.id, call)
+            self._by_both.setdefault((call.id, call.index), call)
+
     def _find(self, index: int | None, id: str) -> _Call | None:
         """The call that a piece belongs to; None for a new one."""
         if id:
-            for call in self._calls:
-                if call.id == id and (index is None or call.index in (None, index)):
-                    return call
+            if index is None:
+                found = self._by_id.get(id)
+            else:
+                either = (self._by_both.get((id, None)), self._by_both.get((id, index)))
+                found = min(filter(None, either), key=lambda c: c.number, default=None)
+            if found is not None:
+                return found
         if index is not None:
-            for call in reversed(self._calls):
-                if call.index == index:
-                    # The same index with another id is another call (ccNexus #89).
-                    return None if id and call.id and call.id != id else call
-            return None
-        if not id and self._calls:
-            return self._calls[-1]
-        return None
+            call = self._by_index.get(index)
+            # The same index with another id is another call (ccNexus #89).
+            return None if call is not None and id and call.id and call.id != id else call
+        return None if id else self._last
 
     def _advance(self) -> None:
         """Close first parts that are surely complete, and open those that waited."""
@@ -255,8 +304,8 @@ class Framer:
 
     def _open_call(self, call: _Call) -> None:
         call.opened = True
-        number = self._calls.index(call) + 1
-        id = call.id or f"call_{self._seed}_{number}"
+        number = call.number + 1
+        id = call_id(call.id) or f"call_{self._seed}_{number}"
         if id in self._ids:
             id = f"{id}_{number}"
         self._ids.add(id)
@@ -276,6 +325,6 @@ class Framer:
                 self._out.append(Delta("{}"))
             self._out.append(PartStop())
         elif type(first) is _Run:
-            self._out.append(PartStop(first.signature))
+            self._out.append(PartStop("".join(first.signature)))
         if self._queue:
             self._open(self._queue[0])

@@ -39,7 +39,7 @@ from headgate.chat import (
 )
 from headgate.errors import Failure
 from headgate.wire import jsontext, vendor
-from headgate.wire.bounds import MAX_COUNT
+from headgate.wire import usage as usages
 from headgate.wire.capabilities import Capabilities
 from headgate.wire.dialect import Decoder
 
@@ -86,7 +86,7 @@ class _ReplyIn(Struct, frozen=True, gc=False, rename="camel"):
     """A chunk, or a whole reply: they do not differ."""
 
     candidates: list[_CandidateIn] | None = None
-    usage_metadata: _UsageIn | None = None
+    usage_metadata: Raw = Raw(b"")  # read apart, so that no mistake in it harms the answer
     prompt_feedback: _FeedbackIn | None = None
     model_version: str | None = None
     response_id: str | None = None
@@ -109,6 +109,7 @@ class _ErrorIn(Struct, frozen=True):
 
 _reply_decoder = msgspec.json.Decoder(_ReplyIn)
 _replies_decoder = msgspec.json.Decoder(list[_ReplyIn])
+_usage_decoder = msgspec.json.Decoder(_UsageIn)
 _error_decoder = msgspec.json.Decoder(_ErrorIn)
 
 
@@ -364,31 +365,38 @@ _FINISH_IN: dict[str, FinishReason] = {
     "SPII": "content_filter",
 }
 # The model said something that is no answer, and it was cut out; asking again may help.
-_BROKEN = (
-    "MALFORMED_FUNCTION_CALL",
-    "MALFORMED_RESPONSE",
-    "UNEXPECTED_TOOL_CALL",
-    "TOO_MANY_TOOL_CALLS",
-    "MISSING_THOUGHT_SIGNATURE",
+_BROKEN = frozenset(
+    (
+        "MALFORMED_FUNCTION_CALL",
+        "MALFORMED_RESPONSE",
+        "UNEXPECTED_TOOL_CALL",
+        "TOO_MANY_TOOL_CALLS",
+        "MISSING_THOUGHT_SIGNATURE",
+    )
 )
 # The zero of an enum, which proto JSON may write out: nothing was said.
-_UNSAID = (
-    "",
-    "FINISH_REASON_UNSPECIFIED",
-    "BLOCK_REASON_UNSPECIFIED",
-    "BLOCKED_REASON_UNSPECIFIED",
+_UNSAID = frozenset(
+    (
+        "",
+        "FINISH_REASON_UNSPECIFIED",
+        "BLOCK_REASON_UNSPECIFIED",
+        "BLOCKED_REASON_UNSPECIFIED",
+    )
 )
 
 
-def _usage_in(wire: _UsageIn) -> Usage | None:
-    read = wire.prompt_token_count or 0
-    cached = wire.cached_content_token_count or 0
-    said = wire.candidates_token_count or 0
-    thought = wire.thoughts_token_count or 0
-    counts = (read, cached, said, thought)
-    if not any(counts) or not all(0 <= n <= MAX_COUNT for n in counts):
+def _usage_in(raw: Raw) -> Usage | None:
+    wire = usages.read(raw, _usage_decoder, _UsageIn)
+    if wire is None:
         return None
-    return Usage(read, said + thought, min(cached, read), 0, thought)
+    said, thought = wire.candidates_token_count or 0, wire.thoughts_token_count or 0
+    if not (usages.known(said) and usages.known(thought)):
+        return None
+    cached = wire.cached_content_token_count
+    input = wire.prompt_token_count
+    if not input and not said and not thought and usages.known(cached):
+        input = cached
+    return usages.usage_of(input, said + thought, cached, 0, thought)
 
 
 class GeminiDecoder(Decoder):
@@ -416,7 +424,7 @@ class GeminiDecoder(Decoder):
             self.framer.finish(self._reason, self._usage)
 
     def _reply(self, wire: _ReplyIn) -> None:
-        if wire.usage_metadata is not None:
+        if wire.usage_metadata:
             self._usage = _usage_in(wire.usage_metadata) or self._usage
         if bytes(wire.error) != b"null":
             self.framer.fail(_failure(wire.error, 0, None), self._usage)
@@ -462,7 +470,7 @@ class GeminiDecoder(Decoder):
 
 def _replies(body: bytes) -> Iterable[_ReplyIn]:
     """A whole reply, or a stream that was not asked for as events: an array."""
-    if body.lstrip().startswith(b"["):
+    if body[:64].lstrip().startswith(b"["):
         return jsontext.decode_upstream(_replies_decoder, body, list[_ReplyIn])
     return (jsontext.decode_upstream(_reply_decoder, body, _ReplyIn),)
 

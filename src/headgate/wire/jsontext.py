@@ -58,9 +58,14 @@ def decode_request(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     return value
 
 
+def most_values(size: int) -> int:
+    """How many JSON values a body of so many bytes may have."""
+    return min(VALUES_MOST, VALUES_BASE + size // VALUES_BYTES)
+
+
 def check_values(body: bytes) -> None:
     """Refuse a body with more JSON values than its bytes may have, before it is decoded."""
-    most = min(VALUES_MOST, VALUES_BASE + len(body) // VALUES_BYTES)
+    most = most_values(len(body))
     # Of what has no comma beside it or inside, the names alone are longer than their values cost.
     if len(body) <= 2 * most or 3 * body.count(b",") <= most or within(body, most):
         return
@@ -164,7 +169,7 @@ def whole_text(text: str) -> str:
 
 def is_object(text: str) -> bool:
     """Whether `text` is one whole JSON object: what a finished tool call's arguments must be."""
-    if not text.rstrip().endswith("}"):
+    if not text[-64:].rstrip().endswith("}") or not within(text, VALUES_BASE):
         return False
     try:
         return isinstance(msgspec.json.decode(text), dict)

@@ -34,7 +34,7 @@ from headgate.chat import (
 )
 from headgate.errors import Failure
 from headgate.wire import jsontext, vendor
-from headgate.wire.bounds import MAX_COUNT
+from headgate.wire import usage as usages
 from headgate.wire.capabilities import Capabilities
 from headgate.wire.dialect import Decoder
 from headgate.wire.thinking import CLOSE, Steps, TagSplitter, tagged
@@ -158,7 +158,7 @@ class _ReplyIn(Struct, frozen=True, gc=False):
     id: str | None = None
     model: str | None = None
     choices: list[_ChoiceDelta] | None = None
-    usage: _UsageIn | None = None
+    usage: Raw = Raw(b"")  # read apart, so that no mistake in it harms the answer
     error: Raw = Raw(b"")
     base_resp: vendor.BaseResp | None = None
     output_sensitive: bool | None = None
@@ -166,6 +166,7 @@ class _ReplyIn(Struct, frozen=True, gc=False):
 
 _reply_decoder = msgspec.json.Decoder(_ReplyIn)
 _decode_reply = _reply_decoder.decode
+_usage_decoder = msgspec.json.Decoder(_UsageIn)
 
 
 # --- requests: to upstreams ----------------------------------------------------------------------
@@ -341,23 +342,23 @@ _FINISH_IN: dict[str, FinishReason] = {
     "content_filter": "content_filter",
 }
 # OpenRouter and vLLM say so when their engine gave up; the text is not the whole answer.
-_BROKEN = ("error", "abort")
+_BROKEN = frozenset(("error", "abort"))
 _WITHHELD = 1027  # MiniMax: "output sensitive"
 _Channel = Literal["", "details", "field", "tags"]
 
 
-def _usage_in(wire: _UsageIn) -> Usage | None:
+def _usage_in(raw: Raw) -> Usage | None:
     """None for zeros too: MiniMax puts them into chunks that know nothing yet."""
-    input, output = wire.prompt_tokens or 0, wire.completion_tokens or 0
-    if not (input or output) or not (0 <= input <= MAX_COUNT and 0 <= output <= MAX_COUNT):
+    wire = usages.read(raw, _usage_decoder, _UsageIn)
+    if wire is None:
         return None
     read, written = wire.prompt_tokens_details, wire.completion_tokens_details
-    return Usage(
-        input=input,
-        output=output,
-        cached=(read.cached_tokens or 0) if read else 0,
-        cache_write=(read.cache_write_tokens or 0) if read else 0,
-        reasoning=(written.reasoning_tokens or 0) if written else 0,
+    return usages.usage_of(
+        wire.prompt_tokens,
+        wire.completion_tokens,
+        read.cached_tokens if read else 0,
+        read.cache_write_tokens if read else 0,
+        written.reasoning_tokens if written else 0,
     )
 
 
@@ -400,7 +401,7 @@ class OpenAIDecoder(Decoder):
             self.framer.finish(self._reason, self._usage, self._stop)
 
     def _reply(self, wire: _ReplyIn) -> None:
-        usage = None if wire.usage is None else _usage_in(wire.usage)
+        usage = _usage_in(wire.usage) if wire.usage else None
         if usage is not None:
             self._usage = usage
         if (wire.error or wire.base_resp is not None) and (

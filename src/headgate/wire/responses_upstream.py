@@ -40,7 +40,8 @@ from headgate.chat import (
 )
 from headgate.errors import Failure, invalid
 from headgate.wire import jsontext, vendor
-from headgate.wire.bounds import MAX_COUNT
+from headgate.wire import usage as usages
+from headgate.wire.bounds import REPLY_PARTS, reply_too_large
 from headgate.wire.capabilities import Capabilities
 from headgate.wire.dialect import Decoder
 from headgate.wire.openai_upstream import result_text
@@ -123,7 +124,7 @@ class _ReplyIn(Struct, frozen=True):
     model: str | None = None
     status: str | None = None
     output: list[_ItemIn] | None = None
-    usage: _UsageIn | None = None
+    usage: Raw = Raw(b"")  # read apart, so that no mistake in it harms the answer
     incomplete_details: _Incomplete | None = None
     error: Raw = Raw(b"")
     base_resp: vendor.BaseResp | None = None
@@ -145,6 +146,7 @@ class _EventIn(Struct, frozen=True):
 
 _event_decoder = msgspec.json.Decoder(_EventIn)
 _reply_decoder = msgspec.json.Decoder(_ReplyIn)
+_usage_decoder = msgspec.json.Decoder(_UsageIn)
 _error_decoder = msgspec.json.Decoder(_ErrorIn)
 
 
@@ -194,7 +196,7 @@ def request_out(
 
 
 # "`minimal|low|medium|high` only switch thinking on" (MiniMax); models with real efforts know more.
-_SWITCHES = ("minimal", "low", "medium", "high")
+_SWITCHES = frozenset(("minimal", "low", "medium", "high"))
 
 
 def _switch(reasoning: Reasoning, capabilities: Capabilities) -> dict[str, str] | None:
@@ -315,20 +317,18 @@ _INCOMPLETE_IN: dict[str, FinishReason] = {
 _SUMMARY_BREAK = "\n\n"  # between the parts of a summary, which are paragraphs
 
 
-def _usage_in(wire: _UsageIn | None) -> Usage | None:
+def _usage_in(raw: Raw) -> Usage | None:
     """None for zeros too: they come from upstreams that know nothing."""
-    if wire is None or not (wire.input_tokens or wire.output_tokens):
-        return None
-    counts = (wire.input_tokens or 0, wire.output_tokens or 0)
-    if any(not 0 <= n <= MAX_COUNT for n in counts):
+    wire = usages.read(raw, _usage_decoder, _UsageIn)
+    if wire is None:
         return None
     read, written = wire.input_tokens_details, wire.output_tokens_details
-    return Usage(
-        input=counts[0],
-        output=counts[1],
-        cached=(read.cached_tokens or 0) if read else 0,
-        cache_write=(read.cache_write_tokens or 0) if read else 0,
-        reasoning=(written.reasoning_tokens or 0) if written else 0,
+    return usages.usage_of(
+        wire.input_tokens,
+        wire.output_tokens,
+        read.cached_tokens if read else 0,
+        read.cache_write_tokens if read else 0,
+        written.reasoning_tokens if written else 0,
     )
 
 
@@ -432,6 +432,8 @@ class ResponsesDecoder(Decoder):
 
     def _new(self, key: int | str | None, kind: _Kind) -> _Seen:
         number = len(self._items)
+        if number >= REPLY_PARTS.most:
+            self.framer.fail(reply_too_large(REPLY_PARTS))
         seen = self._last = self._items[f"#{number}" if key is None else key] = _Seen(number, kind)
         self._places[number, kind] = seen
         self._open["all"] += 1

@@ -47,6 +47,7 @@ NS = "]<]minimax[>["  # one token of M3's vocabulary, 200058
 _MAX_BLOCK = 1 << 18  # characters
 # Readings of one text: each costs its length, and more than one is needed only by files about tags.
 _MAX_TRIES = 32
+_MAX_LOOKS = 1024  # closing tags in one text that are looked at; each may cost a block's length
 _MAX_HEAD = 512  # characters from the opening tag to the first parameter
 
 _ns = f"(?:{re.escape(NS)})?"
@@ -99,15 +100,19 @@ class _Invoke(msgspec.Struct, frozen=True, gc=False):
     arguments: str  # JSON
 
 
-def _read_block(text: str, tools: Mapping[str, Tool]) -> list[_Invoke] | None:
-    """The calls of a whole block, or None where it is none."""
+def _read_block(
+    text: str, tools: Mapping[str, Tool], types: dict[str, Type]
+) -> list[_Invoke] | None:
+    """The calls of a whole block, or None where it is none; `types` keeps what schemas say."""
     opening = _OPEN.match(text)
     assert opening is not None
     at, out = opening.end(), []
     while (invoke := _INVOKE.match(text, at)) is not None:
         name, at = _quoted(invoke), invoke.end()
-        tool = tools.get(name)
-        wanted = ANY if tool is None else Type(tool.parameters)
+        wanted = types.get(name)
+        if wanted is None:
+            tool = tools.get(name)
+            wanted = types[name] = ANY if tool is None else Type(tool.parameters)
         said: dict[str, str] = {}
         while (end := _INVOKE_END.match(text, at)) is None:
             if (parameter := _PARAMETER.match(text, at)) is not None:
@@ -131,21 +136,29 @@ def _read_block(text: str, tools: Mapping[str, Tool]) -> list[_Invoke] | None:
     return out if out and closing is not None and closing.end() == len(text) else None
 
 
+# The tags of any parameter: one pattern for all, as patterns of their own cost more than reading.
+_ANY_TAG = re.compile(rf"{re.escape(NS)}<(/?)({_tag})>")
+# Where the token before it was lost, what follows must look like the next tag.
+_BARE_TAG = re.compile(rf"</({_tag})>(?=\s*(?:(?:</invoke>|</{_tag}>\s*\Z|<{_tag}>)|\Z))")
+_BARE_TAG_NS = re.compile(rf"</({_tag})>(?=\s*(?:{re.escape(NS)}|\Z))")
+
+
 def _tag_end(text: str, key: str, at: int) -> tuple[int, int] | None:
     """Where the closing tag of one of M3's parameters is, `at` being behind its opening tag."""
-    ns, name = re.escape(NS), re.escape(key)
     depth = 0
-    for tag in re.compile(rf"{ns}<(/?){name}>").finditer(text, at):
+    for tag in _ANY_TAG.finditer(text, at):
+        if tag[2] != key:
+            continue
         if not tag[1]:
             depth += 1
         elif depth:
             depth -= 1
         else:
             return tag.span()
-    # The token before it was lost: then what follows must look like the next tag.
-    follows = rf"{ns}" if NS in text else rf"(?:</invoke>|</{_tag}>\s*\Z|<{_tag}>)"
-    bare = re.compile(rf"</{name}>(?=\s*(?:{follows}|\Z))").search(text, at)
-    return None if bare is None else bare.span()
+    for bare in (_BARE_TAG_NS if NS in text else _BARE_TAG).finditer(text, at):
+        if bare[1] == key:
+            return bare.span()
+    return None
 
 
 def _value(text: str, wanted: Type, tagged: bool, depth: int = 0) -> str:
@@ -189,6 +202,8 @@ class _Blocks:
 
     def __init__(self, tools: Mapping[str, Tool]) -> None:
         self._tools = tools
+        self._types: dict[str, Type] = {}
+        self._looks = 0  # at closing tags
         self._held: list[str] = []  # the beginning of a tag, or of a block
         self._size = 0  # characters of `_held`
         self._tail = ""  # the end of `_held`
@@ -292,12 +307,13 @@ class _Blocks:
         at = max(head.end(), start + self._searched)
         while (at := text.find(closer, at)) >= 0:
             end = at + len(closer)
-            if end - start > _MAX_BLOCK or self._tries >= _MAX_TRIES:
+            self._looks += 1
+            if end - start > _MAX_BLOCK or self._tries >= _MAX_TRIES or self._looks > _MAX_LOOKS:
                 return no
             before = text[max(start, at - 96) : at].rstrip().removesuffix(NS).rstrip()
             if before.endswith("</invoke>"):
                 self._tries += 1
-                calls = _read_block(text[start:end], self._tools)
+                calls = _read_block(text[start:end], self._tools, self._types)
                 if calls is not None:
                     return calls, end
             at = end

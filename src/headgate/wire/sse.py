@@ -26,7 +26,7 @@ class EventReader:
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max = max_event_bytes
-        self._rest: list[bytes] = []  # that event, joined once and not per piece
+        self._rest = bytearray()  # that event; it grows in place
 
     def feed(self, data: bytes) -> list[bytes]:
         if b"\r" in data or self._after_cr:
@@ -73,11 +73,11 @@ class EventReader:
         self._size += len(data)
         if self._size > self._max:
             raise EventTooLarge(f"an event of more than {self._max} bytes")
-        self._rest.append(data)
+        self._rest += data
         self._last = data[-1:]
 
     def _take(self) -> bytes:
-        rest = b"".join(self._rest)
+        rest = bytes(self._rest)
         self._rest.clear()
         self._size = 0
         return rest

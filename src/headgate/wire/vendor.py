@@ -49,6 +49,7 @@ _UNKNOWN_MODEL = re.compile(
 )
 _OVERLOAD = re.compile(r"high traffic|high load|overloaded", re.I)
 _BALANCE = re.compile(r"insufficient (balance|credit|quota)", re.I)
+MAX_CODE = 64  # characters of an upstream's code that are shown
 MAX_MESSAGE = 600  # characters of an upstream's words that are passed on
 
 
@@ -64,7 +65,7 @@ def failure_of(
     found = _CODE.search(message)
     number = int(found[1]) if found else _number(code)
     known = CODES.get(number) if number is not None else None
-    upstream_code = str(number) if number is not None else str(code or type_ or status)
+    upstream_code = str(number) if number is not None else str(code or type_ or status)[:MAX_CODE]
 
     def failure(kind: Kind, text: str, **more: object) -> Failure:
         return Failure(
@@ -106,7 +107,7 @@ def failure_of(
 
 def _number(code: int | str | None) -> int | None:
     if isinstance(code, int):
-        return code if code >= 1000 else None
+        return code if 1000 <= code <= 99_999 else None
     if isinstance(code, str) and code.isdigit() and len(code) in (4, 5):
         return int(code)
     return None
