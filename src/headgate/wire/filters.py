@@ -230,6 +230,7 @@ class Keepers:
                 self._keep(events)
                 return events
             self._keepers = self._make()
+            self._join()
             for keeper in self._keepers:
                 keeper.feed(self._before)
             self._before = []
@@ -242,9 +243,12 @@ class Keepers:
             if type(event) is Delta:
                 self._pieces.add(event.text)
                 continue
-            if text := self._pieces.take():
-                self._before.append(Delta(text))
+            self._join()
             self._before.append(event)
+
+    def _join(self) -> None:
+        if text := self._pieces.take():
+            self._before.append(Delta(text))
 
 
 def Show(show: str) -> Filter:

@@ -1,0 +1,38 @@
+"""How the work of a call grows with its input: what the growth tests measure.
+
+CPU time of this process, the least of several runs, at n, 2n and 4n.  What else the machine does can
+only add to it, so a measurement that looks superlinear is taken again before it is believed.
+"""
+
+import gc
+import time
+from collections.abc import Callable
+
+MOST = 2.6  # for a doubling: 2 is linear, 4 is quadratic
+_ROUNDS = 6
+_RUNS = 3
+
+
+def ratios(make: Callable[[int], Callable[[], object]], n: int) -> tuple[float, float]:
+    """How much longer 2n takes than n, and 4n than 2n; `make` prepares the call for a size."""
+    calls = [make(n), make(2 * n), make(4 * n)]
+    best = [float("inf")] * 3
+    for _ in range(_ROUNDS):
+        for k, call in enumerate(calls):
+            best[k] = min(best[k], _least(call))
+        found = best[1] / best[0], best[2] / best[1]
+        if max(found) < MOST:
+            break
+    return found
+
+
+def _least(call: Callable[[], object]) -> float:
+    least = float("inf")
+    for _ in range(_RUNS):
+        gc.collect()
+        gc.disable()
+        began = time.process_time()
+        call()
+        least = min(least, time.process_time() - began)
+        gc.enable()
+    return max(least, 1e-6)
