@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 
 MOST = 2.6  # for a doubling: 2 is linear, 4 is quadratic
-_ROUNDS = 6
-_RUNS = 3
+_ROUNDS = 8
+_RUNS = 2
 
 
 def ratios(make: Callable[[int], Callable[[], object]], n: int) -> tuple[float, float]:

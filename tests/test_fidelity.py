@@ -535,6 +535,10 @@ def page() -> str:
         columns = list(DIALECTS)
         rows = {a.name: [reply_cell(a, client, u) for u in columns] for a in REPLIES}
         out.append(_table("reply", columns, rows))
+    out.append("## Forms that one client needs\n")
+    out.append("As the heads of the files in `src/headgate/wire/` say them.\n")
+    out += (f"- `{name}`: {form}" for name, form in stated("Needed by a client:"))
+    out.append("")
     out.append("## Known losses\n")
     out.append("As the heads of the files in `src/headgate/wire/` say them.\n")
     out += (f"- `{name}`: {loss}" for name, loss in known_losses())
@@ -549,12 +553,17 @@ def _table(title: str, columns: list[str], rows: dict[str, list[str]]) -> str:
 
 
 def known_losses() -> list[tuple[str, str]]:
+    return stated("Known losses:")
+
+
+def stated(title: str) -> list[tuple[str, str]]:
+    """The paragraphs with this title in the docstrings of the dialects, by the file's name."""
     found = []
     for file in sorted((ROOT / "src/headgate/wire").glob("*.py")):
         said = ast.get_docstring(ast.parse(file.read_text())) or ""
         for paragraph in said.split("\n\n"):
-            if paragraph.startswith("Known losses:"):
-                found.append((file.name, " ".join(paragraph.split())[len("Known losses: ") :]))
+            if paragraph.startswith(title):
+                found.append((file.name, " ".join(paragraph.split())[len(title) + 1 :]))
     return found
 
 

@@ -9,6 +9,11 @@ What will surprise:
 - calls are sent whole, and one whose arguments are no object is told by the reason alone;
 - the cost stands in `usageMetadata`, streamed and whole: google-genai 1.0, 1.16 and 3.6 for Python
   drop what they do not know, @google/genai 2.32 shows it, none warns (measured 2026-11-25).
+
+Needed by a client: a stream that fails ends with the error twice, as an event and then as a line
+that is none (`{"error": ...}` without `data: `). @google/genai, the SDK of gemini-cli, raises an
+error only on a chunk that is JSON by itself; readers of event streams take the event, and pass over
+a line without a known field name, as the standard asks of them.
 """
 
 from collections.abc import Sequence
