@@ -171,7 +171,7 @@ def test_a_tools_name_is_bounded_and_one_in_the_history_is_kept(
     status, text = post(running, CHAT, {"model": MODEL, "messages": turns}, cpu_s=1, mb=30)
     assert status == 200, text
     assert running.gateway.upstream is not None
-    sent = json.loads(running.gateway.upstream.last.body)["messages"]
+    sent = json.loads(running.gateway.upstream.seen[-2].body)["messages"]
     assert sent[1]["tool_calls"][0]["id"] == sent[2]["tool_call_id"]
     assert len(sent[2]["tool_call_id"]) <= 256
 
