@@ -187,7 +187,7 @@ THINGS: dict[str, tuple[int, Callable[[str, int], _J]]] = {
     "one id twice": (700, lambda c, n: body(c, [*_say(c), *called(c, n, same=True)])),
     "tools": (200, lambda c, n: body(c, _say(c), tools=tools(c, n))),
     "allowed tools": (200, lambda c, n: body(c, _say(c), tools=tools(c, n), **allowed(c, n))),
-    "values of a schema": (3000, lambda c, n: body(c, _say(c), tools=tools(c, 1, {"type": "object", "properties": {f"p{k}": {"type": "string"} for k in range(n // 2)}}))),
+    "values of a schema": (12000, lambda c, n: body(c, _say(c), tools=tools(c, 1, {"type": "object", "properties": {f"p{k}": {"type": "string"} for k in range(n // 2)}}))),
     "values of an enum": (4000, lambda c, n: body(c, _say(c), tools=tools(c, 1, {"type": "object", "properties": {"a": {"type": "string", "enum": [f"e{k}" for k in range(n)]}}}))),
     "characters of a name": (100_000, lambda c, n: body(c, [*_say(c), *called(c, 1, "f" * n)])),
     "characters of one text": (200_000, lambda c, n: body(c, _say(c, "words and 中文 " * (n // 12)))),

@@ -180,3 +180,11 @@ def test_a_reply_within_the_bounds_is_whole() -> None:
     reply = _fed([_chunks({"content": "x" * 900_000}) * 18, sse.encode(
         b'{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}')])  # fmt: skip
     assert isinstance(reply, Reply) and isinstance(reply.finish, Finish)
+
+
+@pytest.mark.parametrize("dialect", CLIENTS)
+def test_a_reply_that_is_both_malformed_and_deep_fails_as_the_upstreams_fault(dialect: str) -> None:
+    decoder = DIALECTS[dialect].decoder(Capabilities(), "text/event-stream", "s")
+    data = sse.encode(b'{"a":"\\ud800","b":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+    found = collect([*decoder.feed(data), *decoder.close()])
+    assert isinstance(found, Failed) and found.failure.kind == "upstream"

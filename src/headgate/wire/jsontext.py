@@ -155,8 +155,11 @@ def decode_upstream(decoder: "msgspec.json.Decoder[T]", data: bytes, type_: type
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         # Surrogates must go here: no encoder could write them.
-        loose = json.loads(data.decode("utf-8", "replace"))
-        text = whole_text(json.dumps(loose, ensure_ascii=False))
+        try:
+            loose = json.loads(data.decode("utf-8", "replace"))
+            text = whole_text(json.dumps(loose, ensure_ascii=False))
+        except RecursionError:
+            raise ValueError("nested too deep") from None
         return msgspec.json.decode(text.encode(), type=type_, strict=False)
     except RecursionError:
         raise ValueError("nested too deep") from None

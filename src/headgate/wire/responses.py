@@ -227,8 +227,9 @@ def _check_labels(wire: _RequestIn) -> None:
         ("service_tier", wire.service_tier),
         ("truncation", wire.truncation),
     ):
-        bounds.check_size(value, bounds.LABEL, f"$.{name}")
-    if wire.metadata is not None:
+        if value is not None:
+            bounds.check_size(value, bounds.LABEL, f"$.{name}")
+    if wire.metadata:
         bounds.check_size(wire.metadata, bounds.METADATA, "$.metadata")
         for key, value in wire.metadata.items():
             bounds.check(max(len(key), len(value)), bounds.METADATA_VALUE, f"$.metadata.{key[:64]}")
