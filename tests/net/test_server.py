@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import re
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -10,6 +12,8 @@ import pytest
 import uvloop
 
 from headgate.errors import Failure, Refused
+from headgate.net import server as servers
+from headgate.net.connections import RESERVED
 from headgate.net.server import Inbound, Limits, Server
 
 Handler = Callable[[Inbound], Awaitable[None]]
@@ -132,6 +136,15 @@ REFUSED = {
     "a chunk ended by a line feed": (400, head("Host: x", "Transfer-Encoding: chunked", body="2\nhi\n0\n\n")),
     "chunk extensions without end": (400, head("Host: x", "Transfer-Encoding: chunked", body="2;" + "a" * 200_000)),
     "too many headers": (431, head("Host: x", *(f"X-{i}: {'v' * 100}" for i in range(700)), start="GET /a HTTP/1.1")),
+    "too many small headers": (431, head("Host: x", *["a: b"] * 200, start="GET /a HTTP/1.1")),
+    "a long target": (431, head("Host: x", start="GET /" + "a" * 9000 + " HTTP/1.1")),
+    "too many fields in the query": (400, head("Host: x", start="GET /?" + "a&" * 300 + " HTTP/1.1")),
+    "too many small chunks": (400, head("Host: x", "Transfer-Encoding: chunked", body="1\r\na\r\n" * 17_000)),
+    "trailers that are too long": (413, head("Host: x", "Transfer-Encoding: chunked", body="0\r\n" + "X-T: " + "a" * 9000)),
+    "too many trailers": (413, head("Host: x", "Transfer-Encoding: chunked", body="0\r\n" + "X: y\r\n" * 100 + "\r\n")),
+    "a trailer that is no header": (400, head("Host: x", "Transfer-Encoding: chunked", body="0\r\nX\r\n\r\n")),
+    "a folded trailer": (400, head("Host: x", "Transfer-Encoding: chunked", body="0\r\nX: y\r\n z\r\n\r\n")),
+    "an empty line before it": (400, b"\r\n\r\n" + POST),
     "one header without end": (431, b"GET /a HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 100_000),
     "a huge target": (431, b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"),
 }  # fmt: skip
@@ -322,26 +335,198 @@ def test_what_stands_before_a_broken_request_is_answered_first() -> None:
     run(main())
 
 
-def test_waiting_requests_are_bounded() -> None:
-    seen: list[Inbound] = []
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
-    async def never(inbound: Inbound) -> None:
-        seen.append(inbound)
-        await asyncio.Event().wait()
 
+async def pour(writer: asyncio.StreamWriter, data: bytes, times: int) -> int:
+    """Send as much as the server takes; returns how many bytes that was."""
+    sent = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.5):
+            for _ in range(times):
+                writer.write(data)
+                await writer.drain()
+                sent += len(data)
+    return sent
+
+
+def test_requests_that_wait_for_their_turn_are_bounded_and_not_parsed() -> None:
     async def main() -> None:
         async with serving(never) as served:
             _, writer = await served.connect()
-            sent = 0
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.5):
-                    while sent < 64 << 20:
-                        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
-                        await writer.drain()
-                        sent += 27000
-            assert sent < 64 << 20
-            assert len(seen) == 1
+            assert await pour(writer, GET * 1000, 2400) < 16 << 20  # the system's buffers hold some
+            gc.collect()
+            assert sum(isinstance(each, Inbound) for each in gc.get_objects()) == 1
+            assert served.server.held_bytes < 300_000
             writer.transport.abort()
+
+    run(main())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not report it")
+def test_a_client_that_leaves_is_noticed_also_while_nothing_is_read_from_it() -> None:
+    async def main() -> None:
+        async with serving(never, header_s=0.2) as served:
+            _, writer = await served.connect()
+            writer.write(GET * 1000)
+            await until(lambda: served.server.held_bytes > 20_000)
+            writer.close()
+            await until(lambda: served.server.connections == 0 and served.server.running == 0)
+            assert served.server.held_bytes == 0
+
+    run(main())
+
+
+def test_nothing_more_is_answered_while_the_client_takes_nothing() -> None:
+    answered = 0
+
+    async def page(inbound: Inbound) -> None:
+        nonlocal answered
+        answered += 1
+        inbound.respond(200, [], b"p" * 16384)
+
+    async def main() -> None:
+        async with serving(page) as served:
+            reader, writer = await served.connect()
+            writer.write(GET * 4000)  # all of it fits into one read
+            await until(lambda: any(each.write_paused for each in served.server._open))
+            first = answered
+            assert first < 2000
+            (conn,) = served.server._open
+            assert conn.transport.get_write_buffer_size() < 65536 + 2 * 16384
+            assert served.server.running == 0
+            total = 0
+            while answered < 4000 or total < 4000 * 16384:
+                total += len(await reader.read(1 << 20))
+            writer.close()
+
+    run(main())
+
+
+def test_clients_that_hold_too_much_between_them_are_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(servers, "MAX_HELD_BYTES_IN_ALL", 100_000)
+
+    async def main() -> None:
+        async with serving(never) as served:
+            held = [await served.connect() for _ in range(40)]
+            for _, writer in held:
+                writer.write(GET * 370)
+            await until(lambda: served.server.book.accepted == 40 > served.server.connections)
+            assert served.server.held_bytes <= 100_000
+            for _, writer in held:
+                writer.transport.abort()
+
+    run(main())
+
+
+def test_a_body_in_tiny_pieces_is_kept_in_large_ones() -> None:
+    async def pieces(inbound: Inbound) -> None:
+        size = len(await inbound.body())
+        inbound.respond(200, [], b"%d in %d" % (size, len(inbound._pieces)))
+
+    async def main() -> None:
+        async with serving(pieces) as served:
+            chunked = head("Host: x", "Transfer-Encoding: chunked", body="1\r\na\r\n" * 10_000)
+            assert (await served.talk(chunked + b"0\r\n\r\n")).endswith(b"\r\n10000 in 2")
+
+    run(main())
+
+
+def test_no_more_of_a_body_is_read_than_was_asked_for() -> None:
+    async def main() -> None:
+        asked = asyncio.Event()
+        seen: list[Inbound] = []
+
+        async def later(inbound: Inbound) -> None:
+            seen.append(inbound)
+            await asked.wait()
+            inbound.respond(200, [], b"%d" % len(await inbound.body()))
+
+        async with serving(later) as served:
+            reader, writer = await served.connect()
+            writer.write(head("Host: x", f"Content-Length: {24 << 20}"))
+            sent = await pour(writer, b"a" * 65536, 384)
+            assert sent < 20 << 20
+            assert seen[0]._size < 400_000
+            asked.set()
+            writer.write(b"a" * ((24 << 20) - sent))
+            assert (await reader.readuntil(b"\r\n25165824")).startswith(b"HTTP/1.1 200 ")
+            writer.close()
+
+    run(main())
+
+
+def test_a_chunked_body_is_refused_at_the_handlers_own_bound() -> None:
+    async def small(inbound: Inbound) -> None:
+        inbound.respond(200, [], await inbound.body(1000))
+
+    async def main() -> None:
+        async with serving(small) as served:
+            reader, writer = await served.connect()
+            writer.write(head("Host: x", "Transfer-Encoding: chunked"))
+            await until(lambda: served.server.running == 1)
+            writer.write(b"7d0\r\n" + b"a" * 2000)
+            assert (await reader.read(12)) == b"HTTP/1.1 413"
+            writer.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["at once", "streamed"])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("status", [200, 204, 304])
+def test_an_answer_without_a_body_has_none_and_no_framing_of_one(
+    status: int, method: str, version: str, how: str
+) -> None:
+    async def answer(inbound: Inbound) -> None:
+        if how == "at once":
+            inbound.respond(status, [("etag", "x")], b"body")
+        else:
+            inbound.start(status, [("etag", "x")])
+            inbound.write(b"bo")
+            inbound.write(b"dy")
+            inbound.end()
+
+    async def main() -> None:
+        async with serving(answer) as served:
+            lines = ("Host: x", "Connection: keep-alive")
+            ask, get = (head(*lines, start=f"{m} /a HTTP/{version}") for m in (method, "GET"))
+            out, fully = await served.talk(ask), await served.talk(get)
+            fields, _, body = out.partition(b"\r\n\r\n")
+            assert undated(fields) == undated(fully.partition(b"\r\n\r\n")[0])
+            framed = b"content-length" in fields or b"transfer-encoding" in fields
+            if status != 200:
+                assert not framed
+            if status != 200 or method == "HEAD":
+                assert body == b""
+            if framed or status != 200:  # and the next request on the connection is answered
+                assert (await served.talk(ask * 2)).count(b"etag: x") == 2
+
+    run(main())
+
+
+def test_what_is_refused_of_a_head_request_has_no_body() -> None:
+    async def main() -> None:
+        async with serving() as served:
+            out = await served.talk(head("Host: x/y", start="HEAD /a HTTP/1.1"))
+            assert out.startswith(b"HTTP/1.1 400 ") and out.endswith(b"\r\n\r\n")
+
+    run(main())
+
+
+def test_headers_that_are_repeated_are_joined_in_their_order() -> None:
+    async def listed(inbound: Inbound) -> None:
+        inbound.respond(200, [], inbound.headers["x-a"].encode())
+
+    async def main() -> None:
+        async with serving(listed) as served:
+            out = await served.talk(
+                head("Host: x", "X-A: 1", "X-B: 2", "x-a: 3", start="GET / HTTP/1.1")
+            )
+            assert out.endswith(b"1, 3")
 
     run(main())
 
@@ -564,18 +749,118 @@ def test_heads_bodies_and_idle_connections_have_deadlines() -> None:
     run(main())
 
 
-def test_too_many_connections_are_turned_away() -> None:
+async def never(inbound: Inbound) -> None:
+    """Answer questions about health, and nothing else."""
+    if inbound.path in ("/livez", "/readyz"):
+        inbound.respond(200, [], b"ok")
+    else:
+        await asyncio.Event().wait()
+
+
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("bound", ["connections", "connections_per_peer"])
+def test_above_the_bound_only_health_is_answered(bound: str) -> None:
     async def main() -> None:
-        async with serving(connections_per_peer=2) as served:
+        async with serving(never, **{bound: 2}) as served:
             held = [await served.connect() for _ in range(2)]
-            await until(lambda: served.server.connections == 2)
-            assert (await served.talk(POST)).startswith(b"HTTP/1.1 503 ")
+            for _, writer in held:
+                writer.write(POST)
+            await until(lambda: served.server.running == 2)
+            out = await served.talk(POST)
+            assert out.startswith(b"HTTP/1.1 503 ") and b"connection: close" in out
+            out = await served.talk(LIVEZ)
+            assert out.startswith(b"HTTP/1.1 200 ") and b"connection: close" in out
             held[0][1].close()
-            await until(lambda: served.server.connections == 1)
-            assert (await served.talk(POST)).startswith(b"HTTP/1.1 200 ")
+            await until(lambda: served.server.running == 1)
+            assert b"connection: close" not in await served.talk(LIVEZ)
             held[1][1].close()
 
     run(main())
+
+
+@pytest.mark.parametrize("bound", ["connections", "connections_per_peer"])
+@pytest.mark.parametrize(
+    "sent", [b"", b"POST /a HTT", LIVEZ], ids=["nothing", "half a head", "one request"]
+)
+def test_the_oldest_idle_connection_gives_way_to_a_new_one(bound: str, sent: bytes) -> None:
+    async def main() -> None:
+        async with serving(never, **{bound: 3}) as served:
+            busy = await served.connect()
+            busy[1].write(POST)
+            await until(lambda: served.server.running == 1)
+            idle = [await served.connect() for _ in range(2)]
+            for reader, writer in idle:
+                writer.write(sent)
+                if sent == LIVEZ:
+                    await reader.readuntil(b"ok")
+            fresh = await served.connect()
+            fresh[1].write(LIVEZ)
+            assert b"connection: close" not in await fresh[0].readuntil(b"ok")
+            with contextlib.suppress(ConnectionError):  # half a head was not read to its end
+                assert await idle[0][0].read() == b""
+            assert served.server.running == 1 and served.server.connections == 3
+            for _, writer in (busy, idle[1], fresh):
+                writer.close()
+
+    run(main())
+
+
+def test_connections_above_the_bound_are_bounded_too() -> None:
+    async def main() -> None:
+        async with serving(never, connections=1) as served:
+            held = [await served.connect()]
+            held[0][1].write(POST)
+            await until(lambda: served.server.running == 1)
+            held += [await served.connect() for _ in range(100)]
+            await until(lambda: served.server.book.accepted >= 101)
+            assert served.server.connections <= 1 + RESERVED
+            assert b"ok" in await served.talk(LIVEZ)
+            for _, writer in held:
+                writer.transport.abort()
+
+    run(main())
+
+
+def test_a_trusted_proxy_names_its_clients_and_has_no_bound_of_its_own() -> None:
+    async def named(inbound: Inbound) -> None:
+        inbound.respond(200, [], f"<{inbound.client}>".encode())
+
+    asked = head("Host: x", "X-Forwarded-For: 192.0.2.9, 192.0.2.1", start="GET / HTTP/1.1")
+
+    async def main() -> None:
+        async with serving(named) as served:
+            assert b"<127.0.0.1>" in await served.talk(asked)
+        trusted: dict[str, Any] = {"trusted_proxies": ("127.0.0.0/8",), "connections_per_peer": 1}
+        async with serving(named, **trusted) as served:
+            held = [await served.connect() for _ in range(3)]
+            assert b"<192.0.2.1>" in await served.talk(asked)
+            assert served.server.connections >= 3
+            for _, writer in held:
+                writer.close()
+
+    run(main())
+
+
+def test_a_listener_that_the_event_loop_closed_is_opened_again() -> None:
+    reported: list[str] = []
+
+    async def main() -> None:
+        server = Server(echo, Limits(header_s=0.2), report=reported.append)
+        served = Served(server, await server.listen("127.0.0.1", 0))
+        server._listeners[0].server.close()
+        await until(
+            lambda: len(server._listeners) == 1 and server._listeners[0].attached.fileno() >= 0
+        )
+        assert b"200 OK" in await served.talk(POST)
+        server.stop_accepting()
+        await server.drain(0.1)
+        with pytest.raises(OSError):
+            await served.connect()
+
+    run(main())
+    assert len(reported) == 1
 
 
 def test_draining_lets_running_requests_end_and_cancels_the_rest() -> None:

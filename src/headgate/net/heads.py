@@ -12,6 +12,7 @@ import msgspec
 
 MAX_HEADS = 512  # all of them are forgotten when there are more
 MAX_HEAD_BYTES = 4096  # of one of these; a client's is some 500
+MAX_LINES = 48  # of headers of one of these; so all of them take a few megabytes
 _LENGTH_NAMES = (b"\ncontent-length: ", b"\nContent-Length: ")  # as all clients write it
 
 
@@ -69,6 +70,8 @@ class Heads:
 
     def keep(self, request: Cut, head: Head) -> None:
         """`head`: what was made of the request."""
+        if len(head.headers) > MAX_LINES:
+            return
         if len(self._known) >= MAX_HEADS:
             self._known.clear()
         own = head.headers.copy()  # its handler may do with its what it likes

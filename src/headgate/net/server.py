@@ -1,16 +1,20 @@
 """Inbound HTTP/1.1: bytes from clients' sockets to one handler call per request, and back.
 
-Built on httptools (llhttp) and an asyncio Protocol.  The only place that reads client sockets.
-What will surprise: it keeps reading while a handler runs, because only a read tells that the
-client has gone, and the handler's task is then cancelled at once, before as after the first byte,
-unless it has said that it wants to end (`drains`);
-what a client sends meanwhile (pipelining) is parsed, kept up to a bound, and answered in its turn.
+Built on httptools (llhttp), which reads the heads, and an asyncio Protocol.  The only place that reads
+client sockets.  What will surprise: it keeps reading while a handler runs, because only a read tells
+that the client has gone, and the handler's task is then cancelled at once, before as after the first
+byte, unless it has said that it wants to end (`drains`).
 One sweep a second serves all timers, as a timer per request costs more than the request.
+
+Note: one request at a time is parsed and answered.  What a client sends behind it stays unparsed, up
+to a bound at which reading pauses, until the answer has been sent and the client has taken it.
 """
 
 import asyncio
+import os
+import socket as sockets
 import time
-from collections import deque
+from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
@@ -22,7 +26,10 @@ import msgspec
 
 from headgate.errors import Failure, Refused
 from headgate.net import guard
+from headgate.net.chunks import Chunks
+from headgate.net.connections import Connections
 from headgate.net.heads import Head, Heads, cut
+from headgate.net.proxies import Proxies
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -39,15 +46,23 @@ class Limits(msgspec.Struct, frozen=True):
     connections: int = 10000
     connections_per_peer: int = 2000
     hosts: tuple[str, ...] = ()  # host names answered for; empty: any
+    trusted_proxies: tuple[str, ...] = ()  # networks whose X-Forwarded-For counts
 
 
 _LIMITS = Limits()
 Headers = Sequence[tuple[str, str]]
 Refuse = Callable[[Failure, str, Mapping[str, str]], tuple[int, list[tuple[str, str]], bytes]]
-MAX_WAITING = 16  # requests that came while one is answered
-MAX_WAITING_BYTES = 65536  # of their bodies
-CHUNK_OVERHEAD = 65536  # bytes of chunk sizes and extensions that are no body
+MAX_HELD_BYTES = 4096  # sent behind the request that is answered; then reading pauses
+MAX_HELD_BYTES_IN_ALL = 64 << 20  # over all connections; then one that sends more is closed
+MAX_UNASKED_BYTES = 65536  # of a body that the handler has not asked for; then reading pauses
+MAX_HEADERS = 128  # of one request; Apache takes 100, and a client sends some 20
+SMALL_BYTES = 1024  # pieces of a body below this are joined as they come
+JOIN_BYTES = 65536  # up to here copying a body behind its head is cheaper than a second write
+BACKLOG = 1024  # connections that the system completes before we accept them
+SWEPT_AT_ONCE = 500  # connections, some 0.5 ms
+HEALTH = frozenset(("/livez", "/readyz"))  # answered on reserved connections (connections.py)
 LINGER_S = 5.0  # how long a refused body is read on, unkept, so that its sender sees the answer
+_ESTABLISHED = 1  # tcpi_state, the first byte of struct tcp_info (linux/tcp.h)
 _PHRASES = {s.value: s.phrase for s in HTTPStatus}
 # For what the parser or the guard refuses; the dialects' own statuses do not fit.
 _STATUS = {"bad_http": 400, "header_too_large": 431, "expectation_failed": 417}
@@ -65,7 +80,11 @@ class Inbound:
     body_done = False
     _expect = False
     _chunked = False
+    _bodiless = False  # the answer has no body, whatever is written
     _size = 0
+    _limit = 0  # bytes of the body that are kept; 0: the listener's bound
+    _chunks: Chunks | None = None  # reads the request's body, if it is chunked
+    _client = ""
     _waiter: "asyncio.Future[None] | None" = None
     _failure: Failure | None = None
 
@@ -81,11 +100,21 @@ class Inbound:
         self.version = head.version
         self.peer = conn.peer
         self._length = length  # of the body, as the head says; -1: it does not
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | bytearray] = []
+
+    @property
+    def client(self) -> str:
+        """The client's address: the socket's peer, or what a trusted proxy there reports."""
+        if not self._conn.proxied:
+            return self.peer
+        if not self._client:
+            self._client = self._conn.server.proxies.client(self.peer, self.headers)
+        return self._client
 
     async def body(self, max_bytes: int | None = None) -> bytes:
         """The whole body; Refused when it is too large, too slow, broken or compressed."""
         limit = self._conn.server.limits.body_bytes if max_bytes is None else max_bytes
+        self._limit = limit
         coding = self.headers.get("content-encoding", "identity").lower()
         if coding not in ("identity", ""):
             raise Refused(
@@ -96,6 +125,8 @@ class Inbound:
         if self._expect and not self.body_done and not self._size:
             self._conn.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._expect = False
+        if not self.body_done:
+            self._conn.since = self._conn.server.now()  # until here its sender may have been paused
         while not self.body_done and self._size <= limit and self._failure is None:
             self._waiter = self._conn.server.future()
             self._conn.resume_reading()
@@ -105,38 +136,64 @@ class Inbound:
             raise Refused(self._failure)
         if self._size > limit:
             raise Refused(_too_large(limit))
-        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        pieces = self._pieces
+        if len(pieces) == 1 and isinstance(pieces[0], bytes):
+            return pieces[0]
+        return b"".join(pieces)
 
     def respond(self, status: int, headers: Headers | bytes, body: bytes) -> None:
         """The whole answer at once; RuntimeError when there is one already.
 
         `headers` may be what guard.header_block has made of them.
         """
-        if self.method == "HEAD":
-            body, length = b"", len(body)
+        length = len(body)
+        if self._without_body(status):
+            body = b""
+        framing = b"" if self._unframed(status) else b"content-length: %d\r\n" % length
+        if len(body) <= JOIN_BYTES:
+            out = self._head(status, headers, framing, body)
+            if not self.gone:
+                self._conn.transport.write(out)
         else:
-            length = len(body)
-        out = self._head(status, headers, b"content-length: %d\r\n" % length, body)
-        if not self.gone:
-            self._conn.transport.write(out)
+            out = self._head(status, headers, framing, b"")
+            if not self.gone:
+                self._conn.transport.write(out)
+                self._conn.transport.write(body)
         self._finish()
 
     def start(self, status: int, headers: Headers | bytes) -> None:
         """Begin a streamed answer; `write` and `end` follow."""
-        self._chunked = self.version == "1.1"
-        if not self._chunked:
-            self.keep_alive = False  # HTTP/1.0 ends an answer of unknown length by closing
-        how = b"transfer-encoding: chunked\r\n" if self._chunked else b""
+        self._bodiless = self._without_body(status)
+        how = b""
+        if not self._unframed(status):
+            if self.version == "1.1":
+                self._chunked = not self._bodiless
+                how = b"transfer-encoding: chunked\r\n"
+            else:
+                self.keep_alive = False  # HTTP/1.0 ends an answer of unknown length by closing
         head = self._head(status, headers, how, b"")
         if not self.gone:
             self._conn.transport.write(head)
 
     def write(self, data: bytes) -> None:
-        if data and not self.gone and not self.ended and self.method != "HEAD":
+        if data and not self.gone and not self.ended and not self._bodiless:
             if self._chunked:
                 self._conn.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
             else:
                 self._conn.transport.write(data)
+
+    def _without_body(self, status: int) -> bool:
+        return self.method == "HEAD" or self._unframed(status)
+
+    @staticmethod
+    def _unframed(status: int) -> bool:
+        """Whether an answer with this status never has a body, nor a header that frames one.
+
+        "Any response to a HEAD request and any response with a 1xx (Informational), 204 (No Content),
+        or 304 (Not Modified) status code is always terminated by the first empty line after the
+        header fields" (RFC 9112, 6.3).
+        """
+        return status in (204, 304) or status < 200
 
     def plain(self, body: bytes) -> bool:
         """Whether it came with just this body, and the connection goes on after it as if new."""
@@ -161,7 +218,7 @@ class Inbound:
 
     def end(self) -> None:
         if not self.ended:
-            if self._chunked and self.method != "HEAD" and not self.gone:
+            if self._chunked and not self.gone:
                 self._conn.transport.write(b"0\r\n\r\n")
             self._finish()
 
@@ -195,10 +252,19 @@ class Inbound:
 
     def _take(self, data: bytes) -> None:
         self._size += len(data)
-        if self._size > self._conn.server.limits.body_bytes:
+        if self._size > (self._limit or self._conn.server.limits.body_bytes):
             self._wake()
         elif not self.ended:
-            self._pieces.append(data)
+            pieces = self._pieces
+            if len(data) >= SMALL_BYTES:
+                pieces.append(data)
+            elif pieces and isinstance(pieces[-1], bytearray):
+                pieces[-1] += data
+            else:
+                # Small pieces that follow are joined to it: else each would cost its 33 bytes and more.
+                pieces.append(bytearray(data) if pieces else data)
+            if self._size > MAX_UNASKED_BYTES and self._waiter is None:
+                self._conn.pause_reading()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -215,9 +281,9 @@ def _too_large(limit: int) -> Failure:
 
 class _Connection(asyncio.Protocol):
     __slots__ = (
-        "_drained", "_fed", "_headers", "_incoming", "_midway", "_parser", "_poison", "_progress",
-        "_read_paused", "_resumed", "_since", "_target", "_task", "_unsent", "_upgrade",
-        "_waiting", "closing", "current", "peer", "server", "transport", "used", "write_paused",
+        "_buffer", "_drained", "_fed", "_headers", "_held", "_linger_until", "_parser", "_progress",
+        "_read_paused", "_reserved", "_scanned", "_surplus", "_target", "_task", "_unsent", "closing",
+        "current", "peer", "proxied", "server", "since", "transport", "used", "write_paused",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -225,26 +291,31 @@ class _Connection(asyncio.Protocol):
     def __init__(self, server: "Server") -> None:
         self.server = server
         self.peer = ""
+        self.proxied = False  # the peer is a proxy that is trusted to name its clients
         self.closing = False
         self.used = False  # a request has come
         self.write_paused = False
-        self.current: Inbound | None = None  # the one that is answered
+        self.current: Inbound | None = None  # the one that is read and answered
+        self.since = 0.0  # when what we wait for began, by the loop's clock
         self._task: asyncio.Task[None] | None = None
-        self._waiting: deque[Inbound] = deque()  # the ones whose turn has not come
-        self._incoming: Inbound | None = None  # the one whose body is read
-        self._poison: Failure | None = None  # what could not be parsed after them
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser | None = None
         self._headers: list[tuple[bytes, bytes]] = []
-        self._target = b""
-        self._fed = 0  # bytes of the head, or of the body with its framing, so far
-        self._midway = False  # the parser is inside a request; also when `_fed` does not tell
-        self._upgrade = False
-        self._resumed = False
+        self._target: list[bytes] = []
+        self._buffer = bytearray()  # a head that is not whole, or what came behind the request
+        self._scanned = 0  # bytes of it in which no head ends
+        self._fed = 0  # bytes of it that the parser has had
+        self._held = 0  # bytes of it that are counted among all that is held
         self._read_paused = False
+        self._reserved = False  # may ask for health only
+        self._surplus = False  # something came that is not read as a request
         self._drained: asyncio.Future[None] | None = None
-        self._since = 0.0  # when what we wait for began, by the loop's clock
+        self._linger_until = 0.0  # closed, but read on so long; 0: not so
         self._unsent = 0  # bytes in the write buffer at the last sweep
         self._progress = 0.0  # when it last shrank
+
+    @property
+    def settled(self) -> bool:
+        return self.transport.get_write_buffer_size() == 0
 
     # asyncio
 
@@ -252,18 +323,19 @@ class _Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else ""
-        self._since = self._progress = self.server.now()
+        self.proxied = self.server.proxies.trusts(self.peer)
+        self.since = self._progress = self.server.now()
         raw: socket | None = transport.get_extra_info("socket")
         if raw is not None and raw.family.name.startswith("AF_INET"):
             raw.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
         self.transport.set_write_buffer_limits(high=self.server.limits.write_high_bytes)
-        if not self.server.admit(self):
-            full = "Too many connections; try again shortly."
-            self._refuse(Failure("overloaded", full, retry_after_s=1.0))
+        self._reserved = self.server.admit(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.server.forget(self)
         self._lose()
+        self._drop_input()
+        self._parser = None  # it and we hold each other
 
     def eof_received(self) -> bool:
         # A client that closed its side has gone; no known client only half-closes.
@@ -277,12 +349,16 @@ class _Connection(asyncio.Protocol):
         self.write_paused = False
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
-        self._waiting.clear()
         inbound = self.current
         if inbound is not None and not inbound.ended and not inbound.gone:
             inbound.gone = True
             if self._task is not None and not inbound.drains:
                 self.server.cancel(self._task)
+
+    def evict(self) -> None:
+        """Close at once an idle connection whose place another one needs."""
+        self._lose()
+        self.transport.abort()
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -291,6 +367,8 @@ class _Connection(asyncio.Protocol):
         self.write_paused = False
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
+        if self.current is None and not self.closing:
+            self._next()
 
     async def writable(self) -> None:
         if self._drained is None or self._drained.done():
@@ -298,165 +376,207 @@ class _Connection(asyncio.Protocol):
         await asyncio.shield(self._drained)
 
     def data_received(self, data: bytes) -> None:
-        if (
-            self.current is None
-            and self._incoming is None
-            and not self._fed
-            and not self._midway
-            and not self.closing
-            and self._poison is None
-        ):
-            self._begin(data)
+        inbound = self.current
+        if self.closing:
+            self._surplus = True  # read and dropped, so that the sender gets to see our answer
+        elif inbound is None:
+            if self._buffer or self.write_paused:
+                self._buffer += data
+                self._next()
+            else:
+                self._begin(data)
+        elif inbound.body_done:
+            self._hold(data)
         else:
-            self._feed(data)
+            self._read_body(inbound, data)
 
     def _begin(self, data: bytes) -> None:
         """Between requests: one that comes whole, with a head that is known, is not parsed."""
+        self.since = self.server.now()
         heads, request = self.server.heads, cut(data)
         if request is None:
-            self._feed(data)
+            self._buffer += data
+            self._next()
             return
         known = heads.find(request)
         if known is None:
-            self._feed(data)
+            self._buffer += data
+            self._next()
             first = self.current
-            alone = not (self._fed or self._midway or self._waiting)
-            if alone and first is not None and first.plain(request.body):
+            if first is not None and not self._buffer and first.plain(request.body):
                 heads.keep(request, first.head)
             return
         inbound = Inbound(self, *known, len(request.body))
         inbound._pieces.append(request.body)
         inbound._size = inbound._length
         inbound.body_done = True
-        self.used = True
-        self._since = self.server.now()
         self._run(inbound)
 
-    def _feed(self, data: bytes) -> None:
-        while True:
-            if self.closing or self._poison is not None:
-                return  # read and dropped, so that the sender gets to see our answer
-            if self._incoming is None and not self._fed:
-                self._since = self.server.now()
-            self._fed += len(data)
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as found:
-                data = data[found.args[0] :]
-            except httptools.HttpParserCallbackError as error:
-                cause = error.__context__
-                if not isinstance(cause, Refused):
-                    raise
-                self._stop(cause.failure)
-                return
-            except httptools.HttpParserError:
-                self._stop(Failure("invalid", "This cannot be read as a request.", code="bad_http"))
-                return
-            else:
-                self._check_size()
-                return
-            # Not in the handler above: an error's __context__ would be the upgrade then.
-            self._decline()
-            if not data:
-                return
+    def _parse(self) -> None:
+        """Read one request from the buffer and run its handler; what is behind it stays there.
 
-    def _check_size(self) -> None:
-        inbound = self._incoming
-        if inbound is None:
-            if self._fed > self.server.limits.header_bytes:
-                self._stop(_head_too_large())
-        elif self._fed - inbound._size > CHUNK_OVERHEAD + 8 * inbound._size:
-            self._stop(Failure("invalid", "More framing than body was sent.", code="bad_http"))
-        elif inbound is not self.current and (
-            inbound._size > MAX_WAITING_BYTES or len(self._waiting) >= MAX_WAITING
-        ):
-            self._pause_reading()
-
-    def _decline(self) -> None:
-        """Go on with HTTP/1.1 where an upgrade was offered (Java's client offers h2c by default).
-
-        llhttp takes the request for finished there; a second parser, told only of the body's
-        framing, reads the body.
+        The parser is given a head and nothing that follows it, so it stops where the request's head
+        ends.  A head that comes in small pieces is given to it in larger ones, as it joins what it
+        gets of one line again and again; but the first piece at once, which may be no HTTP at all.
         """
-        inbound = self._incoming
-        assert inbound is not None
-        coding, length = inbound.headers.get("transfer-encoding"), max(0, inbound._length)
-        framing = f"content-length: {length}" if coding is None else "transfer-encoding: chunked"
-        self._upgrade, self._resumed = False, True
-        self._parser = httptools.HttpRequestParser(self)
-        self._parser.feed_data(f"{inbound.method} / HTTP/1.1\r\n{framing}\r\n\r\n".encode())
-        self._fed = 0
+        buffer, limit = self._buffer, self.server.limits.header_bytes
+        end = buffer.find(b"\r\n\r\n", self._scanned, limit)
+        if end < 0:
+            size = len(buffer)
+            if size >= limit:
+                self._stop(_head_too_large())
+            elif not self._fed or size - self._fed >= 4096:
+                piece = bytes(buffer[self._fed :])
+                self._fed, self._scanned = size, max(0, size - 3)
+                self._feed(piece)
+            else:
+                self._scanned = max(0, size - 3)
+            return
+        end += 4
+        piece = bytes(buffer[self._fed : end])
+        del buffer[:end]
+        self._fed = self._scanned = 0
+        if not self._feed(piece):
+            return
+        inbound = self.current
+        if self.closing:
+            pass  # it is answered already
+        elif inbound is None:  # an empty line, and no request before it
+            self._stop(_no_request())
+        elif not inbound.body_done and buffer:
+            piece = bytes(buffer)
+            buffer.clear()
+            self._read_body(inbound, piece)
+
+    def _feed(self, data: bytes) -> bool:
+        """Give the parser a part of a head; False when that was not one, and was refused."""
+        if self._parser is None:
+            self._parser = httptools.HttpRequestParser(self)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # Java's client offers h2c by default; we go on with HTTP/1.1.
+            self._parser = None
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__context__
+            if not isinstance(cause, Refused):
+                raise
+            self._stop(cause.failure)
+            return False
+        except httptools.HttpParserError:
+            self._stop(_no_request())
+            return False
+        return True
+
+    def _read_body(self, inbound: Inbound, data: bytes) -> None:
+        chunks = inbound._chunks
+        if inbound._failure is not None:
+            self._surplus = True
+            return
+        if chunks is None:
+            end = inbound._length - inbound._size
+            inbound._take(data if end >= len(data) else data[:end])
+            done = inbound._size == inbound._length
+        else:
+            try:
+                end = chunks.feed(data, 0, inbound._take)
+            except Refused as refused:
+                self._stop(refused.failure)
+                return
+            done = chunks.done
+        if done:
+            inbound.body_done = True
+            inbound._wake()
+            if end < len(data):
+                self._hold(data[end:])
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what came behind the request that is answered, unparsed."""
+        inbound = self.current
+        if inbound is not None and not inbound.keep_alive:
+            self._surplus = True  # this was to be the last one
+            return
+        self._buffer += data
+        self._bound_input()
+
+    def _bound_input(self) -> None:
+        """Read on, unless what is held waits for its turn and is more than a client needs."""
+        held, server, inbound = len(self._buffer), self.server, self.current
+        server.held_bytes += held - self._held
+        self._held = held
+        if server.held_bytes > MAX_HELD_BYTES_IN_ALL:
+            self.evict()
+        elif held > MAX_HELD_BYTES and (
+            self.write_paused if inbound is None else inbound.body_done
+        ):
+            self.pause_reading()
+        elif inbound is None or inbound.body_done or inbound._size <= MAX_UNASKED_BYTES:
+            self.resume_reading()
+
+    def _drop_input(self) -> None:
+        self.server.held_bytes -= self._held
+        self._held = self._fed = self._scanned = 0
+        self._buffer = bytearray()
 
     # httptools
 
     def on_message_begin(self) -> None:
-        self._midway = True
         self._headers = []
-        self._target = b""
+        self._target = []
 
     def on_url(self, url: bytes) -> None:
-        self._target += url
+        self._target.append(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._incoming is None:  # what comes after a body are trailers, which nobody asked for
-            self._headers.append((name.lower(), value))
+        if len(self._headers) >= MAX_HEADERS:
+            raise Refused(_head_too_large())
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        if self._resumed:
-            return
         parser, server = self._parser, self.server
+        assert parser is not None
+        if self.current is not None:
+            raise Refused(_no_request())  # the parser found an end where we found none
         version = parser.get_http_version()
-        head = self._headers
-        if len(self._target) + sum([len(n) + len(v) for n, v in head]) > server.limits.header_bytes:
-            raise Refused(_head_too_large())
+        head, target = self._headers, b"".join(self._target)
         method = parser.get_method()
-        failure = guard.check(method, self._target, version, head, server.hosts)
+        failure = guard.check(method, target, version, head, server.hosts)
         if failure is not None:
             raise Refused(failure)
-        headers: dict[str, str] = {}
-        for name, value in head:
-            key, text = name.decode("ascii"), value.decode("latin-1")
-            headers[key] = f"{headers[key]}, {text}" if key in headers else text
-        target = self._target
+        headers = _joined(head)
         if not target.startswith(b"/"):  # the absolute form, of our own host
             target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
         path, _, query = target.decode("ascii").partition("?")
         length = int(headers.get("content-length", -1))
         understood = Head(method.decode("ascii"), path, query, headers, version)
         inbound = Inbound(self, understood, headers, length)
-        inbound.keep_alive = parser.should_keep_alive()
+        inbound.keep_alive = parser.should_upgrade() or parser.should_keep_alive()
         inbound._expect = "expect" in headers
-        if parser.should_upgrade():
-            self._upgrade = True
-            inbound.keep_alive = True
-        self._incoming = inbound
-        self._fed = 0
-        self._since = server.now()
-        self.used = True
-        if self.current is None:
-            self._run(inbound)
-        else:
-            self._waiting.append(inbound)
-
-    def on_body(self, body: bytes) -> None:
-        assert self._incoming is not None
-        self._incoming._take(body)
-
-    def on_message_complete(self) -> None:
-        if self._upgrade:
-            return
-        inbound, self._incoming = self._incoming, None
-        self._fed = 0
-        self._midway = False
-        self._resumed = False
-        if inbound is not None:
+        if "transfer-encoding" in headers:
+            inbound._chunks = Chunks()
+        elif length <= 0:
             inbound.body_done = True
-            inbound._wake()
+        if not inbound.body_done:
+            self._parser = (
+                None  # which would take what follows for a body; the next head gets another
+            )
+        self.since = server.now()
+        self._run(inbound)
 
     # the request's life
 
     def _run(self, inbound: Inbound) -> None:
+        self.used = True
         self.current = inbound
+        self.server.book.busy(self)
+        if self._reserved:
+            inbound.keep_alive = False
+            if inbound.path not in HEALTH:
+                full = "Too many connections; try again shortly."
+                failure = Failure("overloaded", full, retry_after_s=1.0)
+                inbound.respond(*self.server.refuse(failure, inbound.path, inbound.headers))
+                self.done(inbound)
+                return
         self._task = self.server.run(self, inbound)
 
     def done(self, inbound: Inbound) -> None:
@@ -468,16 +588,20 @@ class _Connection(asyncio.Protocol):
             return
         if not inbound.keep_alive or not inbound.body_done:
             self.close(linger=not inbound.body_done)
-        elif self._waiting:
-            self._run(self._waiting.popleft())
-            self.resume_reading()
-        elif self._poison is not None:
-            self._refuse(self._poison)
         elif self.server.stopping:
             self.close()
         else:
-            self._since = self.server.now()
-            self.resume_reading()
+            self.since = self.server.now()
+            self.server.book.idle(self)
+            if self._buffer or self._read_paused:
+                self._next()
+
+    def _next(self) -> None:
+        """Read the next request, unless the client does not take the answers before it."""
+        if self._buffer and not self.write_paused:
+            self._parse()
+        if not self.closing:
+            self._bound_input()
 
     def close(self, linger: bool = False) -> None:
         """Close once what was written is sent; `linger`: the client is still sending.
@@ -487,31 +611,36 @@ class _Connection(asyncio.Protocol):
         if self.closing:
             return
         self.closing = True
-        if linger and self.transport.can_write_eof():
+        unread = linger or self._surplus or self._read_paused
+        self._drop_input()
+        self.server.book.idle(self)
+        if unread and self.transport.can_write_eof():
             self.resume_reading()
             self.transport.write_eof()
-            self.server.later(LINGER_S, self.transport.abort)
+            self._linger_until = self.server.now() + LINGER_S
         else:
             self.transport.close()
 
     def _stop(self, failure: Failure) -> None:
-        """What follows cannot be read; requests that stand before it still get their answers."""
-        inbound = self._incoming
-        self._poison = failure
+        """What follows cannot be read."""
+        inbound = self.current
         if inbound is not None:  # its body broke: its handler is told, and answers
             inbound.keep_alive = False
             inbound._fail(failure)
-        elif self.current is None:
+            self.resume_reading()
+        else:
             self._refuse(failure)
 
     def _refuse(self, failure: Failure) -> None:
         """Answer what no handler will see, and close."""
         headers = {n.decode("latin-1"): v.decode("latin-1") for n, v in self._headers}
-        path = self._target.decode("latin-1").partition("?")[0]
+        path = b"".join(self._target).decode("latin-1").partition("?")[0]
         status, lines, body = self.server.refuse(failure, path, headers)
         status = _STATUS.get(failure.code, status)
         line = f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode()
         framing = f"content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
+        if self._target and self._parser is not None and self._parser.get_method() == b"HEAD":
+            body = b""
         self.transport.write(line + guard.header_block(lines) + framing + body)
         self.close(linger=True)
 
@@ -522,21 +651,26 @@ class _Connection(asyncio.Protocol):
         if unsent == 0 or unsent < self._unsent:
             self._progress = now
         self._unsent = unsent
-        if unsent and now - self._progress > limits.write_stall_s:
+        stalled = unsent and now - self._progress > limits.write_stall_s
+        if stalled or (self._read_paused and self._left()):
             self._lose()
             self.transport.abort()
         elif self.closing:
-            pass
+            patience_s = limits.write_stall_s if unsent else 0.0
+            if self._linger_until and now > self._linger_until + patience_s:
+                self.transport.abort()
         elif inbound is None:
-            waited = now - self._since
-            if self._fed or self._midway or not self.used:
+            waited = now - self.since
+            if self.write_paused:
+                pass
+            elif self._buffer or not self.used:
                 if waited > limits.header_s:
                     late = "The request's head took too long."
                     self._refuse(Failure("request_timeout", late))
             elif waited > limits.idle_s:
                 self.close()
-        elif self._incoming is inbound and inbound._waiter is not None:
-            waited = now - self._since
+        elif not inbound.body_done and inbound._waiter is not None:
+            waited = now - self.since
             if (
                 waited > limits.body_grace_s
                 and inbound._size < waited * limits.body_min_bytes_per_s
@@ -544,7 +678,17 @@ class _Connection(asyncio.Protocol):
                 inbound.keep_alive = False
                 inbound._fail(Failure("request_timeout", "The body came too slowly."))
 
-    def _pause_reading(self) -> None:
+    def _left(self) -> bool:
+        """Whether the client has gone, which a paused connection does not notice; known on Linux."""
+        raw: socket | None = self.transport.get_extra_info("socket")
+        if raw is None or not self.peer or not hasattr(sockets, "TCP_INFO"):
+            return False
+        try:
+            return raw.getsockopt(IPPROTO_TCP, sockets.TCP_INFO, 1)[0] != _ESTABLISHED
+        except OSError:
+            return True
+
+    def pause_reading(self) -> None:
         if not self._read_paused:
             self._read_paused = True
             self.transport.pause_reading()
@@ -552,11 +696,41 @@ class _Connection(asyncio.Protocol):
     def resume_reading(self) -> None:
         if self._read_paused:
             self._read_paused = False
-            self.transport.resume_reading()
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+
+
+def _joined(head: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """The headers by name; those that are repeated are joined by ", "."""
+    headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head}
+    if len(headers) < len(head):
+        values: dict[bytes, list[bytes]] = {}
+        for name, value in head:
+            values.setdefault(name, []).append(value)
+        headers = {n.decode("ascii"): b", ".join(v).decode("latin-1") for n, v in values.items()}
+    return headers
+
+
+def _no_request() -> Failure:
+    return Failure("invalid", "This cannot be read as a request.", code="bad_http")
 
 
 def _head_too_large() -> Failure:
     return Failure("too_large", "The request's head is too large.", code="header_too_large")
+
+
+class _Listener:
+    """A listening socket of the event loop, and the same one kept by us."""
+
+    __slots__ = ("attached", "kept", "reported", "server")
+
+    def __init__(
+        self, server: asyncio.AbstractServer, attached: socket | TransportSocket, kept: socket
+    ) -> None:
+        self.server = server
+        self.attached = attached  # its number is negative once the event loop has closed it
+        self.kept = kept
+        self.reported = False
 
 
 class Server:
@@ -567,8 +741,11 @@ class Server:
         handler: Callable[[Inbound], Awaitable[None]],
         limits: Limits = _LIMITS,
         refuse: Refuse | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> None:
+        """`report` is given what the operator should hear of the listeners."""
         self.limits = limits
+        self.report: Callable[[str], None] = report or _unheard
         self.hosts = frozenset(h.encode() for h in limits.hosts)
         self.stopping = False
         self.lines: dict[
@@ -577,10 +754,15 @@ class Server:
         self.heads = Heads()
         self.refuse: Refuse = refuse or _plain
         self._handler = handler
-        self._open: set[_Connection] = set()
-        self._peers: dict[str, int] = {}
+        self.book: Connections[_Connection] = Connections(
+            limits.connections, limits.connections_per_peer
+        )
+        self.proxies = Proxies(limits.trusted_proxies)
+        self.held_bytes = 0  # of all connections, behind the requests that are answered
+        self._open = self.book.open
         self._tasks: set[asyncio.Task[None]] = set()
-        self._listeners: list[asyncio.Server] = []
+        self._listeners: list[_Listener] = []
+        self._reviving: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.now: Callable[[], float] = time.monotonic  # the loop's own clock, once there is one
@@ -616,21 +798,61 @@ class Server:
         self._loop = loop = asyncio.get_running_loop()
         self.now = loop.time
 
-        def made() -> _Connection:
-            return _Connection(self)
-
         if sock is not None:
-            listener = await loop.create_server(made, sock=sock, backlog=1024)
+            listener = await loop.create_server(self._made, sock=sock, backlog=BACKLOG)
         else:
-            listener = await loop.create_server(made, host, port, backlog=1024)
-        self._listeners.append(listener)
+            listener = await loop.create_server(self._made, host, port, backlog=BACKLOG)
+        self._keep(listener)
         if self._timer is None:
             self._sweep()
         return int(listener.sockets[0].getsockname()[1])
 
+    def _made(self) -> _Connection:
+        return _Connection(self)
+
+    def _keep(self, listener: asyncio.Server) -> None:
+        """Keep each listening socket a second time, so that it can be listened on again."""
+        for each in listener.sockets:
+            kept = socket(fileno=os.dup(each.fileno()))
+            if kept.family.name.startswith("AF_INET") and hasattr(sockets, "TCP_NOTSENT_LOWAT"):
+                # Else the system holds megabytes for a client that reads slowly.
+                kept.setsockopt(
+                    IPPROTO_TCP, sockets.TCP_NOTSENT_LOWAT, self.limits.write_high_bytes
+                )
+            self._listeners.append(_Listener(listener, each, kept))
+
     def stop_accepting(self) -> None:
         for listener in self._listeners:
-            listener.close()
+            listener.server.close()
+            listener.kept.close()
+        self._listeners.clear()
+
+    def _revive(self) -> None:
+        """Listen again where the event loop closed a listener, as uvloop does on an error of it."""
+        if self._reviving is not None and not self._reviving.done():
+            return
+        dead = [each for each in self._listeners if each.attached.fileno() < 0]
+        if dead:
+            assert self._loop is not None
+            if not dead[0].reported:
+                dead[0].reported = True
+                self.report("The system closed a listener; it is opened again.")
+            self._reviving = self._loop.create_task(self._listen_again(dead[0]))
+
+    async def _listen_again(self, dead: "_Listener") -> None:
+        assert self._loop is not None
+        try:
+            sock = dead.kept.dup()
+        except OSError:  # no descriptor is free: the next sweep tries again
+            return
+        try:
+            listener = await self._loop.create_server(self._made, sock=sock, backlog=BACKLOG)
+            self._keep(listener)
+        except OSError:
+            sock.close()
+            return
+        self._listeners.remove(dead)
+        dead.kept.close()
 
     async def drain(self, grace_s: float) -> None:
         """Let running requests end within `grace_s` seconds, then cancel the rest."""
@@ -652,20 +874,15 @@ class Server:
     # for connections
 
     def admit(self, conn: _Connection) -> bool:
-        peer = self._peers.get(conn.peer, 0)
-        limits = self.limits
-        full = len(self._open) >= limits.connections or peer >= limits.connections_per_peer
-        self._open.add(conn)
-        self._peers[conn.peer] = peer + 1
-        return not full
+        """Count a new connection; True when there is room only for a question about health."""
+        exempt = conn.proxied or not conn.peer  # a unix socket has no peer
+        admitted = self.book.admit(conn, conn.peer, exempt=exempt)
+        if admitted.evict is not None:
+            admitted.evict.evict()
+        return admitted.reserved
 
     def forget(self, conn: _Connection) -> None:
-        self._open.discard(conn)
-        left = self._peers.get(conn.peer, 1) - 1
-        if left > 0:
-            self._peers[conn.peer] = left
-        else:
-            self._peers.pop(conn.peer, None)
+        self.book.forget(conn)
 
     def run(self, conn: _Connection, inbound: Inbound) -> "asyncio.Task[None]":
         assert self._loop is not None
@@ -700,13 +917,28 @@ class Server:
 
     def _sweep(self) -> None:
         self.lines.clear()
-        now = self.now()
-        for conn in list(self._open):
-            conn.sweep(now)
+        self.book.tick()
+        self._revive()
         assert self._loop is not None
         limits = self.limits
         shortest = min(limits.header_s, limits.idle_s, limits.body_grace_s, limits.write_stall_s)
         self._timer = self._loop.call_later(min(1.0, shortest / 4), self._sweep)
+        self._sweep_some(list(self._open))
+
+    def _sweep_some(self, conns: list[_Connection]) -> None:
+        """Look at some of the connections now and at the rest in the loop's next turns."""
+        assert self._loop is not None
+        now = self.now()
+        for conn in conns[-SWEPT_AT_ONCE:]:
+            if conn in self._open:
+                conn.sweep(now)
+        del conns[-SWEPT_AT_ONCE:]
+        if conns:
+            self._loop.call_soon(self._sweep_some, conns)
+
+
+def _unheard(text: str) -> None:
+    pass
 
 
 def _plain(
