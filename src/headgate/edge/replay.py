@@ -21,6 +21,7 @@ from headgate.store.books import Books
 from headgate.store.ledger import LedgerFault, Row
 
 HEADER = "idempotency-key"
+SLICE_BYTES = 65536  # of a kept reply, after each of which a slow client is waited for
 LOOKED_UP = 4  # attempts of a day that are asked for at a time; nearly always none is there
 APART_S = 0.02  # as exchange.py sends two forms of a failure
 
@@ -211,7 +212,10 @@ async def again(inbound: Inbound, saved: Saved) -> None:
         return
     inbound.start(saved.status, headers)
     at = len(saved.body) - saved.apart
-    inbound.write(saved.body[:at])
+    for begin in range(0, at, SLICE_BYTES):
+        inbound.write(saved.body[begin : min(begin + SLICE_BYTES, at)])
+        if inbound.paused:
+            await inbound.drain()
     if saved.apart:
         # A failure's last form must not arrive with the one before (protocols.md, fact 5).
         await asyncio.sleep(APART_S)

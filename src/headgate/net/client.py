@@ -21,6 +21,7 @@ upstream that still computes, a polite TLS shutdown would be a delay that costs 
 import asyncio
 import functools
 import re
+import socket
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Final, Literal, cast
@@ -44,7 +45,10 @@ __all__ = [
     "Broken", "Client", "ConnectTimedOut", "NotSent", "Prepared", "Response", "TimedOut", "Timeouts",
 ]  # fmt: skip
 
-MAX_UNREAD_BYTES = 256 << 10  # of one answer; above it the socket is paused (promises.md R10)
+MAX_UNREAD_BYTES = 64 << 10  # of one answer; above it the socket is paused (promises.md R10)
+# What one read may bring: else a slow reader of a fast upstream holds 256 kB of it, and the system
+# megabytes more.  At 200 ms to the upstream it is some 300 kB/s for one reply, thousands of tokens.
+RECEIVE_BUFFER_BYTES = 64 << 10
 MAX_OVERHEAD_BYTES = 64 << 10  # head, chunk sizes, trailers between two body bytes; Envoy: 60 KiB
 JOIN_BYTES = 64 << 10  # up to here copying a body behind its head is cheaper than a second write
 
@@ -170,6 +174,8 @@ class Response:
             if more and not self._ended:
                 return
             self._take, self._halted = None, not more
+            if not self._ended and self._conn is not None:
+                self._conn.pause()  # whoever takes waits for somebody; what comes would only pile up
         self._wake()
 
     async def read_all(self, max_bytes: int = 64 << 20) -> bytes:
@@ -202,6 +208,8 @@ class Response:
             self._error = Broken("aborted")
 
     async def _wait(self) -> None:
+        if self._paused and self._conn is not None:
+            self._conn.resume()
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
@@ -317,10 +325,8 @@ class _Connection(asyncio.Protocol):
                     self._watch(now + response._timeouts.stall_s)
         if self._complete:
             self._finish(response)
-        elif response._unread > MAX_UNREAD_BYTES and not response._paused:
-            response._paused = True
-            assert self.transport is not None
-            self.transport.pause_reading()
+        elif response._unread > MAX_UNREAD_BYTES:
+            self.pause()
         if response._pieces or response._ended or (response.status and not response._began):
             response._arrived()
 
@@ -403,6 +409,12 @@ class _Connection(asyncio.Protocol):
 
     # -- flow control
 
+    def pause(self) -> None:
+        if self._response is not None and not self._response._paused:
+            self._response._paused = True
+            assert self.transport is not None
+            self.transport.pause_reading()
+
     def resume(self) -> None:
         response = self._response
         assert response is not None and self.transport is not None
@@ -458,6 +470,9 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self._client._open.add(self)
+        raw: socket.socket | None = transport.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
 
     def eof_received(self) -> None:
         self._ended(None)

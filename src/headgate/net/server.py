@@ -42,7 +42,7 @@ class Limits(msgspec.Struct, frozen=True):
     body_grace_s: float = 10.0  # after it a body must keep to the rate below
     body_min_bytes_per_s: int = 1024
     write_stall_s: float = 30.0  # a client that takes nothing for so long is gone
-    write_high_bytes: int = 65536
+    write_high_bytes: int = 16384
     connections: int = 10000
     connections_per_peer: int = 2000
     hosts: tuple[str, ...] = ()  # host names answered for; empty: any
@@ -58,6 +58,7 @@ MAX_UNASKED_BYTES = 65536  # of a body that the handler has not asked for; then 
 MAX_HEADERS = 128  # of one request; Apache takes 100, and a client sends some 20
 SMALL_BYTES = 1024  # pieces of a body below this are joined as they come
 JOIN_BYTES = 65536  # up to here copying a body behind its head is cheaper than a second write
+UNSENT_BYTES = 65536  # of one connection, beyond what is on its way, that the system keeps
 BACKLOG = 1024  # connections that the system completes before we accept them
 SWEPT_AT_ONCE = 500  # connections, some 0.5 ms
 HEALTH = frozenset(("/livez", "/readyz"))  # answered on reserved connections (connections.py)
@@ -816,9 +817,7 @@ class Server:
             kept = socket(fileno=os.dup(each.fileno()))
             if kept.family.name.startswith("AF_INET") and hasattr(sockets, "TCP_NOTSENT_LOWAT"):
                 # Else the system holds megabytes for a client that reads slowly.
-                kept.setsockopt(
-                    IPPROTO_TCP, sockets.TCP_NOTSENT_LOWAT, self.limits.write_high_bytes
-                )
+                kept.setsockopt(IPPROTO_TCP, sockets.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
             self._listeners.append(_Listener(listener, each, kept))
 
     def stop_accepting(self) -> None:
