@@ -50,11 +50,17 @@ def environment() -> dict[str, str]:
     }
 
 
-def start(data: Path, *options: str, ready_s: float = 60, **env: str) -> Gateway:
-    """Start the gateway with nothing of our own environment that could choose an upstream."""
+def start(
+    data: Path, *options: str, ready_s: float = 60, descriptors: int = 0, **env: str
+) -> Gateway:
+    """Start the gateway with nothing of our own environment that could choose an upstream.
+
+    `descriptors`: how many files it may open; 0: as many as we may.
+    """
+    bounded = ("sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh") if descriptors else ()
     log = (data.parent / f"{data.name}.log").open("w")
     process = subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", "--data", str(data), *options],
+        [*bounded, *COMMAND, "serve", "--port", "0", "--data", str(data), *options],
         env={**environment(), **env},
         stdout=subprocess.PIPE,
         stderr=log,

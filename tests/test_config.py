@@ -52,6 +52,7 @@ def test_every_variable_that_is_promised_is_read() -> None:
         "data": "/d",
         "memory": "false",
         "public_url": "https://gate.test",
+        "trusted_proxies": "10.0.0.0/8, 192.0.2.1",
     }
     env = {variable: said.get(place[-1], "2048") for place, variable in config.VARIABLES.items()}
     env |= {v: "true" for p, v in config.VARIABLES.items() if p[0] == "fidelity"}
@@ -61,8 +62,16 @@ def test_every_variable_that_is_promised_is_read() -> None:
     assert settings.retry.attempts == 3
     assert settings.memory is False
     assert settings.fidelity.coerce
+    assert settings.trusted_proxies == ("10.0.0.0/8", "192.0.2.1")
     assert (settings.host, settings.port, settings.body_bytes) == ("::1", 2048, 2048)
     assert set(settings.origins.values()) == {"env"} and len(settings.origins) == len(env)
+
+
+@pytest.mark.parametrize("network", ["10.0.0.1/8", "proxy.test", "10.0.0.0/33", ""])
+def test_a_trusted_proxy_is_a_network(network: str, file: Path) -> None:
+    file.write_text(f"trusted_proxies = ['127.0.0.1', '{network}']")
+    with pytest.raises(config.ConfigError, match=f"`trusted_proxies` has `{network}`"):
+        config.load(str(file), {})
 
 
 def test_an_empty_variable_is_as_good_as_none() -> None:

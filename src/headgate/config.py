@@ -113,6 +113,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     keepalive_s: Seconds = 10.0  # silence after which a stream is kept alive
     drain_s: Seconds = 30.0  # how long running requests may go on after SIGTERM
     body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 32 << 20  # of one request
+    connections: Annotated[int, Meta(ge=0)] = (
+        0  # of clients; 0: what the limit of open files allows
+    )
+    connections_per_peer: Annotated[int, Meta(ge=0)] = 0  # of one address; 0: half of `connections`
+    trusted_proxies: tuple[str, ...] = ()  # networks whose X-Forwarded-For names the client
     memory: bool = True  # keep the reasoning of recent turns for clients that return none
     tokenizer: str = ""  # path of a tokenizer.json of the models, for counting; an extra
     timeouts: Timeouts = Timeouts()
@@ -138,6 +143,9 @@ _SCALARS = (
     "keepalive_s",
     "drain_s",
     "body_bytes",
+    "connections",
+    "connections_per_peer",
+    "trusted_proxies",
     "memory",
     "tokenizer",
 )
@@ -154,6 +162,7 @@ VARIABLES: dict[tuple[str, ...], str] = {
         for name in kind.__struct_fields__
     },
 }
+_LISTS = (("trusted_proxies",),)  # a variable has their values with commas between
 _OWN = ("notes", "origins")  # of the struct, not of the file
 # Keys in the environment that make an upstream: (name of it, preset, variable), in this order.
 _KEYS = (
@@ -177,7 +186,7 @@ def load(path: str | None, env: Mapping[str, str], **overrides: object) -> Setti
     origins = {key: "file" for key in _leaves(tree)}
     for place, variable in VARIABLES.items():
         if value := env.get(variable, ""):
-            _set(tree, place, value)
+            _set(tree, place, _listed(value) if place in _LISTS else value)
             origins[".".join(place)] = "env"
     for name, given in overrides.items():
         tree[name] = given
@@ -186,6 +195,7 @@ def load(path: str | None, env: Mapping[str, str], **overrides: object) -> Setti
         settings = msgspec.convert(tree, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(_explained(str(error), tree, path or "", origins)) from None
+    _check_networks("trusted_proxies", settings.trusted_proxies)
     notes: list[str] = []
     upstreams = dict(settings.upstreams) or _from_environment(env)
     upstreams = {name: _resolved(name, u, env, notes) for name, u in upstreams.items()}
@@ -258,13 +268,28 @@ def _leaves(tree: Mapping[str, Any], place: str = "") -> dict[str, Any]:
     return out
 
 
-def _set(tree: dict[str, Any], place: tuple[str, ...], value: str) -> None:
+def _set(tree: dict[str, Any], place: tuple[str, ...], value: str | list[str]) -> None:
     *tables, name = place
     for table in tables:
         tree = tree.setdefault(table, {})
         if not isinstance(tree, dict):
             return  # the file has no table there, which is what will be complained of
     tree[name] = value
+
+
+def _listed(text: str) -> list[str]:
+    return [part for item in text.split(",") if (part := item.strip())]
+
+
+def _check_networks(where: str, networks: tuple[str, ...]) -> None:
+    for text in networks:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError:
+            raise ConfigError(
+                f"`{where}` has `{text[:64]}`, which is not a network;"
+                " write it as `10.0.0.0/8`, with no bits set behind the `/8`, or as one address."
+            ) from None
 
 
 def _path(where: str, text: str) -> Path:

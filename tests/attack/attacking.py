@@ -77,7 +77,11 @@ class Target(msgspec.Struct):
 
 
 def start_target(
-    directory: Path, upstream: PlayedUpstream, config: str, env: dict[str, str]
+    directory: Path,
+    upstream: PlayedUpstream,
+    config: str,
+    env: dict[str, str],
+    descriptors: int = 0,
 ) -> Target:
     """Start `headgate serve` with this headgate.toml.
 
@@ -94,7 +98,9 @@ def start_target(
             "HEADGATE_UPSTREAM_DIALECT": "openai",
             **env,
         }
-    found = gateways.start(directory / "data", "--config", str(path), **env)
+    found = gateways.start(
+        directory / "data", "--config", str(path), descriptors=descriptors, **env
+    )
     found.upstream = upstream
     for _ in range(100):  # its pages are served by a process that starts after it is ready
         if found.get("/models").status_code == 200:

@@ -16,15 +16,18 @@ from played import PlayedUpstream
 
 @pytest.fixture
 def target(tmp_path: Path, upstream: PlayedUpstream) -> Iterator[Callable[..., Target]]:
-    """Start a gateway in front of the played upstream: `target(config="...", env={...})`.
+    """Start a gateway in front of the played upstream: `target(config="...", NAME="...")`.
+
+    `descriptors` bounds how many files it may open.
 
     Every gateway that a test starts is stopped when it ends, and must then exit with 0 (unless the
     test ended it itself).
     """
     running: list[Target] = []
 
-    def begin(config: str = "", **env: str) -> Target:
-        found = start_target(tmp_path / f"gateway{len(running)}", upstream, config, env)
+    def begin(config: str = "", descriptors: int = 0, **env: str) -> Target:
+        directory = tmp_path / f"gateway{len(running)}"
+        found = start_target(directory, upstream, config, env, descriptors)
         running.append(found)
         return found
 

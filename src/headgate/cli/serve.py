@@ -22,6 +22,7 @@ from headgate.edge.forward import Forward
 from headgate.edge.gate import Gate
 from headgate.edge.log import LEVELS, Log
 from headgate.local.model import LocalModel, LocalModelMissing
+from headgate.net import descriptors
 from headgate.net.server import Limits, Server
 from headgate.store import retention
 from headgate.store.books import Books
@@ -85,7 +86,7 @@ async def _serve(settings: config.Settings, store: Store, config_file: str | Non
     place.sweep(settings.data)
     socket = place.fresh_socket(settings.data)
     app = App(gate, Forward(socket))
-    server = Server(app, Limits(body_bytes=settings.body_bytes), app.refuse_early)
+    server = Server(app, _limits(settings, descriptors.raise_limit()), app.refuse_early, log.report)
     try:
         port = await server.listen(settings.host, settings.port)
     except OSError as error:
@@ -134,6 +135,26 @@ async def _serve(settings: config.Settings, store: Store, config_file: str | Non
     if lost:
         click.echo(f"Error: the disk did not take {lost} rows of the ledger.", err=True)
     return 1 if lost else 0
+
+
+def _limits(settings: config.Settings, open_files: int) -> Limits:
+    """The bounds of the listener, with `open_files` descriptors for everything."""
+    most = descriptors.most_connections(open_files)
+    wanted = settings.connections or most
+    if wanted > most:
+        click.echo(
+            f"note: `connections` is {wanted}, but {open_files} open files allow {most}; raise the limit"
+            " of open files (`ulimit -n`, LimitNOFILE=) for more.",
+            err=True,
+        )
+    connections = min(wanted, most)
+    per_peer = settings.connections_per_peer or max(1, connections // 2)
+    return Limits(
+        body_bytes=settings.body_bytes,
+        connections=connections,
+        connections_per_peer=per_peer,
+        trusted_proxies=settings.trusted_proxies,
+    )
 
 
 def _greet(base: str, public: str, gate: Gate, local: bool) -> None:

@@ -42,7 +42,7 @@ class Forward:
         """Refused when control cannot be reached, or breaks before it answers."""
         body = await inbound.body(MAX_BODY)
         headers = {n: v for n in _PASSED if (v := inbound.headers.get(n))}
-        headers["x-headgate-peer"] = inbound.peer
+        headers["x-headgate-peer"] = inbound.client
         headers["x-headgate-host"] = inbound.headers.get("host", "")
         if not _PATH.fullmatch(inbound.path):
             raise Refused(Failure("invalid", "The path has characters it must not have."))
@@ -70,6 +70,9 @@ class Forward:
                 inbound.respond(response.status, answer, await response.read_all(MAX_BODY))
                 return
             inbound.start(response.status, answer)
+            if inbound.method == "HEAD":  # what follows is the body that nobody is to see
+                inbound.end()
+                return
             while data := await response.read():
                 inbound.write(data)
                 await inbound.drain()

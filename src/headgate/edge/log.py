@@ -54,6 +54,10 @@ class Log:
             if len(self._lines) >= 256:
                 self.flush()
 
+    def report(self, text: str) -> None:
+        """Write what went wrong outside of any request."""
+        self.write(Line(now(), "error", "listener", where=text))
+
     def flush(self) -> None:
         if self._lines:
             lines, self._lines = self._lines, []
