@@ -2,10 +2,16 @@
 
 from collections.abc import Iterator
 
+import httpx2
 import pytest
 
 from gateway import Gateway, start, stop
 from played import PlayedUpstream
+from waiting import PATIENCE_S
+
+# httpx2 waits 5 s unless a call says otherwise, which a busy machine can take for anything.
+_CLIENTS = httpx2._config.DEFAULT_TIMEOUT_CONFIG
+_CLIENTS.connect = _CLIENTS.read = _CLIENTS.write = _CLIENTS.pool = PATIENCE_S
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

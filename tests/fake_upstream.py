@@ -31,6 +31,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, ClassVar
 
+from waiting import PATIENCE_S, pause
+
 HELLO = "Hello, Wörld 👋! It's “fine”."
 THOUGHT = "The user wants a\nhello — easy."
 RESULT = "It is sunny in Zürich."
@@ -65,7 +67,7 @@ class Seen:
     hung_up: bool = False  # the client left before the answer was complete
     _over: threading.Event = field(default_factory=threading.Event, repr=False)
 
-    def wait(self, timeout_s: float = 10) -> bool:
+    def wait(self, timeout_s: float = PATIENCE_S) -> bool:
         """Wait until it is answered or given up; False when neither came to be."""
         return self._over.wait(timeout_s)
 
@@ -103,7 +105,7 @@ class FakeUpstream:
 
     def __enter__(self) -> "FakeUpstream":
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(PATIENCE_S)
         return self
 
     def __exit__(
@@ -113,7 +115,7 @@ class FakeUpstream:
         tb: TracebackType | None,
     ) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(PATIENCE_S)
         self._loop.close()
 
     def connection(self) -> "_Connection":
@@ -250,7 +252,7 @@ class _Connection(asyncio.Protocol):
             if scenario == "break mid stream" and form.texts:
                 self.transport.close()  # what is written goes out, the last chunk never comes
                 return
-            await asyncio.sleep(PAUSE_S if scenario == "go on" else 0)
+            await pause(PAUSE_S if scenario == "go on" else 0, "as a model between two tokens")
         self.transport.write(b"0\r\n\r\n")
 
 

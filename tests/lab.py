@@ -31,6 +31,7 @@ from headgate.chat import (
 from headgate.net.server import Inbound, Server
 from headgate.wire.dialect import Dialect, Facts, Target
 from headgate.wire.dialects import ANTHROPIC, OPENAI
+from waiting import PATIENCE_S
 
 KEY = "sk-api-canary-key-0123456789"
 THOUGHT = "canary thought: the user wants the weather in Paris, so I call the tool for that city."
@@ -74,13 +75,13 @@ class Lab:
     def running(self) -> Iterator["Lab"]:
         thread = threading.Thread(target=asyncio.run, args=(self._main(),), daemon=True)
         thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(PATIENCE_S)
         try:
             yield self
         finally:
             assert self._loop is not None and self._stop is not None
             self._loop.call_soon_threadsafe(self._stop.set)
-            thread.join(10)
+            thread.join(PATIENCE_S)
 
     async def _main(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()

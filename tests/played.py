@@ -33,6 +33,7 @@ from headgate.errors import Failure
 from headgate.net.server import Inbound, Server
 from headgate.wire.dialect import Dialect, Facts, Target
 from headgate.wire.dialects import ANTHROPIC, GEMINI, OPENAI, RESPONSES
+from waiting import PATIENCE_S, pause
 
 USAGE = Usage(input=120, output=35, cached=100, reasoning=7)
 HELLO = "Hello, Wörld 👋! It's “fine”."
@@ -53,6 +54,8 @@ class Seen(msgspec.Struct):
     body: bytes
     request: Request
     left: bool = False  # the gateway hung up before the end
+    held: bool = False  # "held": half of the text is written, and the rest waits for `release`
+    _go_on: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
 
 class PlayedUpstream:
@@ -71,6 +74,11 @@ class PlayedUpstream:
 
     def url(self, dialect: str) -> str:
         return f"http://127.0.0.1:{self.port}/{dialect}"
+
+    def release(self, seen: Seen) -> None:
+        """Let a reply to "held" go on to its end; called from any thread."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(seen._go_on.set)
 
     async def _main(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
@@ -101,13 +109,13 @@ class PlayedUpstream:
         seen = Seen(inbound.path, inbound.headers, body, request)
         self.seen.append(seen)
         try:
-            await self._answer(inbound, dialect, target, request)
+            await self._answer(inbound, dialect, target, request, seen)
         except asyncio.CancelledError:
             seen.left = True
             raise
 
     async def _answer(
-        self, inbound: Inbound, dialect: Dialect, target: Target, request: Request
+        self, inbound: Inbound, dialect: Dialect, target: Target, request: Request, seen: Seen
     ) -> None:
         facts = Facts("up1", request.model, 1700000000, 9)
         word, _, rest = said(request).partition(" ")
@@ -117,7 +125,7 @@ class PlayedUpstream:
             headers = [("content-type", "application/json"), ("retry-after", "7")]
             inbound.respond(int(status), headers, msgspec.json.encode(page))
         elif word == "silent":
-            await asyncio.sleep(float(rest))
+            await pause(float(rest), "the model does not begin to answer")
             inbound.respond(500, [], b"too late")
         elif not request.stream:
             reply = collect([e async for e in answer(request)])
@@ -135,6 +143,9 @@ class PlayedUpstream:
                 self.written += len(piece)
                 if inbound.paused:
                     await inbound.drain()
+                if isinstance(event, Delta) and word == "held" and not seen.held:
+                    seen.held = True
+                    await seen._go_on.wait()
                 if isinstance(event, Delta) and word == "break":
                     inbound.abort()
                     return
@@ -148,14 +159,14 @@ class PlayedUpstream:
     @contextmanager
     def running(self) -> Iterator["PlayedUpstream"]:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(PATIENCE_S)
         try:
             yield self
         finally:
             assert self._loop is not None
             assert self._stop is not None
             self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(10)
+            self._thread.join(PATIENCE_S)
 
 
 def said(request: Request) -> str:
@@ -202,7 +213,7 @@ async def answer(request: Request) -> AsyncIterator[Event]:
     """Events of the reply, in small pieces, with a pause where the word asks for one."""
     word, _, rest = said(request).partition(" ")
     parts: list[Text | Thinking | ToolCall]
-    pause = 0.0
+    between_s = 0.0
     reason = "stop"
     match word:
         case "think":
@@ -220,7 +231,9 @@ async def answer(request: Request) -> AsyncIterator[Event]:
         case "long":
             parts, reason = [Text("and so on")], "length"
         case "slow":
-            parts, pause = [Text("x" * 400)], float(rest or 0.05)
+            parts, between_s = [Text("x" * 400)], float(rest or 0.05)
+        case "held":
+            parts = [Text("x" * 400)]
         case "flood":
             parts = [Text("y" * (int(rest) << 20))]
         case "rawcall":
@@ -252,8 +265,8 @@ async def answer(request: Request) -> AsyncIterator[Event]:
                 yield PartStart("tool_call", part.id, part.name)
         for i in range(0, len(text), step):
             yield Delta(text[i : i + step])
-            if pause:
-                await asyncio.sleep(pause)
+            if between_s:
+                await pause(between_s, "a slow model")
         yield PartStop(part.signature if isinstance(part, Thinking) else "")
     calls = any(isinstance(p, ToolCall) for p in parts)
     yield Finish("tool_calls" if calls else reason, USAGE)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ def test_no_kill_loses_doubles_or_holds_anything() -> None:
         [sys.executable, str(KILL), "--rounds", "6", "--seconds", "15"],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     assert ran.returncode == 0, (ran.stdout + ran.stderr)[-8000:]

@@ -16,6 +16,7 @@ from headgate.control import app, signin, static
 from headgate.control.app import Rule
 from headgate.control.desk import Desk
 from headgate.policy.access import Role
+from waiting import PATIENCE_S, wait_for
 
 UPSTREAM = {"HEADGATE_UPSTREAM_URL": "http://127.0.0.1:9", "HEADGATE_UPSTREAM_KEY": "sk-none"}
 
@@ -43,10 +44,8 @@ def served(data: Path, rules: Iterable[Rule], edge_url: str = "") -> Iterator[Si
     desk.store.keys()  # the schema is up to date
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    until = time.monotonic() + 20
-    while not server.started:
-        assert thread.is_alive() and time.monotonic() < until, "the console did not start"
-        time.sleep(0.01)
+    wait_for(lambda: server.started or not thread.is_alive())
+    assert server.started, "the console did not start"
     port = server.servers[0].sockets[0].getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     desk.base_url = url
@@ -54,7 +53,7 @@ def served(data: Path, rules: Iterable[Rule], edge_url: str = "") -> Iterator[Si
         yield Site(url, desk, data)
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(PATIENCE_S)
 
 
 def signed_in(site: Site, role: Role = "admin", account: str = "") -> httpx2.Client:

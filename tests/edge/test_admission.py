@@ -7,12 +7,13 @@ from typing import Any
 
 import httpx2
 import pytest
-from test_gateway import GENERATE, chat, contents, messages, wait_for
+from test_gateway import GENERATE, chat, contents, messages
 
 from gateway import Gateway, start, stop
 from headgate.store.books import Books, Where
 from headgate.store.sqlite import Store
 from played import PlayedUpstream
+from waiting import PATIENCE_S, pause_thread, until, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +41,30 @@ def a_key(gate: Gateway, **terms: Any) -> dict[str, str]:
     return headers
 
 
+async def all_at_once(
+    gate: Gateway, body: object, headers: list[dict[str, str]]
+) -> list[httpx2.Response]:
+    """A request with each of the headers; the upstream ends no reply before all were decided on."""
+    assert gate.upstream is not None
+    upstream, before = gate.upstream, len(gate.upstream.seen)
+    limits = httpx2.Limits(max_connections=len(headers))
+    async with httpx2.AsyncClient(limits=limits, timeout=3 * PATIENCE_S) as client:
+        url = f"{gate.url}/v1/messages"
+        sent = [asyncio.create_task(client.post(url, json=body, headers=h)) for h in headers]
+        await until(
+            lambda: sum(s.done() for s in sent) + len(upstream.seen) - before == len(sent),
+            2 * PATIENCE_S,
+        )
+        for seen in upstream.seen[before:]:
+            upstream.release(seen)
+        return list(await asyncio.gather(*sent))
+
+
 def test_of_500_parallel_requests_on_a_budget_for_37_exactly_37_are_admitted(
     gate: Gateway,
 ) -> None:
     # 9 tokens in at 0.375 (as if all were written to the cache) and 100 out at 1.20 USD a million
-    body = messages("slow 0.002", model="MiniMax-M2")
+    body = messages("held", model="MiniMax-M2")
     probe = httpx2.post(
         f"{gate.url}/v1/messages/count_tokens", json=body, headers={"x-api-key": gate.key}
     )
@@ -52,14 +72,8 @@ def test_of_500_parallel_requests_on_a_budget_for_37_exactly_37_are_admitted(
     worst = input * 375 + 100 * 1200
     headers = a_key(gate, budget_nano=37 * worst + worst - 1)
 
-    async def all_at_once() -> list[int]:
-        limits = httpx2.Limits(max_connections=500)
-        async with httpx2.AsyncClient(limits=limits, timeout=60) as client:
-            url = f"{gate.url}/v1/messages"
-            sent = [client.post(url, json=body, headers=headers) for _ in range(500)]
-            return [r.status_code for r in await asyncio.gather(*sent)]
-
-    statuses = asyncio.run(all_at_once())
+    replies = asyncio.run(all_at_once(gate, body, [headers] * 500))
+    statuses = [r.status_code for r in replies]
     assert statuses.count(200) == 37
     assert statuses.count(402) == 463
     mine = httpx2.get(f"{gate.url}/v1/key", headers=headers).json()
@@ -88,19 +102,21 @@ def test_a_budget_that_is_too_small_is_told_in_the_callers_protocol(
 
 
 def test_requests_a_minute_are_counted_and_who_waits_passes(gate: Gateway) -> None:
-    headers = a_key(gate, rpm=120)
+    headers = a_key(gate, rpm=30)  # one comes back every two seconds
     url = f"{gate.url}/v1/chat/completions"
-    replies = [httpx2.post(url, json=chat("hello"), headers=headers) for _ in range(150)]
+    replies: list[httpx2.Response] = []
+    while len(replies) < 300 and (not replies or replies[-1].status_code == 200):
+        replies.append(httpx2.post(url, json=chat("hello"), headers=headers))
     refused = [r for r in replies if r.status_code == 429]
-    assert refused
+    assert refused and len(replies) > 30
     first = replies[0]
-    assert first.headers["x-ratelimit-limit-requests"] == "120"
-    assert first.headers["x-ratelimit-remaining-requests"] == "119"
+    assert first.headers["x-ratelimit-limit-requests"] == "30"
+    assert first.headers["x-ratelimit-remaining-requests"] == "29"
     assert refused[-1].json()["error"]["code"] == "rate_limit_exceeded"
-    time.sleep(float(refused[-1].headers["retry-after"]))
+    pause_thread(float(refused[-1].headers["retry-after"]), "a client does as it was told")
     again = httpx2.post(f"{gate.url}/v1/messages", json=messages("hello"), headers=headers)
     assert again.status_code == 200
-    assert again.headers["anthropic-ratelimit-requests-limit"] == "120"
+    assert again.headers["anthropic-ratelimit-requests-limit"] == "30"
 
 
 def test_concurrency_is_released_also_by_hang_ups(gate: Gateway) -> None:
@@ -112,7 +128,7 @@ def test_concurrency_is_released_also_by_hang_ups(gate: Gateway) -> None:
 
     with httpx2.Client() as client:
         slow = [
-            client.stream("POST", url, json=chat("slow 0.05", stream=True), headers=headers)
+            client.stream("POST", url, json=chat("held", stream=True), headers=headers)
             for _ in range(2)
         ]
         for each in slow:
@@ -120,7 +136,7 @@ def test_concurrency_is_released_also_by_hang_ups(gate: Gateway) -> None:
         assert ask() == 429
         for each in slow:
             each.__exit__(None, None, None)
-    wait_for(lambda: ask() == 200, 2)
+    wait_for(lambda: ask() == 200)
 
 
 def test_tokens_a_minute_count_what_was_really_used(gate: Gateway) -> None:
@@ -130,7 +146,7 @@ def test_tokens_a_minute_count_what_was_really_used(gate: Gateway) -> None:
     assert reply.status_code == 200
     # Not the 2000 that were reserved: a whole reply is settled before its headers go.
     assert 9800 < int(reply.headers["x-ratelimit-remaining-tokens"]) <= 9845
-    asked = chat("slow 0.05", max_tokens=2000, stream=True)
+    asked = chat("held", max_tokens=2000, stream=True)
     with (
         httpx2.Client() as client,
         client.stream("POST", url, json=asked, headers=headers) as running,
@@ -138,7 +154,7 @@ def test_tokens_a_minute_count_what_was_really_used(gate: Gateway) -> None:
         assert int(running.headers["x-ratelimit-remaining-tokens"]) < 8000
 
 
-def test_a_budget_given_to_a_running_key_holds_within_a_second(gate: Gateway) -> None:
+def test_a_budget_given_to_a_running_key_soon_holds(gate: Gateway) -> None:
     headers = a_key(gate)
     url = f"{gate.url}/v1/messages"
     assert httpx2.post(url, json=messages("hello"), headers=headers).status_code == 200
@@ -146,9 +162,7 @@ def test_a_budget_given_to_a_running_key_holds_within_a_second(gate: Gateway) ->
     id = httpx2.get(f"{gate.url}/v1/key", headers=headers).json()["id"]
     store.change_key(id, budget_nano=1, now_s=time.time())
     store.close()
-    wait_for(
-        lambda: httpx2.post(url, json=messages("hello"), headers=headers).status_code == 402, 2
-    )
+    wait_for(lambda: httpx2.post(url, json=messages("hello"), headers=headers).status_code == 402)
 
 
 def an_account(gate: Gateway, id: str, **terms: Any) -> None:
@@ -158,7 +172,7 @@ def an_account(gate: Gateway, id: str, **terms: Any) -> None:
 
 
 def test_the_keys_of_an_account_share_its_budget_and_are_told_whose_it_is(gate: Gateway) -> None:
-    body = messages("slow 0.002", model="MiniMax-M2")
+    body = messages("held", model="MiniMax-M2")
     probe = httpx2.post(
         f"{gate.url}/v1/messages/count_tokens", json=body, headers={"x-api-key": gate.key}
     )
@@ -166,15 +180,7 @@ def test_the_keys_of_an_account_share_its_budget_and_are_told_whose_it_is(gate: 
     an_account(gate, "red", budget_nano=12 * worst + worst - 1)
     keys = [a_key(gate, account="red", budget_nano=8 * worst + 1) for _ in range(2)]
 
-    async def all_at_once() -> list[httpx2.Response]:
-        limits = httpx2.Limits(max_connections=100)
-        async with httpx2.AsyncClient(limits=limits, timeout=60) as client:
-            url = f"{gate.url}/v1/messages"
-            first = [client.post(url, json=body, headers=keys[0]) for _ in range(40)]
-            second = [client.post(url, json=body, headers=keys[1]) for _ in range(40)]
-            return list(await asyncio.gather(*first, *second))
-
-    replies = asyncio.run(all_at_once())
+    replies = asyncio.run(all_at_once(gate, body, [keys[0]] * 40 + [keys[1]] * 40))
     assert sum(r.status_code == 200 for r in replies) == 12
     told = " ".join(r.text for r in replies if r.status_code == 402)
     assert "budget of this account" in told
@@ -211,17 +217,17 @@ def test_a_budget_given_to_an_account_counts_what_it_has_spent(gate: Gateway) ->
     def standing() -> Any:
         return httpx2.get(f"{gate.url}/v1/key", headers=headers).json()["account_budget"]
 
-    wait_for(lambda: standing()["limit_nano"] == 10**10, 2)
+    wait_for(lambda: standing()["limit_nano"] == 10**10)
     assert standing()["spent_nano"] > 0
 
 
-def test_the_keys_of_a_closed_account_are_refused_within_a_second(gate: Gateway) -> None:
+def test_the_keys_of_a_closed_account_are_soon_refused(gate: Gateway) -> None:
     an_account(gate, "gone")
     headers = a_key(gate, account="gone")
     store = Store(gate.data)
     assert store.close_account("gone", now_s=time.time())
     store.close()
-    wait_for(lambda: httpx2.get(f"{gate.url}/v1/key", headers=headers).status_code == 401, 2)
+    wait_for(lambda: httpx2.get(f"{gate.url}/v1/key", headers=headers).status_code == 401)
     asked = chat("hello")
     reply = httpx2.post(f"{gate.url}/v1/chat/completions", json=asked, headers=headers)
     assert reply.status_code == 401

@@ -7,9 +7,7 @@ time), so that these gateways are killed, and the next one starts when nothing o
 """
 
 import fcntl
-import os
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -26,19 +24,16 @@ from gateway import Gateway, start
 from headgate.store.books import Books
 from headgate.store.sqlite import Store
 from played import PlayedUpstream
+from programs import path_of
 
 COST = 20 * 300 + 100 * 30 + 35 * 1200  # of one reply (played.USAGE, M2)
-ROOT = Path(__file__).parent.parent.parent
 
 
 def preload() -> str:
     """Where faketime's library is, as it says itself."""
-    found = shutil.which("faketime")
-    if found is None:
-        if os.environ.get("CI") and "faketime" in (ROOT / ".ci" / "run").read_text():
-            pytest.fail("CI has no faketime, though .ci/run installs it")
-        pytest.skip("faketime is not installed (Debian: apt install faketime)")
-    told = subprocess.run([found, "-f", "+0", "env"], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [path_of("faketime"), "-f", "+0", "env"], capture_output=True, text=True, check=True
+    )
     library = re.search(r"^LD_PRELOAD=(.+)$", told.stdout, re.M)
     assert library is not None, told.stdout
     return library[1]
@@ -107,6 +102,7 @@ def run(upstream: PlayedUpstream, tmp_path: Path) -> Iterator[Run]:
             tmp_path / "data", HEADGATE_UPSTREAM_URL=upstream.url("openai"),
             HEADGATE_UPSTREAM_KEY="x", **clock.env,
         )  # fmt: skip
+        gate.upstream = upstream
         running.append(gate)
         return gate, Ask(gate.url, {"x-api-key": made["key"]})
 
@@ -155,11 +151,15 @@ def test_a_reply_that_runs_past_midnight_is_charged_to_the_day_it_began_in(run: 
     clock, at = run
     zone = ZoneInfo("Europe/Berlin")
     gate, ask = at("Europe/Berlin", datetime(2027, 3, 27, 23, 59, 50, tzinfo=zone))
-    body = messages("slow 0.02", max_tokens=150, stream=True)
+    body = messages("held", max_tokens=150, stream=True)
     with httpx2.stream("POST", f"{gate.url}/v1/messages", json=body, headers=ask.headers) as reply:
         assert reply.status_code == 200
+        assert gate.upstream is not None
+        held = gate.upstream.last
         assert ask() == 402  # it holds what is left
         clock.set(datetime(2027, 3, 28, 0, 0, 1, tzinfo=zone))
+        assert gate.upstream is not None
+        gate.upstream.release(held)
         reply.read()
     assert [ask(), ask()] == [200, 402]  # of the new day, all was left
     clock.set(datetime(2027, 3, 28, 23, 59, 58, tzinfo=zone))  # of 23 hours

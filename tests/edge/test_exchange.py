@@ -22,6 +22,7 @@ from headgate.store.books import Books
 from headgate.store.ledger import Ledger, Row
 from headgate.store.sqlite import Store
 from played import PlayedUpstream
+from waiting import PATIENCE_S, until
 
 M = "MiniMax-M2"
 Main = Callable[["Inside"], Awaitable[None]]
@@ -35,7 +36,7 @@ class Inside:
         self.client = httpx2.AsyncClient(
             base_url=f"http://127.0.0.1:{port}",
             headers={"authorization": f"Bearer {key}"},
-            timeout=20,
+            timeout=PATIENCE_S,
         )
 
     @property
@@ -71,7 +72,7 @@ def inside(tmp_path: Path, upstream: PlayedUpstream) -> Iterator[Callable[..., N
         settings = config.load(str(file), env, data=str(tmp_path / "data"))
 
         async def bounded() -> None:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(3 * PATIENCE_S):
                 store = Store(settings.data)
                 _, text = store.create_key("test", now_s=time.time(), **terms)
                 ledger, books = Ledger(settings.data), Books(settings.data)
@@ -96,11 +97,6 @@ def inside(tmp_path: Path, upstream: PlayedUpstream) -> Iterator[Callable[..., N
     yield run
 
 
-async def until(true: Callable[[], bool]) -> None:
-    while not true():
-        await asyncio.sleep(0.005)
-
-
 @contextlib.asynccontextmanager
 async def asking(here: Inside, text: str, **fields: object) -> AsyncIterator[None]:
     """A client that leaves at the end of the block."""
@@ -121,7 +117,7 @@ def test_a_route_that_rested_is_on_trial_no_longer_than_its_request(
         assert (await here.ask("far too much " * 10000)).status_code >= 400
         assert not here.on_trial(first)
         seen = len(upstream.seen)
-        async with asking(here, "silent 30"):
+        async with asking(here, "silent 600"):
             await until(lambda: len(upstream.seen) > seen)
             assert here.on_trial(first)
         await until(lambda: not here.on_trial(first))
@@ -150,7 +146,7 @@ def test_what_an_upstream_was_sent_counts_though_the_client_left_at_once(
     async def main(here: Inside) -> None:
         seen, system = len(upstream.seen), {"role": "system", "content": " word" * 300}
         silent, hello = (
-            [system, {"role": "user", "content": text}] for text in ("silent 30", "hello")
+            [system, {"role": "user", "content": text}] for text in ("silent 600", "hello")
         )
         async with asking(here, "", messages=silent):
             await until(lambda: len(upstream.seen) > seen)
@@ -166,12 +162,13 @@ def test_a_request_that_outlives_its_keys_limits_leaves_none_behind(
 ) -> None:
     async def main(here: Inside) -> None:
         seen = len(upstream.seen)
-        running = asyncio.create_task(here.ask("slow 0.005"))
-        await until(lambda: len(upstream.seen) > seen)
+        running = asyncio.create_task(here.ask("held"))
+        await until(lambda: len(upstream.seen) > seen and upstream.seen[seen].held)
         (key,) = here.gate.ring.keys()
         here.gate.store.change_key(key.id, now_s=time.time(), rpm=2)
         here.gate._version = 0
         assert here.gate._refreshed()
+        upstream.release(upstream.seen[seen])
         assert (await running).status_code == 200
         said = (await here.ask("hello")).headers
         assert said["x-ratelimit-limit-requests"] == "2"

@@ -16,6 +16,7 @@ import pytest
 from gateway import Gateway, start, stop
 from headgate.store.sqlite import Store
 from played import HELLO, PlayedUpstream, Seen
+from waiting import PATIENCE_S, wait_for
 
 M = "MiniMax-M2"
 PROMPT_CANARY = "prompt-canary-7261"
@@ -39,14 +40,28 @@ STREAM = f"/v1beta/models/{M}:streamGenerateContent"
 
 @pytest.fixture(scope="module")
 def gate(upstream: PlayedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """One with short times, so that silence is quick to test."""
     running = start(
         tmp_path_factory.mktemp("edge") / "data",
         HEADGATE_UPSTREAM_URL=upstream.url("openai"),
         HEADGATE_UPSTREAM_KEY="upstream-secret",
+        HEADGATE_BODY_BYTES="200000",
+    )
+    running.upstream = upstream
+    yield running
+    assert stop(running) == 0
+
+
+@pytest.fixture(scope="module")
+def impatient(
+    upstream: PlayedUpstream, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    """A gateway with short times, for an upstream that is silent; another would often be late."""
+    running = start(
+        tmp_path_factory.mktemp("impatient") / "data",
+        HEADGATE_UPSTREAM_URL=upstream.url("openai"),
+        HEADGATE_UPSTREAM_KEY="upstream-secret",
         HEADGATE_KEEPALIVE_S="0.3",
         HEADGATE_TIMEOUTS_FIRST_TOKEN="2",
-        HEADGATE_BODY_BYTES="200000",
     )
     running.upstream = upstream
     yield running
@@ -57,20 +72,13 @@ def raw(gate: Gateway, path: str, body: object, method: str = "POST") -> socket.
     """A request over a socket of our own, to be read or dropped as we like."""
     data = json.dumps(body).encode()
     host, port = gate.url.removeprefix("http://").split(":")
-    sock = socket.create_connection((host, int(port)), 10)
+    sock = socket.create_connection((host, int(port)), PATIENCE_S)
     sock.sendall(
         f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {gate.key}\r\n"
         f"Content-Length: {len(data)}\r\n\r\n".encode()
         + data
     )
     return sock
-
-
-def wait_for(true: object, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not true():  # type: ignore[operator]
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 def asked(gate: Gateway, before: int) -> Seen:
@@ -83,37 +91,38 @@ def asked(gate: Gateway, before: int) -> Seen:
 # hang-ups
 
 
-@pytest.mark.parametrize("word", ["silent 5", "slow 0.02"])
+@pytest.mark.parametrize("word", ["silent 600", "held"])
 @pytest.mark.parametrize("stream", [False, True])
-def test_the_upstream_is_left_within_100_ms_of_the_client(
+def test_the_upstream_is_left_when_the_client_leaves_and_not_before(
     gate: Gateway, word: str, stream: bool
 ) -> None:
     before = len(gate.upstream.seen)
     sock = raw(gate, "/v1/chat/completions", chat(word, stream=stream))
     seen = asked(gate, before)
-    if word.startswith("slow") and stream:
+    if word == "held" and stream:
         got = b""
         while b"data:" not in got:
             got += sock.recv(65536)
     else:
-        time.sleep(0.1)
+        assert gate.post("/v1/chat/completions", chat("hello")).status_code == 200
     assert not seen.left
-    began = time.monotonic()
     sock.close()
-    wait_for(lambda: seen.left)
-    assert time.monotonic() - began < 0.1
+    wait_for(lambda: seen.left)  # it would say nothing for ever
 
 
 def test_a_slow_reader_pauses_the_upstream(gate: Gateway) -> None:
     before = gate.upstream.written
     sock = raw(gate, "/v1/chat/completions", chat("flood 64", stream=True))
     sock.recv(1000)
-    moved = [-1, 0]
-    while moved[-1] != moved[-2]:  # nobody reads, so in the end nothing moves
-        time.sleep(0.5)
-        moved.append(gate.upstream.written)
-        assert moved[-1] - before < 40 << 20
-    assert moved[-1] - before > 0
+    still, moved = 0, -1
+    while (
+        still < 20
+    ):  # nobody reads, so in the end nothing moves while the gateway does others' work
+        assert gate.post("/v1/chat/completions", chat("fail 400")).status_code == 400
+        still = still + 1 if gate.upstream.written == moved else 0
+        moved = gate.upstream.written
+        assert moved - before < 40 << 20
+    assert moved - before > 0
     sock.close()
 
 
@@ -123,17 +132,17 @@ def test_a_slow_reader_pauses_the_upstream(gate: Gateway) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "alive"),
     [
-        ("/v1/chat/completions", chat("silent 1", stream=True), b": keepalive\n\n"),
-        ("/v1/responses", {"model": M, "input": "silent 1", "stream": True}, b": keepalive\n\n"),
-        ("/v1/messages", messages("silent 1", stream=True), b"event: ping\n"),
-        (f"{STREAM}?alt=sse", contents("silent 1"), b"\n"),
-        (STREAM, contents("silent 1"), b"\n"),
+        ("/v1/chat/completions", chat("silent 600", stream=True), b": keepalive\n\n"),
+        ("/v1/responses", {"model": M, "input": "silent 600", "stream": True}, b": keepalive\n\n"),
+        ("/v1/messages", messages("silent 600", stream=True), b"event: ping\n"),
+        (f"{STREAM}?alt=sse", contents("silent 600"), b"\n"),
+        (STREAM, contents("silent 600"), b"\n"),
     ],
 )
 def test_a_silent_stream_is_kept_alive_in_its_protocols_own_way(
-    gate: Gateway, path: str, body: object, alive: bytes
+    impatient: Gateway, path: str, body: object, alive: bytes
 ) -> None:
-    with raw(gate, path, body) as sock:
+    with raw(impatient, path, body) as sock:
         head = b""
         while b"\r\n\r\n" not in head:
             head += sock.recv(1)
@@ -147,8 +156,8 @@ def test_a_silent_stream_is_kept_alive_in_its_protocols_own_way(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_upstream_that_never_begins_is_a_timeout(gate: Gateway, stream: bool) -> None:
-    reply = gate.post("/v1/chat/completions", chat("silent 9", stream=stream))
+def test_an_upstream_that_never_begins_is_a_timeout(impatient: Gateway, stream: bool) -> None:
+    reply = impatient.post("/v1/chat/completions", chat("silent 600", stream=stream))
     if stream:  # it was kept alive, so the status was sent
         assert json.loads(reply.text.rpartition("data: ")[2])["error"]["code"] == "timeout"
         assert "[DONE]" not in reply.text
@@ -207,7 +216,7 @@ def test_a_key_is_good_the_moment_it_is_made(gate: Gateway) -> None:
             assert answer.status_code == 200
 
 
-def test_a_revoked_key_is_refused_within_a_second(gate: Gateway) -> None:
+def test_a_revoked_key_is_soon_refused(gate: Gateway) -> None:
     store = Store(gate.data)
     key, text = store.create_key("short-lived", now_s=time.time())
 
@@ -215,9 +224,9 @@ def test_a_revoked_key_is_refused_within_a_second(gate: Gateway) -> None:
         headers = {"authorization": f"Bearer {text}"}
         return httpx2.get(f"{gate.url}/v1/models", headers=headers).status_code
 
-    wait_for(lambda: status() == 200, 1)
+    wait_for(lambda: status() == 200)
     store.revoke(key.id, now_s=time.time())
-    wait_for(lambda: status() == 401, 1)
+    wait_for(lambda: status() == 401)
     store.close()
 
 
@@ -441,6 +450,14 @@ def test_the_log_and_the_metrics_tell_of_an_exchange_and_hold_no_secret(
         assert secret not in page
 
 
+def refuses(gate: Gateway) -> bool:
+    """Whether the gateway takes no new requests any more: it stops."""
+    try:
+        return gate.get("/livez").status_code != 200
+    except httpx2.HTTPError:
+        return True
+
+
 def test_a_stream_that_runs_when_the_gateway_is_told_to_stop_is_finished(
     upstream: PlayedUpstream, tmp_path: Path
 ) -> None:
@@ -453,15 +470,17 @@ def test_a_stream_that_runs_when_the_gateway_is_told_to_stop_is_finished(
     url, headers = f"{gate.url}/v1/chat/completions", {"authorization": f"Bearer {gate.key}"}
 
     def read() -> None:
-        got.append(httpx2.post(url, json=chat("slow 0.01", stream=True), headers=headers).text)
+        got.append(httpx2.post(url, json=chat("held", stream=True), headers=headers).text)
 
     before = len(upstream.seen)
     reader = threading.Thread(target=read)
     reader.start()
-    wait_for(lambda: len(upstream.seen) > before)
+    wait_for(lambda: len(upstream.seen) > before and upstream.seen[before].held)
     gate.process.send_signal(signal.SIGTERM)
-    assert gate.process.wait(20) == 0
-    reader.join(10)
+    wait_for(lambda: refuses(gate))
+    upstream.release(upstream.seen[before])
+    assert gate.process.wait(PATIENCE_S) == 0
+    reader.join(PATIENCE_S)
     assert got[0].endswith("data: [DONE]\n\n")
     with pytest.raises(httpx2.ConnectError):
         gate.get("/livez")

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from test_gateway import wait_for
 
 from callers import PROTOCOLS, Answer, Ask, arrived, call
 from gateway import Gateway, start, stop
@@ -20,6 +19,7 @@ from headgate.store.books import Books
 from headgate.store.ledger import Row
 from headgate.store.sqlite import Store
 from played import PlayedUpstream
+from waiting import until, wait_for
 
 COUNT, TOGETHER, SEED = int(os.environ.get("MIXED", "1000")), 100, 20261125
 WORST = 100 * 1200 + 200 * 375  # of one: its output, and more input than any has
@@ -76,11 +76,10 @@ async def one(gate: Gateway, kind: str, answer: Answer) -> None:
     assert gate.upstream is not None
     task = asyncio.create_task(call(gate.url, answer))
     if kind == "leave early":
-        while not task.done() and not arrived_at(gate.upstream, answer.ask.tag):
-            await asyncio.sleep(0.01)
+        upstream, tag = gate.upstream, answer.ask.tag
+        await until(lambda: task.done() or arrived_at(upstream, tag))
     elif kind == "leave late":
-        while not task.done() and b"\r\n\r\n" not in answer.raw:
-            await asyncio.sleep(0.002)
+        await until(lambda: task.done() or b"\r\n\r\n" in answer.raw)
     else:
         await task
     task.cancel()
@@ -187,7 +186,7 @@ def test_after_a_thousand_mixed_ends_nothing_is_held_and_every_sum_is_the_same(
     tokens = counted(gate, "headgate_tokens_total", "kind")
     for kind in ("input", "cached", "output", "reasoning"):
         assert tokens[kind,] == sum(getattr(row, kind) for row in rows), kind
-    assert gate.metric("headgate_open_streams") == 0
+    wait_for(lambda: gate.metric("headgate_open_streams") == 0)
     assert not counted(gate, "headgate_unpriced_total", "model")
 
     # what reached the upstream is in the rows
@@ -217,7 +216,12 @@ def test_after_a_thousand_mixed_ends_nothing_is_held_and_every_sum_is_the_same(
 
 
 async def at_once(gate: Gateway, key: str, count: int) -> list[int]:
-    asks = [Ask("openai", "slow 0.005", f"last-{n}", True) for n in range(count)]
-    answers = [Answer(ask, key) for ask in asks]
-    await asyncio.gather(*[call(gate.url, answer) for answer in answers])
+    assert gate.upstream is not None
+    upstream, before = gate.upstream, len(gate.upstream.seen)
+    answers = [Answer(Ask("openai", "held", f"last-{n}", True), key) for n in range(count)]
+    calls = [asyncio.create_task(call(gate.url, answer)) for answer in answers]
+    await until(lambda: sum(c.done() for c in calls) + len(upstream.seen) - before == count)
+    for seen in upstream.seen[before:]:
+        upstream.release(seen)
+    await asyncio.gather(*calls)
     return sorted(answer.status for answer in answers)

@@ -16,7 +16,6 @@ import httpx2
 import msgspec
 import pytest
 import uvloop
-from test_gateway import wait_for
 
 from callers import Answer, Ask, Protocol, call
 from gateway import Gateway, start, stop
@@ -24,6 +23,7 @@ from headgate.catalog import counting
 from headgate.net.server import Inbound, Server
 from headgate.store.books import Books
 from headgate.store.ledger import Row
+from waiting import PATIENCE_S, wait_for
 
 # Which preset each model is sent to; those with a dialect are the custom one.
 UPSTREAMS = {
@@ -65,7 +65,7 @@ class Raw:
 
     def __enter__(self) -> "Raw":
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(PATIENCE_S)
         return self
 
     def __exit__(self, *_: object) -> None:

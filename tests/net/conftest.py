@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 import uvloop
 
+from waiting import PATIENCE_S
+
 
 @pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
 def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, None]], None]:
     def bounded(main: Coroutine[Any, Any, None]) -> None:
         async def inner() -> None:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(2 * PATIENCE_S):
                 await main
 
         with asyncio.Runner(loop_factory=request.param) as runner:

@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 from headgate.net.client import Client, Response, Timeouts
+from waiting import PATIENCE_S
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 Play = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-CALM = Timeouts(connect_s=5, first_token_s=5, stall_s=5, total_s=10)
+CALM = Timeouts(PATIENCE_S, PATIENCE_S, PATIENCE_S, 2 * PATIENCE_S)
 
 
 async def hear(reader: asyncio.StreamReader) -> bytes:
@@ -89,6 +90,44 @@ async def client(**options: Any) -> AsyncIterator[Client]:
         yield made
     finally:
         await made.close()
+
+
+@contextlib.asynccontextmanager
+async def rounds() -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """A function that returns when bytes have gone around another connection of this loop.
+
+    What was on its way on any connection before the call has been seen when it returns a few times.
+    """
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(1):
+                writer.write(data)
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+    async def one_round() -> None:
+        writer.write(b".")
+        await reader.readexactly(1)
+
+    try:
+        yield one_round
+    finally:
+        writer.close()
+        server.close()
+
+
+async def stays(state: Callable[[], object], count: int = 30) -> None:
+    """Wait until the state has not changed while other connections went on."""
+    async with rounds() as one_round:
+        still, last = 0, state()
+        while still < count:
+            await one_round()
+            still = still + 1 if state() == last else 0
+            last = state()
 
 
 def answering(*answers: bytes) -> Play:

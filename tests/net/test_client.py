@@ -1,11 +1,26 @@
 """The outbound client against loopback upstreams that are written byte by byte."""
 
 import asyncio
+import itertools
 
 import pytest
-from loopback import CALM, CHUNKED, OK, Run, answering, client, closing, hear, post, said, upstream
+from loopback import (
+    CALM,
+    CHUNKED,
+    OK,
+    Run,
+    answering,
+    client,
+    closing,
+    hear,
+    post,
+    said,
+    stays,
+    upstream,
+)
 
 from headgate.net.client import Broken, ConnectTimedOut, NotSent, Response, TimedOut, Timeouts
+from waiting import PATIENCE_S, pause, until
 
 
 def test_a_request_is_these_bytes(run: Run) -> None:
@@ -63,13 +78,14 @@ def test_a_connection_serves_again(run: Run) -> None:
 
 def test_the_connection_used_last_is_used_first(run: Run) -> None:
     order: list[int] = []
+    numbers = itertools.count(1)
 
     async def main() -> None:
         async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            n = up.connections
+            n = next(numbers)
             while await hear(reader):
                 order.append(n)
-                await asyncio.sleep(0.02 * n)
+                await until(lambda: n == 1 or any(c._idle.values()))  # the second, after the first
                 writer.write(OK)
 
         async with upstream(play) as up, client() as c:
@@ -135,17 +151,20 @@ def test_idle_connections_age_and_are_counted(run: Run) -> None:
     async def main() -> None:
         async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await hear(reader)
-            await asyncio.sleep(0.01)
+            await until(lambda: up.connections % 3 == 0)
             writer.write(OK)
             await up.wait_gone(reader)
 
-        async with upstream(play) as up, client(idle_s=0.05, max_idle_per_origin=1) as c:
-            for response in await asyncio.gather(*(post(c, up.url) for _ in range(3))):
-                await response.read_all()
-            assert sum(map(len, c._idle.values())) == 1
-            while c._open:
-                await asyncio.sleep(0.01)
-            assert not any(c._idle.values())
+        async with upstream(play) as up:
+            for idle_s in (PATIENCE_S, 0.05):
+                async with client(idle_s=idle_s, max_idle_per_origin=1) as c:
+                    for response in await asyncio.gather(*(post(c, up.url) for _ in range(3))):
+                        await response.read_all()
+                    if idle_s == PATIENCE_S:
+                        assert sum(map(len, c._idle.values())) == 1
+                    else:
+                        await until(lambda c=c: not c._open)  # type: ignore[misc]
+                        assert not any(c._idle.values())
 
     run(main())
 
@@ -221,7 +240,7 @@ def test_a_chunked_body_may_be_split_anywhere(run: Run) -> None:
                 await hear(reader)
                 for piece in pieces:
                     writer.write(piece)
-                    await asyncio.sleep(0.001)
+                    await pause(0.001, "so that most of the pieces arrive apart")
 
             status, headers, body = await said(play)
             assert (status, body, "x-t" in headers) == (200, b"hello world", False)
@@ -432,10 +451,11 @@ def test_silence_ends_in_the_timeout_that_is_due(run: Run, what: str, sent: byte
             writer.write(sent)
             await up.wait_gone(reader)
 
+        soon_s = 0.5 if sent else 0.05  # within it, what was sent has to be read
         soon = Timeouts(
-            first_token_s=0.05 if what == "first_token" else 9,
-            stall_s=0.05 if what == "stall" else 9,
-            total_s=0.05 if what == "total" else 9,
+            first_token_s=0.05 if what == "first_token" else PATIENCE_S,
+            stall_s=0.05 if what == "stall" else PATIENCE_S,
+            total_s=soon_s if what == "total" else 2 * PATIENCE_S,
         )
         async with upstream(play) as up, client() as c:
             with pytest.raises(TimedOut) as late:
@@ -452,11 +472,11 @@ def test_a_stream_that_moves_is_not_stalled(run: Run) -> None:
             await hear(reader)
             writer.write(CHUNKED)
             for _ in range(20):
-                await asyncio.sleep(0.02)
+                await pause(0.1, "a slow model: in all it takes longer than the time-out")
                 writer.write(b"1\r\na\r\n")
             writer.write(b"0\r\n\r\n")
 
-        _, _, body = await said(play, Timeouts(first_token_s=0.3, stall_s=0.3, total_s=9))
+        _, _, body = await said(play, Timeouts(first_token_s=1.5, stall_s=1.5))
         assert body == b"a" * 20
 
     run(main())
@@ -470,14 +490,14 @@ def test_an_upload_that_moves_is_no_silence_and_one_that_stops_is(run: Run) -> N
             await reader.readuntil(b"\r\n\r\n")
             for _ in range(24 if up.connections == 1 else 0):
                 await reader.readexactly(1 << 20)
-                await asyncio.sleep(0.02)
+                await pause(0.07, "a slow reader: in all it takes longer than the time-out")
             if up.connections == 1:
                 writer.write(OK)
             else:
                 await up.gone.wait()
 
         async with upstream(play) as up, client() as c:
-            calm = Timeouts(first_token_s=0.25)
+            calm = Timeouts(first_token_s=1.2)
             assert await (await post(c, up.url, calm, body)).read_all() == b"hi"
             await c.close()
         async with upstream(play) as up, client() as c:
@@ -521,7 +541,7 @@ def test_leaving_closes_the_upstream_at_once(run: Run, sent: bytes, how: str) ->
         async with upstream(play) as up, client() as c:
             task = asyncio.create_task(work())
             await heard.wait()
-            await asyncio.sleep(0.02)  # for what was sent to arrive
+            await stays(lambda: (len(got), len(up.tasks)))  # what was sent has arrived
             if how == "abort" and got:
                 got[0].abort()
                 got[0].abort()
@@ -531,7 +551,7 @@ def test_leaving_closes_the_upstream_at_once(run: Run, sent: bytes, how: str) ->
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
-            await asyncio.wait_for(up.gone.wait(), 1)
+            await up.gone.wait()
             if got:
                 with pytest.raises(Broken):
                     await got[0].read()
@@ -566,11 +586,9 @@ def test_a_reader_who_does_not_read_stops_the_upstream(run: Run) -> None:
 
         written: list[int] = []
         async with upstream(play) as up, client() as c:
-            response = await post(c, up.url, Timeouts(stall_s=0.1))
-            seen = -1
-            while seen != sum(written):
-                seen = sum(written)
-                await asyncio.sleep(0.2)
+            response = await post(c, up.url, Timeouts(stall_s=0.5))
+            await stays(lambda: len(written))
+            await pause(0.8, "a client that reads nothing for longer than the time-out")
             assert sum(written) < total  # the kernel's buffers and ours are full
             # Ours: the bound, and one read of the loop above it.  And no stall: the silence is ours.
             assert response._unread <= (256 << 10) * 2
@@ -581,14 +599,17 @@ def test_a_reader_who_does_not_read_stops_the_upstream(run: Run) -> None:
 
 def test_an_early_answer_does_not_leave_half_a_request_in_the_pool(run: Run) -> None:
     async def main() -> None:
+        answered = asyncio.Event()
+
         async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
             writer.write(b"HTTP/1.1 413 Large\r\nContent-Length: 0\r\n\r\n")
-            await asyncio.sleep(0.05)
+            await answered.wait()
             await up.wait_gone(reader)
 
         async with upstream(play) as up, client() as c:
             response = await post(c, up.url, body=b"x" * (32 << 20))
+            answered.set()
             assert response.status == 413 and await response.read() == b""
             assert not any(c._idle.values())
 
@@ -623,7 +644,7 @@ def test_pumped_pieces_are_those_that_are_read(run: Run) -> None:
             ) -> None:
                 await hear(reader)
                 writer.write(answer[:cut])
-                await asyncio.sleep(0.001)
+                await pause(0.001, "so that most of the pieces arrive apart")
                 writer.write(answer[cut:])
                 await reader.read()
 
@@ -692,8 +713,9 @@ def test_cancelling_a_pump_closes_the_connection(run: Run) -> None:
 
         async with upstream(play) as up, client() as c:
             response = await post(c, up.url)
-            task = asyncio.create_task(response.pump(lambda data: True))
-            await asyncio.sleep(0.02)
+            came = asyncio.Event()
+            task = asyncio.create_task(response.pump(lambda data: came.set() or True))  # type: ignore[func-returns-value]
+            await came.wait()
             task.cancel()
             await up.gone.wait()
 
