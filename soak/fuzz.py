@@ -16,6 +16,9 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))  # for waiting.py
 
 import mutations
 import sockets

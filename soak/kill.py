@@ -44,9 +44,10 @@ from headgate.store.books import Books
 from headgate.store.ledger import Row
 from headgate.store.sqlite import Store
 from played import USAGE, PlayedUpstream
+from waiting import PATIENCE_S, pause, pause_thread
 
 CLIENTS = 50
-READY_S = 60.0
+READY_S = 180.0
 # 20 fresh tokens at 0.30, 100 cached at 0.03, 35 out at 1.20 USD a million (models.toml, M2)
 COST = 20 * 300 + 100 * 30 + 35 * 1200
 # What is asked for, and how its row ends if nothing comes between.
@@ -117,7 +118,7 @@ class Gateway:
 
     def get(self, path: str, key: str) -> dict[str, object]:
         request = urllib.request.Request(self.url + path, headers={"x-api-key": key})
-        with urllib.request.urlopen(request, timeout=30) as reply:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as reply:
             found: dict[str, object] = json.load(reply)
         return found
 
@@ -173,15 +174,16 @@ class Loop:
                 async with asyncio.timeout(leaves_s):
                     await call(url, answer)
             if answer.status not in (0, 200) or not answer.raw:
-                await asyncio.sleep(0.02)  # refused, or there is no gateway any more
+                await pause(0.02, "refused, or there is no gateway any more")
 
     async def under_load(self, gateway: Gateway, round: int) -> list[tuple[Key, Answer]]:
         """What the clients asked until the kill, and what they got of it."""
         sent: list[tuple[Key, Answer]] = []
         tasks = [asyncio.create_task(self.asks(c, gateway.url, sent)) for c in self.clients(round)]
-        await asyncio.sleep(random.Random(f"{self.seed} {round} kill").uniform(0.02, 1.0))
+        moment_s = random.Random(f"{self.seed} {round} kill").uniform(0.02, 1.0)
+        await pause(moment_s, "the kill comes at any moment")
         gateway.kill()
-        await asyncio.sleep(0.02)  # what the kernel still has for the clients
+        await pause(0.02, "the clients read what the kernel still has for them")
         for task in tasks:
             task.cancel()
         for end in await asyncio.gather(*tasks, return_exceptions=True):
@@ -198,7 +200,7 @@ class Loop:
             sent = asyncio.run(self.under_load(gateway, round))
             if r.random() < 0.2:
                 gateway = Gateway(self.data, self.upstream, dialect)
-                time.sleep(r.uniform(0.0, 0.8))
+                pause_thread(r.uniform(0.0, 0.8), "the kill comes at any moment")
                 gateway.kill()
             gateway = Gateway(self.data, self.upstream, dialect)
             gateway.ready()
@@ -214,7 +216,7 @@ class Loop:
             self.check(gateway, [])
             demand(gateway.process.poll() is None, "the gateway has ended")
             gateway.process.terminate()
-            demand(gateway.process.wait(60) == 0, "the gateway did not end well")
+            demand(gateway.process.wait(2 * PATIENCE_S) == 0, "the gateway did not end well")
         finally:
             gateway.kill()
         demand(not list((self.data / "live").iterdir()), "locks of the dead are left")

@@ -17,6 +17,7 @@ from turns import configured, loudly
 
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
 from headgate.net.server import Inbound, Limits, Server
+from waiting import PATIENCE_S, pause, until
 
 GOOD = [
     b"GET /v1/models HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -144,8 +145,8 @@ async def handler(inbound: Inbound) -> None:
 
 
 _BRIEF = Limits(
-    header_bytes=8192, header_s=0.3, idle_s=0.3, body_bytes=1 << 16, body_grace_s=0.3,
-    body_min_bytes_per_s=1 << 16, write_stall_s=1.0,
+    header_bytes=8192, header_s=1.0, idle_s=1.0, body_bytes=1 << 16, body_grace_s=1.0,
+    body_min_bytes_per_s=1 << 16, write_stall_s=3.0,
 )  # fmt: skip
 
 
@@ -154,7 +155,7 @@ async def converse(port: int, pieces: list[bytes]) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     out = b""
     try:
-        async with asyncio.timeout(12):  # LINGER_S is 5
+        async with asyncio.timeout(2 * PATIENCE_S):  # LINGER_S is 5
             for piece in pieces:
                 if writer.transport.is_closing():
                     break
@@ -193,11 +194,7 @@ def server(seed: int, examples: int) -> None:
         assert b"200 OK" in last, last
         s.stop_accepting()
         await s.drain(1)
-        for _ in range(200):
-            if not (s.connections or s.running):
-                break
-            await asyncio.sleep(0.05)
-        assert not s.connections and not s.running, "a connection was left behind"
+        await until(lambda: not (s.connections or s.running))  # no connection is left behind
 
     loops = [uvloop.new_event_loop, asyncio.new_event_loop]
 
@@ -236,7 +233,7 @@ _ODD = [
     b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nPOISON", b"HTTP/1.1 103 Early Hints\r\n\r\n",
     b"Keep-Alive: timeout=0\r\n", b"Connection: close\r\n", b"ICY 200 OK\r\n", b"x" * 70000,
 ]  # fmt: skip
-_HASTY = Timeouts(connect_s=2.0, first_token_s=0.3, stall_s=0.3, total_s=1.5)
+_HASTY = Timeouts(connect_s=10.0, first_token_s=1.0, stall_s=1.0, total_s=5.0)
 
 
 def client(seed: int, examples: int) -> None:
@@ -285,7 +282,7 @@ def client(seed: int, examples: int) -> None:
 
         async def exchange(url: str, whole: bool, script: bytes) -> None:
             try:
-                async with asyncio.timeout(6):
+                async with asyncio.timeout(PATIENCE_S):
                     response = await made.send("POST", url, {"x": "y"}, b"{}", _HASTY)
                     body = await response.read_all(1 << 20)
             except (Broken, NotSent, TimedOut) as error:
@@ -300,14 +297,13 @@ def client(seed: int, examples: int) -> None:
 
         for group in range(6):  # at once, and then over what is left of the connections
             await asyncio.gather(*(one(group * 20 + n) for n in range(20)))
-        await asyncio.sleep(0.02)  # what came after an answer is seen, and its connection dropped
+        await pause(0.02, "what came after an answer is seen, and its connection dropped")
         for n in range(20):
             response = await made.send("POST", f"{base}/good{n}", {}, b"{}", _HASTY)
             assert await response.read_all() == b"TOKEN"
         await made.close()
         listener.close()
-        await asyncio.sleep(0.02)
-        assert not made._open, "a connection was left behind"
+        await until(lambda: not made._open)  # no connection is left behind
 
     loops = [uvloop.new_event_loop, asyncio.new_event_loop]
 

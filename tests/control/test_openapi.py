@@ -29,6 +29,7 @@ from headgate.control.admin_route import Endpoint
 from headgate.edge import app as edge
 from headgate.wire import anthropic, gemini, responses
 from headgate.wire import openai as chat
+from programs import needs
 
 MOST_BYTES = 200_000
 URL = "http://127.0.0.1:8787"
@@ -238,6 +239,7 @@ def test_a_command_of_the_page_makes_a_key(made: Made) -> None:
     shown = next(
         o.curl for g in reference.groups(made.site.url) for o in g.operations if o.id == "make_key"
     )
+    needs("curl")
     done = subprocess.run(
         ["bash", "-c", shown.replace("curl ", "curl -sS ", 1)], capture_output=True, text=True,
         env={"HEADGATE_ADMIN_KEY": made.keys["admin"], "PATH": "/usr/bin:/bin"},

@@ -6,7 +6,6 @@ The browser talks to a real `headgate serve`, so what it sends is what any clien
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -20,7 +19,8 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from browsing import chromium, fits, profile
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from control.desk_for_tests import Site, served, signed_in
 from fake_upstream import HELLO, RESULT, THOUGHT, FakeUpstream
@@ -30,8 +30,9 @@ from headgate.control import app, playground
 from headgate.store.books import Books
 from headgate.store.people import People
 from headgate.store.sqlite import Store
+from programs import needs
+from waiting import PATIENCE_S
 
-CHROMIUM = shutil.which("chromium")
 STATIC = Path(str(files("headgate.control").joinpath("static")))
 HOSTILE = (
     "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">",
@@ -144,12 +145,13 @@ def node(script: str, given: object) -> Any:
         for name in ("reply", "code")
     )
     whole = f"{imports}const given = {json.dumps(given)};\nconsole.log(JSON.stringify({script}));"
+    needs("node")
     done = subprocess.run(
         ["node", "--input-type=module", "-"],
         input=whole,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=2 * PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -269,7 +271,7 @@ class _Hostile(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         if b"hold on" in self.rfile.read(int(self.headers["content-length"])):
             self.asked.set()
-            self.over.wait(60)
+            self.over.wait(10 * PATIENCE_S)
             return
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
@@ -296,7 +298,7 @@ def hostile() -> Iterator[str]:
     _Hostile.over.set()
     server.shutdown()
     server.server_close()
-    thread.join(10)
+    thread.join(PATIENCE_S)
 
 
 @pytest.fixture(scope="module")
@@ -326,8 +328,11 @@ def gate(
 
 
 def run(text: str, *command: str, key: str) -> str:
+    needs("curl", "node")
     env = {"PATH": os.environ["PATH"], "OPENAI_API_KEY": key}
-    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, env=env)
+    done = subprocess.run(
+        command, input=text, capture_output=True, text=True, timeout=2 * PATIENCE_S, env=env
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -366,15 +371,11 @@ def test_the_shown_typescript_is_javascript_but_for_one_cast(gate: Gateway) -> N
 
 # --- a browser ---------------------------------------------------------------------------------------
 
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as played:
-        opened = played.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture
@@ -385,7 +386,7 @@ def page(browser: Browser, gate: Gateway) -> Iterator[Page]:
     user = people.create_user(f"player-{time.monotonic_ns()}", "", "admin", "", now_s=now_s)
     token = people.open_session(user.id, now_s=now_s)
     store.close()
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context = profile(browser, viewport={"width": 1280, "height": 900})
     secure = gate.url.replace("http:", "https:")  # a loopback address counts as one
     context.add_cookies([{"name": app.COOKIE, "value": token, "url": secure, "secure": True}])
     page = context.new_page()
@@ -408,11 +409,10 @@ def column(page: Page, which: str = "a") -> Locator:
 
 def settled(where: Locator, count: int = 1) -> Locator:
     """The last reply, once its cost is there."""
-    expect(where.locator(".figures a")).to_have_count(count, timeout=15_000)
+    expect(where.locator(".figures a")).to_have_count(count)
     return where.locator(".reply").last
 
 
-@needs_chromium
 def test_a_reply_is_shown_with_its_thinking_tokens_cost_and_times(
     page: Page, gate: Gateway
 ) -> None:
@@ -429,7 +429,6 @@ def test_a_reply_is_shown_with_its_thinking_tokens_cost_and_times(
     expect(page.locator("#key_state")).to_contain_text(row.key)
 
 
-@needs_chromium
 def test_two_models_answer_the_same_side_by_side_and_the_conversation_goes_on(
     page: Page, upstream: FakeUpstream
 ) -> None:
@@ -455,13 +454,11 @@ def test_two_models_answer_the_same_side_by_side_and_the_conversation_goes_on(
     expect(always).to_contain_text("The gateway notes:")
     boxes = [column(page, which).bounding_box() for which in "ab"]
     assert boxes[0] and boxes[1] and boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"]
-    page.set_viewport_size({"width": 390, "height": 844})
+    fits(page, 390)
     boxes = [column(page, which).bounding_box() for which in "ab"]
     assert boxes[0] and boxes[1] and boxes[0]["y"] + boxes[0]["height"] <= boxes[1]["y"]
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
 
 
-@needs_chromium
 def test_a_tool_call_is_shown_and_its_typed_result_goes_on(
     page: Page, upstream: FakeUpstream
 ) -> None:
@@ -481,7 +478,6 @@ def test_a_tool_call_is_shown_and_its_typed_result_goes_on(
     assert sent[-2]["reasoning_details"][0]["text"] == THOUGHT
 
 
-@needs_chromium
 def test_a_stopped_reply_says_so_and_what_it_cost(
     page: Page, gate: Gateway, upstream: FakeUpstream
 ) -> None:
@@ -498,7 +494,6 @@ def test_a_stopped_reply_says_so_and_what_it_cost(
     expect(page.locator("#stop")).to_be_hidden()
 
 
-@needs_chromium
 def test_a_new_conversation_has_nothing_of_one_that_was_still_running(
     page: Page, upstream: FakeUpstream
 ) -> None:
@@ -514,13 +509,12 @@ def test_a_new_conversation_has_nothing_of_one_that_was_still_running(
     assert roles == ["user", "assistant", "user"]
 
 
-@needs_chromium
 def test_a_reply_that_is_stopped_before_it_begins_is_found_in_the_books(
     page: Page, gate: Gateway
 ) -> None:
     page.select_option("[data-column=a] .model", HOSTILE_MODEL)
     say(page, "hold on")
-    assert _Hostile.asked.wait(20)
+    assert _Hostile.asked.wait(PATIENCE_S)
     page.click("#stop")
     reply = settled(column(page))
     expect(reply.locator(".note.warn")).to_have_text("Stopped.")
@@ -530,7 +524,6 @@ def test_a_reply_that_is_stopped_before_it_begins_is_found_in_the_books(
     assert row is not None and row.outcome == "client_gone"
 
 
-@needs_chromium
 def test_a_refusal_is_told_in_the_gateways_words_and_can_be_tried_again(page: Page) -> None:
     say(page, "fail 429")
     reply = column(page).locator(".reply").last
@@ -548,7 +541,6 @@ def test_a_refusal_is_told_in_the_gateways_words_and_can_be_tried_again(page: Pa
     )
 
 
-@needs_chromium
 def test_what_cannot_be_sent_is_told_before_it_is(page: Page, upstream: FakeUpstream) -> None:
     seen = len(upstream.seen)
     page.fill("#tools", "{")
@@ -561,7 +553,6 @@ def test_what_cannot_be_sent_is_told_before_it_is(page: Page, upstream: FakeUpst
     assert len(upstream.seen) == seen
 
 
-@needs_chromium
 def test_nothing_that_a_model_or_a_person_says_becomes_part_of_the_page(page: Page) -> None:
     page.select_option("[data-column=a] .model", HOSTILE_MODEL)
     title = page.title()
@@ -570,13 +561,12 @@ def test_nothing_that_a_model_or_a_person_says_becomes_part_of_the_page(page: Pa
     expect(reply.locator(".said")).to_have_text("".join(HOSTILE))
     expect(reply.locator(".thought")).to_have_text(HOSTILE[0])
     expect(column(page).locator(".user .said")).to_have_text(HOSTILE[0])
-    assert column(page).locator(".turns :is(script, img, b:not(.figures b))").count() == 0
+    expect(column(page).locator(".turns :is(script, img, b:not(.figures b))")).to_have_count(0)
     page.click("[data-column=a] .view")
     expect(page.locator("#code_text")).to_contain_text("<img src=x")
     assert page.locator("#code img").count() == 0 and page.title() == title
 
 
-@needs_chromium
 def test_the_code_view_has_the_request_that_was_sent(
     page: Page, gate: Gateway, upstream: FakeUpstream
 ) -> None:

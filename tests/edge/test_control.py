@@ -1,7 +1,6 @@
 """Control behind the edge, as real processes: what passes, what does not, and its death."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from gateway import Gateway
 from headgate.store.people import People
 from headgate.store.sqlite import Store
 from played import PlayedUpstream
-from waiting import PATIENCE_S, wait_for
+from waiting import PATIENCE_S, ended, wait_for
 
 
 @pytest.fixture
@@ -34,18 +33,10 @@ def gate(upstream: PlayedUpstream, tmp_path: Path) -> Iterator[Gateway]:
 
 def control_pid(gate: Gateway) -> int:
     """The child of `serve` that is control."""
-    found = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(gate.process.pid)], capture_output=True, text=True
-    )
-    return int(next(line for line in found.stdout.splitlines() if " control " in line).split()[0])
-
-
-def ended(pid: int) -> bool:
-    """Whether a process has gone, or is a zombie that nobody has waited for yet."""
-    try:
-        return re.search(r"^State:\s+Z", Path(f"/proc/{pid}/status").read_text(), re.M) is not None
-    except OSError:
-        return True
+    own = Path(f"/proc/{gate.process.pid}/task").glob("*/children")
+    children = [int(pid) for file in own for pid in file.read_text().split()]
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in children}
+    return next(pid for pid, words in commands.items() if b"control" in words)
 
 
 def test_the_first_page_a_browser_asks_for_is_there_at_once(gate: Gateway) -> None:

@@ -350,9 +350,9 @@ def test_an_estimate_costs_about_as_much_as_to_read_the_request() -> None:
     def least(call: Callable[[], object]) -> float:
         took = []
         for _ in range(20):
-            began = time.perf_counter()
+            began = time.process_time()
             call()
-            took.append(time.perf_counter() - began)
+            took.append(time.process_time() - began)
         return min(took)
 
     counter = Counter(Client(proxies={}))

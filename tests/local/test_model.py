@@ -2,18 +2,23 @@
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 
 import pytest
 
 from headgate.local import model
+from programs import embedded_model
+from waiting import PATIENCE_S, ended, until, wait_for
 
-pytestmark = pytest.mark.skipif(not model.available(), reason="pip install 'headgate[local]'")
+pytestmark = pytest.mark.usefixtures("installed")
+
+
+@pytest.fixture(scope="module")
+def installed() -> None:
+    embedded_model()
 
 
 def post(url: str, **fields: object) -> bytes:
@@ -21,7 +26,7 @@ def post(url: str, **fields: object) -> bytes:
     request = urllib.request.Request(
         f"{url}/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
         found: bytes = answer.read()
     return found
 
@@ -29,21 +34,6 @@ def post(url: str, **fields: object) -> bytes:
 def ask(url: str, **fields: object) -> dict[str, object]:
     reply: dict[str, object] = json.loads(post(url, **fields))
     return reply
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def until_gone(pid: int) -> bool:
-    end = time.monotonic() + 10
-    while alive(pid) and time.monotonic() < end:
-        time.sleep(0.02)
-    return not alive(pid)
 
 
 def test_it_answers_and_ends_when_stopped() -> None:
@@ -58,7 +48,7 @@ def test_it_answers_and_ends_when_stopped() -> None:
             assert "/" not in str(reply["model"])  # no path of this machine
         finally:
             await local.stop()
-        assert until_gone(local.pid)
+        await until(lambda: ended(local.pid))
 
     asyncio.run(main())
 
@@ -93,7 +83,7 @@ def test_its_output_is_one_line_and_it_ends_with_its_input() -> None:
     assert ask(line.split()[1])["choices"]  # llama.cpp logs each request somewhere
     child.stdin.close()
     assert child.stdout.read() == b""
-    assert child.wait(10) == 0
+    assert child.wait(PATIENCE_S) == 0
     child.stdout.close()
 
 
@@ -121,10 +111,10 @@ def test_it_ends_with_its_parent_even_when_that_is_killed() -> None:
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
-    assert alive(child)
+    assert not ended(child)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    assert until_gone(child)
+    wait_for(lambda: ended(child))
 
 
 def test_without_the_packages_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

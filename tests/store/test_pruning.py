@@ -16,6 +16,7 @@ from headgate.store.books import Books, Where
 from headgate.store.ledger import Ledger, Row
 from headgate.store.retention import DAY_S, daily, floor_s, prune
 from headgate.store.sqlite import Store, StoreError
+from waiting import until
 
 T = 20_000 * DAY_S  # a midnight, UTC
 
@@ -191,8 +192,7 @@ def test_a_run_a_day_prunes_at_once_and_ends_when_it_is_cancelled(data: Path) ->
 
     async def work() -> None:
         task = asyncio.create_task(daily(data, 1))
-        while books.generation("old") is not None:
-            await asyncio.sleep(0)
+        await until(lambda: books.generation("old") is None)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
