@@ -67,7 +67,7 @@ def test_a_missing_program_is_a_skip_at_home_and_a_failure_in_ci(
 
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CI", raising=False)
-    with pytest.raises(pytest.skip.Exception, match="not installed: node.*apt install nodejs"):
+    with pytest.raises(pytest.skip.Exception, match=r"not installed: node.*apt install nodejs"):
         needs("node")
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="CI must not skip"):

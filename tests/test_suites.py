@@ -48,12 +48,12 @@ class Once:
 def once() -> Iterator[Once]:
     server = Once(ANSWER)
     yield server
-    server.thread.join(10)
+    server.thread.join(60)
 
 
 def test_the_door_changes_the_credential_and_nothing_else(once: Once) -> None:
     door = Door(once.port, {"Bearer My API Key": "Bearer hg_live_x"})
-    client = http.client.HTTPConnection("127.0.0.1", door.server_port, timeout=10)
+    client = http.client.HTTPConnection("127.0.0.1", door.server_port, timeout=60)
     headers = {
         "Authorization": "Bearer My API Key", "X-Other": "Bearer My API Key", "User-Agent": "sdk/1",
     }  # fmt: skip

@@ -236,7 +236,7 @@ def test_a_key_that_expired_is_listed_as_such(nothing_of_ours: Path) -> None:
 def process(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "headgate.cli", *arguments],
-        capture_output=True, text=True, env={**os.environ, **env}, timeout=60,
+        capture_output=True, text=True, env={**os.environ, **env}, timeout=300,
     )  # fmt: skip
 
 

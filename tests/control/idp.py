@@ -190,7 +190,7 @@ class Idp:
         """What the browser brings back from there: the query of the redirect."""
         opener = urllib.request.build_opener(_Still, urllib.request.ProxyHandler({}))
         try:
-            with opener.open(url, timeout=10) as answer:
+            with opener.open(url, timeout=60) as answer:
                 raise AssertionError(f"no redirect but {answer.status}")
         except urllib.error.HTTPError as answer:
             assert answer.code == 302, answer.read()
@@ -234,7 +234,7 @@ class Idp:
             self.open.set()
             server.shutdown()
             server.server_close()
-            thread.join(10)
+            thread.join(60)
 
 
 class _Still(urllib.request.HTTPRedirectHandler):

@@ -134,7 +134,7 @@ def test_a_stranger_makes_a_key_runs_the_snippet_and_sees_the_request_and_its_co
     assert key not in page.content(), "a key is shown once"
 
     log = open_page("/requests")
-    expect(log.locator("main").get_by_text("first key").first).to_be_visible()
+    expect(log.locator("main td").filter(has_text="first key").first).to_be_visible()
     log.locator('main a[href^="/requests/"]').first.click()
     log.wait_for_url("**/requests/*")
     expect(log.locator("main")).to_contain_text("$0.0")

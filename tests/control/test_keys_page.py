@@ -336,7 +336,7 @@ def test_an_example_gets_an_answer_as_it_was_copied(
     text = next(s.text for s in tab.snippets if s.title == language)
     line = ["bash", "-c", text] if language == "curl" else [sys.executable, "-c", text]
     done = subprocess.run(
-        line, capture_output=True, text=True, timeout=120, env={"PATH": "/usr/bin:/bin"}
+        line, capture_output=True, text=True, timeout=300, env={"PATH": "/usr/bin:/bin"}
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() and '"error":{' not in done.stdout

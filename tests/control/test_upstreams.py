@@ -59,10 +59,10 @@ class Edge:
 
         thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
         thread.start()
-        assert ready.wait(10)
+        assert ready.wait(60)
         yield f"http://127.0.0.1:{self.port}"
         loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
+        thread.join(60)
 
     async def _answer(self, inbound: Inbound) -> None:
         proof = inbound.headers.get("x-headgate-internal", "")

@@ -18,7 +18,7 @@ def test_nothing_fails(format: str, gateway: Gateway) -> None:
     done = subprocess.run(
         [COMPLY, "run", "-u", gateway.url + FORMATS[format], "-k", gateway.key,
          "-m", "MiniMax-M3", "--format", format, "--json"],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     results = json.loads(done.stdout)
     tests = results["results"] if isinstance(results, dict) else results

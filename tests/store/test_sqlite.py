@@ -405,7 +405,7 @@ def test_processes_that_open_and_write_at_once_lose_nothing(data: Path) -> None:
             assert writer.stdin is not None
             writer.stdin.write("go\n")
             writer.stdin.flush()
-        texts = [text for w in writers for text in w.communicate(timeout=60)[0].split()]
+        texts = [text for w in writers for text in w.communicate(timeout=300)[0].split()]
         assert [w.returncode for w in writers] == [0, 0, 0]
     assert len(texts) == 75
     store = Store(data)
