@@ -2,6 +2,7 @@
 
 It answers at /openai/chat/completions, /responses/responses, /anthropic/v1/messages and /gemini/models/..., streamed or
 whole, in a way that the last text of the request chooses by its first word; see `answer`.
+"held" writes a first piece and the rest only after `release`: a test decides when the reply goes on.
 """
 
 import asyncio

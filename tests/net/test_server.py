@@ -367,18 +367,6 @@ async def pour(writer: asyncio.StreamWriter, data: bytes, times: int) -> int:
     return sent
 
 
-async def pour(writer: asyncio.StreamWriter, data: bytes, times: int) -> int:
-    """Send as much as the server takes; returns how many bytes that was."""
-    sent = 0
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(0.5):
-            for _ in range(times):
-                writer.write(data)
-                await writer.drain()
-                sent += len(data)
-    return sent
-
-
 def test_requests_that_wait_for_their_turn_are_bounded_and_not_parsed() -> None:
     async def main() -> None:
         async with serving(silent) as served:
