@@ -8,7 +8,9 @@ What a failed exchange means for money is in the class of its exception:
 
     NotSent             the upstream's application saw nothing: DNS, connect, TLS, proxy
       ConnectTimedOut   the same, as it took longer than `connect_s`
+      NoConnection      the same, as this client already has as many connections as it may have
     Broken              sent, and then the connection ended or the answer was no HTTP
+      Stale             the same, but a kept connection ended at once and without a byte of an answer
     TimedOut            sent, and then silence (`what`: first_token, stall, total)
 
 What will surprise: a connection owns its one timer, and the timer is only ever set earlier, never
@@ -21,6 +23,8 @@ upstream that still computes, a polite TLS shutdown would be a delay that costs 
 import asyncio
 import functools
 import re
+import resource
+import select
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -42,7 +46,8 @@ from headgate.net.dial import (
 )
 
 __all__ = [
-    "Broken", "Client", "ConnectTimedOut", "NotSent", "Prepared", "Response", "TimedOut", "Timeouts",
+    "Broken", "Client", "ConnectTimedOut", "NoConnection", "NotSent", "Prepared", "Response", "Stale",
+    "TimedOut", "Timeouts", "most_connections",
 ]  # fmt: skip
 
 MAX_UNREAD_BYTES = 64 << 10  # of one answer; above it the socket is paused (promises.md R10)
@@ -51,6 +56,15 @@ MAX_UNREAD_BYTES = 64 << 10  # of one answer; above it the socket is paused (pro
 RECEIVE_BUFFER_BYTES = 64 << 10
 MAX_OVERHEAD_BYTES = 64 << 10  # head, chunk sizes, trailers between two body bytes; Envoy: 60 KiB
 JOIN_BYTES = 64 << 10  # up to here copying a body behind its head is cheaper than a second write
+
+# A kept connection that ends within this time of the request being written, without a byte of an
+# answer, was closed before the request was read; after longer the upstream may have worked on it.
+STALE_S = 1.0
+# An idle connection is given up this long before the time that the upstream announced for it.
+HINT_MARGIN_S = 1.0
+MIN_IDLE_S = 0.05  # a connection that may be kept for less is not kept
+RESERVED_FILES = 256  # descriptors for the listener, the database and the log
+MAX_ORIGINS = 1024  # whose idle time is remembered; there are as many as upstreams
 
 Phase = Literal["connect", "first_token", "stall", "total"]
 
@@ -62,6 +76,7 @@ _OURS: Final = frozenset(
     ("host", "content-length", "transfer-encoding", "connection", "accept-encoding", "keep-alive",
      "expect", "upgrade", "te", "trailer", "proxy-authorization", "proxy-connection")
 )  # fmt: skip
+_HINT: Final = re.compile(r"\b(timeout|max)\s*=\s*\"?(\d{1,9})\b", re.I)
 _FOREVER: Final = float("inf")
 _NO_HEADERS: Final[dict[str, str]] = {}  # of an answer whose head is not here yet
 
@@ -85,8 +100,12 @@ class TimedOut(Exception):
         self.what: Phase = what
 
 
-class _Stale(Exception):
-    """A kept connection had been closed by the other side before our request came to it."""
+class Stale(Broken):
+    """The other side had closed a kept connection before it read the request, which can be sent again."""
+
+
+class NoConnection(NotSent):
+    """The client has no room for one more connection to this origin, or to any."""
 
 
 class Response:
@@ -242,6 +261,8 @@ class _Connection(asyncio.Protocol):
     def __init__(self, client: "Client", key: Key) -> None:
         self.key = key
         self.idle_at = 0.0  # since when it is in the pool
+        self.taken_at = 0.0  # when it was last taken out of it
+        self.counted = False  # among its client's connections
         self.transport: asyncio.Transport | None = None
         self._client = client
         self._loop = asyncio.get_running_loop()
@@ -256,6 +277,12 @@ class _Connection(asyncio.Protocol):
         self._until_close = False
         self._head: list[tuple[bytes, bytes]] = []
         self._overhead = 0
+        self._chunked = False
+        self._head_is_new = False  # the answer's head ended in the present `data_received`
+        self._idle_most_s = _FOREVER  # as the upstream announced with `Keep-Alive: timeout=`
+        self._poll: select.poll | None = (
+            None  # tells whether something arrived that nobody asked for
+        )
         self._unsent: int | None = None  # of an upload the transport has not taken, when last seen
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = _FOREVER
@@ -267,7 +294,7 @@ class _Connection(asyncio.Protocol):
     ) -> Response:
         """Write the request and wait for the answer's head."""
         assert self.transport is not None
-        now = self._loop.time()
+        self.taken_at = now = self._loop.time()
         response = self._response = Response(self, timeouts, now, total_at)
         self._heard = self._complete = self._keep = self._until_close = False
         self._head.clear()
@@ -298,6 +325,7 @@ class _Connection(asyncio.Protocol):
             self.drop()  # nobody asked: an idle upstream's 408, or worse
             return
         self._heard = True
+        self._head_is_new = False
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -309,12 +337,16 @@ class _Connection(asyncio.Protocol):
         body = self._body
         if not body:
             self._overhead += len(data)
+            if self._complete and self._keep and not _ends_cleanly(data):
+                self._keep = False
             if self._overhead > MAX_OVERHEAD_BYTES and not self._complete:
                 self.fail(Broken("the answer's head or its framing is too large"))
                 return
         else:
             piece = body[0] if len(body) == 1 else b"".join(body)
             body.clear()
+            if self._complete and self._keep and not self._ends_with(data, len(piece)):
+                self._keep = False
             response._pieces.append(piece)
             response._unread += len(piece)
             self._overhead = 0
@@ -329,6 +361,18 @@ class _Connection(asyncio.Protocol):
             self.pause()
         if response._pieces or response._ended or (response.status and not response._began):
             response._arrived()
+
+    def _ends_with(self, data: bytes, body_bytes: int) -> bool:
+        """Whether a finished answer ends where the bytes that were read end.
+
+        llhttp skips line breaks between two answers without a word; any other byte begins an answer
+        that nobody asked for, which `on_message_begin` refuses.
+        """
+        if self._chunked:
+            return _ends_cleanly(data)
+        if not self._head_is_new:
+            return len(data) == body_bytes
+        return data.find(b"\r\n\r\n") + 4 + body_bytes == len(data)
 
     def on_message_begin(self) -> None:
         if self._complete:
@@ -363,9 +407,23 @@ class _Connection(asyncio.Protocol):
         self._until_close = (
             coding is None and "content-length" not in headers and status not in (204, 304)
         )
+        self._chunked = coding is not None
+        self._head_is_new = True
         self._keep = self._parser.should_keep_alive()
+        if self._keep and (hint := headers.get("keep-alive")) is not None:
+            self._hinted(hint)
         response.headers = headers
         response.status = status
+
+    def _hinted(self, hint: str) -> None:
+        """Obey `Keep-Alive: timeout=5, max=100`: RFC 2068, 19.7.1.1."""
+        for name, text in _HINT.findall(hint):
+            most = int(text)
+            if name.lower() == "max":
+                self._keep = self._keep and most > 0
+            else:
+                self._idle_most_s = most - HINT_MARGIN_S
+                self._keep = self._keep and self._idle_most_s >= MIN_IDLE_S
 
     def on_message_complete(self) -> None:
         assert self._response is not None
@@ -434,6 +492,22 @@ class _Connection(asyncio.Protocol):
 
     # -- time
 
+    @property
+    def idle_s(self) -> float:
+        """How long it may be kept without being used."""
+        return min(self._client.idle_most_s(self.key), self._idle_most_s)
+
+    def quiet(self) -> bool:
+        """Whether nothing has arrived on the idle connection, neither bytes nor its end."""
+        transport = self.transport
+        assert transport is not None
+        if transport.is_closing():
+            return False
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not self._poll.poll(0)
+
     def _watch(self, when: float) -> None:
         """Look at the clock at `when` at the latest."""
         if self._timer is not None:
@@ -448,7 +522,7 @@ class _Connection(asyncio.Protocol):
         now = self._loop.time()
         response = self._response
         if response is None:
-            when = self.idle_at + self._client.idle_s
+            when = self.idle_at + self.idle_s
             if now >= when:
                 self.drop()
             else:
@@ -480,6 +554,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended(exc)
         self._client._open.discard(self)
+        self._client._release(self)
         del self._parser  # it and we hold each other
 
     def _ended(self, exc: Exception | None) -> None:
@@ -490,10 +565,32 @@ class _Connection(asyncio.Protocol):
             self._keep = False
             self._finish(response)
             response._wake()
-        elif self._used and not self._heard:
-            self.fail(_Stale())
+        elif (
+            self._used
+            and not self._heard
+            and self._loop.time() - response._last <= self._client.stale_s
+        ):
+            self._client._went_stale(self)
+            self.fail(Stale("a kept connection had ended"))
         else:
             self.fail(Broken("the connection ended before the answer did"))
+
+
+def _ends_cleanly(data: bytes) -> bool:
+    """Whether a finished answer without a body, or with a chunked one, ends with these bytes.
+
+    It ends with one empty line; where the read is too short to see what stands before it, it is
+    taken not to end there.
+    """
+    return data.endswith(b"\r\n\r\n") and len(data) > 4 and data[-5] not in b"\r\n"
+
+
+def most_connections() -> int:
+    """How many connections fit into this process's files, with as many left for clients."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return 1 << 16
+    return max(64, (soft - RESERVED_FILES) // 2)
 
 
 def _decoded(head: list[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -539,12 +636,26 @@ class Client:
         proxies: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         unix: str = "",
+        stale_s: float = STALE_S,
+        max_open: int | None = None,
+        max_per_origin: int | None = None,
     ) -> None:
         """`proxies`: by scheme, and `no` with a list of hosts; None: as the environment says.
 
         `unix`: a socket to which every request goes, whatever host its URL names.
+        `max_open`: connections in all; None: as many as the limit of files allows.
+        `max_per_origin`: None: three quarters of them, so that one origin cannot take all.
         """
         self.idle_s = idle_s
+        self.stale_s = stale_s
+        self._max_open = most_connections() if max_open is None else max_open
+        self._max_per_origin = (
+            max(1, self._max_open * 3 // 4) if max_per_origin is None else max_per_origin
+        )
+        self._count: dict[Key, int] = {}  # connections to each origin, those being made included
+        self._total = 0
+        # How long the connections of an origin stay alive, where it proved to be less than `idle_s`.
+        self._idle_most: dict[Key, float] = {}
         self._max_idle = max_idle_per_origin
         self._proxies = Proxies(proxies)
         self._ssl = ssl_context
@@ -562,11 +673,17 @@ class Client:
 
         NotSent, Broken, TimedOut; ValueError for what must not go on the wire.  Redirects are not
         followed, compressed answers are Broken.  A kept connection that turns out to have been
-        closed is replaced once, and only if not one byte of an answer came; RFC 9112, 9.3.1 asks
-        for care with POST there, but a provider that begins to answer and says nothing is rarer
-        than one that closes idle connections.
+        closed is replaced once; `send_prepared` raises Stale instead, so that its caller can count.
         """
-        return await self.send_prepared(self.prepared(method, url, headers), body, timeouts)
+        request = self.prepared(method, url, headers)
+        try:
+            return await self.send_prepared(request, body, timeouts)
+        except Stale:
+            pass
+        try:
+            return await self.send_prepared(request, body, timeouts, fresh=True)
+        except NotSent:
+            raise Broken("a kept connection had ended and no new one could be made") from None
 
     def prepared(self, method: str, url: str, headers: Mapping[str, str]) -> Prepared:
         """All of a request but its body, for `send_prepared`; ValueError as `send`."""
@@ -574,8 +691,15 @@ class Client:
         proxy = self._proxies.before(target.key)
         return Prepared(target, proxy, *_fixed(method, target, proxy, tuple(headers.items())))
 
-    async def send_prepared(self, request: Prepared, body: bytes, timeouts: Timeouts) -> Response:
-        """As `send`, for a request that goes out again and again."""
+    async def send_prepared(
+        self, request: Prepared, body: bytes, timeouts: Timeouts, *, fresh: bool = False
+    ) -> Response:
+        """As `send`, for a request that goes out again and again; Stale is raised, not repaired.
+
+        RFC 9112, 9.3.1 asks for care with repeating a POST.  Stale is raised only where the
+        connection ended within `stale_s` of the request being written and not one byte of an answer
+        came.  `fresh`: do not use a kept connection.
+        """
         target, proxy = request.target, request.proxy
         head = b"%bcontent-length: %d%b" % (request.before, len(body), request.after)
         if self._closed:
@@ -583,19 +707,10 @@ class Client:
         if self._loop is None:  # asking costs a system call each time (Python 3.11)
             self._loop = asyncio.get_running_loop()
         total_at = self._loop.time() + timeouts.total_s
-        kept = self._take(target.key)
-        if kept is None:
-            fresh = await self._connect(target, proxy, timeouts.connect_s)
-            return await fresh.exchange(head, body, timeouts, total_at)
-        try:
-            return await kept.exchange(head, body, timeouts, total_at)
-        except _Stale:
-            pass
-        try:
-            fresh = await self._connect(target, proxy, timeouts.connect_s)
-        except NotSent:
-            raise Broken("a kept connection had ended and no new one could be made") from None
-        return await fresh.exchange(head, body, timeouts, total_at)
+        conn = None if fresh else self._take(target.key)
+        if conn is None:
+            conn = await self._connect(target, proxy, timeouts.connect_s)
+        return await conn.exchange(head, body, timeouts, total_at)
 
     async def close(self) -> None:
         """Close every connection, also those that serve; their readers get Broken."""
@@ -614,32 +729,91 @@ class Client:
         idle = self._idle.get(key)
         while idle:
             conn = idle.pop()
-            assert conn.transport is not None
-            if not conn.transport.is_closing():
+            if conn.quiet():
+                if self._idle_most:
+                    self._learn(conn)
                 return conn
+            conn.drop()  # bytes that nobody asked for would be taken for the next answer
         return None
 
     def _keep(self, conn: _Connection) -> None:
         idle = self._idle.get(conn.key)
         if idle is None:
             idle = self._idle[conn.key] = []
-        if self._closed or len(idle) >= self._max_idle:
+        idle_s = conn.idle_s
+        if self._closed or len(idle) >= self._max_idle or idle_s < MIN_IDLE_S:
             conn.drop()
             return
         idle.append(conn)
         conn.idle_at = now = conn._loop.time()
-        if conn._timer_at > now + self.idle_s:
-            conn._watch(now + self.idle_s)
+        if conn._timer_at > now + idle_s:
+            conn._watch(now + idle_s)
+
+    def idle_most_s(self, key: Key) -> float:
+        """How long connections to this origin may be idle."""
+        return self._idle_most.get(key, self.idle_s) if self._idle_most else self.idle_s
+
+    def _went_stale(self, conn: _Connection) -> None:
+        """Keep the origin's connections for half as long as this one was idle; drop the older ones.
+
+        An upstream that closes every kept connection is soon asked on new ones only.
+        """
+        idle_s = max(0.0, conn.taken_at - conn.idle_at) / 2
+        if len(self._idle_most) >= MAX_ORIGINS and conn.key not in self._idle_most:
+            self._idle_most.pop(next(iter(self._idle_most)))
+        self._idle_most[conn.key] = min(self.idle_most_s(conn.key) / 2, idle_s)
+        for other in self._idle.pop(conn.key, []):
+            other.drop()
+
+    def _learn(self, conn: _Connection) -> None:
+        """A connection that was idle for nearly as long as is allowed, and lives: allow twice that."""
+        most_s = self._idle_most.get(conn.key)
+        if most_s is not None and conn._loop.time() - conn.idle_at >= most_s / 2:
+            if 2 * most_s >= self.idle_s:
+                del self._idle_most[conn.key]
+            else:
+                self._idle_most[conn.key] = 2 * most_s
 
     def _forget(self, conn: _Connection) -> None:
         idle = self._idle.get(conn.key)
         if idle and conn in idle:
             idle.remove(conn)
 
+    def _make_room(self, key: Key) -> None:
+        """Close an idle connection of another origin if need be; NoConnection when there is none."""
+        if self._count.get(key, 0) >= self._max_per_origin:
+            raise NoConnection("too many connections to this upstream")
+        if self._total < self._max_open:
+            return
+        for idle in self._idle.values():
+            if idle:
+                idle[0].drop()  # the oldest; its descriptor is free at the loop's next turn
+                return
+        raise NoConnection("too many connections to upstreams")
+
+    def _admit(self, conn: _Connection) -> None:
+        """Count a connection from when it begins to be made."""
+        conn.counted = True
+        self._count[conn.key] = self._count.get(conn.key, 0) + 1
+        self._total += 1
+
+    def _release(self, conn: _Connection) -> None:
+        """Count it no longer."""
+        if conn.counted:
+            conn.counted = False
+            self._total -= 1
+            left = self._count[conn.key] - 1
+            if left:
+                self._count[conn.key] = left
+            else:
+                del self._count[conn.key]
+
     # -- dialling
 
     async def _connect(self, target: Target, proxy: Proxy | None, connect_s: float) -> _Connection:
+        self._make_room(target.key)
         conn = _Connection(self, target.key)
+        self._admit(conn)
         try:
             async with asyncio.timeout(connect_s):
                 tls = target.key[0] == "https" or (proxy is not None and proxy.tls)
@@ -651,6 +825,8 @@ class Client:
                     await dial(conn, target, proxy, self._context() if tls else None)
         except BaseException as error:
             conn.drop()
+            if conn.transport is None:
+                self._release(conn)
             match error:
                 case TimeoutError():
                     raise ConnectTimedOut(f"no connection within {connect_s} s") from None
@@ -661,6 +837,8 @@ class Client:
         if self._closed or conn.transport is None or conn.transport.is_closing():
             conn.drop()
             self._open.discard(conn)
+            if conn.transport is None:
+                self._release(conn)
             raise NotSent("the connection ended at once")
         return conn
 
