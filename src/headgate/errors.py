@@ -4,8 +4,10 @@
      |-- the request        invalid, context_length, blocked, too_large, media_type, not_found,
      |                      method, conflict, request_timeout
      |-- the caller         unauthenticated, forbidden, no_credit, rate_limit
-     |-- the gateway        internal, unavailable (shutting down, storage, operator's upstream account)
-     |-- the upstream       upstream, upstream_auth, overloaded, timeout
+     |-- the gateway        internal, unavailable (shutting down, storage, every route paused)
+     |-- the upstream       upstream, overloaded, timeout
+     |-- its operator       upstream_auth (key refused), upstream_quota (balance or plan used up),
+     |                      upstream_config (no such model or path there, a redirect, a web page)
      `-- nobody             client_gone (log and ledger only; nobody is there to read it)
 
 A `Failure` is data: it is logged, counted, and encoded by each dialect in its own words, by one
@@ -35,6 +37,8 @@ Kind = Literal[
     "unavailable",
     "upstream",
     "upstream_auth",
+    "upstream_quota",
+    "upstream_config",
     "overloaded",
     "timeout",
     "client_gone",
@@ -58,11 +62,18 @@ STATUS: dict[Kind, int] = {
     "internal": 500,
     "unavailable": 503,
     "upstream": 502,
-    "upstream_auth": 502,
+    # 424 Failed Dependency (RFC 4918, 11.4): of the statuses that fit, the one on which agents stop
+    # and show the message; they repeat 502 and 503 for a minute, and blame their own key for 401.
+    "upstream_auth": 424,
+    "upstream_quota": 424,
+    "upstream_config": 424,
     "overloaded": 503,
     "timeout": 504,
     "client_gone": 499,
 }
+
+# What only the operator can repair: no client's retry helps.
+OPERATORS: frozenset[Kind] = frozenset(("upstream_auth", "upstream_quota", "upstream_config"))
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):

@@ -107,7 +107,10 @@ _MEANING: dict[Kind, str] = {
     "internal": "the gateway failed",
     "upstream": "the upstream failed or answered nonsense",
     "overloaded": "the upstream has no room",
-    "unavailable": "the gateway is shutting down or not set up",
+    "upstream_auth": "the upstream refused the operator's key",
+    "upstream_quota": "the operator's balance or plan at the upstream is used up",
+    "upstream_config": "the upstream does not have what the operator configured",
+    "unavailable": "the gateway is shutting down, not set up, or every route is paused",
     "timeout": "the upstream took too long",
 }
 

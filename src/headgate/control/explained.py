@@ -174,6 +174,8 @@ OUTCOMES: dict[str, str] = {
     "unavailable": "The gateway could not take the request then.",
     "upstream": "The upstream failed, or its reply broke off.",
     "upstream_auth": "The upstream refused the gateway's own key.",
+    "upstream_quota": "The balance or plan of the gateway's account at the upstream is used up.",
+    "upstream_config": "The upstream does not have the configured model or path.",
     "overloaded": "The upstream was overloaded.",
     "timeout": "The upstream took too long.",
     "crashed": "The gateway's process ended before the reply did; this was found when it started again.",
@@ -194,5 +196,12 @@ PROTOCOLS: dict[str, str] = {
 }
 
 
+FALLBACK = Note(
+    "noted", "Another route or key was asked instead: this one failed, was paused, or had no room."
+)
+
+
 def warning(word: str) -> Note:
+    if word.startswith("fallback ("):
+        return FALLBACK
     return WARNINGS.get(word) or Note("noted", "This version of Headgate has no explanation of it.")

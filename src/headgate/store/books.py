@@ -45,7 +45,8 @@ FINE = (
 )  # fmt: skip
 # Kinds of failure (errors.py) that speak of an upstream; the others are the request's, or ours.
 UPSTREAMS_FAULT = (
-    "upstream", "upstream_auth", "overloaded", "timeout", "rate_limit", "no_credit", "unavailable"
+    "upstream", "upstream_auth", "upstream_quota", "upstream_config", "overloaded", "timeout",
+    "rate_limit", "no_credit", "unavailable",
 )  # fmt: skip
 
 _NAME: dict[By, str] = {

@@ -520,7 +520,8 @@ def _failure(raw: Raw, status: int, retry_after_s: float | None) -> Failure:
     if "API_KEY_INVALID" in reasons:
         status = 401  # Google says 400; it is the operator's key, not the client's request
     if retry_after_s is None:
-        retry_after_s = next((s for d in details if (s := _seconds(d.retry_delay))), None)
+        waits = (_seconds(d.retry_delay) for d in details)
+        retry_after_s = next((s for s in waits if s is not None), None)
     failure = vendor.failure_of(status, message, type_=word, retry_after_s=retry_after_s)
     if failure.kind == "invalid" and (
         "CONTEXT_LENGTH_EXCEEDED" in reasons or _TOO_LONG.search(message)
@@ -536,4 +537,4 @@ def _seconds(delay: str | None) -> float | None:
         value = float((delay or "").removesuffix("s"))
     except ValueError:
         return None
-    return value if math.isfinite(value) and 0 <= value <= 86400 else None
+    return min(value, vendor.MAX_WAIT_S) if math.isfinite(value) and value >= 0 else None

@@ -224,6 +224,8 @@ _ERRORS: dict[Kind, tuple[str, str | None]] = {
     "unavailable": ("server_error", "service_unavailable"),
     "upstream": ("upstream_error", None),
     "upstream_auth": ("upstream_error", "upstream_auth"),
+    "upstream_quota": ("upstream_error", "upstream_quota"),
+    "upstream_config": ("upstream_error", "upstream_config"),
     "overloaded": ("server_error", "overloaded"),
     "timeout": ("timeout", "timeout"),
     "client_gone": ("server_error", "client_closed_request"),

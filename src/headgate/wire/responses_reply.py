@@ -410,7 +410,10 @@ _CODES: dict[Kind, str] = {
     "internal": "server_error",
     "unavailable": "server_error",
     "upstream": "server_error",
-    "upstream_auth": "server_error",
+    # Nothing that a retry can repair, and `invalid_prompt` shows our message (Codex 0.169).
+    "upstream_auth": "invalid_prompt",
+    "upstream_quota": "invalid_prompt",
+    "upstream_config": "invalid_prompt",
     "overloaded": "server_is_overloaded",
     "timeout": "server_error",
     "client_gone": "server_error",

@@ -34,6 +34,7 @@ class Translator:
 
     end: Finish | Failed | None = None
     began = False
+    fed = False  # the sink has been given something of the reply
     begun = Start()  # as the upstream said it, with its input where it says that at once
     ascii = 0
     other = 0
@@ -84,4 +85,7 @@ class Translator:
             # deserves a status of its own.
             self._held = events
             return b""
-        return self._sink.feed(events) if events else b""
+        if not events:
+            return b""
+        self.fed = True
+        return self._sink.feed(events)
