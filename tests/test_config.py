@@ -222,6 +222,13 @@ def test_a_key_that_would_break_a_header_is_refused(file: Path, key: str) -> Non
     [
         f"[upstreams.a]\nkey = ['{CANARY}']",
         f"[upstreams.a]\nkey = '{CANARY} '",
+        f"[upstreams.a]\nkeys = '{CANARY}'",
+        f"[upstreams.a]\nkeys = ['{CANARY} ']",
+        f"[upstreams.a]\nkeys = ['{CANARY}', '{CANARY}']",
+        f"[upstreams.a]\nkey = '{CANARY}'\nkeys = ['{CANARY}']",
+        f"[upstreams.a]\nkeys = ['{CANARY}', '']",
+        f"[upstreams.a]\nkeys = ['{CANARY}', 'env:NOT_SET']",
+        f"[upstreams.a]\nkeys = ['{CANARY}', 3]",
         f"[upstreams.a]\nkey = 'env:{CANARY}'",
         f"[upstreams.a]\nkey = '{CANARY}' oops",
         f"[upstreams.a]\nkey = '{CANARY}\n",
@@ -245,6 +252,22 @@ def test_secrets_are_masked_in_what_is_shown_and_in_reprs(file: Path) -> None:
     assert ("port", "8787", "default") in rows
     shown = {key for key, _, _ in rows}
     assert not shown & {"notes", "origins"} and "timeouts.stall" in shown
+
+
+def test_a_pool_of_keys_is_read_and_masked(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(f"{CANARY}b\n")
+    text = f"[upstreams.a]\nkey='env:K'\nkeys=['file:{tmp_path}/key', '{CANARY}c']"
+    settings = load(file, text, K=CANARY)
+    assert settings.upstreams["a"].keys == (f"{CANARY}b", f"{CANARY}c")
+    rows = config.show(settings)
+    assert CANARY not in repr(rows) + repr(settings) + repr(settings.notes)
+    assert ("upstreams.a.keys", "********, ********", "file") in rows
+
+
+def test_a_mistake_in_a_pool_is_named_by_its_place(file: Path) -> None:
+    assert "`upstreams.a.keys[1]`" in mistake(file, "[upstreams.a]\nkeys = ['k', 'env:NOT_SET']")
+    assert "`upstreams.a.keys[1]`" in mistake(file, "[upstreams.a]\nkeys = ['k', 'k']")
+    assert "`upstreams.a.keys[0]`" in mistake(file, "[upstreams.a]\nkeys = ['']")
 
 
 # --- addresses (promises.md T13) -------------------------------------------------------------

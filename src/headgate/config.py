@@ -61,10 +61,13 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     preset: str = "openai"
     base_url: str = ""  # "": the preset's
     key: str = ""  # "env:NAME", "file:/path"; "": the variable that the preset names
+    # A pool: more keys, each an account of its own. One that is used up is paused and the next is
+    # tried; a conversation stays with one key, where its prompt cache is warm.
+    keys: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
     dialect: Literal["", "openai", "responses", "anthropic", "gemini"] = ""
     capabilities: dict[str, Any] = {}  # Any: checked against wire/capabilities.py by the catalog
     allow_http: bool = False  # plain http to a private address; loopback needs no leave
-    # What it takes from this account a minute, of each model: requests wait for their turn, up to
+    # What it takes from each key a minute, of each model: requests wait for their turn, up to
     # timeouts.pace. None: what the provider publishes, if the preset knows it; 0: no pacing.
     rpm: Annotated[int, Meta(ge=0)] | None = None
     tpm: Annotated[int, Meta(ge=0)] | None = None
@@ -241,6 +244,8 @@ def show(settings: Settings) -> list[tuple[str, str, str]]:
     for key, value in _leaves({k: v for k, v in tree.items() if k not in _OWN}).items():
         if key == "oidc.client_secret" or (key.startswith("upstreams.") and key.endswith(".key")):
             value = "********" if value else ""
+        elif key.startswith("upstreams.") and key.endswith(".keys"):
+            value = ", ".join("********" for _ in value)
         origin = settings.origins.get(key, "default")
         if key.startswith("upstreams.") and origin == "default":
             origin = "file" if "upstreams" in {o.split(".")[0] for o in settings.origins} else "env"
@@ -391,7 +396,18 @@ def _resolved(name: str, upstream: Upstream, env: Mapping[str, str], notes: list
         _check_url(f"{where}.base_url", upstream.base_url, upstream.allow_http)
     key = _secret(f"{where}.key", upstream.key, env, notes)
     check_key(f"`{where}.key`", key)
-    return structs.replace(upstream, key=key)
+    keys = []
+    for n, text in enumerate(upstream.keys):
+        if not text:
+            raise ConfigError(
+                f"`{where}.keys[{n}]` is empty: name a key, `env:NAME` or `file:/path`."
+            )
+        each = _secret(f"{where}.keys[{n}]", text, env, notes)
+        check_key(f"`{where}.keys[{n}]`", each)
+        if each == key or each in keys:
+            raise ConfigError(f"`{where}.keys[{n}]` is a key that the pool has already.")
+        keys.append(each)
+    return structs.replace(upstream, key=key, keys=tuple(keys))
 
 
 def _secret(where: str, text: str, env: Mapping[str, str], notes: list[str]) -> str:

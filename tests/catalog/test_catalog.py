@@ -222,9 +222,40 @@ def test_the_presets_own_variable_holds_the_key_when_the_settings_name_none() ->
         load(settings, MINIMAX_API_KEY="a\r\nb: c")
 
 
+def test_a_route_is_there_once_for_each_key_of_its_upstreams_pool() -> None:
+    settings = of_preset("minimax", key="a", keys=("b", "c"))
+    (route,) = load(settings).routes("MiniMax-M2")
+    (name,) = settings.upstreams
+    assert [r.key.secret for r in route.pool] == ["a", "b", "c"]
+    assert [r.key.account for r in route.pool] == [f"{name}#{n}" for n in (1, 2, 3)]
+    assert [r.served_by for r in route.pool] == [f"{route.place};key={n}" for n in (1, 2, 3)]
+    assert {r.place for r in route.pool} == {route.place} and route.key == route.pool[0].key
+    (one,) = load(of_preset("minimax", key="a")).routes("MiniMax-M2")
+    assert (one.pool, one.served_by, one.key.account) == ((), one.place, name)
+
+
+def test_the_same_key_at_the_same_origin_is_one_account() -> None:
+    there = "https://example.com/v1"
+    settings = Settings(
+        upstreams={
+            "a": config.Upstream("openai", there, key="k"),
+            "b": config.Upstream("anthropic", "https://example.com/anthropic", keys=("j", "k")),
+            "c": config.Upstream("openai", "https://example.org/v1", key="k"),
+            "d": config.Upstream("openai", there),
+            "e": config.Upstream("openai", there),
+        }
+    )
+    accounts = [
+        [key.account for key in route.upstream.keys]
+        for route in load(settings).routes("MiniMax-M2")
+    ]
+    assert accounts == [["a"], ["b#1", "a"], ["c"], ["d"], ["e"]]
+
+
 def test_an_upstream_never_shows_its_key_in_a_repr() -> None:
-    (route,) = load(of_preset("minimax", key="sk-canary")).routes("MiniMax-M2")
-    assert "canary" not in repr(route)
+    for fields in ({"key": "sk-canary"}, {"keys": ("sk-canary1", "sk-canary2")}):
+        (route,) = load(of_preset("minimax", **fields)).routes("MiniMax-M2")
+        assert "canary" not in repr((route, route.pool, route.key))
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from headgate.store.books import Books
 from headgate.store.people import People
 from headgate.store.sqlite import Store
 from programs import needs
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, wait_for
 
 STATIC = Path(str(files("headgate.control").joinpath("static")))
 HOSTILE = (
@@ -524,7 +524,9 @@ def test_a_reply_that_is_stopped_before_it_begins_is_found_in_the_books(
     assert row is not None and row.outcome == "client_gone"
 
 
-def test_a_refusal_is_told_in_the_gateways_words_and_can_be_tried_again(page: Page) -> None:
+def test_a_refusal_is_told_in_the_gateways_words_and_can_be_tried_again(
+    page: Page, gate: Gateway
+) -> None:
     say(page, "fail 429")
     reply = column(page).locator(".reply").last
     expect(reply.locator(".note.bad")).to_contain_text("rate limit is reached")
@@ -539,6 +541,9 @@ def test_a_refusal_is_told_in_the_gateways_words_and_can_be_tried_again(page: Pa
     expect(column(page).locator(".reply").last.locator(".note.bad")).to_contain_text(
         "No valid API key"
     )
+    body = {"model": "MiniMax-M3", "messages": [{"role": "user", "content": "hello"}]}
+    # The model is paused for a second, which is not for the tests that follow.
+    wait_for(lambda: gate.post("/v1/chat/completions", body).status_code == 200)
 
 
 def test_what_cannot_be_sent_is_told_before_it_is(page: Page, upstream: FakeUpstream) -> None:

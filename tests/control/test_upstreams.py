@@ -19,6 +19,7 @@ from headgate.net.server import Inbound, Server
 from headgate.policy.access import Role
 from headgate.store.ledger import Ledger, Row
 
+KEY: dict[str, Any] = {"account": "custom#1", "paused_s": 0.0, "kind": "", "code": "", "models": []}
 EVIL = "<script>alert(1)</script>"
 UP: dict[str, Any] = {
     "name": "custom",
@@ -135,13 +136,24 @@ def test_a_card_has_what_the_edge_and_the_books_say(site: Site, edge: Edge) -> N
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"failures": 3}, "Its last 3 requests failed"),
+        ({"failures": 3}, "3 consecutive failures"),
         (
             {"state": "resting", "failures": 5, "resting_s": 41.6, "resting": ["MiniMax-M2"]},
-            "It rests for another 42 seconds",
+            "Paused for another 42 s after failures",
         ),
         ({"state": "resting", "resting_s": 3.0, "resting": ["MiniMax-M2"]}, "This holds for:"),
-        ({"state": "half", "resting": UP["models"]}, "the next request tries it"),
+        ({"state": "half", "resting": UP["models"]}, "the next request probes it"),
+        ({"keys": [KEY, {**KEY, "account": "custom#2"}]}, "custom#2"),
+        ({"keys": [KEY, KEY]}, ">active<"),
+        (
+            {"keys": [{**KEY, "kind": "upstream_quota", "code": "2056", "paused_s": 12.4}]},
+            "paused for 12 s",
+        ),
+        ({"keys": [{**KEY, "kind": "upstream_quota", "code": "2056", "paused_s": 12.4}]}, "(2056)"),
+        (
+            {"keys": [{**KEY, "kind": "rate_limit", "models": ["MiniMax-M3"]}]},
+            "half-open: the next request probes it",
+        ),
     ],
 )
 def test_a_state_is_told_in_words(

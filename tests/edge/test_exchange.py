@@ -17,7 +17,7 @@ from headgate.edge.app import App
 from headgate.edge.gate import Gate
 from headgate.edge.log import Log
 from headgate.net.server import Server
-from headgate.policy.breaker import IN_A_ROW, REST_S
+from headgate.policy.breaker import IN_A_ROW, OPEN_S
 from headgate.store.books import Books
 from headgate.store.ledger import Ledger, Row
 from headgate.store.sqlite import Store
@@ -43,15 +43,15 @@ class Inside:
     def routes(self) -> tuple[Route, ...]:
         return self.gate.catalog.routes(M)
 
-    def rested(self, route: Route) -> None:
-        """The route has failed, and has rested for long enough."""
+    def has_paused(self, route: Route) -> None:
+        """The route has failed, and its pause is over."""
         for _ in range(IN_A_ROW):
-            then_s = time.monotonic() - REST_S - 1
+            then_s = time.monotonic() - OPEN_S - 1
             self.gate.turns.breaker.failed(route.place, "upstream", then_s)
 
-    def on_trial(self, route: Route) -> bool:
-        line = self.gate.turns.breaker._lines.get(route.place)
-        return line is not None and line.trial
+    def is_probed(self, route: Route) -> bool:
+        pause = self.gate.turns.breaker.pause(route.place)
+        return pause is not None and pause.probed_s > 0
 
     async def ask(self, text: str, **fields: object) -> httpx2.Response:
         body = {"model": M, "messages": [{"role": "user", "content": text}], **fields}
@@ -107,35 +107,35 @@ async def asking(here: Inside, text: str, **fields: object) -> AsyncIterator[Non
         await task
 
 
-def test_a_route_that_rested_is_on_trial_no_longer_than_its_request(
+def test_a_probe_of_a_paused_route_lasts_no_longer_than_its_request(
     inside: Callable[..., None], upstream: PlayedUpstream
 ) -> None:
     async def main(here: Inside) -> None:
         first, second = here.routes
-        here.rested(first)
-        here.rested(second)
+        here.has_paused(first)
+        here.has_paused(second)
         assert (await here.ask("far too much " * 10000)).status_code >= 400
-        assert not here.on_trial(first)
+        assert not here.is_probed(first)
         seen = len(upstream.seen)
         async with asking(here, "silent 600"):
             await until(lambda: len(upstream.seen) > seen)
-            assert here.on_trial(first)
-        await until(lambda: not here.on_trial(first))
+            assert here.is_probed(first)
+        await until(lambda: not here.is_probed(first))
         assert (await here.ask("hello")).headers["x-headgate-upstream"] == f"one/{M}"
-        assert not here.on_trial(first) and not here.on_trial(second)
-        assert here.gate.turns.breaker.standing(first.place, time.monotonic()).state == "up"
-        assert here.gate.turns.breaker.standing(second.place, time.monotonic()).state == "half"
+        assert not here.is_probed(first) and not here.is_probed(second)
+        assert here.gate.turns.breaker.standing(first.place, time.monotonic()).state == "closed"
+        assert here.gate.turns.breaker.standing(second.place, time.monotonic()).state == "half_open"
 
     inside(main, tpm=10000)
 
 
-def test_a_route_with_no_room_gives_its_trial_back(inside: Callable[..., None]) -> None:
+def test_a_route_with_no_room_gives_its_probe_back(inside: Callable[..., None]) -> None:
     async def main(here: Inside) -> None:
         first = here.routes[0]
         assert (await here.ask("hello")).headers["x-headgate-upstream"] == f"one/{M}"
-        here.rested(first)
+        here.has_paused(first)
         assert (await here.ask("hello")).headers["x-headgate-upstream"] == f"two/{M}"
-        assert not here.on_trial(first)
+        assert not here.is_probed(first)
 
     inside(main, "rpm = 1")
 

@@ -369,7 +369,7 @@ def test_users_who_put_v1_into_the_wrong_place_are_served_or_told(gate: Gateway)
 
 @pytest.mark.parametrize(
     ("word", "calls"),
-    [("fail 500", 2), ("fail 529", 2), ("fail 400", 1), ("fail 429", 1), ("trip", 1)],
+    [("fail 500", 2), ("fail 400", 1), ("trip", 1)],
 )
 def test_only_what_may_pass_is_tried_twice_and_nothing_after_a_byte(
     gate: Gateway, word: str, calls: int
@@ -377,6 +377,22 @@ def test_only_what_may_pass_is_tried_twice_and_nothing_after_a_byte(
     before = len(gate.upstream.seen)
     gate.post("/v1/chat/completions", chat(word, stream=True))
     assert len(gate.upstream.seen) - before == calls
+
+
+@pytest.mark.parametrize(
+    ("word", "model"), [("fail 529", "MiniMax-M2.1"), ("fail 429", "MiniMax-M2.5")]
+)
+def test_an_upstream_that_says_for_how_long_is_not_asked_again_before(
+    gate: Gateway, word: str, model: str
+) -> None:
+    """It says seven seconds; other models of it are asked meanwhile."""
+    before = len(gate.upstream.seen)
+    for _ in range(3):
+        refused = gate.post("/v1/chat/completions", chat(word, model=model))
+        assert refused.status_code in (429, 503)
+        assert 1 <= int(refused.headers["retry-after"]) <= 7
+    assert len(gate.upstream.seen) - before == 1
+    assert gate.post("/v1/chat/completions", chat("hello")).status_code == 200
 
 
 def test_another_upstream_answers_when_the_first_cannot_be_reached(

@@ -25,10 +25,8 @@ COUNT, TOGETHER, SEED = int(os.environ.get("MIXED", "1000")), 100, 20261125
 WORST = 100 * 1200 + 200 * 375  # of one: its output, and more input than any has
 # What the client does or asks for, how often, and the key that it asks with.
 FINISH = ("hello", "think", "tools", "long", "slow 0.002")
-FAIL = (
-    "fail 400", "fail 401", "fail 402", "fail 403", "fail 404", "fail 408", "fail 413", "fail 429",
-    "fail 500", "fail 503", "fail 529", "cut", "break", "trip",
-)  # fmt: skip
+# Nothing that pauses the only upstream: what is then refused is tested in tests/attack/test_upstreams.py.
+FAIL = ("fail 400", "fail 408", "fail 413", "fail 422", "fail 500", "cut", "break", "trip")
 KINDS = {
     "finish": 30, "fail": 20, "leave early": 10, "leave late": 10, "time out": 5,
     "over budget": 8, "over rate": 8, "over concurrency": 5, "invalid": 2, "unknown model": 1,

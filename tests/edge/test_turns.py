@@ -56,13 +56,19 @@ def test_an_upstream_that_cannot_be_reached_is_asked_no_more_for_a_while(
     assert errors == 5
 
 
-def test_the_only_upstream_is_asked_however_often_it_failed(
+def test_the_only_upstream_is_not_asked_while_its_breaker_is_open(
     begin: Begin, upstream: PlayedUpstream
 ) -> None:
     gate = begin(table("up", upstream.url("openai")) + "[retry]\nattempts = 1\n")
-    for _ in range(8):
+    for _ in range(5):
         assert gate.post("/v1/chat/completions", chat("fail 500")).status_code == 502
-    assert gate.post("/v1/chat/completions", chat("hello")).status_code == 200
+    seen = len(upstream.seen)
+    refused = gate.post("/v1/chat/completions", chat("hello"))
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"] == "1"
+    assert refused.headers["x-should-retry"] == "true"
+    assert refused.json()["error"]["code"] == "upstream_paused"
+    assert len(upstream.seen) == seen
 
 
 def test_a_request_beyond_the_upstreams_limit_is_refused_before_it_is_sent(

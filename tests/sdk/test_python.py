@@ -16,6 +16,8 @@ from gateway import Gateway
 from played import CITY, HELLO, THOUGHT
 
 MODEL = "MiniMax-M3"
+# Of these only refusals are asked, as those pause a model for seven seconds.
+PAUSED = ("MiniMax-M2.1", "MiniMax-M2.5", "MiniMax-M2.7")
 SCHEMA = {
     "type": "object",
     "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
@@ -150,11 +152,14 @@ def test_openai_images_reach_a_model_that_takes_them(chat: OpenAI, gateway: Gate
 
 def test_openai_errors_are_typed(chat: OpenAI, gateway: Gateway) -> None:
     with pytest.raises(openai.RateLimitError) as limited:
-        chat.chat.completions.create(model=MODEL, messages=ask("fail 429"))
-    assert limited.value.response.headers["retry-after"] == "7"
+        chat.chat.completions.create(model=PAUSED[0], messages=ask("fail 429"))
+    assert 1 <= int(limited.value.response.headers["retry-after"]) <= 7
     assert limited.value.request_id
     with pytest.raises(openai.InternalServerError):
-        chat.chat.completions.create(model=MODEL, messages=ask("fail 401 bad key"))
+        chat.chat.completions.create(model=MODEL, messages=ask("fail 500"))
+    with pytest.raises(openai.APIStatusError, match="operator") as missing:
+        chat.chat.completions.create(model=PAUSED[1], messages=ask("fail 404"))
+    assert missing.value.status_code == 424
     with pytest.raises(openai.NotFoundError, match="MiniMax-M2") as unknown:
         chat.chat.completions.create(model="MiniMax-M9", messages=ask("hello"))
     assert unknown.value.code == "model_not_found"
@@ -261,9 +266,9 @@ def test_anthropic_thinking_is_not_shown_unasked(messages: Anthropic) -> None:
 def test_anthropic_errors_are_typed(messages: Anthropic, gateway: Gateway) -> None:
     given = {"model": MODEL, "max_tokens": 10}
     with pytest.raises(anthropic.RateLimitError):
-        messages.messages.create(messages=ask("fail 429"), **given)
+        messages.messages.create(messages=ask("fail 429"), **{**given, "model": PAUSED[0]})
     with pytest.raises(anthropic.APIStatusError) as overloaded:
-        messages.messages.create(messages=ask("fail 529"), **given)
+        messages.messages.create(messages=ask("fail 529"), **{**given, "model": PAUSED[2]})
     assert overloaded.value.status_code == 529
     with pytest.raises(anthropic.NotFoundError) as unknown:
         messages.messages.create(model="claude-x", max_tokens=10, messages=ask("hello"))
@@ -389,7 +394,7 @@ def test_gemini_calls_python_functions_by_itself(gemini: genai.Client) -> None:
 
 def test_gemini_errors_are_typed(gemini: genai.Client, gateway: Gateway) -> None:
     with pytest.raises(genai_errors.ClientError) as limited:
-        gemini.models.generate_content(model=MODEL, contents="fail 429")
+        gemini.models.generate_content(model=PAUSED[0], contents="fail 429")
     assert (limited.value.code, limited.value.status) == (429, "RESOURCE_EXHAUSTED")
     with pytest.raises(genai_errors.ServerError) as broken:
         gemini.models.generate_content(model=MODEL, contents="fail 500")

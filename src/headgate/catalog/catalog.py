@@ -12,6 +12,7 @@ from datetime import date
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -70,24 +71,44 @@ class Preset(Struct, frozen=True, forbid_unknown_fields=True):
     models: dict[str, dict[str, Any]] = {}
 
 
+class UpstreamKey(Struct, frozen=True):
+    """One key of an upstream's pool; `secret` appears in no message, page or log.
+
+    `account` names what the provider counts and refuses by. Two upstreams with the same key at the
+    same origin share it.
+    """
+
+    secret: str = ""
+    account: str = ""
+    number: int = 0  # its place in the pool, from 1; 0: the upstream has no pool
+
+    def __repr__(self) -> str:
+        return f"UpstreamKey({self.account!r})"
+
+
 class Upstream(Struct, frozen=True):
-    """An upstream as configured; `key` is a secret."""
+    """An upstream as configured."""
 
     name: str
     label: str
     base_url: str
-    key: str
     dialect: DialectName
     auth: Auth
     headers: dict[str, str] = {}
     free: bool = False
+    keys: tuple[UpstreamKey, ...] = (UpstreamKey(),)  # at least one, which may be empty
+
+    @property
+    def key(self) -> str:
+        """The secret of the first key; "": none."""
+        return self.keys[0].secret
 
     def __repr__(self) -> str:
         return f"Upstream({self.name!r})"
 
 
 class Route(Struct, frozen=True):
-    """One model on one upstream, under that upstream's own name."""
+    """One model on one upstream, under that upstream's own name, by one of its keys."""
 
     model: Model
     upstream: Upstream
@@ -96,10 +117,23 @@ class Route(Struct, frozen=True):
     share: int = 0  # of the load; see policy/routing.py
     rpm: int | None = None  # requests a minute that the upstream takes; None: nobody knows
     tpm: int | None = None  # tokens a minute
+    key: UpstreamKey = UpstreamKey()
+    pool: "tuple[Route, ...]" = ()  # the same route by each key, where the upstream has several
 
     @property
     def place(self) -> str:
         return f"{self.upstream.name}/{self.name}"
+
+    @property
+    def served_by(self) -> str:
+        """The upstream and its model, and which key of a pool: for headers, warnings and messages."""
+        number = self.key.number
+        return f"{self.place};key={number}" if number else self.place
+
+    @property
+    def account_model(self) -> str:
+        """What rate limits of one model are counted by."""
+        return f"{self.key.account}\n{self.name}"
 
 
 @cache
@@ -200,7 +234,8 @@ def load(settings: Settings, env: Mapping[str, str]) -> Catalog:
     `env` is asked for the key that a preset names, where the settings have none.
     """
     known = models()
-    upstreams = {name: _upstream(name, u, env) for name, u in settings.upstreams.items()}
+    accounts: dict[tuple[str, str], str] = {}
+    upstreams = {name: _upstream(name, u, env, accounts) for name, u in settings.upstreams.items()}
     for name in settings.models:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1, 0.4)
@@ -246,21 +281,35 @@ def _preset(name: str, preset: str) -> Preset:
     return presets()[preset]
 
 
-def _upstream(name: str, own: config.Upstream, env: Mapping[str, str]) -> Upstream:
+def _upstream(
+    name: str, own: config.Upstream, env: Mapping[str, str], accounts: dict[tuple[str, str], str]
+) -> Upstream:
+    """`accounts`: of the upstreams before this one, by origin and secret."""
     preset = _preset(name, own.preset)
     # The preset's own variable is for the preset's own address, not for any other.
-    key = own.key or ("" if own.base_url else env.get(preset.env, ""))
-    config.check_key(preset.env, key)
+    secrets = [own.key, *own.keys] if own.key else [*own.keys]
+    if not secrets:
+        secrets = ["" if own.base_url else env.get(preset.env, "")]
+        config.check_key(preset.env, secrets[0])
     base_url = own.base_url or preset.base_url
     if not base_url and own.preset != "local":  # whose address is known only once it runs
         raise ConfigError(f"`upstreams.{name}.base_url` is missing: the preset has none.")
-    if not key and preset.env and not own.base_url:
+    if not secrets[0] and preset.env and not own.base_url:
         raise ConfigError(
             f"`upstreams.{name}.key` is missing: set it to `env:NAME`, or set {preset.env}."
         )
     dialect = own.dialect or preset.dialect
     auth = preset.auth if own.dialect in ("", preset.dialect) else "bearer"
-    return Upstream(name, preset.label, base_url, key, dialect, auth, preset.headers, preset.free)
+    origin = "{0.scheme}://{0.netloc}".format(urlsplit(base_url)) if base_url else name
+    keys = []
+    for number, secret in enumerate(secrets, 1):
+        account = f"{name}#{number}" if len(secrets) > 1 else name
+        if secret:  # without one, an upstream is an account of its own
+            account = accounts.setdefault((origin, secret), account)
+        keys.append(UpstreamKey(secret, account, number if len(secrets) > 1 else 0))
+    return Upstream(
+        name, preset.label, base_url, dialect, auth, preset.headers, preset.free, tuple(keys)
+    )
 
 
 def _route(
@@ -288,4 +337,9 @@ def _route(
     rpm, tpm = (model.rpm, model.tpm) if preset.paced else (None, None)
     rpm = (own.rpm or None) if own.rpm is not None else rpm
     tpm = (own.tpm or None) if own.tpm is not None else tpm
-    return Route(model, upstream, name, capabilities, to.share, rpm, tpm)
+    keys = upstream.keys
+    route = Route(model, upstream, name, capabilities, to.share, rpm, tpm, keys[0])
+    if len(keys) == 1:
+        return route
+    pool = tuple(msgspec.structs.replace(route, key=key) for key in keys)
+    return msgspec.structs.replace(route, pool=pool)

@@ -242,7 +242,8 @@ def _keys(settings: Settings, catalog: Catalog) -> Iterator[Finding]:
             continue
         host = urlsplit(route.upstream.base_url).netloc
         if route.upstream.key or route.upstream.auth == "none":
-            yield Finding(f"upstream {name}", "ok", f"{host}, with a key; to try it: headgate doctor --upstream {name}")  # fmt: skip
+            keys = f"{len(route.pool)} keys" if route.pool else "a key"
+            yield Finding(f"upstream {name}", "ok", f"{host}, with {keys}; to try it: headgate doctor --upstream {name}")  # fmt: skip
         elif urlsplit(route.upstream.base_url).scheme == "http":
             yield Finding(f"upstream {name}", "ok", f"{host}, without a key")
         else:

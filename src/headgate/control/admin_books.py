@@ -165,7 +165,7 @@ def _exchange(seq: int | None, row: Row) -> figures.Exchange:
         cost_nano=row.cost_nano, price_version=row.price_version, service_tier=row.service_tier,
         attempts=[
             figures.Attempt(upstream=a.upstream, model=a.model, outcome=a.outcome,
-                           upstream_code=a.upstream_code, ms=a.ms)
+                           upstream_code=a.upstream_code, ms=a.ms, key=a.key)
             for a in row.attempts
         ],
         warnings=list(row.warnings),
@@ -186,7 +186,7 @@ def list_upstreams(visit: Visit) -> figures.Upstreams:
             figures.Upstream(
                 name=t.name, preset=t.preset, dialect=t.dialect, host=t.host, models=t.models,
                 state=t.state, failures=t.failures, resting=t.resting, resting_s=t.resting_s,
-                rpm=t.rpm, tpm=t.tpm, requests=m.requests if m else 0,
+                keys=t.keys, rpm=t.rpm, tpm=t.tpm, requests=m.requests if m else 0,
                 error_rate=m.error_rate if m else None,
                 first_token_ms=m.first_token_ms if m else None,
                 output_tokens_per_s=m.tokens_per_s if m else None,
@@ -209,6 +209,7 @@ class _Told(msgspec.Struct):
     resting: list[str]
     rpm: int | None
     tpm: int | None
+    keys: list[figures.UpstreamKey] = []
 
 
 def check_upstream(visit: Visit) -> figures.Checked:

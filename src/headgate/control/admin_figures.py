@@ -83,6 +83,10 @@ class Attempt(Shape, frozen=True, kw_only=True):
     outcome: str
     upstream_code: str
     ms: int
+    key: Annotated[
+        int,
+        Meta(description="Its place in the upstream's pool of keys, from 1; 0: it has no pool."),
+    ]
 
 
 class Exchange(Shape, frozen=True, kw_only=True):
@@ -157,6 +161,18 @@ UpstreamState = Annotated[
 ]
 
 
+class UpstreamKey(Shape, frozen=True, kw_only=True):
+    """How one key of an upstream stands; never the key itself."""
+
+    account: Annotated[str, Meta(description="The upstream and the key's place in its pool.")]
+    paused_s: Annotated[
+        float, Meta(description="Seconds until it is asked again; 0: it is active, or half-open.")
+    ]
+    kind: Annotated[str, Meta(description='Of the failure that paused it; "": it is active.')]
+    code: Annotated[str, Meta(description="The upstream's own code of that failure.")]
+    models: Annotated[list[str], Meta(description="It is paused for these only; empty: for all.")]
+
+
 class Upstream(Shape, frozen=True, kw_only=True):
     """An upstream as it stands now."""
 
@@ -169,7 +185,10 @@ class Upstream(Shape, frozen=True, kw_only=True):
     failures: Annotated[int, Meta(description="In a row.")]
     resting: Annotated[list[str], Meta(description="Models whose route here rests.")]
     resting_s: Annotated[float, Meta(description="Seconds of rest to come.")]
-    rpm: Annotated[int | None, Meta(description="Requests a minute that it takes; null: unknown.")]
+    keys: Annotated[list[UpstreamKey], Meta(description="Its pool of keys; one if it has no pool.")]
+    rpm: Annotated[
+        int | None, Meta(description="Requests a minute that each key takes; null: unknown.")
+    ]
     tpm: int | None
     requests: Annotated[int, Meta(description="Of the last 24 hours, as what follows.")]
     error_rate: float | None

@@ -17,12 +17,21 @@ from headgate.catalog.catalog import Model, Price, Route, presets
 from headgate.catalog.site import Measured
 from headgate.control.app import MEASURED_S, Rule
 from headgate.control.desk import Desk, Problem, Visit
-from headgate.policy.breaker import State
 from headgate.store.books import UPSTREAMS_FAULT, Where
 from headgate.store.entries import Row
 
 TEST_S = 180.0  # the edge gives its test a minute, after the upstream has let it wait for its turn
 MAX_ERRORS = 5  # of one upstream, shown
+
+
+class KeyStanding(msgspec.Struct, frozen=True):
+    """How one key of an upstream stands; never the key itself."""
+
+    account: str
+    paused_s: float = 0.0
+    kind: str = ""
+    code: str = ""
+    models: tuple[str, ...] = ()
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -33,10 +42,11 @@ class Standing(msgspec.Struct, frozen=True):
     dialect: str
     host: str
     models: tuple[str, ...]
-    state: State | Literal["unknown"]
+    state: Literal["up", "resting", "half", "unknown"]
     failures: int = 0  # in a row, of the model that is worst off
     resting_s: float = 0.0
     resting: tuple[str, ...] = ()  # models that are not up
+    keys: tuple[KeyStanding, ...] = ()
     rpm: int | None = None
     tpm: int | None = None
     paced: bool = False  # models have limits, if not all the same

@@ -14,7 +14,7 @@ from headgate.wire.dialect import Dialect
 # Without an order to retry or not: SDKs must not repeat these (protocols.md 3.11).
 HOPELESS: frozenset[Kind] = frozenset(
     ("invalid", "context_length", "blocked", "too_large", "media_type", "not_found", "method",
-     "unauthenticated", "forbidden", "no_credit")
+     "unauthenticated", "forbidden", "no_credit", "upstream_auth", "upstream_quota", "upstream_config")
 )  # fmt: skip
 MAX_RETRY_AFTER_S = 120  # above it OpenAI's SDKs give up at once
 
@@ -41,9 +41,9 @@ BLOCK = guard.header_block(always("%b", "%b"))
 BY = "x-headgate-upstream"
 
 
-@lru_cache(maxsize=256)
-def by(upstream: str, model: str) -> bytes:
-    return guard.header_block([(BY, f"{upstream}/{model}")])
+@lru_cache(maxsize=1024)
+def by(served_by: str) -> bytes:
+    return guard.header_block([(BY, served_by)])
 
 
 def refusal(

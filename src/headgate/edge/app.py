@@ -106,7 +106,7 @@ class App:
             opened = self.gate.authenticate(key)
             body = await inbound.body(self.gate.settings.body_bytes)
             request = dialect.decode_request(body, target)
-            routes = self.gate.routes(request.model, opened)
+            routes = self.gate.routes(request.model, opened, request)
         except Refused as refused:
             self._refuse(inbound, dialect, refused.failure)
             return

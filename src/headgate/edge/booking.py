@@ -83,9 +83,8 @@ class Booking:
         return self._gate.admissions.tariff(route.model, self._tier, self._began_s)
 
     def attempted(self, route: Route, outcome: str, code: str, seconds: float) -> None:
-        self._attempts.append(
-            Attempt(route.upstream.name, route.name, outcome, code, round(seconds * 1000))
-        )
+        ms, number = round(seconds * 1000), route.key.number
+        self._attempts.append(Attempt(route.upstream.name, route.name, outcome, code, ms, number))
 
     def row(
         self,

@@ -67,6 +67,7 @@ _FIXES = {
     "1028": "The account's quota is used up: wait for its next window, or use another key.",
     "1030": "The account's quota is used up: wait for its next window, or use another key.",
     "2056": "The plan's five-hour window is used up: wait for the next one, or use another key.",
+    "402": "The account has no balance left: top it up at the provider.",
     "2061": "The plan does not include this model: choose another with --model, or another plan.",
 }
 _SHOWN = frozenset(
@@ -84,7 +85,7 @@ def _what(failure: Failure) -> str:
 
 def _declined(shot: Shot) -> bool:
     """Whether the upstream understood the question and does not do it (a 400)."""
-    return shot.failure is not None and shot.failure.kind in ("invalid", "unavailable", "media_type")  # fmt: skip
+    return shot.failure is not None and shot.failure.kind in ("invalid", "upstream_config", "media_type")  # fmt: skip
 
 
 class _Book:
@@ -128,12 +129,13 @@ def judge_access(shot: Shot, route: Route, home: str, sister: str, there: Shot |
     base = route.upstream.base_url.rstrip("/")
     host = urlsplit(base).netloc
     failure = shot.failure
+    check = f"access, key {route.key.number}" if route.key.number else "access"
     if failure is None:
-        return Finding("access", "ok", f"{host} answers, the key and the model are good")
+        return Finding(check, "ok", f"{host} answers, the key and the model are good")
     said = f"{host}: {_what(failure)}"
     code = failure.upstream_code
     if code in _FIXES:
-        return Finding("access", "red", said, _FIXES[code])
+        return Finding(check, "red", said, _FIXES[code])
     if failure.kind == "upstream_auth":
         other = urlsplit(sister).netloc
         if there is not None and there.failure is None:
@@ -148,30 +150,34 @@ def judge_access(shot: Shot, route: Route, home: str, sister: str, there: Shot |
                 "Check the key for a typing mistake, and that it is of this host: MiniMax's keys belong to one"
                 " region (presets `minimax` for api.minimax.io, `minimax-cn` for api.minimaxi.com)."
             )
-        return Finding("access", "red", said + ": the key is refused", do)
-    if failure.kind == "unavailable" or code == "405":
+        return Finding(check, "red", said + ": the key is refused", do)
+    if failure.kind == "upstream_config" and ("/" in code or code == "no content type"):
+        do = "What answers there is no API: check `base_url`, and proxies that answer in its place."
+        return Finding(check, "red", said, do)
+    if failure.kind == "upstream_config" and code.startswith("3"):
+        do = f"It redirects ({code}): set `base_url` to the address that it leads to."
+        return Finding(check, "red", said, do)
+    if failure.kind == "upstream_config":
         do = "Try another --model, or name this one in `models.ID.routes`; else check `base_url`."
         path, own = urlsplit(base).path, urlsplit(home).path
         if home and path != own:
             ends = f"`{path}`" if path else "no path"
             do = f"The address ends in {ends}, the preset's in `{own}`: set `base_url` so. Else: {do}"
-        return Finding("access", "red", f"{said}: no such path, or no such model", do)
+        return Finding(check, "red", f"{said}: no such path, or no such model", do)
     if code == "not_sent":
         why = f" ({shot.reason})" if shot.reason else ""
         do = "Check the host's name, DNS, the firewall and HTTPS_PROXY"
         if shot.reason.startswith("TLS"):
             do = "Check the certificates of this machine (SSL_CERT_FILE), its clock, and proxies that open TLS"  # fmt: skip
-        return Finding("access", "red", f"{host} could not be reached{why}", do + ".")
+        return Finding(check, "red", f"{host} could not be reached{why}", do + ".")
     match failure.kind:
         case "rate_limit" | "overloaded":
             do = "It limits this key, or is busy, right now: wait a minute and run it again."
-        case "upstream" if not code.isdecimal() and code not in _SHOWN:
-            do = "What answers there is no API: check `base_url`, and proxies that answer in its place."  # fmt: skip
         case "invalid":
             do = f"It refuses the plainest request: check that its dialect is `{route.upstream.dialect}`."  # fmt: skip
         case _:
             do = _AGAIN
-    return Finding("access", "red", said, do)
+    return Finding(check, "red", said, do)
 
 
 def judge_stream(shot: Shot) -> Finding:
@@ -276,6 +282,10 @@ async def checkup(
         away = structs.replace(route, upstream=structs.replace(route.upstream, base_url=sister))
         there = await run.ask(away, probes.request(probes.user("Say hello."), max_tokens=16))
     book.findings.append(judge_access(hello, route, home, sister, there))
+    for other in route.pool[1:]:
+        tell(f"access by key {other.key.number}")
+        shot = await run.ask(other, probes.hello())
+        book.findings.append(judge_access(shot, other, home, sister, None))
     if hello.failure is not None:
         return Report(tuple(book.findings), requests=run.requests, usage=run.usage)
     book.findings.append(judge_stream(hello))

@@ -30,26 +30,21 @@ from headgate.edge.gate import Gate
 from headgate.edge.memory import Gather
 from headgate.edge.metrics import RouteMetrics
 from headgate.edge.relay import Relay
-from headgate.errors import Failure, Kind, Refused, invalid
+from headgate.errors import Failure, Refused, invalid
 from headgate.net import guard
 from headgate.net.client import Broken, Response, TimedOut
 from headgate.net.server import Inbound
-from headgate.policy import fit, history, structured
+from headgate.policy import fit, history, retry, structured
 from headgate.policy.fit import Fitted
 from headgate.policy.keys import Key
 from headgate.policy.limits import Turn
+from headgate.policy.retry import After, decide
 from headgate.store.ledger import Row
 from headgate.wire import capsule, filters
 from headgate.wire.dialect import Dialect, Encoder, Facts, Target
 from headgate.wire.translate import Translator, Whole
 
-# The same request would fail in the same way elsewhere; for the rest another route may help.
-FINAL: frozenset[Kind] = frozenset(
-    ("invalid", "context_length", "blocked", "too_large", "media_type", "timeout")
-)
-# With no other route left, these are worth one more try on the same one.
-PASSING: frozenset[Kind] = frozenset(("upstream", "overloaded"))
-BACKOFF_S = 0.05  # full jitter below it, promises.md 4.2
+BACKOFF_S = 0.05  # full jitter below it
 _NO_FEATURES, _UNKNOWN = Features(), Usage(estimated=True)
 
 
@@ -108,6 +103,7 @@ class _Exchange:
     relaying = False  # counted among the open streams
     attempts = 0
     attempt_began = 0.0  # 0: none is running
+    began_s = 0.0  # of the last attempt
     route: Route | None = None
     response: Response | None = None
     counters: RouteMetrics | None = None
@@ -119,7 +115,8 @@ class _Exchange:
     warnings: tuple[str, ...] = ()
     recalled: tuple[str, ...] = ()  # how reasoning came back that the client did not carry
     _paced: Turn | None = None
-    _trial: Route | None = None  # that rested, and that nobody else tries meanwhile
+    _probe: Route | None = None  # a paused route that nobody else asks meanwhile
+    _fallbacks: tuple[str, ...] = ()  # warnings of what was asked before
     _keepalive: asyncio.TimerHandle | None = None
 
     def __init__(self, inbound: Inbound, gate: Gate, dialect: Dialect, target: Target) -> None:
@@ -138,7 +135,7 @@ class _Exchange:
         self.key = key
         body = await self.client.body(gate.settings.body_bytes)
         request = dialect.decode_request(body, self.target)
-        routes = gate.routes(request.model, key, request.session)
+        routes = gate.routes(request.model, key, request)
         self.model = routes[0].model.id
         if replay.HEADER in self.client.headers and await self._answered_before(key, body):
             return
@@ -186,13 +183,21 @@ class _Exchange:
         return request
 
     async def _attempt(self, routes: tuple[Route, ...], request: Request, facts: Facts) -> None:
-        """Try the routes in their order until one begins to answer, then relay it."""
+        """Ask the routes in their order until one begins to answer, then relay it."""
         turns = self.gate.turns
         plan = list(routes)
+        failed: Failure | None = None  # what the client gets if nothing else can be asked
+        fresh = False
         while True:
-            self.route, trial = turns.take(plan)
-            route = self.route
-            self._trial = route if trial else None
+            taken = turns.take(plan)
+            if taken is None:  # also where what `others` saw was taken by another request meanwhile
+                if failed is None:
+                    raise Refused(turns.paused(routes))
+                raise Refused(retry.final(failed, turns.wait_s(routes)))
+            route, probe = taken
+            self.route, self._probe = route, route if probe else None
+            if route is not routes[0] and not self.attempts and not self._fallbacks:
+                self._fallbacks = (f"fallback ({routes[0].served_by}: paused)",)
             # A signature says something only to the upstream that made it.
             known = request if route.upstream is routes[0].upstream else capsule.unsigned(request)
             repaired = history.repair(known, route.capabilities, self.dialect.name)
@@ -202,7 +207,7 @@ class _Exchange:
                 max_output=route.model.max_output,
                 default_max_output=route.model.default_max_output,
             )
-            self.warnings = fitted.request.warnings
+            self.warnings = (*self._fallbacks, *fitted.request.warnings)
             if fitted.format is not None and (said := structured.fault(fitted.format)):
                 raise invalid(said, "$.response_format")
             if not self.booking.opened:
@@ -211,42 +216,82 @@ class _Exchange:
                 await self.booking.open(
                     self.key, fitted.request, route, self.input_estimate, free=free
                 )
+            elsewhere = bool(plan) and turns.others(plan) == "good"
             try:
-                patience_s = 0.0 if plan else self.gate.settings.timeouts.pace
+                patience_s = 0.0 if elsewhere else self.gate.settings.timeouts.pace
                 self._paced = await turns.wait(route, self.input_estimate, patience_s)
-            except Refused:
-                if not plan:
-                    raise
+            except Refused as no_room:
                 self._untried()
+                if not elsewhere:
+                    raise
+                failed = failed or no_room.failure
+                self._fallbacks = (*self._fallbacks, f"fallback ({route.served_by}: paced)")
                 continue
-            self.attempts += 1
-            self.attempt_began = time.monotonic()
-            failure = await self._try(route, request, fitted, facts)
+            failure = await self._asked(route, request, fitted, facts, fresh)
             if failure is None:
                 return
-            self._failed(failure.kind)
             self._attempted(failure.kind, failure.upstream_code)
             self.upstream_code = failure.upstream_code
-            self.gate.metrics.upstream_errors.add(route.upstream.name, failure.kind)
-            unsent = failure.should_retry is True
-            allowed = max(1, self.gate.settings.retry.attempts)
-            spent = self.attempts >= (allowed + 1 if unsent else allowed)
-            if spent or failure.kind in FINAL or failure.should_retry is False:
-                raise Refused(failure)
-            if not plan:
-                if failure.kind not in PASSING or not turns.may_retry(route):
-                    raise Refused(failure)
-                plan.append(route)
-                await asyncio.sleep(random.random() * BACKOFF_S)
+            stale = failure.upstream_code == retry.STALE
+            kind = retry.STALE if stale else failure.kind
+            self.gate.metrics.upstream_errors.add(route.upstream.name, kind)
+            if stale or failure.code == upstream.NO_CONNECTION:  # nothing is known of the upstream
+                self._untried()
+            else:
+                self._failed(failure)
+            if failure.kind not in retry.REFUSALS:  # which another key would meet as well
+                plan = [r for r in plan if r.place != route.place]
+            others = turns.others(plan)
+            after = After(
+                failure,
+                self.attempts,
+                self.gate.settings.retry.attempts,
+                others,
+                turns.closed(route),
+                turns.retries.left(route.upstream.name if others == "none" else ""),
+                fresh,
+            )
+            failed = retry.told(failed, upstream.named(failure, route))
+            decision = decide(after)
+            fresh = decision == "fresh"
+            match decision:
+                case "stop":
+                    if failure.kind in retry.FINAL or failure.should_retry is False:
+                        raise Refused(failure)
+                    raise Refused(retry.final(failed, turns.wait_s(routes)))
+                case "other":
+                    if retry.demotes(after):
+                        turns.demote(route)
+                    turns.retries.spend()
+                    code = failure.upstream_code or failure.kind
+                    warning = f"fallback ({route.served_by}: {failure.kind} {code})"
+                    self._fallbacks = (*self._fallbacks, warning)
+                case "same" | "fresh":
+                    turns.retries.spend(route.upstream.name)
+                    plan.insert(0, route)
+                    if decision == "same":
+                        await asyncio.sleep(random.random() * BACKOFF_S)
+
+    async def _asked(
+        self, route: Route, request: Request, fitted: Fitted, facts: Facts, fresh: bool
+    ) -> Failure | None:
+        """One attempt that is counted; as `_try`."""
+        if not self.attempts:
+            self.gate.turns.retries.earned(route.upstream.name)
+        self.attempts += 1
+        self.attempt_began = self.began_s = time.monotonic()
+        self.upstream_code = ""  # of the attempt before
+        self.gate.metrics.attempts.add(route.upstream.name)
+        return await self._try(route, request, fitted, facts, fresh)
 
     async def _try(
-        self, route: Route, request: Request, fitted: Fitted, facts: Facts
+        self, route: Route, request: Request, fitted: Fitted, facts: Facts, fresh: bool
     ) -> Failure | None:
         """One attempt: None when the client has its answer, the failure when it has nothing yet."""
         gate = self.gate
         try:
             attempt = await upstream.begin(
-                gate.client, route, fitted.request, gate.timeouts, self.id
+                gate.client, route, fitted.request, gate.timeouts, self.id, fresh=fresh
             )
         except Refused as refused:
             return refused.failure
@@ -262,18 +307,22 @@ class _Exchange:
             self._measure(translator)
             failure = upstream.failure_of(error)
             if relay.begun:
-                self._had_begun(failure.kind)
+                self._had_begun(failure)
                 raise Refused(failure) from None
             return failure
         self._measure(translator)
         if isinstance(end, Failed):
             response.abort()
-            if relay.begun:
-                self._had_begun(end.failure.kind)
+            # An upstream that says itself that it failed, before a word of its reply, may be followed
+            # by another; one that only broke off may have worked.
+            silent = not (relay.said or translator.fed or translator.ascii or translator.other)
+            if relay.begun and not (silent and end.failure.upstream_code):
+                self._had_begun(end.failure)
                 raise Refused(msgspec.structs.replace(end.failure, should_retry=False))
+            self.usage = _UNKNOWN
             return end.failure
-        gate.turns.passed(route)
-        self._trial = None
+        gate.turns.passed(route, self._probe is not None)
+        self._probe = None
         if not self.usage.estimated:
             gate.counter.learn(self.model, self.features, self.usage.input)
         if gathers and gate.memory is not None:
@@ -296,6 +345,9 @@ class _Exchange:
             counters.gap.observe(now - self._last_write)
         else:
             self._first_token(counters, now)
+            if self._probe is not None:  # it answers; a reply may take minutes
+                self.gate.turns.passed(self._probe, True)
+                self._probe = None
             self._start()
         self._last_write = now
         self.inbound.write(out)
@@ -376,7 +428,7 @@ class _Exchange:
         self.spent = self.usage
         try:
             attempt = await upstream.begin(
-                self.gate.client, route, again, self.gate.timeouts, self.id
+                self.gate.client, route, again, self.gate.timeouts, self.id, fresh=True
             )
             self.response = attempt.response
             sink = Whole()
@@ -427,21 +479,32 @@ class _Exchange:
     def _measure(self, translator: Translator) -> None:
         self.usage = relays.measure(translator, self.spent, self.input_estimate)
 
-    def _had_begun(self, failed: Kind) -> None:
+    def _had_begun(self, failure: Failure) -> None:
         """Let the row of a reply that nobody saw tell that there was one: it may have been billed."""
-        self._failed(failed)
+        self._failed(failure)
         self.first_token_s = self.first_token_s or time.monotonic() - self.began
 
-    def _failed(self, kind: Kind) -> None:
-        assert self.route is not None
-        self.gate.turns.failed(self.route, kind)
-        self._trial = None
+    def _failed(self, failure: Failure) -> None:
+        """Count a failed attempt against its route or key, and log what it paused."""
+        route, gate = self.route, self.gate
+        assert route is not None
+        paused = gate.turns.failed(route, failure, self.began_s, self._probe is not None)
+        self._probe = None
+        if paused:
+            gate.metrics.upstream_pauses.add(route.upstream.name, failure.kind)
+            gate.log.write(
+                logs.Line(
+                    logs.now(), "warning", "upstream_paused", self.id, model=self.model,
+                    upstream=route.served_by, outcome=failure.kind,
+                    upstream_code=failure.upstream_code,
+                )
+            )  # fmt: skip
 
     def _untried(self) -> None:
-        """Whatever kept us from trying a route that rested, another request may."""
-        if self._trial is not None:
-            self.gate.turns.left(self._trial)
-            self._trial = None
+        """Whatever kept us from asking a paused route, another request may."""
+        if self._probe is not None:
+            self.gate.turns.left(self._probe)
+            self._probe = None
 
     def _first_token(self, counters: RouteMetrics, now: float) -> None:
         self.first_token_s = now - self.began
@@ -468,13 +531,13 @@ class _Exchange:
         assert self.route is not None
         id, told = self.id.encode(), self._told()
         block = answers.BLOCK % (content_type.encode(), id, id)
-        block += answers.by(self.route.upstream.name, self.route.name)
+        block += answers.by(self.route.served_by)
         return block + guard.header_block(told) if told else block
 
     def _more_headers(self) -> list[tuple[str, str]]:
         """What is told of this exchange beside what every answer has."""
         route = self.route
-        by = [] if route is None else [(answers.BY, f"{route.upstream.name}/{route.name}")]
+        by = [] if route is None else [(answers.BY, route.served_by)]
         return by + self._told()
 
     def _told(self) -> list[tuple[str, str]]:

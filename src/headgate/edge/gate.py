@@ -7,6 +7,7 @@ import asyncio
 import time
 
 from headgate.catalog.catalog import Catalog, Route
+from headgate.chat import Request
 from headgate.config import Settings
 from headgate.edge.admission import Admissions
 from headgate.edge.counter import Counter, load_tokenizer
@@ -88,8 +89,11 @@ class Gate:
         self.admissions.load(self.ring.keys(), self.ring.accounts())
         return True
 
-    def routes(self, name: str, key: Key, session: str = "") -> tuple[Route, ...]:
-        """The routes of the model a client named; refused when it is unknown or not this key's."""
+    def routes(self, name: str, key: Key, request: Request | None = None) -> tuple[Route, ...]:
+        """The routes of the model a client named; refused when it is unknown or not this key's.
+
+        A route over several keys is there once for each.
+        """
         model = self.catalog.find(name, key.payer)
         if model is None:
             near = self.catalog.near(name) or [m.id for m in self.catalog.models]
@@ -113,7 +117,13 @@ class Gate:
         routes = self.catalog.routes(model.id)
         if not routes:
             raise Refused(Failure("unavailable", f"No upstream is configured for {model.id}."))
-        return tuple(routing.ordered(routes, session or key.payer))
+        if len(routes) == 1 and not routes[0].pool:
+            return routes
+        named = key.payer if request is None else routing.conversation(request, key.payer)
+        order: list[Route] = []
+        for route in routing.ordered(routes, named):
+            order += routing.by_keys(route.pool, named) if route.pool else (route,)
+        return tuple(order)
 
     async def watch(self) -> None:
         """Keep the keys fresh, the log flushed and the loop's lag known; runs until cancelled."""

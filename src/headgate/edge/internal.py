@@ -21,6 +21,7 @@ from headgate.net.server import Inbound
 PREFIX = "/internal/"
 TEST_S = 60.0
 _JSON = [("content-type", "application/json"), ("cache-control", "no-store")]
+_CIRCUIT = {"closed": "up", "open": "resting", "half_open": "half"}
 _STATE = {"ok": "ok", "note": "warn", "red": "fail"}
 
 
@@ -70,7 +71,8 @@ class Internal:
         for name, routes in models.items():
             upstream = routes[0].upstream
             stands = [gate.turns.breaker.standing(r.place, now_s) for r in routes]
-            worst = max(stands, key=lambda s: (s.state != "up", s.resting_s, s.failures))
+            worst = max(stands, key=lambda s: (s.state != "closed", s.paused_s, s.failures))
+            keys = gate.turns.keys(routes, now_s)
             out.append(
                 {
                     "name": name,
@@ -78,12 +80,15 @@ class Internal:
                     "dialect": upstream.dialect,
                     "host": urlsplit(upstream.base_url).netloc.rpartition("@")[2],
                     "models": [r.model.id for r in routes],
-                    "state": worst.state,
+                    "state": _CIRCUIT[worst.state],
                     "failures": worst.failures,
-                    "resting_s": round(worst.resting_s, 1),
+                    "resting_s": round(worst.paused_s, 1),
                     "resting": [
-                        r.model.id for r, s in zip(routes, stands, strict=True) if s.state != "up"
+                        r.model.id
+                        for r, s in zip(routes, stands, strict=True)
+                        if s.state != "closed"
                     ],
+                    "keys": keys,
                     "rpm": _same([r.rpm for r in routes]),
                     "tpm": _same([r.tpm for r in routes]),
                     "paced": any(r.rpm or r.tpm for r in routes),
@@ -100,9 +105,14 @@ class Internal:
         own = gate.settings.upstreams[name].preset
         home, sister = known[own].base_url, sister_url(route.upstream, own, known)
         run = Run(gate.client, gate.timeouts, asyncio.get_running_loop().time() + TEST_S)
-        shot = await run.ask(route, probes.hello())
-        findings = [judge_access(shot, route, home, sister, None)]
-        return findings if shot.failure is not None else [*findings, judge_stream(shot)]
+        findings: list[Finding] = []
+        streamed: list[Finding] = []
+        for each in route.pool or (route,):
+            shot = await run.ask(each, probes.hello())
+            findings.append(judge_access(shot, each, home, sister, None))
+            if shot.failure is None and not streamed:
+                streamed = [judge_stream(shot)]
+        return findings + streamed
 
 
 def _same(values: list[int | None]) -> int | None:

@@ -106,6 +106,13 @@ class Metrics(Collector):
         self.upstream_errors = Counts(
             "headgate_upstream_errors", "Attempts that failed, by kind.", ("upstream", "kind")
         )
+        self.attempts = Counts("headgate_upstream_attempts", "Requests sent to it.", ("upstream",))
+        self.upstream_pauses = Counts(
+            "headgate_upstream_pauses",
+            "Times that a route or a key was paused, by the kind of its last failure: an alert for"
+            " upstream_auth, upstream_quota and upstream_config.",
+            ("upstream", "kind"),
+        )
         self.ledger_faults = Counts(
             "headgate_ledger_faults", "Rows that the disk did not take at once.", ()
         )
@@ -143,6 +150,8 @@ class Metrics(Collector):
             self.requests,
             self.tokens,
             self.upstream_errors,
+            self.attempts,
+            self.upstream_pauses,
             self.ledger_faults,
             self.unpriced,
         ):

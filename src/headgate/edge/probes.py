@@ -242,6 +242,8 @@ def plan(route: Route, native: Route | None, sister: bool) -> Plan:
         tokens += 2 * long + 1200
     if sister:
         asked, tokens = asked + 1, tokens + 50
+    others = max(0, len(route.pool) - 1)  # keys, each of which is asked once
+    asked, tokens = asked + others, tokens + 50 * others
     return Plan(asked + 1, tokens, asked * MAX_TOKENS)  # and one that only counts
 
 
@@ -283,6 +285,7 @@ def native_of(route: Route, preset: str, presets: dict[str, Preset]) -> Route | 
             ),
             other.names.get(route.model.id) or other.prefix + route.model.id,
             msgspec.convert(fields, Capabilities),
+            key=route.key,
         )
     return None
 
@@ -379,8 +382,9 @@ class Run:
             return Shot(failure=Failure("timeout", "", upstream_code="total"))
         self.requests += 1
         try:
+            # On a new connection: that a kept one had ended is no finding.
             attempt = await upstreams.begin(
-                self._client, route, request, self._timeouts, secrets.token_hex(4)
+                self._client, route, request, self._timeouts, secrets.token_hex(4), fresh=True
             )
         except Refused as refused:
             # `begin` keeps no cause, but the exception it was busy with says what was not reached.

@@ -1,40 +1,95 @@
-"""Whose turn it is at an upstream: which routes rest, who waits for the upstream's limits, who may retry.
+"""Which route may be asked now: circuit breakers, cool-downs, pacing and the budgets of retries.
 
-The only place where policy/breaker.py and limits.Pacer meet the clock.  What will surprise: a request
-waits its turn only where no other route could take it; with another one left it goes there at once.
+The only place where policy/breaker.py, policy/cooldown.py and limits.Pacer meet the clock.
+
+Note: a request waits for its turn at a paced upstream only where no other route can take it.
 """
 
 import asyncio
 import time
 
+import msgspec
+
 from headgate.catalog.catalog import Route
-from headgate.errors import Failure, Kind, Refused
-from headgate.policy.breaker import Breaker, Retries
+from headgate.errors import OPERATORS, Failure, Refused
+from headgate.policy import breaker, retry
+from headgate.policy.breaker import Breaker, Quality, Retries
+from headgate.policy.cooldown import Cooldowns, Pause
 from headgate.policy.limits import Later, Pace, Pacer, Turn
+
+
+class KeyStanding(msgspec.Struct, frozen=True):
+    """How one key of an upstream stands; `account` is a name, never the secret."""
+
+    account: str
+    paused_s: float = 0.0
+    kind: str = ""  # of the refusal that paused it
+    code: str = ""
+    models: tuple[str, ...] = ()  # paused for these only; (): for all
 
 
 class Turns:
     def __init__(self) -> None:
         self.breaker = Breaker()
-        self._retries = Retries()
+        self.cooldowns = Cooldowns()
+        self.retries = Retries()
         self._pacer = Pacer()
 
-    def take(self, plan: list[Route]) -> tuple[Route, bool]:
-        """The route to try now, out of `plan`, and whether this is the trial of one that rested."""
-        return self.breaker.take(plan, time.monotonic())
+    def take(self, plan: list[Route]) -> tuple[Route, bool] | None:
+        """Take the route to ask now out of `plan`, and say whether this is a probe of a paused one.
+
+        None: none may be asked.  Who has a probe must say how it ended: `passed`, `failed` or `left`.
+        """
+        if not self.breaker.lines and not self.cooldowns.pauses:
+            return (plan.pop(0), False) if plan else None
+        now_s = time.monotonic()
+        if plan and self._quality(plan[0], now_s) == "good":
+            return plan.pop(0), False
+        n = breaker.first([self._quality(r, now_s) for r in plan], self.retries.left())
+        if n is None:
+            return None
+        route = plan.pop(n)
+        pauses = self._pauses(route)
+        for pause in pauses:
+            pause.begin_probe(now_s)
+        return route, bool(pauses)
+
+    def others(self, plan: list[Route]) -> retry.Others:
+        """What there is in `plan` to ask next."""
+        now_s = time.monotonic()
+        found = {self._quality(r, now_s) for r in plan}
+        return "good" if "good" in found else "doubtful" if found - {"shut"} else "none"
+
+    def closed(self, route: Route) -> bool:
+        """Whether nothing keeps the route from being asked."""
+        return not self._pauses(route)
+
+    def wait_s(self, routes: tuple[Route, ...]) -> float | None:
+        """Seconds until one of the routes may be asked; None: one may be asked now."""
+        waits = [self._wait_s(r, time.monotonic()) for r in routes]
+        return min(waits) if all(waits) else None
+
+    def paused(self, routes: tuple[Route, ...]) -> Failure:
+        """Why none of the routes may be asked now."""
+        now_s = time.monotonic()
+        found = [(p, r) for r in routes for p in self._pauses(r)]
+        # Of several reasons, one that a retry can help comes first, and of these the shortest.
+        worst, route = min(
+            found, key=lambda f: (f[0].kind in OPERATORS, self._wait_s(f[1], now_s))
+        )  # fmt: skip
+        wait_s = self._wait_s(route, now_s)
+        return retry.paused(route.model.id, route.upstream.name, worst.kind, worst.code, wait_s)
 
     async def wait(self, route: Route, tokens: int, patience_s: float) -> Turn | None:
         """Wait until the upstream's limits let `tokens` through; Refused when that is too long.
 
         None: nobody knows its limits.
         """
-        self._retries.earned(route.upstream.name)
         if route.rpm is None and route.tpm is None:
             return None
         pace = Pace(route.rpm, route.tpm)
-        turn = self._pacer.ask(
-            route.upstream.name, route.name, pace, tokens, time.monotonic_ns(), patience_s
-        )
+        account = route.key.account or route.upstream.name
+        turn = self._pacer.ask(account, route.name, pace, tokens, time.monotonic_ns(), patience_s)
         if isinstance(turn, Later):
             raise Refused(
                 Failure(
@@ -57,16 +112,62 @@ class Turns:
         """Count what the request took in the end."""
         self._pacer.settle(turn, tokens)
 
-    def passed(self, route: Route) -> None:
-        self.breaker.passed(route.place, time.monotonic())
+    def passed(self, route: Route, probe: bool) -> None:
+        """The route answered."""
+        if probe:
+            self.cooldowns.answered(route.key.account, route.account_model)
+        self.breaker.passed(route.place, time.monotonic(), probe=probe)
 
-    def failed(self, route: Route, kind: Kind) -> None:
-        self.breaker.failed(route.place, kind, time.monotonic())
+    def failed(self, route: Route, failure: Failure, began_s: float, probe: bool) -> bool:
+        """The attempt failed; True when that paused the route, or its key, which was not paused before."""
+        now_s = time.monotonic()
+        key = route.key
+        began = self.cooldowns.refused(key.account, route.account_model, failure, now_s)
+        opened = self.breaker.failed(route.place, failure.kind, now_s, probe=probe, began_s=began_s)
+        if probe:  # what this failure was not about may be probed again
+            self.cooldowns.left(key.account, route.account_model)
+        return began or opened
 
     def left(self, route: Route) -> None:
-        """A trial ended before the upstream had shown what it is worth."""
+        """A probe ended before the upstream had shown how it is."""
+        self.cooldowns.left(route.key.account, route.account_model)
         self.breaker.left(route.place)
 
-    def may_retry(self, route: Route) -> bool:
-        """Whether the same upstream may be asked once more; takes from its budget of retries."""
-        return self._retries.spend(route.upstream.name)
+    def demote(self, route: Route) -> None:
+        self.breaker.demote(route.place, time.monotonic())
+
+    def keys(self, routes: list[Route], now_s: float) -> list[KeyStanding]:
+        """How the keys of one upstream stand; `routes`: all of it, of one upstream."""
+        pauses = self.cooldowns.pauses
+        out = []
+        for key in routes[0].upstream.keys:
+            pause = pauses.get(key.account)
+            models: tuple[str, ...] = ()
+            if pause is None:
+                found = [
+                    (p, r.model.id)
+                    for r in routes
+                    if (p := pauses.get(f"{key.account}\n{r.name}")) is not None
+                ]
+                models = tuple(model for _, model in found)
+                pause = max((p for p, _ in found), key=lambda p: p.until_s, default=None)
+            if pause is None:
+                out.append(KeyStanding(key.account))
+            else:
+                left_s = round(max(0.0, pause.until_s - now_s), 1)
+                out.append(KeyStanding(key.account, left_s, pause.kind, pause.code, models))
+        return out
+
+    def _pauses(self, route: Route) -> list[Pause]:
+        pauses = self.cooldowns.pauses
+        found = [self.breaker.pause(route.place)]
+        if pauses:
+            found += [pauses.get(route.key.account), pauses.get(route.account_model)]
+        return [p for p in found if p is not None]
+
+    def _quality(self, route: Route, now_s: float) -> Quality:
+        demoted = self.breaker.demoted(route.place, now_s)
+        return breaker.quality(self._pauses(route), demoted, now_s)
+
+    def _wait_s(self, route: Route, now_s: float) -> float:
+        return max((p.wait_s(now_s) for p in self._pauses(route)), default=0.0)

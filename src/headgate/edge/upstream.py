@@ -4,17 +4,35 @@ What the network does wrong becomes a Failure here, with the answer to the one q
 matters for money: may the upstream have begun to work (`should_retry` False) or surely not (True).
 """
 
+import re
+from email.utils import formatdate
+
 import msgspec
 
 from headgate.catalog.catalog import Route
 from headgate.chat import Request
-from headgate.errors import Failure, Refused
-from headgate.net.client import Broken, Client, NotSent, Prepared, Response, TimedOut, Timeouts
+from headgate.errors import OPERATORS, Failure, Refused
+from headgate.net.client import (
+    Broken,
+    Client,
+    ConnectTimedOut,
+    NoConnection,
+    NotSent,
+    Prepared,
+    Response,
+    Stale,
+    TimedOut,
+    Timeouts,
+)  # fmt: skip
+from headgate.policy import retry
+from headgate.wire import vendor
 from headgate.wire.dialect import Decoder, Dialect
 from headgate.wire.dialects import DIALECTS
 
 MAX_ERROR_BYTES = 1 << 20  # of an upstream's error page; enough for any real one
-MAX_WAYS = 1024  # there are as many as routes, but for those that checks make up
+MAX_WAYS = 4096  # there are as many as routes and keys, but for those that checks make up
+NO_CONNECTION = "too_many_connections"  # Failure.code: the gateway's own bound
+_MEDIA = re.compile(r"[a-z0-9.+*-]+/[a-z0-9.+*-]+")
 _STREAMS = ("text/event-stream", "application/json")
 
 
@@ -38,15 +56,23 @@ def _way(client: Client, route: Route) -> _Way:
         url = route.upstream.base_url.rstrip("/") + dialect.request_path(route.name, True)
         way = _Way(route, dialect, client.prepared("POST", url, headers(route)))
         if len(client.known) >= MAX_WAYS:
-            client.known.clear()
+            client.known.pop(next(iter(client.known)))
         client.known[id(route)] = way
     return way
 
 
 async def begin(
-    client: Client, route: Route, request: Request, timeouts: Timeouts, seed: str
+    client: Client,
+    route: Route,
+    request: Request,
+    timeouts: Timeouts,
+    seed: str,
+    *,
+    fresh: bool = False,
 ) -> Attempt:
     """Send the request and wait for the answer's head; Refused when there is no good one.
+
+    `fresh`: on a new connection.
 
     The upstream is always asked to stream, also for clients that want one body: so a hang-up, a
     stall and the time to the first token are seen for both in the same way.
@@ -55,7 +81,7 @@ async def begin(
     dialect = way.dialect
     body = dialect.encode_request(request, route.capabilities, route.name, True)
     try:
-        response = await client.send_prepared(way.request, body, timeouts)
+        response = await client.send_prepared(way.request, body, timeouts, fresh=fresh)
     except (NotSent, Broken, TimedOut) as error:
         raise Refused(failure_of(error)) from None
     if response.status != 200:
@@ -63,41 +89,76 @@ async def begin(
             page = await response.read_all(MAX_ERROR_BYTES)
         except (Broken, TimedOut):
             page = b""
-        status = response.status if response.status >= 400 else 502  # redirects are not followed
-        raise Refused(dialect.decode_failure(status, response.headers, page))
+        if response.status < 400:  # its page has nothing to say: neither a redirect's nor a 204's
+            raise Refused(vendor.failure_of(response.status, ""))
+        response.headers.setdefault("date", formatdate(usegmt=True))  # for dates to wait for
+        raise Refused(dialect.decode_failure(response.status, response.headers, page))
     said = response.headers.get("content-type", "")
     media = said if said in _STREAMS else said.partition(";")[0].strip().lower()
     if media not in _STREAMS:
         response.abort()
+        shown = media[:64] if _MEDIA.fullmatch(media) else "no content type"
         raise Refused(
             Failure(
-                "upstream",
-                "The upstream answered with something that is no reply.",
-                upstream_code=media[:64],
+                "upstream_config",
+                f"The upstream answered with {shown} instead of a reply, as web pages and proxies do:"
+                " check base_url.",
+                upstream_code=shown,
             )
         )
     return Attempt(response, dialect.decoder(route.capabilities, media, seed))
 
 
 def headers(route: Route) -> dict[str, str]:
-    upstream = route.upstream
+    upstream, secret = route.upstream, route.key.secret
     out = {
         "content-type": "application/json",
         "accept": "text/event-stream",
         "user-agent": "headgate",
     }
-    if upstream.auth == "bearer" and upstream.key:
-        out["authorization"] = f"Bearer {upstream.key}"
-    elif upstream.auth == "x-api-key" and upstream.key:
-        out["x-api-key"] = upstream.key
+    if upstream.auth == "bearer" and secret:
+        out["authorization"] = f"Bearer {secret}"
+    elif upstream.auth == "x-api-key" and secret:
+        out["x-api-key"] = secret
     if upstream.dialect == "anthropic":
         out["anthropic-version"] = "2023-06-01"
     out.update(upstream.headers)
     return out
 
 
+def named(failure: Failure, route: Route) -> Failure:
+    """A failure that only the operator can repair, with what is needed to find its place."""
+    if failure.kind not in OPERATORS:
+        return failure
+    number = f", key {route.key.number}" if route.key.number else ""
+    where = f" (upstream `{route.upstream.name}`{number}, model `{route.name}`)"
+    return msgspec.structs.replace(
+        failure, message=f"{failure.message.removesuffix('.')}{where}. Ask the gateway's operator."
+    )
+
+
 def failure_of(error: NotSent | Broken | TimedOut) -> Failure:
     match error:
+        case NoConnection():
+            return Failure(
+                "unavailable",
+                "The gateway has as many connections to upstreams as it may have.",
+                code=NO_CONNECTION, retry_after_s=1.0, should_retry=True,
+            )  # fmt: skip
+        case ConnectTimedOut():
+            return Failure(
+                "upstream",
+                "The upstream could not be reached in time.",
+                should_retry=True,
+                upstream_code=retry.CONNECT,
+            )
+        case Stale():
+            return Failure(
+                "upstream",
+                "The upstream had closed the connection before the request was sent.",
+                should_retry=True,
+                upstream_code=retry.STALE,
+            )
         case NotSent():
             return Failure(
                 "upstream",

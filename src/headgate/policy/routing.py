@@ -11,6 +11,10 @@ import math
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
+from headgate.chat import Request, Text
+
+OPENING_CHARS = 512  # of the first text of a conversation that tell it from others
+
 
 class Shared(Protocol):
     @property
@@ -34,6 +38,39 @@ def ordered(routes: Sequence[R], conversation: str) -> Sequence[R]:
 
 
 def _score(route: Shared, conversation: str) -> float:
-    digest = hashlib.sha256(f"{conversation}\n{route.place}".encode()).digest()
+    text = f"{conversation}\n{route.place}"
+    digest = hashlib.sha256(text.encode("utf-8", "replace")).digest()
     drawn = (int.from_bytes(digest[:7], "big") + 1) / 2**56  # in (0, 1]
     return -route.share / math.log(drawn) if drawn < 1 else math.inf
+
+
+def conversation(request: Request, owner: str) -> str:
+    """A name that stays the same over a conversation's turns: the client's own, or its first words."""
+    if request.session:
+        return request.session
+    for message in request.messages:
+        if message.role == "user":
+            for part in message.parts:
+                if type(part) is Text:
+                    return f"{owner}\n{part.text[:OPENING_CHARS]}"
+    return owner
+
+
+class Pooled(Protocol):
+    @property
+    def served_by(self) -> str: ...  # names the route and its key, the same after a restart
+
+
+P = TypeVar("P", bound=Pooled)
+
+
+def by_keys(pool: Sequence[P], conversation: str) -> list[P]:
+    """The routes of a pool of keys, in the order that this conversation keeps.
+
+    Rendezvous hashing as above, all keys with the same weight: the load is spread, and when a key is
+    added or taken away only the conversations of that key move.
+    """
+    seed = f"{conversation}\n"
+    return sorted(
+        pool, key=lambda r: hashlib.sha256((seed + r.served_by).encode("utf-8", "replace")).digest()
+    )

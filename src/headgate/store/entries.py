@@ -25,6 +25,7 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     outcome: str
     upstream_code: str = ""
     ms: int = 0
+    key: int = 0  # its place in the upstream's pool of keys, from 1; 0: there is no pool
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ const { default: Anthropic } = await load("@anthropic-ai/sdk");
 const { GoogleGenAI } = await load("@google/genai");
 
 const model = "MiniMax-M3";
+const PAUSED = "MiniMax-M2.1"; // only refusals are asked of it, as those pause a model
 const HELLO = "Hello, Wörld 👋! It's “fine”.";
 const THOUGHT = "The user wants a\nhello — easy.";
 const CITY = { city: "Zürich", days: 3 };
@@ -69,7 +70,7 @@ const checks = {
     assert.equal(message.tool_calls.length, 2);
   },
   async openai_errors() {
-    await fails(() => openai.chat.completions.create({ model, messages: ask("fail 429") }), 429);
+    await fails(() => openai.chat.completions.create({ model: PAUSED, messages: ask("fail 429") }), 429);
     await fails(() => openai.chat.completions.create({ model: "none", messages: ask("hello") }), 404);
     const stranger = new OpenAI({ baseURL: `${url}/v1`, apiKey: "sk-none", maxRetries: 0 });
     await fails(() => stranger.chat.completions.create({ model, messages: ask("hello") }), 401);
@@ -116,7 +117,7 @@ const checks = {
   },
   async anthropic_errors() {
     const given = { model, max_tokens: 9 };
-    await fails(() => anthropic.messages.create({ ...given, messages: ask("fail 529") }), 529);
+    await fails(() => anthropic.messages.create({ ...given, model: "MiniMax-M2.7-highspeed", messages: ask("fail 529") }), 529);
     await fails(() => anthropic.messages.create({ ...given, model: "none", messages: ask("hello") }), 404);
     for (const word of ["break", "cut", "trip"])
       await fails(() => anthropic.messages.stream({ ...given, messages: ask(word) }).finalMessage());
@@ -163,7 +164,7 @@ const checks = {
   },
   async gemini_errors() {
     const ai = google("v1beta");
-    await fails(() => ai.models.generateContent({ model, contents: "fail 429" }), 429);
+    await fails(() => ai.models.generateContent({ model: PAUSED, contents: "fail 429" }), 429);
     await fails(() => ai.models.generateContent({ model: "none", contents: "hello" }), 404);
     for (const word of ["break", "cut", "trip"])
       await fails(async () => {
