@@ -1,13 +1,12 @@
 """`headgate usage`: tokens and money, by key, account, model, day, hour, session or upstream."""
 
-import csv
-import sys
 import time
 from typing import get_args
 
 import click
 import msgspec
 
+from headgate import csv_export
 from headgate.cli.common import (
     Duration,
     as_json,
@@ -66,9 +65,9 @@ def command(
     if json_:
         print_json([_plain(by, s) for s in sums])
     elif csv_:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow((by, *(n for n in _plain(by, Spent("", *[0] * 8)) if n != by)))
-        writer.writerows([_unformula(v) for v in _plain(by, s).values()] for s in sums)
+        titles = [by, *(n for n in _plain(by, Spent("", *[0] * 8)) if n != by)]
+        for line in csv_export.lines([titles, *(_cells(by, s) for s in sums)]):
+            click.echo(line, nl=False)
     else:
         _print(by, sums, {k.id: k.name for k in known} if by == "key" else {})
 
@@ -106,8 +105,8 @@ def _plain(by: By, s: Spent) -> dict[str, object]:
     return {by: name, **fields, "cost_usd": usd(s.cost_nano)}
 
 
-def _unformula(value: object) -> object:
-    """A session's name is a client's: no spreadsheet shall run it (OWASP, CSV injection)."""
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return "'" + value
-    return value
+def _cells(by: By, s: Spent) -> list[csv_export.Cell]:
+    """The values of `_plain`; money as a number, so that a spreadsheet can add it up."""
+    fields = msgspec.structs.asdict(s)
+    name = fields.pop("name")
+    return [name, *fields.values(), csv_export.Number(usd(s.cost_nano))]

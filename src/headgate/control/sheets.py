@@ -1,33 +1,11 @@
-"""Tables as files: CSV (RFC 4180) that a spreadsheet opens without running anything.
+"""Tables as files: what headgate/csv_export.py writes, as answers of the console."""
 
-The only place that writes a cell.  A text that begins with what a spreadsheet takes for a formula
-gets an apostrophe before it (owasp.org/www-community/attacks/CSV_Injection, read 2026-11-25); names
-of keys and sessions are strangers' texts.
-"""
-
-import csv
-import io
 from collections.abc import Iterable, Iterator, Mapping
 
 from starlette.responses import Response, StreamingResponse
 
-Cell = str | int | float | None
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-
-
-def safe(cell: Cell) -> str:
-    if cell is None:
-        return ""
-    if isinstance(cell, str):
-        return f"'{cell}" if cell.startswith(_FORMULA) else cell
-    return str(cell)
-
-
-def lines(rows: Iterable[Iterable[Cell]]) -> Iterator[str]:
-    for row in rows:
-        out = io.StringIO()
-        csv.writer(out).writerow([safe(cell) for cell in row])
-        yield out.getvalue()
+from headgate.csv_export import Cell as Cell
+from headgate.csv_export import lines
 
 
 def about(what: str, span: str, filters: Mapping[str, str], *more: str) -> list[str]:
