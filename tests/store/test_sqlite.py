@@ -82,8 +82,13 @@ def test_the_pepper_is_not_in_the_database_and_without_it_no_key_opens(data: Pat
     assert len(kept) == 32
     assert not any(kept in p.read_bytes() for p in data.iterdir() if p != pepper)
     pepper.write_bytes(bytes(32))
+    with pytest.raises(StoreError, match="not the pepper that the keys"):
+        Store(data)
+    with pytest.raises(StoreError, match="not the pepper that the keys"):
+        Store(data, create=False)
+    pepper.write_bytes(kept)
     store = Store(data)
-    assert store.ring().authenticate(text, 2) is None
+    assert store.ring().authenticate(text, 2) is not None
     store.close()
 
 

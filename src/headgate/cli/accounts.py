@@ -1,6 +1,7 @@
 """`headgate accounts`: teams, whose keys share a budget and whose figures are added up."""
 
 import time
+from collections import Counter
 from typing import Any
 
 import click
@@ -44,7 +45,7 @@ def create(
     said = budget_said(**terms)
     needs_a_budget(said)
     settings = settings_of(config_file, data=data)
-    with store_of(settings) as store:
+    with store_of(settings, create=True) as store:
         account = store.create_account(id, name or id, now_s=time.time(), **said)
         record(store, settings, "account.create", id, id, name=account.name)
     if json_:
@@ -61,14 +62,14 @@ def list_(config_file: str | None, data: str | None, json_: bool) -> None:
     with store_of(settings_of(config_file, data=data)) as store:
         accounts, keys = store.accounts(), store.keys()
     now = time.time()
-    open_keys = [k.account for k in keys if k.good(now)]
+    open_keys = Counter(k.account for k in keys if k.good(now))
     if json_:
-        print_json([_plain(a) | {"keys": open_keys.count(a.id)} for a in accounts])
+        print_json([_plain(a) | {"keys": open_keys[a.id]} for a in accounts])
         return
     if not accounts:
         click.echo("No accounts yet: headgate accounts create ID", err=True)
     rows = [
-        (a.id, a.name, _state(a), when(a.created_s), str(open_keys.count(a.id)), budget_of(a))
+        (a.id, a.name, _state(a), when(a.created_s), str(open_keys[a.id]), budget_of(a))
         for a in accounts
     ]
     print_table(("id", "name", "state", "created (UTC)", "open keys", "budget"), rows)

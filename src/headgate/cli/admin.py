@@ -32,15 +32,15 @@ from headgate.store.sqlite import Store, StoreError
 
 
 @contextmanager
-def _people(settings: Settings) -> Iterator[People]:
-    with _opened(settings) as (_, people):
+def _people(settings: Settings, *, create: bool = False) -> Iterator[People]:
+    with _opened(settings, create=create) as (_, people):
         yield people
 
 
 @contextmanager
-def _opened(settings: Settings) -> Iterator[tuple[Store, People]]:
-    with store_of(settings) as store:
-        people = People(store, settings.data)
+def _opened(settings: Settings, *, create: bool = False) -> Iterator[tuple[Store, People]]:
+    with store_of(settings, create=create) as store:
+        people = People(store, store.directory)
         try:
             yield store, people
         finally:
@@ -57,7 +57,7 @@ def command() -> None:
 def link(data: str | None, config_file: str | None) -> None:
     """Print a link that makes the first admin; valid for 30 minutes, once."""
     settings = settings_of(config_file, data=data)
-    with _people(settings) as people:
+    with _people(settings, create=True) as people:
         token = people.setup_link(now_s=time.time())
     if token is None:
         raise click.ClickException(
@@ -106,7 +106,7 @@ def create(
 ) -> None:
     """Make a user of the console; asks for a password."""
     kept = _new_password(name, password_stdin)
-    with _opened(settings_of(config_file, data=data)) as (store, people):
+    with _opened(settings_of(config_file, data=data), create=True) as (store, people):
         now_s = time.time()
         if account and not any(a.id == account and a.good(now_s) for a in store.accounts()):
             raise click.ClickException(
@@ -181,7 +181,7 @@ def create_key(
 ) -> None:
     """Make a management key; its text is shown only now."""
     now_s = time.time()
-    with _people(settings_of(config_file, data=data)) as people:
+    with _people(settings_of(config_file, data=data), create=True) as people:
         try:
             until = None if expires is None else now_s + expires
             key, text = people.create_management_key(name, role, until, now_s=now_s)

@@ -26,11 +26,11 @@ def command(config_file: str | None, data: str | None, json_: bool, prune: bool)
     days = settings.retention.requests_days
     if prune and not days:
         raise click.UsageError("--prune needs retention.requests_days in the configuration.")
-    with store_of(settings):
+    with store_of(settings) as store:
         if prune:
-            gone = retention.prune(settings.data, retention.floor_s(days, time.time()))
+            gone = retention.prune(store.directory, retention.floor_s(days, time.time()))
             click.echo(f"Deleted {gone:,} requests older than {days} days.", err=True)
-        books = Books(settings.data)
+        books = Books(store.directory)
         try:
             found = books.audit()
             requests = sum(b.requests for b in books.balances())

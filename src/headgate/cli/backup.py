@@ -18,8 +18,10 @@ def command(file: Path, config_file: str | None, data: str | None, json_: bool) 
     To restore: put FILE as headgate.db into an empty data directory, and the pepper beside it.
     """
     settings = settings_of(config_file, data=data)
-    with store_of(settings):
-        books = Books(settings.data)
+    with store_of(settings) as store:
+        if store.directory != Path(settings.data):
+            raise click.ClickException(f"there is nothing to back up in {settings.data}.")
+        books = Books(store.directory)
         try:
             books.backup(file)
         finally:

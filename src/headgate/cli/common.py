@@ -2,9 +2,10 @@
 
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -15,7 +16,7 @@ from headgate.catalog.catalog import Catalog
 from headgate.catalog.catalog import load as load_catalog
 from headgate.config import ConfigError, Settings
 from headgate.store.people import People
-from headgate.store.sqlite import Store, StoreError
+from headgate.store.sqlite import Store, StoreError, StoreFault
 
 F = TypeVar("F", bound=Callable[..., Any])
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -49,23 +50,49 @@ def catalog_of(settings: Settings) -> Catalog:
         raise click.ClickException(str(error)) from None
 
 
+class DataUnusable(click.ClickException):
+    """`serve` cannot use the data directory: full, locked, damaged, of another version or pepper."""
+
+    exit_code = 3
+
+
 @contextmanager
-def store_of(settings: Settings) -> Iterator[Store]:
+def store_of(settings: Settings, *, create: bool = False) -> Iterator[Store]:
+    """The store; `create`: also where there is none yet, for commands that create something.
+
+    For the others an installation that does not exist is an empty one, made in a temporary directory
+    (`store.directory`), so that a look at it leaves nothing behind.
+    """
     try:
-        store = Store(settings.data)
-        try:
+        with ExitStack() as stack:
+            data = settings.data
+            if not create and not _exists(data):
+                click.echo(f"note: there is no Headgate data in {data} yet.", err=True)
+                data = stack.enter_context(tempfile.TemporaryDirectory(prefix="headgate-"))
+                create = True
+            store = Store(data, create=create)
+            stack.callback(store.close)
             yield store
-        finally:
-            store.close()
     except StoreError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _exists(data: str) -> bool:
+    """Whether there is a database; StoreFault when one cannot even look."""
+    try:
+        os.stat(os.path.join(data, "headgate.db"))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StoreFault(f"{error.filename or data}: {error.strerror}.") from None
+    return True
 
 
 def record(
     store: Store, settings: Settings, action: str, subject: str, account: str, /, **detail: object
 ) -> None:
     """Write what was changed into the record that the console shows; never a secret."""
-    people = People(store, settings.data)
+    people = People(store, store.directory)
     try:
         people.record(actor(), "cli", action, subject, account, detail, now_s=time.time())
     finally:

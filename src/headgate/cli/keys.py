@@ -194,7 +194,7 @@ def create(
     # Also when the option is empty: an empty list would mean all
     ids = _models(models, settings) if models is not None else ()
     now = time.time()
-    with store_of(settings) as store:
+    with store_of(settings, create=True) as store:
         key, text = store.create_key(
             name, ids, now + expires if expires else None, now_s=now, account=account, **said
         )

@@ -166,8 +166,8 @@ def command(
         raise click.UsageError(f"{file}: there is nothing in it.")
     bill, told = _sum(lines, name_of)
     first, last = min(d for d, _ in bill), max(d for d, _ in bill)
-    with store_of(settings):
-        books = Books(settings.data)
+    with store_of(settings) as store:
+        books = Books(store.directory)
         try:
             ledger = _ledger(books, first, last, where, upstream)
         finally:

@@ -54,7 +54,7 @@ def command(
         raise click.UsageError("--json and --csv exclude each other.")
     settings = settings_of(config_file, data=data)
     with store_of(settings) as store:
-        books = Books(settings.data)
+        books = Books(store.directory)
         try:
             where = Where(account=account, key=key, model=model)
             since_s = time.time() - since if since is not None else 0.0

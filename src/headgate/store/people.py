@@ -48,7 +48,7 @@ class People:
         self._setup_key = store.derived("setup")
         self._management_key = store.derived("management")
         with self._faults():
-            self._db = apsw.Connection(self._name)
+            self._db = apsw.Connection(self._name, flags=apsw.SQLITE_OPEN_READWRITE)
             self._db.set_busy_timeout(BUSY_MS)
             self._db.execute("pragma synchronous = full")
             self._db.execute("pragma foreign_keys = on")
@@ -114,6 +114,10 @@ class People:
     def user(self, id: str) -> User | None:
         found = self._all(f"select {_USER} from users where id = ?", id)
         return User(*found[0]) if found else None
+
+    def anybody(self) -> bool:
+        """Whether there is a user; every visitor of the sign-in page asks."""
+        return bool(self._all("select 1 from users limit 1"))
 
     def sign_in(self, name: str) -> tuple[User, str] | None:
         """An open user and the hash of their password; "" when they have none."""

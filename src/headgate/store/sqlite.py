@@ -91,29 +91,57 @@ _SHARED = ("account", *Terms.__annotations__)
 class Store:
     """Opens, and on first use makes, the directory, the pepper and the database."""
 
-    def __init__(self, data: str | Path) -> None:
+    def __init__(self, data: str | Path, *, create: bool = True) -> None:
+        """`create` False: nothing is created or migrated, so that a look changes nothing."""
         self._directory = Path(data)
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path = self._directory / "headgate.db"
+            path = self._path = self._directory / "headgate.db"
             pepper = self._directory / "pepper"
+            if create:
+                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            elif not path.exists():
+                raise StoreError(
+                    f"there is no Headgate data in {self._directory}. Name another directory with"
+                    " --data, or begin with `headgate serve` or `headgate keys create NAME`."
+                )
             if path.exists() and not pepper.exists():
                 raise StoreError(
                     f"{pepper} is missing: put back a copy; without it no key in headgate.db can be"
                     " used. To begin anew, use an empty --data."
                 )
             self._pepper = _pepper(pepper)
-            self._db = apsw.Connection(str(path))
-            self._db.set_busy_timeout(BUSY_MS)
-            self._db.execute("pragma journal_mode = wal")
-            self._db.execute("pragma synchronous = full")
-            self._db.execute("pragma foreign_keys = on")
-            path.chmod(0o600)
-            self._migrate()
+            self._db = apsw.Connection(
+                str(path),
+                flags=apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0),
+            )
         except OSError as error:
-            raise StoreError(f"{error.filename or data}: {error.strerror}.") from None
+            raise StoreFault(f"{error.filename or data}: {error.strerror}.") from None
         except apsw.Error as error:
             raise StoreFault(f"{data}/headgate.db: {error}.") from None
+        try:
+            self._db.set_busy_timeout(BUSY_MS)
+            self._check_schema()
+            if create:
+                self._db.execute("pragma journal_mode = wal")
+                path.chmod(0o600)
+                self._migrate()
+            self._db.execute("pragma synchronous = full")
+            self._db.execute("pragma foreign_keys = on")
+            self._check_pepper(pepper, create)
+            self._file = _identity(path)
+        except OSError as error:
+            self._db.close()
+            raise StoreFault(f"{error.filename or data}: {error.strerror}.") from None
+        except apsw.Error as error:
+            self._db.close()
+            raise StoreFault(f"{data}/headgate.db: {error}.") from None
+        except BaseException:
+            self._db.close()
+            raise
+
+    @property
+    def directory(self) -> Path:
+        return self._directory
 
     def derived(self, purpose: str) -> bytes:
         """A secret of this data directory for one purpose: 32 bytes, the same after a restart."""
@@ -122,32 +150,55 @@ class Store:
     def close(self) -> None:
         self._db.close()
 
-    def _migrate(self) -> None:
-        """Bring the schema up to date, in one transaction a step."""
-        steps = sorted(
-            (int(f.name.removesuffix(".sql")), f.read_text("utf-8"))
-            for f in files("headgate.store").joinpath("schema").iterdir()
-            if f.name.endswith(".sql")
-        )
-
-        def version() -> int:
-            return int(str(self._db.pragma("user_version")))
-
-        if version() > steps[-1][0]:
+    def _check_schema(self) -> None:
+        """StoreError for a database that this code does not know."""
+        newest, found = _steps()[-1][0], self._schema()
+        if found > newest:
             raise StoreError(
                 f"the database in {self._directory} was written by a newer Headgate"
-                f" (schema {version()}, this one knows {steps[-1][0]}); upgrade, or use another --data."
+                f" (schema {found}, this one knows {newest}); upgrade, or use another --data."
             )
-        for number, script in steps:
-            if number <= version():
+
+    def _schema(self) -> int:
+        return int(str(self._db.pragma("user_version")))
+
+    def _migrate(self) -> None:
+        """Bring the schema up to date, in one transaction a step."""
+        for number, script in _steps():
+            if number <= self._schema():
                 continue
 
             def step(number: int = number, script: str = script) -> None:
-                if number > version():  # another process may have been faster
+                if number > self._schema():  # another process may have been faster
                     self._db.execute(script)
                     self._db.execute(f"pragma user_version = {number}")
 
             self._write(step)
+
+    def _check_pepper(self, file: Path, create: bool) -> None:
+        """StoreError when the keys were hashed with another pepper; the first one is remembered."""
+        newest, found = _steps()[-1][0], self._schema()
+        if found < newest:
+            raise StoreError(
+                f"the database in {self._directory} is of an older Headgate (schema {found}, this one"
+                f" has {newest}); `headgate serve` brings it up to date."
+            )
+        mine = self.derived("fingerprint")
+        kept = list(self._db.execute("select fingerprint from pepper"))
+        if not kept and not create:
+            return
+        if not kept:
+            self._write(
+                lambda: self._db.execute(
+                    "insert into pepper values (1, ?) on conflict do nothing", (mine,)
+                )
+            )
+            kept = list(self._db.execute("select fingerprint from pepper"))
+        if kept[0][0] != mine:
+            raise StoreError(
+                f"{file} is not the pepper that the keys in {self._path} were created with, so none of"
+                " them would work: put back the right copy. To begin anew, use an empty --data."
+            )
 
     def _write(self, work: Callable[[], T]) -> T:
         """Run `work` in a transaction that holds the write lock from its start."""
@@ -157,9 +208,26 @@ class Store:
         except apsw.Error as error:
             raise StoreFault(f"{self._directory}/headgate.db: {error}.") from None
 
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreFault(f"{self._path}: {error.strerror}.") from None
+        except apsw.Error as error:
+            raise StoreFault(f"{self._path}: {error}.") from None
+
     def data_version(self) -> int:
-        """Changes whenever a key has, by any connection: cheap enough to poll."""
-        ((changes,),) = self._db.execute("select n from key_changes")
+        """Changes whenever a key has, by any connection: cheap enough to poll.
+
+        StoreFault when the database cannot be read, or its file is not the one that was opened.
+        """
+        with self._faults():
+            if _identity(self._path) != self._file:
+                raise StoreFault(
+                    f"{self._path} was replaced while it was open; restart the gateway."
+                )
+            ((changes,),) = self._db.execute("select n from key_changes")
         return int(str(changes))
 
     # keys
@@ -230,11 +298,12 @@ class Store:
         return [key for key, _ in self._rows()]
 
     def _rows(self) -> list[tuple[Key, bytes]]:
-        rows = self._db.execute(f"select mac, {_KEY} from keys order by created_s, id")
-        return [(_key(columns), mac) for mac, *columns in rows]
+        with self._faults():
+            rows = self._db.execute(f"select mac, {_KEY} from keys order by created_s, id")
+            return [(_key(columns), mac) for mac, *columns in rows]
 
     def ring(self) -> KeyRing:
-        with self._db:  # one snapshot of both
+        with self._faults(), self._db:  # one snapshot of both
             rows, accounts = self._rows(), self.accounts()
         return KeyRing(self._pepper, rows, accounts)
 
@@ -278,8 +347,9 @@ class Store:
 
     def accounts(self) -> list[Account]:
         """All accounts, oldest first, also those that are closed."""
-        rows = self._db.execute(f"select {_ACCOUNT} from accounts order by created_s, id")
-        return [Account(*columns) for columns in rows]
+        with self._faults():
+            rows = self._db.execute(f"select {_ACCOUNT} from accounts order by created_s, id")
+            return [Account(*columns) for columns in rows]
 
     def create_account(
         self, id: str, name: str, *, now_s: float, **terms: Unpack[BudgetTerms]
@@ -349,6 +419,21 @@ class Store:
         if account is None or not account.good(now_s):
             what = "is closed" if account is not None else "does not exist"
             raise StoreError(f"the account `{id[:64]}` {what}; see: headgate accounts list")
+
+
+def _steps() -> list[tuple[int, str]]:
+    """The migrations, oldest first: number and script."""
+    return sorted(
+        (int(f.name.removesuffix(".sql")), f.read_text("utf-8"))
+        for f in files("headgate.store").joinpath("schema").iterdir()
+        if f.name.endswith(".sql")
+    )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Which file is at the path; a copy that was put in its place is another one."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _columns(key: Key) -> tuple[object, ...]:
