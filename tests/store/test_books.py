@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -413,3 +414,44 @@ def test_no_sum_reads_a_million_rows(many: Books) -> None:
     plans = asked.plans()
     assert not [plan for plan in plans if plan.startswith("SCAN ledger")]
     assert [plan for plan in plans if plan.startswith("SEARCH by_hour USING PRIMARY KEY (hour>?")]
+
+
+def test_what_was_spent_since_several_moments_is_what_usage_says_of_each(tmp_path: Path) -> None:
+    from many import fill
+
+    fill(tmp_path, keys=30, rows=3000, now_s=1_790_000_123.0)
+    books = Books(tmp_path)
+    moments = [0.0, 1_789_000_000.0, 1_789_003_600.0, 1_789_500_001.5, 1_789_990_000.0, 1.8e9]
+    found = books.spent(("key", m) for m in moments)
+    for moment in moments:
+        said = {s.name: s.cost_nano for s in books.usage("key", moment)}
+        assert found["key", moment] == {n: c for n, c in said.items() if c}, moment
+    assert books.spent([]) == {}
+    assert books.audit() == []
+    books.close()
+
+
+def test_the_sums_are_read_once_however_many_moments_and_keys_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from many import fill
+
+    from headgate.edge.admission import Admissions
+
+    reads = []
+    read = Books._all
+    monkeypatch.setattr(Books, "_all", lambda self, *a: reads.append(a) or read(self, *a))
+    for keys in (20, 200):
+        fill(tmp_path / str(keys), keys=keys, rows=2000)
+        store, books = Store(tmp_path / str(keys)), Books(tmp_path / str(keys))
+        reads.clear()
+        admissions = Admissions(books)
+        admissions.load(store.keys(), store.accounts())
+        assert len(reads) == 1
+        store.change_key(store.keys()[0].id, now_s=time.time(), budget_nano=5)
+        admissions.load(store.keys(), store.accounts())
+        assert len(reads) == 2
+        admissions.load(store.keys(), store.accounts())
+        assert len(reads) == 2  # nothing has changed
+        books.close()
+        store.close()

@@ -5,6 +5,7 @@ and one that was closed stays closed.
 """
 
 import time
+from collections import Counter
 
 import msgspec
 from starlette.responses import Response
@@ -38,7 +39,18 @@ def show(visit: Visit) -> Response:
 
 def _list(visit: Visit, refused: Problem | None = None) -> Response:
     ring = Ring(visit)
-    shown = [_shown(visit, ring, a) for a in ring.accounts.values()]
+    keys = Counter(k.account for k in ring.all if k.good(ring.now_s))
+    people = Counter(u.account for u in visit.desk.people.users() if u.closed_s is None)
+    shown = [
+        Shown(
+            a,
+            a.good(ring.now_s),
+            ring.spending.standing("account", [a.id], a),
+            keys[a.id] if a.good(ring.now_s) else 0,
+            people[a.id],
+        )
+        for a in ring.accounts.values()
+    ]
     return visit.render(
         "accounts.html",
         200 if refused is None else refused.status,

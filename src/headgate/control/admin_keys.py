@@ -13,6 +13,7 @@ from headgate.control import admin_shapes as shapes
 from headgate.control.admin_route import nothing_here, page
 from headgate.control.desk import Problem, Visit
 from headgate.policy import budgets, pricing
+from headgate.policy.budgets import What
 from headgate.policy.keys import Account, Key
 from headgate.store.books import By
 from headgate.store.sqlite import AccountChanges, Changes
@@ -24,7 +25,7 @@ class _Spending:
     def __init__(self, visit: Visit, now_s: float) -> None:
         self._books = visit.desk.books
         self._now_s = now_s
-        self._since: dict[tuple[By, float], dict[str, int]] = {}
+        self._since: dict[tuple[What, float], dict[str, int]] = {}
         self._ever: dict[tuple[By, str], tuple[int, int, int]] = {}
         for b in self._books.balances():
             for owner in (("key", b.key), ("account", b.account)):
@@ -36,12 +37,11 @@ class _Spending:
         """Requests, those without a price, nano-dollars."""
         return self._ever.get((by, id), (0, 0, 0))
 
-    def of_budget(self, by: By, ids: list[str], owner: Key | Account) -> int:
+    def of_budget(self, by: What, ids: list[str], owner: Key | Account) -> int:
         budget = budgets.written_on(owner)
         since_s = 0.0 if budget is None else budgets.begins_s(budget, self._now_s)
         if (by, since_s) not in self._since:
-            sums = self._books.usage(by, since_s)
-            self._since[by, since_s] = {s.name: s.cost_nano for s in sums}
+            self._since[by, since_s] = self._books.spent([(by, since_s)])[by, since_s]
         return sum(self._since[by, since_s].get(id, 0) for id in ids)
 
 

@@ -21,6 +21,7 @@ class Spending:
         self._now_s = now_s
         self._sums: dict[tuple[What, float], dict[str, int]] = {}
         self._balances: list[Balance] | None = None
+        self._ever: dict[tuple[What, str], tuple[int, int, int]] = {}
 
     def standing(self, what: What, ids: Iterable[str], owner: Key | Account) -> Standing:
         """Of the owner's budget, or of all time where there is none; `ids`: who spends from it."""
@@ -33,8 +34,14 @@ class Spending:
 
     def ever(self, what: What, id: str) -> tuple[int, int, int]:
         """Requests, those without a price, nano-dollars, since ever."""
-        mine = [b for b in self._all() if (b.key if what == "key" else b.account) == id]
-        return sum(b.requests for b in mine), sum(b.unpriced for b in mine), sum(b.spent_nano for b in mine)  # fmt: skip
+        if not self._ever:
+            for b in self._all():
+                owners: tuple[tuple[What, str], ...] = (("key", b.key), ("account", b.account))
+                for owner in owners:
+                    requests, unpriced, nano = self._ever.get(owner, (0, 0, 0))
+                    sums = (requests + b.requests, unpriced + b.unpriced, nano + b.spent_nano)
+                    self._ever[owner] = sums
+        return self._ever.get((what, id), (0, 0, 0))
 
     def _all(self) -> list[Balance]:
         if self._balances is None:
@@ -46,7 +53,7 @@ class Spending:
         if (what, since_s) not in self._sums:
             sums = self._sums[what, since_s] = {}
             if since_s:
-                sums |= {s.name: s.cost_nano for s in self._books.usage(what, since_s)}
+                sums |= self._books.spent([(what, since_s)])[what, since_s]
             else:  # kept by key and account already
                 for b in self._all():
                     id = b.key if what == "key" else b.account

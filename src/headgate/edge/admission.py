@@ -33,6 +33,13 @@ class Ticket(msgspec.Struct, eq=False):
     hold: Hold
 
 
+class Spent(msgspec.Struct, frozen=True):
+    """What owners had spent of budgets that are new or have changed, when the books were asked."""
+
+    at_s: float
+    owners: list[tuple[Owner, Budget | None, int]]
+
+
 class Admissions:
     def __init__(self, books: Books) -> None:
         self._books = books
@@ -44,31 +51,44 @@ class Admissions:
 
     def load(self, keys: Iterable[Key], accounts: Iterable[Account] = ()) -> None:
         """The keys and accounts as they are now; LedgerFault when the books cannot be read."""
-        now_s = time.time()
-        families: dict[str, list[Key]] = {}
-        for key in keys:
-            families.setdefault(key.payer, []).append(key)
-        self._limits.clear()
-        for payer, family in families.items():
-            # A change of terms is written to all of a family (store/sqlite.py).
-            budget = budgets.written_on(family[-1])
-            self._load(("key", payer), budget, {key.id for key in family}, now_s)
-        for account in accounts:
-            self._load(("account", account.id), budgets.written_on(account), {account.id}, now_s)
+        self.apply(self.read(keys, accounts))
 
-    def _load(self, owner: Owner, budget: Budget | None, names: set[str], now_s: float) -> None:
-        """`names`: of the owner in the ledger."""
-        if owner in self._known and self._known[owner] == budget:
-            return
-        what, spent = owner[0], 0
-        if budget is not None and (since_s := budgets.begins_s(budget, now_s)):
-            found = self._books.usage(what, since_s)
-            spent = sum(s.cost_nano for s in found if s.name in names)
-        elif budget is not None:
-            balances = self._books.balances()
-            spent = sum(b.spent_nano for b in balances if getattr(b, what) in names)
-        self._budgets.change(owner, budget, spent, now_s)
-        self._known[owner] = budget
+    def read(self, keys: Iterable[Key], accounts: Iterable[Account] = ()) -> Spent:
+        """What those have spent whose budget has changed; may run in a thread.
+
+        The books are asked once for each beginning of a period, however many keys there are.
+        """
+        now_s = time.time()
+        found: dict[Owner, tuple[Budget | None, set[str]]] = {}
+        # The last of a family counts: a change is written to all of it (store/sqlite.py).
+        for key in keys:
+            _, names = found.get(("key", key.payer), (None, set()))
+            names.add(key.id)
+            found["key", key.payer] = (budgets.written_on(key), names)
+        for account in accounts:
+            found["account", account.id] = (budgets.written_on(account), {account.id})
+        fresh = {o: f for o, f in found.items() if o not in self._known or self._known[o] != f[0]}
+        since = {
+            (owner[0], budgets.begins_s(budget, now_s))
+            for owner, (budget, _) in fresh.items()
+            if budget is not None
+        }
+        sums = self._books.spent(since)
+        spent: list[tuple[Owner, Budget | None, int]] = []
+        for owner, (budget, names) in fresh.items():
+            nano = 0
+            if budget is not None:
+                of = sums[owner[0], budgets.begins_s(budget, now_s)]
+                nano = sum([of.get(name, 0) for name in names])
+            spent.append((owner, budget, nano))
+        return Spent(now_s, spent)
+
+    def apply(self, spent: Spent) -> None:
+        """Put changed budgets in force."""
+        self._limits.clear()
+        for owner, budget, nano in spent.owners:
+            self._budgets.change(owner, budget, nano, spent.at_s)
+            self._known[owner] = budget
 
     def admit(self, key: Key, input: int, max_output: int | None, nano: int | None) -> Ticket:
         """Take from the limits and hold the most it may cost; Refused when there is too little."""

@@ -19,7 +19,9 @@ import contextlib
 import math
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -151,17 +153,46 @@ class Difference(msgspec.Struct, frozen=True):
     stored: str
 
 
+class SessionSum(msgspec.Struct, frozen=True):
+    """All exchanges of one session together; `unpriced` of them are not in the cost."""
+
+    requests: int
+    unpriced: int
+    input: int
+    cached: int
+    output: int
+    cost_nano: int
+
+
 class Books:
-    """Reads one installation; the database must be up to date: a Store has opened it before."""
+    """Reads one installation; the database must be up to date: a Store has opened it before.
+
+    Several threads may use it at the same time: each has a connection of its own.
+    """
 
     def __init__(self, data: str | Path) -> None:
         self._name = f"{data}/headgate.db"
-        with self._faults():
-            self._db = apsw.Connection(self._name, flags=apsw.SQLITE_OPEN_READONLY)
-            self._db.set_busy_timeout(BUSY_MS)
+        self._own = threading.local()
+        self._opened: list[apsw.Connection] = []
+        self._db  # noqa: B018  # a database that cannot be opened is reported here
+
+    @property
+    def _db(self) -> apsw.Connection:
+        """The connection of this thread."""
+        found: apsw.Connection | None = getattr(self._own, "db", None)
+        if found is None:
+            with self._faults():
+                found = apsw.Connection(self._name, flags=apsw.SQLITE_OPEN_READONLY)
+                found.set_busy_timeout(BUSY_MS)
+            self._own.db = found
+            self._opened.append(found)
+        return found
 
     def close(self) -> None:
-        self._db.close()
+        """Close the connections of all threads; none of them may be reading."""
+        for db in self._opened:
+            with contextlib.suppress(apsw.ThreadingViolationError):  # a read that hangs in the disk
+                db.close()
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:
@@ -190,16 +221,33 @@ class Books:
         rows = self._all(f"select {_COLUMNS} from ledger where id in ({places})", tuple(ids))
         return {**{id: None for (id,) in marks}, **{r.id: r for r in map(_row, rows)}}
 
-    def session(self, id: str, key: str | None = None, *, most: int = 10_000) -> list[Row]:
-        """The exchanges of one session, oldest first; of one key only, where others must not see."""
+    def session(
+        self, id: str, key: str | None = None, *, most: int = 10_000, after: str = ""
+    ) -> list[Row]:
+        """The exchanges of one session, oldest first; of one key only, where others must not see.
+
+        `after`: the id of the last one of the page before.
+        """
         return [
             _row(columns)
             for columns in self._all(
                 f"select {_COLUMNS} from ledger where session = ?1 and session <> ''"
-                " and (?2 is null or key = ?2) order by seq limit ?3",
-                (id, key, most),
+                " and (?2 is null or key = ?2)"
+                " and seq > coalesce((select seq from ledger where id = ?4), 0)"
+                " order by seq limit ?3",
+                (id, key, most, after),
             )
         ]
+
+    def session_sum(self, id: str, key: str) -> SessionSum:
+        """What the exchanges of one session and key add up to."""
+        (sums,) = self._all(
+            "select count(*), coalesce(sum(cost_nano is null), 0), coalesce(sum(input), 0),"
+            " coalesce(sum(cached), 0), coalesce(sum(output), 0), coalesce(sum(cost_nano), 0)"
+            " from ledger where session = ?1 and session <> '' and key = ?2",
+            (id, key),
+        )
+        return SessionSum(*sums)
 
     def usage(
         self,
@@ -369,6 +417,61 @@ class Books:
             Balance(*columns)
             for columns in self._all(
                 "select account, key, requests, unpriced, spent_nano from balance order by 1, 2"
+            )
+        ]
+
+    def spent_by_key(self, id: str) -> int:
+        """What one key has spent since ever, in nano-dollars."""
+        sums = self._all("select coalesce(sum(spent_nano), 0) from balance where key = ?", (id,))
+        return int(sums[0][0])
+
+    def spent(
+        self, since: Iterable[tuple[Literal["key", "account"], float]]
+    ) -> dict[tuple[Literal["key", "account"], float], dict[str, int]]:
+        """For each kind of owner and moment (Unix seconds): what each has spent since, nano-dollars.
+
+        The hours are read once, however many moments there are: from one to the next at a time.  The
+        moment 0 is answered from the balances.
+        """
+        wanted = sorted(set(since), key=lambda pair: -pair[1])
+        out: dict[tuple[Literal["key", "account"], float], dict[str, int]] = {}
+        with self._faults(), self._db:  # one snapshot, whatever is written meanwhile
+            for what in ("key", "account"):
+                sums: dict[str, int] = defaultdict(int)
+                until_s = END_OF_TIME_S
+                for moment in [s for w, s in wanted if w == what]:
+                    if moment > 0:
+                        for name, nano in self._spent_between(what, moment, until_s):
+                            sums[name] += nano
+                        until_s = moment
+                        out[what, moment] = dict(sums)
+                    else:
+                        out[what, moment] = dict(
+                            self._all(f"select {what}, sum(spent_nano) from balance group by 1")
+                        )
+        return out
+
+    def _spent_between(self, what: str, since_s: float, until_s: float) -> list[tuple[str, int]]:
+        """Costs of the exchanges that began in [since_s, until_s), by key or account."""
+        first, last = math.ceil(since_s / HOUR_S), math.floor(until_s / HOUR_S)
+        rows = (
+            f"select {what} as name, cost_nano from ledger indexed by ledger_began"
+            " where began_s >= :%s and began_s < :%s and cost_nano > 0"
+        )
+        values: dict[str, object] = {"since": since_s, "until": until_s}
+        source = rows % ("since", "until")
+        if first < last:
+            values |= {"first": first, "last": last}
+            values |= {"first_s": first * HOUR_S, "last_s": last * HOUR_S}
+            source = (
+                f"{rows % ('since', 'first_s')} union all {rows % ('last_s', 'until')} union all"
+                f" select {what}, cost_nano from by_hour"
+                " where hour >= :first and hour < :last and cost_nano > 0"
+            )
+        return [
+            (str(name), int(nano))
+            for name, nano in self._all(
+                f"select name, sum(cost_nano) from ({source}) group by name", values
             )
         ]
 
