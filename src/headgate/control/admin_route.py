@@ -76,7 +76,10 @@ class Endpoint(msgspec.Struct, frozen=True, dict=True):
         return first, " ".join(rest.split())
 
     def rule(self) -> Rule:
-        return Rule(self.method, ROOT + self.path, self._serve, self.action, "management")
+        hashes = self.body is not None and "password" in self.body.__struct_fields__
+        return Rule(
+            self.method, ROOT + self.path, self._serve, self.action, "management", hashes=hashes
+        )
 
     def _serve(self, visit: Visit) -> Response:
         given: dict[str, object] = {}

@@ -24,6 +24,7 @@ from starlette.routing import Route
 
 from headgate.catalog.pages import Pages
 from headgate.catalog.site import Site
+from headgate.control import passwords
 from headgate.control.desk import (
     CSP,
     MAX_FORM_BYTES,
@@ -39,6 +40,9 @@ from headgate.store.sqlite import StoreError, StoreFault
 
 COOKIE = "__Host-headgate"
 THREADS = 4  # handlers at a time: each has connections of its own
+# Handlers at a time that hash passwords, beside those: one of them takes 64 MiB and 50 ms of two cores.
+HASHING = passwords.HASHES_AT_ONCE
+HASHING_WAITING = 16  # more than these wait for about a second, and are refused instead
 MEASURED_S = 24 * 3600.0  # over which the upstreams' speed and errors are told
 MEASURED_EVERY_S = 60.0
 
@@ -55,6 +59,34 @@ class Rule(msgspec.Struct, frozen=True):
     handler: Handler
     action: Action | None = None  # None: anybody
     door: Door = "session"
+    hashes: bool = False  # a password, which takes long: in threads of its own
+
+
+class _Full(Exception):
+    """As many handlers wait as may."""
+
+
+class _Slots:
+    """How many handlers run at a time, and how many may wait for their turn."""
+
+    def __init__(self, running: int, waiting: int | None = None) -> None:
+        self._turns = asyncio.Semaphore(running)
+        self._most = None if waiting is None else running + waiting
+        self._inside = 0
+
+    async def __aenter__(self) -> None:
+        if self._most is not None and self._inside >= self._most:
+            raise _Full
+        self._inside += 1
+        try:
+            await self._turns.acquire()
+        except BaseException:
+            self._inside -= 1
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._inside -= 1
+        self._turns.release()
 
 
 def build(desk: Desk, rules: Iterable[Rule]) -> Starlette:
@@ -63,19 +95,23 @@ def build(desk: Desk, rules: Iterable[Rule]) -> Starlette:
     for rule in rules:
         by_path.setdefault(rule.path, {})[rule.method] = rule
     catalog = _CatalogPages(desk)
-    slots = asyncio.Semaphore(THREADS)
+    slots, hashing = _Slots(THREADS), _Slots(HASHING, HASHING_WAITING)
     routes = [
-        Route(path, _endpoint(desk, methods, slots), methods=_METHODS)
+        Route(path, _endpoint(desk, methods, slots, hashing), methods=_METHODS)
         for path, methods in by_path.items()
     ]
-    routes.append(Route("/admin/{path:path}", _endpoint(desk, {}, slots), methods=_METHODS))
+    routes.append(
+        Route("/admin/{path:path}", _endpoint(desk, {}, slots, hashing), methods=_METHODS)
+    )
     rest = Rule("GET", "/{path:path}", catalog, None, "open")
-    routes.append(Route(rest.path, _endpoint(desk, {"GET": rest}, slots), methods=_METHODS))
+    routes.append(
+        Route(rest.path, _endpoint(desk, {"GET": rest}, slots, hashing), methods=_METHODS)
+    )
     return Starlette(routes=routes)
 
 
 def _endpoint(
-    desk: Desk, rules: dict[str, Rule], slots: asyncio.Semaphore
+    desk: Desk, rules: dict[str, Rule], slots: _Slots, hashing: _Slots
 ) -> Callable[[Request], object]:
     async def endpoint(request: Request) -> Response:
         rule = rules.get("GET" if request.method == "HEAD" else request.method)
@@ -90,10 +126,14 @@ def _endpoint(
                 response.headers["allow"] = ", ".join(sorted(rules))
             else:
                 visit.body = await _body(request)
-                async with slots:
+                async with hashing if rule.hashes else slots:
                     response = await run_in_threadpool(_answer, visit, rule, api)
         except Problem as problem:
             response = _refusal(visit, problem, api)
+        except _Full:
+            text = visit.word("Too many passwords are being checked. Try again in a few seconds.")
+            response = _refusal(visit, Problem(503, text), api)
+            response.headers["retry-after"] = "2"
         except ClientDisconnect:
             response = Response(status_code=499)
         return _sealed(response)

@@ -157,6 +157,7 @@ OUTCOMES: dict[str, str] = {
     "tool_calls": "The model called tools and waits for their results.",
     "content_filter": "A content filter ended the reply.",
     "client_gone": "The client left before the end; what it had been sent is what is billed.",
+    "shutdown": "The gateway was stopped before the reply was complete; what had been sent is what is billed.",
     "invalid": "The request was refused: something in it cannot be honoured.",
     "context_length": "The input does not fit the model's context.",
     "blocked": "The upstream's content filter refused the input.",

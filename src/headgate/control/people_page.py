@@ -221,11 +221,11 @@ def revoke_key(visit: Visit) -> Response:
 
 RULES = (
     Rule("GET", "/people", show, "manage"),
-    Rule("POST", "/people", make, "manage"),
+    Rule("POST", "/people", make, "manage", hashes=True),
     Rule("POST", "/people/keys", make_key, "manage"),
     Rule("POST", "/people/keys/{id}/revoke", revoke_key, "manage"),
     Rule("GET", "/people/{id}", show_user, "manage"),
     Rule("POST", "/people/{id}", change, "manage"),
-    Rule("POST", "/people/{id}/password", reset, "manage"),
+    Rule("POST", "/people/{id}/password", reset, "manage", hashes=True),
     Rule("POST", "/people/{id}/close", close, "manage"),
 )

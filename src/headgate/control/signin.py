@@ -62,7 +62,7 @@ def _page(visit: Visit, status: int = 200, problem: str = "", name: str = "") ->
     return visit.render(
         "sign_in.html", status, problem=problem, name=name, next=_next(visit),
         provider=urlsplit(provider).hostname if provider else "",
-        nobody=not visit.desk.people.users(),
+        nobody=not visit.desk.people.anybody(),
     )  # fmt: skip
 
 
@@ -233,13 +233,13 @@ def choose_language(visit: Visit) -> Response:
 
 RULES = (
     Rule("GET", "/sign-in", show),
-    Rule("POST", "/sign-in", sign_in),
+    Rule("POST", "/sign-in", sign_in, hashes=True),
     Rule("POST", "/sign-out", sign_out),
     Rule("GET", "/setup/{token}", setup),
-    Rule("POST", "/setup/{token}", set_up),
+    Rule("POST", "/setup/{token}", set_up, hashes=True),
     Rule("GET", "/sign-in/provider", to_provider),
     Rule("GET", "/sign-in/callback", from_provider),
     Rule("GET", "/profile", profile, "see"),
-    Rule("POST", "/profile", change_password, "see"),
+    Rule("POST", "/profile", change_password, "see", hashes=True),
     Rule("POST", "/language", choose_language),
 )
