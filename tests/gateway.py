@@ -70,7 +70,7 @@ def start(
     log = (data.parent / f"{data.name}.log").open("w")
     process = subprocess.Popen(
         [*bounded, *COMMAND, "serve", "--port", "0", "--data", str(data), *options],
-        env={**environment(), **env},
+        env={**environment(), "HEADGATE_METRICS": "open", **env},  # for `metric` above
         stdout=subprocess.PIPE,
         stderr=log,
         text=True,

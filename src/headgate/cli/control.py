@@ -4,7 +4,7 @@ import os
 
 import click
 
-from headgate import config
+from headgate import config, output
 
 
 @click.command("control")
@@ -27,6 +27,7 @@ def command(
     overrides = {"data": data} if data is not None else {}
     try:
         settings = config.load(config_file, os.environ, **overrides)
-        main.run(settings, socket, base_url.rstrip("/"), (edge_url or base_url).rstrip("/"))
+        with output.guard():  # a log that nobody reads must not stop the pages
+            main.run(settings, socket, base_url.rstrip("/"), (edge_url or base_url).rstrip("/"))
     except (config.ConfigError, StoreError, OSError) as error:
         raise click.ClickException(str(error)) from None

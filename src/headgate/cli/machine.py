@@ -21,7 +21,7 @@ import ssl
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
@@ -35,7 +35,7 @@ from headgate.local import model as local
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
 from headgate.net.dial import Proxies, target_of
 from headgate.store.inspection import inspect
-from headgate.store.sqlite import PEPPER_BYTES, StoreError
+from headgate.store.sqlite import PEPPER_BYTES, Store, StoreError
 
 _QUICK = Timeouts(connect_s=3.0, first_token_s=5.0, stall_s=5.0, total_s=8.0)
 _PAGE_BYTES = 4 << 20
@@ -343,8 +343,10 @@ def judge_clock(host: str, date: str, now_s: float) -> Finding:
     return Finding("clock", "ok", f"as {host} has it")
 
 
-async def _get(client: Client, url: str, timeouts: Timeouts) -> tuple[int, dict[str, str], bytes]:
-    response = await client.send("GET", url, {"user-agent": "headgate"}, b"", timeouts)
+async def _get(
+    client: Client, url: str, timeouts: Timeouts, more: Mapping[str, str] = {}
+) -> tuple[int, dict[str, str], bytes]:
+    response = await client.send("GET", url, {"user-agent": "headgate", **more}, b"", timeouts)
     return response.status, response.headers, await response.read_all(_PAGE_BYTES)
 
 
@@ -374,7 +376,7 @@ async def _port(client: Client, settings: Settings) -> list[Finding]:
             if running != __version__
             else []
         ),
-        *await _running(client, base),
+        *await _running(client, base, _proof(settings.data)),
     ]  # fmt: skip
 
 
@@ -395,20 +397,43 @@ def _free(host: str, port: int, taken: Finding) -> Finding:
     return Finding("port", "ok", f"{host}:{port} is free; no gateway runs there")
 
 
-async def _running(client: Client, base: str) -> list[Finding]:
+_NOT_READY = {
+    b"draining\n": "it drains: it is being stopped",
+    b"no upstream\n": "it has no upstream",
+}
+
+
+def _proof(data: str) -> dict[str, str]:
+    """What opens /metrics to who can read the data directory; nothing when that cannot be read."""
+    try:
+        store = Store(data, create=False)
+    except StoreError:
+        return {}
+    try:
+        return {"x-headgate-internal": store.derived("internal").hex()}
+    finally:
+        store.close()
+
+
+async def _running(client: Client, base: str, proof: Mapping[str, str]) -> list[Finding]:
     try:
         status, _, said = await _get(client, base + "/readyz", _QUICK)
-        shown, _, page = await _get(client, base + "/metrics", _QUICK)
+        shown, _, page = await _get(client, base + "/metrics", _QUICK, proof)
     except (NotSent, Broken, TimedOut):
         return [Finding("gateway", "red", "it stopped answering", "Look at its log; restart it.")]
     out = [
         Finding("gateway", "ok", "ready")
         if status == 200
-        else Finding("gateway", "red", {b"draining\n": "it drains: it is being stopped", b"no upstream\n": "it has no upstream"}.get(said, "not ready"),
+        else Finding("gateway", "red", _NOT_READY.get(said, f"not ready: {said.decode('utf-8', 'replace').strip()[:200]}"),
                      "Wait and start it again, or configure an upstream: headgate models.")
     ]  # fmt: skip
     if shown != 200:
-        return [*out, Finding("metrics", "note", "are only told to this machine or with a key")]
+        return [
+            *out,
+            Finding(
+                "metrics", "note", "need a management key, or the data directory of that gateway"
+            ),
+        ]
     return [*out, *judge_metrics(page.decode("utf-8", "replace"))]
 
 

@@ -6,21 +6,25 @@ import gc
 import os
 import signal
 import sys
+import threading
 import time
+from collections.abc import Awaitable, Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
-from headgate import config
+from headgate import config, output
 from headgate.catalog import catalog as catalogs
 from headgate.cli.admin import console_url
-from headgate.cli.common import base_url
-from headgate.cli.supervise import Control
+from headgate.cli.common import DataUnusable, base_url
+from headgate.cli.supervise import STOP_S, Control
 from headgate.control import place
-from headgate.edge.app import App
+from headgate.edge.app import App, MetricsApp
 from headgate.edge.forward import Forward
 from headgate.edge.gate import Gate
-from headgate.edge.log import LEVELS, Log
+from headgate.edge.log import LEVELS, Line, Log, places
+from headgate.edge.log import now as log_now
 from headgate.local.model import LocalModel, LocalModelMissing
 from headgate.net import descriptors
 from headgate.net.server import Limits, Server
@@ -29,6 +33,10 @@ from headgate.store.books import Books
 from headgate.store.ledger import Ledger
 from headgate.store.people import People
 from headgate.store.sqlite import Store, StoreError
+
+CANNOT_LISTEN = 4  # an exit code
+PATIENCE_S = 5.0  # at the end, for a disk that takes no rows
+GIVE_UP_S = 1.8  # after a second signal, whatever still runs
 
 
 @click.command("serve")
@@ -40,98 +48,172 @@ from headgate.store.sqlite import Store, StoreError
 def command(
     host: str | None, port: int | None, data: str | None, config_file: str | None, log: str | None
 ) -> None:
-    """Start the gateway; prints `headgate ready URL` when it accepts requests."""
-    given = {"host": host, "port": port, "data": data, "log": log}
-    overrides = {k: v for k, v in given.items() if v is not None}
-    try:
-        settings = config.load(config_file, os.environ, **overrides)
-        store = Store(settings.data)
-    except (config.ConfigError, StoreError) as error:
-        raise click.ClickException(str(error)) from None
-    try:
-        import uvloop
+    """Start the gateway; prints `headgate ready URL` when it accepts requests.
 
-        loop_factory = uvloop.new_event_loop
-    except ImportError:  # Windows has none
-        loop_factory = None
-    # What was imported lives for ever; looking through it again and again costs 3 % of a stream.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
+    SIGTERM, SIGINT, SIGHUP and SIGQUIT end it when the running requests have, for up to drain_s; a second
+    one (but SIGHUP) at once. Exit codes: 0 ended in good order; 1 a mistake in the configuration, or
+    rows of the ledger were lost; 2 a mistake on the command line; 3 the data directory cannot be used;
+    4 the address cannot be listened on.
+    """
+    with output.guard() as out:
+        given = {"host": host, "port": port, "data": data, "log": log}
+        overrides = {k: v for k, v in given.items() if v is not None}
         try:
-            code = runner.run(_serve(settings, store, config_file))
-        except config.ConfigError as error:  # what only the catalog or the gate could see
+            settings = config.load(config_file, os.environ, **overrides)
+            store = Store(settings.data)
+        except config.ConfigError as error:
             raise click.ClickException(str(error)) from None
+        except StoreError as error:
+            raise DataUnusable(str(error)) from None
+        try:
+            import uvloop
+
+            loop_factory = uvloop.new_event_loop
+        except ImportError:  # Windows has none
+            loop_factory = None
+        # What was imported lives for ever; looking through it again and again costs 3 % of a stream.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            try:
+                code = runner.run(_serve(settings, store, config_file, out))
+            except config.ConfigError as error:  # what only the catalog or the gate could see
+                raise click.ClickException(str(error)) from None
+            except StoreError as error:
+                raise DataUnusable(str(error)) from None
+            except OSError as error:
+                where = f"{error.filename}: " if error.filename else ""
+                raise DataUnusable(f"{where}{error.strerror or error}.") from None
+            finally:
+                store.close()
     sys.exit(code)
 
 
-async def _serve(settings: config.Settings, store: Store, config_file: str | None) -> int:
-    local = LocalModel() if any(u.preset == "local" for u in settings.upstreams.values()) else None
-    if local is not None:
-        try:
-            url = await local.start()
-        except LocalModelMissing as error:
-            store.close()
-            click.echo(f"Error: {error}", err=True)
-            return 1
-        settings = config.with_local_url(settings, url)
-    log = Log(settings.log)
-    catalog = catalogs.load(settings, os.environ)
-    ledger, books = Ledger(settings.data), Books(settings.data)
-    recovered = ledger.recover()
-    if recovered:
-        click.echo(f"note: {recovered} exchanges of a run that died are in the ledger.", err=True)
-    gate = Gate(settings, catalog, store, ledger, books, log)
-    place.sweep(settings.data)
-    socket = place.fresh_socket(settings.data)
-    app = App(gate, Forward(socket))
-    server = Server(app, _limits(settings, descriptors.raise_limit()), app.refuse_early, log.report)
-    try:
-        port = await server.listen(settings.host, settings.port)
-    except OSError as error:
-        click.echo(
-            f"Error: cannot listen on {settings.host}:{settings.port}: {error.strerror or error}. "
-            "Choose another with --port.",
-            err=True,
-        )
-        if local is not None:
-            await local.stop()
-        place.clear(socket, settings.data)
-        store.close()
-        return 1
-    base = base_url(settings.host, port)
-    public = settings.public_url.rstrip("/") or base
-    arguments = ["--socket", socket, "--base-url", public, "--edge-url", base]
-    arguments += ["--data", settings.data, *(("--config", config_file) if config_file else ())]
-    control = Control(arguments)
-    control.start()
-    watch = asyncio.create_task(gate.watch())
-    pruning = asyncio.create_task(retention.daily(settings.data, settings.retention.requests_days))
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for sig in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(sig, stop.set)
-    _greet(base, public, gate, local is not None)
-    await stop.wait()
+class _Stopping:
+    """What signals ask for: first to end when the running requests have, then to end at once."""
 
-    gate.draining = True
-    server.stop_accepting()
-    await server.drain(settings.drain_s)
-    for task in (watch, pruning):
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-    await control.stop()
-    place.clear(socket, settings.data)
-    await app.close()
-    await gate.client.close()
-    if local is not None:
-        await local.stop()
-    log.flush()
-    books.close()
-    lost = ledger.close()
-    store.close()
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.hurry = asyncio.Event()
+
+    def listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has only some
+            if number is None or signal.getsignal(number) == signal.SIG_IGN:
+                continue  # nohup: a terminal that hangs up is not for us
+            with contextlib.suppress(NotImplementedError):
+                loop.add_signal_handler(number, self._heard, name)
+        for name in ("SIGUSR1", "SIGUSR2"):  # their default is to kill; other daemons reopen logs
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+    def _heard(self, name: str) -> None:
+        if not self.asked.is_set():
+            self.asked.set()
+        elif name != "SIGHUP":  # systemd's SendSIGHUP and shells send one beside the first
+            self.hurry.set()
+            # Whatever may hang: a disk, a child, a library.
+            give_up = threading.Timer(GIVE_UP_S, os._exit, (1,))
+            give_up.daemon = True
+            give_up.start()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait for so long, or until there is no time for it."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.hurry.wait(), seconds)
+
+
+async def _serve(
+    settings: config.Settings, store: Store, config_file: str | None, out: output.Output
+) -> int:
+    """Run until a signal; the exit code."""
+    async with contextlib.AsyncExitStack() as stack:
+        local = None
+        if any(u.preset == "local" for u in settings.upstreams.values()):
+            local = LocalModel()
+            try:
+                url = await local.start()
+            except LocalModelMissing as error:
+                click.echo(f"Error: {error}", err=True)
+                return 1
+            stack.push_async_callback(local.stop)
+            settings = config.with_local_url(settings, url)
+        log = Log(settings.log, out.err)
+        stack.callback(log.flush)
+        _report_stray_errors(log)
+        catalog = catalogs.load(settings, os.environ)
+        ledger = Ledger(settings.data)
+        stack.callback(ledger.close)  # a second time changes nothing
+        books = Books(settings.data)
+        stack.callback(books.close)
+        recovered = ledger.recover()
+        if recovered:
+            click.echo(
+                f"note: {recovered} exchanges of a run that died are in the ledger.", err=True
+            )
+        gate = Gate(settings, catalog, store, ledger, books, log)
+        stack.push_async_callback(gate.close)
+        gate.metrics.log_lines_dropped = lambda: out.dropped
+        place.sweep(settings.data)
+        socket = place.fresh_socket(settings.data)
+        stack.callback(place.clear, socket, settings.data)
+        app = App(gate, Forward(socket))
+        stack.push_async_callback(app.close)
+        limits = _limits(settings, descriptors.raise_limit())
+        server = Server(app, limits, app.refuse_early, log.report)
+        listening = [(server, settings.host, settings.port, "--port")]
+        metrics_server = Server(MetricsApp(gate))
+        if settings.metrics not in ("key", "open"):
+            host, _, port = settings.metrics.rpartition(":")
+            listening.append((metrics_server, host.strip("[]"), int(port), "`metrics`"))
+        ports = []
+        for each, host, port_asked, where in listening:
+            try:
+                ports.append(await each.listen(host, port_asked))
+            except (OSError, OverflowError) as error:
+                why = getattr(error, "strerror", None) or error
+                click.echo(
+                    f"Error: cannot listen on {host}:{port_asked}: {why}."
+                    f" Choose another with {where}.",
+                    err=True,
+                )
+                return CANNOT_LISTEN
+            stack.callback(each.stop_accepting)
+        base = base_url(settings.host, ports[0])
+        public = settings.public_url.rstrip("/") or base
+        stopping = _Stopping()
+        stopping.listen()
+        _greet(base, public, gate, local is not None)  # before the watch: the store is one thread's
+        arguments = ["--socket", socket, "--base-url", public, "--edge-url", base]
+        arguments += ["--data", settings.data, *(("--config", config_file) if config_file else ())]
+        control = Control(arguments, gate.metrics.child_exits)
+        control.start(gate.tasks)
+        gate.watch()
+        days = settings.retention.requests_days
+        if days:
+            gate.tasks.every("retention", 3600, lambda: retention.daily(settings.data, days))
+        if local is not None:
+            gate.tasks.every("local_model", 0.0, _kept(local, gate))
+        click.echo(f"headgate ready {base}")
+        sys.stdout.flush()
+        await stopping.asked.wait()
+
+        gate.draining = True  # /readyz says so, while requests are still accepted
+        server.stopping = True
+        await stopping.wait(settings.drain_delay_s)
+        server.stop_accepting()
+        await server.drain(settings.drain_s, stopping.hurry)
+        metrics_server.stop_accepting()
+        await metrics_server.drain(0)
+        await gate.tasks.stop()
+        hurry = stopping.hurry.is_set()
+        await control.stop(0.2 if hurry else STOP_S)
+        log.flush()
+        ledger.detach()
+        # In a thread, so that a second signal is heard.
+        lost = await asyncio.to_thread(ledger.close, 0.5 if hurry else PATIENCE_S)
     if lost:
         click.echo(f"Error: the disk did not take {lost} rows of the ledger.", err=True)
     return 1 if lost else 0
@@ -155,6 +237,28 @@ def _limits(settings: config.Settings, open_files: int) -> Limits:
         connections_per_peer=per_peer,
         trusted_proxies=settings.trusted_proxies,
     )
+
+
+def _kept(local: LocalModel, gate: Gate) -> Callable[[], Awaitable[None]]:
+    async def again() -> None:
+        try:
+            await local.again()
+        finally:
+            gate.metrics.child_exits["local"] = local.exits
+
+    return again
+
+
+def _report_stray_errors(log: Log) -> None:
+    """Errors that no task awaited are logged by their places, as their texts may quote requests."""
+
+    def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        # Any: as asyncio has it
+        error = context.get("exception")
+        where = places(error) if error is not None else str(context.get("message", ""))[:200]
+        log.write(Line(log_now(), "error", "stray_error", where=where))
+
+    asyncio.get_running_loop().set_exception_handler(report)
 
 
 def _greet(base: str, public: str, gate: Gate, local: bool) -> None:
@@ -200,5 +304,3 @@ def _greet(base: str, public: str, gate: Gate, local: bool) -> None:
         """    -d '{"model": "MiniMax-M2", "max_tokens": 40, "messages": [{"role": "user", "content": "Say hello."}]}'"""
     )
     say("")
-    say(f"headgate ready {base}")
-    sys.stdout.flush()

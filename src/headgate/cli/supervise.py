@@ -11,57 +11,59 @@ from collections.abc import Sequence
 
 import click
 
+from headgate.tasks import Tasks
+
 AGAIN_S = (0.2, 1.0, 5.0, 30.0)  # after it ended, so many times in a row
 STEADY_S = 60.0  # after so long it was well
 STOP_S = 5.0
+REPORTED = 5  # exits in a row that are reported one by one; then every REPORTED-th
 
 
 class Control:
-    def __init__(self, arguments: Sequence[str]) -> None:
-        """`arguments`: of `headgate control`."""
+    def __init__(self, arguments: Sequence[str], exits: dict[str, int] | None = None) -> None:
+        """`arguments`: of `headgate control`; `exits["control"]` counts how often it ended."""
         self._arguments = arguments
+        self._exits = exits if exits is not None else {}
         self._process: asyncio.subprocess.Process | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._ended = 0  # in a row
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process is not None else None
 
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._keep())
+    def start(self, tasks: Tasks) -> None:
+        """Keep it running until `tasks` are stopped; then `stop` ends it."""
+        tasks.every("control", AGAIN_S[0], self._run)
 
-    async def _keep(self) -> None:
+    async def _run(self) -> float:
+        """Start it and wait for its end; how long to wait before it is started again."""
         loop = asyncio.get_running_loop()
-        ended = 0
-        while True:
-            began = loop.time()
-            try:
-                # A session of its own: Ctrl-C in a terminal is for us, and pages go on while we drain.
-                self._process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "headgate.cli", "control", *self._arguments,
-                    stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
-                    start_new_session=True,
-                )  # fmt: skip
-                why = str(await self._process.wait())
-            except OSError as error:  # no memory, or no more processes
-                self._process, why = None, error.strerror or str(error)
-            ended = 0 if loop.time() - began > STEADY_S else ended + 1
-            wait_s = AGAIN_S[min(ended, len(AGAIN_S) - 1)]
-            click.echo(f"note: control ended ({why}); it is started again.", err=True)
-            await asyncio.sleep(wait_s)
+        began = loop.time()
+        try:
+            # A session of its own: Ctrl-C in a terminal is for us, and pages go on while we drain.
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "headgate.cli", "control", *self._arguments,
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+            )  # fmt: skip
+            why = str(await self._process.wait())
+        except OSError as error:  # no memory, or no more processes
+            self._process, why = None, error.strerror or str(error)
+        self._ended = 1 if loop.time() - began > STEADY_S else self._ended + 1
+        self._exits["control"] = self._exits.get("control", 0) + 1
+        if self._ended <= REPORTED or not self._ended % REPORTED:
+            again = f", for the {self._ended}th time in a row" if self._ended > 2 else ""
+            click.echo(f"note: control ended ({why}){again}; it is started again.", err=True)
+        return AGAIN_S[min(self._ended - 1, len(AGAIN_S) - 1)]
 
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+    async def stop(self, within_s: float = STOP_S) -> None:
         process = self._process
         if process is None or process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), STOP_S)
+            await asyncio.wait_for(process.wait(), within_s)
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()

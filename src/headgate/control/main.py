@@ -57,7 +57,7 @@ def run(settings: Settings, path: str, base_url: str, edge_url: str) -> None:
         os.nice(10)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     catalog = catalogs.load(settings, os.environ)
-    Store(settings.data).close()  # brought up to date, or refused, before anybody asks
+    Store(settings.data, create=False).close()  # refused before anybody asks
     desk = Desk(settings, catalog, base_url, edge_url)
     sock = listen(path)
     try:

@@ -142,11 +142,11 @@ PATHS = (
     ),
     Outline(
         group="Health", method="GET", path="/readyz", name="readyz", open=True, answers=(PLAIN,),
-        summary="Whether it takes requests; 503 while it drains.",
+        summary="Whether it takes requests; 503, and why not: it drains, or the database or the disk fail.",
     ),
     Outline(
         group="Health", method="GET", path="/metrics", name="metrics", answers=(PLAIN,),
-        summary="Figures for Prometheus; from this machine without a key.",
+        summary="Figures for Prometheus; with a management key, unless `metrics` says otherwise.",
     ),
     Outline(
         group="Health", method="GET", path="/openapi.json", name="openapi", open=True,

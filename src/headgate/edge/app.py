@@ -16,7 +16,7 @@ from headgate.edge.answers import refusal
 from headgate.edge.exchange import exchange, new_id
 from headgate.edge.forward import Forward
 from headgate.edge.gate import Gate
-from headgate.edge.internal import PREFIX, Internal
+from headgate.edge.internal import PREFIX, Internal, is_ours
 from headgate.errors import Failure, Refused, invalid
 from headgate.net.server import Inbound
 from headgate.policy.keys import Key
@@ -103,7 +103,7 @@ class App:
     ) -> None:
         """How many tokens a request would be; asked by agents by the dozen, so no limit counts it."""
         try:
-            opened = self.gate.authenticate(key)
+            opened = await self.gate.key_of(key)
             body = await inbound.body(self.gate.settings.body_bytes)
             request = dialect.decode_request(body, target)
             routes = self.gate.routes(request.model, opened, request)
@@ -135,24 +135,26 @@ class App:
                     else _no_path(path)
                 )
             if page := _PAGES.get(path):
-                page(self.gate, inbound)
+                await page(self.gate, inbound)
             elif _MODELS.fullmatch(path):
-                key = self._key(inbound)
+                key = await self._key(inbound)
                 query = dict(parse_qsl(inbound.query))
                 cards = self.gate.catalog.cards()
                 if dialect is ANTHROPIC:
                     cards += self.gate.catalog.alias_cards(key.payer)
                 self._json(inbound, dialect.encode_models(cards, query))
             elif path == "/v1/key":
-                self._json(inbound, reports.of_key(self.gate, self._key(inbound)))
+                key = await self._key(inbound)
+                self._json(inbound, await reports.of_key(self.gate, key))
             elif found := _GENERATION.fullmatch(path):
-                self._json(inbound, reports.of_generation(self.gate, self._key(inbound), found[1]))
+                key = await self._key(inbound)
+                self._json(inbound, await reports.of_generation(self.gate, key, found[1]))
             elif found := _SESSION.fullmatch(path):
-                self._json(
-                    inbound, reports.of_session(self.gate, self._key(inbound), unquote(found[1]))
-                )
+                key, query = await self._key(inbound), dict(parse_qsl(inbound.query))
+                page_of = await reports.of_session(self.gate, key, unquote(found[1]), query)
+                self._json(inbound, page_of)
             elif found := _MODEL.fullmatch(path):
-                self._key(inbound)
+                await self._key(inbound)
                 name = unquote(found[2])
                 model = self.gate.catalog.find(name)
                 if model is None:
@@ -172,8 +174,8 @@ class App:
         except Refused as refused:
             self._refuse(inbound, dialect, refused.failure)
 
-    def _key(self, inbound: Inbound) -> Key:
-        return self.gate.authenticate(credential(inbound.headers, inbound.query, inbound.path))
+    async def _key(self, inbound: Inbound) -> Key:
+        return await self.gate.key_of(credential(inbound.headers, inbound.query, inbound.path))
 
     def _json(self, inbound: Inbound, body: bytes, more: Sequence[tuple[str, str]] = ()) -> None:
         id = new_id()
@@ -249,29 +251,57 @@ def credential(headers: Mapping[str, str], query: str, path: str) -> str | None:
     return found.pop() if found else None
 
 
-def _livez(gate: Gate, inbound: Inbound) -> None:
+async def _livez(gate: Gate, inbound: Inbound) -> None:
     inbound.respond(200, _TEXT, b"ok\n")
 
 
-def _readyz(gate: Gate, inbound: Inbound) -> None:
-    if gate.draining:
-        inbound.respond(503, _TEXT, b"draining\n")
-    elif not any(gate.catalog.routes(m.id) for m in gate.catalog.models):
-        inbound.respond(503, _TEXT, b"no upstream\n")
+async def _readyz(gate: Gate, inbound: Inbound) -> None:
+    why = gate.unready()
+    if why:
+        inbound.respond(503, [*_TEXT, ("retry-after", "1")], f"{why}\n".encode())
     else:
         inbound.respond(200, _TEXT, b"ready\n")
 
 
-def _metrics(gate: Gate, inbound: Inbound) -> None:
-    if not (inbound.peer.startswith("127.") or inbound.peer == "::1"):
-        gate.authenticate(credential(inbound.headers, inbound.query, inbound.path))
+async def _metrics(gate: Gate, inbound: Inbound) -> None:
+    """Open when the operator says so, else for management keys, those of the admin API."""
+    if gate.settings.metrics != "open" and not is_ours(gate, inbound):
+        text = credential(inbound.headers, inbound.query, inbound.path)
+        if text is None or not await gate.manages(text):
+            raise Refused(
+                Failure(
+                    "unauthenticated",
+                    "/metrics needs a management key: send it as `Authorization: Bearer hg_admin_...`;"
+                    " `headgate admin keys create NAME --role viewer` makes one. Or set"
+                    ' `metrics = "open"`, or give it a listener of its own: `metrics = "127.0.0.1:9464"`.',
+                    code="invalid_api_key",
+                    should_retry=False,
+                )
+            )
+    metrics_page(gate, inbound)
+
+
+def metrics_page(gate: Gate, inbound: Inbound) -> None:
     kind = "text/plain; version=0.0.4; charset=utf-8"
     inbound.respond(
         200, [("content-type", kind), ("cache-control", "no-store")], gate.metrics.page()
     )
 
 
-def _root(gate: Gate, inbound: Inbound) -> None:
+class MetricsApp:
+    """What the listener answers that is for /metrics alone; it asks for no key."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    async def __call__(self, inbound: Inbound) -> None:
+        if inbound.path in ("/metrics", "/") and inbound.method in ("GET", "HEAD"):
+            metrics_page(self._gate, inbound)
+        else:
+            inbound.respond(404, _TEXT, b"Only GET /metrics is here.\n")
+
+
+async def _root(gate: Gate, inbound: Inbound) -> None:
     body = (
         f"Headgate {__version__}, a gate to MiniMax's text models.\n\n"
         "OpenAI     POST /v1/chat/completions, /v1/responses\n"

@@ -68,6 +68,7 @@ class Booking:
         try:
             await self._gate.ledger.open(mark)
         except StoreError:
+            self._gate.metrics.ledger_faults.add()
             self.opened = False
             self._gate.admissions.settle(self._ticket, 0, 0)
             raise Refused(

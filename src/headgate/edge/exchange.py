@@ -74,8 +74,10 @@ async def exchange(
     except Refused as refused:
         await run.fail(refused.failure)
     except asyncio.CancelledError:
-        run.left()
-        raise
+        if not inbound.expired:
+            run.left()
+            raise
+        await run.shut_down()
     except Exception as error:  # the one place: whatever else went wrong is ours, and is recorded
         run.where = logs.places(error)
         await run.fail(
@@ -131,7 +133,7 @@ class _Exchange:
 
     async def through(self, credential: str | None) -> None:
         gate, dialect = self.gate, self.dialect
-        key = gate.authenticate(credential)
+        key = await gate.key_of(credential)
         self.key = key
         body = await self.client.body(gate.settings.body_bytes)
         request = dialect.decode_request(body, self.target)
@@ -158,7 +160,7 @@ class _Exchange:
         """Send the reply that this Idempotency-Key had, or record the one that it will have."""
         target, dialect = self.target, self.dialect.name
         address = (dialect, target.model, target.stream, target.array)
-        found = self.gate.replays.begin(self.client, key.id, body, *address)
+        found = await self.gate.replays.begin(self.client, key.id, body, *address)
         if isinstance(found, replay.Recorder):
             self.inbound, self.id = found, found.id
             self.booking = Booking(self.gate, self.id, dialect)
@@ -447,8 +449,25 @@ class _Exchange:
         if self.booking.opened and not self.booking.settled:
             await self.booking.settle(self._row())
 
+    async def shut_down(self) -> None:
+        """The gateway ends before this exchange has: tell the client, and record what was relayed."""
+        if self.response is not None:
+            self.response.abort()  # or it would go on writing while the row is committed
+        if self.translator is not None and self.translator.end is None:
+            self._measure(self.translator)
+        await self.fail(
+            Failure(
+                "unavailable",
+                "The gateway is shutting down, and the time for running requests is over.",
+                code="shutting_down",
+                retry_after_s=1,
+                should_retry=not self.attempts,
+            ),
+            outcome="shutdown",
+        )
+
     def left(self) -> None:
-        """The client has gone, or the gateway is stopping: what was relayed is what is billed."""
+        """The client has gone: what was relayed is what is billed."""
         if self.outcome == "internal":  # else its end was known before it went
             self.outcome = "client_gone"
             if self.translator is not None and self.translator.end is None:
@@ -576,10 +595,10 @@ class _Exchange:
             silent = 0.0
         self._keepalive = loop.call_later(every - silent, self._look, loop, every)
 
-    async def fail(self, failure: Failure) -> None:
+    async def fail(self, failure: Failure, *, outcome: str = "") -> None:
         """Tell the client, in its own protocol and in the form that is still possible."""
         inbound = self.inbound
-        self.outcome = failure.kind
+        self.outcome = outcome or failure.kind
         self.upstream_code = failure.upstream_code or self.upstream_code
         self._quiet()
         if inbound.gone or inbound.ended:

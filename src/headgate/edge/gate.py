@@ -1,19 +1,25 @@
 """What every exchange of one edge shares: settings, catalog, keys, the outbound client, the books.
 
-Passed to whatever needs it; nothing here is global.
+Passed to whatever needs it; nothing here is global.  Note: keys are authenticated against a snapshot of the
+database that is read again every POLL_S.  Once the last check is older than STALE_S no key opens anything,
+as one that was revoked meanwhile would still work.
 """
 
 import asyncio
+import contextlib
+import math
 import time
 
 from headgate.catalog.catalog import Catalog, Route
 from headgate.chat import Request
 from headgate.config import Settings
-from headgate.edge.admission import Admissions
+from headgate.edge.admission import Admissions, Spent
 from headgate.edge.counter import Counter, load_tokenizer
-from headgate.edge.log import Log
+from headgate.edge.log import Line, Log, places
+from headgate.edge.log import now as log_now
 from headgate.edge.memory import Memory
 from headgate.edge.metrics import Metrics
+from headgate.edge.reads import Reads, unavailable
 from headgate.edge.replay import Replays
 from headgate.edge.turns import Turns
 from headgate.errors import Failure, Refused
@@ -22,10 +28,13 @@ from headgate.policy import keys, routing
 from headgate.policy.keys import Key, KeyRing
 from headgate.store.books import Books
 from headgate.store.ledger import Ledger
-from headgate.store.sqlite import Store
+from headgate.store.people import MANAGEMENT_PREFIX, People
+from headgate.store.sqlite import Store, StoreError
+from headgate.tasks import Tasks
 from headgate.wire.capsule import Sealer
 
 POLL_S = 0.4  # a revoked key must be refused within a second
+STALE_S = 10.0  # SQLite waits for a lock for 5 s; a check that takes twice as long has failed
 
 
 class Gate:
@@ -54,19 +63,31 @@ class Gate:
         self.turns = Turns()
         self.draining = False
         self.sealer = Sealer(store.derived("capsules"))
-        self.replays = Replays(store.derived("idempotency"), books)
+        self.proof = store.derived("internal").hex()  # of who has read this pepper
+        self.reads = Reads()
+        self.tasks = Tasks(self._task_failed)
+        self.replays = Replays(store.derived("idempotency"), books, self.reads)
         self.memory = Memory() if settings.memory else None
         self._version = store.data_version()  # before the ring: a change in between is seen
         self.ring: KeyRing = store.ring()
         self.admissions = Admissions(books)
         self.admissions.load(self.ring.keys(), self.ring.accounts())
+        self._checked_s = math.inf  # when the last check of the keys began; inf: nobody watches
+        self._checking = asyncio.Lock()
+        self._next_check: asyncio.Task[None] | None = None
+        self._managing = asyncio.Lock()
+        self._people: People | None = None
+        self.metrics.declare(
+            [m.id for m in catalog.models],
+            {r.upstream.name for m in catalog.models for r in catalog.routes(m.id)},
+        )
+        self.metrics.watched(self.tasks.failures, lambda: ledger.started - 1, self.keys_age_s)
 
     def authenticate(self, credential: str | None) -> Key:
         """The key behind what was presented; the same refusal for every reason there may be."""
+        if time.monotonic() - self._checked_s > STALE_S:
+            raise unavailable()
         key = self.ring.authenticate(credential, time.time()) if credential else None
-        # A key that was made a moment ago is tried at once; one that was mistyped costs no look.
-        if key is None and credential and keys.parse(credential) and self._refreshed():
-            key = self.ring.authenticate(credential, time.time())
         if key is None:
             raise Refused(
                 Failure(
@@ -79,15 +100,84 @@ class Gate:
             )
         return key
 
-    def _refreshed(self) -> bool:
-        """Whether the keys had changed, and were read anew."""
+    async def key_of(self, credential: str | None) -> Key:
+        """As `authenticate`; a key that was created a moment ago is looked for in the database.
+
+        One that was mistyped costs no look.  All who ask at the same time share one.
+        """
+        try:
+            return self.authenticate(credential)
+        except Refused as refused:
+            known = refused.failure.kind != "unauthenticated"
+            if known or not credential or keys.parse(credential) is None:
+                raise
+        if self._next_check is None:
+            self._next_check = self.tasks.once("keys_of_a_request", self._check_next())
+        await asyncio.shield(self._next_check)
+        return self.authenticate(credential)
+
+    async def _check_next(self) -> None:
+        async with self._checking:  # the one that runs may have looked before the key was there
+            self._next_check = None
+            with contextlib.suppress(StoreError):  # the watch reports it
+                await self._check()
+
+    async def refresh(self) -> None:
+        """Read the keys anew if they have changed; StoreError when the database cannot be read."""
+        async with self._checking:
+            await self._check()
+
+    async def _check(self) -> None:
+        began_s = time.monotonic()
+        found = await self.reads.run(self._changed)
+        if found is not None:
+            version, ring, spent = found
+            self.ring = ring
+            self.admissions.apply(spent)
+            self._version = version  # last: what failed on the way is tried again
+        if self._checked_s != math.inf:
+            self._checked_s = began_s
+
+    def _changed(self) -> tuple[int, KeyRing, Spent] | None:
+        """In a thread: what has changed since the last time; None: nothing."""
         version = self.store.data_version()
         if version == self._version:
+            return None
+        ring = self.store.ring()
+        return version, ring, self.admissions.read(ring.keys(), ring.accounts())
+
+    async def manages(self, text: str) -> bool:
+        """Whether this is a management key that is good now; Refused when the database fails."""
+        if not text.startswith(MANAGEMENT_PREFIX):
             return False
-        self._version = version
-        self.ring = self.store.ring()
-        self.admissions.load(self.ring.keys(), self.ring.accounts())
-        return True
+        async with self._managing:  # the connection is one
+            return await self.reads(lambda: self._manages(text))
+
+    def _manages(self, text: str) -> bool:
+        if self._people is None:
+            self._people = People(self.store, self.settings.data)
+        return self._people.manager(text, now_s=time.time()) is not None
+
+    def keys_age_s(self) -> float:
+        """How old the snapshot of the keys is; 0 while nobody watches."""
+        return max(0.0, time.monotonic() - self._checked_s)
+
+    def unready(self) -> str:
+        """Why no traffic should come here now; "" when it may."""
+        if self.draining:
+            return "draining"
+        if self.keys_age_s() > STALE_S:
+            return f"the database has not been read for {self.keys_age_s():.0f} s"
+        if fault := self.ledger.fault:
+            return fault
+        if not any(self.catalog.routes(m.id) for m in self.catalog.models):
+            return "no upstream"
+        return ""
+
+    def _task_failed(self, name: str, error: Exception) -> None:
+        # The store names its file and SQLite's reason; other errors may quote what a client sent.
+        why = str(error) if isinstance(error, StoreError) else places(error)
+        self.log.write(Line(log_now(), "error", "task_failed", where=f"{name}: {why}"))
 
     def routes(self, name: str, key: Key, request: Request | None = None) -> tuple[Route, ...]:
         """The routes of the model a client named; refused when it is unknown or not this key's.
@@ -125,13 +215,25 @@ class Gate:
             order += routing.by_keys(route.pool, named) if route.pool else (route,)
         return tuple(order)
 
-    async def watch(self) -> None:
-        """Keep the keys fresh, the log flushed and the loop's lag known; runs until cancelled."""
-        loop = asyncio.get_running_loop()
-        due = loop.time()
-        while True:
-            await asyncio.sleep(POLL_S)
-            self.metrics.loop_lag_s = max(0.0, loop.time() - due - POLL_S)
-            self._refreshed()
-            self.log.flush()
-            due = loop.time()
+    def watch(self) -> None:
+        """Keep the keys fresh, the log flushed and the loop's lag known, until `tasks` are stopped."""
+        self._checked_s = time.monotonic()
+        self.tasks.every("keys", POLL_S, self.refresh)
+        self.tasks.every("log", POLL_S, self._flush_log)
+        self.tasks.every("loop_lag", 0.0, self._measure_lag)
+
+    async def _flush_log(self) -> None:
+        self.log.flush()
+
+    async def _measure_lag(self) -> None:
+        due = asyncio.get_running_loop().time() + POLL_S
+        await asyncio.sleep(POLL_S)
+        self.metrics.loop_lag_s = max(0.0, asyncio.get_running_loop().time() - due)
+
+    async def close(self) -> None:
+        """End the tasks, and hang up on the upstreams."""
+        await self.tasks.stop()
+        self.reads.close()
+        if self._people is not None:
+            self._people.close()
+        await self.client.close()

@@ -2,14 +2,14 @@
 
 The fields are a closed list, so that keys, prompts and replies have no way in.  Lines are gathered
 and written once per turn of the loop's flush, because a write per request costs more than the
-request.
+request.  `headgate serve` gives it a channel of output.py, so that a flush never waits for a reader.
 """
 
 import sys
 import time
 import traceback
 from functools import lru_cache
-from typing import BinaryIO
+from typing import Protocol
 
 import msgspec
 
@@ -38,10 +38,16 @@ class Line(msgspec.Struct, omit_defaults=True):
     where: str = ""  # of an internal error: type and code places, without values
 
 
+class Stream(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+
 class Log:
-    def __init__(self, level: str = "info", stream: BinaryIO | None = None) -> None:
+    def __init__(self, level: str = "info", stream: Stream | None = None) -> None:
         self._level = LEVELS[level]
-        self._stream = stream if stream is not None else sys.stderr.buffer
+        self._stream: Stream = stream if stream is not None else sys.stderr.buffer
         self._encoder = msgspec.json.Encoder()
         self._lines: list[bytes] = []
 

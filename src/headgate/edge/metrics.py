@@ -7,7 +7,8 @@ a chunk; one event loop counts, so nothing needs a lock.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -20,6 +21,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from headgate.chat import Usage
+from headgate.errors import Kind
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _GAPS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -31,7 +33,13 @@ class Counts:
 
     def __init__(self, name: str, help: str, labels: Sequence[str]) -> None:
         self._head = (name, help, labels)
-        self._values: dict[tuple[str, ...], float] = {}
+        # An alert on a counter that begins with its first fault misses that one.
+        self._values: dict[tuple[str, ...], float] = {} if labels else {(): 0.0}
+
+    def declare(self, labels: Iterable[tuple[str, ...]]) -> None:
+        """Have samples of 0 for these from the start."""
+        for each in labels:
+            self._values.setdefault(each, 0.0)
 
     def add(self, *labels: str) -> None:
         self._values[labels] = self._values.get(labels, 0) + 1
@@ -114,8 +122,9 @@ class Metrics(Collector):
             ("upstream", "kind"),
         )
         self.ledger_faults = Counts(
-            "headgate_ledger_faults", "Rows that the disk did not take at once.", ()
-        )
+            "headgate_ledger_faults",
+            "Requests refused and rows kept because the disk took no writes.", (),
+        )  # fmt: skip
         route = ("model", "upstream")
         self.first_token = Histograms(
             "headgate_first_token_seconds", "Request read to first byte of the reply.",
@@ -133,10 +142,32 @@ class Metrics(Collector):
         )
         self.open_streams = 0
         self.loop_lag_s = 0.0
+        self.log_lines_dropped: Callable[[], int] = lambda: 0
+        self.child_exits: dict[str, int] = {"control": 0, "local": 0}
+        self._task_failures: Mapping[str, int] = {}
+        self._writer_exits: Callable[[], int] = lambda: 0
+        self._keys_age_s: Callable[[], float] = lambda: 0.0
         self._routes: dict[tuple[str, str], RouteMetrics] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
+
+    def declare(self, models: Iterable[str], upstreams: Iterable[str]) -> None:
+        """Have samples of what alerts are about from the start."""
+        self.unpriced.declare([(model,) for model in models])
+        kinds = get_args(Kind)
+        self.upstream_errors.declare([(name, kind) for name in upstreams for kind in kinds])
+
+    def watched(
+        self,
+        task_failures: Mapping[str, int],
+        writer_exits: Callable[[], int],
+        keys_age_s: Callable[[], float],
+    ) -> None:
+        """What the parts of the edge count themselves."""
+        self._task_failures = task_failures
+        self._writer_exits = writer_exits
+        self._keys_age_s = keys_age_s
 
     def of(self, model: str, upstream: str) -> "RouteMetrics":
         """The children of one route."""
@@ -164,6 +195,27 @@ class Metrics(Collector):
         yield GaugeMetricFamily(
             "headgate_loop_lag_seconds", "How late the event loop runs.", self.loop_lag_s
         )
+        yield GaugeMetricFamily(
+            "headgate_keys_age_seconds", "Since the keys were last checked.", self._keys_age_s()
+        )
+        yield CounterMetricFamily(
+            "headgate_log_lines_dropped",
+            "Lines of output that nobody read in time.",
+            self.log_lines_dropped(),
+        )
+        failures = CounterMetricFamily(
+            "headgate_task_failures", "Rounds of background tasks that failed.", labels=("task",)
+        )
+        for task, count in self._task_failures.items():
+            failures.add_metric((task,), count)
+        yield failures
+        exits = CounterMetricFamily(
+            "headgate_child_exits", "Child processes that ended and were replaced.",
+            labels=("child",),
+        )  # fmt: skip
+        for child, count in {**self.child_exits, "writer": self._writer_exits()}.items():
+            exits.add_metric((child,), count)
+        yield exits
 
     def page(self) -> bytes:
         return generate_latest(self._registry)

@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+from headgate.edge.reads import Reads
 from headgate.errors import Failure, Refused
 from headgate.net.server import Headers, Inbound
 from headgate.policy import idempotency
@@ -29,17 +30,19 @@ APART_S = 0.02  # as exchange.py sends two forms of a failure
 class Replays:
     """All of one edge's."""
 
-    def __init__(self, secret: bytes, books: Books) -> None:
+    def __init__(self, secret: bytes, books: Books, reads: Reads) -> None:
         self._secret = secret
         self._books = books
+        self._reads = reads
         self.table = Table()
 
-    def begin(
+    async def begin(
         self, inbound: Inbound, key: str, body: bytes, *address: object
     ) -> "Saved | Recorder":
         """The reply that is kept, or who records it from now on; Refused where there is neither.
 
-        `key` is the id of the API key.  Nothing is awaited: of two equal requests one is the first.
+        `key` is the id of the API key.  The table knows the request before anything is awaited: of two
+        equal requests one is the first.
         """
         text = inbound.headers[HEADER]
         if not idempotency.valid(text):
@@ -58,11 +61,15 @@ class Replays:
             return found
         if found is not None:
             raise Refused(idempotency.failure(found))
-        id = self._fresh(slot, time.time())
         self.table.start(slot, mine, now_s)
+        try:
+            id = await self._fresh(slot, time.time())
+        except BaseException:  # also when the client leaves meanwhile
+            self.table.drop(slot)
+            raise
         return Recorder(inbound, self.table, slot, id)
 
-    def _fresh(self, slot: Slot, now_s: float) -> str:
+    async def _fresh(self, slot: Slot, now_s: float) -> str:
         """The id for a key that this process does not know; Refused when the ledger does."""
         for day in idempotency.days(now_s):
             for attempt in range(0, idempotency.MAX_TRIES, LOOKED_UP):
@@ -70,7 +77,7 @@ class Replays:
                     idempotency.exchange_id(self._secret, slot, day, attempt + n)
                     for n in range(LOOKED_UP)
                 ]
-                used = self._used(ids)
+                used = await self._used(ids)
                 for id in used:
                     verdict = idempotency.judge((used[id],), now_s)
                     if verdict is not None:
@@ -82,9 +89,9 @@ class Replays:
             raise Refused(idempotency.failure("spent"))
         return fresh
 
-    def _used(self, ids: Sequence[str]) -> dict[str, Past]:
+    async def _used(self, ids: Sequence[str]) -> dict[str, Past]:
         try:
-            known = self._books.begun(ids)
+            known = await self._reads.run(lambda: self._books.begun(ids))
         except LedgerFault:
             raise Refused(
                 Failure(
@@ -102,7 +109,7 @@ def _past(row: Row | None) -> Past:
         return Past(time.time(), "open")
     if free(row):
         return Past(row.began_s, "free")
-    broken = row.outcome in ("crashed", "client_gone")
+    broken = row.outcome in ("crashed", "client_gone", "shutdown")
     return Past(row.began_s, "broken_off" if broken else "done")
 
 
@@ -111,6 +118,8 @@ def free(row: Row) -> bool:
     if row.basis != "none" or row.outcome in ("client_gone", "timeout", "internal"):
         return False
     if row.first_token_ms is not None:  # a reply had begun
+        return False
+    if row.outcome == "shutdown" and row.attempts:  # the upstream may have worked
         return False
     return not any(a.outcome == "timeout" or a.upstream_code == "broken" for a in row.attempts)
 

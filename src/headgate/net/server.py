@@ -62,6 +62,10 @@ UNSENT_BYTES = 65536  # of one connection, beyond what is on its way, that the s
 BACKLOG = 1024  # connections that the system completes before we accept them
 SWEPT_AT_ONCE = 500  # connections, some 0.5 ms
 HEALTH = frozenset(("/livez", "/readyz"))  # answered on reserved connections (connections.py)
+END_S = 5.0  # at the end of a drain: for handlers that were cancelled, to say so and be recorded
+HURRY_S = 0.7  # the same when the operator does not want to wait
+SENT_S = 0.5  # for their last bytes to leave
+DRAIN_POLL_S = 0.02
 LINGER_S = 5.0  # how long a refused body is read on, unkept, so that its sender sees the answer
 _ESTABLISHED = 1  # tcpi_state, the first byte of struct tcp_info (linux/tcp.h)
 _PHRASES = {s.value: s.phrase for s in HTTPStatus}
@@ -207,6 +211,11 @@ class Inbound:
             and not self._expect
             and "upgrade" not in self.headers
         )
+
+    @property
+    def expired(self) -> bool:
+        """Whether the server is stopping, and the time of running requests is over."""
+        return self._conn.server.expired
 
     @property
     def paused(self) -> bool:
@@ -370,6 +379,11 @@ class _Connection(asyncio.Protocol):
             self._drained.set_result(None)
         if self.current is None and not self.closing:
             self._next()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is answered, or its head is on its way."""
+        return self.current is not None or self._fed > 0 or bool(self._buffer)
 
     async def writable(self) -> None:
         if self._drained is None or self._drained.done():
@@ -748,7 +762,8 @@ class Server:
         self.limits = limits
         self.report: Callable[[str], None] = report or _unheard
         self.hosts = frozenset(h.encode() for h in limits.hosts)
-        self.stopping = False
+        self.stopping = False  # answers close their connections
+        self.expired = False  # handlers are cancelled as their time is over
         self.lines: dict[
             int, bytes
         ] = {}  # the first two of an answer, by its status: the date is one
@@ -853,22 +868,36 @@ class Server:
         self._listeners.remove(dead)
         dead.kept.close()
 
-    async def drain(self, grace_s: float) -> None:
-        """Let running requests end within `grace_s` seconds, then cancel the rest."""
+    async def drain(self, grace_s: float, hurry: asyncio.Event | None = None) -> None:
+        """Let running requests end within `grace_s` seconds, then cancel the rest.
+
+        Those get END_S to send an error of their own protocol.  `hurry` ends all waiting, once it is set.
+        """
         self.stopping = True
         for conn in list(self._open):
-            if conn.current is None:
+            if not conn.busy:
                 conn.close()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace_s)
+        await self._until(self._over, grace_s, hurry)
+        self.expired = True
         for task in list(self._tasks):
             self.cancel(task)
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5)
+        await self._until(lambda: not self._tasks, HURRY_S if _set(hurry) else END_S, None)
         for conn in list(self._open):
             conn.close()
+        # What was written is sent by the loop; a client that reads nothing is not waited for.
+        await self._until(lambda: not self._open, SENT_S, hurry)
         if self._timer is not None:
             self._timer.cancel()
+
+    def _over(self) -> bool:
+        return not self._tasks and not any(conn.busy for conn in self._open)
+
+    async def _until(
+        self, over: Callable[[], bool], within_s: float, hurry: asyncio.Event | None
+    ) -> None:
+        until = self.now() + within_s
+        while not over() and self.now() < until and not _set(hurry):
+            await asyncio.sleep(DRAIN_POLL_S)
 
     # for connections
 
@@ -900,8 +929,16 @@ class Server:
             if not (inbound.ended or inbound.gone):
                 raise RuntimeError("the handler did not end its answer")
         except asyncio.CancelledError:
-            if not (inbound.ended or inbound.gone):
-                inbound.abort()  # the server is stopping, and the time for this one is over
+            if inbound.ended or inbound.gone:
+                pass
+            elif self.expired and not inbound.started:
+                failure = Failure(
+                    "unavailable", "The gateway is shutting down.",
+                    code="shutting_down", retry_after_s=1, should_retry=True,
+                )  # fmt: skip
+                inbound.respond(*self.refuse(failure, inbound.path, inbound.headers))
+            else:
+                inbound.abort()  # the end of what is cut must not look like one
         except Exception as error:
             if inbound.ended or inbound.gone:
                 pass
@@ -938,6 +975,10 @@ class Server:
 
 def _unheard(text: str) -> None:
     pass
+
+
+def _set(event: asyncio.Event | None) -> bool:
+    return event is not None and event.is_set()
 
 
 def _plain(

@@ -46,6 +46,7 @@ RETRY_S = 0.25  # how often a disk that took nothing is asked again, or a writer
 PATIENCE_S = BUSY_MS / 1000 + 3  # without any answer; the writer itself waits for other processes
 ORPHAN_S = 5.0  # for how long a writer whose edge has died asks a disk that takes nothing
 END_S = 2.0  # for a writer to end once it has closed its socket
+DYING = 3  # writers in a row without an answer: this is no accident
 KILLED_S = 0.2  # for one that was killed: the loop waits
 MAX_WAITING = 100_000  # rows, some 60 MB; each was an open mark once, so that many streams ran
 SOCKET_BYTES = 1 << 20
@@ -110,6 +111,7 @@ class Ledger:
         self._sock: socket.socket | None = None
         self._writer: Writing | None = None
         self._answered = False  # by this writer
+        self._deaths = 0  # of writers in a row that had answered nothing
         self.started = 0  # writers; every one after the first took the place of one that died
         self.dropped = 0  # rows beyond MAX_WAITING; their marks remain, if the disk took those
         self.refused = 0
@@ -127,6 +129,17 @@ class Ledger:
         """Rows that the disk has not taken, though it had its time."""
         late = sum(e.lasts for e in self._pending) if self._stuck else self._late
         return len(self._kept) + late
+
+    @property
+    def fault(self) -> str:
+        """Why no request can be recorded now; "" when nothing is known against it."""
+        if self._stuck:
+            return "the ledger's writer does not answer"
+        if self.waiting:
+            return f"the disk has not taken {self.waiting} rows of the ledger"
+        if self._deaths >= DYING:
+            return f"the ledger's writer has ended {self._deaths} times in a row"
+        return ""
 
     @property
     def writer_pid(self) -> int | None:
@@ -189,11 +202,17 @@ class Ledger:
                 writers.insert(db, b",".join(rows[at : at + GROUP]).decode())
             return sum(not settled for _, settled in found)
 
+    def detach(self) -> None:
+        """Leave the event loop, so that `close` may run in a thread while the loop goes on."""
+        if not self._closed:
+            self._attach(None)
+
     def close(self, patience_s: float = 5.0) -> int:
         """Write what is queued or kept; the number of rows that the disk would still not take."""
         if self._closed:
             return self.waiting
-        self._attach(None)
+        if self._loop is not None or self._gathered:
+            self._attach(None)
         self._closed = True
         until = time.monotonic() + patience_s + PATIENCE_S
         while self._sock is not None or self._pending or self._kept:
@@ -295,6 +314,7 @@ class Ledger:
     def _hear(self, data: bytes) -> None:
         self._in += data
         self._heard, self._stuck, self._answered = time.monotonic(), False, True
+        self._deaths = 0
         at = 0
         while len(self._in) - at >= HEAD.size:
             size, count = HEAD.unpack_from(self._in, at)
@@ -399,6 +419,7 @@ class Ledger:
     def _replace(self) -> None:
         """This writer has died: another one at once, unless that one would die as well."""
         self._end()
+        self._deaths += not self._answered
         if self._answered:
             self._again()
         elif self._loop is not None:

@@ -18,7 +18,7 @@ from headgate.store import writer
 from headgate.store.writer import Orders
 
 # Meant for the edge, and sent to its whole group by a terminal or to all its processes by systemd.
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 
 
 class Writing(Protocol):

@@ -11,7 +11,6 @@ What will surprise:
 """
 
 import asyncio
-import contextlib
 import threading
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ import apsw
 from headgate.store.sqlite import BUSY_MS, StoreError, transaction
 
 DAY_S = 86400
+ROUND_S = 3600.0
 # One transaction.  At some 50 us a row it holds the write lock for about 10 ms, and for one sync.
 BATCH = 200
 # After it: SQLite's busy handler asks again after 25 ms at most in its first ten tries
@@ -76,17 +76,16 @@ def _batch(db: apsw.Connection, before_s: int) -> int:
     return count
 
 
-async def daily(data: str | Path, days: int) -> None:
-    """Prune now and after every midnight (UTC), in a thread; until cancelled.
+async def daily(data: str | Path, days: int) -> float:
+    """Prune once, in a thread; how many seconds later to do so again.
 
-    A disk that does not take it is asked again the next day: nothing is lost by rows that stay.
+    That is soon after the next midnight (UTC), and within an hour, as the clock may be put forward.
+    StoreError when the disk does not take it: nothing is lost by rows that stay.
     """
     stop = threading.Event()
+    now_s = time.time()
     try:
-        while days:
-            now_s = time.time()
-            with contextlib.suppress(StoreError):
-                await asyncio.to_thread(prune, data, floor_s(days, now_s), stop=stop)
-            await asyncio.sleep(DAY_S - now_s % DAY_S + 1)
+        await asyncio.to_thread(prune, data, floor_s(days, now_s), stop=stop)
     finally:
         stop.set()
+    return min(ROUND_S, DAY_S - now_s % DAY_S + 1)

@@ -1,0 +1,155 @@
+"""The snapshot of the keys: read again after a failure, and refused once it is too old."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from headgate import config
+from headgate.catalog import catalog as catalogs
+from headgate.edge import gate as gates
+from headgate.edge.gate import Gate
+from headgate.edge.log import Log
+from headgate.errors import Refused
+from headgate.store.books import Books
+from headgate.store.ledger import Ledger
+from headgate.store.sqlite import Store, StoreFault
+
+Main = Callable[[Gate, str], Awaitable[None]]
+
+
+@pytest.fixture
+def inside(tmp_path: Path) -> Iterator[Callable[[Main], None]]:
+    def run(main: Main) -> None:
+        env = {"MINIMAX_API_KEY": "k"}
+        settings = config.load(None, env, data=str(tmp_path / "data"))
+
+        async def bounded() -> None:
+            store = Store(settings.data)
+            _, text = store.create_key("test", now_s=time.time())
+            ledger, books = Ledger(settings.data), Books(settings.data)
+            catalog = catalogs.load(settings, env)
+            gate = Gate(settings, catalog, store, ledger, books, Log("off"))
+            try:
+                async with asyncio.timeout(30):
+                    await main(gate, text)
+            finally:
+                await gate.close()
+                books.close()
+                ledger.close()
+                store.close()
+
+        asyncio.run(bounded())
+
+    yield run
+
+
+def refusal(gate: Gate, text: str) -> str:
+    with pytest.raises(Refused) as found:
+        gate.authenticate(text)
+    return found.value.failure.code
+
+
+def test_a_load_that_failed_is_tried_again_though_the_version_is_the_same(
+    inside: Callable[[Main], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main(gate: Gate, text: str) -> None:
+        gate.store.revoke(text[8:16], now_s=time.time())
+        with monkeypatch.context() as broken:
+
+            def ring() -> None:
+                raise StoreFault("disk I/O error")
+
+            broken.setattr(gate.store, "ring", ring)
+            with pytest.raises(StoreFault):
+                await gate.refresh()
+        assert gate.authenticate(text).name == "test"
+        await gate.refresh()
+        assert refusal(gate, text) == "invalid_api_key"
+
+    inside(main)
+
+
+def test_the_watch_goes_on_after_a_fault_and_says_so(
+    inside: Callable[[Main], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gates, "POLL_S", 0.01)
+    monkeypatch.setattr("headgate.tasks.BACKOFF_S", (0.01,))
+
+    async def main(gate: Gate, text: str) -> None:
+        with monkeypatch.context() as broken:
+
+            def version() -> int:
+                raise StoreFault("disk I/O error")
+
+            broken.setattr(gate.store, "data_version", version)
+            gate.watch()
+            while gate.tasks.failures["keys"] < 3:
+                await asyncio.sleep(0.005)
+        page = gate.metrics.page().decode()
+        assert 'headgate_task_failures_total{task="keys"}' in page
+        Store(gate.settings.data).revoke(text[8:16], now_s=time.time())
+        while gate.ring.authenticate(text, time.time()) is not None:
+            await asyncio.sleep(0.005)
+
+    inside(main)
+
+
+def test_keys_that_were_not_checked_for_too_long_open_nothing(
+    inside: Callable[[Main], None],
+) -> None:
+    async def main(gate: Gate, text: str) -> None:
+        gate._checked_s = time.monotonic() - gates.STALE_S - 1
+        assert refusal(gate, text) == "storage_unavailable"
+        assert "has not been read" in gate.unready()
+        with pytest.raises(Refused) as found:
+            await gate.key_of(text)
+        assert found.value.failure.status == 503 and found.value.failure.retry_after_s
+        await gate.refresh()
+        assert gate.authenticate(text).name == "test" and not gate.unready()
+
+    inside(main)
+
+
+def test_a_key_that_was_created_a_moment_ago_is_looked_for_once_for_all_who_ask(
+    inside: Callable[[Main], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main(gate: Gate, text: str) -> None:
+        looks = 0
+        look = gate.store.data_version
+
+        def counted() -> int:
+            nonlocal looks
+            looks += 1
+            return look()
+
+        monkeypatch.setattr(gate.store, "data_version", counted)
+        _, fresh = Store(gate.settings.data).create_key("fresh", now_s=time.time())
+        found = await asyncio.gather(*(gate.key_of(fresh) for _ in range(50)))
+        assert {key.name for key in found} == {"fresh"}
+        assert looks <= 2
+        with pytest.raises(Refused):
+            await gate.key_of("mistyped")
+        assert looks <= 2
+
+    inside(main)
+
+
+def test_a_database_that_was_replaced_is_not_taken_for_the_old_one(
+    inside: Callable[[Main], None],
+) -> None:
+    async def main(gate: Gate, text: str) -> None:
+        path = Path(gate.settings.data) / "headgate.db"
+        away = path.with_name("away")
+        path.rename(away)
+        with pytest.raises(StoreFault):
+            await gate.refresh()
+        path.write_bytes(away.read_bytes())
+        with pytest.raises(StoreFault, match="was replaced"):
+            await gate.refresh()
+        away.rename(path)
+        await gate.refresh()
+
+    inside(main)
