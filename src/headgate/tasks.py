@@ -7,7 +7,7 @@ that is (edge/gate.py, `stale`), as a task that fails for hours still counts as 
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 # Seconds to wait after so many failures in a row: soon at first, as a lock is gone in a moment.
@@ -25,11 +25,20 @@ class Tasks:
         self._report = report
         self._running: set[asyncio.Task[Any]] = set()
 
-    def every(self, name: str, seconds: float, work: Callable[[], Awaitable[float | None]]) -> None:
-        """Do `work` now and again `seconds` after it ended; it may return another time to wait."""
+    def every(
+        self,
+        name: str,
+        seconds: float,
+        work: Callable[[], Awaitable[float | None]],
+        backoff_s: Sequence[float] | None = None,
+    ) -> None:
+        """Do `work` now and again `seconds` after it ended; it may return another time to wait.
+
+        `backoff_s`: how long to wait after so many failures in a row, the last for all further ones.
+        """
         self.failures.setdefault(name, 0)
         self.failing[name] = 0
-        self._begin(name, self._rounds(name, seconds, work))
+        self._begin(name, self._rounds(name, seconds, work, backoff_s or BACKOFF_S))
 
     def once(self, name: str, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Run `work` to its end; an error is counted and reported, and does not reach who awaits it."""
@@ -50,7 +59,11 @@ class Tasks:
         return task
 
     async def _rounds(
-        self, name: str, seconds: float, work: Callable[[], Awaitable[float | None]]
+        self,
+        name: str,
+        seconds: float,
+        work: Callable[[], Awaitable[float | None]],
+        backoff_s: Sequence[float],
     ) -> None:
         while True:
             wait_s = seconds
@@ -59,7 +72,7 @@ class Tasks:
             except Exception as error:  # whatever it is: the next round must come
                 self._failed(name, error)
                 self.failing[name] += 1
-                wait_s = BACKOFF_S[min(self.failing[name], len(BACKOFF_S)) - 1]
+                wait_s = backoff_s[min(self.failing[name], len(backoff_s)) - 1]
             else:
                 self.failing[name] = 0
                 if said is not None:

@@ -15,8 +15,9 @@ import pytest
 from test_gateway import GENERATE, STREAM, asked, chat, contents, messages, refuses
 
 from gateway import Gateway, start, stop
+from headgate.edge.replay import free
 from headgate.store.books import Books
-from headgate.store.ledger import Row
+from headgate.store.ledger import Attempt, Row
 from headgate.store.sqlite import Store
 from played import PlayedUpstream
 from waiting import PATIENCE_S, wait_for
@@ -181,6 +182,28 @@ def test_what_was_refused_before_the_upstream_leaves_the_key_free(gate: Gateway)
     assert ask(gate, CHAT, chat("hello", model="none")).status_code == 404
     assert ask(gate, CHAT, chat("hello")).status_code == 200
     assert ask(gate, CHAT, chat("hello"), "two words").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("outcome", "attempts", "is_free"),
+    [
+        ("shutdown", 0, True),
+        ("shutdown", 1, False),
+        ("client_gone", 0, False),
+        ("upstream", 1, True),
+    ],
+)
+def test_a_key_of_a_request_that_a_shutdown_ended_is_free_if_no_upstream_was_asked(
+    outcome: str, attempts: int, is_free: bool
+) -> None:
+    attempt = Attempt("custom", M, outcome, "", 5)
+    row = Row(
+        id="a", account="", key="k", session="", dialect="openai", model=M, upstream="custom",
+        upstream_model=M, stream=True, outcome=outcome, basis="none", status=503, began_s=1.0,
+        first_token_ms=None, total_ms=5, input=0, cached=0, cache_write=0, output=0, reasoning=0,
+        cost_nano=0, price_version="", service_tier="", attempts=(attempt,) * attempts, warnings=(),
+    )  # fmt: skip
+    assert free(row) == is_free
 
 
 def test_a_failure_that_cost_nothing_is_tried_again_and_is_a_row_of_its_own(gate: Gateway) -> None:

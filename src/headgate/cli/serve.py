@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 import os
 import signal
@@ -193,7 +194,8 @@ async def _serve(
         gate.watch()
         days = settings.retention.requests_days
         if days:
-            gate.tasks.every("retention", 3600, lambda: retention.daily(settings.data, days))
+            prune = functools.partial(retention.daily, settings.data, days)
+            gate.tasks.every("retention", retention.ROUND_S, prune, retention.RETRY_S)
         if local is not None:
             gate.tasks.every("local_model", 0.0, _kept(local, gate))
         click.echo(f"headgate ready {base}")

@@ -21,6 +21,7 @@ from headgate.store.sqlite import BUSY_MS, StoreError, transaction
 
 DAY_S = 86400
 ROUND_S = 3600.0
+RETRY_S = (60.0, 600.0, ROUND_S)  # for a disk that does not take it
 # One transaction.  At some 50 us a row it holds the write lock for about 10 ms, and for one sync.
 BATCH = 200
 # After it: SQLite's busy handler asks again after 25 ms at most in its first ten tries
