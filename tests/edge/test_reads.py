@@ -23,7 +23,7 @@ def test_a_read_that_hangs_holds_up_nobody_but_those_who_read() -> None:
         held.set()
         assert all(await asyncio.gather(*waiting))
         assert await reads(lambda: 1) == 1
-        reads.close()
+        await reads.close()
 
     asyncio.run(asyncio.wait_for(main(), 30))
 
@@ -41,6 +41,6 @@ def test_a_fault_of_the_database_is_a_refusal_for_who_asked_and_an_error_for_our
         assert "/secret" not in found.value.failure.message
         with pytest.raises(StoreFault):
             await reads.run(broken)
-        reads.close()
+        await reads.close()
 
     asyncio.run(asyncio.wait_for(main(), 30))

@@ -233,7 +233,7 @@ class Gate:
     async def close(self) -> None:
         """End the tasks, and hang up on the upstreams."""
         await self.tasks.stop()
-        self.reads.close()
+        await self.reads.close()
         if self._people is not None:
             self._people.close()
         await self.client.close()

@@ -5,9 +5,10 @@ which takes seconds refuses the rest at once instead of gathering requests.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from headgate.errors import Failure, Refused
 from headgate.store.sqlite import StoreError
@@ -15,6 +16,7 @@ from headgate.store.sqlite import StoreError
 T = TypeVar("T")
 THREADS = 2  # SQLite waits for the disk; more would only compete for the interpreter
 MAX_WAITING = 64  # reads, running or waiting
+CLOSE_S = 1.0
 
 
 def unavailable() -> Refused:
@@ -32,11 +34,11 @@ def unavailable() -> Refused:
 class Reads:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="reads")
-        self._waiting = 0
+        self._waiting: set[Future[Any]] = set()  # also those whose caller has left
 
     async def __call__(self, read: Callable[[], T]) -> T:
         """The result of `read`, run in a thread; Refused when too many wait or the database fails."""
-        if self._waiting >= MAX_WAITING:
+        if len(self._waiting) >= MAX_WAITING:
             raise unavailable()
         try:
             return await self.run(read)
@@ -45,11 +47,14 @@ class Reads:
 
     async def run(self, read: Callable[[], T]) -> T:
         """The same for our own tasks: without the bound, and errors come as they are."""
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, read)
-        finally:
-            self._waiting -= 1
+        running = self._pool.submit(read)
+        self._waiting.add(running)
+        running.add_done_callback(self._waiting.discard)
+        return await asyncio.wrap_future(running)
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Wait for the reads that run, for CLOSE_S at most: their connections are closed next."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        until = time.monotonic() + CLOSE_S
+        while self._waiting and time.monotonic() < until:
+            await asyncio.sleep(0.005)

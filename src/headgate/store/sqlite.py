@@ -148,7 +148,8 @@ class Store:
         return keys.mac(self._pepper, f"purpose:{purpose}")
 
     def close(self) -> None:
-        self._db.close()
+        with contextlib.suppress(apsw.ThreadingViolationError):  # a read that hangs in the disk
+            self._db.close()
 
     def _check_schema(self) -> None:
         """StoreError for a database that this code does not know."""
