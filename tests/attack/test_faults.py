@@ -400,8 +400,9 @@ def test_a_start_that_cannot_be_says_why(tmp_path: Path, upstream: PlayedUpstrea
     data = tmp_path / "data"
     running = gateways.start(data, HEADGATE_UPSTREAM_URL=upstream.url("openai"))
     port = running.url.rpartition(":")[2]
-    in_one_sentence(serve(tmp_path / "other", "--port", port), 4, "Choose another with --port")
+    taken = serve(tmp_path / "other", "--port", port)
     assert gateways.stop(running) == 0
+    in_one_sentence(taken, 4, "Choose another with --port")
     pepper = (data / "pepper").read_bytes()
     (data / "pepper").write_bytes(bytes(32))
     in_one_sentence(serve(data), 3, "is not the pepper")
