@@ -12,6 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "headgate"
 
 TASKS = {
     ("tasks.py", "_begin"): "the supervisor",
+    ("net/server.py", "_revive"): "it catches what may happen, and each sweep tries again",
     ("net/server.py", "run"): "one task per request; `_handle` catches everything, `drain` waits",
 }
 STARTS_A_TASK = {"create_task", "ensure_future", "run_coroutine_threadsafe"}
