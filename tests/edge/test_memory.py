@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.chat import (
@@ -225,6 +225,7 @@ def exchanges(draw: st.DrawFn) -> list[tuple[str, Request, Said]]:
 
 
 @given(exchanges(), st.integers(3000, 20_000))
+@settings(deadline=None)
 def test_no_key_ever_gets_anothers_thinking_and_the_bound_holds(
     history: list[tuple[str, Request, Said]], max_bytes: int
 ) -> None:
