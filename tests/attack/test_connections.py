@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from attacking import Target, descriptors, metered
 
+from waiting import pause_thread
+
 HELLO = {"model": "MiniMax-M2", "messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -65,7 +67,7 @@ def steady(figure: Callable[[], float]) -> None:
         if now == before:
             return
         before = now
-        time.sleep(0.3)
+        pause_thread(0.3, "the time over which a figure must stay as it is")
 
 
 def test_idle_connections_above_the_file_limit_shut_nobody_out(

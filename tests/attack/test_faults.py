@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +28,8 @@ from played import PlayedUpstream
 sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
 from many import fill
 
+from waiting import pause_thread, wait_for
+
 M = "MiniMax-M2"
 CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/messages", "/v1/responses"
 GENERATE = f"/v1beta/models/{M}:generateContent"
@@ -37,14 +38,6 @@ STREAM = f"/v1beta/models/{M}:streamGenerateContent"
 
 def chat(text: str, **fields: object) -> dict[str, object]:
     return {"model": M, "messages": [{"role": "user", "content": text}], **fields}
-
-
-def until(true: Callable[[], object], seconds: float = 60) -> None:
-    """Wait for a condition; fails when it has not come after so long."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "the condition did not come true"
-        time.sleep(0.01)
 
 
 def ended(running: Target, within_s: float = 30) -> int:
@@ -136,8 +129,8 @@ def test_a_greeting_that_nobody_reads_does_not_keep_the_gateway_from_starting(
                 return httpx2.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
             return False
 
-        until(ready)
-        time.sleep(0.5)  # the greeting comes after the listener; SIGTERM must find its handler
+        wait_for(ready)
+        pause_thread(0.5, "the greeting comes after the listener; SIGTERM must find its handler")
         process.terminate()
         assert process.wait(20) == 0
     finally:
@@ -177,7 +170,7 @@ class Asking:
 
 
 def on_its_way(upstream: PlayedUpstream, before: int, count: int = 1) -> None:
-    until(lambda: len(upstream.seen) >= before + count)
+    wait_for(lambda: len(upstream.seen) >= before + count)
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGINT])
@@ -225,7 +218,7 @@ def test_what_is_left_after_the_grace_gets_an_error_of_its_protocol_and_a_row(
     asking = {name: Asking(running, p, b, **more) for name, (p, b, more) in BODIES.items()}
     on_its_way(upstream, before, len(BODIES))
     if begun:
-        until(lambda: sum(a.status == 200 for a in asking.values()) == 5)
+        wait_for(lambda: sum(a.status == 200 for a in asking.values()) == 5)
     os.kill(running.pid, signal.SIGTERM)
     assert ended(running) == 0
     for name, each in asking.items():
@@ -251,7 +244,7 @@ def test_a_request_that_is_still_read_and_one_whose_client_left_are_ended_in_ord
 ) -> None:
     running = target(config="drain_s = 0.5\n")
     drains = running.create_key("drains", "--on-hang-up", "drain")
-    until(lambda: running.gateway.get("/v1/models", authorization=f"Bearer {drains}").is_success)
+    wait_for(lambda: running.gateway.get("/v1/models", authorization=f"Bearer {drains}").is_success)
     before = len(upstream.seen)
     head = "POST {} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n"
     body = json.dumps(chat("silent 50", stream=True)).encode()
@@ -260,7 +253,7 @@ def test_a_request_that_is_still_read_and_one_whose_client_left_are_ended_in_ord
         on_its_way(upstream, before)
     with running.connect() as reading:
         reading.sendall(head.format(CHAT, running.key, 1000).encode() + b'{"model"')
-        until(lambda: running.gateway.metric("headgate_open_streams") == 0)
+        wait_for(lambda: running.gateway.metric("headgate_open_streams") == 0)
         os.kill(running.pid, signal.SIGTERM)
         said = b""
         while data := reading.recv(65536):
@@ -278,7 +271,7 @@ def test_a_second_signal_does_not_wait_for_running_requests(
     stream = Asking(running, CHAT, chat("silent 50", stream=True))
     on_its_way(upstream, before)
     os.kill(running.pid, signal.SIGTERM)
-    until(lambda: running.gateway.get("/readyz").status_code == 503)
+    wait_for(lambda: running.gateway.get("/readyz").status_code == 503)
     os.kill(running.pid, signal.SIGHUP)  # systemd sends one beside the first: no second signal
     assert running.gateway.get("/readyz").status_code == 503
     os.kill(running.pid, second)
@@ -293,7 +286,7 @@ def test_requests_are_served_during_the_delay_while_readiness_is_gone(
     running = target(config="drain_delay_s = 600\n")
     with running.connect() as idle:
         os.kill(running.pid, signal.SIGTERM)
-        until(lambda: running.gateway.get("/readyz").status_code == 503)
+        wait_for(lambda: running.gateway.get("/readyz").status_code == 503)
         assert running.gateway.get("/readyz").text == "draining\n"
         served = running.gateway.post(CHAT, chat("hello"))
         assert served.status_code == 200 and served.headers["connection"] == "close"
@@ -313,7 +306,7 @@ def test_keys_open_nothing_once_the_database_has_been_away_for_long_and_again_wh
     running = target()
     path, away = running.data / "headgate.db", running.data / "away.db"
     path.rename(away)
-    until(lambda: running.gateway.get("/readyz").status_code == 503)
+    wait_for(lambda: running.gateway.get("/readyz").status_code == 503)
     assert "has not been read" in running.gateway.get("/readyz").text
     refused = running.gateway.post(CHAT, chat("hello"))
     assert refused.status_code == 503 and int(refused.headers["retry-after"]) > 0
@@ -321,9 +314,9 @@ def test_keys_open_nothing_once_the_database_has_been_away_for_long_and_again_wh
     failures = 'headgate_task_failures_total{task="keys"}'
     assert running.gateway.metric(failures) > 1
     away.rename(path)
-    until(lambda: running.gateway.get("/readyz").status_code == 200)
+    wait_for(lambda: running.gateway.get("/readyz").status_code == 200)
     running.cli("keys", "revoke", running.key[8:16])
-    until(lambda: running.gateway.post(CHAT, chat("hello")).status_code == 401)
+    wait_for(lambda: running.gateway.post(CHAT, chat("hello")).status_code == 401)
 
 
 def test_a_database_that_is_locked_for_a_moment_costs_no_request(
@@ -457,7 +450,7 @@ def test_sixty_four_sign_ins_leave_the_pages_alone(target: Callable[..., Target]
     threads = [threading.Thread(target=sign_in, args=(n,)) for n in range(64)]
     for thread in threads:
         thread.start()
-    until(lambda: statuses)
+    wait_for(lambda: statuses)
     checked = statuses.count(401)
     assert running.gateway.get("/models.md").status_code == 200
     assert statuses.count(401) - checked < 16  # the page did not wait for its turn behind them

@@ -3,7 +3,6 @@
 import json
 import random
 import socket
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -22,6 +21,8 @@ from raw_upstream import (
     numbered,
     playing,
 )
+
+from waiting import pause_thread, wait_for
 
 M = "MiniMax-M2"
 MODELS = ("MiniMax-M2", "MiniMax-M2.1")
@@ -290,10 +291,7 @@ def test_a_lone_dead_upstream_is_failed_fast_and_serves_again_once_it_is_back(
         assert {r.status_code for r in replies[10:]} == {503}
         assert all(1 <= int(r.headers["retry-after"]) <= 5 for r in replies[10:])
         alive.append(1)
-        for _ in range(200):
-            if ask(running, client).status_code == 200:
-                break
-            time.sleep(0.05)  # until the next probe, at most five seconds
+        wait_for(lambda: ask(running, client).status_code == 200)  # the next probe is soon
         assert ask(running, client).status_code == 200
 
 
@@ -357,7 +355,7 @@ def test_what_an_upstream_worked_on_before_it_closed_is_not_sent_again(
     def play(heard: Heard, connection: socket.socket) -> bytes | None:
         if heard.nth == 1:
             return OK
-        time.sleep(1.3)
+        pause_thread(1.3, "an upstream that works for longer than a stale connection takes to show")
         return None
 
     with playing(play) as (up,):

@@ -16,6 +16,7 @@ from headgate.errors import Refused
 from headgate.store.books import Books
 from headgate.store.ledger import Ledger
 from headgate.store.sqlite import Store, StoreFault
+from waiting import until
 
 Main = Callable[[Gate, str], Awaitable[None]]
 
@@ -86,13 +87,11 @@ def test_the_watch_goes_on_after_a_fault_and_says_so(
 
             broken.setattr(gate.store, "data_version", version)
             gate.watch()
-            while gate.tasks.failures["keys"] < 3:
-                await asyncio.sleep(0.005)
+            await until(lambda: gate.tasks.failures["keys"] >= 3)
         page = gate.metrics.page().decode()
         assert 'headgate_task_failures_total{task="keys"}' in page
         Store(gate.settings.data).revoke(text[8:16], now_s=time.time())
-        while gate.ring.authenticate(text, time.time()) is not None:
-            await asyncio.sleep(0.005)
+        await until(lambda: gate.ring.authenticate(text, time.time()) is None)
 
     inside(main)
 

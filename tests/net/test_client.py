@@ -362,8 +362,7 @@ def test_connections_to_one_origin_are_bounded_and_come_back(run: Run) -> None:
         go = asyncio.Event()
         async with upstream(play) as up, client(max_per_origin=2) as c:
             running = [asyncio.create_task(post(c, up.url)) for _ in range(2)]
-            while up.connections < 2:
-                await asyncio.sleep(0.001)
+            await until(lambda: up.connections == 2)
             for _ in range(5):
                 with pytest.raises(NoConnection):
                     await post(c, up.url)
@@ -409,8 +408,7 @@ def test_connections_that_failed_or_ended_are_counted_no_more(run: Run) -> None:
             await (await post(c, up.url)).read_all()
             assert c._total == 1
             await c.close()
-            while c._open:
-                await asyncio.sleep(0.001)
+            await until(lambda: not c._open)
             assert (c._total, c._count) == (0, {})
 
     run(main())

@@ -859,14 +859,10 @@ def test_a_ledger_whose_writers_end_one_after_the_other_says_so(data: Path) -> N
         broken = Ledger(data, start=dying)
         assert broken.fault == ""
         broken.settle_soon(row("a"))
-        while "ended" not in broken.fault and "taken" not in broken.fault:
-            await asyncio.sleep(0.01)
-        while not broken.fault:
-            await asyncio.sleep(0.01)
+        await until(lambda: "ended" in broken.fault or "taken" in broken.fault)
         assert broken.started >= 2
         broken._start = start_process
-        while broken.fault:
-            await asyncio.sleep(0.01)
+        await until(lambda: not broken.fault)
         assert broken.close() == 0
 
     asyncio.run(asyncio.wait_for(work(), 60))
