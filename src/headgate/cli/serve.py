@@ -32,12 +32,17 @@ from headgate.net.server import Limits, Server
 from headgate.store import retention
 from headgate.store.books import Books
 from headgate.store.ledger import Ledger
+from headgate.store.live import AlreadyServed, ServeLock
 from headgate.store.people import People
 from headgate.store.sqlite import Store, StoreError
 
-CANNOT_LISTEN = 4  # an exit code
+CANNOT_LISTEN, ALREADY_SERVED = 4, 5  # exit codes
 PATIENCE_S = 5.0  # at the end, for a disk that takes no rows
 GIVE_UP_S = 1.8  # after a second signal, whatever still runs
+
+
+class _AlreadyServed(click.ClickException):
+    exit_code = ALREADY_SERVED
 
 
 @click.command("serve")
@@ -54,14 +59,17 @@ def command(
     SIGTERM, SIGINT, SIGHUP and SIGQUIT end it when the running requests have, for up to drain_s; a second
     one (but SIGHUP) at once. Exit codes: 0 ended in good order; 1 a mistake in the configuration, or
     rows of the ledger were lost; 2 a mistake on the command line; 3 the data directory cannot be used;
-    4 the address cannot be listened on.
+    4 the address cannot be listened on; 5 another gateway serves the data directory.
     """
     with output.guard() as out:
         given = {"host": host, "port": port, "data": data, "log": log}
         overrides = {k: v for k, v in given.items() if v is not None}
         try:
             settings = config.load(config_file, os.environ, **overrides)
+            lock = ServeLock(settings.data)  # before anything is written there
             store = Store(settings.data)
+        except AlreadyServed as error:
+            raise _AlreadyServed(str(error)) from None
         except config.ConfigError as error:
             raise click.ClickException(str(error)) from None
         except StoreError as error:
@@ -88,6 +96,7 @@ def command(
                 raise DataUnusable(f"{where}{error.strerror or error}.") from None
             finally:
                 store.close()
+                lock.release()
     sys.exit(code)
 
 

@@ -1,6 +1,8 @@
-"""Which processes may still finish their exchanges: locks in the data directory's live/.
+"""Which gateway serves a data directory, and which processes may still finish their exchanges.
 
-The only place that takes them.  An edge holds the lock of a file of its own name (`boot`); neither
+The only place that takes these locks.  `serve.lock` is held by the one process that serves the
+directory, as budgets, limits and Idempotency-Keys are counted in its memory; commands that read or
+change keys and the ledger need no lock and run beside it.  The others are in live/.  An edge holds the lock of a file of its own name (`boot`); neither
 its number nor the time it was started could be taken for another's.  Its writer holds a second one,
 `BOOT.writer`: it is taken before the writer is started and inherited by it, so that there is no
 moment without, and the system gives it back when the writer is no more, whatever ended it.  So an
@@ -18,12 +20,71 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from headgate.store.sqlite import StoreError
+
 if sys.platform != "win32":
     import fcntl
 
 POLL_S = 0.002
 # A writer whose edge was killed ends within milliseconds, unless the disk takes nothing.
 ORPHAN_WAIT_S = 10.0
+
+
+class AlreadyServed(StoreError):
+    """Another gateway serves this data directory; `pid` is its process, 0 when it is not known."""
+
+    def __init__(self, directory: Path, pid: int) -> None:
+        self.pid = pid
+        who = f"process {pid}" if pid else "another process"
+        super().__init__(
+            f"{directory} is served by {who} already: one data directory has one gateway, as budgets and"
+            " Idempotency-Keys are counted in its memory. Stop that one first"
+            f"{f' (kill {pid})' if pid else ''}, or give this one a directory of its own with --data."
+        )
+
+
+class ServeLock:
+    """Held by the process that serves a data directory; StoreError when it cannot be had.
+
+    The system gives it back when the process ends, whatever ended it, and children do not inherit it.
+    So a file that was left behind, or copied with its directory, is no obstacle.
+    """
+
+    def __init__(self, data: str | Path) -> None:
+        directory = Path(data)
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = directory / "serve.lock"
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError(f"{error.filename or directory}: {error.strerror}.") from None
+        try:
+            if not _lock(file):
+                raise AlreadyServed(directory, _pid_in(file))
+            os.ftruncate(file, 0)
+            os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            os.close(file)
+            raise StoreError(
+                f"{path} cannot be locked: {error.strerror}. Headgate needs a file system with locks for"
+                " its data directory (a local disk; NFS only with its lock service)."
+            ) from None
+        except AlreadyServed:
+            os.close(file)
+            raise
+        self._file: int | None = file
+
+    def release(self) -> None:
+        """Let another process serve; the file stays, as others may wait at it."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _pid_in(file: int) -> int:
+    """The process that wrote the lock's file; 0 when there is no number in it yet."""
+    text = os.pread(file, 32, 0).strip()
+    return int(text) if text.isdigit() else 0
 
 
 class Live:
