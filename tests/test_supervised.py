@@ -36,7 +36,10 @@ BLOCKING = {
     ("edge/gate.py", "close"): "at the end, when nothing reads any more",
     ("edge/gate.py", "_changed"): "in a thread (Reads.run)",
     ("edge/gate.py", "_manages"): "in a thread (Reads)",
-    ("edge/admission.py", "read"): "in a thread (Gate._changed), or at the start",
+    (
+        "edge/admission.py",
+        "_sums",
+    ): "in a thread (Gate._changed), at the start, or after a clock was put back",
 }
 # Functions that are handed to a thread where they stand.
 HANDED = {"read"}

@@ -207,3 +207,21 @@ def test_one_upstream_only_when_asked(data: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("MINIMAX_API_KEY", "x")
     assert run(data, AGREES, "--upstream", "minimax").exit_code == 0
     assert run(data, AGREES, "--upstream", "nowhere").exit_code == 2
+
+
+def test_disputed_requests_are_named_beside_what_differs(data: Path) -> None:
+    assert "disputed" not in run(data, AGREES).output
+
+    async def write(ledger: Ledger) -> None:
+        await ledger.settle(row("f", "2026-11-02 09:00", basis="disputed", upstream="other"))
+        await ledger.settle(row("g", "2026-11-05 09:00", basis="disputed"))
+
+    ledger = Ledger(data / "data")
+    asyncio.run(write(ledger))
+    ledger.close()
+    result = run(data, AGREES)
+    assert result.exit_code == 1 and "Note: 1 requests of these days are disputed" in result.output
+    config = "[upstreams.minimax]\npreset = 'minimax'\nkey = 'x'\n"
+    (data / "headgate.toml").write_text(config)
+    result = run(data, AGREES, "--upstream", "minimax", "--config", str(data / "headgate.toml"))
+    assert "disputed" not in result.output

@@ -7,6 +7,7 @@ time), so that these gateways are killed, and the next one starts when nothing o
 """
 
 import fcntl
+import json
 import re
 import signal
 import subprocess
@@ -21,8 +22,11 @@ import pytest
 from test_gateway import messages
 
 from gateway import Gateway, start
+from headgate.catalog import counting
 from headgate.store.books import Books
 from headgate.store.sqlite import Store
+from headgate.wire.dialect import Target
+from headgate.wire.dialects import ANTHROPIC
 from played import PlayedUpstream
 from programs import path_of
 
@@ -75,9 +79,15 @@ class Ask:
         self.url, self.headers = url, headers
 
     def __call__(self) -> int:
-        body = messages("hello", max_tokens=150)  # 150 * 1200 and some input: more than 180,000
+        body = messages("hello", max_tokens=150)
         url = f"{self.url}/v1/messages"
         return httpx2.post(url, json=body, headers=self.headers).status_code
+
+
+def reserved() -> int:
+    """Nano-dollars of such a request: its input's upper bound at 0.375, 150 out at 1.20."""
+    sent = json.dumps(messages("hello", max_tokens=150)).encode()
+    return counting.input_bound(ANTHROPIC.decode_request(sent, Target()), 204_800) * 375 + 180_000
 
 
 Run = tuple[Clock, Callable[[str, datetime], tuple[Gateway, Ask]]]
@@ -94,7 +104,7 @@ def run(upstream: PlayedUpstream, tmp_path: Path) -> Iterator[Run]:
             probe = Store(tmp_path / "data")
             # Room for the most that one may cost beside nothing, but not beside what one did cost.
             made["key"] = probe.create_key(
-                "daily", now_s=moment.timestamp(), budget_nano=200_000 + COST // 2,
+                "daily", now_s=moment.timestamp(), budget_nano=reserved() + COST // 2,
                 budget_period="day", budget_zone=zone,
             )[1]  # fmt: skip
             probe.close()
@@ -156,7 +166,7 @@ def test_a_reply_that_runs_past_midnight_is_charged_to_the_day_it_began_in(run: 
         assert reply.status_code == 200
         assert gate.upstream is not None
         held = gate.upstream.last
-        assert ask() == 402  # it holds what is left
+        assert ask() == 429  # it holds what is left
         clock.set(datetime(2027, 3, 28, 0, 0, 1, tzinfo=zone))
         assert gate.upstream is not None
         gate.upstream.release(held)

@@ -103,9 +103,16 @@ def gate(raw: Raw, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway
     books.close()
 
 
-def row_of(gate: Gateway, model: str, protocol: Protocol, stream: bool) -> tuple[Row, Answer]:
+def row_of(
+    gate: Gateway,
+    model: str,
+    protocol: Protocol,
+    stream: bool,
+    text: str = "hello",
+    max_tokens: int = 200,
+) -> tuple[Row, Answer]:
     """Ask once; the row, and what the client saw."""
-    ask = Ask(protocol, "hello", f"{next(_tags)}", stream, model)
+    ask = Ask(protocol, text, f"{next(_tags)}", stream, model, max_tokens)
     answer = Answer(ask, gate.key)
     books = Books(gate.data)
     (before,) = books._all("select coalesce(max(seq), 0) from ledger")[0]
@@ -340,8 +347,9 @@ def test_what_a_provider_reports_is_billed_to_the_nano_dollar(
 ) -> None:
     model, data, counts, cost = REPORTED[shape]
     raw.status, raw.media, raw.data = 200, "text/event-stream", data
+    text = "hello " * (counts[0] // 5) if counts[0] > 1000 else "hello"
     for protocol, stream in CLIENTS:
-        row, answer = row_of(gate, model, protocol, stream)
+        row, answer = row_of(gate, model, protocol, stream, text)
         assert answer.finished, answer
         assert (row.outcome, row.basis, row.dialect) == ("stop", "upstream", protocol)
         assert (tokens(row), row.cost_nano) == (counts, cost)
@@ -372,6 +380,61 @@ def test_a_body_that_is_not_streamed_says_its_usage_too(gate: Gateway, raw: Raw)
         row, _ = row_of(gate, M2, protocol, stream)
         assert (row.basis, tokens(row)) == ("upstream", (120, 100, 0, 35, 7))
         assert row.cost_nano == 20 * 300 + 100 * 30 + 35 * 1200
+
+
+DISPUTED: dict[str, tuple[str, bytes, tuple[int, int]]] = {
+    "openai, a million tokens of output": (
+        M2, openai('{"prompt_tokens":9,"completion_tokens":1000000}'), (9, 1_000_000),
+    ),
+    "openai, a million tokens of input": (
+        M2, openai('{"prompt_tokens":1000000,"completion_tokens":9}'), (1_000_000, 9),
+    ),
+    "anthropic, both": (
+        M21, anthropic('{"input_tokens":70000,"output_tokens":1}', '{"output_tokens":90000}'),
+        (70_000, 90_000),
+    ),
+    "responses, written to the cache": (
+        M3, responses('{"input_tokens":700000,"output_tokens":700}'), (700_000, 700),
+    ),
+    "gemini, thoughts above all": (
+        M25H, gemini('{"promptTokenCount":12,"candidatesTokenCount":9,"thoughtsTokenCount":80000}'),
+        (12, 80_009),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", DISPUTED)
+def test_a_report_above_what_the_request_allowed_is_billed_at_what_it_allowed(
+    gate: Gateway, raw: Raw, shape: str
+) -> None:
+    model, raw.data, (input, output) = DISPUTED[shape]
+    raw.status, raw.media = 200, "text/event-stream"
+    upstream = UPSTREAMS[model]
+    before = gate.metric(f'headgate_usage_disputed_total{{upstream="{upstream}"}}')
+    for protocol, stream in CLIENTS:
+        row, answer = row_of(gate, model, protocol, stream)
+        assert answer.finished
+        assert (row.outcome, row.basis) == ("stop", "disputed")
+        assert row.output == min(output, 200)
+        assert row.input == input if input < 1000 else row.input < 2000
+        assert row.cost_nano is not None and row.cost_nano < 2000 * 2 * 300 + 200 * 2 * 2400
+        (told,) = [w for w in row.warnings if "disputed" in w]
+        assert f"reported {input} input and {output} output tokens" in told
+    after = gate.metric(f'headgate_usage_disputed_total{{upstream="{upstream}"}}')
+    assert after - before == len(CLIENTS)
+
+
+def test_output_far_below_what_was_passed_on_is_counted_here(gate: Gateway, raw: Raw) -> None:
+    raw.status, raw.media = 200, "text/event-stream"
+    long = TEXT * 100
+    for told in (0, 5):
+        end = f'{{"prompt_tokens":9,"completion_tokens":{told}}}'
+        raw.data = sse(chunk("", long), chunk(end, reason="stop"), "[DONE]")
+        row, _ = row_of(gate, M2, "openai", True, max_tokens=5000)
+        assert (row.basis, row.input) == ("estimated", 9)
+        assert row.output == counting.of_counts(len(long), 0)
+        row, _ = row_of(gate, M2, "openai", True, max_tokens=500)
+        assert row.output == 500  # and here too no more than was allowed
 
 
 FAILED: dict[str, tuple[str, bytes, Tokens, int]] = {

@@ -1,7 +1,7 @@
 """Budgets: exactly what fits is admitted, and nothing is lost or spent twice."""
 
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,6 +18,7 @@ from headgate.policy.budgets import (
     Refusal,
     Settled,
     begins_s,
+    ends_s,
     nano_of,
     period_of,
     written_on,
@@ -185,7 +186,8 @@ def test_a_refusal_says_what_is_left_what_is_held_and_when_it_resets() -> None:
     held(budgets, DOLLAR, now)
     answer = refused(budgets, 5 * DOLLAR, now)
     assert (answer.left_nano, answer.held_nano, answer.too_large) == (2 * DOLLAR, DOLLAR, False)
-    assert "2.00 USD are left while requests that run hold 1.00 USD." in answer.failure().message
+    told = answer.failure().message
+    assert "2.00 USD are left while running requests have reserved 1.00 USD." in told
     assert answer.resets_at_s is not None
     refused(budgets, 5 * DOLLAR, answer.resets_at_s - 0.001)
     held(budgets, 5 * DOLLAR, answer.resets_at_s)
@@ -196,6 +198,43 @@ def test_a_total_never_resets() -> None:
     spend(budgets, 10)
     answer = refused(budgets, 1, 4e9)
     assert answer.resets_at_s is None and "resets" not in answer.failure().message
+
+
+def test_money_that_is_only_reserved_is_worth_another_try_and_money_that_is_spent_is_not() -> None:
+    budgets = of(10 * DOLLAR)
+    hold = held(budgets, 9 * DOLLAR)
+    reserved = refused(budgets, 2 * DOLLAR).failure()
+    assert (reserved.kind, reserved.code) == ("rate_limit", "budget_reserved")
+    assert reserved.should_retry and reserved.retry_after_s
+    assert "running requests have reserved 9.00 USD" in reserved.message
+    too_large = refused(budgets, 11 * DOLLAR).failure()
+    assert (too_large.kind, too_large.should_retry) == ("no_credit", False)
+    budgets.settle(hold, 9 * DOLLAR)
+    spent_up = refused(budgets, 2 * DOLLAR).failure()
+    assert (spent_up.kind, spent_up.code) == ("no_credit", "insufficient_quota")
+    assert spent_up.should_retry is False and spent_up.retry_after_s is None
+
+
+def test_a_hold_is_extended_as_far_as_the_budget_goes() -> None:
+    budgets = of(10)
+    hold, other = held(budgets, 4), held(budgets, 3)
+    assert budgets.extend(hold, 4) is not None
+    assert budgets.extend(hold, 3) is None
+    assert (hold.nano, budgets.held_nano, refused(budgets, 1).left_nano) == (7, 10, 0)
+    assert budgets.settle(hold, 7) == Settled(7)
+    budgets.release(other)
+    assert (spent(budgets), budgets.held_nano) == (7, 0)
+
+
+def test_a_request_of_yesterday_extends_what_it_holds_of_yesterday() -> None:
+    now = at("2026-06-15T23:59")
+    budgets = of(10, "day", now_s=now)
+    late = held(budgets, 8, now)
+    held(budgets, 10, now + 120)
+    assert budgets.extend(late, 3) is not None
+    assert budgets.extend(late, 2) is None
+    budgets.settle(late, 10)
+    assert spent(budgets, now + 120) == 0
 
 
 # --- days and months -------------------------------------------------------------------------------
@@ -268,6 +307,44 @@ def test_a_clock_that_is_put_back_resets_nothing_and_brings_nothing_back() -> No
     spend(budgets, 10, now + 86400)
 
 
+def test_a_clock_that_jumped_ahead_and_came_back_resets_as_ever() -> None:
+    now = at("2026-06-15T12:00")
+    budgets = of(10, "day", now_s=now)
+    spend(budgets, 6, now)
+    spend(budgets, 9, now + 40 * 86400)
+    assert refused(budgets, 5, now).left_nano == 4  # what was spent today still is
+    assert not budgets.behind
+    assert refused(budgets, 2, now + 40 * 86400).left_nano == 1  # and what was spent then
+    refused(budgets, 5, now)
+    spend(budgets, 10, now + 86400)  # tomorrow is a new day
+    refused(budgets, 1, now + 86400)
+
+
+def test_a_period_that_nobody_here_knows_is_asked_of_the_ledger() -> None:
+    """The process was started while the clock was ahead."""
+    ahead = at("2026-07-25T12:00")
+    budgets = of(10, "day", now_s=ahead)
+    spend(budgets, 9, ahead)
+    now = ahead - 40 * 86400
+    assert refused(budgets, 2, now).left_nano == 1
+    assert budgets.behind == {KEY}
+    budgets.follow(KEY, 3, now)
+    assert refused(budgets, 8, now).left_nano == 7
+    assert not budgets.behind
+    spend(budgets, 10, now + 86400)
+
+
+def test_a_request_that_runs_while_the_clock_jumps_is_charged_to_its_own_period() -> None:
+    now = at("2026-06-15T12:00")
+    budgets = of(10, "day", now_s=now)
+    hold = held(budgets, 8, now)
+    for days in range(1, 20):  # far more periods than are kept
+        spend(budgets, 1, now + days * 86400)
+    assert budgets.standing(KEY, now).held_nano == 8
+    budgets.settle(hold, 7)
+    assert refused(budgets, 4, now).left_nano == 3
+
+
 def test_a_request_that_runs_past_midnight_is_charged_to_the_day_it_began() -> None:
     now = at("2026-06-15T23:59")
     budgets = of(10, "day", now_s=now)
@@ -319,6 +396,23 @@ def test_another_period_counts_what_the_ledger_says_of_it() -> None:
     budgets.change(KEY, Budget(100, "day", BERLIN), 97, now)
     answer = refused(budgets, 4, now)
     assert (answer.left_nano, answer.resets_at_s) == (3, at("2026-06-16T00:00", BERLIN))
+
+
+def test_a_cost_that_is_settled_and_not_committed_is_not_lost_when_the_period_changes() -> None:
+    now = at("2026-06-15T12:00")
+    budgets = of(100, "month", now_s=now)
+    for id, began in (("old", now - 86400), ("late", now), ("new", now)):
+        hold = budgets.reserve("k", 10, began, id=id)
+        assert isinstance(hold, Hold)
+        budgets.settle(hold, 10)
+    assert sorted(budgets.uncommitted()) == ["late", "new", "old"]
+    # The ledger has the row of "new" already, and its answer is still on the way.
+    budgets.change(KEY, Budget(100, "day"), 10, now, recorded={"new"})
+    assert spent(budgets, now) == 20
+    for id in ("old", "late", "new"):
+        budgets.committed(id)
+    budgets.change(KEY, Budget(100, "month"), 30, now)
+    assert spent(budgets, now) == 30 and not budgets.uncommitted()
 
 
 def test_what_the_ledger_says_is_spent_from_the_start() -> None:
@@ -387,13 +481,24 @@ def test_the_moment_of_a_reset_is_the_first_of_the_next_period(
 # --- a state machine against a ledger and a list ------------------------------------------------------
 
 
+class Term:
+    """A period of one owner, as the model knows it."""
+
+    def __init__(self, first: date, spent: int) -> None:
+        self.first, self.spent = first, spent
+
+
 class Open:
-    def __init__(self, hold: Hold, began_s: float, terms: dict[Owner, int]) -> None:
+    def __init__(self, hold: Hold, began_s: float, terms: dict[Owner, Term]) -> None:
         self.hold, self.began_s, self.terms = hold, began_s, terms
 
 
 class Machine(RuleBasedStateMachine):
-    """The model: a ledger of rows (when they began, what they cost) and a list of what runs."""
+    """The model: a ledger of rows (when they began, what they cost) and a list of what runs.
+
+    Rows are settled first and committed later, in any order; only those that are committed are in
+    the ledger.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -403,36 +508,53 @@ class Machine(RuleBasedStateMachine):
             ACCOUNT: Budget(300, "month", NEW_YORK),
         }
         self.rows: list[tuple[float, int]] = []
+        self.uncommitted: list[tuple[float, int, Hold]] = []
         self.open: list[Open] = []
+        self.ids = 0
         self.start()
 
     def ledger(self, budget: Budget) -> int:
-        since = begins_s(budget, self.now)
-        return sum(cost for began, cost in self.rows if began >= since)
+        since, until = begins_s(budget, self.now), ends_s(budget, self.now)
+        return sum(c for began, c in self.rows if began >= since and (not until or began < until))
+
+    def settled(self, budget: Budget) -> int:
+        """What was spent in the period of now, in the ledger or not."""
+        first = period_of(budget, self.now)
+        late = sum(c for began, c, _ in self.uncommitted if period_of(budget, began) == first)
+        return self.ledger(budget) + late
 
     def start(self) -> None:
+        self.rows += [(began, cost) for began, cost, _ in self.uncommitted]
+        self.uncommitted.clear()
         sums = {owner: self.ledger(budget) for owner, budget in self.budgets_of.items()}
         self.budgets = Budgets(self.budgets_of, sums, self.now)
-        self.spent = dict(sums)
-        self.term = dict.fromkeys(self.budgets_of, 0)
-        self.first = {o: period_of(b, self.now) for o, b in self.budgets_of.items()}
+        self.term = {o: Term(period_of(b, self.now), sums[o]) for o, b in self.budgets_of.items()}
+        self.known = {o: {t.first: t} for o, t in self.term.items()}
 
     def turn_page(self) -> None:
         for owner, budget in self.budgets_of.items():
+            self.budgets.standing(owner, self.now)
             first = period_of(budget, self.now)
-            if first > self.first[owner]:
-                self.first[owner], self.spent[owner] = first, 0
-                self.term[owner] += 1
+            if owner in self.budgets.behind:
+                self.budgets.follow(owner, self.ledger(budget), self.now)
+                assert owner not in self.budgets.behind
+                self.known[owner][first] = Term(first, self.settled(budget))
+            elif first not in self.known[owner]:
+                assert first > max(self.known[owner])
+                self.known[owner][first] = Term(first, 0)
+            self.term[owner] = self.known[owner][first]
 
     def held(self, owner: Owner) -> int:
-        return sum(o.hold.nano for o in self.open if o.terms[owner] == self.term[owner])
+        return sum(o.hold.nano for o in self.open if o.terms[owner] is self.term[owner])
 
     @rule(nano=st.one_of(st.none(), st.integers(0, 120)))
     def reserve(self, nano: int | None) -> None:
         self.turn_page()
         amount = nano or 0
-        left = {o: b.nano - self.spent[o] - self.held(o) for o, b in self.budgets_of.items()}
-        answer = self.budgets.reserve("k", nano, self.now)
+        left = {o: b.nano - self.term[o].spent - self.held(o) for o, b in self.budgets_of.items()}
+        assert self.budgets.room("k", self.now).left_nano == min(left.values())
+        self.ids += 1
+        answer = self.budgets.reserve("k", nano, self.now, id=str(self.ids))
         if isinstance(answer, Hold):
             assert not amount or amount <= min(left.values())
             self.open.append(Open(answer, self.now, dict(self.term)))
@@ -442,6 +564,23 @@ class Machine(RuleBasedStateMachine):
         assert answer.left_nano == max(0, left[owner])
         assert answer.held_nano == self.held(owner)
         assert answer.too_large == (amount > self.budgets_of[owner].nano)
+        enough = self.term[owner].spent + amount <= self.budgets_of[owner].nano
+        assert answer.only_reserved == enough
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data(), nano=st.integers(0, 60))
+    def extend(self, data: Any, nano: int) -> None:
+        self.turn_page()
+        more = data.draw(st.sampled_from(self.open))
+        fits = all(
+            t.spent + sum(o.hold.nano for o in self.open if o.terms[owner] is t) + nano
+            <= self.budgets_of[owner].nano
+            for owner, t in more.terms.items()
+        )
+        before = more.hold.nano
+        refused = self.budgets.extend(more.hold, nano)
+        assert (refused is None) == (fits or not nano)
+        assert more.hold.nano == before + (nano if refused is None else 0)
 
     @precondition(lambda self: self.open)
     @rule(data=st.data(), over=st.integers(-120, 10))
@@ -451,10 +590,17 @@ class Machine(RuleBasedStateMachine):
         settled = self.budgets.settle(done.hold, cost)
         assert settled == Settled(cost, max(0, cost - done.hold.nano))
         self.budgets.release(done.hold)
-        self.rows.append((done.began_s, cost))
-        for owner in self.spent:
-            if done.terms[owner] == self.term[owner]:
-                self.spent[owner] += cost
+        self.uncommitted.append((done.began_s, cost, done.hold))
+        for term in done.terms.values():
+            term.spent += cost
+
+    @precondition(lambda self: self.uncommitted)
+    @rule(data=st.data())
+    def commit(self, data: Any) -> None:
+        at = data.draw(st.integers(0, len(self.uncommitted) - 1))
+        began, cost, hold = self.uncommitted.pop(at)
+        self.rows.append((began, cost))
+        self.budgets.committed(hold.id)
 
     @precondition(lambda self: self.open)
     @rule()
@@ -485,12 +631,17 @@ class Machine(RuleBasedStateMachine):
         self.budgets.change(owner, new, self.ledger(new), self.now)
         self.budgets_of[owner] = new
         if (old.period, old.zone) != (new.period, new.zone):
-            self.first[owner] = period_of(new, self.now)
-            self.spent[owner] = self.ledger(new)
+            term = self.term[owner]
+            term.first, term.spent = period_of(new, self.now), self.settled(new)
+            self.known[owner] = {term.first: term}
 
+    @precondition(lambda self: all(began <= self.now for began, *_ in self.rows + self.uncommitted))
     @rule(share=st.integers(0, 4))
     def crash(self, share: int) -> None:
         """What ran is recovered at its last checkpoint; the next process knows the ledger only."""
+        began = [o.began_s for o in self.open]
+        if any(b > self.now for b in began):
+            return
         self.rows += [(o.began_s, o.hold.nano * share // 4) for o in self.open]
         self.open.clear()
         self.start()
@@ -502,7 +653,7 @@ class Machine(RuleBasedStateMachine):
         assert self.budgets.held_nano == sum(o.hold.nano for o in self.open)
         for owner, budget in self.budgets_of.items():
             standing = self.budgets.standing(owner, self.now)
-            assert standing.spent_nano == self.spent[owner]
+            assert standing.spent_nano == self.term[owner].spent
             assert standing.held_nano == self.held(owner)
             assert standing.limit_nano == budget.nano
             assert (standing.resets_at_s is None) == (budget.period == "total")

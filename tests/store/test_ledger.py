@@ -286,6 +286,42 @@ def test_a_database_of_the_first_schema_keeps_its_keys(tmp_path: Path) -> None:
     books.close()
 
 
+def test_a_database_from_before_disputes_takes_disputed_rows_and_keeps_its_own(
+    tmp_path: Path,
+) -> None:
+    data = tmp_path / "old"
+    data.mkdir()
+    (data / "pepper").write_bytes(bytes(32))
+    old = apsw.Connection(str(data / "headgate.db"))
+    for number in range(1, 7):
+        script = files("headgate.store").joinpath("schema", f"{number:03}.sql")
+        old.execute(script.read_text("utf-8"))
+    old.execute("pragma user_version = 6")
+    old.execute(
+        "insert into ledger values (null, 'first', '', 'k', '', 'openai', 'm', 'u', 'um', 0, 'stop',"
+        " 'upstream', 200, 1.0, null, 1, 5, 0, 0, 6, 0, 7, 'v', '', '[]', '[]')",
+    )
+    other = apsw.Connection(str(data / "headgate.db"))  # reads on while the schema changes
+    other.execute("select * from ledger").fetchall()
+    Store(data).close()
+    ledger, books = Ledger(data), Books(data)
+
+    async def write() -> list[object]:
+        rows = [row("second", basis="disputed"), row("third", basis="guessed")]
+        return await asyncio.gather(*map(ledger.settle, rows), return_exceptions=True)
+
+    told = asyncio.run(write())
+    assert [type(t) for t in told] == [type(None), LedgerRefused]
+    assert (books.disputed(), books.audit()) == (1, [])
+    assert other.execute("select count(*) from ledger").get == 2
+    with pytest.raises(apsw.ConstraintError):
+        other.execute("update ledger set basis = 'none'")
+    ledger.close()
+    books.close()
+    other.close()
+    old.close()
+
+
 def test_a_row_is_no_change_of_the_keys(ledger: Ledger, data: Path) -> None:
     store = Store(data)
     before = store.data_version()
@@ -489,6 +525,35 @@ def test_a_writer_that_does_not_answer_refuses_new_exchanges_and_keeps_the_old(
     asyncio.run(work())
     assert books.balances()[0].requests == 3
     assert books.open_marks() == 0
+
+
+def test_each_row_is_heard_of_once_it_is_on_the_disk_and_not_before(
+    ledger: Ledger, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+
+    def on_commit(id: str) -> None:
+        assert books.generation(id) is not None
+        heard.append(id)
+
+    async def work() -> None:
+        ledger.on_commit = on_commit
+        await ledger.open(mark("a"))
+        await ledger.settle(row("a"))
+        assert heard == ["a"]  # and nothing of the mark
+        monkeypatch.setattr("headgate.store.ledger.PATIENCE_S", 0.1)
+        with stopped(ledger):
+            ledger.settle_soon(row("soon"))
+            with pytest.raises(LedgerFault):
+                await ledger.settle(row("late"))
+            assert heard == ["a"]
+        await until(lambda: not ledger.waiting)
+        await asyncio.gather(
+            ledger.settle(row("fine")), ledger.settle(row("bad", input=-1)), return_exceptions=True
+        )
+
+    asyncio.run(work())
+    assert sorted(heard) == ["a", "fine", "late", "soon"]
 
 
 def test_a_loop_that_was_late_itself_does_not_blame_the_writer(

@@ -67,6 +67,72 @@ def features(request: Request) -> Features:
     )
 
 
+# What is added to the bytes of a request's texts for an upper bound of its tokens.  The frames are
+# generous: MiniMax's template (`_written`) has some 6 tokens around a message, 40 around a call.
+BOUND_REQUEST = 1024  # the template's head, its text about tools, a system prompt that nobody sent
+BOUND_MESSAGE = 32
+BOUND_PART = 32
+BOUND_CALL = 96  # and the result that history repair puts in where a client lost it
+BOUND_TOOL = 64
+BOUND_JSON = 2  # a byte of JSON: templates write it with blanks, or each argument between tags
+BOUND_WIDE_JSON = 3  # a byte of JSON with other characters, which templates may write as \uXXXX
+BOUND_IMAGE = 16_384  # the most of the vision models that publish it (Qwen2-VL, processor, 2026-11)
+
+
+def input_bound(request: Request, context_window: int) -> int:
+    """The most input tokens that a request can have, in whatever form a route sends it.
+
+    A byte-level BPE makes no more tokens than there are bytes of UTF-8.  A video by value counts its
+    bytes, one by address all that the model can read.  What is longer than the context window is
+    refused by the upstream, so the bound never exceeds it.
+
+    Note: a tokenizer that first normalises by NFKC could make more tokens than bytes of a few rare
+    characters; MiniMax's does not normalise.
+    """
+    total = BOUND_REQUEST
+    for message in request.messages:
+        total += BOUND_MESSAGE
+        for part in message.parts:
+            kind = type(part)
+            if kind is Text:
+                total += _bytes(part.text) + BOUND_PART  # type: ignore[union-attr]  # by kind
+            elif isinstance(part, ToolResult):
+                total += _bytes(part.name) + BOUND_PART
+                for each in part.parts:
+                    if isinstance(each, Text):
+                        total += _bytes(each.text) + BOUND_PART
+                    else:
+                        total += _media_bound(each, context_window)
+            elif isinstance(part, ToolCall):
+                total += _bytes(part.name) + _json_bound(part.arguments) + BOUND_CALL
+            elif isinstance(part, Thinking):
+                total += _bytes(part.text) + len(part.signature) + BOUND_PART
+            elif isinstance(part, Media):
+                total += _media_bound(part, context_window)
+    for tool in request.tools:
+        total += _bytes(tool.name) + _bytes(tool.description) + BOUND_TOOL
+        total += _json_bound(bytes(tool.parameters))
+    if request.format is not None:
+        total += _json_bound(bytes(request.format.schema)) + _bytes(request.format.name)
+    return min(total, context_window)
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _json_bound(json: str | bytes) -> int:
+    if json.isascii():
+        return BOUND_JSON * len(json)
+    return BOUND_WIDE_JSON * (_bytes(json) if isinstance(json, str) else len(json))
+
+
+def _media_bound(media: Media, context_window: int) -> int:
+    if media.kind == "image":
+        return BOUND_IMAGE
+    return max(BOUND_IMAGE, len(media.data) * 3 // 4) if media.data else context_window
+
+
 class _Tally:
     __slots__ = ("ascii", "cjk", "images", "json", "other")
 

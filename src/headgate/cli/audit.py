@@ -34,6 +34,7 @@ def command(config_file: str | None, data: str | None, json_: bool, prune: bool)
         try:
             found = books.audit()
             requests = sum(b.requests for b in books.balances())
+            disputed = books.disputed()
         finally:
             books.close()
     if json_:
@@ -42,6 +43,11 @@ def command(config_file: str | None, data: str | None, json_: bool, prune: bool)
         print_table(("where", "rows say", "stored"), [(d.where, d.rows, d.stored) for d in found])
     else:
         click.echo(f"The books add up: {requests:,} exchanges.")
+    if disputed and not json_:
+        click.echo(
+            f"Note: {disputed:,} of them are disputed: their upstream reported more tokens than the request"
+            " allowed. They were billed what it allowed; the request's page shows the report."
+        )
     if found:
         raise click.ClickException(
             "the books do not add up: keep a copy of the data directory before anything else."

@@ -170,6 +170,7 @@ def command(
         books = Books(store.directory)
         try:
             ledger = _ledger(books, first, last, where, upstream)
+            disputed = books.disputed(*_span(first, last, where), upstream)
         finally:
             books.close()
     found = compare(ledger, bill, told, tolerance)
@@ -182,6 +183,12 @@ def command(
         )
     else:
         click.echo(f"The bill and the ledger agree, {first} to {last}: {', '.join(map(_what, told))}.")  # fmt: skip
+    if disputed:
+        click.echo(
+            f"Note: {disputed:,} requests of these days are disputed: their upstream reported more tokens"
+            " than they allowed, the ledger has what they allowed, and the bill may have the report.",
+            err=True,
+        )
     if over:
         raise click.ClickException(
             f"what differs by more than {tolerance * 100:.6g}%: {len(over)} figures."
@@ -376,8 +383,7 @@ def _sum(lines: Iterable[Line], name_of: Callable[[str], str]) -> tuple[Sums, li
 
 
 def _ledger(books: Books, first: date, last: date, zone: tzinfo, upstream: str | None) -> Sums:
-    since = datetime.combine(first, time(), zone).timestamp()
-    until = datetime.combine(last + timedelta(days=1), time(), zone).timestamp()
+    since, until = _span(first, last, zone)
     sums: Sums = {}
     for hour, spent in books.hours(since, until, upstream):
         day = datetime.fromtimestamp(hour * HOUR_S, zone).date()
@@ -386,6 +392,12 @@ def _ledger(books: Books, first: date, last: date, zone: tzinfo, upstream: str |
             group[figure] = group.get(figure, 0) + getattr(spent, figure)
     # What failed is an exchange of ours, and no line of anybody's bill.
     return {g: s for g, s in sums.items() if any(s[f] for f in FIGURES if f != "requests")}
+
+
+def _span(first: date, last: date, zone: tzinfo) -> tuple[float, float]:
+    """From the beginning of the first day to the end of the last, in Unix seconds."""
+    since = datetime.combine(first, time(), zone).timestamp()
+    return since, datetime.combine(last + timedelta(days=1), time(), zone).timestamp()
 
 
 def _what(figure: Figure) -> str:

@@ -104,7 +104,7 @@ class Exchange(Shape, frozen=True, kw_only=True):
     stream: bool
     outcome: str
     basis: Annotated[
-        Literal["upstream", "partial", "estimated", "none", "recovered"],
+        Literal["upstream", "disputed", "partial", "estimated", "none", "recovered"],
         Meta(description="Who counted the tokens."),
     ]
     status: Annotated[int, Meta(description="The HTTP status; 0: the client was told nothing.")]

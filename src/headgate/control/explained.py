@@ -66,6 +66,10 @@ WARNINGS: dict[str, Note] = {
         "failed",
         "The reply is not in the format that was asked for, and could not be brought into it.",
     ),
+    "response_format (not asked again: the budget)": Note(
+        "failed",
+        "The reply was not in the format that was asked for, and the budget does not pay for asking once more.",
+    ),
     "stop (emulated)": Note(
         "emulated",
         "The upstream takes no stop sequences; the gateway looked for them and cut the reply there.",
@@ -76,6 +80,10 @@ WARNINGS: dict[str, Note] = {
     ),
     "max_tokens": Note(
         "changed", "More output tokens were asked for than the model can give; its limit was sent."
+    ),
+    "max_tokens (lowered to what the budget holds)": Note(
+        "changed",
+        "The budget does not pay for all the output that the request allows; the upstream was told the limit that it pays for.",
     ),
     "temperature": Note(
         "changed",
@@ -184,6 +192,7 @@ OUTCOMES: dict[str, str] = {
 }
 BASES: dict[str, str] = {
     "upstream": "The upstream reported these tokens, and they are what is billed.",
+    "disputed": "The upstream reported more tokens than the request allowed; what it allowed is billed, and the warnings show the report.",
     "estimated": "The upstream reported no tokens; the gateway estimated them from the text.",
     "partial": "The reply did not come to its end; what was relayed until then is billed.",
     "none": "Nothing was relayed, so nothing is billed.",
@@ -200,9 +209,15 @@ PROTOCOLS: dict[str, str] = {
 FALLBACK = Note(
     "noted", "Another route or key was asked instead: this one failed, was paused, or had no room."
 )
+DISPUTED = Note(
+    "changed",
+    "The upstream's report is above what the request allowed: more input than its bytes can be, or more output than `max_tokens`. What the request allowed is billed; compare the upstream's own bill.",
+)
 
 
 def warning(word: str) -> Note:
     if word.startswith("fallback ("):
         return FALLBACK
+    if word.startswith("usage (disputed"):  # and the figures
+        return DISPUTED
     return WARNINGS.get(word) or Note("noted", "This version of Headgate has no explanation of it.")

@@ -2,24 +2,27 @@
 
 The only place where policy/limits.py and policy/budgets.py meet the clock, the books and the keys.
 Both live in this process's memory and are exact for one edge.  What was spent before comes from the
-ledger at start; what the limits counted is forgotten by a restart.  What will surprise: a key and
+ledger at start, and when a clock goes back; what the limits counted is forgotten by a restart.  What will surprise: a key and
 its rotations are one payer, and what it spent before it came to its account is not the account's.
 """
 
+import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 
 import msgspec
 
 from headgate.catalog.catalog import Model
 from headgate.errors import Refused
-from headgate.policy import budgets, limits
-from headgate.policy.budgets import Budget, Budgets, Hold, Owner
+from headgate.policy import budgets, limits, reservations
+from headgate.policy.budgets import Budget, Budgets, Hold, Owner, Room
 from headgate.policy.keys import Account, Key
 from headgate.policy.limits import Admission, Limit, Limiter
 from headgate.policy.pricing import Tariff
-from headgate.store.books import Books
+from headgate.policy.reservations import Grant, Outputs
+from headgate.store.books import END_OF_TIME_S, Books
+from headgate.store.ledger import LedgerFault
 
 # Of the output that a request allows, how much its tokens-a-minute limit reserves: clients ask for
 # far more than they get, and what comes above it is charged at the end.
@@ -28,16 +31,31 @@ MAX_TARIFFS = 256  # of a model, tier and day each; the days pass
 _EPOCH = date(1970, 1, 1).toordinal()
 
 
+class Demand(msgspec.Struct, frozen=True, gc=False):
+    """What one call of a model may take at most of its key's budget."""
+
+    id: str  # of the exchange
+    began_s: float
+    model: str
+    tariff: Tariff | None  # None: it costs nothing
+    input: int  # the upper bound, in tokens
+    asked: int | None  # the client's max_tokens
+    most: int  # output tokens when nobody limits them
+
+
 class Ticket(msgspec.Struct, eq=False):
     admission: Admission | None  # None: the key has no limits
     hold: Hold
+    max_tokens: int | None = None  # what the budget pays for; None: all that the request allows
 
 
 class Spent(msgspec.Struct, frozen=True):
-    """What owners had spent of budgets that are new or have changed, when the books were asked."""
+    """What owners have spent of budgets that are new or have changed, as the ledger says it."""
 
     at_s: float
-    owners: list[tuple[Owner, Budget | None, int]]
+    owners: list[tuple[Owner, Budget | None, int]]  # nano-dollars, in the period of `at_s`
+    recorded: set[str]  # the exchanges settled here lately whose rows are in these sums
+    names: dict[Owner, set[str]] = {}  # of every owner in the ledger
 
 
 class Admissions:
@@ -45,53 +63,81 @@ class Admissions:
         self._books = books
         self._limiter = Limiter()
         self._budgets = Budgets({}, {}, time.time())
+        self._outputs = Outputs()
         self._known: dict[Owner, Budget | None] = {}
+        self._names: dict[Owner, set[str]] = {}  # of each owner in the ledger
         self._tariffs: dict[tuple[str, str, int], Tariff] = {}
         self._limits: dict[str, tuple[Key, tuple[Limit, ...]]] = {}  # by the key's id
 
     def load(self, keys: Iterable[Key], accounts: Iterable[Account] = ()) -> None:
         """The keys and accounts as they are now; LedgerFault when the books cannot be read."""
-        self.apply(self.read(keys, accounts))
+        with self.reading():
+            self.apply(self.read(keys, accounts))
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Around `read` and `apply`: what the ledger commits meanwhile is neither missed nor counted twice."""
+        self._budgets.begin_read()
+        try:
+            yield
+        finally:
+            self._budgets.end_read()
 
     def read(self, keys: Iterable[Key], accounts: Iterable[Account] = ()) -> Spent:
-        """What those have spent whose budget has changed; may run in a thread.
-
-        The books are asked once for each beginning of a period, however many keys there are.
-        """
-        now_s = time.time()
-        found: dict[Owner, tuple[Budget | None, set[str]]] = {}
+        """What those have spent whose budget has changed; may run in a thread, inside `reading`."""
+        found: dict[Owner, Budget | None] = {}
+        names: dict[Owner, set[str]] = {}
         # The last of a family counts: a change is written to all of it (store/sqlite.py).
         for key in keys:
-            _, names = found.get(("key", key.payer), (None, set()))
-            names.add(key.id)
-            found["key", key.payer] = (budgets.written_on(key), names)
+            names.setdefault(("key", key.payer), set()).add(key.id)
+            found["key", key.payer] = budgets.written_on(key)
         for account in accounts:
-            found["account", account.id] = (budgets.written_on(account), {account.id})
-        fresh = {o: f for o, f in found.items() if o not in self._known or self._known[o] != f[0]}
-        since = {
-            (owner[0], budgets.begins_s(budget, now_s))
-            for owner, (budget, _) in fresh.items()
-            if budget is not None
-        }
-        sums = self._books.spent(since)
-        spent: list[tuple[Owner, Budget | None, int]] = []
-        for owner, (budget, names) in fresh.items():
-            nano = 0
+            names["account", account.id] = {account.id}
+            found["account", account.id] = budgets.written_on(account)
+        fresh = {o: b for o, b in found.items() if o not in self._known or self._known[o] != b}
+        return self._sums(fresh, names, time.time())
+
+    def _sums(
+        self, owners: Mapping[Owner, Budget | None], names: dict[Owner, set[str]], now_s: float
+    ) -> Spent:
+        """What the ledger says that each owner has spent of its budget in the period of `now_s`.
+
+        The ledger is asked once for each beginning and end of a period, however many owners there are.
+        """
+        periods: dict[Owner, tuple[float, float]] = {}
+        for owner, budget in owners.items():
             if budget is not None:
-                of = sums[owner[0], budgets.begins_s(budget, now_s)]
-                nano = sum([of.get(name, 0) for name in names])
+                until_s = budgets.ends_s(budget, now_s)
+                periods[owner] = (budgets.begins_s(budget, now_s), until_s or END_OF_TIME_S)
+        if not periods:
+            return Spent(now_s, [(owner, None, 0) for owner in owners], set(), names)
+        moments = {(owner[0], at_s) for owner, both in periods.items() for at_s in both}
+        with self._books.snapshot():
+            # Listed once the snapshot is there: so none that it holds is missing from the list.
+            recorded = self._books.recorded(self._budgets.uncommitted())
+            sums = self._books.spent(moments)
+        spent: list[tuple[Owner, Budget | None, int]] = []
+        for owner, budget in owners.items():
+            nano = 0
+            if owner in periods:
+                since, until = (sums[owner[0], at_s] for at_s in periods[owner])
+                nano = sum([since.get(n, 0) - until.get(n, 0) for n in names[owner]])
             spent.append((owner, budget, nano))
-        return Spent(now_s, spent)
+        return Spent(now_s, spent, recorded, names)
 
     def apply(self, spent: Spent) -> None:
         """Put changed budgets in force."""
         self._limits.clear()
+        self._names = spent.names
         for owner, budget, nano in spent.owners:
-            self._budgets.change(owner, budget, nano, spent.at_s)
+            self._budgets.change(owner, budget, nano, spent.at_s, spent.recorded)
             self._known[owner] = budget
 
-    def admit(self, key: Key, input: int, max_output: int | None, nano: int | None) -> Ticket:
-        """Take from the limits and hold the most it may cost; Refused when there is too little."""
+    def admit(self, key: Key, input: int, max_output: int | None, demand: Demand) -> Ticket:
+        """Take from the limits and hold the most it may cost; Refused when there is too little.
+
+        `input` is the estimate that a limit of tokens counts; `demand` has the bounds for budgets.
+        """
         taken, mine = None, self._of(key)
         if mine:
             tokens = input + min(max_output or RESERVED_OUTPUT, RESERVED_OUTPUT)
@@ -99,18 +145,66 @@ class Admissions:
             if isinstance(found, limits.Refusal):
                 raise Refused(found.failure())
             taken = found
-        hold = self._budgets.reserve(key.payer, nano, time.time(), key.account)
+        granted = self._granted(key, demand, self._room(key, demand))
+        hold = self._budgets.reserve(
+            key.payer, granted.nano, demand.began_s, key.account, demand.id
+        )
         if isinstance(hold, budgets.Refusal):
             if taken is not None:
                 self._limiter.settle(taken, 0, time.monotonic_ns())
             raise Refused(hold.failure())
-        return Ticket(taken, hold)
+        return Ticket(taken, hold, granted.max_tokens)
+
+    def extend(self, ticket: Ticket, key: Key, demand: Demand, spent_nano: int) -> Grant | None:
+        """Reserve another call of the same exchange, whose calls so far cost `spent_nano`.
+
+        None when the budget has no room for it; nothing is changed then.
+        """
+        hold, room = ticket.hold, self._room(key, demand)
+        if room.left_nano is not None and room.unspent_nano is not None:
+            # What was reserved and is not needed any more pays for the other call.
+            left = room.left_nano + hold.nano - spent_nano
+            room = Room(left, room.unspent_nano - spent_nano)
+        granted = self._granted(key, demand, room)
+        more = spent_nano + (granted.nano or 0) - hold.nano
+        return None if self._budgets.extend(hold, more) else granted
+
+    def _granted(self, key: Key, demand: Demand, room: Room) -> Grant:
+        if demand.tariff is None:
+            return Grant(0)
+        usual = self._outputs.usual(key.payer, demand.model)
+        return reservations.grant(
+            demand.tariff, demand.input, demand.asked, demand.most, usual, room
+        )
+
+    def _room(self, key: Key, demand: Demand) -> Room:
+        room = self._budgets.room(key.payer, demand.began_s, key.account)
+        if self._budgets.behind:
+            self._follow(demand.began_s)
+            room = self._budgets.room(key.payer, demand.began_s, key.account)
+        return room
+
+    def _follow(self, now_s: float) -> None:
+        """Let budgets follow a clock that was put back, as far as the ledger can be read."""
+        behind = {owner: self._known.get(owner) for owner in self._budgets.behind}
+        with self.reading(), contextlib.suppress(LedgerFault):
+            spent = self._sums(behind, self._names, now_s)
+            for owner, _, nano in spent.owners:
+                self._budgets.follow(owner, nano, now_s, spent.recorded)
 
     def settle(self, ticket: Ticket, tokens: int, nano: int | None) -> None:
         """What the request took in the end; a second time changes nothing."""
         if ticket.admission is not None:
             self._limiter.settle(ticket.admission, tokens, time.monotonic_ns())
         self._budgets.settle(ticket.hold, nano)
+
+    def committed(self, id: str) -> None:
+        """The ledger has the row of this exchange."""
+        self._budgets.committed(id)
+
+    def replied(self, key: Key, model: str, output: int) -> None:
+        """Learn how long a reply was that came to its end."""
+        self._outputs.learn(key.payer, model, output)
 
     def headers(self, key: Key, dialect: str) -> list[tuple[str, str]]:
         """What is left of the key's limits, in the words of the client's protocol."""

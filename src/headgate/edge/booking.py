@@ -1,17 +1,27 @@
 """One exchange's place in the books: admitted and marked before an upstream hears of it, settled once.
 
-The only place that decides what an exchange is billed (`basis`).  What will surprise: an exchange
-whose client left, or whose upstream failed, is billed what was relayed, and nothing when nothing
-was; a disk that takes no more rows refuses new exchanges and lets running ones end.
+The only place that decides what an exchange is billed (`basis`), and so how far an upstream's report
+of usage is believed.  What will surprise:
+- an exchange whose client left, or whose upstream failed, is billed what was relayed, and nothing
+  when nothing was;
+- a report above what the request allowed (the upper bound of its input, the `max_tokens` that were
+  sent) is billed at what it allowed, and the row is `disputed`: the reservation pays for all that is
+  billed, whatever an upstream says.  The row's warnings keep what it said;
+- a disk that takes no more rows refuses new exchanges and lets running ones end.
 """
 
 import time
+from collections.abc import Sequence
 
+import msgspec
+
+from headgate.catalog import counting
 from headgate.catalog.catalog import Route
 from headgate.chat import Request, Usage
-from headgate.edge.admission import Ticket
+from headgate.edge.admission import Demand, Ticket
 from headgate.edge.gate import Gate
 from headgate.errors import Failure, Refused
+from headgate.policy import reservations
 from headgate.policy.keys import Key
 from headgate.policy.pricing import Charge, Tariff
 from headgate.store.ledger import Attempt, Basis, LedgerFault, Mark, Row
@@ -19,14 +29,25 @@ from headgate.store.sqlite import StoreError
 
 ANSWERED = ("stop", "stop_sequence", "length", "context_full", "tool_calls", "content_filter")
 FREE = Charge(0, "free")
+NO_USAGE = Usage()
+MAX_SHOWN = 10**18  # of a number that an upstream reported
 
 
 class Booking:
     opened = False
     settled = False
-    _key = _account = _session = _tier = _model = ""
+    _account = _session = _tier = _model = ""
     _stream = False
+    _key: Key | None = None
     _ticket: Ticket | None = None
+    # Of the call that runs: the bounds of what its upstream may report, and what it did report.
+    _most_input = _most_output = 0
+    _call = NO_USAGE
+    _dispute = ""
+    # Of the calls before it, when a reply was asked for again.
+    _earlier = NO_USAGE
+    _earlier_nano: int | None = 0
+    _earlier_dispute = ""
 
     def __init__(self, gate: Gate, id: str, dialect: str) -> None:
         self._gate = gate
@@ -36,21 +57,28 @@ class Booking:
         self._attempts: list[Attempt] = []
 
     async def open(
-        self, key: Key, request: Request, route: Route, input: int, *, free: bool
-    ) -> None:
+        self,
+        key: Key,
+        request: Request,
+        fitted: Request,
+        route: Route,
+        routes: Sequence[Route],
+        input: int,
+    ) -> int | None:
         """Admit and commit the mark; Refused when a limit, a budget or the disk does not let it.
 
-        `free`: not only this route, but every one that may have to take its place.
+        `request` is the client's, `fitted` what `route` would be sent, `routes` all that may have to
+        take its place, and `input` the estimate of its tokens.  What is reserved holds for each of
+        them.  The answer is the max_tokens that the budget pays for, where that is less than the
+        request allows.
         """
-        self._key, self._account = key.id, key.account
+        self._key, self._account = key, key.account
         self._session, self._stream = request.session, request.stream
-        self._tier, self._model = request.service_tier, route.model.id
-        asked = request.sampling.max_tokens
-        most = FREE
-        if not free:
-            output = asked if asked is not None else route.model.max_output
-            most = self._tariff(route).worst_case(input, output)
-        self._ticket = self._gate.admissions.admit(key, input, asked, most.nano)
+        self._tier, self._model = fitted.service_tier, route.model.id
+        self._most_input = counting.input_bound(request, route.model.context_window)
+        demand = self._demand(request, routes)
+        asked = fitted.sampling.max_tokens
+        self._ticket = self._gate.admissions.admit(key, input, asked, demand)
         self.opened = True  # also when this is cancelled: what was queued is written
         mark = Mark(
             id=self._id,
@@ -80,6 +108,92 @@ class Booking:
                 )
             ) from None
 
+        return self._ticket.max_tokens
+
+    def _demand(self, request: Request, routes: Sequence[Route]) -> Demand:
+        """The most that the request may cost on the dearest of these routes."""
+        model = routes[0].model
+        most, paid = 0, False
+        for route in routes:
+            paid = paid or not route.upstream.free
+            blocks = (
+                route.capabilities.reasoning_form == "blocks"
+            )  # is always told a number: fit.py
+            most = max(most, model.default_max_output if blocks else model.max_output)
+        # A route without service tiers costs no more than one with them.
+        tariff = self._gate.admissions.tariff(model, request.service_tier, self._began_s)
+        return Demand(
+            self._id,
+            self._began_s,
+            model.id,
+            tariff if paid else None,
+            self._most_input,
+            request.sampling.max_tokens,
+            min(most, model.max_output),
+        )
+
+    def sent(self, fitted: Request, route: Route) -> None:
+        """Note what this route is sent: the bounds and the prices of the call follow from it."""
+        self._tier = fitted.service_tier
+        asked = fitted.sampling.max_tokens
+        self._most_output = route.model.max_output if asked is None else asked
+        self._call, self._dispute = NO_USAGE, ""
+
+    def again(self, request: Request, route: Route) -> Request | None:
+        """Reserve a second call of the same exchange, with its own bounds.
+
+        The answer is the request to send, with less `max_tokens` where the budget pays for less; None
+        when the budget has no room for it.
+        """
+        assert self._key is not None
+        assert self._ticket is not None
+        charge = self._charge(route)
+        bound = counting.input_bound(request, route.model.context_window)
+        before, self._most_input = self._most_input, bound
+        granted = self._gate.admissions.extend(
+            self._ticket, self._key, self._demand(request, (route,)), charge.nano or 0
+        )
+        if granted is None:
+            self._most_input = before
+            return None
+        self._earlier, self._earlier_nano = _sum(self._earlier, self._call), charge.nano
+        self._earlier_dispute = self._dispute or self._earlier_dispute
+        if granted.max_tokens is not None:
+            request = reservations.lowered(request, granted.max_tokens)
+        self.sent(request, route)
+        return request
+
+    def measured(self, usage: Usage) -> Usage:
+        """What is billed of the usage of the call that runs, and of those before it together."""
+        sound = _sound(usage)
+        input, output = min(sound.input, self._most_input), min(sound.output, self._most_output)
+        if input != sound.input or output != sound.output:
+            if not usage.estimated:
+                self._dispute = (
+                    f"usage (disputed: the upstream reported {min(sound.input, MAX_SHOWN)} input and"
+                    f" {min(sound.output, MAX_SHOWN)} output tokens, the request allowed"
+                    f" {self._most_input} and {self._most_output})"
+                )
+            sound = _sound(msgspec.structs.replace(sound, input=input, output=output))
+        self._call = sound
+        return sound if self._earlier is NO_USAGE else _sum(self._earlier, sound)
+
+    @property
+    def dispute(self) -> str:
+        """What an upstream reported that is not believed; "" when all of it is."""
+        return self._dispute or self._earlier_dispute
+
+    def _charge(self, route: Route) -> Charge:
+        """What the calls so far cost: each at the prices of its own size."""
+        if route.upstream.free:
+            return FREE
+        charge = self._tariff(route).charge(self._call)
+        if self._earlier is NO_USAGE:
+            return charge
+        if charge.nano is None or self._earlier_nano is None:
+            return Charge(None, charge.version)
+        return Charge(self._earlier_nano + charge.nano, charge.version)
+
     def _tariff(self, route: Route) -> Tariff:
         return self._gate.admissions.tariff(route.model, self._tier, self._began_s)
 
@@ -99,16 +213,20 @@ class Booking:
         warnings: tuple[str, ...],
     ) -> Row:
         """The row of an exchange that ended so, priced."""
-        basis = _basis(outcome, usage)
-        usage = Usage() if basis == "none" else _sound(usage)
-        if route.upstream.free or basis == "none":
-            charge = FREE
+        basis, remarks = _basis(outcome, usage), warnings
+        if basis == "none":
+            usage, charge = NO_USAGE, FREE
         else:
-            charge = self._tariff(route).charge(usage)
+            charge = self._charge(route)
+        if self.dispute and basis != "none":
+            basis = "disputed"
+            remarks = (*warnings, self.dispute)
+            self._gate.metrics.disputed.add(route.upstream.name)
+        assert self._key is not None
         return Row(
             id=self._id,
             account=self._account,
-            key=self._key,
+            key=self._key.id,
             session=self._session,
             dialect=self._dialect,
             model=self._model,
@@ -130,7 +248,7 @@ class Booking:
             price_version=charge.version,
             service_tier=self._tier,
             attempts=tuple(self._attempts),
-            warnings=warnings,
+            warnings=remarks,
         )
 
     async def settle(self, row: Row) -> None:
@@ -148,8 +266,11 @@ class Booking:
     def _done(self, row: Row) -> None:
         self.settled = True
         assert self._ticket is not None
+        assert self._key is not None
         if row.cost_nano is None:
             self._gate.metrics.unpriced.add(row.model)
+        if row.basis == "upstream":
+            self._gate.admissions.replied(self._key, row.model, row.output)
         self._gate.admissions.settle(self._ticket, row.input + row.output, row.cost_nano)
 
 
@@ -167,6 +288,18 @@ def _sound(usage: Usage) -> Usage:
     written = min(max(usage.cache_write, 0), input - cached)
     reasoning = min(max(usage.reasoning, 0), output)
     return Usage(input, output, cached, written, reasoning, usage.estimated)
+
+
+def _sum(a: Usage, b: Usage) -> Usage:
+    """What two calls took together."""
+    return Usage(
+        a.input + b.input,
+        a.output + b.output,
+        a.cached + b.cached,
+        a.cache_write + b.cache_write,
+        a.reasoning + b.reasoning,
+        a.estimated or b.estimated,
+    )
 
 
 def _basis(outcome: str, usage: Usage) -> Basis:

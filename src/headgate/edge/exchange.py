@@ -34,7 +34,7 @@ from headgate.errors import Failure, Refused, invalid
 from headgate.net import guard
 from headgate.net.client import Broken, Response, TimedOut
 from headgate.net.server import Inbound
-from headgate.policy import fit, history, retry, structured
+from headgate.policy import fit, history, reservations, retry, structured
 from headgate.policy.fit import Fitted
 from headgate.policy.keys import Key
 from headgate.policy.limits import Turn
@@ -111,7 +111,6 @@ class _Exchange:
     counters: RouteMetrics | None = None
     encoder: Encoder | None = None
     usage = _UNKNOWN
-    spent = relays.NOTHING  # by a try before the one that is measured
     first_token_s = 0.0
     upstream_code = ""
     warnings: tuple[str, ...] = ()
@@ -202,22 +201,21 @@ class _Exchange:
                 self._fallbacks = (f"fallback ({routes[0].served_by}: paused)",)
             # A signature says something only to the upstream that made it.
             known = request if route.upstream is routes[0].upstream else capsule.unsigned(request)
-            repaired = history.repair(known, route.capabilities, self.dialect.name)
-            fitted = fit.fit(
-                repaired,
-                route.capabilities,
-                max_output=route.model.max_output,
-                default_max_output=route.model.default_max_output,
-            )
+            fitted = self._fitted(known, route)
             self.warnings = (*self._fallbacks, *fitted.request.warnings)
             if fitted.format is not None and (said := structured.fault(fitted.format)):
                 raise invalid(said, "$.response_format")
             if not self.booking.opened:
                 assert self.key is not None
-                free = all([r.upstream.free for r in routes])
-                await self.booking.open(
-                    self.key, fitted.request, route, self.input_estimate, free=free
+                max_tokens = await self.booking.open(
+                    self.key, request, fitted.request, route, routes, self.input_estimate
                 )
+                if max_tokens is not None:  # the budget pays for less than was asked
+                    request = reservations.lowered(request, max_tokens)
+                    fitted = self._fitted(reservations.lowered(known, max_tokens), route)
+                    self.warnings = (*self._fallbacks, *fitted.request.warnings)
+            self.booking.sent(fitted.request, route)
+            self.usage = _UNKNOWN  # also where an attempt that failed had reported some
             elsewhere = bool(plan) and turns.others(plan) == "good"
             try:
                 patience_s = 0.0 if elsewhere else self.gate.settings.timeouts.pace
@@ -286,6 +284,15 @@ class _Exchange:
         self.gate.metrics.attempts.add(route.upstream.name)
         return await self._try(route, request, fitted, facts, fresh)
 
+    def _fitted(self, request: Request, route: Route) -> Fitted:
+        repaired = history.repair(request, route.capabilities, self.dialect.name)
+        return fit.fit(
+            repaired,
+            route.capabilities,
+            max_output=route.model.max_output,
+            default_max_output=route.model.default_max_output,
+        )
+
     async def _try(
         self, route: Route, request: Request, fitted: Fitted, facts: Facts, fresh: bool
     ) -> Failure | None:
@@ -325,7 +332,7 @@ class _Exchange:
             return end.failure
         gate.turns.passed(route, self._probe is not None)
         self._probe = None
-        if not self.usage.estimated:
+        if not self.usage.estimated and not self.booking.dispute:
             gate.counter.learn(self.model, self.features, self.usage.input)
         if gathers and gate.memory is not None:
             (gather,), origin = gathers, route.upstream.name
@@ -383,8 +390,8 @@ class _Exchange:
         self.outcome, self.status = end.reason, 200
         row = self._row()
         await self.booking.settle(row)
-        usage = self.usage if end.usage is None else end.usage
-        tail = sink.feed([Finish(end.reason, usage, end.stop_sequence, row.cost_nano)])
+        # The client is shown what it is billed, and not what an upstream may claim beside it.
+        tail = sink.feed([Finish(end.reason, self.usage, end.stop_sequence, row.cost_nano)])
         self._start()
         self.inbound.write(tail)
         self.inbound.end()
@@ -422,12 +429,16 @@ class _Exchange:
         """One more try at a structured reply, whose tokens are added; the old one if it fails."""
         assert fitted.format is not None
         again = structured.repair_request(fitted.request, reply, reason)
+        booked = self.booking.again(again, route)
+        if booked is None:
+            self.warnings = (*self.warnings, "response_format (not asked again: the budget)")
+            return reply, reason
+        again = booked
         self._attempted("invalid_format", "")
         if self.response is not None and not self.response.complete:
             await relays.let_close(self.response)
         self.attempts += 1
         self.attempt_began = time.monotonic()
-        self.spent = self.usage
         try:
             attempt = await upstream.begin(
                 self.gate.client, route, again, self.gate.timeouts, self.id, fresh=True
@@ -496,7 +507,7 @@ class _Exchange:
         return row
 
     def _measure(self, translator: Translator) -> None:
-        self.usage = relays.measure(translator, self.spent, self.input_estimate)
+        self.usage = self.booking.measured(relays.measure(translator, self.input_estimate))
 
     def _had_begun(self, failure: Failure) -> None:
         """Let the row of a reply that nobody saw tell that there was one: it may have been billed."""
@@ -647,13 +658,18 @@ class _Exchange:
         if self.counters is not None:
             self.counters.duration.observe(total_s)
             self.counters.spent(usage)
-        if self.gate.log.wants("info"):
+        level, remarks = "info", self.warnings
+        if self.booking.dispute:
+            level, remarks = "warning", (*remarks, self.booking.dispute)
+        if self.where:
+            level = "error"
+        if self.gate.log.wants(level):
             self.gate.log.write(
                 logs.Line(
-                    logs.now(), "error" if self.where else "info", "exchange", self.id,
+                    logs.now(), level, "exchange", self.id,
                     self.dialect.name, self.model, name, self._key_id, self.status, self.outcome,
                     self.stream, self.attempts, usage.input, usage.output,
                     round(self.first_token_s * 1e3, 1), round(total_s * 1e3, 1),
-                    self.upstream_code, self.warnings, self.where,
+                    self.upstream_code, remarks, self.where,
                 )
             )  # fmt: skip

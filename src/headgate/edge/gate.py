@@ -71,6 +71,7 @@ class Gate:
         self._version = store.data_version()  # before the ring: a change in between is seen
         self.ring: KeyRing = store.ring()
         self.admissions = Admissions(books)
+        ledger.on_commit = self.admissions.committed
         self.admissions.load(self.ring.keys(), self.ring.accounts())
         self._checked_s = math.inf  # when the last check of the keys began; inf: nobody watches
         self._checking = asyncio.Lock()
@@ -129,12 +130,13 @@ class Gate:
 
     async def _check(self) -> None:
         began_s = time.monotonic()
-        found = await self.reads.run(self._changed)
-        if found is not None:
-            version, ring, spent = found
-            self.ring = ring
-            self.admissions.apply(spent)
-            self._version = version  # last: what failed on the way is tried again
+        with self.admissions.reading():
+            found = await self.reads.run(self._changed)
+            if found is not None:
+                version, ring, spent = found
+                self.ring = ring
+                self.admissions.apply(spent)
+                self._version = version  # last: what failed on the way is tried again
         if self._checked_s != math.inf:
             self._checked_s = began_s
 

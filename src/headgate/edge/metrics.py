@@ -140,6 +140,11 @@ class Metrics(Collector):
         self.unpriced = Counts(
             "headgate_unpriced", "Exchanges whose price is unknown: an alert.", ("model",)
         )
+        self.disputed = Counts(
+            "headgate_usage_disputed",
+            "Replies whose upstream reported more tokens than their request allowed: an alert.",
+            ("upstream",),
+        )
         self.open_streams = 0
         self.loop_lag_s = 0.0
         self.log_lines_dropped: Callable[[], int] = lambda: 0
@@ -185,6 +190,7 @@ class Metrics(Collector):
             self.upstream_pauses,
             self.ledger_faults,
             self.unpriced,
+            self.disputed,
         ):
             yield each.metric()
         for histograms in (self.first_token, self.duration, self.gap):

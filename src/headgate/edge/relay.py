@@ -18,8 +18,9 @@ from headgate.net.client import Broken, Response, TimedOut
 from headgate.wire.dialect import Encoder
 from headgate.wire.translate import Filter, Translator, Whole
 
+LONGEST_TOKEN = 16  # characters; no text of more than a few lines has longer ones on the average
+SLACK = 64  # tokens that a report may be below that
 TAIL_S = 1.0  # how long the upstream may take to close a finished reply before we do
-NOTHING = Usage()
 
 
 class Reader(Protocol):
@@ -98,37 +99,32 @@ async def let_close(response: Response) -> None:
     response.abort()
 
 
-def measure(translator: Translator, spent: Usage, input_estimate: int) -> Usage:
+def measure(translator: Translator, input_estimate: int) -> Usage:
     """The usage as reported, or an estimate from what was passed on, marked as such.
 
-    `spent`: by a try before this one.
+    A report is believed but where it cannot be: no input at all, or far less output than was passed
+    on. Any other number is the upstream's, also one that seems low, as it is what the upstream asks for.
     """
     end = translator.end
     usage = end.usage if end is not None else None
+    relayed = counting.of_counts(translator.ascii, translator.other)
     if usage is None or usage.estimated:
         begun = translator.begun
-        usage = Usage(
+        return Usage(
             input=begun.input_tokens or input_estimate,
-            output=counting.of_counts(translator.ascii, translator.other),
+            output=relayed,
             cached=begun.cached,
             cache_write=begun.cache_write,
             estimated=True,
         )
-    elif type(end) is Failed:
+    if type(end) is Failed:
         # Of a reply that broke off, Anthropic's counts are those of its start: next to no output.
-        relayed = counting.of_counts(translator.ascii, translator.other)
         if 2 * usage.output < relayed:
-            usage = msgspec.structs.replace(usage, output=relayed, estimated=True)
-    return usage if spent == NOTHING else _sum(spent, usage)
-
-
-def _sum(a: Usage, b: Usage) -> Usage:
-    """What two attempts cost together."""
-    return Usage(
-        a.input + b.input,
-        a.output + b.output,
-        a.cached + b.cached,
-        a.cache_write + b.cache_write,
-        a.reasoning + b.reasoning,
-        a.estimated or b.estimated,
-    )
+            return msgspec.structs.replace(usage, output=relayed, estimated=True)
+    else:
+        input = usage.input if usage.input > 0 else input_estimate
+        passed_on = (translator.ascii + translator.other) // LONGEST_TOKEN - SLACK
+        output = usage.output if usage.output >= passed_on else relayed
+        if input != usage.input or output != usage.output:
+            return msgspec.structs.replace(usage, input=input, output=output, estimated=True)
+    return usage

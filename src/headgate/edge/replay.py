@@ -18,7 +18,7 @@ from headgate.errors import Failure, Refused
 from headgate.net.server import Headers, Inbound
 from headgate.policy import idempotency
 from headgate.policy.idempotency import Past, Saved, Slot, Table
-from headgate.store.books import Books
+from headgate.store.books import FINE, Books
 from headgate.store.ledger import LedgerFault, Row
 
 HEADER = "idempotency-key"
@@ -204,7 +204,7 @@ class Recorder:
         elif self._size > idempotency.MAX_REPLY_BYTES:
             self._table.end(self._slot, "not_kept")
         else:
-            failed = self.row.basis in ("partial", "none")
+            failed = self.row.outcome not in FINE
             apart = self._apart if self._streamed and failed else 0
             body = b"".join(self._pieces)
             self._table.end(

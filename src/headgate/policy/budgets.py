@@ -9,16 +9,21 @@ request holds the most it may cost, and is settled to what it did cost.
 What will surprise:
 - a cost belongs to the day or month in which its request was admitted, as in the ledger, which
   sums by the time a request began: one that runs past midnight is charged to the old day;
-- a period only ever gives way to a later one.  A clock that is put back, or a zone whose clocks go
-  back over midnight, brings nothing back and resets nothing;
+- the period follows the clock in both directions, and each one keeps its own sum: a clock that goes
+  back finds what was spent then.  A period that the clock may have been in before, and of which
+  nothing is known here, is for the ledger: its owner is in `behind` until `follow` brings the sum.
+  Until then, back is not gone at all, as that could only bring money back;
+- requests that run and hold what is left are told apart from money that is spent: the first refusal
+  is worth another try in a moment, the second is not;
 - a cost above what was held is charged in full.  It is reported as `overrun_nano`, and until the
   next period (or a larger budget) nothing is admitted but what costs nothing;
 - an unknown price holds nothing and costs nothing here; it is reported, and the ledger says null;
 - keys without a budget are counted as well, so that one which is given later knows what is open.
 """
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Literal
@@ -31,6 +36,8 @@ from headgate.policy.keys import Account, Key, Period
 from headgate.policy.pricing import NANO, usd
 
 MAX_NANO = 10**18  # a thousand million dollars; sums of it still fit SQLite's integers
+PAST_PERIODS = 4  # that an owner's clock may go back to without asking the ledger
+RESERVED_RETRY_S = 2.0  # nobody knows when the requests that run will end
 _DOLLARS = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?", re.ASCII)
 
 What = Literal["key", "account"]
@@ -104,6 +111,11 @@ def _midnight(budget: Budget, day: date) -> float:
     return datetime(day.year, day.month, day.day, tzinfo=zone_of(budget.zone)).timestamp()
 
 
+def ends_s(budget: Budget, now_s: float) -> float | None:
+    """When the period of `now_s` is over; None for a total."""
+    return _ends_s(budget, period_of(budget, now_s))
+
+
 class _Term(msgspec.Struct, eq=False):
     """One period of one owner.  Holds keep theirs, also when the owner is in the next one."""
 
@@ -115,14 +127,35 @@ class _Term(msgspec.Struct, eq=False):
 class _Purse(msgspec.Struct, eq=False):
     budget: Budget | None
     term: _Term
+    latest: date  # the first day of the latest period that the clock has been in
+    past: dict[date, _Term] = {}  # other periods that it has been in, by their first day
+
+    def enter(self, term: _Term) -> None:
+        """Make it the current period, and keep the one that it follows."""
+        self.past[self.term.first] = self.term
+        if len(self.past) > PAST_PERIODS:  # but not one that a running request will be charged to
+            idle = next((first for first, past in self.past.items() if not past.held), None)
+            if idle is not None:
+                del self.past[idle]
+        self.term, self.latest = term, max(self.latest, term.first)
 
 
 class Hold(msgspec.Struct, eq=False):
     """Must be settled or released, whatever becomes of the request."""
 
+    id: str  # of the exchange, as in the ledger; "": of none that will be there
     nano: int
+    began_s: float
+    owners: tuple[Owner, ...]
     terms: tuple[_Term, ...]
     settled: "Settled | None" = None
+
+
+class Room(msgspec.Struct, frozen=True, gc=False):
+    """What a key and its account may still spend; None: neither has a budget."""
+
+    left_nano: int | None = None  # neither spent nor held
+    unspent_nano: int | None = None  # not spent; requests that run may hold some of it
 
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
@@ -138,6 +171,7 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     asked_nano: int
     left_nano: int  # neither spent nor held
     held_nano: int  # by requests that run; some of it may come back
+    spent_nano: int
     limit_nano: int
     period: Period
     resets_at_s: float | None  # None: never
@@ -147,16 +181,31 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
         """Even a budget of which nothing is spent would not do."""
         return self.asked_nano > self.limit_nano
 
+    @property
+    def only_reserved(self) -> bool:
+        """The money is not spent: requests that run hold it, and may give it back."""
+        return self.held_nano > 0 and self.spent_nano + self.asked_nano <= self.limit_nano
+
     def failure(self) -> Failure:
         per = {"total": "", "day": " a day", "month": " a month"}[self.period]
         budget = f"the budget of this {self.what}, {usd(self.limit_nano)} USD{per}"
         text = f"This request may cost up to {usd(self.asked_nano)} USD, "
+        if self.only_reserved:
+            text += (
+                f"and of {budget}, {usd(self.left_nano)} USD are left while running requests have"
+                f" reserved {usd(self.held_nano)} USD."
+                f" Please try again in {math.ceil(RESERVED_RETRY_S)}s."
+            )
+            return Failure(
+                "rate_limit", text, code="budget_reserved", retry_after_s=RESERVED_RETRY_S,
+                should_retry=True,
+            )  # fmt: skip
         if self.too_large:
             text += f"which is more than {budget}. Send less, or allow less output."
         else:
             text += f"and of {budget}, {usd(self.left_nano)} USD are left"
             if self.held_nano:
-                text += f" while requests that run hold {usd(self.held_nano)} USD"
+                text += f" while running requests have reserved {usd(self.held_nano)} USD"
             text += "."
             if self.resets_at_s is not None:
                 at = datetime.fromtimestamp(self.resets_at_s, UTC)
@@ -185,52 +234,133 @@ class Budgets:
         self.open = 0
         self.overrun_nano = 0  # since the start, as the next
         self.unpriced = 0
+        # Owners whose clock went back to a period that nothing is known of here: see `follow`.
+        self.behind: set[Owner] = set()
+        # By the exchange's id: settled at a cost, and maybe not in the ledger yet.
+        self._uncommitted: dict[str, Hold] = {}
+        self._readers = 0  # of the ledger's sums
+        self._late: list[str] = []  # committed while there were some
         self._purses: dict[Owner, _Purse] = {
-            owner: _Purse(budget, _Term(period_of(budget, now_s), spent.get(owner, 0)))
+            owner: _Purse(budget, _Term(first, spent.get(owner, 0)), first)
             for owner, budget in budgets.items()
+            for first in (period_of(budget, now_s),)
         }
 
-    def change(self, owner: Owner, budget: Budget | None, spent_nano: int, now_s: float) -> None:
+    def change(
+        self,
+        owner: Owner,
+        budget: Budget | None,
+        spent_nano: int,
+        now_s: float,
+        recorded: Collection[str] = (),
+    ) -> None:
         """Give another budget, or none, to an owner; what is held stays held.
 
         `spent_nano`: what the ledger says was spent since `begins_s` of the new budget.  It counts
-        when the period is another one; for the same one, the sums here are newer and stay.  A row
-        that is settled here and not committed yet is missing from it: wait for those first.
+        when the period is another one; for the same one, the sums here are newer and stay.
+        `recorded`: which of `uncommitted` the ledger had when it was asked; the others are added.
         """
         purse = self._purse(owner, now_s)
         old, purse.budget = purse.budget, budget
         if budget is None or (old and (old.period, old.zone) == (budget.period, budget.zone)):
             return
         # The requests that run may have begun before the new period: counted, to be on the safe side.
-        purse.term.first = period_of(budget, now_s)
-        purse.term.spent = spent_nano
+        purse.term.first = purse.latest = period_of(budget, now_s)
+        purse.term.spent = spent_nano + self._missing(owner, budget, purse.term.first, recorded)
+        purse.past = {}
+        self.behind.discard(owner)
+
+    def follow(
+        self, owner: Owner, spent_nano: int, now_s: float, recorded: Collection[str] = ()
+    ) -> None:
+        """Enter the period of `now_s`, of which the ledger says `spent_nano`; as in `change`."""
+        self.behind.discard(owner)
+        purse = self._purses.get(owner)
+        if purse is None or purse.budget is None:
+            return
+        first = period_of(purse.budget, now_s)
+        if first != purse.term.first:
+            purse.enter(_Term(first))
+        purse.term.spent = spent_nano + self._missing(owner, purse.budget, first, recorded)
+
+    def uncommitted(self) -> list[str]:
+        """The ids of exchanges that are settled here, and that the ledger may not have yet.
+
+        It may be called in another thread.
+        """
+        return list(self._uncommitted)
+
+    def committed(self, id: str) -> None:
+        """The ledger has the row of this exchange."""
+        if self._readers:
+            self._late.append(id)
+        else:
+            self._uncommitted.pop(id, None)
+
+    def begin_read(self) -> None:
+        """Keep in `uncommitted` what the ledger commits, until `end_read`: its sums are being read."""
+        self._readers += 1
+
+    def end_read(self) -> None:
+        """The sums were read and passed to `change` or `follow`, or could not be read."""
+        self._readers -= 1
+        if not self._readers:
+            for id in self._late:
+                self._uncommitted.pop(id, None)
+            self._late.clear()
+
+    def _missing(self, owner: Owner, budget: Budget, first: date, recorded: Collection[str]) -> int:
+        """What was settled here in the period that begins on `first`, and the ledger did not have."""
+        return sum(
+            hold.settled.nano
+            for hold in self._uncommitted.values()
+            if hold.settled is not None
+            and owner in hold.owners
+            and hold.id not in recorded
+            and period_of(budget, hold.began_s) == first
+        )
+
+    def room(self, key_id: str, now_s: float, account: str = "") -> Room:
+        """What the key and its account may still spend."""
+        left: int | None = None
+        unspent: int | None = None
+        for owner in _owners(key_id, account):
+            purse = self._purse(owner, now_s)
+            if purse.budget is not None:
+                mine = purse.budget.nano - purse.term.spent
+                unspent = mine if unspent is None else min(unspent, mine)
+                mine -= purse.term.held
+                left = mine if left is None else min(left, mine)
+        return _BOUNDLESS if left is None else Room(left, unspent)
 
     def reserve(
-        self, key_id: str, nano: int | None, now_s: float, account: str = ""
+        self, key_id: str, nano: int | None, now_s: float, account: str = "", id: str = ""
     ) -> Hold | Refusal:
         """Hold the most that a request may cost, from the key and its account, or from neither."""
         amount = max(0, nano or 0)
-        whats: tuple[Owner, ...] = (("key", key_id), ("account", account))
-        terms = []
-        for owner in whats:
-            purse = self._purse(owner, now_s)
-            term, budget = purse.term, purse.budget
-            if amount and budget is not None and term.spent + term.held + amount > budget.nano:
-                return Refusal(
-                    owner[0],
-                    amount,
-                    max(0, budget.nano - term.spent - term.held),
-                    term.held,
-                    budget.nano,
-                    budget.period,
-                    _ends_s(budget, term.first),
-                )
-            terms.append(term)
+        owners = _owners(key_id, account)
+        purses = [self._purse(owner, now_s) for owner in owners]
+        terms = tuple([purse.term for purse in purses])
+        refused = _refusal(owners, purses, terms, amount)
+        if refused is not None:
+            return refused
         for term in terms:
             term.held += amount
         self.held_nano += amount
         self.open += 1
-        return Hold(amount, tuple(terms))
+        return Hold(id, amount, now_s, owners, terms)
+
+    def extend(self, hold: Hold, nano: int | None) -> Refusal | None:
+        """Hold so much more for the same request, in the period in which it began."""
+        amount = max(0, nano or 0)
+        purses = [self._purses[owner] for owner in hold.owners]
+        refused = _refusal(hold.owners, purses, hold.terms, amount)
+        if refused is None:
+            for term in hold.terms:
+                term.held += amount
+            hold.nano += amount
+            self.held_nano += amount
+        return refused
 
     def settle(self, hold: Hold, nano: int | None) -> Settled:
         """Spend what the request did cost; None: unknown.  Once: then it says what it said first."""
@@ -246,6 +376,8 @@ class Budgets:
         self.open -= 1
         self.overrun_nano += overrun
         self.unpriced += nano is None
+        if cost and hold.id:
+            self._uncommitted[hold.id] = hold
         return settled
 
     def release(self, hold: Hold) -> None:
@@ -263,9 +395,49 @@ class Budgets:
     def _purse(self, owner: Owner, now_s: float) -> _Purse:
         purse = self._purses.get(owner)
         if purse is None:
-            purse = self._purses[owner] = _Purse(None, _Term(date.min))
+            purse = self._purses[owner] = _Purse(None, _Term(date.min), date.min)
         elif purse.budget is not None and purse.budget.period != "total":
             first = period_of(purse.budget, now_s)
-            if first > purse.term.first:
-                purse.term = _Term(first)
+            if first != purse.term.first:
+                self._turn(owner, purse, first)
         return purse
+
+    def _turn(self, owner: Owner, purse: _Purse, first: date) -> None:
+        """Enter the period that begins on `first`, or stay where going back is not safe."""
+        known = purse.past.pop(first, None)
+        if known is None and first <= purse.latest:
+            self.behind.add(owner)  # the ledger may have rows of it
+            if first < purse.term.first:
+                return
+        else:
+            self.behind.discard(owner)
+        purse.enter(known or _Term(first))
+
+
+_BOUNDLESS = Room()
+
+
+def _owners(key_id: str, account: str) -> tuple[Owner, Owner]:
+    return ("key", key_id), ("account", account)
+
+
+def _refusal(
+    owners: Sequence[Owner], purses: Sequence[_Purse], terms: Sequence[_Term], amount: int
+) -> Refusal | None:
+    """Of the first owner whose budget does not hold so much more; nothing always fits."""
+    if not amount:
+        return None
+    for owner, purse, term in zip(owners, purses, terms, strict=True):
+        budget = purse.budget
+        if budget is not None and term.spent + term.held + amount > budget.nano:
+            return Refusal(
+                owner[0],
+                amount,
+                max(0, budget.nano - term.spent - term.held),
+                term.held,
+                term.spent,
+                budget.nano,
+                budget.period,
+                _ends_s(budget, term.first),
+            )
+    return None

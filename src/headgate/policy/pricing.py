@@ -62,6 +62,7 @@ class Charge(msgspec.Struct, frozen=True, gc=False):
 
 
 UNPRICED = Charge(None)
+UNBOUNDED = 2**62  # tokens; more than any request can have
 
 
 class _Rates(msgspec.Struct, frozen=True, gc=False):
@@ -103,10 +104,7 @@ class Tariff:
         return UNPRICED
 
     def worst_case(self, input: int, max_output: int) -> Charge:
-        """The most that up to `input` and `max_output` tokens can cost, to be reserved.
-
-        An estimate of the input that is too low can still be exceeded: the ledger then says so.
-        """
+        """The most that up to `input` and `max_output` tokens can cost, to be reserved."""
         input, max_output = max(input, 0), max(max_output, 0)
         most, version_of_most = -1, ""
         for up_to, rates, version in self._tiers:  # also a cheaper amount in a dearer tier
@@ -121,6 +119,29 @@ class Tariff:
             if bound:
                 return Charge(most, version_of_most)
         return UNPRICED
+
+    def output_for(self, input: int, nano: int) -> int | None:
+        """How many output tokens `nano` pays for at most, behind up to `input` tokens of input.
+
+        It is the largest n whose `worst_case(input, n)` is not above `nano`; -1 when `nano` does not
+        even pay for the input, UNBOUNDED when output is free, None when a price is not known.
+        """
+        input, found = max(input, 0), UNBOUNDED
+        for up_to, rates, _ in self._tiers:
+            if rates is None:
+                return None
+            bound = up_to is None or input <= up_to
+            fits = input if bound else up_to or 0
+            # The largest sum that _half_up does not round to more than `nano`.
+            most = (2 * rates.per * (nano + 1) - rates.per - 1) // 2
+            left = most - fits * max(rates.input, rates.cached, rates.cache_write)
+            if left < 0:
+                return -1
+            if rates.output:
+                found = min(found, left // rates.output)
+            if bound:
+                return found
+        return None
 
 
 def charge(prices: Sequence[Price], usage: Usage, service_tier: str, on: date) -> Charge:

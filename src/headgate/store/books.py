@@ -221,6 +221,23 @@ class Books:
         rows = self._all(f"select {_COLUMNS} from ledger where id in ({places})", tuple(ids))
         return {**{id: None for (id,) in marks}, **{r.id: r for r in map(_row, rows)}}
 
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let all that is read in the block be of one moment."""
+        with self._faults(), self._db:
+            self._all(
+                "select 1 from sqlite_schema limit 1"
+            )  # SQLite takes the moment of the first read
+            yield
+
+    def recorded(self, ids: Sequence[str]) -> set[str]:
+        """Of these exchanges those that have a row."""
+        if not ids:
+            return set()
+        listed = msgspec.json.encode(ids).decode()
+        rows = "select id from ledger where id in (select value from json_each(?))"
+        return {id for (id,) in self._all(rows, (listed,))}
+
     def session(
         self, id: str, key: str | None = None, *, most: int = 10_000, after: str = ""
     ) -> list[Row]:
@@ -474,6 +491,17 @@ class Books:
                 f"select name, sum(cost_nano) from ({source}) group by name", values
             )
         ]
+
+    def disputed(
+        self, since_s: float = 0.0, until_s: float = END_OF_TIME_S, upstream: str | None = None
+    ) -> int:
+        """Exchanges whose upstream reported more tokens than their request allowed, still kept."""
+        counted = self._all(
+            "select count(*) from ledger where basis = 'disputed' and began_s >= ?1 and began_s < ?2"
+            " and (?3 is null or upstream = ?3)",
+            (since_s, until_s, upstream),
+        )
+        return int(counted[0][0])
 
     def open_marks(self) -> int:
         """Exchanges that run now, or whose process died and that nobody has recovered yet."""

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-Basis = Literal["upstream", "partial", "estimated", "none", "recovered"]
+Basis = Literal["upstream", "disputed", "partial", "estimated", "none", "recovered"]
 MAX_CHARS = 256  # of any text: names, and a session id that the client has made up
 MAX_WORDS = 64  # warnings and attempts of one row
 PLAIN = 2048  # bytes of an entry that is taken as it is, if nothing in it is out of the ordinary

@@ -27,7 +27,7 @@ import socket
 import subprocess
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -112,6 +112,8 @@ class Ledger:
         self._writer: Writing | None = None
         self._answered = False  # by this writer
         self._deaths = 0  # of writers in a row that had answered nothing
+        # Called with the id of each row once it is on the disk, also when that is after a LedgerFault.
+        self.on_commit: Callable[[str], None] | None = None
         self.started = 0  # writers; every one after the first took the place of one that died
         self.dropped = 0  # rows beyond MAX_WAITING; their marks remain, if the disk took those
         self.refused = 0
@@ -325,23 +327,35 @@ class Ledger:
             if size:
                 self._decide(group, _decode_answer(self._in[end - size : end]))
             else:
-                self._kept = []
-                for entry in group:
-                    if entry.done is not None:
-                        entry.tell(None)
+                kept, self._kept = self._kept, []
+                self._committed(kept)
+                self._committed(group)
             if self._resent:
                 self._late = max(0, self._late - count)
                 self._resent = max(0, self._resent - count)
             at = end
         del self._in[:at]
 
+    def _committed(self, entries: Iterable[_Entry]) -> None:
+        heard = self.on_commit
+        for entry in entries:
+            if entry.done is not None:
+                entry.tell(None)
+            if heard is not None and entry.kind == 1:
+                heard(entry.id)
+
     def _decide(self, group: list[_Entry], answer: Answer) -> None:
         refused = dict(answer.refused)
         self.refused += len(answer.refused)
+        # One kept before that was refused after all (-1) is among the written: it is not tried again.
+        self._committed(self._kept[: answer.written])
         del self._kept[: answer.written]
         for n, entry in enumerate(group):
             if not answer.fault:
-                entry.tell(LedgerRefused(refused[n]) if n in refused else None)
+                if n in refused:
+                    entry.tell(LedgerRefused(refused[n]))
+                else:
+                    self._committed((entry,))
                 continue
             entry.tell(LedgerFault(answer.fault))
             if entry.lasts:

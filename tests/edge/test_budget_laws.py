@@ -1,0 +1,504 @@
+"""Laws of money over all dialects: whatever an upstream reports, what is spent stays within the budget.
+
+A request is decoded in a client's dialect, sent in an upstream's, and answered in it, as on its way
+through the gateway; only the sockets and the ledger are left out. The upstream reports whatever it
+likes within what it was sent, and beyond that in the last law.
+"""
+
+import contextlib
+import itertools
+import json
+from collections.abc import Coroutine
+from datetime import date
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from headgate.catalog import counting
+from headgate.catalog.catalog import Route, Upstream, models
+from headgate.chat import (
+    Finish,
+    Media,
+    Message,
+    Reply,
+    Request,
+    Text,
+    Tool,
+    ToolCall,
+    ToolResult,
+    Usage,
+    replay,
+)
+from headgate.edge import admission
+from headgate.edge import relay as relays
+from headgate.edge.admission import Admissions, Demand
+from headgate.edge.booking import Booking
+from headgate.edge.metrics import Metrics
+from headgate.errors import Refused
+from headgate.policy import fit, history, reservations
+from headgate.policy.keys import Key
+from headgate.policy.pricing import Tariff
+from headgate.store.ledger import Row
+from headgate.wire.capabilities import Capabilities
+from headgate.wire.dialect import Facts, Target
+from headgate.wire.dialects import DIALECTS
+from headgate.wire.translate import Translator, Whole
+
+NAMES = sorted(DIALECTS)
+PAIRS = list(itertools.product(NAMES, NAMES))
+MODELS = ("MiniMax-M2", "MiniMax-M3")
+FACTS = Facts("1a2b", "MiniMax-M2", 1700000000, 50)
+DENSE = st.sampled_from(["7", "\u0f40", "\U0001f9ff", "字", "aZ9+/", "e\u0301", " ", '{"a":1,'])
+TEXTS = st.builds(lambda piece, times: f"x{piece * times}.", DENSE, st.integers(1, 300))
+T = TypeVar("T")
+
+
+def at_once(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that has nothing to wait for."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    raise AssertionError("it waits")
+
+
+def route(upstream: str, model: str, *, free: bool = False, tier: bool = False) -> Route:
+    capabilities = Capabilities(
+        input=("text", "image", "video"),
+        reasoning_form="blocks" if upstream == "anthropic" else "reasoning_content",
+        response_format=upstream == "openai",
+        service_tier=tier,
+    )
+    where = Upstream(upstream, upstream, "http://x", "k", upstream, "bearer", free=free)  # type: ignore[arg-type]
+    return Route(models()[model], where, "m", capabilities)
+
+
+def asked(client: str, model: str, text: str, max_tokens: int | None, **more: Any) -> Request:
+    """A request as a client of that dialect writes it."""
+    body: dict[str, Any]
+    tool = {"type": "object", "properties": {text[:40]: {"type": "string", "description": text}}}
+    tools = more.get("tools")
+    match client:
+        case "openai":
+            body = {"model": model, "messages": [{"role": "user", "content": text}]}
+            body |= {"max_tokens": max_tokens}
+            function = {"name": "f", "description": text, "parameters": tool}
+            body |= {"tools": [{"type": "function", "function": function}]} if tools else {}
+            call = {
+                "id": "c",
+                "type": "function",
+                "function": {"name": "f", "arguments": json.dumps({text: 1})},
+            }
+            if tools:
+                body["messages"] += [
+                    {"role": "assistant", "content": None, "tool_calls": [call]},
+                    {"role": "tool", "tool_call_id": "c", "content": text},
+                ]
+            body |= {"service_tier": "priority"} if more.get("priority") else {}
+        case "responses":
+            body = {"model": model, "input": text, "max_output_tokens": max_tokens}
+            function = {"type": "function", "name": "f", "description": text, "parameters": tool}
+            body |= {"tools": [function]} if tools else {}
+        case "anthropic":
+            body = {"model": model, "messages": [{"role": "user", "content": text}]}
+            body |= {"max_tokens": max_tokens} if max_tokens else {}
+            function = {"name": "f", "description": text, "input_schema": tool}
+            body |= {"tools": [function]} if tools else {}
+        case _:
+            body = {"contents": [{"role": "user", "parts": [{"text": text}]}]}
+            body |= {"generationConfig": {"maxOutputTokens": max_tokens}} if max_tokens else {}
+            function = {"name": "f", "description": text, "parameters": tool}
+            body |= {"tools": [{"functionDeclarations": [function]}]} if tools else {}
+    body = {k: v for k, v in body.items() if v is not None}
+    return DIALECTS[client].decode_request(json.dumps(body).encode(), Target(model, False))
+
+
+def fitted(request: Request, client: str, to: Route) -> fit.Fitted:
+    return fit.fit(
+        history.repair(request, to.capabilities, client),
+        to.capabilities,
+        max_output=to.model.max_output,
+        default_max_output=to.model.default_max_output,
+    )
+
+
+def received(request: Request, to: Route) -> Request:
+    """The request as the upstream reads it."""
+    dialect = DIALECTS[to.upstream.dialect]
+    body = dialect.encode_request(request, to.capabilities, to.name, False)
+    return dialect.decode_request(body, Target(to.name, False))
+
+
+def answered(to: Route, reply: Reply) -> Translator:
+    """The reply on its way through the upstream's dialect."""
+    dialect = DIALECTS[to.upstream.dialect]
+    ask = Request("m", (), stream=True)
+    data = dialect.encoder(ask, FACTS, Target("m", True)).feed(list(replay(reply)))
+    translator = Translator(dialect.decoder(to.capabilities, "text/event-stream", "s"), [], Whole())
+    translator.feed(data)
+    if translator.end is None:
+        translator.close()
+    return translator
+
+
+class Ledger:
+    """Commits whatever it is given."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    async def open(self, mark: object) -> None:
+        pass
+
+    async def settle(self, row: Row) -> None:
+        self.rows.append(row)
+
+    def settle_soon(self, row: Row) -> None:
+        self.rows.append(row)
+
+
+class Books:
+    """The ledger's sums at the start: nothing was spent."""
+
+    def usage(self, *_: object, **__: object) -> list[Any]:
+        return []
+
+    def balances(self) -> list[Any]:
+        return []
+
+    def recorded(self, ids: object) -> set[str]:
+        return set()
+
+    def snapshot(self) -> Any:
+        return contextlib.nullcontext()
+
+
+def a_gate(key: Key) -> Any:
+    admissions = Admissions(Books())  # type: ignore[arg-type]
+    admissions.load([key])
+    return SimpleNamespace(admissions=admissions, ledger=Ledger(), metrics=Metrics())
+
+
+# --- the bound of the input --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("client", "upstream"), PAIRS)
+@settings(max_examples=30, deadline=None)
+@given(text=TEXTS, tools=st.booleans())
+def test_what_an_upstream_reads_has_no_more_bytes_than_the_bound_has_tokens(
+    client: str, upstream: str, text: str, tools: bool
+) -> None:
+    to = route(upstream, "MiniMax-M3")
+    request = asked(client, "MiniMax-M3", text, 100, tools=tools)
+    bound = counting.input_bound(request, to.model.context_window)
+    read = received(fitted(request, client, to).request, to)
+    assert len(counting.written(read).encode()) <= bound
+
+
+def test_the_instructions_that_emulate_a_format_are_within_the_bound() -> None:
+    schema = {"type": "object", "properties": {f"é{n}": {"type": "string"} for n in range(300)}}
+    body = {
+        "model": "MiniMax-M2",
+        "messages": [{"role": "user", "content": "x"}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}},
+    }
+    request = DIALECTS["openai"].decode_request(json.dumps(body).encode(), Target())
+    to = route("responses", "MiniMax-M2")
+    emulated = fitted(request, "openai", to)
+    assert emulated.format is not None
+    bound = counting.input_bound(request, to.model.context_window)
+    assert len(counting.written(emulated.request).encode()) <= bound
+
+
+@pytest.mark.parametrize(
+    ("media", "least", "most"),
+    [
+        ({"kind": "image", "url": "https://x/y.png"}, 8192, 20_000),
+        ({"kind": "image", "data": "AAAA", "media_type": "image/png"}, 8192, 20_000),
+        ({"kind": "video", "data": "A" * 400_000, "media_type": "video/mp4"}, 300_000, 310_000),
+        ({"kind": "video", "url": "https://x/y.mp4"}, 1_000_000, 1_000_000),
+        ({"kind": "video", "data": "A" * 4_000_000, "media_type": "video/mp4"}, 1_000_000, 1_000_000),
+    ],
+)  # fmt: skip
+def test_media_are_bounded_and_nothing_is_above_the_context_window(
+    media: dict[str, Any], least: int, most: int
+) -> None:
+    part = Media(**media)
+    for message in (Message("user", (part,)), Message("tool", (ToolResult("c", (part,)),))):
+        bound = counting.input_bound(Request("m", (message,)), 1_000_000)
+        assert least <= bound <= most
+
+
+def test_the_bound_is_linear_in_parts_messages_calls_and_tools() -> None:
+    """Counted in bytes read, and not in time."""
+    call = ToolCall("c", "f", '{"a": 1}')
+
+    def bound(n: int) -> int:
+        messages = tuple(Message("assistant", (Text("x"), call) * 3) for _ in range(n))
+        tools = tuple(Tool(f"t{i}") for i in range(n))
+        return counting.input_bound(Request("m", messages, tools=tools), 10**12)
+
+    one, two, four = bound(1000), bound(2000), bound(4000)
+    assert 1.9 < two / one < 2.1 and 1.9 < four / two < 2.1
+
+
+# --- one request -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("client", "upstream"), PAIRS)
+@settings(max_examples=25, deadline=None)
+@given(
+    model=st.sampled_from(MODELS),
+    text=TEXTS,
+    max_tokens=st.one_of(st.none(), st.integers(1, 600_000)),
+    limit=st.integers(0, 10**8),
+    shares=st.tuples(*[st.floats(0, 1)] * 4),
+    priority=st.booleans(),
+)
+def test_all_that_a_request_allows_is_paid_for_before_it_is_sent(
+    client: str,
+    upstream: str,
+    model: str,
+    text: str,
+    max_tokens: int | None,
+    limit: int,
+    shares: tuple[float, float, float, float],
+    priority: bool,
+) -> None:
+    key = Key("k", "n", 0.0, budget_nano=limit)
+    gate = a_gate(key)
+    request = asked(client, model, text, max_tokens, priority=priority)
+    to, spare = route(upstream, model, tier=True), route("local", model, free=True)
+    booking = Booking(gate, "x1", client)
+    first = fitted(request, client, to)
+    try:
+        lowered = at_once(
+            booking.open(key, request, first.request, to, (spare, to), counting_estimate(request))
+        )
+    except Refused as refused:
+        assert refused.failure.kind == "no_credit"
+        assert gate.admissions.standing(key).held_nano == 0
+        return
+    if lowered is not None:
+        request = reservations.lowered(request, lowered)
+        first = fitted(request, client, to)
+        assert "lowered to what the budget holds" in " ".join(first.request.warnings)
+    booking.sent(first.request, to)
+    read = received(first.request, to)
+    allowed = read.sampling.max_tokens or to.model.max_output
+    if max_tokens is not None:
+        assert allowed <= max_tokens
+    most = len(counting.written(read).encode())
+    # None at all is not believed, so it is no report.
+    input, output = max(1, round(most * shares[0])), max(1, round(allowed * shares[1]))
+    usage = Usage(input, output, round(input * shares[2]), 0, round(output * shares[3]))
+    end = answered(to, Reply((Text("So it is."),), Finish("stop", usage)))
+    billed = booking.measured(relays.measure(end, 7))
+    row = booking.row(to, "stop", 200, billed, first_token_s=0, total_s=0, warnings=())
+    assert gate.admissions.standing(key).held_nano <= limit
+    at_once(booking.settle(row))
+    assert row.basis in ("upstream", "estimated")
+    if row.basis == "upstream":
+        assert (row.input, row.output) == (input, output)
+    standing = gate.admissions.standing(key)
+    assert standing.spent_nano == row.cost_nano <= limit
+    assert standing.held_nano == 0
+
+
+def counting_estimate(request: Request) -> int:
+    return counting.Learner().estimate(counting.features(request))
+
+
+# --- many requests at a time -------------------------------------------------------------------------
+
+
+class Running(msgspec.Struct, eq=False):
+    booking: Booking
+    route: Route
+    request: Request
+    usage: Usage = Usage(estimated=True)
+    again: bool = False
+
+
+class Exact(RuleBasedStateMachine):
+    """Keys of one budget ask in all dialects at a time; upstreams report anything, or break."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limit = 3 * 10**7
+        self.key = Key("k", "n", 0.0, budget_nano=self.limit)
+        self.gate = a_gate(self.key)
+        self.running: list[Running] = []
+        self.count = 0
+        self.granted = self.limit
+
+    @rule(
+        pair=st.sampled_from(PAIRS),
+        model=st.sampled_from(MODELS),
+        text=TEXTS,
+        max_tokens=st.one_of(st.none(), st.integers(1, 20_000)),
+        tools=st.booleans(),
+    )
+    def ask(
+        self, pair: tuple[str, str], model: str, text: str, max_tokens: int | None, tools: bool
+    ) -> None:
+        client, upstream = pair
+        self.count += 1
+        request = asked(client, model, text, max_tokens, tools=tools)
+        to = route(upstream, model)
+        booking = Booking(self.gate, f"x{self.count}", client)
+        first = fitted(request, client, to)
+        before = self.gate.admissions.standing(self.key)
+        try:
+            lowered = at_once(booking.open(self.key, request, first.request, to, (to,), 9))
+        except Refused as refused:
+            terminal = refused.failure.kind == "no_credit"
+            assert terminal or before.held_nano > 0
+            assert refused.failure.should_retry is not terminal
+            return
+        if lowered is not None:
+            request = reservations.lowered(request, lowered)
+            first = fitted(request, client, to)
+        booking.sent(first.request, to)
+        self.running.append(Running(booking, to, first.request))
+
+    def pick(self, data: Any) -> Running:
+        return data.draw(st.sampled_from(self.running))  # type: ignore[no-any-return]
+
+    @precondition(lambda self: self.running)
+    @rule(
+        data=st.data(),
+        input=st.integers(0, 10**31),
+        output=st.integers(0, 10**31),
+        more=st.integers(0, 10**31),
+    )
+    def report(self, data: Any, input: int, output: int, more: int) -> None:
+        """Anything at all, also what no request allows."""
+        one = self.pick(data)
+        usage = Usage(input, output, more, more, more)
+        one.usage = one.booking.measured(usage)
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def ask_again(self, data: Any) -> None:
+        """The reply is not valid JSON: a second call of the same exchange."""
+        one = self.pick(data)
+        if one.usage.estimated or one.again:
+            return
+        messages = (*one.request.messages, *one.request.messages)
+        again = one.booking.again(
+            msgspec.structs.replace(one.request, messages=messages), one.route
+        )
+        one.again = True
+        if again is not None:
+            one.request = again
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data(), outcome=st.sampled_from(["stop", "length", "client_gone", "upstream"]))
+    def end(self, data: Any, outcome: str) -> None:
+        one = self.pick(data)
+        self.running.remove(one)
+        row = one.booking.row(
+            one.route, outcome, 200, one.usage, first_token_s=0, total_s=0, warnings=()
+        )
+        assert row.input < 2**63 and row.output < 2**63  # as the ledger takes it
+        at_once(one.booking.settle(row))
+
+    @rule(nano=st.integers(0, 6 * 10**7))
+    def change_the_budget(self, nano: int) -> None:
+        """Also below what is spent: then nothing more is granted."""
+        self.limit = nano
+        self.key = msgspec.structs.replace(self.key, budget_nano=nano)
+        self.gate.admissions.load([self.key])
+
+    @invariant()
+    def spent_and_reserved_stay_within_what_was_granted(self) -> None:
+        standing = self.gate.admissions.standing(self.key)
+        total = standing.spent_nano + standing.held_nano
+        self.granted = max(self.limit, min(self.granted, total))
+        assert total <= self.granted
+        assert standing.limit_nano == self.limit
+        assert self.gate.admissions._budgets.overrun_nano == 0
+        rows = self.gate.ledger.rows
+        assert standing.spent_nano == sum(row.cost_nano for row in rows)
+        if not self.running:
+            assert standing.held_nano == 0
+
+
+TestExact = Exact.TestCase
+TestExact.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+# --- clocks ------------------------------------------------------------------------------------------
+
+DAY_S = 86_400.0
+NOON_S = 20_000 * DAY_S + DAY_S / 2
+
+
+class Yesterdays(Books):
+    """A ledger that says what was spent on each day."""
+
+    def __init__(self, spent: dict[int, int]) -> None:
+        self.spent = spent
+        self.asked: list[tuple[float, float]] = []
+
+    def usage(self, what: str, since_s: float, until_s: float, **_: object) -> list[Any]:
+        self.asked.append((since_s, until_s))
+        days = [n for day, n in self.spent.items() if since_s <= day * DAY_S < until_s]
+        return [SimpleNamespace(name="k", cost_nano=n) for n in days]
+
+
+def demand(began_s: float, tokens: int) -> Demand:
+    tariff = Tariff(models()["MiniMax-M2"].prices, "", date(2026, 11, 30))
+    return Demand("x", began_s, "MiniMax-M2", tariff, 0, tokens, 100_000)
+
+
+def test_a_gateway_that_started_while_the_clock_was_ahead_asks_the_ledger_for_its_day(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ahead_s = NOON_S + 40 * DAY_S
+    books = Yesterdays({20_040: 900_000, 20_000: 200_000})
+    monkeypatch.setattr(admission.time, "time", lambda: ahead_s)
+    key = Key("k", "n", 0.0, budget_nano=1_200_000, budget_period="day")
+    admissions = Admissions(books)  # type: ignore[arg-type]
+    admissions.load([key])
+    assert admissions.standing(key).spent_nano == 900_000
+    monkeypatch.setattr(admission.time, "time", lambda: NOON_S)
+    ticket = admissions.admit(key, 1, 800, demand(NOON_S, 800))  # 960,000 of the 1,000,000 left
+    assert admissions.standing(key).spent_nano == 200_000
+    assert books.asked[-1] == (20_000 * DAY_S, 20_001 * DAY_S)
+    admissions.settle(ticket, 800, 960_000)
+    with pytest.raises(Refused):
+        admissions.admit(key, 1, 100, demand(NOON_S + 60, 100))
+    asked = len(books.asked)
+    monkeypatch.setattr(admission.time, "time", lambda: NOON_S + DAY_S)
+    admissions.admit(
+        key, 1, 800, demand(NOON_S + DAY_S, 800)
+    )  # a day the ledger is asked about once
+    admissions.admit(key, 1, 100, demand(NOON_S + DAY_S, 100))
+    assert len(books.asked) == asked + 1
+
+
+def test_a_period_that_changes_counts_rows_that_are_on_their_way_to_the_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission.time, "time", lambda: NOON_S)
+    books = Yesterdays({})
+    key = Key("k", "n", 0.0, budget_nano=10**6)
+    admissions = Admissions(books)  # type: ignore[arg-type]
+    admissions.load([key])
+    ticket = admissions.admit(key, 1, 500, demand(NOON_S, 500))
+    admissions.settle(ticket, 500, 600_000)
+    daily = msgspec.structs.replace(key, budget_period="day")
+    admissions.load([daily])
+    assert admissions.standing(daily).spent_nano == 600_000
+    books.spent[20_000] = 600_000
+    admissions.committed("x")
+    monthly = msgspec.structs.replace(key, budget_period="month")
+    admissions.load([monthly])
+    assert admissions.standing(monthly).spent_nano == 600_000
