@@ -74,7 +74,7 @@ def route(upstream: str, model: str, *, free: bool = False, tier: bool = False) 
         response_format=upstream == "openai",
         service_tier=tier,
     )
-    where = Upstream(upstream, upstream, "http://x", "k", upstream, "bearer", free=free)  # type: ignore[arg-type]
+    where = Upstream(upstream, upstream, "http://x", upstream, "bearer", free=free)  # type: ignore[arg-type]
     return Route(models()[model], where, "m", capabilities)
 
 
@@ -165,11 +165,12 @@ class Ledger:
 class Books:
     """The ledger's sums at the start: nothing was spent."""
 
-    def usage(self, *_: object, **__: object) -> list[Any]:
-        return []
+    def spent(self, moments: set[tuple[str, float]]) -> dict[tuple[str, float], dict[str, int]]:
+        """As reports do: what each owner has spent since each moment."""
+        return {moment: self.since(moment[1]) for moment in moments}
 
-    def balances(self) -> list[Any]:
-        return []
+    def since(self, at_s: float) -> dict[str, int]:
+        return {}
 
     def recorded(self, ids: object) -> set[str]:
         return set()
@@ -443,14 +444,16 @@ NOON_S = 20_000 * DAY_S + DAY_S / 2
 class Yesterdays(Books):
     """A ledger that says what was spent on each day."""
 
-    def __init__(self, spent: dict[int, int]) -> None:
-        self.spent = spent
-        self.asked: list[tuple[float, float]] = []
+    def __init__(self, days: dict[int, int]) -> None:
+        self.days = days
+        self.asked: list[set[float]] = []
 
-    def usage(self, what: str, since_s: float, until_s: float, **_: object) -> list[Any]:
-        self.asked.append((since_s, until_s))
-        days = [n for day, n in self.spent.items() if since_s <= day * DAY_S < until_s]
-        return [SimpleNamespace(name="k", cost_nano=n) for n in days]
+    def spent(self, moments: set[tuple[str, float]]) -> dict[tuple[str, float], dict[str, int]]:
+        self.asked.append({at_s for _, at_s in moments})
+        return super().spent(moments)
+
+    def since(self, at_s: float) -> dict[str, int]:
+        return {"k": sum(nano for day, nano in self.days.items() if day * DAY_S >= at_s)}
 
 
 def demand(began_s: float, tokens: int) -> Demand:
@@ -471,7 +474,7 @@ def test_a_gateway_that_started_while_the_clock_was_ahead_asks_the_ledger_for_it
     monkeypatch.setattr(admission.time, "time", lambda: NOON_S)
     ticket = admissions.admit(key, 1, 800, demand(NOON_S, 800))  # 960,000 of the 1,000,000 left
     assert admissions.standing(key).spent_nano == 200_000
-    assert books.asked[-1] == (20_000 * DAY_S, 20_001 * DAY_S)
+    assert books.asked[-1] == {20_000 * DAY_S, 20_001 * DAY_S}
     admissions.settle(ticket, 800, 960_000)
     with pytest.raises(Refused):
         admissions.admit(key, 1, 100, demand(NOON_S + 60, 100))
@@ -497,7 +500,7 @@ def test_a_period_that_changes_counts_rows_that_are_on_their_way_to_the_disk(
     daily = msgspec.structs.replace(key, budget_period="day")
     admissions.load([daily])
     assert admissions.standing(daily).spent_nano == 600_000
-    books.spent[20_000] = 600_000
+    books.days[20_000] = 600_000
     admissions.committed("x")
     monthly = msgspec.structs.replace(key, budget_period="month")
     admissions.load([monthly])
