@@ -55,6 +55,15 @@ class Retention(Struct, frozen=True, forbid_unknown_fields=True):
     requests_days: Annotated[int, Meta(ge=0, le=36500)] = 0  # whole days, UTC; 0: for ever
 
 
+class Overload(Struct, frozen=True, forbid_unknown_fields=True):
+    """How much one edge takes on at a time; what comes above it is refused at once with 503."""
+
+    in_flight: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000  # requests that are being answered
+    # Bytes of the bodies of all requests in flight; one key may hold a quarter of them. 0: a
+    # sixteenth of the machine's memory, from 64 to 256 MiB.
+    body_bytes_in_flight: Annotated[int, Meta(ge=0, le=1 << 40)] = 0
+
+
 class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     """One account at one provider; see catalog/upstreams.toml for the presets."""
 
@@ -133,6 +142,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     retry: Retry = Retry()
     fidelity: Fidelity = Fidelity()
     retention: Retention = Retention()
+    overload: Overload = Overload()
     oidc: Oidc = Oidc()
     upstreams: dict[str, Upstream] = {}
     models: dict[str, Model] = {}
@@ -169,6 +179,7 @@ VARIABLES: dict[tuple[str, ...], str] = {
             ("retry", Retry),
             ("fidelity", Fidelity),
             ("retention", Retention),
+            ("overload", Overload),
         )
         for name in kind.__struct_fields__
     },
@@ -355,6 +366,7 @@ def _known(at: str) -> tuple[str, ...]:
         "timeouts": Timeouts,
         "retry": Retry,
         "fidelity": Fidelity,
+        "overload": Overload,
         "oidc": Oidc,
         "upstreams": Upstream,
     }

@@ -90,6 +90,15 @@ def test_a_key_that_was_right_before_is_refused_from_its_end_on(field: str) -> N
     assert keyring.authenticate(TEXT, 1e12) is None
 
 
+@pytest.mark.parametrize("field", ["expires_s", "revoked_s"])
+def test_a_key_that_has_ended_is_known_and_one_with_a_wrong_secret_is_not(field: str) -> None:
+    keyring = ring(**{field: 100.0})
+    assert keyring.authenticate(TEXT, 200.0) is None
+    assert keyring.knows(TEXT)
+    assert not keyring.knows(OTHER)
+    assert not keyring.knows("garbage")
+
+
 def test_an_unknown_id_costs_an_hmac_and_a_comparison_like_a_wrong_secret(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -35,10 +35,21 @@ from headgate.policy.limits import (
 RPM, TPM, SLOTS = Limit("requests", 60), Limit("tokens", 1000), Limit("concurrency", 2)
 
 
+def admit(
+    limiter: Limiter, key: str, limits: Sequence[Limit], tokens: int, now_ns: int
+) -> Admission | Refusal:
+    """A place and its tokens at once; the place is left again when there are too few tokens."""
+    found = limiter.enter(key, limits, now_ns)
+    if isinstance(found, Admission) and (refusal := limiter.take(found, tokens, now_ns)):
+        limiter.settle(found, 0, now_ns)
+        return refusal
+    return found
+
+
 def admitted(
     limiter: Limiter, limits: Sequence[Limit], now_ns: int, tokens: int = 0, key: str = "k"
 ) -> Admission:
-    found = limiter.admit(key, limits, tokens, now_ns)
+    found = admit(limiter, key, limits, tokens, now_ns)
     assert isinstance(found, Admission), found
     return found
 
@@ -46,7 +57,7 @@ def admitted(
 def refused(
     limiter: Limiter, limits: Sequence[Limit], now_ns: int, tokens: int = 0, key: str = "k"
 ) -> Refusal:
-    found = limiter.admit(key, limits, tokens, now_ns)
+    found = admit(limiter, key, limits, tokens, now_ns)
     assert isinstance(found, Refusal), found
     return found
 
@@ -82,16 +93,51 @@ def test_a_client_that_waits_as_it_is_told_gets_exactly_its_rate(most: int) -> N
     assert 0 <= Fraction(most * (now - began), MINUTE_NS) - count < Fraction(1, 100)
 
 
-def test_who_is_refused_has_lost_nothing_of_any_limit() -> None:
+def test_who_is_refused_a_place_has_lost_nothing_of_any_limit() -> None:
+    limiter, limits = Limiter(), [RPM, TPM, SLOTS]
+    running = [admitted(limiter, limits, 0, 450) for _ in range(2)]
+    for _ in range(1000):
+        assert refused(limiter, limits, 0, 10).limit == SLOTS
+    assert remaining(limiter, limits, 0, "requests") == 58
+    assert remaining(limiter, limits, 0, "tokens") == 100
+    assert limiter.running("k") == 2
+    limiter.settle(running[0], 450, 0)
+    admitted(limiter, limits, 0, 100)
+
+
+def test_who_is_refused_tokens_has_made_a_request_and_lost_no_tokens() -> None:
     limiter, limits = Limiter(), [RPM, TPM, SLOTS]
     admitted(limiter, limits, 0, 900)
-    for _ in range(1000):
+    for _ in range(9):
         assert refused(limiter, limits, 0, 200).limit == TPM
-    assert remaining(limiter, limits, 0, "requests") == 59
+    assert remaining(limiter, limits, 0, "requests") == 50
     assert remaining(limiter, limits, 0, "tokens") == 100
     assert limiter.running("k") == 1
-    admitted(limiter, limits, 0, 100)
-    assert refused(limiter, limits, 0, 0).limit == SLOTS
+
+
+def test_a_key_without_a_token_left_is_refused_before_its_tokens_are_known() -> None:
+    limiter = Limiter()
+    admitted(limiter, [RPM, TPM], 0, 1000)
+    answer = limiter.enter("k", [RPM, TPM], 0)
+    assert isinstance(answer, Refusal) and answer.limit == TPM
+    assert answer.retry_after_s == 0.06  # until one token is back
+    assert remaining(limiter, [RPM, TPM], 0, "requests") == 59
+
+
+def test_counts_and_look_ups_have_limits_of_their_own_also_for_keys_without_any() -> None:
+    none, slow, fast = Key("a", "n", 0.0), Key("b", "n", 0.0, rpm=1), Key("c", "n", 0.0, rpm=60)
+    counts = [of_key(key, "count")[0].most for key in (none, slow, fast)]
+    assert counts == [1200, 30, 300]
+    limiter = Limiter()
+    for _ in range(30):
+        assert isinstance(limiter.enter("b", of_key(slow, "count"), 0), Admission)
+    answer = limiter.enter("b", of_key(slow, "count"), 0)
+    assert isinstance(answer, Refusal)
+    assert "30 token counts a minute" in answer.failure().message
+    assert isinstance(
+        limiter.enter("b", of_key(slow), 0), Admission
+    )  # which counts took nothing of
+    assert isinstance(limiter.enter("b", of_key(slow, "lookup"), 0), Admission)
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -161,9 +207,12 @@ def test_tokens_above_the_estimate_are_charged_up_to_a_debt_of_one_window() -> N
     limiter = Limiter()
     limiter.settle(admitted(limiter, [TPM], 0, 10), 500, 0)
     assert remaining(limiter, [TPM], 0, "tokens") == 500
+    late = admitted(limiter, [TPM], 0, 0)
     limiter.settle(admitted(limiter, [TPM], 0, 10), 10**9, 0)
-    answer = refused(limiter, [TPM], 0, 1000)
+    answer = limiter.take(late, 1000, 0)
+    assert answer is not None
     assert answer.retry_after_s == 120.0  # an OpenAI SDK gives up on more
+    assert refused(limiter, [TPM], 0, 1000).retry_after_s == 60.06  # until one token is back
     admitted(limiter, [TPM], 120 * NS, 1000)
 
 
@@ -251,7 +300,7 @@ def test_a_clock_that_is_put_back_neither_locks_out_nor_gives_more_than_passes()
     assert refused(limiter, [RPM], 10**14).retry_after_s == 1.0
     admitted(limiter, [RPM], 10**14 + NS)
     refused(limiter, [RPM], 10**14 + NS)
-    limiter.admit("k", [RPM], 0, 10**17)
+    admit(limiter, "k", [RPM], 0, 10**17)
     assert remaining(limiter, [RPM], 10**17, "requests") == 59  # and no more than a burst
 
 
@@ -318,7 +367,7 @@ class Machine(RuleBasedStateMachine):
     def admit(self, tokens: int) -> None:
         room = self.most - self.replay()
         before = copy.deepcopy(self.limiter)
-        answer = self.limiter.admit("k", self.limits(), tokens, self.now)
+        answer = admit(self.limiter, "k", self.limits(), tokens, self.now)
         if isinstance(answer, Admission):
             assert tokens <= room and len(self.open) < self.slots
             taken = _Taken(answer, tokens)
@@ -326,12 +375,13 @@ class Machine(RuleBasedStateMachine):
             self.events.append(("take", self.now, taken))
             return
         if self.estimates_were_right:
-            assert tokens > room or len(self.open) >= self.slots
+            assert max(1, tokens) > room or len(self.open) >= self.slots
         tokens_only = [Limit("tokens", self.most)]
-        waited = copy.deepcopy(before).admit("k", tokens_only, tokens, self.now)
+        waited = admit(copy.deepcopy(before), "k", tokens_only, tokens, self.now)
         if isinstance(waited, Refusal) and not math.isinf(waited.retry_after_s):
             wait = waited.retry_after_s
             assert 0 < wait <= 120
+            tokens = waited.asked or 1  # 0: no token was left, and it waits for the first
             early = self.now + int(wait * NS) - 2
             if early > self.now:
                 refused(copy.deepcopy(before), tokens_only, early, tokens)

@@ -26,6 +26,7 @@ from headgate.edge.forward import Forward
 from headgate.edge.gate import Gate
 from headgate.edge.log import LEVELS, Line, Log, places
 from headgate.edge.log import now as log_now
+from headgate.edge.overload import SWITCH_INTERVAL_S
 from headgate.local.model import LocalModel, LocalModelMissing
 from headgate.net import descriptors
 from headgate.net.server import Limits, Server
@@ -84,6 +85,8 @@ def command(
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 20)
+        # A thread that works on a large body must let the loop go on soon.
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             try:
                 code = runner.run(_serve(settings, store, config_file, out))
@@ -172,7 +175,7 @@ async def _serve(
         app = App(gate, Forward(socket))
         stack.push_async_callback(app.close)
         limits = _limits(settings, descriptors.raise_limit())
-        server = Server(app, limits, app.refuse_early, log.report)
+        server = Server(app, limits, app.refuse_early, log.report, gate.refusals.again)
         listening = [(server, settings.host, settings.port, "--port")]
         metrics_server = Server(MetricsApp(gate))
         if settings.metrics not in ("key", "open"):

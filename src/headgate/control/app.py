@@ -35,7 +35,9 @@ from headgate.control.desk import (
     host_is_loopback,
     sentence,
 )  # fmt: skip
+from headgate.policy import keys
 from headgate.policy.access import EVERYTHING, Action
+from headgate.store.people import MANAGEMENT_PREFIX
 from headgate.store.sqlite import StoreError, StoreFault
 
 COOKIE = "__Host-headgate"
@@ -206,7 +208,11 @@ def _manager(visit: Visit) -> Who | None:
     headers = visit.request.headers
     scheme, _, token = headers.get("authorization", "").partition(" ")
     text = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-    key = visit.desk.people.manager(text, now_s=time.time()) if text else None
+    people = visit.desk.people
+    key = people.manager(text, now_s=time.time()) if text else None
+    if text and key is None and people.presented_manager(text) is None:
+        parsed = keys.parse(keys.PREFIX + text.removeprefix(MANAGEMENT_PREFIX))
+        visit.desk.wrong_key(headers.get("x-headgate-peer", ""), parsed.id if parsed else "")
     return (
         Who(key.id, f"{key.name} ({key.id})", key.role, EVERYTHING, "api")
         if key is not None
@@ -288,6 +294,8 @@ def _refusal(visit: Visit, problem: Problem, api: bool) -> Response:
         answer = visit.json(error, problem.status)
         if problem.status == 401:
             answer.headers["www-authenticate"] = "Bearer"
+        if problem.retry_after_s:
+            answer.headers["retry-after"] = str(problem.retry_after_s)
         return answer
     if problem.status == 401 and visit.request.method == "GET" and not visit.partial:
         query = visit.request.url.query

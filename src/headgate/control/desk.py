@@ -6,6 +6,7 @@ functions that run in a few threads, as SQLite waits; each thread has its own co
 
 import asyncio
 import ipaddress
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ from headgate.control.passwords import Throttle
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
 from headgate.policy import access, pricing
 from headgate.policy.access import Action, Role
+from headgate.policy.guesses import GuessThrottle
 from headgate.store.books import Books
 from headgate.store.people import People, Via
 from headgate.store.sqlite import Store
@@ -42,11 +44,12 @@ MAX_FORM_BYTES = 256 << 10
 class Problem(Exception):
     """What a person did that cannot be done; shown to them, with the status."""
 
-    def __init__(self, status: int, text: str, field: str = "") -> None:
+    def __init__(self, status: int, text: str, field: str = "", retry_after_s: int = 0) -> None:
         super().__init__(text)
         self.status = status
         self.text = text
         self.field = field  # of the form or the JSON body, where it is one
+        self.retry_after_s = retry_after_s  # 0: waiting does not help
 
 
 class Who(msgspec.Struct, frozen=True):
@@ -77,6 +80,7 @@ class Desk:
         self.base_url = base_url  # as clients reach the edge
         self.edge_url = edge_url or base_url  # as this process does
         self.throttle = Throttle()
+        self._guesses, self._guesses_lock = GuessThrottle(), threading.Lock()
         self._threads = threading.local()
         self.templates = jinja2.Environment(
             loader=jinja2.PackageLoader("headgate.control"),
@@ -95,6 +99,18 @@ class Desk:
             found = make()
             setattr(self._threads, name, found)
         return found
+
+    def wrong_key(self, peer: str, key_id: str) -> None:
+        """Count a wrong management key from this address; a Problem when there were too many."""
+        with self._guesses_lock:
+            wait_s = self._guesses.failed(peer, key_id, time.monotonic())
+        if wait_s:
+            wait = math.ceil(wait_s)
+            raise Problem(
+                429,
+                f"Too many wrong management keys were sent. Check the key, then try again in {wait}s.",
+                retry_after_s=wait,
+            )
 
     @property
     def store(self) -> Store:

@@ -1,5 +1,8 @@
 """Who may go on: limits and budgets of keys, asked before an upstream is, and settled once after.
 
+A request enters (rate and slot) before its body is read, is admitted (tokens and budget) once its
+size is known, and is settled at its end.
+
 The only place where policy/limits.py and policy/budgets.py meet the clock, the books and the keys.
 Both live in this process's memory and are exact for one edge.  What was spent before comes from the
 ledger at start, and when a clock goes back; what the limits counted is forgotten by a restart.  What will surprise: a key and
@@ -18,7 +21,7 @@ from headgate.errors import Refused
 from headgate.policy import budgets, limits, reservations
 from headgate.policy.budgets import Budget, Budgets, Hold, Owner, Room
 from headgate.policy.keys import Account, Key
-from headgate.policy.limits import Admission, Limit, Limiter
+from headgate.policy.limits import Admission, Limit, Limiter, Scope
 from headgate.policy.pricing import Tariff
 from headgate.policy.reservations import Grant, Outputs
 from headgate.store.books import END_OF_TIME_S, Books
@@ -44,7 +47,7 @@ class Demand(msgspec.Struct, frozen=True, gc=False):
 
 
 class Ticket(msgspec.Struct, eq=False):
-    admission: Admission | None  # None: the key has no limits
+    admission: Admission | None  # the request's place; None: the key has no limits
     hold: Hold
     max_tokens: int | None = None  # what the budget pays for; None: all that the request allows
 
@@ -67,7 +70,8 @@ class Admissions:
         self._known: dict[Owner, Budget | None] = {}
         self._names: dict[Owner, set[str]] = {}  # of each owner in the ledger
         self._tariffs: dict[tuple[str, str, int], Tariff] = {}
-        self._limits: dict[str, tuple[Key, tuple[Limit, ...]]] = {}  # by the key's id
+        # By the key's id and what is asked for.
+        self._limits: dict[tuple[str, Scope], tuple[Key, tuple[Limit, ...]]] = {}
 
     def load(self, keys: Iterable[Key], accounts: Iterable[Account] = ()) -> None:
         """The keys and accounts as they are now; LedgerFault when the books cannot be read."""
@@ -133,27 +137,50 @@ class Admissions:
             self._budgets.change(owner, budget, nano, spent.at_s, spent.recorded)
             self._known[owner] = budget
 
-    def admit(self, key: Key, input: int, max_output: int | None, demand: Demand) -> Ticket:
-        """Take from the limits and hold the most it may cost; Refused when there is too little.
+    def enter(self, key: Key, scope: Scope = "exchange") -> Admission | None:
+        """Take the key's rate and a slot, before the request's body is read; Refused when there is none.
 
+        What is taken must be left again, whatever becomes of the request; None: nothing is limited.
+        """
+        mine = self._of(key, scope)
+        if not mine:
+            return None
+        found = self._limiter.enter(key.payer, mine, time.monotonic_ns())
+        if isinstance(found, limits.Refusal):
+            raise Refused(found.failure())
+        return found
+
+    def leave(self, admission: Admission | None) -> None:
+        """End what `enter` took, tokens included; nothing changes if it was settled before."""
+        if admission is not None and not admission.settled:
+            self._limiter.settle(admission, 0, time.monotonic_ns())
+
+    def admit(
+        self,
+        key: Key,
+        admission: Admission | None,
+        input: int,
+        max_output: int | None,
+        demand: Demand,
+    ) -> Ticket:
+        """Take the tokens and hold the most it may cost; Refused when there is too little.
+
+        `admission` is what `enter` returned for this request; who is refused here must still leave.
         `input` is the estimate that a limit of tokens counts; `demand` has the bounds for budgets.
         """
-        taken, mine = None, self._of(key)
-        if mine:
+        if admission is not None:
             tokens = input + min(max_output or RESERVED_OUTPUT, RESERVED_OUTPUT)
-            found = self._limiter.admit(key.payer, mine, tokens, time.monotonic_ns())
-            if isinstance(found, limits.Refusal):
-                raise Refused(found.failure())
-            taken = found
+            refusal = self._limiter.take(admission, tokens, time.monotonic_ns())
+            if refusal is not None:
+                raise Refused(refusal.failure())
         granted = self._granted(key, demand, self._room(key, demand))
         hold = self._budgets.reserve(
             key.payer, granted.nano, demand.began_s, key.account, demand.id
         )
         if isinstance(hold, budgets.Refusal):
-            if taken is not None:
-                self._limiter.settle(taken, 0, time.monotonic_ns())
+            self.leave(admission)
             raise Refused(hold.failure())
-        return Ticket(taken, hold, granted.max_tokens)
+        return Ticket(admission, hold, granted.max_tokens)
 
     def extend(self, ticket: Ticket, key: Key, demand: Demand, spent_nano: int) -> Grant | None:
         """Reserve another call of the same exchange, whose calls so far cost `spent_nano`.
@@ -235,8 +262,8 @@ class Admissions:
             return None
         return self._budgets.standing(("account", key.account), time.time())
 
-    def _of(self, key: Key) -> tuple[Limit, ...]:
-        found = self._limits.get(key.id)
+    def _of(self, key: Key, scope: Scope = "exchange") -> tuple[Limit, ...]:
+        found = self._limits.get((key.id, scope))
         if found is None or found[0] is not key:  # a request may outlive its key's terms
-            found = self._limits[key.id] = (key, limits.of_key(key))
+            found = self._limits[key.id, scope] = (key, limits.of_key(key, scope))
         return found[1]

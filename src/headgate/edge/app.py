@@ -7,20 +7,21 @@ come through.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote
 
 from headgate import __version__
 from headgate.edge import reports
 from headgate.edge.answers import refusal
-from headgate.edge.exchange import exchange, new_id
+from headgate.edge.count import count
+from headgate.edge.exchange import exchange
 from headgate.edge.forward import Forward
 from headgate.edge.gate import Gate
+from headgate.edge.ids import new_id
 from headgate.edge.internal import PREFIX, Internal, is_ours
 from headgate.errors import Failure, Refused, invalid
 from headgate.net.server import Inbound
 from headgate.policy.keys import Key
-from headgate.wire import capsule
 from headgate.wire.dialect import Dialect, Target
 from headgate.wire.dialects import ANTHROPIC, GEMINI, OPENAI, RESPONSES
 
@@ -50,6 +51,8 @@ _COUNT: dict[str, Dialect] = {
     "/v1/v1/messages/count_tokens": ANTHROPIC,
     "/v1/responses/input_tokens": RESPONSES,
 }
+# Refusals that a client can repeat as fast as it likes; their answers are prepared, their log lines few.
+_REPEATED = ("unauthenticated", "rate_limit", "overloaded")
 _TEXT = [("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store")]
 
 
@@ -88,32 +91,21 @@ class App:
                 Failure("method", f"{path} takes POST, not {method}.", code="method_not_allowed"),
             )
             return
+        key: Key | None = None
         try:
-            key = credential(inbound.headers, inbound.query, path)
+            shown = credential(inbound.headers, inbound.query, path)
+            key = await self.gate.key_of(shown, inbound.client)
+            entry = self.gate.enter(key, "count" if counts else "exchange")
         except Refused as refused:
-            self._refuse(inbound, dialect, refused.failure)
+            self._refuse(inbound, dialect, refused.failure, key, None if counts else target)
             return
-        if counts:
-            await self._count(inbound, dialect, target, key)
-        else:
-            await exchange(inbound, self.gate, dialect, target, key)
-
-    async def _count(
-        self, inbound: Inbound, dialect: Dialect, target: Target, key: str | None
-    ) -> None:
-        """How many tokens a request would be; asked by agents by the dozen, so no limit counts it."""
         try:
-            opened = await self.gate.key_of(key)
-            body = await inbound.body(self.gate.settings.body_bytes)
-            request = dialect.decode_request(body, target)
-            routes = self.gate.routes(request.model, opened, request)
-        except Refused as refused:
-            self._refuse(inbound, dialect, refused.failure)
-            return
-        request, _ = capsule.unseal(request, self.gate.sealer, routes[0].upstream.name)
-        count = await self.gate.counter.count(request, routes, dialect.name)
-        warned = [("x-headgate-warnings", count.warning)] if count.warning else []
-        self._json(inbound, dialect.encode_count(count.tokens), warned)
+            if counts:
+                await count(inbound, self.gate, dialect, target, entry)
+            else:
+                await exchange(inbound, self.gate, dialect, target, entry)
+        finally:
+            entry.leave()
 
     async def _other(self, inbound: Inbound) -> None:
         """Lists of models, health, what control has, and whatever does not exist."""
@@ -125,7 +117,13 @@ class App:
                     return
                 if self.control is None or path.startswith(PREFIX):
                     raise Refused(_no_path(path))
-                await self.control(inbound)
+                place = self.gate.overload.enter(f"peer {inbound.client}")
+                try:
+                    if (turn := self.gate.overload.start(place.owner)) is not None:
+                        await turn
+                    await self.control(inbound)
+                finally:
+                    place.leave()
                 return
             if inbound.method not in ("GET", "HEAD"):
                 known = _MODELS.fullmatch(path) or path in _PAGES
@@ -175,16 +173,35 @@ class App:
             self._refuse(inbound, dialect, refused.failure)
 
     async def _key(self, inbound: Inbound) -> Key:
-        return await self.gate.key_of(credential(inbound.headers, inbound.query, inbound.path))
+        """The key that asks for a list, a card or a report; Refused also when it asks too often."""
+        shown = credential(inbound.headers, inbound.query, inbound.path)
+        key = await self.gate.key_of(shown, inbound.client)
+        self.gate.enter(key, "lookup").leave()
+        return key
 
-    def _json(self, inbound: Inbound, body: bytes, more: Sequence[tuple[str, str]] = ()) -> None:
+    def _json(self, inbound: Inbound, body: bytes) -> None:
         id = new_id()
         headers = [("content-type", "application/json"), ("x-request-id", id), ("request-id", id)]
-        inbound.respond(200, [*headers, *more], body)
+        inbound.respond(200, headers, body)
 
-    def _refuse(self, inbound: Inbound, dialect: Dialect, failure: Failure) -> None:
-        self.gate.metrics.requests.add(dialect.name, "", failure.kind)
-        inbound.respond(*refusal(dialect, failure, new_id()))
+    def _refuse(
+        self,
+        inbound: Inbound,
+        dialect: Dialect,
+        failure: Failure,
+        key: Key | None = None,
+        target: Target | None = None,
+    ) -> None:
+        """Answer a request that gets no further; `target` is that of a request to a model."""
+        gate, more = self.gate, []
+        if failure.kind not in _REPEATED:
+            gate.metrics.requests.add(dialect.name, "", failure.kind)
+            inbound.respond(*refusal(dialect, failure, new_id()))
+            return
+        if key is not None and target is not None and failure.kind == "rate_limit":
+            more = gate.admissions.headers(key, dialect.name)
+        key_id = key.id if key is not None else ""
+        gate.refusals.answer(inbound, dialect, failure, key_id, more, target)
 
     def refuse_early(
         self, failure: Failure, path: str, headers: Mapping[str, str]
@@ -268,6 +285,8 @@ async def _metrics(gate: Gate, inbound: Inbound) -> None:
     if gate.settings.metrics != "open" and not is_ours(gate, inbound):
         text = credential(inbound.headers, inbound.query, inbound.path)
         if text is None or not await gate.manages(text):
+            if text:
+                gate.failed_credential(inbound.client, "")
             raise Refused(
                 Failure(
                     "unauthenticated",

@@ -23,6 +23,7 @@ from headgate.edge.gate import Gate
 from headgate.errors import Failure, Refused
 from headgate.policy import reservations
 from headgate.policy.keys import Key
+from headgate.policy.limits import Admission
 from headgate.policy.pricing import Charge, Tariff
 from headgate.store.ledger import Attempt, Basis, LedgerFault, Mark, Row
 from headgate.store.sqlite import StoreError
@@ -59,6 +60,7 @@ class Booking:
     async def open(
         self,
         key: Key,
+        admission: Admission | None,
         request: Request,
         fitted: Request,
         route: Route,
@@ -67,7 +69,7 @@ class Booking:
     ) -> int | None:
         """Admit and commit the mark; Refused when a limit, a budget or the disk does not let it.
 
-        `request` is the client's, `fitted` what `route` would be sent, `routes` all that may have to
+        `admission` is what the request entered with, `request` is the client's, `fitted` what `route` would be sent, `routes` all that may have to
         take its place, and `input` the estimate of its tokens.  What is reserved holds for each of
         them.  The answer is the max_tokens that the budget pays for, where that is less than the
         request allows.
@@ -78,7 +80,7 @@ class Booking:
         self._most_input = counting.input_bound(request, route.model.context_window)
         demand = self._demand(request, routes)
         asked = fitted.sampling.max_tokens
-        self._ticket = self._gate.admissions.admit(key, input, asked, demand)
+        self._ticket = self._gate.admissions.admit(key, admission, input, asked, demand)
         self.opened = True  # also when this is cancelled: what was queued is written
         mark = Mark(
             id=self._id,

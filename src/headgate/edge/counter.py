@@ -17,7 +17,7 @@ the template, which is labelled.  A refusal of one request says nothing of the n
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,6 +49,9 @@ _REFUSED = (400, 413, 422)  # of this request, not of counting as such
 _TOKENIZE = ("messages", "tools", "chat_template_kwargs")
 _ANTHROPIC = ("model", "messages", "system", "tools", "tool_choice", "thinking")
 
+# Runs a function of the request, with its arguments: here, or in a thread for a large request.
+Worker = Callable[..., Awaitable[Any]]  # Any: what the function returns
+
 Tokens = Annotated[int, msgspec.Meta(ge=1, le=10**9)]  # promises.md T21
 
 
@@ -68,8 +71,16 @@ class _Counted(msgspec.Struct):
     input_tokens: Tokens
 
 
+async def _here(work: Callable[..., Any], *args: Any) -> Any:  # Any: as Worker
+    return work(*args)
+
+
 class _Refused(Exception):
     """The upstream does not take this request in this form."""
+
+
+class _Late(Exception):
+    """The time was over before the upstream was asked, which is not the upstream's fault."""
 
 
 class _Failed(Exception):
@@ -116,12 +127,18 @@ class Counter:
             self._taught[model] = now
             self.of(model).learn(features, tokens)
 
-    async def count(self, request: Request, routes: tuple[Route, ...], dialect: str) -> Count:
+    async def count(
+        self,
+        request: Request,
+        routes: tuple[Route, ...],
+        dialect: str,
+        worker: Worker = _here,
+    ) -> Count:
         """The input tokens that this request would have; `dialect` is the client's."""
-        features = counting.features(request)
-        found = await self._asked(request, routes, dialect, features)
+        features: Features = await worker(counting.features, request)
+        found = await self._asked(request, routes, dialect, features, worker)
         if found is None and self._thread is not None:
-            found = await self._by_tokenizer(request, features)
+            found = await self._by_tokenizer(request, features, worker)
         if found is None:
             found = Count(self.estimate(routes[0].model.id, features), ESTIMATED)
         return found
@@ -129,7 +146,12 @@ class Counter:
     # -- upstreams
 
     async def _asked(
-        self, request: Request, routes: tuple[Route, ...], dialect: str, features: Features
+        self,
+        request: Request,
+        routes: tuple[Route, ...],
+        dialect: str,
+        features: Features,
+        worker: Worker,
     ) -> Count | None:
         """What the first upstream that counts says; None when none does within the bound."""
         now = self._now()
@@ -140,42 +162,41 @@ class Counter:
         ]
         if not able:
             return None
-        route = able[0]
-        try:
-            async with asyncio.timeout(BOUND_S):
-                for route in able:
-                    try:
-                        return await self._ask(route, _fitted(request, route, dialect), features)
-                    except (_Refused, Refused):
-                        continue
-                    except (_Failed, NotSent, Broken, TimedOut):
-                        self._rest(route)
-        except TimeoutError:
-            self._rest(route)
+        until_s = asyncio.get_running_loop().time() + BOUND_S
+        for route in able:
+            try:
+                fitted = await worker(_fitted, request, route, dialect)
+                return await self._ask(route, fitted, features, worker, until_s)
+            except (_Refused, Refused):
+                continue
+            except _Late:
+                break
+            except (_Failed, NotSent, Broken, TimedOut):
+                self._rest(route)
+            except TimeoutError:
+                self._rest(route)
+                break
         return None
 
     def _rest(self, route: Route) -> None:
         self._resting[route.upstream.name] = self._now() + REST_S
 
-    async def _ask(self, route: Route, request: Request, features: Features) -> Count:
+    async def _ask(
+        self, route: Route, request: Request, features: Features, worker: Worker, until_s: float
+    ) -> Count:
         if route.capabilities.counts == "anthropic":
-            return Count(await self._post(route, *_anthropic(route, request), _counted))
+            url, body = await worker(_anthropic, route, request)
+            return Count(await self._post(route, url, body, _counted, until_s))
         name, now = route.upstream.name, self._now()
         url = _root(route) + "/tokenize"
         if self._texts_only.get(name, now) <= now:
             try:
-                body = _only(_TOKENIZE, OPENAI.encode_request, route, request)
-                return Count(await self._post(route, url, body, _tokenized))
+                body = await worker(_only, _TOKENIZE, OPENAI.encode_request, route, request)
+                return Count(await self._post(route, url, body, _tokenized, until_s))
             except _Refused:
                 pass
-        body = jsontext.encode(
-            {
-                "model": route.name,
-                "prompt": counting.written(request),
-                "add_special_tokens": False,
-            }
-        )
-        tokens = await self._post(route, url, body, _tokenized)
+        body = await worker(_prompt, route, request)
+        tokens = await self._post(route, url, body, _tokenized, until_s)
         self._texts_only[name] = now + REST_S
         return Count(tokens + round(features.images * counting.PER_IMAGE), WRITTEN)
 
@@ -185,12 +206,17 @@ class Counter:
         url: str,
         body: bytes,
         decoder: "msgspec.json.Decoder[_Tokenized] | msgspec.json.Decoder[_Counted]",
+        until_s: float,
     ) -> int:
+        """What the upstream counts; TimeoutError when it has not answered by `until_s` of the loop."""
+        if asyncio.get_running_loop().time() >= until_s:
+            raise _Late
         headers = upstream.headers(route) | {"accept": "application/json"}
         if route.capabilities.counts == "anthropic":
             headers["anthropic-version"] = "2023-06-01"
-        response = await self._client.send("POST", url, headers, body, _TIMEOUTS)
-        page = await response.read_all(MAX_ANSWER_BYTES)
+        async with asyncio.timeout_at(until_s):
+            response = await self._client.send("POST", url, headers, body, _TIMEOUTS)
+            page = await response.read_all(MAX_ANSWER_BYTES)
         if response.status in _REFUSED:
             raise _Refused
         if response.status != 200:
@@ -203,10 +229,12 @@ class Counter:
 
     # -- the operator's tokenizer
 
-    async def _by_tokenizer(self, request: Request, features: Features) -> Count | None:
+    async def _by_tokenizer(
+        self, request: Request, features: Features, worker: Worker
+    ) -> Count | None:
         """None when it takes too long, which a long queue before it also is."""
         assert self._tokenizer is not None and self._thread is not None
-        text = counting.written(request)
+        text: str = await worker(counting.written, request)
         if len(text) > MAX_TEXT_CHARS:
             return None
         loop = asyncio.get_running_loop()
@@ -227,6 +255,17 @@ def _fitted(request: Request, route: Route, dialect: str) -> Request:
         max_output=route.model.max_output,
         default_max_output=route.model.default_max_output,
     ).request
+
+
+def _prompt(route: Route, request: Request) -> bytes:
+    """The body of /tokenize for a server that takes only one text."""
+    return jsontext.encode(
+        {
+            "model": route.name,
+            "prompt": counting.written(request),
+            "add_special_tokens": False,
+        }
+    )
 
 
 def _root(route: Route) -> str:

@@ -13,8 +13,9 @@ After anything was relayed there is no second attempt, as tools may have run on 
 
 import asyncio
 import random
-import secrets
 import time
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import msgspec
 
@@ -26,15 +27,17 @@ from headgate.edge import answers, replay, upstream
 from headgate.edge import log as logs
 from headgate.edge import relay as relays
 from headgate.edge.booking import Booking
-from headgate.edge.gate import Gate
+from headgate.edge.gate import Entry, Gate
+from headgate.edge.ids import new_id
 from headgate.edge.memory import Gather
 from headgate.edge.metrics import RouteMetrics
+from headgate.edge.overload import OFF_LOOP_BYTES
 from headgate.edge.relay import Relay
 from headgate.errors import Failure, Refused, invalid
 from headgate.net import guard
 from headgate.net.client import Broken, Response, TimedOut
 from headgate.net.server import Inbound
-from headgate.policy import fit, history, reservations, retry, structured
+from headgate.policy import fit, history, idempotency, reservations, retry, structured
 from headgate.policy.fit import Fitted
 from headgate.policy.keys import Key
 from headgate.policy.limits import Turn
@@ -44,33 +47,20 @@ from headgate.wire import capsule, filters
 from headgate.wire.dialect import Dialect, Encoder, Facts, Target
 from headgate.wire.translate import Translator, Whole
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 BACKOFF_S = 0.05  # full jitter below it
 _NO_FEATURES, _UNKNOWN = Features(), Usage(estimated=True)
 
 
-class _Ids:
-    """Random ids, 96 bits each, drawn many at a time: the system call costs more than the id."""
-
-    def __init__(self) -> None:
-        self._drawn: list[str] = []
-
-    def __call__(self) -> str:
-        if not self._drawn:
-            text = secrets.token_hex(12 * 256)
-            self._drawn = [text[i : i + 24] for i in range(0, len(text), 24)]
-        return self._drawn.pop()
-
-
-new_id = _Ids()
-
-
 async def exchange(
-    inbound: Inbound, gate: Gate, dialect: Dialect, target: Target, credential: str | None
+    inbound: Inbound, gate: Gate, dialect: Dialect, target: Target, entry: Entry
 ) -> None:
-    """Answer one request to a model, whatever happens."""
-    run = _Exchange(inbound, gate, dialect, target)
+    """Answer one request to a model, whatever happens; the caller leaves the entry afterwards."""
+    run = _Exchange(inbound, gate, dialect, target, entry)
     try:
-        await run.through(credential)
+        await run.through()
     except Refused as refused:
         await run.fail(refused.failure)
     except asyncio.CancelledError:
@@ -91,6 +81,17 @@ async def exchange(
         run.close()
 
 
+def _fitted(request: Request, route: Route, dialect: str) -> Fitted:
+    """The request as the route takes it, with its history repaired; Refused when it cannot."""
+    repaired = history.repair(request, route.capabilities, dialect)
+    return fit.fit(
+        repaired,
+        route.capabilities,
+        max_output=route.model.max_output,
+        default_max_output=route.model.default_max_output,
+    )
+
+
 class _Exchange:
     # How an exchange begins; what does not change in most stays here, and costs them nothing.
     translator: Translator | None = None
@@ -98,10 +99,10 @@ class _Exchange:
     input_estimate = 0
     outcome = "internal"
     where = ""
-    key: Key | None = None
     model = ""
     status = 0
     stream = False
+    large = False  # its body; the work on it is done in a thread
     relaying = False  # counted among the open streams
     attempts = 0
     attempt_began = 0.0  # 0: none is running
@@ -120,34 +121,43 @@ class _Exchange:
     _fallbacks: tuple[str, ...] = ()  # warnings of what was asked before
     _keepalive: asyncio.TimerHandle | None = None
 
-    def __init__(self, inbound: Inbound, gate: Gate, dialect: Dialect, target: Target) -> None:
+    def __init__(
+        self, inbound: Inbound, gate: Gate, dialect: Dialect, target: Target, entry: Entry
+    ) -> None:
         self.inbound: Inbound | replay.Recorder = inbound
         self.client = inbound
         self.gate = gate
         self.dialect = dialect
         self.target = target
+        self.entry = entry
+        self.key: Key = entry.key
         self.id = new_id()
         self.booking = Booking(gate, self.id, dialect.name)
         self.began = self._last_write = time.monotonic()
 
-    async def through(self, credential: str | None) -> None:
-        gate, dialect = self.gate, self.dialect
-        key = await gate.key_of(credential)
-        self.key = key
-        body = await self.client.body(gate.settings.body_bytes)
-        request = dialect.decode_request(body, self.target)
+    async def through(self) -> None:
+        gate, dialect, key, place = self.gate, self.dialect, self.key, self.entry.place
+        body = await self.client.body(gate.overload.max_body_bytes, place.reserve)
+        self.large = len(body) >= OFF_LOOP_BYTES
+        if (turn := gate.overload.start(place.owner, len(body))) is not None:
+            await turn
+        if self.large:
+            request = await gate.overload.off_loop(place, dialect.decode_request, body, self.target)
+        else:
+            request = dialect.decode_request(body, self.target)
         routes = gate.routes(request.model, key, request)
         self.model = routes[0].model.id
         if replay.HEADER in self.client.headers and await self._answered_before(key, body):
             return
+        del body  # the request has what it says, for as long as the answer takes
         if key.on_hang_up == "drain":
             self.client.drains = True
         self.stream = request.stream
         for message in request.messages:
             if message.role == "assistant":  # nobody else thinks
-                request = self._remembered(request, routes[0], key.id)
+                request = await self._remembered(request, routes[0], key.id)
                 break
-        self.features = counting.features(request)
+        self.features = await self._worked(counting.features, request)
         self.input_estimate = gate.counter.estimate(self.model, self.features)
         facts = Facts(self.id, self.model, int(time.time()), self.input_estimate)
         if request.stream:
@@ -155,11 +165,18 @@ class _Exchange:
             self._watch_silence()
         await self._attempt(routes, request, facts)
 
+    async def _worked(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """What `work` makes of the request: in the thread for large ones, which would hold up others."""
+        if self.large:
+            return await self.gate.overload.off_loop(self.entry.place, work, *args, **kwargs)
+        return work(*args, **kwargs)
+
     async def _answered_before(self, key: Key, body: bytes) -> bool:
         """Send the reply that this Idempotency-Key had, or record the one that it will have."""
         target, dialect = self.target, self.dialect.name
         address = (dialect, target.model, target.stream, target.array)
-        found = await self.gate.replays.begin(self.client, key.id, body, *address)
+        mark = await self._worked(idempotency.fingerprint, body, *address)
+        found = await self.gate.replays.begin(self.client, key.id, mark)
         if isinstance(found, replay.Recorder):
             self.inbound, self.id = found, found.id
             self.booking = Booking(self.gate, self.id, dialect)
@@ -169,10 +186,10 @@ class _Exchange:
         await replay.again(self.client, found)
         return True
 
-    def _remembered(self, request: Request, first: Route, key_id: str) -> Request:
+    async def _remembered(self, request: Request, first: Route, key_id: str) -> Request:
         """The request with the reasoning that the client returned sealed, or not at all."""
         origin = first.upstream.name
-        request, sealed = capsule.unseal(request, self.gate.sealer, origin)
+        request, sealed = await self._worked(capsule.unseal, request, self.gate.sealer, origin)
         warnings: list[str] = []
         if sealed:
             warnings.append("reasoning (sealed)")
@@ -201,18 +218,24 @@ class _Exchange:
                 self._fallbacks = (f"fallback ({routes[0].served_by}: paused)",)
             # A signature says something only to the upstream that made it.
             known = request if route.upstream is routes[0].upstream else capsule.unsigned(request)
-            fitted = self._fitted(known, route)
+            fitted = await self._worked(_fitted, known, route, self.dialect.name)
             self.warnings = (*self._fallbacks, *fitted.request.warnings)
             if fitted.format is not None and (said := structured.fault(fitted.format)):
                 raise invalid(said, "$.response_format")
             if not self.booking.opened:
-                assert self.key is not None
                 max_tokens = await self.booking.open(
-                    self.key, request, fitted.request, route, routes, self.input_estimate
+                    self.key,
+                    self.entry.admission,
+                    request,
+                    fitted.request,
+                    route,
+                    routes,
+                    self.input_estimate,
                 )
                 if max_tokens is not None:  # the budget pays for less than was asked
                     request = reservations.lowered(request, max_tokens)
-                    fitted = self._fitted(reservations.lowered(known, max_tokens), route)
+                    known = reservations.lowered(known, max_tokens)
+                    fitted = await self._worked(_fitted, known, route, self.dialect.name)
                     self.warnings = (*self._fallbacks, *fitted.request.warnings)
             self.booking.sent(fitted.request, route)
             self.usage = _UNKNOWN  # also where an attempt that failed had reported some
@@ -284,24 +307,17 @@ class _Exchange:
         self.gate.metrics.attempts.add(route.upstream.name)
         return await self._try(route, request, fitted, facts, fresh)
 
-    def _fitted(self, request: Request, route: Route) -> Fitted:
-        repaired = history.repair(request, route.capabilities, self.dialect.name)
-        return fit.fit(
-            repaired,
-            route.capabilities,
-            max_output=route.model.max_output,
-            default_max_output=route.model.default_max_output,
-        )
-
     async def _try(
         self, route: Route, request: Request, fitted: Fitted, facts: Facts, fresh: bool
     ) -> Failure | None:
         """One attempt: None when the client has its answer, the failure when it has nothing yet."""
         gate = self.gate
         try:
+            body = await self._worked(upstream.encoded, route, fitted.request)
             attempt = await upstream.begin(
-                gate.client, route, fitted.request, gate.timeouts, self.id, fresh=fresh
+                gate.client, route, body, gate.timeouts, self.id, fresh=fresh
             )
+            del body
         except Refused as refused:
             return refused.failure
         response = self.response = attempt.response
@@ -440,9 +456,11 @@ class _Exchange:
         self.attempts += 1
         self.attempt_began = time.monotonic()
         try:
+            body = await self._worked(upstream.encoded, route, again)
             attempt = await upstream.begin(
-                self.gate.client, route, again, self.gate.timeouts, self.id, fresh=True
+                self.gate.client, route, body, self.gate.timeouts, self.id, fresh=True
             )
+            del body
             self.response = attempt.response
             sink = Whole()
             relay = Relay(attempt, self._filters(fitted, route, []), sink, self._say, self.inbound)
@@ -574,15 +592,14 @@ class _Exchange:
         out: list[tuple[str, str]] = []
         if self.warnings:
             out.append(("x-headgate-warnings", answers.header_list(self.warnings)))
-        if self.key is not None:
-            out += self.gate.admissions.headers(self.key, self.dialect.name)
+        out += self.gate.admissions.headers(self.key, self.dialect.name)
         if self.stream:
             out.append(("x-accel-buffering", "no"))  # nginx in front must not gather the stream
         return out
 
     @property
     def _key_id(self) -> str:
-        return self.key.id if self.key is not None else ""
+        return self.key.id
 
     def _quiet(self) -> None:
         if self._keepalive is not None:

@@ -19,13 +19,17 @@ from headgate.edge.log import Line, Log, places
 from headgate.edge.log import now as log_now
 from headgate.edge.memory import Memory
 from headgate.edge.metrics import Metrics
+from headgate.edge.overload import Overload, Place
 from headgate.edge.reads import Reads, unavailable
+from headgate.edge.refusals import Refusals
 from headgate.edge.replay import Replays
 from headgate.edge.turns import Turns
 from headgate.errors import Failure, Refused
 from headgate.net.client import Client, Timeouts
 from headgate.policy import keys, routing
+from headgate.policy.guesses import GuessThrottle
 from headgate.policy.keys import Key, KeyRing
+from headgate.policy.limits import Admission, Scope
 from headgate.store.books import Books
 from headgate.store.ledger import Ledger
 from headgate.store.people import MANAGEMENT_PREFIX, People
@@ -33,8 +37,34 @@ from headgate.store.sqlite import Store, StoreError
 from headgate.tasks import Tasks
 from headgate.wire.capsule import Sealer
 
+_NO_KEY = Failure(
+    "unauthenticated",
+    "No valid API key. Send one as `Authorization: Bearer hg_live_...`, `x-api-key` "
+    "or `x-goog-api-key`; `headgate keys create NAME` makes one.",
+    code="invalid_api_key",
+    should_retry=False,
+)
 POLL_S = 0.4  # a revoked key must be refused within a second
 STALE_S = 10.0  # SQLite waits for a lock for 5 s; a check that takes twice as long has failed
+
+
+class Entry:
+    """What a request holds from before its body is read until it ends: its key's limits and its place."""
+
+    __slots__ = ("_admissions", "admission", "key", "place")
+
+    def __init__(
+        self, key: Key, place: Place, admissions: Admissions, admission: Admission | None
+    ) -> None:
+        self.key = key
+        self.place = place
+        self.admission = admission  # None: the key has no such limits
+        self._admissions = admissions
+
+    def leave(self) -> None:
+        """Give everything back; a second time changes nothing."""
+        self.place.leave()
+        self._admissions.leave(self.admission)
 
 
 class Gate:
@@ -54,6 +84,9 @@ class Gate:
         self.books = books
         self.log = log
         self.metrics = Metrics()
+        self.overload = Overload(settings.overload, settings.body_bytes, self.metrics)
+        self.refusals = Refusals(self.metrics, log)
+        self._guesses = GuessThrottle()
         self.client = Client()
         self.counter = Counter(self.client, load_tokenizer(settings.tokenizer))
         t = settings.timeouts
@@ -90,32 +123,61 @@ class Gate:
             raise unavailable()
         key = self.ring.authenticate(credential, time.time()) if credential else None
         if key is None:
-            raise Refused(
-                Failure(
-                    "unauthenticated",
-                    "No valid API key. Send one as `Authorization: Bearer hg_live_...`, `x-api-key` "
-                    "or `x-goog-api-key`; `headgate keys create NAME` makes one.",
-                    code="invalid_api_key",
-                    should_retry=False,
-                )
-            )
+            raise Refused(_NO_KEY)
         return key
 
-    async def key_of(self, credential: str | None) -> Key:
+    def failed_credential(self, peer: str, key_id: str) -> None:
+        """Count a wrong credential; Refused with 429 when there were too many."""
+        wait_s = self._guesses.failed(peer, key_id, time.monotonic())
+        self.metrics.bad_keys.add("throttled" if wait_s else "refused")
+        if wait_s:
+            raise Refused(
+                Failure(
+                    "rate_limit",
+                    "Too many wrong API keys were sent. Check the key, then try again in"
+                    f" {math.ceil(wait_s)}s.",
+                    code="too_many_bad_keys",
+                    retry_after_s=math.ceil(wait_s),
+                    should_retry=False,  # the same key will be as wrong
+                )
+            )
+
+    def enter(self, key: Key, scope: Scope = "exchange") -> Entry:
+        """Let a request of this key in, before its body is read; Refused for overload or a limit.
+
+        Whoever gets an entry must `leave` it.
+        """
+        place = self.overload.enter(key.payer)
+        try:
+            admission = self.admissions.enter(key, scope)
+        except Refused:
+            place.leave()
+            raise
+        return Entry(key, place, self.admissions, admission)
+
+    async def key_of(self, credential: str | None, peer: str = "") -> Key:
         """As `authenticate`; a key that was created a moment ago is looked for in the database.
 
-        One that was mistyped costs no look.  All who ask at the same time share one.
+        One that was mistyped costs no look.  All who ask at the same time share one.  After too many
+        failures from the address `peer`, or for one key id, failures get a 429 and cost no look
+        either; a key that has expired or was revoked is no such failure, as its secret is right.
         """
         try:
             return self.authenticate(credential)
         except Refused as refused:
-            known = refused.failure.kind != "unauthenticated"
-            if known or not credential or keys.parse(credential) is None:
+            if refused.failure is not _NO_KEY or not credential:
                 raise
-        if self._next_check is None:
-            self._next_check = self.tasks.once("keys_of_a_request", self._check_next())
-        await asyncio.shield(self._next_check)
-        return self.authenticate(credential)
+        parsed = keys.parse(credential)
+        if parsed is not None and not self._guesses.waits(peer, time.monotonic()):
+            if self._next_check is None:
+                self._next_check = self.tasks.once("keys_of_a_request", self._check_next())
+            await asyncio.shield(self._next_check)
+            key = self.ring.authenticate(credential, time.time())
+            if key is not None:
+                return key
+        if parsed is None or not self.ring.knows(credential):
+            self.failed_credential(peer, parsed.id if parsed is not None else "")
+        raise Refused(_NO_KEY)
 
     async def _check_next(self) -> None:
         async with self._checking:  # the one that runs may have looked before the key was there
@@ -225,6 +287,7 @@ class Gate:
         self.tasks.every("loop_lag", 0.0, self._measure_lag)
 
     async def _flush_log(self) -> None:
+        self.refusals.flush()
         self.log.flush()
 
     async def _measure_lag(self) -> None:
@@ -234,6 +297,8 @@ class Gate:
 
     async def close(self) -> None:
         """End the tasks, and hang up on the upstreams."""
+        self.overload.close()
+        self.refusals.close()
         await self.tasks.stop()
         await self.reads.close()
         if self._people is not None:

@@ -30,8 +30,10 @@ class Internal:
         self._gate = gate
 
     async def answer(self, inbound: Inbound) -> bool:
-        """Whether it was control, and was answered."""
+        """Whether it was control, and was answered; Refused after too many wrong proofs."""
         if not is_ours(self._gate, inbound):
+            if inbound.headers.get("x-headgate-internal"):
+                self._gate.failed_credential(inbound.client, "")
             return False
         parts = inbound.path.removeprefix(PREFIX).split("/")
         match inbound.method, parts:

@@ -145,6 +145,21 @@ class Metrics(Collector):
             "Replies whose upstream reported more tokens than their request allowed: an alert.",
             ("upstream",),
         )
+        self.counts = Counts(
+            "headgate_token_counts", "Counts of tokens by how they ended.",
+            ("dialect", "model", "outcome"),
+        )  # fmt: skip
+        self.shed = Counts(
+            "headgate_shed",
+            "Requests refused for overload: in_flight, late, body_bytes, key_body_bytes; or repeated.",
+            ("reason",),
+        )
+        self.bad_keys = Counts(
+            "headgate_bad_keys",
+            "Credentials that were wrong: refused, or throttled after too many.",
+            ("answer",),
+        )
+        self._gauges: list[tuple[str, str, Callable[[], float]]] = []
         self.open_streams = 0
         self.loop_lag_s = 0.0
         self.log_lines_dropped: Callable[[], int] = lambda: 0
@@ -174,6 +189,10 @@ class Metrics(Collector):
         self._writer_exits = writer_exits
         self._keys_age_s = keys_age_s
 
+    def gauge(self, name: str, help: str, read: Callable[[], float]) -> None:
+        """Show what `read` returns when the page is made."""
+        self._gauges.append((name, help, read))
+
     def of(self, model: str, upstream: str) -> "RouteMetrics":
         """The children of one route."""
         found = self._routes.get((model, upstream))
@@ -191,6 +210,9 @@ class Metrics(Collector):
             self.ledger_faults,
             self.unpriced,
             self.disputed,
+            self.counts,
+            self.shed,
+            self.bad_keys,
         ):
             yield each.metric()
         for histograms in (self.first_token, self.duration, self.gap):
@@ -222,6 +244,9 @@ class Metrics(Collector):
         for child, count in {**self.child_exits, "writer": self._writer_exits()}.items():
             exits.add_metric((child,), count)
         yield exits
+
+        for name, help, read in self._gauges:
+            yield GaugeMetricFamily(name, help, read())
 
     def page(self) -> bytes:
         return generate_latest(self._registry)

@@ -382,9 +382,10 @@ class Run:
             return Shot(failure=Failure("timeout", "", upstream_code="total"))
         self.requests += 1
         try:
+            body = upstreams.encoded(route, request)
             # On a new connection: that a kept one had ended is no finding.
             attempt = await upstreams.begin(
-                self._client, route, request, self._timeouts, secrets.token_hex(4), fresh=True
+                self._client, route, body, self._timeouts, secrets.token_hex(4), fresh=True
             )
         except Refused as refused:
             # `begin` keeps no cause, but the exception it was busy with says what was not reached.

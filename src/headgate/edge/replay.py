@@ -36,13 +36,11 @@ class Replays:
         self._reads = reads
         self.table = Table()
 
-    async def begin(
-        self, inbound: Inbound, key: str, body: bytes, *address: object
-    ) -> "Saved | Recorder":
+    async def begin(self, inbound: Inbound, key: str, mine: bytes) -> "Saved | Recorder":
         """The reply that is kept, or who records it from now on; Refused where there is neither.
 
-        `key` is the id of the API key.  The table knows the request before anything is awaited: of two
-        equal requests one is the first.
+        `key` is the id of the API key, `mine` the request's fingerprint (policy/idempotency.py).  The
+        table knows the request before anything is awaited: of two equal requests one is the first.
         """
         text = inbound.headers[HEADER]
         if not idempotency.valid(text):
@@ -55,7 +53,6 @@ class Replays:
                 )
             )
         slot, now_s = (key, text), time.monotonic()
-        mine = idempotency.fingerprint(body, *address)
         found = self.table.look(slot, mine, now_s)
         if isinstance(found, Saved):
             return found

@@ -61,16 +61,22 @@ def _way(client: Client, route: Route) -> _Way:
     return way
 
 
+def encoded(route: Route, request: Request) -> bytes:
+    """The body that this route is sent."""
+    dialect = DIALECTS[route.upstream.dialect]
+    return dialect.encode_request(request, route.capabilities, route.name, True)
+
+
 async def begin(
     client: Client,
     route: Route,
-    request: Request,
+    body: bytes,
     timeouts: Timeouts,
     seed: str,
     *,
     fresh: bool = False,
 ) -> Attempt:
-    """Send the request and wait for the answer's head; Refused when there is no good one.
+    """Send the encoded request and wait for the answer's head; Refused when there is no good one.
 
     `fresh`: on a new connection.
 
@@ -79,7 +85,6 @@ async def begin(
     """
     way = _way(client, route)
     dialect = way.dialect
-    body = dialect.encode_request(request, route.capabilities, route.name, True)
     try:
         response = await client.send_prepared(way.request, body, timeouts, fresh=fresh)
     except (NotSent, Broken, TimedOut) as error:

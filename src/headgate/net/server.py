@@ -13,6 +13,7 @@ to a bound at which reading pauses, until the answer has been sent and the clien
 import asyncio
 import os
 import socket as sockets
+import sys
 import time
 from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -55,6 +56,7 @@ Refuse = Callable[[Failure, str, Mapping[str, str]], tuple[int, list[tuple[str, 
 MAX_HELD_BYTES = 4096  # sent behind the request that is answered; then reading pauses
 MAX_HELD_BYTES_IN_ALL = 64 << 20  # over all connections; then one that sends more is closed
 MAX_UNASKED_BYTES = 65536  # of a body that the handler has not asked for; then reading pauses
+CHUNKED_STEP = 65536  # what a body of unknown length reserves beyond what has come of it
 MAX_HEADERS = 128  # of one request; Apache takes 100, and a client sends some 20
 SMALL_BYTES = 1024  # pieces of a body below this are joined as they come
 JOIN_BYTES = 65536  # up to here copying a body behind its head is cheaper than a second write
@@ -88,6 +90,7 @@ class Inbound:
     _bodiless = False  # the answer has no body, whatever is written
     _size = 0
     _limit = 0  # bytes of the body that are kept; 0: the listener's bound
+    _reserved = sys.maxsize  # bytes of the body; with more the reader is woken to reserve them
     _chunks: Chunks | None = None  # reads the request's body, if it is chunked
     _client = ""
     _waiter: "asyncio.Future[None] | None" = None
@@ -116,8 +119,15 @@ class Inbound:
             self._client = self._conn.server.proxies.client(self.peer, self.headers)
         return self._client
 
-    async def body(self, max_bytes: int | None = None) -> bytes:
-        """The whole body; Refused when it is too large, too slow, broken or compressed."""
+    async def body(
+        self, max_bytes: int | None = None, reserve: Callable[[int], None] | None = None
+    ) -> bytes:
+        """The whole body; Refused when it is too large, too slow, broken or compressed.
+
+        `reserve` is called with the body's size before it is read, and again as a body of unknown
+        length grows and ends; what it raises ends the reading.  The body is handed over once, so
+        that it does not stay in memory for as long as the answer takes.
+        """
         limit = self._conn.server.limits.body_bytes if max_bytes is None else max_bytes
         self._limit = limit
         coding = self.headers.get("content-encoding", "identity").lower()
@@ -127,6 +137,14 @@ class Inbound:
             )
         if self._length > limit:
             raise Refused(_too_large(limit))
+        if reserve is not None:
+            if self._length >= 0:
+                reserve(self._length)
+            elif self.body_done:
+                reserve(self._size)
+            else:
+                self._reserved = self._size + CHUNKED_STEP
+                reserve(self._reserved)
         if self._expect and not self.body_done and not self._size:
             self._conn.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._expect = False
@@ -136,12 +154,17 @@ class Inbound:
             self._waiter = self._conn.server.future()
             self._conn.resume_reading()
             await self._waiter
+            if self._size > self._reserved and reserve is not None:
+                self._reserved = self._size + CHUNKED_STEP
+                reserve(self._reserved)
+        if self._reserved != sys.maxsize and reserve is not None:
+            reserve(self._size)
         self._waiter = None
         if self._failure is not None:
             raise Refused(self._failure)
         if self._size > limit:
             raise Refused(_too_large(limit))
-        pieces = self._pieces
+        pieces, self._pieces = self._pieces, []
         if len(pieces) == 1 and isinstance(pieces[0], bytes):
             return pieces[0]
         return b"".join(pieces)
@@ -262,6 +285,8 @@ class Inbound:
 
     def _take(self, data: bytes) -> None:
         self._size += len(data)
+        if self._size > self._reserved:
+            self._wake()
         if self._size > (self._limit or self._conn.server.limits.body_bytes):
             self._wake()
         elif not self.ended:
@@ -425,7 +450,15 @@ class _Connection(asyncio.Protocol):
         inbound._pieces.append(request.body)
         inbound._size = inbound._length
         inbound.body_done = True
-        self._run(inbound)
+        again = self.server.again
+        if again is None:
+            self._run(inbound)
+            return
+        self.current = inbound
+        if again(inbound):
+            self.done(inbound)
+        else:
+            self._run(inbound)
 
     def _parse(self) -> None:
         """Read one request from the buffer and run its handler; what is behind it stays there.
@@ -749,7 +782,10 @@ class _Listener:
 
 
 class Server:
-    """`handler` answers each request; `refuse` words what is wrong before there is one to hand over."""
+    """`handler` answers each request; `refuse` words what is wrong before there is one to hand over.
+
+    `again` may answer a request whose head it knows at once, without a task; it returns whether it did.
+    """
 
     def __init__(
         self,
@@ -757,8 +793,10 @@ class Server:
         limits: Limits = _LIMITS,
         refuse: Refuse | None = None,
         report: Callable[[str], None] | None = None,
+        again: Callable[[Inbound], bool] | None = None,
     ) -> None:
         """`report` is given what the operator should hear of the listeners."""
+        self.again = again
         self.limits = limits
         self.report: Callable[[str], None] = report or _unheard
         self.hosts = frozenset(h.encode() for h in limits.hosts)

@@ -11,7 +11,10 @@ time after which it would not.  All of it is whole numbers: a request or token i
 its window has nanoseconds, so that a limit of `most` a window drains `most` units a nanosecond.
 
 What will surprise:
-- all limits are asked first and taken from only when all agree: who is refused has lost nothing;
+- a request takes its place (rate and slot) before its body is read, and its tokens once they are known.
+  Who is refused a place has lost nothing.  Who has one and is then refused, for tokens, a budget or a
+  fault of the request, still counts as a request, as at OpenAI: "unsuccessful requests contribute to
+  your per-minute limit" (developers.openai.com/cookbook, how to handle rate limits; read 2026-11);
 - tokens are reserved from an estimate and the difference is given back at the end, but only the
   part that time has not given back already.  What drained is taken to have come from all open
   reservations alike (`_Bucket.share`); this never gives back more than an exact replay would;
@@ -37,7 +40,13 @@ MINUTE_NS = 60 * NS
 CONCURRENCY_RETRY_S = 1.0
 SWEEP = 1024  # buckets; below it nobody looks for empty ones
 
+# A count of tokens is cheap and agents ask for two dozen at a time; a key that may generate often may
+# count several times as often.
+COUNTS_PER_REQUEST, MIN_COUNTS, DEFAULT_COUNTS, COUNTS_AT_A_TIME = 5, 30, 1200, 32
+LOOKUPS = 600  # lists, reports and cards a minute: more than any client was seen to ask for
+
 Takes = Literal["request", "tokens", "slot"]
+Scope = Literal["exchange", "count", "lookup"]  # which kind of request a limit is for
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -49,6 +58,11 @@ class Kind(msgspec.Struct, frozen=True):
     takes: Takes
     window_ns: int = MINUTE_NS
     header: str = ""  # "x-ratelimit-limit-{header}"; "": in none
+    scope: Scope = "exchange"
+
+
+def _counts_a_minute(key: Key) -> int:
+    return DEFAULT_COUNTS if key.rpm is None else max(MIN_COUNTS, COUNTS_PER_REQUEST * key.rpm)
 
 
 # A new limit is a row.
@@ -58,6 +72,11 @@ LIMITS: dict[str, Kind] = {
         Kind("requests", "requests a minute", lambda key: key.rpm, "request", header="requests"),
         Kind("tokens", "tokens a minute", lambda key: key.tpm, "tokens", header="tokens"),
         Kind("concurrency", "requests at a time", lambda key: key.concurrency, "slot"),
+        Kind("counts", "token counts a minute", _counts_a_minute, "request", scope="count"),
+        Kind(
+            "counting", "token counts at a time", lambda _: COUNTS_AT_A_TIME, "slot", scope="count"
+        ),
+        Kind("lookups", "look-ups a minute", lambda _: LOOKUPS, "request", scope="lookup"),
     )
 }
 
@@ -68,9 +87,9 @@ class Limit(msgspec.Struct, frozen=True, gc=False):
     model: str = ""  # counted for this one apart; "": for all together
 
 
-def of_key(key: Key) -> tuple[Limit, ...]:
-    """The limits that are written on a key."""
-    found = ((kind.name, kind.most(key)) for kind in LIMITS.values())
+def of_key(key: Key, scope: Scope = "exchange") -> tuple[Limit, ...]:
+    """The limits of a key for one kind of request."""
+    found = ((kind.name, kind.most(key)) for kind in LIMITS.values() if kind.scope == scope)
     return tuple(Limit(name, most) for name, most in found if most is not None)
 
 
@@ -167,11 +186,13 @@ class _Taken(msgspec.Struct):
 
 
 class Admission(msgspec.Struct, eq=False):
-    """Must be settled, whatever becomes of the request."""
+    """A request's place within its key's limits: it must be settled, whatever becomes of the request."""
 
-    tokens: int
-    taken: tuple[_Taken, ...]
+    token_limits: tuple[Limit, ...]
+    key_id: str
     slots: tuple[_Slot, ...]
+    tokens: int = 0
+    taken: tuple[_Taken, ...] = ()
     settled: bool = False
 
 
@@ -191,17 +212,15 @@ class Limiter:
         self._running: dict[_Slot, int] = {}
         self._sweep = SWEEP
 
-    def admit(
-        self, key_id: str, limits: Sequence[Limit], tokens: int, now_ns: int
-    ) -> Admission | Refusal:
-        """Take one request and an estimate of its tokens from all limits, or say when to come back.
+    def enter(self, key_id: str, limits: Sequence[Limit], now_ns: int) -> Admission | Refusal:
+        """Take one request and its slots from all limits, or say when to come back.
 
         Who waits for `retry_after_s` passes, if others took nothing meanwhile; the wait for a
-        `concurrency` is a guess.  One that is larger than a whole limit never passes.
+        `concurrency` is a guess.  Limits of tokens are only asked whether one token is left.
         """
-        tokens = max(0, tokens)
-        rates: list[tuple[_Slot, _Bucket, int, bool]] = []
+        rates: list[_Bucket] = []
         slots: list[_Slot] = []
+        token_limits: list[Limit] = []
         refused: Limit | None = None
         longest_ns: float = 0
         for limit in limits:
@@ -214,21 +233,49 @@ class Limiter:
                     wait_ns = CONCURRENCY_RETRY_S * NS if limit.most else math.inf
             else:
                 bucket = self._bucket(slot, limit.most, now_ns)
-                units = (tokens if kind.takes == "tokens" else 1) * kind.window_ns
-                rates.append((slot, bucket, units, kind.takes == "tokens"))
-                wait_ns = bucket.wait_ns(units)
+                wait_ns = bucket.wait_ns(kind.window_ns)
+                if kind.takes == "tokens":
+                    token_limits.append(limit)
+                else:
+                    rates.append(bucket)
+            if wait_ns > longest_ns:
+                refused, longest_ns = limit, wait_ns
+        if refused is not None:
+            return Refusal(refused, 0, _seconds(longest_ns))
+        for bucket in rates:
+            bucket.level += bucket.window_ns
+        for slot in slots:
+            self._running[slot] = self._running.get(slot, 0) + 1
+        return Admission(tuple(token_limits), key_id, tuple(slots))
+
+    def take(self, admission: Admission, tokens: int, now_ns: int) -> Refusal | None:
+        """Take an estimate of the request's tokens, or say when to come back; None: taken.
+
+        One that is larger than a whole limit never passes.
+        """
+        if not admission.token_limits:
+            return None
+        tokens = max(0, tokens)
+        rates: list[tuple[_Slot, _Bucket, int]] = []
+        refused: Limit | None = None
+        longest_ns: float = 0
+        for limit in admission.token_limits:
+            kind = LIMITS[limit.kind]
+            slot = (admission.key_id, limit.model, limit.kind)
+            bucket = self._bucket(slot, limit.most, now_ns)
+            units = tokens * kind.window_ns
+            rates.append((slot, bucket, units))
+            wait_ns = bucket.wait_ns(units)
             if wait_ns > longest_ns:
                 refused, longest_ns = limit, wait_ns
         if refused is not None:
             return Refusal(refused, tokens, _seconds(longest_ns))
         taken = []
-        for slot, bucket, units, counts_tokens in rates:
+        for slot, bucket, units in rates:
             bucket.level += units
-            if counts_tokens:
-                taken.append(_Taken(slot, bucket, bucket.kept, bucket.epoch))
-        for slot in slots:
-            self._running[slot] = self._running.get(slot, 0) + 1
-        return Admission(tokens, tuple(taken), tuple(slots))
+            taken.append(_Taken(slot, bucket, bucket.kept, bucket.epoch))
+        admission.tokens, admission.taken = tokens, tuple(taken)
+        return None
 
     def settle(self, admission: Admission, tokens: int, now_ns: int) -> None:
         """Give back or charge what the estimate was wrong by, and end its concurrency: once."""

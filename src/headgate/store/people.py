@@ -298,6 +298,11 @@ class People:
 
     def manager(self, text: str, *, now_s: float) -> ManagementKey | None:
         """The management key that was presented, if it is right and good now."""
+        key = self.presented_manager(text)
+        return key if key is not None and key.good(now_s) else None
+
+    def presented_manager(self, text: str) -> ManagementKey | None:
+        """The management key with this secret, also when it has expired or was revoked."""
         known = text.startswith(MANAGEMENT_PREFIX)
         parsed = keys.parse(keys.PREFIX + text.removeprefix(MANAGEMENT_PREFIX)) if known else None
         found = (
@@ -309,8 +314,7 @@ class People:
         kept = found[0][0] if found else bytes(32)
         if not secrets.compare_digest(keys.mac(self._management_key, secret), kept) or not found:
             return None
-        key = ManagementKey(*found[0][1:])
-        return key if key.good(now_s) else None
+        return ManagementKey(*found[0][1:])
 
     # --- who changed what
 

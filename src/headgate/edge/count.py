@@ -1,0 +1,117 @@
+"""One request to count tokens, from top to bottom: the sibling of exchange.py, without an upstream's reply.
+
+Whatever becomes of it, it is answered in the caller's protocol, counted and logged once.
+"""
+
+import asyncio
+import time
+
+from headgate.edge import answers
+from headgate.edge import log as logs
+from headgate.edge.counter import Count
+from headgate.edge.gate import Entry, Gate
+from headgate.edge.ids import new_id
+from headgate.edge.overload import OFF_LOOP_BYTES
+from headgate.errors import Failure, Refused
+from headgate.net.server import Inbound
+from headgate.wire import capsule
+from headgate.wire.dialect import Dialect, Target
+
+
+async def count(
+    inbound: Inbound, gate: Gate, dialect: Dialect, target: Target, entry: Entry
+) -> None:
+    """Answer how many tokens a request would be; the caller leaves the entry afterwards."""
+    await _Counting(inbound, gate, dialect, target, entry).run()
+
+
+class _Counting:
+    outcome = "internal"
+    status = 0
+    model = ""
+    tokens = 0
+    where = ""
+    warnings: tuple[str, ...] = ()
+
+    def __init__(
+        self, inbound: Inbound, gate: Gate, dialect: Dialect, target: Target, entry: Entry
+    ) -> None:
+        self.inbound = inbound
+        self.gate = gate
+        self.dialect = dialect
+        self.target = target
+        self.entry = entry
+        self.id = new_id()
+        self.began = time.monotonic()
+
+    async def run(self) -> None:
+        try:
+            self._answer(await self._counted())
+        except Refused as refused:
+            self._fail(refused.failure)
+        except asyncio.CancelledError:
+            self.outcome = "client_gone"
+            raise
+        except Exception as error:  # as in exchange.py: what else went wrong is ours
+            self.where = logs.places(error)
+            self._fail(
+                Failure("internal", "The gateway failed on this request; its log says where.")
+            )
+        finally:
+            self._record()
+
+    async def _counted(self) -> Count:
+        gate, dialect, place = self.gate, self.dialect, self.entry.place
+        body = await self.inbound.body(gate.overload.max_body_bytes, place.reserve)
+        large = len(body) >= OFF_LOOP_BYTES
+        if (turn := gate.overload.start(place.owner, len(body))) is not None:
+            await turn
+        if large:
+            request = await gate.overload.off_loop(place, dialect.decode_request, body, self.target)
+        else:
+            request = dialect.decode_request(body, self.target)
+        del body
+        routes = gate.routes(request.model, self.entry.key)
+        self.model = routes[0].model.id
+        origin = routes[0].upstream.name
+        if not large:
+            request, _ = capsule.unseal(request, gate.sealer, origin)
+            return await gate.counter.count(request, routes, dialect.name)
+        request, _ = await gate.overload.off_loop(
+            place, capsule.unseal, request, gate.sealer, origin
+        )
+        return await gate.counter.count(request, routes, dialect.name, gate.overload.worker(place))
+
+    def _answer(self, count: Count) -> None:
+        self.outcome, self.status, self.tokens = "counted", 200, count.tokens
+        id = self.id
+        headers = [("content-type", "application/json"), ("x-request-id", id), ("request-id", id)]
+        if count.warning:
+            self.warnings = (count.warning,)
+            headers.append(("x-headgate-warnings", count.warning))
+        self.inbound.respond(200, headers, self.dialect.encode_count(count.tokens))
+
+    def _fail(self, failure: Failure) -> None:
+        self.outcome = failure.kind
+        inbound = self.inbound
+        if inbound.gone or inbound.ended:
+            return
+        if inbound.started:  # an answer of known length that could not be written whole
+            inbound.abort()
+            return
+        status, headers, body = answers.refusal(self.dialect, failure, self.id)
+        self.status = status
+        inbound.respond(status, headers, body)
+
+    def _record(self) -> None:
+        self.gate.metrics.counts.add(self.dialect.name, self.model, self.outcome)
+        if self.gate.log.wants("info"):
+            self.gate.log.write(
+                logs.Line(
+                    logs.now(), "error" if self.where else "info", "count", self.id,
+                    self.dialect.name, self.model, key=self.entry.key.id, status=self.status,
+                    outcome=self.outcome, input_tokens=self.tokens,
+                    total_ms=round((time.monotonic() - self.began) * 1e3, 1),
+                    warnings=self.warnings, where=self.where,
+                )
+            )  # fmt: skip

@@ -1,0 +1,193 @@
+"""Places, starts and the thread of one edge, on a loop of their own."""
+
+import asyncio
+import math
+import threading
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from headgate import config
+from headgate.edge.metrics import Metrics
+from headgate.edge.overload import (
+    MAX_BYTES,
+    MIN_BYTES,
+    START_CPU_S,
+    TURN_CPU_S,
+    Overload,
+    default_bytes,
+)
+from headgate.errors import Refused
+
+MB = 1 << 20
+PER_TURN = math.ceil(TURN_CPU_S / START_CPU_S)
+
+
+def overload(in_flight: int = 10, body_bytes: int = 100 * MB) -> Overload:
+    return Overload(config.Overload(in_flight, body_bytes), 32 * MB, Metrics())
+
+
+def run(main: Callable[[Overload], Awaitable[None]]) -> Overload:
+    made = overload()
+
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await main(made)
+
+    asyncio.run(bounded())
+    made.close()
+    assert made.in_flight.held == made.bytes.held == 0
+    return made
+
+
+async def until(true: Callable[[], bool]) -> None:
+    while not true():
+        await asyncio.sleep(0.001)
+
+
+def test_a_place_gives_back_its_bytes_once_and_what_a_shorter_body_left() -> None:
+    made = overload()
+    place = made.enter("k")
+    place.reserve(10)
+    place.reserve(30)
+    place.reserve(20)
+    assert (made.in_flight.held, made.bytes.held) == (1, 20)
+    place.leave()
+    place.leave()
+    assert (made.in_flight.held, made.bytes.held) == (0, 0)
+
+
+def test_the_bodies_of_one_key_get_a_429_and_those_of_all_a_503() -> None:
+    made = overload()
+    made.enter("greedy").reserve(20 * MB)
+    with pytest.raises(Refused) as mine:
+        made.enter("greedy").reserve(6 * MB)  # a quarter of 100 is for one key
+    for n in range(3):
+        made.enter(f"key {n}").reserve(25 * MB)
+    with pytest.raises(Refused) as all_:
+        made.enter("late").reserve(6 * MB)
+    assert [r.value.failure.status for r in (mine, all_)] == [429, 503]
+    assert all(r.value.failure.retry_after_s for r in (mine, all_))
+
+
+def test_a_turn_of_the_loop_starts_a_few_requests_and_shares_them_between_owners() -> None:
+    started: list[str] = []
+
+    async def one(made: Overload, owner: str) -> None:
+        turn = made.start(owner)
+        if turn is not None:
+            await turn
+        started.append(owner)
+
+    async def main(made: Overload) -> None:
+        flood = [asyncio.create_task(one(made, "flood")) for _ in range(100)]
+        await asyncio.sleep(0)
+        assert len(started) == PER_TURN
+        calm = asyncio.create_task(one(made, "calm"))
+        await calm
+        assert len(started) <= 4 * PER_TURN
+        await asyncio.gather(*flood)
+
+    run(main)
+    assert len(started) == 101
+
+
+def test_requests_with_longer_bodies_start_fewer_at_a_time() -> None:
+    async def main(made: Overload) -> None:
+        for size, per_turn in ((0, PER_TURN), (100_000, 1), (1 << 20, PER_TURN)):
+            waits = [made.start("k", size) for _ in range(20)]
+            assert waits.count(None) == per_turn  # what the thread works on is not counted here
+            await asyncio.gather(*[w for w in waits if w is not None])
+            await asyncio.sleep(0.01)
+
+    run(main)
+
+
+def test_who_leaves_while_it_waits_for_its_start_takes_no_turn_of_others() -> None:
+    async def main(made: Overload) -> None:
+        async def one() -> None:
+            if (turn := made.start("k")) is not None:
+                await turn
+
+        tasks = [asyncio.create_task(one()) for _ in range(50)]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await one()
+
+    run(main)
+
+
+def test_the_thread_returns_and_raises_what_the_work_did() -> None:
+    async def main(made: Overload) -> None:
+        place = made.enter("k")
+        name = await made.off_loop(place, lambda: threading.current_thread().name)
+        assert name != threading.current_thread().name
+        with pytest.raises(ZeroDivisionError):
+            await made.off_loop(place, divmod, 1, 0)
+        assert await made.off_loop(place, divmod, 7, 2) == (3, 1)
+        place.leave()
+
+    run(main)
+
+
+def test_work_in_the_thread_is_shared_out_between_owners() -> None:
+    async def main(made: Overload) -> None:
+        order: list[str] = []
+        gate = threading.Event()
+        places = {owner: made.enter(owner) for owner in ("first", "flood", "calm")}
+        first = asyncio.create_task(made.off_loop(places["first"], gate.wait))
+        await asyncio.sleep(0)
+        tasks = [
+            asyncio.create_task(made.off_loop(places[owner], order.append, owner))
+            for owner in ["flood"] * 5 + ["calm"]
+        ]
+        await asyncio.sleep(0)
+        gate.set()
+        await asyncio.gather(first, *tasks)
+        assert order.index("calm") <= 1
+        for place in places.values():
+            place.leave()
+
+    run(main)
+
+
+def test_the_bytes_of_who_left_are_held_until_the_thread_has_ended_with_them() -> None:
+    async def main(made: Overload) -> None:
+        gate, began = threading.Event(), threading.Event()
+
+        def work() -> None:
+            began.set()
+            gate.wait()
+            raise ValueError("nobody hears of this")
+
+        running, waiting = made.enter("k"), made.enter("k")
+        running.reserve(3)
+        waiting.reserve(5)
+        tasks = [asyncio.create_task(made.off_loop(p, work)) for p in (running, waiting)]
+        await until(began.is_set)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for place in (running, waiting):
+            place.leave()
+        assert (made.in_flight.held, made.bytes.held) == (0, 3)  # the other one never ran
+        gate.set()
+        await until(lambda: made.bytes.held == 0)
+        last = made.enter("k")
+        assert await made.off_loop(last, divmod, 7, 2) == (3, 1)
+        last.leave()
+
+    run(main)
+
+
+def test_the_bound_of_bytes_follows_the_memory_of_the_machine() -> None:
+    assert default_bytes(0) == default_bytes(1 << 30) == MIN_BYTES
+    assert default_bytes(2 << 30) == 128 * MB
+    assert default_bytes(1 << 40) == MAX_BYTES
+
+
+def test_a_body_that_never_fits_is_too_large_and_not_refused_for_ever() -> None:
+    assert overload(body_bytes=8 * MB).max_body_bytes == 8 * MB
+    assert overload(body_bytes=0).max_body_bytes == 32 * MB
