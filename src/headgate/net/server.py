@@ -451,10 +451,10 @@ class _Connection(asyncio.Protocol):
         inbound._size = inbound._length
         inbound.body_done = True
         again = self.server.again
-        if again is None:
+        if again is None or self._reserved:
             self._run(inbound)
             return
-        self.current = inbound
+        self.used, self.current = True, inbound
         if again(inbound):
             self.done(inbound)
         else:
