@@ -125,8 +125,8 @@ class Inbound:
         """The whole body; Refused when it is too large, too slow, broken or compressed.
 
         `reserve` is called with the body's size before it is read, and again as a body of unknown
-        length grows and ends; what it raises ends the reading.  The body is handed over once, so
-        that it does not stay in memory for as long as the answer takes.
+        length grows and ends; what it raises ends the reading.  With it the body is handed over once,
+        and does not stay in memory for as long as the answer takes.
         """
         limit = self._conn.server.limits.body_bytes if max_bytes is None else max_bytes
         self._limit = limit
@@ -164,7 +164,9 @@ class Inbound:
             raise Refused(self._failure)
         if self._size > limit:
             raise Refused(_too_large(limit))
-        pieces, self._pieces = self._pieces, []
+        pieces = self._pieces
+        if reserve is not None:
+            self._pieces = []
         if len(pieces) == 1 and isinstance(pieces[0], bytes):
             return pieces[0]
         return b"".join(pieces)
