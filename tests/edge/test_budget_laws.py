@@ -279,7 +279,9 @@ def test_all_that_a_request_allows_is_paid_for_before_it_is_sent(
     first = fitted(request, client, to)
     try:
         lowered = at_once(
-            booking.open(key, request, first.request, to, (spare, to), counting_estimate(request))
+            booking.open(
+                key, None, request, first.request, to, (spare, to), counting_estimate(request)
+            )
         )
     except Refused as refused:
         assert refused.failure.kind == "no_credit"
@@ -356,7 +358,7 @@ class Exact(RuleBasedStateMachine):
         first = fitted(request, client, to)
         before = self.gate.admissions.standing(self.key)
         try:
-            lowered = at_once(booking.open(self.key, request, first.request, to, (to,), 9))
+            lowered = at_once(booking.open(self.key, None, request, first.request, to, (to,), 9))
         except Refused as refused:
             terminal = refused.failure.kind == "no_credit"
             assert terminal or before.held_nano > 0
@@ -472,18 +474,19 @@ def test_a_gateway_that_started_while_the_clock_was_ahead_asks_the_ledger_for_it
     admissions.load([key])
     assert admissions.standing(key).spent_nano == 900_000
     monkeypatch.setattr(admission.time, "time", lambda: NOON_S)
-    ticket = admissions.admit(key, 1, 800, demand(NOON_S, 800))  # 960,000 of the 1,000,000 left
+    ticket = admissions.admit(
+        key, None, 1, 800, demand(NOON_S, 800)
+    )  # 960,000 of the 1,000,000 left
     assert admissions.standing(key).spent_nano == 200_000
     assert books.asked[-1] == {20_000 * DAY_S, 20_001 * DAY_S}
     admissions.settle(ticket, 800, 960_000)
     with pytest.raises(Refused):
-        admissions.admit(key, 1, 100, demand(NOON_S + 60, 100))
+        admissions.admit(key, None, 1, 100, demand(NOON_S + 60, 100))
     asked = len(books.asked)
     monkeypatch.setattr(admission.time, "time", lambda: NOON_S + DAY_S)
-    admissions.admit(
-        key, 1, 800, demand(NOON_S + DAY_S, 800)
-    )  # a day the ledger is asked about once
-    admissions.admit(key, 1, 100, demand(NOON_S + DAY_S, 100))
+    # A day that the ledger is asked about once.
+    admissions.admit(key, None, 1, 800, demand(NOON_S + DAY_S, 800))
+    admissions.admit(key, None, 1, 100, demand(NOON_S + DAY_S, 100))
     assert len(books.asked) == asked + 1
 
 
@@ -495,7 +498,7 @@ def test_a_period_that_changes_counts_rows_that_are_on_their_way_to_the_disk(
     key = Key("k", "n", 0.0, budget_nano=10**6)
     admissions = Admissions(books)  # type: ignore[arg-type]
     admissions.load([key])
-    ticket = admissions.admit(key, 1, 500, demand(NOON_S, 500))
+    ticket = admissions.admit(key, None, 1, 500, demand(NOON_S, 500))
     admissions.settle(ticket, 500, 600_000)
     daily = msgspec.structs.replace(key, budget_period="day")
     admissions.load([daily])
