@@ -51,6 +51,7 @@ def test_every_variable_that_is_promised_is_read() -> None:
         "log": "debug",
         "data": "/d",
         "memory": "false",
+        "default_aliases": "false",
         "public_url": "https://gate.test",
         "trusted_proxies": "10.0.0.0/8, 192.0.2.1",
         "metrics": "127.0.0.1:9464",
@@ -61,7 +62,7 @@ def test_every_variable_that_is_promised_is_read() -> None:
     settings = config.load(None, env)
     assert settings.timeouts == config.Timeouts(2048, 2048, 2048, 2048, 2048)
     assert settings.retry.attempts == 3
-    assert settings.memory is False
+    assert settings.memory is False and settings.default_aliases is False
     assert settings.fidelity.coerce
     assert settings.trusted_proxies == ("10.0.0.0/8", "192.0.2.1")
     assert (settings.host, settings.port, settings.body_bytes) == ("::1", 2048, 2048)

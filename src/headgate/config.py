@@ -148,6 +148,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     models: dict[str, Model] = {}
     key_aliases: dict[str, dict[str, str]] = {}  # by a key's id: its own, before everybody's
     aliases: dict[str, str] = {}  # a client's name for a model, `*` allowed: the catalog's name
+    default_aliases: bool = (
+        True  # answer the names that agents choose by themselves: claude-*, gpt-*
+    )
     notes: tuple[str, ...] = ()  # what the operator should hear of, not set by anybody
     origins: dict[str, str] = {}  # of each value that is no default: file, env, option
 
@@ -169,6 +172,7 @@ _SCALARS = (
     "trusted_proxies",
     "memory",
     "tokenizer",
+    "default_aliases",
 )
 VARIABLES: dict[tuple[str, ...], str] = {
     **{(name,): f"HEADGATE_{name.upper()}" for name in _SCALARS},

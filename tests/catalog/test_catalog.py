@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 import pytest
@@ -44,7 +45,8 @@ def load(settings: Settings, **env: str) -> Catalog:
 
 
 def with_aliases(**aliases: str) -> Catalog:
-    return load(msgspec.structs.replace(of_preset("minimax"), aliases=aliases))
+    settings = of_preset("minimax")
+    return load(msgspec.structs.replace(settings, aliases=aliases, default_aliases=False))
 
 
 def found(catalog: Catalog, name: str) -> str | None:
@@ -350,6 +352,7 @@ def test_a_key_has_aliases_of_its_own_before_everybodys() -> None:
         {"HEADGATE_UPSTREAM_URL": "http://127.0.0.1:1/v1"},
         aliases={"fast": "MiniMax-M2", "claude-*": "MiniMax-M2"},
         key_aliases={"k1": {"Fast": "MiniMax-M3", "claude-opus-4": "MiniMax-M3"}},
+        default_aliases=False,
     )
     made = catalog.load(settings, {})
     for key, name, id in (
@@ -370,3 +373,101 @@ def test_an_alias_of_a_key_for_no_model_is_a_mistake() -> None:
     settings = config.load(None, {}, key_aliases={"k1": {"a": "nothing"}})
     with pytest.raises(config.ConfigError, match=r"key_aliases\.k1\.a"):
         catalog.load(settings, {})
+
+
+# --- names that agents choose ----------------------------------------------------------------
+
+# Names that the packages of Claude Code, Codex and Gemini CLI hold, and siblings of them.
+LARGE = (
+    "claude-opus-5-5", "claude-sonnet-5-5", "claude-fable-5-2", "claude-opus-4-1-20250805", "claude-opus-5-5[1m]",
+    "gpt-6.2-sol", "gpt-5.6-terra", "gpt-5-codex", "gpt-5.3-codex-spark", "codex-auto-review", "o1", "o3", "o3-pro",
+    "o4-2026", "gemini-3.1-pro-preview", "gemini-2.5-pro", "models/gemini-3-pro-preview", "CLAUDE-OPUS-5",
+    "anthropic/claude-opus-4.5", "openai/gpt-6-sol", "google/gemini-3-pro", "chatgpt-4o-latest",
+)  # fmt: skip
+SMALL = (
+    "claude-haiku-5-5", "claude-haiku-4-5-20251001", "claude-3-5-haiku-latest", "gemini-3.5-flash-lite",
+    "gemini-2.5-flash", "gemini-3-flash-preview", "models/gemini-2.5-flash-lite", "gpt-5-mini", "gpt-5.1-codex-mini",
+    "gpt-5-nano", "gpt-4o-mini", "codex-mini-latest", "o3-mini", "o4-mini", "gpt-6-luna", "openai/gpt-5-mini",
+)  # fmt: skip
+
+
+def default_catalog(preset: str = "minimax", **fields: Any) -> catalog.Catalog:
+    return load(msgspec.structs.replace(of_preset(preset), **fields))
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_name_that_an_agent_chooses_means_the_flagship(name: str) -> None:
+    assert found(default_catalog(), name) == "MiniMax-M3"
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_models_name_means_a_cheaper_model(name: str) -> None:
+    model = default_catalog().find(name)
+    flagship = default_catalog().find("claude-opus-5-5")
+    assert model is not None and flagship is not None and model.id != flagship.id
+    small, large = model.prices[-1], flagship.prices[0]
+    for field in ("input", "output", "cache_read"):
+        assert Decimal(getattr(small, field)) <= Decimal(getattr(large, field))
+    assert Decimal(small.cache_read) < Decimal(large.cache_read)
+
+
+@pytest.mark.parametrize("name", ["llama-4", "o1x", "o5", "gpt", "claude", "gemini", "xclaude-opus", "mistral/claude-x"])  # fmt: skip
+def test_a_name_that_no_agent_chooses_stays_unknown(name: str) -> None:
+    assert found(default_catalog(), name) is None
+
+
+@pytest.mark.parametrize("name", [*LARGE, *SMALL])
+def test_one_setting_switches_the_default_aliases_off(name: str) -> None:
+    offered = default_catalog(default_aliases=False)
+    assert found(offered, name) is None
+    assert offered.default_aliases() == {} and offered.alias_cards() == ()
+
+
+def test_aliases_of_the_operator_and_of_a_key_come_before_the_default_ones() -> None:
+    offered = default_catalog(
+        aliases={"claude-*": "MiniMax-M2", "GPT-5-mini": "MiniMax-M2.7"},
+        key_aliases={"k1": {"claude-opus-5-5": "MiniMax-M2.5"}},
+    )
+    assert found(offered, "claude-opus-5-5") == "MiniMax-M2"
+    assert found(offered, "claude-haiku-5-5") == "MiniMax-M2"
+    assert found(offered, "gpt-5-mini") == "MiniMax-M2.7"
+    assert found(offered, "gpt-5-nano") == "MiniMax-M2.1"
+    model = offered.find("claude-opus-5-5", "k1")
+    assert model is not None and model.id == "MiniMax-M2.5"
+
+
+def test_a_default_alias_means_a_model_that_has_a_route_and_that_the_key_may_use() -> None:
+    upstream = config.Upstream("openai", "https://example.com/v1", "k")
+    only = {id: config.Model((config.RouteTo("a"),)) for id in ("MiniMax-M2.7", "MiniMax-M2.5")}
+    offered = catalog.Catalog(
+        tuple(catalog.models().values()),
+        {id: load(Settings(upstreams={"a": upstream}, models=only)).routes(id) for id in only},
+        {},
+        defaults=catalog.default_aliases(),
+    )
+    assert found(offered, "claude-opus-5-5") == "MiniMax-M2.7"
+    assert found(offered, "claude-haiku-5-5") == "MiniMax-M2.5"
+    model = default_catalog().find("claude-opus-5-5", "", ("MiniMax-M2",))
+    assert model is not None and model.id == "MiniMax-M2"
+
+
+def test_the_alias_data_names_models_and_kinds_that_exist() -> None:
+    data = catalog.default_aliases()
+    for ids in data.kinds.values():
+        assert set(ids) == set(catalog.models()), "a gateway with any one model has an answer"
+    assert set(data.patterns.values()) <= set(data.kinds)
+    assert all(default_catalog().find(name) for name in data.listed)
+
+
+def test_anthropics_list_has_names_that_claude_code_keeps() -> None:
+    """Claude Code 2.1.332 throws away ids without `claude` or `anthropic` in them."""
+    cards = default_catalog().alias_cards()
+    assert [c.id for c in cards] == list(catalog.default_aliases().listed)
+    assert cards[1].context_window == 1_000_000
+
+
+def test_a_near_name_is_named_only_when_it_is_really_near() -> None:
+    offered = with_aliases()
+    assert offered.hint("MiniMax-M2.77") == "Did you mean MiniMax-M2.7, MiniMax-M2.5, MiniMax-M2.1?"
+    for name in ("llama-4-maverick", "mixtral-8x7b", "minitron", "max", ""):
+        assert offered.hint(name).startswith("The models here: MiniMax-M3, "), name

@@ -218,7 +218,8 @@ def test_a_data_directory_that_cannot_be_used_is_told_in_one_line(tmp_path: Path
 def test_a_name_of_a_model_that_is_nearly_right_is_told_with_the_right_one() -> None:
     result = run("keys", "create", "a", "--models", "MiniMax-M2,MiniMax-M2.77")
     assert (
-        result.exit_code == 2 and "no model `MiniMax-M2.77`. Near it: MiniMax-M2.7" in result.stderr
+        result.exit_code == 2
+        and "no model `MiniMax-M2.77`. Did you mean MiniMax-M2.7" in result.stderr
     )
     assert json.loads(run("keys", "list", "--json").stdout) == []
 
@@ -340,8 +341,28 @@ def test_no_command_prints_an_upstreams_key(nothing_of_ours: Path) -> None:
 
 def test_a_table_in_a_pipe_is_tab_separated_and_has_no_colour() -> None:
     lines = run("models").stdout.splitlines()
-    assert lines[0] == "MiniMax-M3\t1,000,000\t524,288\ttext, image, video\tlocal/smollm2-135m"
+    cells = lines[0].split("\t")
+    assert cells[:5] == ["MiniMax-M3", "1,000,000", "524,288", "text, image, video", "local/smollm2-135m"]  # fmt: skip
+    assert cells[5].startswith("claude-*, ")
     assert len(lines) == 7 and "\x1b" not in "".join(lines)
+
+
+def test_models_shows_the_names_that_stand_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "headgate.toml"
+    file.write_text('[aliases]\n"claude-*" = "MiniMax-M2"\n')
+    lines = [line.split("\t") for line in run("models", "--config", str(file)).stdout.splitlines()]
+    shown = {line[0]: line[5].split(", ") for line in lines}
+    assert shown["MiniMax-M2"] == ["claude-*"]
+    assert "gpt-*" in shown["MiniMax-M3"] and "claude-*" not in shown["MiniMax-M3"]
+    assert "claude-*haiku*" in shown["MiniMax-M2.1"]
+    rows = json.loads(run("models", "--json").stdout)
+    names = {a["name"]: (m["id"], a["from"]) for m in rows for a in m["aliases"]}
+    assert names["claude-*haiku*"] == ("MiniMax-M2.1", "default_aliases")
+    monkeypatch.setenv("HEADGATE_DEFAULT_ALIASES", "false")
+    assert "claude" not in run("models").stdout
+    assert all(m["aliases"] == [] for m in json.loads(run("models", "--json").stdout))
 
 
 def test_models_as_json_name_their_routes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -419,6 +419,20 @@ def test_another_upstream_answers_when_the_first_cannot_be_reached(
         stop(gate)
 
 
+def test_the_names_that_agents_choose_by_themselves_are_answered(gate: Gateway) -> None:
+    for path, body in (
+        ("/v1/messages", messages("hello", model="claude-opus-5-5")),
+        ("/v1/chat/completions", chat("hello", model="gpt-5-mini")),
+        ("/v1/responses", {"model": "gpt-6-sol", "input": "hello"}),
+        ("/v1beta/models/gemini-3.5-flash-lite:generateContent", {"contents": [{"parts": [{"text": "hello"}]}]}),
+    ):  # fmt: skip
+        reply = gate.post(path, body)
+        assert reply.status_code == 200, reply.text
+        assert HELLO.split()[0] in reply.text
+    unknown = gate.post("/v1/chat/completions", chat("hello", model="llama-4"))
+    assert unknown.status_code == 404 and "The models here: MiniMax-M3" in unknown.text
+
+
 def test_nothing_of_the_client_but_the_request_reaches_the_upstream(gate: Gateway) -> None:
     gate.post("/v1/chat/completions", chat("hello"), **{"x-evil": "1", "cookie": "c=1"})
     headers = gate.upstream.last.headers

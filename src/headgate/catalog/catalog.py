@@ -1,13 +1,15 @@
 """Models and the routes to them: the catalog's data joined with the operator's settings.
 
-The only place that reads models.toml and upstreams.toml.  A client's name for a model is looked up
-here: any case, `minimax/`, `MiniMaxAI/` and `models/` in front, the operator's aliases.
+The only place that reads models.toml, upstreams.toml and aliases.toml.  A client's name for a model
+is looked up here: any case, `minimax/`, `MiniMaxAI/` and `models/` in front, the operator's aliases,
+and last the names that agents choose by themselves.
 """
 
 import difflib
 import fnmatch
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date
 from functools import cache
 from importlib.resources import files
@@ -26,6 +28,9 @@ DialectName = Literal["openai", "responses", "anthropic", "gemini"]
 Auth = Literal["bearer", "x-api-key", "none"]
 _PREFIXES = ("models/", "minimax/", "minimaxai/")
 _MAX_NAME_CHARS = 256  # longer than any name; looking for prefixes costs its square
+_NEAR = (
+    0.75  # of difflib's ratio: a digit or a few letters of a name; a third of it is another name
+)
 
 
 class Price(Struct, frozen=True, forbid_unknown_fields=True):
@@ -136,6 +141,45 @@ class Route(Struct, frozen=True):
         return f"{self.key.account}\n{self.name}"
 
 
+class DefaultAliases(Struct, frozen=True):
+    """The names that agents choose by themselves, and the models that answer each kind of name."""
+
+    kinds: dict[str, tuple[str, ...]]  # by kind: model ids, the preferred one first
+    patterns: dict[str, str]  # a pattern in lower case: a kind; the first that fits holds
+    prefixes: tuple[str, ...]  # vendors' names that may stand in front
+    listed: tuple[str, ...]  # whole names for Anthropic's list of models
+
+
+class _KindOfName:
+    """Finds the kind of a name with one regular expression, as it runs for each request."""
+
+    def __init__(self, aliases: DefaultAliases) -> None:
+        self._kinds = tuple(aliases.patterns.values())
+        prefixes = "|".join(re.escape(p) for p in aliases.prefixes)
+        # `translate` makes no groups of its own from Python 3.11 on.
+        patterns = "|".join(f"({fnmatch.translate(p)})" for p in aliases.patterns)
+        self._match = re.compile(f"(?:{prefixes})?(?:{patterns})").match
+
+    def __call__(self, name: str) -> str | None:
+        """Return the kind of a name in lower case, or None for a name that no agent chooses."""
+        found = self._match(name)
+        return self._kinds[(found.lastindex or 0) - 1] if found else None
+
+
+@cache
+def default_aliases() -> DefaultAliases:
+    tree = _data("aliases.toml")
+    return msgspec.convert(
+        {
+            "kinds": tree["kinds"],
+            "patterns": tree["patterns"],
+            "prefixes": tree["vendors"]["prefixes"],
+            "listed": tree["listed"]["names"],
+        },
+        DefaultAliases,
+    )
+
+
 @cache
 def models() -> dict[str, Model]:
     tree = _data("models.toml")
@@ -160,8 +204,12 @@ class Catalog:
         routes: Mapping[str, tuple[Route, ...]],
         aliases: Mapping[str, str],
         key_aliases: Mapping[str, Mapping[str, str]] = {},
+        defaults: DefaultAliases | None = None,
     ) -> None:
+        """`defaults` None: a name that an agent chooses by itself is as unknown as any other."""
         self.models = models
+        self._defaults = defaults
+        self._kind = _KindOfName(defaults) if defaults else None
         self._routes = routes
         self._by_name = {m.id.lower(): m for m in models}
         everybodys = {k.lower(): v for k, v in aliases.items()}
@@ -170,6 +218,9 @@ class Catalog:
             key: {**(own := {k.lower(): v for k, v in theirs.items()}), **_but(everybodys, own)}
             for key, theirs in key_aliases.items()
         }
+        self._answers = {
+            kind: self._answering(kind, ()) for kind in (defaults.kinds if defaults else ())
+        }
         self._cards = tuple(
             ModelCard(
                 m.id, m.display_name, m.created, m.context_window, m.max_output, m.input, True, m.description
@@ -177,11 +228,12 @@ class Catalog:
             for m in models
         )  # fmt: skip
 
-    def find(self, name: str, key_id: str = "") -> Model | None:
+    def find(self, name: str, key_id: str = "", allowed: Collection[str] = ()) -> Model | None:
         """The model a client named, or None; a key's own aliases come before everybody's.
 
         An alias of just this name comes first, then the model's own name, then a pattern: so
-        `"*" = "MiniMax-M2"` is for the names that are nobody's.
+        `"*" = "MiniMax-M2"` is for the names that are nobody's.  Default aliases come last, and
+        choose among the models that are `allowed` (empty: all).
         """
         if len(name) > _MAX_NAME_CHARS:
             return None
@@ -198,17 +250,41 @@ class Catalog:
             for pattern, to in aliases.items():
                 if fnmatch.fnmatchcase(n, pattern):
                     return self._by_name[to.lower()]
+        if self._kind and (kind := self._kind(names[-1])):
+            return self._answering(kind, allowed) if allowed else self._answers[kind]
         return None
 
+    def _answering(self, kind: str, allowed: Collection[str]) -> Model | None:
+        """The first model of the kind that is allowed and has a route, else the first that is there."""
+        assert self._defaults is not None
+        ids = [i for i in self._defaults.kinds[kind] if i.lower() in self._by_name]
+        ids = [i for i in ids if not allowed or i in allowed] or ids
+        found = next((i for i in ids if self._routes.get(i)), ids[0] if ids else None)
+        return self._by_name[found.lower()] if found else None
+
+    def default_aliases(self) -> dict[str, str]:
+        """The patterns of names that agents choose by themselves: the ids that answer them."""
+        found = self._defaults.patterns if self._defaults else {}
+        return {p: model.id for p, kind in found.items() if (model := self._answers[kind])}
+
     def near(self, name: str) -> list[str]:
-        """Up to three ids that the name may have meant."""
+        """Up to three ids that the name may have meant; none unless it is really near."""
         short = name.strip().lower().rpartition("/")[2][:128]
-        close = difflib.get_close_matches(short, self._by_name, 3, 0.5)
+        close = difflib.get_close_matches(short, self._by_name, 3, _NEAR)
         return [self._by_name[n].id for n in close]
 
-    def alias_cards(self, key_id: str = "") -> tuple[ModelCard, ...]:
+    def hint(self, name: str) -> str:
+        """A sentence for a name that is unknown: what it may have meant, or what there is."""
+        if near := self.near(name):
+            return f"Did you mean {', '.join(near)}?"
+        return f"The models here: {', '.join(m.id for m in self.models)}."
+
+    def alias_cards(self, key_id: str = "", allowed: Collection[str] = ()) -> tuple[ModelCard, ...]:
         """Aliases that are whole names, as models: Claude Code lists only ids with `claude` in them."""
-        aliases = self._own.get(key_id, self._everybodys)
+        aliases = dict(self._own.get(key_id, self._everybodys))
+        for name in self._defaults.listed if self._defaults else ():
+            if name not in aliases and (model := self.find(name, key_id, allowed)):
+                aliases[name] = model.id
         cards = {c.id.lower(): c for c in self._cards}
         return tuple(
             msgspec.structs.replace(card, id=alias, display_name=f"{card.display_name} as {alias}")
@@ -270,7 +346,13 @@ def load(settings: Settings, env: Mapping[str, str]) -> Catalog:
         for alias, to_id in theirs.items():
             if to_id not in known:
                 raise ConfigError(f"`key_aliases.{key}.{alias}`: no such model `{to_id}`.")
-    return Catalog(tuple(offered), routes, settings.aliases, settings.key_aliases)
+    return Catalog(
+        tuple(offered),
+        routes,
+        settings.aliases,
+        settings.key_aliases,
+        default_aliases() if settings.default_aliases else None,
+    )
 
 
 def _preset(name: str, preset: str) -> Preset:

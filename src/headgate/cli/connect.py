@@ -102,8 +102,7 @@ def target_of(settings: Settings, url: str | None, key: str, model: str | None) 
     else:
         wanted = catalog.find(model)
         if wanted is None:
-            near = catalog.near(model) or [m.id for m in catalog.models]
-            raise click.UsageError(f"no such model; did you mean {', '.join(near)}?")
+            raise click.UsageError(f"no such model. {catalog.hint(model)}")
         found = wanted
     return Target(
         url, found.id, found.display_name, found.context_window, found.max_output, key,

@@ -155,8 +155,9 @@ def _models(models: str, settings: Settings) -> tuple[str, ...]:
     for said in models.split(","):
         model = catalog.find(said)
         if model is None:
-            near = ", ".join(catalog.near(said)) or ", ".join(m.id for m in catalog.models)
-            raise click.BadParameter(f"no model `{said}`. Near it: {near}.", param_hint="--models")
+            raise click.BadParameter(
+                f"no model `{said}`. {catalog.hint(said)}", param_hint="--models"
+            )
         ids.append(model.id)
     return tuple(dict.fromkeys(ids))
 

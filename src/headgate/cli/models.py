@@ -1,4 +1,4 @@
-"""`headgate models`: what is offered, and where the requests go."""
+"""`headgate models`: what is offered, under which names, and where the requests go."""
 
 import click
 import msgspec
@@ -10,13 +10,32 @@ from headgate.cli.common import as_json, catalog_of, places, print_json, print_t
 @places
 @as_json
 def command(config_file: str | None, data: str | None, json_: bool) -> None:
-    """List the models and where their requests go."""
-    catalog = catalog_of(settings_of(config_file, data=data))
+    """List the models, the names that stand for them, and where their requests go."""
+    settings = settings_of(config_file, data=data)
+    catalog = catalog_of(settings)
     routes = {
         m.id: [f"{r.upstream.name}/{r.name}" for r in catalog.routes(m.id)] for m in catalog.models
     }
+    own = {name.lower(): to for name, to in settings.aliases.items()}
+    names = [(name, to, "aliases") for name, to in own.items()]
+    names += [
+        (name, to, "default_aliases")
+        for name, to in catalog.default_aliases().items()
+        if name not in own
+    ]
     if json_:
-        print_json([{**msgspec.to_builtins(m), "routes": routes[m.id]} for m in catalog.models])
+        print_json(
+            [
+                {
+                    **msgspec.to_builtins(m),
+                    "routes": routes[m.id],
+                    "aliases": [
+                        {"name": name, "from": setting} for name, to, setting in names if to == m.id
+                    ],
+                }
+                for m in catalog.models
+            ]
+        )
         return
     rows = [
         (
@@ -25,7 +44,8 @@ def command(config_file: str | None, data: str | None, json_: bool) -> None:
             f"{m.max_output:,}",
             ", ".join(m.input),
             ", ".join(routes[m.id]) or "none",
+            ", ".join(name for name, to, _ in names if to == m.id),
         )
         for m in catalog.models
     ]
-    print_table(("model", "context", "max output", "input", "routes"), rows)
+    print_table(("model", "context", "max output", "input", "routes", "other names"), rows)

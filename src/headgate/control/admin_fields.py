@@ -64,8 +64,8 @@ def models(visit: Visit, names: tuple[str, ...]) -> tuple[str, ...]:
     for n, said in enumerate(names):
         model = catalog.find(said)
         if model is None:
-            near = ", ".join(catalog.near(said)) or ", ".join(m.id for m in catalog.models)
-            raise Problem(422, f"There is no model `{said[:64]}`. Near it: {near}.", f"$.models[{n}]")  # fmt: skip
+            hint = catalog.hint(said)
+            raise Problem(422, f"There is no model `{said[:64]}`. {hint}", f"$.models[{n}]")
         ids.append(model.id)
     return tuple(dict.fromkeys(ids))
 

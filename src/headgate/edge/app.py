@@ -139,7 +139,7 @@ class App:
                 query = dict(parse_qsl(inbound.query))
                 cards = self.gate.catalog.cards()
                 if dialect is ANTHROPIC:
-                    cards += self.gate.catalog.alias_cards(key.payer)
+                    cards += self.gate.catalog.alias_cards(key.payer, key.models)
                 self._json(inbound, dialect.encode_models(cards, query))
             elif path == "/v1/key":
                 key = await self._key(inbound)
@@ -152,16 +152,14 @@ class App:
                 page_of = await reports.of_session(self.gate, key, unquote(found[1]), query)
                 self._json(inbound, page_of)
             elif found := _MODEL.fullmatch(path):
-                await self._key(inbound)
+                key = await self._key(inbound)
                 name = unquote(found[2])
-                model = self.gate.catalog.find(name)
+                model = self.gate.catalog.find(name, key.payer, key.models)
                 if model is None:
-                    near = ", ".join(self.gate.catalog.near(name))
                     raise Refused(
                         Failure(
                             "not_found",
-                            f"The model `{name}` does not exist here."
-                            + (f" Near it: {near}." if near else ""),
+                            f"The model `{name}` does not exist here. {self.gate.catalog.hint(name)}",
                             code="model_not_found",
                         )
                     )

@@ -248,13 +248,12 @@ class Gate:
 
         A route over several keys is there once for each.
         """
-        model = self.catalog.find(name, key.payer)
+        model = self.catalog.find(name, key.payer, key.models)
         if model is None:
-            near = self.catalog.near(name) or [m.id for m in self.catalog.models]
             raise Refused(
                 Failure(
                     "not_found",
-                    f"The model `{name[:64]}` does not exist here. Near it: {', '.join(near)}.",
+                    f"The model `{name[:64]}` does not exist here. {self.catalog.hint(name)}",
                     param="$.model",
                     code="model_not_found",
                 )
