@@ -376,14 +376,59 @@ def test_models_as_json_name_their_routes(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_env_gives_each_protocols_clients_the_base_they_expect() -> None:
     found = printed("env", "--url", "https://gate.example/", "--key", "k", "--json")
+    assert isinstance(found, dict)
+    model = "MiniMax-M3"
     assert found == {
+        "HEADGATE_API_KEY": "k",
         "OPENAI_BASE_URL": "https://gate.example/v1",
+        "OPENAI_API_BASE": "https://gate.example/v1",
         "OPENAI_API_KEY": "k",
+        "OPENAI_MODEL": model,
         "ANTHROPIC_BASE_URL": "https://gate.example",
         "ANTHROPIC_AUTH_TOKEN": "k",
+        "ANTHROPIC_MODEL": model,
+        **{f"ANTHROPIC_DEFAULT_{f}_MODEL": model for f in ("OPUS", "SONNET", "HAIKU", "FABLE")},
+        "CLAUDE_CODE_MAX_CONTEXT_TOKENS": "1000000",
         "GOOGLE_GEMINI_BASE_URL": "https://gate.example",
         "GEMINI_API_KEY": "k",
+        "GEMINI_MODEL": model,
+        "GEMINI_DEFAULT_AUTH_TYPE": "gemini-api-key",
+        "GOOGLE_GENAI_USE_VERTEXAI": "true",
+        "GOOGLE_VERTEX_BASE_URL": "https://gate.example",
+        "GOOGLE_API_KEY": "k",
     }
+    other = printed("env", "--model", "minimax-m2", "--json")
+    assert isinstance(other, dict)
+    assert other["ANTHROPIC_MODEL"] == other["GEMINI_MODEL"] == "MiniMax-M2"
+    assert other["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "204800"
+
+
+# A value with all that a shell may act on, and how each shell writes it. Sources: POSIX 2.2.2,
+# fishshell.com/docs/current/language.html#quotes, about_Quoting_Rules of PowerShell 7.
+@pytest.mark.parametrize(
+    ("shell", "line", "gone"),
+    [
+        ("bash", "export GEMINI_API_KEY='$(x)`y` \\ \"z\"'", "unset ANTHROPIC_API_KEY"),
+        ("zsh", "export GEMINI_API_KEY='$(x)`y` \\ \"z\"'", "unset ANTHROPIC_API_KEY"),
+        ("fish", "set -gx GEMINI_API_KEY '$(x)`y` \\\\ \"z\"'", "set -e ANTHROPIC_API_KEY"),
+        ("powershell", "$env:GEMINI_API_KEY = '$(x)`y` \\ \"z\"'",
+         "Remove-Item Env:ANTHROPIC_API_KEY -ErrorAction Ignore"),
+    ],
+)  # fmt: skip
+def test_env_quotes_for_each_shell(shell: str, line: str, gone: str) -> None:
+    shown = run("env", "--shell", shell, "--key", '$(x)`y` \\ "z"').stdout.splitlines()
+    assert line in shown and shown[0] == gone
+
+
+@pytest.mark.parametrize(
+    ("path", "begins"),
+    [("/usr/bin/fish", "set -gx "), ("/bin/zsh", "export "), ("/opt/microsoft/pwsh", "$env:"), ("/bin/odd", "export "), ("", "export ")],
+)  # fmt: skip
+def test_env_takes_the_persons_own_shell(
+    monkeypatch: pytest.MonkeyPatch, path: str, begins: str
+) -> None:
+    monkeypatch.setenv("SHELL", path)
+    assert run("env").stdout.splitlines()[1].startswith(begins)
 
 
 @pytest.mark.parametrize(

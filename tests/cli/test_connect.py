@@ -8,9 +8,12 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import tomllib
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ from hypothesis import strategies as st
 
 from headgate.cli import connect
 from headgate.cli.run import command as run_command
+from headgate.cli.run import warning
 from headgate.cli.textedit import (
     BEGIN,
     Block,
@@ -31,7 +35,7 @@ from headgate.cli.textedit import (
     set_toml,
     set_yaml,
 )
-from headgate.cli.tools import TOOLS, Tool
+from headgate.cli.tools import CODEX_INSTRUCTIONS, TOOLS, Tool
 
 KEY = "hg_live_k"
 URL = "http://gate:8787"
@@ -65,6 +69,7 @@ GOLDEN: dict[str, dict[str, tuple[str, str]]] = {
         "ANTHROPIC_DEFAULT_HAIKU_MODEL": "MiniMax-M2",
         "ANTHROPIC_DEFAULT_SONNET_MODEL": "MiniMax-M2",
         "ANTHROPIC_DEFAULT_OPUS_MODEL": "MiniMax-M2",
+        "ANTHROPIC_DEFAULT_FABLE_MODEL": "MiniMax-M2",
         "CLAUDE_CODE_MAX_CONTEXT_TOKENS": "204800"
     }
 }
@@ -92,6 +97,7 @@ name = "Other\"""",
 model = "MiniMax-M2"
 model_provider = "headgate"
 model_context_window = 204800
+model_catalog_json = "<home>/.codex/headgate-models.json"
 # <<< headgate <<<
 # my codex
 # set aside by headgate: model = "gpt-5"   # the best
@@ -111,6 +117,14 @@ base_url = "http://gate:8787/v1"
 env_key = "HEADGATE_API_KEY"
 wire_api = "responses"
 # <<< headgate <<<
+""",
+        ),
+        ".codex/headgate-models.json": (
+            """\
+{"models": [{"slug": "mine"}]}
+""",
+            """\
+{"models": [{"slug": "mine"}, {"slug": "MiniMax-M2", "display_name": "MiniMax M2", "description": "MiniMax M2 through Headgate.", "base_instructions": <instructions>, "context_window": 204800, "input_modalities": ["text"], "supported_reasoning_levels": [], "shell_type": "unified_exec", "apply_patch_tool_type": "freeform", "supports_parallel_tool_calls": true, "support_verbosity": false, "truncation_policy": {"mode": "tokens", "limit": 10000}, "experimental_supported_tools": [], "visibility": "list", "supported_in_api": true, "priority": 1}]}
 """,
         ),
     },
@@ -179,6 +193,46 @@ GEMINI_API_KEY=hg_live_k
 \t\t},
 \t},
 \t"model": "headgate/MiniMax-M2",
+}
+""",
+        ),
+    },
+    "kilo": {
+        ".config/kilo/kilo.jsonc": (
+            """\
+{
+  "$schema": "https://app.kilo.ai/config.json", // theirs
+  "model": "kilo/auto"
+}
+""",
+            """\
+{
+  "$schema": "https://app.kilo.ai/config.json", // theirs
+  "model": "headgate/MiniMax-M2",
+  "provider": {
+    "headgate": {
+      "npm": "@ai-sdk/openai-compatible",
+      "name": "Headgate",
+      "options": {
+        "baseURL": "http://gate:8787/v1",
+        "apiKey": "{env:HEADGATE_API_KEY}"
+      },
+      "models": {
+        "MiniMax-M2": {
+          "name": "MiniMax M2",
+          "reasoning": true,
+          "tool_call": true,
+          "interleaved": {
+            "field": "reasoning_content"
+          },
+          "limit": {
+            "context": 204800,
+            "output": 131072
+          }
+        }
+      }
+    }
+  }
 }
 """,
         ),
@@ -440,7 +494,7 @@ display_name = "MiniMax M2"
     "headgate": {
       "baseUrl": "http://gate:8787/v1",
       "api": "openai-completions",
-      "apiKey": "HEADGATE_API_KEY",
+      "apiKey": "$HEADGATE_API_KEY",
       "models": [
         {
           "id": "MiniMax-M2",
@@ -453,6 +507,56 @@ display_name = "MiniMax M2"
     }
   }
 }
+""",
+        ),
+    },
+    "droid": {
+        ".factory/settings.json": (
+            """\
+{
+  // mine
+  "autonomyLevel": "low"
+}
+""",
+            """\
+{
+  // mine
+  "autonomyLevel": "low",
+  "customModels": [
+    {
+      "model": "MiniMax-M2",
+      "displayName": "Headgate",
+      "baseUrl": "http://gate:8787/v1",
+      "apiKey": "${HEADGATE_API_KEY}",
+      "provider": "generic-chat-completion-api",
+      "maxOutputTokens": 131072
+    }
+  ],
+  "model": "custom:MiniMax-M2"
+}
+""",
+        ),
+    },
+    "goose": {
+        ".config/goose/config.yaml": (
+            """\
+GOOSE_MODEL: gpt-4o
+extensions:
+  developer:
+    enabled: true
+""",
+            """\
+# set aside by headgate: GOOSE_MODEL: gpt-4o
+extensions:
+  developer:
+    enabled: true
+# >>> headgate: put here by `headgate connect` >>>
+GOOSE_PROVIDER: openai
+GOOSE_MODEL: MiniMax-M2
+GOOSE_CONTEXT_LIMIT: 204800
+OPENAI_HOST: http://gate:8787
+OPENAI_BASE_PATH: v1/chat/completions
+# <<< headgate <<<
 """,
         ),
     },
@@ -576,6 +680,8 @@ def test_a_hand_written_file_keeps_all_that_is_not_ours(home: Path, tool: str) -
     put(home, before(tool))
     joined(tool)
     for name, (_, after) in GOLDEN[tool].items():
+        after = after.replace("<home>", str(home))
+        after = after.replace("<instructions>", json.dumps(CODEX_INSTRUCTIONS))
         assert (home / name).read_bytes().decode() == after
 
 
@@ -637,11 +743,11 @@ def test_print_changes_nothing_and_hides_the_key(home: Path, tool: str) -> None:
 
 
 def test_print_is_the_change_that_is_then_made(home: Path) -> None:
-    put(home, before("codex"))
-    shown = joined("codex", "--print").stdout.replace("\\ No newline at end of file\n", "")
-    old = before("codex")[".codex/config.toml"].splitlines(keepends=True)
-    joined("codex")
-    path = home / ".codex/config.toml"
+    put(home, before("opencode"))
+    shown = joined("opencode", "--print").stdout.replace("\\ No newline at end of file\n", "")
+    old = before("opencode")[".config/opencode/opencode.jsonc"].splitlines(keepends=True)
+    joined("opencode")
+    path = home / ".config/opencode/opencode.jsonc"
     new = path.read_text().splitlines(keepends=True)
     want = difflib.unified_diff(old, new, str(path), str(path))
     assert shown == "".join(x if x.endswith("\n") else x + "\n" for x in want)
@@ -822,7 +928,7 @@ def test_a_tool_of_variables_only_gets_lines_for_the_shell(home: Path) -> None:
         ("--restore",),
         ("--url", URL),
         ("codex", "--restore", "--key", KEY),
-        ("codex", "--model", "gpt-5"),
+        ("codex", "--model", "llama-4"),
         ("codex", "--url", "gate:8787"),
         ("codex", "--url", 'http://x/"\n'),
         ("codex", "--url", "http://user:password@x"),
@@ -858,7 +964,11 @@ def runner(home: Path, program: str, *arguments: str, **variables: str) -> subpr
     (home / "bin" / program).chmod(0o755)
     env = {**os.environ, "PATH": f"{home}/bin:/usr/bin:/bin", **variables}
     return subprocess.Popen(
-        [sys.executable, "-c", MAIN, *arguments], env=env, text=True, stdout=subprocess.PIPE
+        [sys.executable, "-c", MAIN, *arguments],
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 
@@ -914,6 +1024,40 @@ def test_run_names_the_other_command_for_tools_that_read_files_only(home: Path) 
         if not tool.runs:
             result = CliRunner().invoke(run_command, [tool.name, "--key", KEY])
             assert result.exit_code == 1 and f"headgate connect {tool.name}" in result.stderr
+
+
+def test_run_warns_when_no_gateway_answers_or_the_key_is_unknown(home: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{free.getsockname()[1]}"
+    assert "No gateway answers at" in warning(nowhere, KEY)
+    asked: list[str] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            right = self.headers["authorization"] == f"Bearer {KEY}"
+            self.send_response(200 if right else 401)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert warning(url, KEY) == ""
+        assert "does not accept this key" in warning(url, "hg_live_other")
+        server.shutdown()
+    assert asked == ["/v1/key", "/v1/key"]
+
+
+def test_run_starts_the_tool_though_no_gateway_answers(home: Path) -> None:
+    with runner(
+        home, "claude", "claude", "--url", "http://127.0.0.1:9", "--key", KEY, "--", "exit"
+    ) as process:
+        assert "Warning: No gateway answers" in process.communicate()[1]
+        assert process.returncode == 7
 
 
 def test_run_without_a_key_is_refused(home: Path) -> None:

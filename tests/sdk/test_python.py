@@ -13,6 +13,7 @@ from google.genai import types
 from openai import AsyncOpenAI, OpenAI
 
 from gateway import Gateway
+from headgate.cli import env
 from played import CITY, HELLO, THOUGHT
 
 MODEL = "MiniMax-M3"
@@ -342,6 +343,24 @@ def test_gemini_text(gemini: genai.Client, stream: bool) -> None:
     assert (usage.prompt_token_count, usage.cached_content_token_count) == (120, 100)
     assert (usage.candidates_token_count, usage.thoughts_token_count) == (28, 7)
     assert usage.total_token_count == 155
+
+
+def test_gemini_in_vertex_mode(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables of `headgate env` switch Google's SDK to Vertex AI's paths."""
+    for name, value in env.variables(gateway.url, gateway.key).items():
+        monkeypatch.setenv(name, value)
+    with genai.Client() as client:
+        assert client.vertexai
+        models = client.models
+        assert models.generate_content(model=MODEL, contents="hello").text == HELLO
+        streamed = models.generate_content_stream(model="gemini-3.1-pro-preview", contents="hello")
+        assert "".join(chunk.text or "" for chunk in streamed) == HELLO
+        assert (models.count_tokens(model=MODEL, contents="hello").total_tokens or 0) > 0
+        assert len(list(models.list())) == 7
+        assert models.get(model=MODEL).name == f"models/{MODEL}"
+        with pytest.raises(genai_errors.ClientError) as unknown:
+            models.generate_content(model="llama-4", contents="hello")
+        assert unknown.value.code == 404
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -27,7 +27,7 @@ from msgspec import Struct
 
 from headgate.catalog.catalog import Catalog, models
 from headgate.catalog.catalog import load as load_catalog
-from headgate.cli.common import as_json, places, print_json, print_table, settings_of
+from headgate.cli.common import as_json, base_url, places, print_json, print_table, settings_of
 from headgate.cli.textedit import EDITORS, EditError
 from headgate.cli.tools import (
     KEY_VARIABLE,
@@ -80,9 +80,7 @@ class Edit(Struct, frozen=True):
 
 def target_of(settings: Settings, url: str | None, key: str, model: str | None) -> Target:
     """Where to point a tool; UsageError for what would not survive in a configuration file."""
-    if url is None:
-        host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-        url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    url = url or base_url(settings.host, settings.port)
     url = url.rstrip("/").removesuffix("/v1")
     try:
         parts = urlsplit(url)
@@ -113,6 +111,7 @@ def target_of(settings: Settings, url: str | None, key: str, model: str | None) 
 def plan(tool: Tool, target: Target) -> list[Edit]:
     """Every change that is to be made, in order; ClickException when one cannot be."""
     edits = []
+    target = msgspec.structs.replace(target, home=str(place(tool.files[0], os.environ).parent))
     for file in tool.files:
         wanted = changes(file, target)
         if not wanted:

@@ -4,9 +4,12 @@ The tool takes this process's place (exec), so signals, the terminal and the exi
 Windows has no such thing: there it is a child, and its exit code is handed on.
 """
 
+import http.client
 import os
 import shutil
 import subprocess
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import click
@@ -27,6 +30,8 @@ from headgate.cli.tools import (
     place,
 )
 
+_ANSWER_S = 3.0  # longer than a gateway needs, short enough for a person who waits for a tool
+
 
 def _overlay(overlay: Overlay, tool: Tool, target: Target) -> None:
     """Make the file that the tool reads in place of its own, which stays as it is."""
@@ -39,6 +44,29 @@ def _overlay(overlay: Overlay, tool: Tool, target: Target) -> None:
     except (OSError, UnicodeDecodeError, EditError) as error:
         raise click.ClickException(f"{own}: {error}.") from None
     write(path, text.encode(), 0o600)
+
+
+def warning(url: str, key: str) -> str:
+    """Say why the tool will not get an answer; "" when the gateway knows the key.
+
+    The tool is started all the same: a gateway may come up while it waits.
+    """
+    request = urllib.request.Request(f"{url}/v1/key", headers={"Authorization": f"Bearer {key}"})
+    try:
+        with urllib.request.urlopen(request, timeout=_ANSWER_S):
+            return ""
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 401:
+            return (
+                f"The gateway at {url} does not accept this key; `headgate keys list` shows yours."
+            )
+        return f"{url}/v1/key answers {error.code}: is that a Headgate gateway?"
+    except (OSError, ValueError) as error:  # URLError, time-outs, what is no HTTP
+        reason = getattr(error, "reason", None) or error
+        return f"No gateway answers at {url} ({reason}). Start one with `headgate serve`, or give --url."
+    except http.client.HTTPException:
+        return f"What answers at {url} does not speak HTTP. Give the gateway's address with --url."
 
 
 @click.command()
@@ -72,6 +100,8 @@ def command(
     if tool.overlay:
         target = msgspec.structs.replace(target, run=str(Path(settings.data).absolute() / "run"))
         _overlay(tool.overlay, tool, target)
+    if problem := warning(target.url, key):
+        click.echo(f"Warning: {problem}", err=True)
     env = {name: value for name, value in os.environ.items() if name not in tool.unset}
     env |= environment(tool, target)
     line = [program, *filled(tool.arguments, target), *arguments]

@@ -1,21 +1,23 @@
 """The coding agents and command-line clients that can be pointed here, as one table.
 
 The only place that knows what each tool reads: its files, variables and arguments, and where it
-takes the key from.  Sources: our own runs against a scripted server on 2026-11-25, connected and
-through `run` where a tool has both: Claude Code 2.1.197, Codex 0.169.0, Gemini CLI 0.61.0, opencode
-1.18.33, Cline 3.0.65, cn 1.5.47, aider 0.86.2, llm 0.36, Qwen Code 0.15.10, Kimi Code 2.1.0, pi
-0.73.1, Copilot CLI 1.0.102.  Also moonshotai.github.io/kimi-code, qwenlm.github.io/qwen-code-docs
-(model providers), pi's docs/models.md and llm's openai_models.py, read the same day.  Two were not
-run, only read about: Zed (github.com/zed-industries/zed, language_models/src/provider/
-open_ai_compatible.rs) and Open WebUI (docs.openwebui.com/reference/env-configuration).
+takes the key from.  Sources: our own runs against a scripted server, connected and through `run`
+where a tool has both, on 2026-11-25: opencode 1.18.33, Cline 3.0.65, cn 1.5.47, aider 0.86.2, llm
+0.36, Qwen Code 0.15.10, Kimi Code 2.1.0, Copilot CLI 1.0.102; on 2026-11-30: Claude Code 2.1.332,
+Codex 0.171.0, Gemini CLI 0.61.0, pi 1.6.0, droid 0.215.0.  Not run, only read about: Kilo CLI 7.7.7
+(its package's help and strings; it reads opencode's configuration under names of its own), goose
+(goose-docs.ai, environment variables), OpenHands (docs.openhands.dev and its CLI's README), Zed
+(github.com/zed-industries/zed, language_models/src/provider/open_ai_compatible.rs) and Open WebUI
+(docs.openwebui.com/reference/env-configuration).
 
 In every text of the table `<url>` (without /v1), `<model>`, `<title>` (the model's display name),
-`<context>` and `<output>` (tokens), `<key>` and `<run>` (a directory of ours) stand for what is
-filled in; a string that is just `#context`, `#output`, `#compression` or `#images` becomes a number
-or a truth value.  What needs a key (`<key>`) is left out when there is none: the hint then says
+`<context>` and `<output>` (tokens), `<key>`, `<run>` (a directory of ours) and `<home>` (that of the
+tool's first file, as a string of TOML) stand for what is filled in; a string that is just `#context`, `#output`, `#compression`, `#images` or `#modalities` becomes a number, a
+truth value or a list.  What needs a key (`<key>`) is left out when there is none: the hint then says
 which variable to set.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +43,7 @@ class Target(Struct, frozen=True):
     key: str = ""  # a secret
     run: str = ""  # the directory of the files made for `headgate run`
     images: bool = False  # whether the model sees them
+    home: str = ""  # the directory of the tool's first file
 
 
 class File(Struct, frozen=True):
@@ -57,7 +60,7 @@ class File(Struct, frozen=True):
 class Overlay(Struct, frozen=True):
     """A file of ours for `headgate run`, which the tool reads beside or instead of its own."""
 
-    kind: Literal["jsonc", "yaml"]
+    kind: Literal["json", "jsonc", "yaml"]
     name: str  # below `<run>`
     changes: tuple[Any, ...]  # as in File
     own: bool = False  # starts from the tool's first file as it is, not from nothing
@@ -79,7 +82,7 @@ class Tool(Struct, frozen=True):
     hints: tuple[str, ...] = ()
 
 
-def _claude() -> dict[str, str]:
+def claude_variables() -> dict[str, str]:
     return {
         "ANTHROPIC_BASE_URL": "<url>",
         "ANTHROPIC_AUTH_TOKEN": "<key>",
@@ -87,9 +90,34 @@ def _claude() -> dict[str, str]:
         "ANTHROPIC_DEFAULT_HAIKU_MODEL": "<model>",
         "ANTHROPIC_DEFAULT_SONNET_MODEL": "<model>",
         "ANTHROPIC_DEFAULT_OPUS_MODEL": "<model>",
+        "ANTHROPIC_DEFAULT_FABLE_MODEL": "<model>",
         "CLAUDE_CODE_MAX_CONTEXT_TOKENS": "<context>",  # else it assumes a million (2.1.330)
     }
 
+
+CODEX_INSTRUCTIONS = """\
+You are a coding agent in the Codex CLI, at work in a person's own folder.
+
+Work
+- Finish the task before you answer: look, change, check. Ask only when no reasonable choice is left.
+- Read before you write. Search with `rg` and `rg --files`; use other tools where it is missing.
+- Keep to the style of the code around you, change no more than the task needs, and fix causes.
+- Leave changes alone that you did not make. No commit, branch or reset unless you are asked for it.
+- Follow every AGENTS.md whose folder holds a file that you change; a deeper one goes before a higher
+  one, and what the person says goes before both.
+- Run the tests, the linter or the build that concern your change, and say what you could not check.
+
+Tools
+- Edit files with `apply_patch`. A patch begins with `*** Begin Patch` and ends with `*** End Patch`;
+  in between are `*** Add File: path`, `*** Update File: path` or `*** Delete File: path`, and for an
+  update hunks that begin with `@@`, each line with a space, `-` or `+` in front. Paths are relative.
+- Independent calls may be made at once. Do not read a file again only to see that a patch was applied.
+- Where a command is refused by the sandbox, follow the permissions that you were given.
+
+Answer
+- Before a group of calls say in a sentence what you are about to do.
+- At the end say briefly what you changed, where (`path:line`), and what is left to do.
+"""
 
 _OPENCODE: tuple[tuple[tuple[str, ...], Any], ...] = (
     (("provider", "headgate", "npm"), "@ai-sdk/openai-compatible"),
@@ -124,6 +152,34 @@ _GEMINI: tuple[tuple[tuple[str, ...], Any], ...] = (
 )
 
 
+# Codex takes a name that is not in its catalog for an unknown model: it warns, and guesses what the
+# model can do.  The fields are those that 0.171 insists on, and what our models differ in.
+_CODEX_CATALOG = "headgate-models.json"
+_CODEX: tuple[tuple[tuple[Any, ...], Any], ...] = (
+    (
+        ("models", Item("slug", "<model>")),
+        {
+            "slug": "<model>",
+            "display_name": "<title>",
+            "description": "<title> through Headgate.",
+            "base_instructions": CODEX_INSTRUCTIONS,
+            "context_window": "#context",
+            "input_modalities": "#modalities",
+            "supported_reasoning_levels": [],
+            "shell_type": "unified_exec",
+            "apply_patch_tool_type": "freeform",
+            "supports_parallel_tool_calls": True,
+            "support_verbosity": False,
+            "truncation_policy": {"mode": "tokens", "limit": 10_000},
+            "experimental_supported_tools": [],
+            "visibility": "list",
+            "supported_in_api": True,
+            "priority": 1,
+        },
+    ),
+)
+
+
 _CONTINUE = Block(
     "bottom",
     "name: Headgate\nversion: 1.0.0\nschema: v1\nmodels:\n"
@@ -149,10 +205,10 @@ TOOLS: tuple[Tool, ...] = (
                 "~/.claude",
                 ("settings.json",),
                 "CLAUDE_CONFIG_DIR",
-                changes=tuple((("env", name), value) for name, value in _claude().items()),
+                changes=tuple((("env", name), value) for name, value in claude_variables().items()),
             ),
         ),
-        variables=_claude(),
+        variables=claude_variables(),
         unset=("ANTHROPIC_API_KEY",),
         key_in="ANTHROPIC_AUTH_TOKEN",
         hints=("Unset ANTHROPIC_API_KEY where it is set: Claude Code would send both keys.",),
@@ -173,7 +229,8 @@ TOOLS: tuple[Tool, ...] = (
                     Block(
                         "top",
                         'model = "<model>"\nmodel_provider = "headgate"\n'
-                        "model_context_window = <context>\n",
+                        "model_context_window = <context>\n"
+                        f'model_catalog_json = "<home>/{_CODEX_CATALOG}"\n',
                     ),
                     Block(
                         "bottom",
@@ -182,12 +239,15 @@ TOOLS: tuple[Tool, ...] = (
                     ),
                 ),
             ),
+            File("json", "~/.codex", (_CODEX_CATALOG,), "CODEX_HOME", changes=_CODEX),
         ),
         variables={KEY_VARIABLE: "<key>"},
+        overlay=Overlay("json", "codex-models.json", _CODEX),
         arguments=(
             *("-c", 'model="<model>"'),
             *("-c", 'model_provider="headgate"'),
             *("-c", "model_context_window=<context>"),
+            *("-c", 'model_catalog_json="<run>/codex-models.json"'),
             *("-c", 'model_providers.headgate.name="Headgate"'),
             *("-c", 'model_providers.headgate.base_url="<url>/v1"'),
             *("-c", f'model_providers.headgate.env_key="{KEY_VARIABLE}"'),
@@ -223,9 +283,12 @@ TOOLS: tuple[Tool, ...] = (
             "GEMINI_API_KEY": "<key>",
             "GEMINI_MODEL": "<model>",
             "GEMINI_CLI_HOME": "<run>/gemini",
+            # Without a terminal it does nothing in a folder that is not trusted.
+            "GEMINI_CLI_TRUST_WORKSPACE": "true",
         },
-        # Variables alone make 0.61 choose the method "gateway" and then refuse it, and settings
-        # named by a variable must be root's.  So it gets a home of its own for `run`: sessions,
+        # These variables alone make 0.61 choose the method "gateway" and then refuse it, and settings
+        # named by a variable must be root's.  Those of Vertex AI's mode work (see env.py), but lose to a
+        # method that was chosen before.  So it gets a home of its own for `run`: sessions,
         # extensions and trusted folders of the usual one are not seen.
         overlay=Overlay(
             "jsonc",
@@ -257,6 +320,24 @@ TOOLS: tuple[Tool, ...] = (
             ),
         ),
         variables={KEY_VARIABLE: "<key>", "OPENCODE_CONFIG_CONTENT": "<opencode>"},
+    ),
+    Tool(
+        "kilo",
+        "Kilo Code",
+        "Chat",
+        "kilo",
+        "npm install -g @kilocode/cli",
+        (
+            File(
+                "jsonc",
+                "~/.config/kilo",
+                ("kilo.json", "kilo.jsonc"),
+                "XDG_CONFIG_HOME",
+                "kilo",
+                changes=_OPENCODE,
+            ),
+        ),
+        variables={KEY_VARIABLE: "<key>", "KILO_CONFIG_CONTENT": "<opencode>"},
     ),
     Tool(
         "cline",
@@ -466,7 +547,7 @@ TOOLS: tuple[Tool, ...] = (
         "pi",
         "Chat",
         "pi",
-        "npm install -g @mariozechner/pi-coding-agent",
+        "npm install -g @earendil-works/pi-coding-agent",
         (
             File(
                 "json",
@@ -476,7 +557,7 @@ TOOLS: tuple[Tool, ...] = (
                 changes=(
                     (("providers", "headgate", "baseUrl"), "<url>/v1"),
                     (("providers", "headgate", "api"), "openai-completions"),
-                    (("providers", "headgate", "apiKey"), KEY_VARIABLE),
+                    (("providers", "headgate", "apiKey"), f"${KEY_VARIABLE}"),
                     (
                         ("providers", "headgate", "models", Item("id", "<model>")),
                         {
@@ -492,6 +573,88 @@ TOOLS: tuple[Tool, ...] = (
         ),
         runs=False,
         hints=("Use it with `pi --provider headgate --model <model>`.",),
+    ),
+    Tool(
+        "droid",
+        "Factory Droid",
+        "Chat",
+        "droid",
+        "npm install -g droid",
+        (
+            File(
+                "jsonc",
+                "~/.factory",
+                ("settings.json",),
+                changes=(
+                    (
+                        ("customModels", Item("displayName", "Headgate")),
+                        {
+                            "model": "<model>",
+                            "displayName": "Headgate",
+                            "baseUrl": "<url>/v1",
+                            "apiKey": f"${{{KEY_VARIABLE}}}",
+                            "provider": "generic-chat-completion-api",
+                            "maxOutputTokens": "#output",
+                        },
+                    ),
+                    (("model",), "custom:<model>"),
+                ),
+            ),
+        ),
+        runs=False,
+        hints=("Use it with `droid exec -m custom:<model>`, or choose the model in it.",),
+    ),
+    Tool(
+        "goose",
+        "goose",
+        "Chat",
+        "goose",
+        "see goose-docs.ai/docs/getting-started/installation",
+        (
+            File(
+                "yaml",
+                "~/.config/goose",
+                ("config.yaml",),
+                "XDG_CONFIG_HOME",
+                "goose",
+                changes=(
+                    Block(
+                        "bottom",
+                        "GOOSE_PROVIDER: openai\nGOOSE_MODEL: <model>\n"
+                        "GOOSE_CONTEXT_LIMIT: <context>\n"
+                        "OPENAI_HOST: <url>\nOPENAI_BASE_PATH: v1/chat/completions\n",
+                    ),
+                ),
+            ),
+        ),
+        variables={
+            "GOOSE_PROVIDER": "openai",
+            "GOOSE_MODEL": "<model>",
+            "GOOSE_CONTEXT_LIMIT": "<context>",
+            "OPENAI_HOST": "<url>",
+            "OPENAI_BASE_PATH": "v1/chat/completions",
+            "OPENAI_API_KEY": "<key>",
+        },
+        key_in="OPENAI_API_KEY",
+        hints=(
+            "goose takes no key from its file, and prefers one that `goose configure` has stored.",
+        ),
+    ),
+    Tool(
+        "openhands",
+        "OpenHands",
+        "Chat",
+        "openhands",
+        "uv tool install openhands --python 3.12",
+        (),
+        variables={
+            "LLM_MODEL": "openai/<model>",
+            "LLM_BASE_URL": "<url>/v1",
+            "LLM_API_KEY": "<key>",
+        },
+        arguments=("--override-with-envs",),
+        key_in="LLM_API_KEY",
+        hints=("OpenHands reads these only when it is started with --override-with-envs.",),
     ),
     Tool(
         "zed",
@@ -598,6 +761,8 @@ def filled(text: Any, target: Target) -> Any:  # Any: a template of whatever sha
         return target.output
     if text == "#images":
         return target.images
+    if text == "#modalities":
+        return ["text", "image"] if target.images else ["text"]
     if text == "#compression":
         return int(80 * target.context / _GEMINI_WINDOW) / 100  # when four fifths are used
     if isinstance(text, str):
@@ -605,7 +770,12 @@ def filled(text: Any, target: Target) -> Any:  # Any: a template of whatever sha
             return None
         if text == "<opencode>":
             return _opencode(target)
-        values = (("url", target.url), ("model", target.model), ("title", target.title))
+        values = (
+            ("url", target.url),
+            ("model", target.model),
+            ("title", target.title),
+            ("home", json.dumps(target.home, ensure_ascii=False)[1:-1]),
+        )
         numbers = (("context", str(target.context)), ("output", str(target.output)))
         for name, value in (*values, *numbers, ("run", target.run), ("key", target.key)):
             text = text.replace(f"<{name}>", value)

@@ -25,18 +25,21 @@ from headgate.policy.keys import Key
 from headgate.wire.dialect import Dialect, Target
 from headgate.wire.dialects import ANTHROPIC, GEMINI, OPENAI, RESPONSES
 
+# Google's clients in Vertex AI's mode put the publisher into the path.  Gemini CLI needs that mode, as
+# without a settings file it takes a base URL from no other variables (0.61.0).
+_GOOGLE = r"/(?:v1|v1beta|v1alpha|(?:v1|v1beta1)/publishers/google)/models"
 # promises.md T15: nothing but a plain name between the slash and the method; %3A is a colon.
 _GENERATE = re.compile(
-    r"/(?:v1|v1beta|v1alpha)/models/([A-Za-z0-9._-]{1,64})(?::|%3[Aa])"
+    _GOOGLE + r"/([A-Za-z0-9._-]{1,64})(?::|%3[Aa])"
     r"(generateContent|streamGenerateContent|countTokens)"
 )
-_GEMINI_PATH = re.compile(r"/(?:v1|v1beta|v1alpha)/models(?:/|$)")
-_MODEL = re.compile(r"/(v1|v1beta|v1alpha)/models/((?:[A-Za-z0-9._:-]|%2[Ff]|/|%3[Aa]){1,96})")
+_GEMINI_PATH = re.compile(_GOOGLE + r"(?:/|$)")
+_MODEL = re.compile(_GOOGLE + r"/((?:[A-Za-z0-9._:-]|%2[Ff]|/|%3[Aa]){1,96})")
 _GENERATION = re.compile(r"/v1/generations/(?:chatcmpl-|msg_|resp_)?([0-9a-f]{24})")
 _SESSION = re.compile(r"/v1/sessions/([A-Za-z0-9%._:-]{1,300})")
-_MODELS = re.compile(r"/(v1|v1beta|v1alpha)/models/?")
+_MODELS = re.compile(_GOOGLE + "/?")
 # What control never sees: there a mistaken path is told in the protocol of who asked.
-_API = re.compile(r"/(?:v1|v1beta|v1alpha|chat|responses)(?:/|$)")
+_API = re.compile(r"/(?:v1|v1beta|v1beta1|v1alpha|chat|responses)(?:/|$)")
 # /v1/v1/messages: users put /v1 into a base URL to which Anthropic's clients add it again.
 _POST: dict[str, Dialect] = {
     "/v1/chat/completions": OPENAI,
@@ -153,7 +156,7 @@ class App:
                 self._json(inbound, page_of)
             elif found := _MODEL.fullmatch(path):
                 key = await self._key(inbound)
-                name = unquote(found[2])
+                name = unquote(found[1])
                 model = self.gate.catalog.find(name, key.payer, key.models)
                 if model is None:
                     raise Refused(
