@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,8 +29,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import plugins
 from install import CACHE, install, node
+from recorder import Asked, Recorder
 from scenes import PROMPT, SCENES, SECOND, Ran, Scene, verdict
 from scripted import Play, ScriptedUpstream
+from table import README, row_of
 from troupe import AGENTS, Agent
 
 import gateway
@@ -38,7 +41,8 @@ ROOT = Path(__file__).parent.parent
 RESULTS = CACHE / "results.json"
 PAGE = ROOT / "docs" / "clients.md"
 PLUGIN = "the skill as a plugin"
-LIMIT_S = 120  # of one run of an agent; the slowest needs about 20 s
+FIRST = "what it sends first"
+LIMIT_S = 240  # of one run of an agent; the slowest needs about 30 s on an idle machine
 INSIDE = "HEADGATE_AGENTS_INSIDE"  # we are in the namespace already
 HEADGATE = (sys.executable, "-m", "headgate.cli")
 
@@ -89,8 +93,12 @@ def ran(line: list[str], directory: Path, env: dict[str, str], said: str | None 
 class Stage:
     """One agent, one gateway and one upstream, for all its scenes."""
 
-    def __init__(self, agent: Agent, binary: Path, keep: Path | None) -> None:
+    def __init__(
+        self, agent: Agent, binary: Path, keep: Path | None, scenes: Sequence[Scene] = SCENES
+    ) -> None:
+        self.scenes = scenes
         self.agent, self.binary, self.keep = agent, binary, keep
+        self.first = ""  # what it sends first, with the variables of README's table only
 
     def play(self) -> dict[str, str]:
         """Scene: "pass", "-" or what went wrong."""
@@ -108,11 +116,12 @@ class Stage:
                     SCRIPTED_KEY="scripted",
                 )
                 try:
-                    for i, scene in enumerate(SCENES):
+                    for i, scene in enumerate(self.scenes):
                         results[scene.name] = self._scene(scene, root / f"{i}", gate, upstream)
                 finally:
                     gateway.stop(gate)
         results[PLUGIN] = self.plugin()
+        results[FIRST] = self.first or "-"
         return results
 
     def _scene(
@@ -126,6 +135,10 @@ class Stage:
         work.mkdir()
         play.directory = str(work)
         upstream.play = play
+        if scene.how == "variables":
+            row = row_of(self.agent.title, README.read_text())
+            if row is None:
+                return "-"
         env = self._env(home, gate.key)
         target = ["--url", gate.url, "--key", gate.key, "--model", scene.model]
         data = ["--data", str(root / "client")]
@@ -136,7 +149,14 @@ class Stage:
                 return f"connect: {connected.err.strip()[-200:]}"
             program = [str(self.binary / self.agent.program)]
         began = time.monotonic()
-        done = self._rounds(scene, play, program, work, env)
+        if scene.how == "variables":
+            with Recorder(gate.url) as recorder:
+                env |= row.variables(recorder.url, gate.key)
+                program = [str(self.binary / self.agent.program)]
+                done = self._rounds(scene, play, program, work, env)
+                self.first = first_requests(recorder.take())
+        else:
+            done = self._rounds(scene, play, program, work, env)
         took = time.monotonic() - began
         note = verdict(scene, play, done, work, _left_open(gate))
         result = f"pass {note}".rstrip() if not note or note[0] == "(" else note
@@ -194,6 +214,17 @@ class Stage:
         return env | {n: v.replace("<key>", key) for n, v in self.agent.env.items()}
 
 
+def first_requests(asked: list[Asked]) -> str:
+    """Say once what each kind of request was: method, path, model, status."""
+    lines = (
+        f"`{one.method} {one.path}`"
+        + (f" for `{one.model}`" if one.model and one.model not in one.path else "")
+        + f" ({one.status or 'cut'})"
+        for one in asked
+    )
+    return ", ".join(dict.fromkeys(lines))
+
+
 def _left_open(gate: gateway.Gateway) -> float:
     """Streams that the gateway still holds when the agent is gone; it may need a moment."""
     for _ in range(100):
@@ -232,6 +263,7 @@ def raise_loopback() -> None:
 def page(results: dict[str, dict[str, str]]) -> str:
     rows = [r for a in AGENTS if (r := results.get(a.name))]
     names = [*(s.name for s in SCENES), PLUGIN]
+    firsts = [(r["title"], r[FIRST]) for r in rows if r.get(FIRST, "-") != "-"]
     out = [
         "# Coding agents",
         "",
@@ -250,7 +282,19 @@ def page(results: dict[str, dict[str, str]]) -> str:
         out.append(
             "| " + " | ".join(c.replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
         )
-    out += ["", LEGEND.strip(), "", "## How to point them here", ""]
+    out += ["", LEGEND.strip(), ""]
+    if firsts:
+        out += [
+            "## What they send first",
+            "",
+            "With the variables of README's table only, each model's name is one that the agent chose:",
+            "",
+            "| agent | requests, and how they were answered |",
+            "|---|---|",
+            *(f"| {title} | {first} |" for title, first in firsts),
+            "",
+        ]
+    out += ["## How to point them here", ""]
     out += [
         "`headgate connect TOOL` edits the tool's own configuration and keeps a backup; `--print`"
         " only shows the",
@@ -271,6 +315,8 @@ def page(results: dict[str, dict[str, str]]) -> str:
 
 LEGEND = """
 - *text*: the last text is printed, the exit code is 0.  Every scenario asks for that as well.
+- *text, README's variables*: nothing but the variables of README's table points it here, so it asks for
+  the models that it chooses by itself.
 - *a tool writes a file*, *parallel calls*: the model calls the agent's own tool, the file is there
   with the very bytes; aider has no tools and writes by blocks of text.
 - *thinking with tools*: three turns with thoughts; in each the upstream sees its earlier thoughts
@@ -296,6 +342,8 @@ def main() -> int:
     options.add_argument("--only", choices=[a.name for a in AGENTS], action="append")
     options.add_argument("--upgrade", action="store_true", help="Install today's versions.")
     options.add_argument("--keep", type=Path, help="Keep what was said in this directory.")
+    options.add_argument("--jobs", type=int, default=1, help="How many agents at a time.")
+    options.add_argument("--scene", action="append", help="Play only scenes with this in the name.")
     given = options.parse_args()
     agents = [a for a in AGENTS if not given.only or a.name in given.only]
     upgrade = given.upgrade and not os.environ.get(INSIDE)
@@ -307,18 +355,23 @@ def main() -> int:
         go_inside()
     today = time.strftime("%Y-%m-%d", time.gmtime())
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    stages = [Stage(a, places[a.name][0], given.keep) for a in agents]
-    with ThreadPoolExecutor(max(1, min(3, (os.cpu_count() or 1)))) as pool:
+    wanted = [s for s in SCENES if not given.scene or any(x in s.name for x in given.scene)]
+    stages = [Stage(a, places[a.name][0], given.keep, wanted) for a in agents]
+    with ThreadPoolExecutor(given.jobs) as pool:
         played = list(pool.map(Stage.play, stages))
-    bad = []
+    bad: list[str] = []
     for agent, scenes in zip(agents, played, strict=True):
         head = {"title": agent.title, "version": places[agent.name][1], "date": today}
-        results[agent.name] = head | scenes
-        bad += [f"{agent.name}: {n}: {r}" for n, r in scenes.items() if r[:4] not in ("pass", "-")]
+        results[agent.name] = (results.get(agent.name, {}) if given.scene else {}) | head | scenes
+        bad += [
+            f"{agent.name}: {n}: {r}"
+            for n, r in scenes.items()
+            if n != FIRST and r[:4] not in ("pass", "-")
+        ]
     RESULTS.write_text(json.dumps(results, ensure_ascii=False, indent=1) + "\n")
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page(results))
-    total = sum(r != "-" for scenes in played for r in scenes.values())
+    total = sum(r != "-" for scenes in played for n, r in scenes.items() if n != FIRST)
     print(f"\n{total - len(bad)} passed, {len(bad)} failed")
     for line in bad:
         print(f"  {line}")

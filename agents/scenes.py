@@ -42,7 +42,7 @@ class Scene:
     passed: Callable[[Play, Ran], str] = lambda play, ran: ""  # what is wrong beyond the usual
     files: int = 0  # how many of FILES must be there afterwards
     model: str = "MiniMax-M2"
-    how: str = "connect"  # or "run": started by `headgate run`
+    how: str = "connect"  # "run": by `headgate run`; "variables": those of README's table only
     may_end: bool = False  # the agent may give up, if it says so
     rounds: int = 1  # how often the user says something, in one conversation
 
@@ -160,6 +160,7 @@ def verdict(scene: Scene, play: Play, ran: Ran, directory: Path, open_streams: f
 SCENES = (
     Scene("text", _text),
     Scene("text, `headgate run`", lambda agent: _text(agent) if agent.runs else None, how="run"),
+    Scene("text, README's variables", _text, how="variables"),
     Scene("a tool writes a file", _tool, files=1),
     Scene("parallel calls", _parallel, files=2),
     Scene("thinking with tools", _thinking, files=2),

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "agents"))
+
+import table
+
 from gateway import Gateway, start, stop
+from headgate.cli import env
+from headgate.cli.tools import TOOLS, Target
 from headgate.config import VARIABLES
 from programs import embedded_model, needs
 
@@ -50,7 +56,7 @@ def test_each_request_of_the_readme_gets_such_an_answer(
     assert len(CURLS) == 4
     shown = curl.replace("http://127.0.0.1:8787", embedded.url).replace("curl ", "curl -sS ", 1)
     done = subprocess.run(
-        ["bash", "-c", shown], env={"KEY": embedded.key, "PATH": "/usr/bin:/bin"},
+        ["bash", "-c", shown], env={"HEADGATE_API_KEY": embedded.key, "PATH": "/usr/bin:/bin"},
         capture_output=True, text=True,
     )  # fmt: skip
     got, told = json.loads(done.stdout), json.loads(answer)
@@ -59,6 +65,22 @@ def test_each_request_of_the_readme_gets_such_an_answer(
         got["usage"] = {k: v for k, v in got["usage"].items() if k in told["usage"]}
     assert keys(got).keys() == keys(told).keys()  # type: ignore[attr-defined]
     assert "Red" in done.stdout or len(done.stdout) > 100
+
+
+def test_the_table_of_clients_sets_what_headgate_env_prints() -> None:
+    """`make agents` runs the table's agents with these variables; here they are only compared."""
+    url, key = "http://127.0.0.1:8787", "$HEADGATE_API_KEY"
+    target = Target(url, "MiniMax-M3", "MiniMax M3", 1_000_000, 524_288)
+    printed = env.variables(url, key, target)
+    found = table.rows(README)
+    assert {client for row in found for client in row.clients} >= {
+        *("OpenAI SDKs", "Anthropic SDKs", "Google's SDKs", "Claude Code", "Gemini CLI"),
+    }
+    for row in found:
+        assert len(row.settings) >= 2, row.clients
+        assert row.settings.items() <= printed.items(), row.clients
+    titles = {tool.title for tool in TOOLS}
+    assert {agent for row in found for agent in row.agents} <= titles
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
