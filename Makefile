@@ -12,44 +12,44 @@ test: .venv/.test
 	@$(BIN)/python -m pytest
 
 check: .venv/.test
-	@$(BIN)/ruff format --check src tests bench soak retention agents suites shots
-	@$(BIN)/ruff check src tests bench soak retention agents suites shots
+	@$(BIN)/ruff format --check src tests evals
+	@$(BIN)/ruff check src tests evals
 	@$(BIN)/mypy
 
 # Attacks on a running gateway over loopback, the long ones too; `make test` runs the quick ones.
 attack: .venv/.test
 	@$(BIN)/python -m pytest tests/attack --long
 
-# Random and mutated bytes against wire/ and net/ for a minute (`make soak SECONDS=600` for longer), 200 kills,
+# Random and mutated bytes against dialects/, stream/ and net/ for a minute (`make soak SECONDS=600` for longer), 200 kills,
 # 10,000 mixed outcomes.
 soak: .venv/.test
-	@$(BIN)/python soak/fuzz.py --seconds $(or $(SECONDS),60)
-	@$(BIN)/python soak/kill.py
+	@$(BIN)/python evals/soak/fuzz.py --seconds $(or $(SECONDS),60)
+	@$(BIN)/python evals/soak/kill.py
 	@MIXED=10000 $(BIN)/python -m pytest tests/edge/test_mixed.py
 
 # How much reasoning comes back to the model, by 31 kinds of clients; writes docs/retention.md.
 retention: .venv/.test
-	@$(BIN)/python retention/run.py
+	@$(BIN)/python evals/reasoning/run.py
 
 # Real coding agents from npm and PyPI in front of a scripted upstream; writes docs/clients.md.
 agents: .venv/.test
-	@$(BIN)/python agents/run.py
+	@$(BIN)/python evals/agents/run.py
 
 # The official SDKs' own tests from PyPI, unchanged, against a gateway; writes docs/suites.md.
 suites: .venv/.test
-	@$(BIN)/python suites/run.py
+	@$(BIN)/python evals/suites/run.py
 
 # Every page of the console over made-up traffic, by Debian's chromium; writes docs/img.
 screenshots: .venv/.test
-	@$(BIN)/python shots/run.py
+	@$(BIN)/python evals/screenshots/run.py
 
 # Beside nginx and, after `make bench-litellm`, LiteLLM; needs nginx and wrk (Debian's packages).
 bench: .venv/.run
-	@$(BIN)/python bench/run.py
+	@$(BIN)/python evals/bench/run.py
 
 # The console over a million rows, asked without a pause, and what streams notice of it.
 bench-console: .venv/.test
-	@$(BIN)/python bench/console.py
+	@$(BIN)/python evals/bench/console.py
 
 bench-litellm:
 	@$(PYTHON) -m venv .venv-litellm

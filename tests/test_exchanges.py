@@ -31,15 +31,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from headgate import jsontext
 from headgate.catalog import catalog, counting
 from headgate.chat import Event, Failed, Finish, Grammar, Message, Reasoning, Request, Text, Usage
-from headgate.wire import filters, jsontext
-from headgate.wire.capabilities import Capabilities
-from headgate.wire.dialect import Decoder, Dialect, Facts, Target
-from headgate.wire.dialects import DIALECTS
-from headgate.wire.responses import ResponsesDialect
-from headgate.wire.responses_reply import Echo
-from headgate.wire.translate import Translator, Whole
+from headgate.dialects.capabilities import Capabilities
+from headgate.dialects.contract import Decoder, Dialect, Facts, Target
+from headgate.dialects.registry import DIALECTS
+from headgate.dialects.responses.reply import Echo
+from headgate.dialects.responses.request import ResponsesDialect
+from headgate.stream import filters
+from headgate.stream.translate import Translator, Whole
 
 HERE = Path(__file__).parent / "exchanges"
 FACTS = Facts("0a1b2c", "MiniMax-M2.7", 1790000000, 50)

@@ -31,18 +31,18 @@ from headgate.chat import (
     collect,
     replay,
 )
+from headgate.dialects.capabilities import Capabilities
+from headgate.dialects.contract import Facts, Target
+from headgate.dialects.registry import DIALECTS
 from headgate.errors import Refused
 from headgate.policy import history
 from headgate.policy.fit import fit
-from headgate.wire import capsule
-from headgate.wire.capabilities import Capabilities
-from headgate.wire.dialect import Facts, Target
-from headgate.wire.dialects import DIALECTS
+from headgate.reasoning import sealing
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "fidelity.md"
 MODEL = "MiniMax-M3"
-SEALER = capsule.Sealer(b"k" * capsule.SECRET_BYTES)
+SEALER = sealing.Sealer(b"k" * sealing.SECRET_BYTES)
 CLIENTS = ("openai", "responses", "anthropic", "gemini")
 NAMES = {
     "openai": "OpenAI chat",
@@ -392,7 +392,7 @@ def request_cell(feature: Feature, client: str, column: str) -> str:
     up = DIALECTS[name]
     body = msgspec.json.encode(base(client) | feature.bodies[client])
     asked_for = down.decode_request(body, Target(MODEL, False))
-    asked_for, _ = capsule.unseal(asked_for, SEALER, "up")
+    asked_for, _ = sealing.unseal(asked_for, SEALER, "up")
     try:
         repaired = history.repair(asked_for, capabilities, client)
         fitted = fit(repaired, capabilities, max_output=9999, default_max_output=9999)
@@ -482,7 +482,7 @@ def reply_cell(answer: Answer, client: str, upstream: str) -> str:
     wanted = answer.look(answer.reply)
     if answer.look(said) != wanted:
         return "–"
-    seal = capsule.Seal(SEALER, "up", down.capsules == "signed")
+    seal = sealing.Seal(SEALER, "up", down.capsules == "signed")
     events: list[Event] = seal.feed(list(replay(said)))
     whole = collect(events)
     assert isinstance(whole, Reply)
@@ -499,7 +499,7 @@ def reply_cell(answer: Answer, client: str, upstream: str) -> str:
 def _opened(reply: Reply) -> Reply:
     """With what the capsules hold; pieces before Gemini's capsule are taken back by it."""
     history = Request(MODEL, (Message("assistant", reply.parts),))
-    parts = capsule.unseal(history, SEALER, "up")[0].messages[0].parts
+    parts = sealing.unseal(history, SEALER, "up")[0].messages[0].parts
     return msgspec.structs.replace(reply, parts=parts)
 
 
@@ -536,11 +536,11 @@ def page() -> str:
         rows = {a.name: [reply_cell(a, client, u) for u in columns] for a in REPLIES}
         out.append(_table("reply", columns, rows))
     out.append("## Forms that one client needs\n")
-    out.append("As the heads of the files in `src/headgate/wire/` say them.\n")
+    out.append("As the heads of the files in `src/headgate/dialects/` say them.\n")
     out += (f"- `{name}`: {form}" for name, form in stated("Needed by a client:"))
     out.append("")
     out.append("## Known losses\n")
-    out.append("As the heads of the files in `src/headgate/wire/` say them.\n")
+    out.append("As the heads of the files in `src/headgate/dialects/` say them.\n")
     out += (f"- `{name}`: {loss}" for name, loss in known_losses())
     return "\n".join(out) + "\n"
 
@@ -559,7 +559,7 @@ def known_losses() -> list[tuple[str, str]]:
 def stated(title: str) -> list[tuple[str, str]]:
     """The paragraphs with this title in the docstrings of the dialects, by the file's name."""
     found = []
-    for file in sorted((ROOT / "src/headgate/wire").glob("*.py")):
+    for file in sorted((ROOT / "src/headgate/dialects").glob("*.py")):
         said = ast.get_docstring(ast.parse(file.read_text())) or ""
         for paragraph in said.split("\n\n"):
             if paragraph.startswith(title):

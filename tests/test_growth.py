@@ -28,20 +28,22 @@ from headgate.chat import (
     ToolCall,
     Usage,
 )
-from headgate.edge.memory import Gather, Memory
+from headgate.dialects import bounds
+from headgate.dialects.capabilities import Capabilities
+from headgate.dialects.contract import Facts, Target
+from headgate.dialects.registry import DIALECTS
 from headgate.policy import history
 from headgate.policy.fit import fit
-from headgate.wire import bounds, capsule, filters, sse
-from headgate.wire.capabilities import Capabilities
-from headgate.wire.dialect import Facts, Target
-from headgate.wire.dialects import DIALECTS
-from headgate.wire.translate import Translator, Whole
+from headgate.reasoning import sealing
+from headgate.reasoning.cache import Gather, Memory
+from headgate.stream import filters, sse
+from headgate.stream.translate import Translator, Whole
 
 MODEL = "MiniMax-M3"
 CLIENTS = ("openai", "responses", "anthropic", "gemini")
 TARGET = Target(MODEL, False)
 FACTS = Facts("id", MODEL, 1_700_000_000)
-SEALER = capsule.Sealer(b"k" * capsule.SECRET_BYTES)
+SEALER = sealing.Sealer(b"k" * sealing.SECRET_BYTES)
 _J = dict[str, Any]
 
 
@@ -208,13 +210,13 @@ def pipeline(client: str, raw: bytes) -> Callable[[], object]:
             request = dialect.decode_request(raw, TARGET)
         except Exception:  # what is refused was looked at all the same
             return
-        request, _ = capsule.unseal(request, SEALER)
+        request, _ = sealing.unseal(request, SEALER)
         request, _ = memory.recall("key", request, 1.0)
         counting.features(request)
         counting.written(request)
         for upstream, capabilities in UPSTREAMS.items():
             try:
-                repaired = history.repair(capsule.unsigned(request), capabilities, client)
+                repaired = history.repair(sealing.unsigned(request), capabilities, client)
                 fitted = fit(repaired, capabilities, max_output=9999, default_max_output=9999)
                 DIALECTS[upstream].encode_request(fitted.request, capabilities, "m", True)
             except Exception:
@@ -273,7 +275,7 @@ def translated(client: str, upstream: str, data: bytes, step: int) -> Callable[[
         for whole in (False, True):
             encoder = DIALECTS[client].encoder(_ASK, FACTS, Target(MODEL, True))
             sink = Whole() if whole else encoder
-            keepers = lambda: (Gather(), capsule.Seal(SEALER, "up"))  # noqa: E731
+            keepers = lambda: (Gather(), sealing.Seal(SEALER, "up"))  # noqa: E731
             chain = filters.build("yes", ("never",), False, keepers)
             decoder = DIALECTS[upstream].decoder(CHAT, "text/event-stream", "s")
             translator = Translator(decoder, chain, sink)

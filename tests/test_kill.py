@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-KILL = Path(__file__).parent.parent / "soak" / "kill.py"
+KILL = Path(__file__).parent.parent / "evals" / "soak" / "kill.py"
 
 
 def test_no_kill_loses_doubles_or_holds_anything() -> None:

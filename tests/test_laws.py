@@ -31,11 +31,11 @@ from headgate.chat import (
     collect,
     replay,
 )
+from headgate.dialects.capabilities import Capabilities
+from headgate.dialects.contract import Dialect, Facts, Target
+from headgate.dialects.registry import ANTHROPIC, DIALECTS, GEMINI, OPENAI
 from headgate.errors import STATUS, Failure
-from headgate.wire.capabilities import Capabilities
-from headgate.wire.dialect import Dialect, Facts, Target
-from headgate.wire.dialects import ANTHROPIC, DIALECTS, GEMINI, OPENAI
-from headgate.wire.translate import Translator, Whole
+from headgate.stream.translate import Translator, Whole
 
 NAMES = sorted(DIALECTS)
 PAIRS = list(itertools.product(NAMES, NAMES))

@@ -1,6 +1,6 @@
 """No loop over input hides a second loop: what makes work quadratic is not written in these packages.
 
-Read from the syntax trees of wire/, policy/ and net/, and of the memory of reasoning.  Inside of a
+Read from the syntax trees of dialects/, stream/, policy/ and net/, and of the memory of reasoning.  Inside of a
 loop, a comprehension or a private function these are found:
 
     x in found                     where `found` was made as a list or a tuple
@@ -19,20 +19,20 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "headgate"
-PACKAGES = ("wire", "policy", "net")
+PACKAGES = ("dialects", "stream", "policy", "net")
 FILES = [
     *sorted(file for name in PACKAGES for file in (SOURCE / name).rglob("*.py")),
-    *(SOURCE / name for name in ("edge/memory.py", "catalog/counting.py", "chat.py")),
+    *(SOURCE / name for name in ("reasoning/cache.py", "catalog/counting.py", "chat.py")),
 ]
 
 # "file:function: what": why it is right.
 ALLOWED: dict[str, str] = {
     "policy/fit.py:_format_instruction: text +=": "once for a request",
-    "wire/anthropic.py:_page: in ids": "the catalog's models, once for a request",
-    "wire/anthropic.py:_page: ids.index": "the catalog's models, once for a request",
-    "wire/gemini_upstream.py:_failure: in reasons": "two words, once for an error page of 1 MiB",
-    "wire/responses.py:_tool: what +=": "once for a tool, to a text of one sentence",
-    "wire/translate.py:Translator._pass: events = events + ...": "one held event, once for a reply",
+    "dialects/anthropic/request.py:_page: in ids": "the catalog's models, once for a request",
+    "dialects/anthropic/request.py:_page: ids.index": "the catalog's models, once for a request",
+    "dialects/gemini/upstream.py:_failure: in reasons": "two words, once for an error page of 1 MiB",
+    "dialects/responses/request.py:_tool: what +=": "once for a tool, to a text of one sentence",
+    "stream/translate.py:Translator._pass: events = events + ...": "one held event, once for a reply",
 }
 
 _SEQUENCES = ("list", "tuple", "Sequence", "List", "Tuple")

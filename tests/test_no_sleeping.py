@@ -12,7 +12,7 @@ from programs import DEBIAN
 ROOT = Path(__file__).parent.parent
 TESTS = [
     path
-    for directory in ("tests", "soak")
+    for directory in ("tests", "evals/soak")
     for path in sorted((ROOT / directory).rglob("*.py"))
     if path.name not in ("waiting.py", "programs.py", Path(__file__).name)
 ]
@@ -21,7 +21,7 @@ TESTS = [
 INSTEAD = {
     "sleep": "wait_for or until of waiting.py, or pause with its reason (sleep(0) is a turn of the loop)",
     "wait_for_timeout": "Playwright's expect, or wait_for of waiting.py",
-    "wait_for_load_state": "a condition: drawn of control/browsing.py, or expect",
+    "wait_for_load_state": "a condition: drawn of browsing.py, or expect",
     "which": "needs or path_of of programs.py",
     "skipif": "needs of programs.py",
 }

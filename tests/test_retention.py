@@ -12,11 +12,11 @@ import pytest
 
 from gateway import Gateway
 
-sys.path.append(str(Path(__file__).parent.parent / "retention"))
+sys.path.append(str(Path(__file__).parent.parent / "evals" / "reasoning"))
 
 from clients import CLIENTS
 from playing import directly, played, serving
-from scripted import AGAIN, FORMS, Talk, Upstream, script, told
+from scripted_replies import AGAIN, FORMS, Talk, Upstream, script, told
 
 TURNS = 3
 # These return all of it themselves, as text with its signature or sealed.

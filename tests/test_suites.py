@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent.parent / "suites"))
+sys.path.append(str(Path(__file__).parent.parent / "evals" / "suites"))
 
 from door import Door
 from judging import judged, refused

@@ -32,10 +32,10 @@ STORES = {"books", "_books", "store", "_store", "people", "_people"}
 
 BLOCKING = {
     ("edge/counter.py", "load_tokenizer"): "at the start, before anything is served",
-    ("edge/gate.py", "__init__"): "at the start, before anything is served",
-    ("edge/gate.py", "close"): "at the end, when nothing reads any more",
-    ("edge/gate.py", "_changed"): "in a thread (Reads.run)",
-    ("edge/gate.py", "_manages"): "in a thread (Reads)",
+    ("edge/context.py", "__init__"): "at the start, before anything is served",
+    ("edge/context.py", "close"): "at the end, when nothing reads any more",
+    ("edge/context.py", "_changed"): "in a thread (Reads.run)",
+    ("edge/context.py", "_manages"): "in a thread (Reads)",
     (
         "edge/admission.py",
         "_sums",

@@ -74,7 +74,9 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     # tried; a conversation stays with one key, where its prompt cache is warm.
     keys: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
     dialect: Literal["", "openai", "responses", "anthropic", "gemini"] = ""
-    capabilities: dict[str, Any] = {}  # Any: checked against wire/capabilities.py by the catalog
+    capabilities: dict[
+        str, Any
+    ] = {}  # Any: checked against dialects/capabilities.py by the catalog
     allow_http: bool = False  # plain http to a private address; loopback needs no leave
     # What it takes from each key a minute, of each model: requests wait for their turn, up to
     # timeouts.pace. None: what the provider publishes, if the preset knows it; 0: no pacing.

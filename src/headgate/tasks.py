@@ -2,7 +2,7 @@
 
 The only module that starts asyncio tasks which nobody awaits; tests/test_supervised.py reads the code for
 others.  Note: a supervised task never ends by an error.  Who depends on what it does must look at how old
-that is (edge/gate.py, `stale`), as a task that fails for hours still counts as running here.
+that is (edge/context.py, `stale`), as a task that fails for hours still counts as running here.
 """
 
 import asyncio

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from attacking import Target, start_target
 
+from attacking import Target, start_target
 from gateway import stop
 from played import PlayedUpstream
 

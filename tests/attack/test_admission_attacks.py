@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import httpx2
 import msgspec
-from attacking import Target, metered
 
+from attacking import Target, metered
 from headgate.policy import keys
 from headgate.policy.guesses import KEY_BURST, PEER_BURST
 

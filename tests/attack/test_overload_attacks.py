@@ -9,6 +9,7 @@ from collections.abc import Callable
 import httpx2
 import msgspec
 import pytest
+
 from attacking import Target, metered
 from load import Flow, fast_upstream, run, share
 

@@ -11,7 +11,7 @@ from headgate import config
 from headgate.catalog import catalog
 from headgate.catalog.catalog import Catalog
 from headgate.config import ConfigError, Settings
-from headgate.wire.capabilities import Capabilities
+from headgate.dialects.capabilities import Capabilities
 
 SEVEN = [
     "MiniMax-M3",

@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 
 import headgate.cli as cli
 from headgate import __version__
-from headgate.cli.common import Duration, when
-from headgate.store.sqlite import Store
+from headgate.cli.options import Duration, when
+from headgate.storage.sqlite.database import Store
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from headgate.cli import accounts, audit, backup, keys, usage
-from headgate.store.books import Books
-from headgate.store.ledger import Ledger, Row
-from headgate.store.sqlite import Store
+from headgate.storage.sqlite.database import Store
+from headgate.storage.sqlite.ledger import Ledger, Row
+from headgate.storage.sqlite.reports import Books
 
 DAY_S = 86400.0
 

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from headgate.cli import reconcile
-from headgate.store.ledger import Ledger, Row
-from headgate.store.sqlite import Store
+from headgate.storage.sqlite.database import Store
+from headgate.storage.sqlite.ledger import Ledger, Row
 
 
 def at(text: str) -> float:

@@ -13,8 +13,9 @@ from click.testing import CliRunner, Result
 
 from gateway import Gateway, start, stop
 from headgate import __version__, config
-from headgate.catalog import catalog, pages
+from headgate.catalog import catalog
 from headgate.cli.skill import command
+from headgate.web.site import pages
 from played import PlayedUpstream
 from programs import node_modules
 

@@ -12,10 +12,10 @@ from test_gateway import GENERATE, chat, contents, messages
 
 from gateway import Gateway, start, stop
 from headgate.catalog import counting
-from headgate.store.books import Books, Where
-from headgate.store.sqlite import Store
-from headgate.wire.dialect import Target
-from headgate.wire.dialects import ANTHROPIC
+from headgate.dialects.contract import Target
+from headgate.dialects.registry import ANTHROPIC
+from headgate.storage.sqlite.database import Store
+from headgate.storage.sqlite.reports import Books, Where
 from played import PlayedUpstream
 from waiting import PATIENCE_S, pause_thread, until, wait_for
 

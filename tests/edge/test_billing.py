@@ -10,8 +10,8 @@ import pytest
 from test_gateway import GENERATE, asked, chat, contents, messages, raw
 
 from gateway import Gateway, start, stop
-from headgate.store.books import Books
-from headgate.store.ledger import Row
+from headgate.storage.sqlite.ledger import Row
+from headgate.storage.sqlite.reports import Books
 from played import USAGE, PlayedUpstream
 from waiting import wait_for
 
@@ -85,7 +85,7 @@ def test_the_end_is_told_only_after_the_row_is_committed(
 
 
 def test_another_keys_generation_does_not_exist(gate: Gateway) -> None:
-    from headgate.store.sqlite import Store
+    from headgate.storage.sqlite.database import Store
 
     store = Store(gate.data)
     _, other = store.create_key("other", now_s=time.time())

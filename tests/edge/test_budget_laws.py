@@ -34,20 +34,20 @@ from headgate.chat import (
     Usage,
     replay,
 )
+from headgate.dialects.capabilities import Capabilities
+from headgate.dialects.contract import Facts, Target
+from headgate.dialects.registry import DIALECTS
 from headgate.edge import admission
 from headgate.edge import relay as relays
 from headgate.edge.admission import Admissions, Demand
-from headgate.edge.booking import Booking
 from headgate.edge.metrics import Metrics
+from headgate.edge.record import Booking
 from headgate.errors import Refused
 from headgate.policy import fit, history, reservations
 from headgate.policy.keys import Key
 from headgate.policy.pricing import Tariff
-from headgate.store.ledger import Row
-from headgate.wire.capabilities import Capabilities
-from headgate.wire.dialect import Facts, Target
-from headgate.wire.dialects import DIALECTS
-from headgate.wire.translate import Translator, Whole
+from headgate.storage.sqlite.ledger import Row
+from headgate.stream.translate import Translator, Whole
 
 NAMES = sorted(DIALECTS)
 PAIRS = list(itertools.product(NAMES, NAMES))

@@ -23,10 +23,10 @@ from test_gateway import messages
 
 from gateway import Gateway, start
 from headgate.catalog import counting
-from headgate.store.books import Books
-from headgate.store.sqlite import Store
-from headgate.wire.dialect import Target
-from headgate.wire.dialects import ANTHROPIC
+from headgate.dialects.contract import Target
+from headgate.dialects.registry import ANTHROPIC
+from headgate.storage.sqlite.database import Store
+from headgate.storage.sqlite.reports import Books
 from played import PlayedUpstream
 from programs import path_of
 

@@ -13,8 +13,8 @@ import pytest
 
 import gateway
 from gateway import Gateway
-from headgate.store.people import People
-from headgate.store.sqlite import Store
+from headgate.storage.sqlite.database import Store
+from headgate.storage.sqlite.people import People
 from played import PlayedUpstream
 from waiting import PATIENCE_S, ended, wait_for
 

@@ -14,13 +14,13 @@ from headgate import config
 from headgate.catalog import catalog as catalogs
 from headgate.catalog.catalog import Route
 from headgate.edge.app import App
-from headgate.edge.gate import Gate
+from headgate.edge.context import Gate
 from headgate.edge.log import Log
 from headgate.net.server import Server
 from headgate.policy.breaker import IN_A_ROW, OPEN_S
-from headgate.store.books import Books
-from headgate.store.ledger import Ledger, Row
-from headgate.store.sqlite import Store
+from headgate.storage.sqlite.database import Store
+from headgate.storage.sqlite.ledger import Ledger, Row
+from headgate.storage.sqlite.reports import Books
 from played import PlayedUpstream
 from waiting import PATIENCE_S, until
 

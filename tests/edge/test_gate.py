@@ -9,13 +9,13 @@ import pytest
 
 from headgate import config
 from headgate.catalog import catalog as catalogs
-from headgate.edge import gate as gates
-from headgate.edge.gate import Gate
+from headgate.edge import context as gates
+from headgate.edge.context import Gate
 from headgate.edge.log import Log
 from headgate.errors import Refused
-from headgate.store.books import Books
-from headgate.store.ledger import Ledger
-from headgate.store.sqlite import Store, StoreFault
+from headgate.storage.sqlite.database import Store, StoreFault
+from headgate.storage.sqlite.ledger import Ledger
+from headgate.storage.sqlite.reports import Books
 from waiting import until
 
 Main = Callable[[Gate, str], Awaitable[None]]

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from gateway import Gateway, start, stop
-from headgate.store.sqlite import Store
+from headgate.storage.sqlite.database import Store
 from played import HELLO, PlayedUpstream, Seen
 from waiting import PATIENCE_S, wait_for
 

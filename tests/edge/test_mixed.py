@@ -15,9 +15,9 @@ import pytest
 from callers import PROTOCOLS, Answer, Ask, arrived, call
 from gateway import Gateway, start, stop
 from headgate.policy.keys import Key
-from headgate.store.books import Books
-from headgate.store.ledger import Row
-from headgate.store.sqlite import Store
+from headgate.storage.sqlite.database import Store
+from headgate.storage.sqlite.ledger import Row
+from headgate.storage.sqlite.reports import Books
 from played import PlayedUpstream
 from waiting import until, wait_for
 
@@ -25,7 +25,7 @@ COUNT, TOGETHER, SEED = int(os.environ.get("MIXED", "1000")), 100, 20261125
 WORST = 100 * 1200 + 200 * 375  # of one: its output, and more input than any has
 # What the client does or asks for, how often, and the key that it asks with.
 FINISH = ("hello", "think", "tools", "long", "slow 0.002")
-# Nothing that pauses the only upstream: what is then refused is tested in tests/attack/test_upstreams.py.
+# Nothing that pauses the only upstream: what is then refused is tested in tests/attack/test_upstreams_attacks.py.
 FAIL = ("fail 400", "fail 408", "fail 413", "fail 422", "fail 500", "cut", "break", "trip")
 KINDS = {
     "finish": 30, "fail": 20, "leave early": 10, "leave late": 10, "time out": 5,

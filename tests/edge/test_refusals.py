@@ -6,14 +6,14 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from headgate.dialects.contract import Dialect, Target
+from headgate.dialects.registry import ANTHROPIC, GEMINI, OPENAI, RESPONSES
 from headgate.edge.log import Log
 from headgate.edge.metrics import Metrics
 from headgate.edge.refusals import COALESCE_S, FLOOD, MAX_KINDS, Refusals
 from headgate.errors import Failure
 from headgate.net.heads import Head
 from headgate.net.server import Inbound
-from headgate.wire.dialect import Dialect, Target
-from headgate.wire.dialects import ANTHROPIC, GEMINI, OPENAI, RESPONSES
 
 LIMITED = Failure("rate_limit", "Please try again in 3s.", retry_after_s=2.5)
 

@@ -16,9 +16,9 @@ from test_gateway import GENERATE, STREAM, asked, chat, contents, messages, refu
 
 from gateway import Gateway, start, stop
 from headgate.edge.replay import free
-from headgate.store.books import Books
-from headgate.store.ledger import Attempt, Row
-from headgate.store.sqlite import Store
+from headgate.storage.sqlite.database import Store
+from headgate.storage.sqlite.ledger import Attempt, Row
+from headgate.storage.sqlite.reports import Books
 from played import PlayedUpstream
 from waiting import PATIENCE_S, wait_for
 

@@ -21,8 +21,8 @@ from callers import Answer, Ask, Protocol, call
 from gateway import Gateway, start, stop
 from headgate.catalog import counting
 from headgate.net.server import Inbound, Server
-from headgate.store.books import Books
-from headgate.store.ledger import Row
+from headgate.storage.sqlite.ledger import Row
+from headgate.storage.sqlite.reports import Books
 from waiting import PATIENCE_S, wait_for
 
 # Which preset each model is sent to; those with a dialect are the custom one.

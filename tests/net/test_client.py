@@ -6,6 +6,18 @@ import os
 import socket
 
 import pytest
+
+from headgate.net.client import (
+    Broken,
+    ConnectTimedOut,
+    NoConnection,
+    NotSent,
+    Response,
+    Stale,
+    TimedOut,
+    Timeouts,
+    most_connections,
+)
 from loopback import (
     CALM,
     CHUNKED,
@@ -19,18 +31,6 @@ from loopback import (
     said,
     stays,
     upstream,
-)
-
-from headgate.net.client import (
-    Broken,
-    ConnectTimedOut,
-    NoConnection,
-    NotSent,
-    Response,
-    Stale,
-    TimedOut,
-    Timeouts,
-    most_connections,
 )
 from waiting import PATIENCE_S, pause, until
 

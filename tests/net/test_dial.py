@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from loopback import CALM, CHUNKED, OK, Play, Run, answering, client, hear, post, upstream
 
 from headgate.net.client import Client, NotSent
 from headgate.net.dial import Proxies
+from loopback import CALM, CHUNKED, OK, Play, Run, answering, client, hear, post, upstream
 from programs import needs
 
 

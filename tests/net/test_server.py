@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import uvloop
-from loopback import rounds, stays
 
 from headgate.errors import Failure, Refused
 from headgate.net import server as servers
 from headgate.net.connections import RESERVED
 from headgate.net.server import Inbound, Limits, Server
+from loopback import rounds, stays
 from waiting import PATIENCE_S, never, pause, until
 
 Handler = Callable[[Inbound], Awaitable[None]]

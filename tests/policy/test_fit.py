@@ -16,9 +16,9 @@ from headgate.chat import (
     ToolCall,
     ToolResult,
 )
+from headgate.dialects.capabilities import Capabilities
 from headgate.errors import Failure, Refused
 from headgate.policy.fit import Fitted, fit
-from headgate.wire.capabilities import Capabilities
 
 NOTHING = Capabilities()
 ALL = Capabilities(

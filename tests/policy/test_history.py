@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.chat import Media, Message, Request, Text, Thinking, ToolCall, ToolResult
+from headgate.dialects.capabilities import Capabilities
 from headgate.errors import Failure, Refused
 from headgate.policy import history
 from headgate.policy.history import repair
-from headgate.wire.capabilities import Capabilities
 
 PLAIN = Capabilities()
 PICTURE = Media("image", "https://example.com/cat.png")

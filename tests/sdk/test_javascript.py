@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway import Gateway
-from headgate.catalog import prose
+from headgate.web.site import prose
 from played import HELLO
 from programs import node_modules
 

@@ -21,8 +21,8 @@ from msgspec import Struct
 
 from headgate import config
 from headgate.config import ConfigError, Settings
-from headgate.wire.capabilities import Capabilities
-from headgate.wire.dialect import ModelCard
+from headgate.dialects.capabilities import Capabilities
+from headgate.dialects.contract import ModelCard
 
 DialectName = Literal["openai", "responses", "anthropic", "gemini"]
 Auth = Literal["bearer", "x-api-key", "none"]

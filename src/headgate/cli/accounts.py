@@ -7,7 +7,8 @@ from typing import Any
 import click
 import msgspec
 
-from headgate.cli.common import (
+from headgate.cli.keys import budget_of, budget_said, budget_terms, needs_a_budget
+from headgate.cli.options import (
     as_json,
     places,
     print_json,
@@ -17,10 +18,9 @@ from headgate.cli.common import (
     store_of,
     when,
 )
-from headgate.cli.keys import budget_of, budget_said, budget_terms, needs_a_budget
 from headgate.policy.keys import Account
 from headgate.policy.pricing import usd
-from headgate.store.sqlite import AccountChanges
+from headgate.storage.sqlite.database import AccountChanges
 
 
 @click.group()

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from headgate.cli.common import (
+from headgate.cli.options import (
     Duration,
     actor,
     as_json,
@@ -27,8 +27,8 @@ from headgate.cli.common import (
 )
 from headgate.config import Settings
 from headgate.policy import access
-from headgate.store.people import People
-from headgate.store.sqlite import Store, StoreError
+from headgate.storage.sqlite.database import Store, StoreError
+from headgate.storage.sqlite.people import People
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def _console_url(settings: Settings) -> str:
 
 
 def console_url(public: str, base: str) -> str:
-    """Where people can sign in: over https, or on this very machine (control/signin.py)."""
+    """Where people can sign in: over https, or on this very machine (web/auth/sign_in.py)."""
     parts = urlsplit(public)
     near = parts.hostname in ("localhost", "127.0.0.1", "::1")
     return public.rstrip("/") if parts.scheme == "https" or near else base
@@ -79,7 +79,7 @@ def console_url(public: str, base: str) -> str:
 
 def _new_password(name: str, from_stdin: bool) -> str:
     """A password that somebody gave for that user, hashed."""
-    from headgate.control import passwords
+    from headgate.web.auth import passwords
 
     if from_stdin:
         password = sys.stdin.readline().rstrip("\n")

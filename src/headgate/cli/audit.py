@@ -4,9 +4,9 @@ import time
 
 import click
 
-from headgate.cli.common import as_json, places, print_json, print_table, settings_of, store_of
-from headgate.store import retention
-from headgate.store.books import Books
+from headgate.cli.options import as_json, places, print_json, print_table, settings_of, store_of
+from headgate.storage.sqlite import retention
+from headgate.storage.sqlite.reports import Books
 
 
 @click.command()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from headgate.cli.common import as_json, places, print_json, settings_of, store_of
-from headgate.store.books import Books
+from headgate.cli.options import as_json, places, print_json, settings_of, store_of
+from headgate.storage.sqlite.reports import Books
 
 
 @click.command()

@@ -27,7 +27,7 @@ from msgspec import Struct
 
 from headgate.catalog.catalog import Catalog, models
 from headgate.catalog.catalog import load as load_catalog
-from headgate.cli.common import as_json, base_url, places, print_json, print_table, settings_of
+from headgate.cli.options import as_json, base_url, places, print_json, print_table, settings_of
 from headgate.cli.textedit import EDITORS, EditError
 from headgate.cli.tools import (
     KEY_VARIABLE,

@@ -21,8 +21,8 @@ def command(
     edge_url: str | None,
 ) -> None:
     """Serve the catalog's pages, the console and the admin API behind an edge."""
-    from headgate.control import main
-    from headgate.store.sqlite import StoreError
+    from headgate.storage.sqlite.database import StoreError
+    from headgate.web import main
 
     overrides = {"data": data} if data is not None else {}
     try:

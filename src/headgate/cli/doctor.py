@@ -1,6 +1,6 @@
 """`headgate doctor`: what is wrong with this installation, or with one upstream, and what to do.
 
-The only place that prints findings; `cli/machine.py` looks around here and `edge/checkup.py` at an
+The only place that prints findings; `diagnostics/machine.py` looks around here and `diagnostics/checks.py` at an
 upstream.  Nothing is dialled but this machine: `--online` asks the configured https hosts for the
 time, `--upstream` asks one of them for replies, which cost tokens, so it says how many and asks first.
 
@@ -17,11 +17,11 @@ import msgspec
 
 from headgate import __version__
 from headgate.catalog.catalog import Route, presets
-from headgate.cli.common import as_json, catalog_of, places, print_json, print_table, settings_of
-from headgate.cli.machine import here, installed, reached, route_to
+from headgate.cli.options import as_json, catalog_of, places, print_json, print_table, settings_of
 from headgate.config import Settings
-from headgate.edge.checkup import Finding, Report, checkup
-from headgate.edge.probes import native_of, plan, sister_url
+from headgate.diagnostics.checks import Finding, Report, checkup
+from headgate.diagnostics.machine import here, installed, reached, route_to
+from headgate.diagnostics.probes import native_of, plan, sister_url
 from headgate.net.client import Client, Timeouts
 
 _LONGEST_S = 120.0  # of one probe

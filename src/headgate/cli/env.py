@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import click
 
-from headgate.cli.common import as_json, base_url, places, print_json, settings_of
 from headgate.cli.connect import target_of
+from headgate.cli.options import as_json, base_url, places, print_json, settings_of
 from headgate.cli.tools import KEY_VARIABLE, Target, claude_variables, filled
 
 PLACEHOLDER = "hg_live_..."

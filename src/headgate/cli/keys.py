@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from headgate.cli.common import (
+from headgate.cli.options import (
     Duration,
     as_json,
     catalog_of,
@@ -23,7 +23,7 @@ from headgate.config import Settings
 from headgate.policy import budgets
 from headgate.policy.keys import Account, Key
 from headgate.policy.pricing import usd
-from headgate.store.sqlite import BudgetTerms, Changes, Terms
+from headgate.storage.sqlite.database import BudgetTerms, Changes, Terms
 
 F = TypeVar("F", bound=Callable[..., Any])
 _NONE = -1  # said, and to be taken away; an option that was not said is None

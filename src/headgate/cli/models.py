@@ -3,7 +3,7 @@
 import click
 import msgspec
 
-from headgate.cli.common import as_json, catalog_of, places, print_json, print_table, settings_of
+from headgate.cli.options import as_json, catalog_of, places, print_json, print_table, settings_of
 
 
 @click.command()

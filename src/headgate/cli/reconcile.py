@@ -27,7 +27,7 @@ import click
 import msgspec
 
 from headgate.catalog.catalog import Catalog
-from headgate.cli.common import (
+from headgate.cli.options import (
     as_json,
     catalog_of,
     places,
@@ -38,7 +38,7 @@ from headgate.cli.common import (
 )
 from headgate.policy import budgets
 from headgate.policy.pricing import usd
-from headgate.store.books import HOUR_S, Books
+from headgate.storage.sqlite.reports import HOUR_S, Books
 
 Figure = Literal["requests", "input", "cached", "cache_write", "output", "cost_nano"]
 FIGURES: tuple[Figure, ...] = ("requests", "input", "cached", "cache_write", "output", "cost_nano")

@@ -15,8 +15,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from headgate.cli.common import places, settings_of
 from headgate.cli.connect import target_of, write
+from headgate.cli.options import places, settings_of
 from headgate.cli.textedit import EDITORS, EditError
 from headgate.cli.tools import (
     KEY_VARIABLE,

@@ -18,24 +18,24 @@ import click
 from headgate import config, output
 from headgate.catalog import catalog as catalogs
 from headgate.cli.admin import console_url
-from headgate.cli.common import DataUnusable, base_url
-from headgate.cli.supervise import STOP_S, Control
-from headgate.control import place
+from headgate.cli.options import DataUnusable, base_url
 from headgate.edge.app import App, MetricsApp
-from headgate.edge.forward import Forward
-from headgate.edge.gate import Gate
+from headgate.edge.context import Gate
+from headgate.edge.control_proxy import Forward
 from headgate.edge.log import LEVELS, Line, Log, places
 from headgate.edge.log import now as log_now
 from headgate.edge.overload import SWITCH_INTERVAL_S
 from headgate.local.model import LocalModel, LocalModelMissing
 from headgate.net import descriptors
 from headgate.net.server import Limits, Server
-from headgate.store import retention
-from headgate.store.books import Books
-from headgate.store.ledger import Ledger
-from headgate.store.live import AlreadyServed, ServeLock
-from headgate.store.people import People
-from headgate.store.sqlite import Store, StoreError
+from headgate.storage.sqlite import retention
+from headgate.storage.sqlite.database import Store, StoreError
+from headgate.storage.sqlite.ledger import Ledger
+from headgate.storage.sqlite.people import People
+from headgate.storage.sqlite.process_lock import AlreadyServed, ServeLock
+from headgate.storage.sqlite.reports import Books
+from headgate.supervisor.control import STOP_S, Control
+from headgate.web import socket_path
 
 CANNOT_LISTEN, ALREADY_SERVED = 4, 5  # exit codes
 PATIENCE_S = 5.0  # at the end, for a disk that takes no rows
@@ -169,9 +169,9 @@ async def _serve(
         gate = Gate(settings, catalog, store, ledger, books, log)
         stack.push_async_callback(gate.close)
         gate.metrics.log_lines_dropped = lambda: out.dropped
-        place.sweep(settings.data)
-        socket = place.fresh_socket(settings.data)
-        stack.callback(place.clear, socket, settings.data)
+        socket_path.sweep(settings.data)
+        socket = socket_path.fresh_socket(settings.data)
+        stack.callback(socket_path.clear, socket, settings.data)
         app = App(gate, Forward(socket))
         stack.push_async_callback(app.close)
         limits = _limits(settings, descriptors.raise_limit())

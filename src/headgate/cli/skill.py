@@ -1,7 +1,7 @@
 """`headgate skill`: the skill that teaches agents this gateway, printed or put where they look.
 
 It is the very file that the gateway serves at /skills/minimax/SKILL.md, rendered for one address;
-`plugin` writes it as a marketplace of one plugin (catalog/plugin.py), which the repository has too.
+`plugin` writes it as a marketplace of one plugin (web/site/plugin.py), which the repository has too.
 """
 
 import os
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import click
 
-from headgate.catalog import pages, plugin
-from headgate.cli.common import catalog_of, places, settings_of
+from headgate.cli.options import catalog_of, places, settings_of
 from headgate.config import Settings
+from headgate.web.site import pages, plugin
 
 NAME = "minimax"
 # Where Codex, Gemini CLI, opencode and others look, besides their own directories; Claude Code looks

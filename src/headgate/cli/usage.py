@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from headgate import csv_export
-from headgate.cli.common import (
+from headgate.cli.options import (
     Duration,
     as_json,
     places,
@@ -17,7 +17,7 @@ from headgate.cli.common import (
     store_of,
 )
 from headgate.policy.pricing import usd
-from headgate.store.books import Books, By, Spent, Where
+from headgate.storage.sqlite.reports import Books, By, Spent, Where
 
 _TITLES = (
     "requests", "input", "cached", "cache write", "output", "reasoning", "cost (USD)", "unpriced",

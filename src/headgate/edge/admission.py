@@ -24,8 +24,8 @@ from headgate.policy.keys import Account, Key
 from headgate.policy.limits import Admission, Limit, Limiter, Scope
 from headgate.policy.pricing import Tariff
 from headgate.policy.reservations import Grant, Outputs
-from headgate.store.books import END_OF_TIME_S, Books
-from headgate.store.ledger import LedgerFault
+from headgate.storage.sqlite.ledger import LedgerFault
+from headgate.storage.sqlite.reports import END_OF_TIME_S, Books
 
 # Of the output that a request allows, how much its tokens-a-minute limit reserves: clients ask for
 # far more than they get, and what comes above it is charged at the end.
@@ -91,7 +91,7 @@ class Admissions:
         """What those have spent whose budget has changed; may run in a thread, inside `reading`."""
         found: dict[Owner, Budget | None] = {}
         names: dict[Owner, set[str]] = {}
-        # The last of a family counts: a change is written to all of it (store/sqlite.py).
+        # The last of a family counts: a change is written to all of it (storage/sqlite/database.py).
         for key in keys:
             names.setdefault(("key", key.payer), set()).add(key.id)
             found["key", key.payer] = budgets.written_on(key)

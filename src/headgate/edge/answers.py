@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterable
 from functools import lru_cache
 
+from headgate.dialects.contract import Dialect
 from headgate.errors import Failure, Kind
 from headgate.net import guard
-from headgate.wire.dialect import Dialect
 
 # Without an order to retry or not: SDKs must not repeat these (protocols.md 3.11).
 HOPELESS: frozenset[Kind] = frozenset(

@@ -11,19 +11,19 @@ from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote
 
 from headgate import __version__
+from headgate.dialects.contract import Dialect, Target
+from headgate.dialects.registry import ANTHROPIC, GEMINI, OPENAI, RESPONSES
 from headgate.edge import reports
 from headgate.edge.answers import refusal
+from headgate.edge.context import Gate
+from headgate.edge.control_proxy import Forward
 from headgate.edge.count import count
 from headgate.edge.exchange import exchange
-from headgate.edge.forward import Forward
-from headgate.edge.gate import Gate
 from headgate.edge.ids import new_id
-from headgate.edge.internal import PREFIX, Internal, is_ours
+from headgate.edge.internal_api import PREFIX, Internal, is_ours
 from headgate.errors import Failure, Refused, invalid
 from headgate.net.server import Inbound
 from headgate.policy.keys import Key
-from headgate.wire.dialect import Dialect, Target
-from headgate.wire.dialects import ANTHROPIC, GEMINI, OPENAI, RESPONSES
 
 # Google's clients in Vertex AI's mode put the publisher into the path.  Gemini CLI needs that mode, as
 # without a settings file it takes a base URL from no other variables (0.61.0).

@@ -6,16 +6,16 @@ Whatever becomes of it, it is answered in the caller's protocol, counted and log
 import asyncio
 import time
 
+from headgate.dialects.contract import Dialect, Target
 from headgate.edge import answers
 from headgate.edge import log as logs
+from headgate.edge.context import Entry, Gate
 from headgate.edge.counter import Count
-from headgate.edge.gate import Entry, Gate
 from headgate.edge.ids import new_id
 from headgate.edge.overload import OFF_LOOP_BYTES
 from headgate.errors import Failure, Refused
 from headgate.net.server import Inbound
-from headgate.wire import capsule
-from headgate.wire.dialect import Dialect, Target
+from headgate.reasoning import sealing
 
 
 async def count(
@@ -75,10 +75,10 @@ class _Counting:
         self.model = routes[0].model.id
         origin = routes[0].upstream.name
         if not large:
-            request, _ = capsule.unseal(request, gate.sealer, origin)
+            request, _ = sealing.unseal(request, gate.sealer, origin)
             return await gate.counter.count(request, routes, dialect.name)
         request, _ = await gate.overload.off_loop(
-            place, capsule.unseal, request, gate.sealer, origin
+            place, sealing.unseal, request, gate.sealer, origin
         )
         return await gate.counter.count(request, routes, dialect.name, gate.overload.worker(place))
 

@@ -24,17 +24,17 @@ from typing import Annotated, Any
 
 import msgspec
 
+from headgate import jsontext
 from headgate.catalog import counting
 from headgate.catalog.catalog import Route
 from headgate.catalog.counting import Features, Learner
 from headgate.chat import Request
 from headgate.config import ConfigError
+from headgate.dialects.registry import ANTHROPIC, OPENAI
 from headgate.edge import upstream
 from headgate.errors import Refused
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
 from headgate.policy import fit, history
-from headgate.wire import jsontext
-from headgate.wire.dialects import ANTHROPIC, OPENAI
 
 BOUND_S = 1.0  # for all upstreams together; Claude Code waits for two dozen of these (clients.md)
 REST_S = 60.0

@@ -23,15 +23,15 @@ from headgate.catalog import counting
 from headgate.catalog.catalog import Route
 from headgate.catalog.counting import Features
 from headgate.chat import Failed, Finish, Reply, Request, Usage
+from headgate.dialects.contract import Dialect, Encoder, Facts, Target
 from headgate.edge import answers, replay, upstream
 from headgate.edge import log as logs
 from headgate.edge import relay as relays
-from headgate.edge.booking import Booking
-from headgate.edge.gate import Entry, Gate
+from headgate.edge.context import Entry, Gate
 from headgate.edge.ids import new_id
-from headgate.edge.memory import Gather
 from headgate.edge.metrics import RouteMetrics
 from headgate.edge.overload import OFF_LOOP_BYTES
+from headgate.edge.record import Booking
 from headgate.edge.relay import Relay
 from headgate.errors import Failure, Refused, invalid
 from headgate.net import guard
@@ -42,10 +42,11 @@ from headgate.policy.fit import Fitted
 from headgate.policy.keys import Key
 from headgate.policy.limits import Turn
 from headgate.policy.retry import After, decide
-from headgate.store.ledger import Row
-from headgate.wire import capsule, filters
-from headgate.wire.dialect import Dialect, Encoder, Facts, Target
-from headgate.wire.translate import Translator, Whole
+from headgate.reasoning import sealing
+from headgate.reasoning.cache import Gather
+from headgate.storage.sqlite.ledger import Row
+from headgate.stream import filters
+from headgate.stream.translate import Translator, Whole
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -189,7 +190,7 @@ class _Exchange:
     async def _remembered(self, request: Request, first: Route, key_id: str) -> Request:
         """The request with the reasoning that the client returned sealed, or not at all."""
         origin = first.upstream.name
-        request, sealed = await self._worked(capsule.unseal, request, self.gate.sealer, origin)
+        request, sealed = await self._worked(sealing.unseal, request, self.gate.sealer, origin)
         warnings: list[str] = []
         if sealed:
             warnings.append("reasoning (sealed)")
@@ -217,7 +218,7 @@ class _Exchange:
             if route is not routes[0] and not self.attempts and not self._fallbacks:
                 self._fallbacks = (f"fallback ({routes[0].served_by}: paused)",)
             # A signature says something only to the upstream that made it.
-            known = request if route.upstream is routes[0].upstream else capsule.unsigned(request)
+            known = request if route.upstream is routes[0].upstream else sealing.unsigned(request)
             fitted = await self._worked(_fitted, known, route, self.dialect.name)
             self.warnings = (*self._fallbacks, *fitted.request.warnings)
             if fitted.format is not None and (said := structured.fault(fitted.format)):
@@ -387,7 +388,7 @@ class _Exchange:
         def keepers() -> tuple[filters.Filter, ...]:
             gathers.append(Gather())
             signed = capsules == "signed"
-            return gathers[0], capsule.Seal(self.gate.sealer, route.upstream.name, signed)
+            return gathers[0], sealing.Seal(self.gate.sealer, route.upstream.name, signed)
 
         fidelity = self.gate.settings.fidelity
         return filters.build(

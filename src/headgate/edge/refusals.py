@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import msgspec
 
 from headgate.chat import Request
+from headgate.dialects.contract import Dialect, Facts, Target
 from headgate.edge import answers
 from headgate.edge import log as logs
 from headgate.edge.ids import new_id
@@ -25,7 +26,6 @@ from headgate.errors import Failure
 from headgate.net import guard
 from headgate.net.heads import Head
 from headgate.net.server import Inbound
-from headgate.wire.dialect import Dialect, Facts, Target
 
 COALESCE_S = 10.0
 MAX_KINDS = 1024  # of log lines that are coalesced: dialect, key and outcome; the rest share one

@@ -13,10 +13,10 @@ import msgspec
 
 from headgate.catalog import counting
 from headgate.chat import Failed, Finish, Usage
+from headgate.dialects.contract import Encoder
 from headgate.edge.upstream import Attempt
 from headgate.net.client import Broken, Response, TimedOut
-from headgate.wire.dialect import Encoder
-from headgate.wire.translate import Filter, Translator, Whole
+from headgate.stream.translate import Filter, Translator, Whole
 
 LONGEST_TOKEN = 16  # characters; no text of more than a few lines has longer ones on the average
 SLACK = 64  # tokens that a report may be below that

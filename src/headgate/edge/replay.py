@@ -18,8 +18,8 @@ from headgate.errors import Failure, Refused
 from headgate.net.server import Headers, Inbound
 from headgate.policy import idempotency
 from headgate.policy.idempotency import Past, Saved, Slot, Table
-from headgate.store.books import FINE, Books
-from headgate.store.ledger import LedgerFault, Row
+from headgate.storage.sqlite.ledger import LedgerFault, Row
+from headgate.storage.sqlite.reports import FINE, Books
 
 HEADER = "idempotency-key"
 SLICE_BYTES = 65536  # of a kept reply, after each of which a slow client is waited for

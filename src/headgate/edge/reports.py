@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-from headgate.edge.gate import Gate
+from headgate.edge.context import Gate
 from headgate.errors import Failure, Refused, invalid
 from headgate.policy import pricing
 from headgate.policy.keys import Key
-from headgate.store.ledger import Row
+from headgate.storage.sqlite.ledger import Row
 
 PAGE = 100  # generations of a session in one answer, if the request names no number
 MAX_PAGE = 1000  # some 600 kB

@@ -11,6 +11,9 @@ import msgspec
 
 from headgate.catalog.catalog import Route
 from headgate.chat import Request
+from headgate.dialects import vendor_errors
+from headgate.dialects.contract import Decoder, Dialect
+from headgate.dialects.registry import DIALECTS
 from headgate.errors import OPERATORS, Failure, Refused
 from headgate.net.client import (
     Broken,
@@ -25,9 +28,6 @@ from headgate.net.client import (
     Timeouts,
 )  # fmt: skip
 from headgate.policy import retry
-from headgate.wire import vendor
-from headgate.wire.dialect import Decoder, Dialect
-from headgate.wire.dialects import DIALECTS
 
 MAX_ERROR_BYTES = 1 << 20  # of an upstream's error page; enough for any real one
 MAX_WAYS = 4096  # there are as many as routes and keys, but for those that checks make up
@@ -95,7 +95,7 @@ async def begin(
         except (Broken, TimedOut):
             page = b""
         if response.status < 400:  # its page has nothing to say: neither a redirect's nor a 204's
-            raise Refused(vendor.failure_of(response.status, ""))
+            raise Refused(vendor_errors.failure_of(response.status, ""))
         response.headers.setdefault("date", formatdate(usegmt=True))  # for dates to wait for
         raise Refused(dialect.decode_failure(response.status, response.headers, page))
     said = response.headers.get("content-type", "")

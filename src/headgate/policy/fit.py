@@ -28,8 +28,8 @@ from headgate.chat import (
     ToolCall,
     ToolResult,
 )
+from headgate.dialects.capabilities import Capabilities
 from headgate.errors import invalid, unsupported
-from headgate.wire.capabilities import Capabilities
 
 _N = TypeVar("_N", int, float)
 

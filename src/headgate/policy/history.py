@@ -19,10 +19,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from headgate import jsontext
 from headgate.chat import Media, Message, Part, Request, Text, Thinking, ToolCall, ToolResult
+from headgate.dialects.capabilities import Capabilities
 from headgate.errors import Refused, invalid
-from headgate.wire import jsontext
-from headgate.wire.capabilities import Capabilities
 
 
 class _Words(msgspec.Struct, frozen=True):

@@ -26,7 +26,7 @@ from typing import Protocol
 import msgspec
 
 from headgate.chat import Usage
-from headgate.wire.money import dollars
+from headgate.money import dollars
 
 NANO = 10**9  # nano-dollars of a dollar
 _PER_TOKEN = Fraction(NANO, 10**6)  # nano-dollars a token, of a dollar a million tokens

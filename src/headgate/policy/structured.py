@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from headgate import jsontext
 from headgate.chat import Format, Message, Reply, Request, Text, Thinking, ToolCall
-from headgate.wire import jsontext
-from headgate.wire.bounds import VALUES_BASE
+from headgate.dialects.bounds import VALUES_BASE
 
 if TYPE_CHECKING:
     import jsonschema_rs

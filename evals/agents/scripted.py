@@ -1,0 +1,239 @@
+"""The upstream that the agents are played against: MiniMax's shapes, our own words.
+
+The only place that knows what it answers to an agent.  `tests/support/fake_upstream.py` gives the shapes;
+here a `Play` chooses the turns.  What will surprise: agents ask for more than their user does (a
+title, a summary, a warm-up), so only a request that carries MARK is taken for the conversation, and
+its turn is counted from the calls of ours that it holds, not from how many came before: an agent
+may ask for the same turn twice.
+"""
+
+import asyncio
+import json
+import re
+import shlex
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
+
+import fake_upstream
+from fake_upstream import FakeUpstream, Json, Seen
+
+MARK = "Errand 7f3a"  # in every prompt, so that the conversation is told from an agent's own talk
+SUMMARY = "Errand 7f3a in short: the user wanted a file, and it was written (blue heron)."
+_SUMMARISES = re.compile(r"summar|compact|handoff|snapshot|condense", re.I)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One reply of the model, or what comes instead of one."""
+
+    text: str = ""
+    thought: str = ""
+    files: tuple[tuple[str, str], ...] = ()  # (name, content): each becomes a call
+    status: int = 200
+    retry_after_s: int = 0  # with a status that is not 200
+    cut: bool = False  # the connection, after the first piece of the text
+    input_tokens: int = 0  # what the usage says; 0: the usual
+
+
+@dataclass
+class Play:
+    """The turns of one scenario, and what came of them."""
+
+    turns: tuple[Turn, ...]
+    first: Turn | None = None  # instead of the first answer; the agent may then ask again
+    tools: bool = True  # the agent has tools; what comes without them is its own talk
+    compacts: bool = False  # the agent is to sum up and go on
+    directory: str = "."  # where it works
+    seen: list[tuple[float, Json]] = field(default_factory=list)  # the conversation as it came
+    side: int = 0  # requests of the agent's own
+    summaries: int = 0
+    lost: set[int] = field(default_factory=set)  # turns before the last prompt, without reasoning
+    faults: list[str] = field(default_factory=list)
+
+    def turn(self, body: Json) -> Turn:
+        """What to answer."""
+        if self.compacts and _asks_for_summary(body):
+            self.summaries += 1
+            return Turn(f"<summary>\n{SUMMARY}\n</summary>")  # Claude Code wants the marks
+        if MARK not in json.dumps(body["messages"]) or (self.tools and not body.get("tools")):
+            self.side += 1
+            return Turn("A greeting")
+        self.seen.append((time.monotonic(), body))
+        if self.first is not None and len(self.seen) == 1:
+            return self.first
+        if self.compacts and SUMMARY in json.dumps(body["messages"], ensure_ascii=False):
+            return self.turns[-1]
+        told: list[str] = []
+        before = 0  # turns that answered an earlier prompt
+        for message in body["messages"]:
+            if message.get("role") == "user" and MARK in text_of(message):
+                before = len(told)
+            elif message.get("role") == "assistant" and self._ours(message):
+                told.append(thought_of(message))
+        for n, (saw, turn) in enumerate(zip(told, self.turns, strict=False)):
+            if turn.thought and not saw and n < before:
+                self.lost.add(n + 1)
+            elif saw != turn.thought:
+                self.faults.append(f"turn {len(told) + 1} saw turn {n + 1} think {saw[:40]!r}")
+        return self.turns[min(len(told), len(self.turns) - 1)]
+
+    def _ours(self, message: Json) -> bool:
+        """Whether it is one of our turns: by its calls or its text."""
+        if "call_function_" in json.dumps(message):
+            return True
+        said = text_of(message)
+        return any(t.text and t.text.strip() in said for t in self.turns)
+
+
+def text_of(message: Json) -> str:
+    content = message.get("content")
+    if isinstance(content, list):
+        content = "".join(str(b.get("text", "")) for b in content if b.get("type") == "text")
+    return str(content or "").rpartition("</think>")[2]
+
+
+def thought_of(message: Json) -> str:
+    """The reasoning that an assistant's message carries, in whichever of MiniMax's forms."""
+    if details := message.get("reasoning_details"):
+        return "".join(d.get("text", "") for d in details)
+    if said := message.get("reasoning_content"):
+        return str(said)
+    content = message.get("content")
+    if isinstance(content, list):
+        return "".join(b["thinking"] for b in content if b.get("type") == "thinking")
+    found = re.match(r"<think>\n?(.*?)\n?</think>", content or "", re.S)
+    return found[1] if found else ""
+
+
+def _asks_for_summary(body: Json) -> bool:
+    """By the first words or the last: agents that compact end the history with an order to sum up.
+
+    opencode and aider give the history as the user's text, and the order as the system's.
+    """
+    if re.search("summariz", text_of(body["messages"][0])[:200]):
+        return True
+    for message in reversed(body["messages"]):
+        if message.get("role") == "tool":
+            return False
+        if message.get("role") != "user":
+            continue
+        blocks = message.get("content")
+        for block in reversed(blocks if isinstance(blocks, list) else [{"text": blocks}]):
+            said = str(block.get("text") or "")
+            if said and not said.startswith("<system-reminder>"):  # Claude Code's, after the prompt
+                return bool(_SUMMARISES.search(said)) and MARK not in said
+    return False
+
+
+# -- Calls -----------------------------------------------------------------------------------------
+
+_WRITERS = ("Write", "write_file", "write", "Bash", "exec_command", "shell", "bash")
+_PATH, _CONTENT, _COMMAND = ("file_path", "filePath", "path"), ("content",), ("command", "cmd")
+
+
+def write_call(tools: list[Json], directory: str, name: str, content: str) -> tuple[str, str]:
+    """(tool, arguments) that make the agent write the file, by whichever tool it offers."""
+    offered = {}
+    for tool in tools:
+        tool = tool.get("function", tool)
+        offered[tool["name"]] = tool.get("parameters") or tool.get("input_schema") or {}
+    for writer in _WRITERS:
+        if writer in offered:
+            break
+    else:
+        raise LookupError(f"none of the tools writes: {sorted(offered)}")
+    path = str(Path(directory) / name)
+    arguments: Json = {}
+    for field_ in offered[writer].get("properties", {}):
+        if field_ in _PATH:
+            arguments[field_] = path
+        elif field_ in _CONTENT:
+            arguments[field_] = content
+        elif field_ in _COMMAND:
+            arguments[field_] = f"printf %s {shlex.quote(content)} > {shlex.quote(path)}"
+        elif field_ in offered[writer].get("required", ()):
+            arguments[field_] = "write a file"
+    return writer, json.dumps(arguments, ensure_ascii=False)
+
+
+# -- The server ------------------------------------------------------------------------------------
+
+
+class _Scripted(fake_upstream._Form):
+    """Puts a turn of ours into either of the shapes."""
+
+    turn: Turn
+    directory: str
+
+    def scene(self, scenario: str) -> tuple[str, str, int]:
+        return self.turn.thought, self.turn.text, len(self.turn.files)
+
+    def calls(self, count: int) -> list[tuple[str, str, str]]:
+        return [
+            (
+                f"call_function_{self.number:012x}_{i + 1}",
+                *write_call(self.body["tools"], self.directory, name, content),
+            )
+            for i, (name, content) in enumerate(self.turn.files)
+        ]
+
+
+class _Chat(_Scripted, fake_upstream._OpenAI):
+    def envelope(self, kind: str, choices: list[Json] | None, usage: Json | None) -> Json:
+        if usage and (tokens := self.turn.input_tokens):
+            usage = {**usage, "prompt_tokens": tokens, "total_tokens": tokens + 35}
+        return super().envelope(kind, choices, usage)
+
+
+class _Messages(_Scripted, fake_upstream._Anthropic):
+    pass
+
+
+class ScriptedUpstream(FakeUpstream):
+    """`play` may be changed between two runs of an agent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.play = Play(())
+
+    def connection(self) -> "_Connection":
+        return _Connection(self)
+
+
+class _Connection(fake_upstream._Connection):
+    upstream: ScriptedUpstream
+
+    async def _answer(self, seen: Seen) -> None:
+        kind: Any = {  # Any: a class that is made of two
+            "/v1/chat/completions": _Chat,
+            "/anthropic/v1/messages": _Messages,
+        }.get(seen.path.partition("?")[0])
+        play = self.upstream.play
+        if kind is None or seen.body is None:
+            play.faults.append(f"{seen.method} {seen.path} reached the upstream")
+            self._page(404, fake_upstream._error(404))
+            return
+        turn = play.turn(seen.body)
+        if turn.status != 200:
+            page = json.dumps(fake_upstream._error(turn.status)).encode()
+            fields = (f"content-length: {len(page)}", "content-type: application/json")
+            wait = f"retry-after: {turn.retry_after_s}"
+            self.transport.write(fake_upstream._head(turn.status, *fields, wait) + page)
+            return
+        form = kind(seen.body, self.upstream)
+        form.turn, form.directory = turn, play.directory
+        scenario = "break mid stream" if turn.cut else "say"
+        try:
+            if seen.body.get("stream") is True:
+                await self._stream(form, scenario)
+            else:
+                self._page(200, form.whole(scenario))
+        except LookupError as error:
+            play.faults.append(str(error))
+            await asyncio.sleep(0)
+            self.transport.close()

@@ -1,0 +1,158 @@
+"""What several commands share: their options, how they open the store, how they print."""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from headgate import config
+from headgate.catalog.catalog import Catalog
+from headgate.catalog.catalog import load as load_catalog
+from headgate.config import ConfigError, Settings
+from headgate.storage.sqlite.database import Store, StoreError, StoreFault
+from headgate.storage.sqlite.people import People
+
+F = TypeVar("F", bound=Callable[..., Any])
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_LONGEST_S = 100 * 365 * 86400
+
+
+def places(command: F) -> F:
+    """The options that say which installation is meant."""
+    command = click.option("--data", help="Directory for keys and the ledger.")(command)
+    return click.option("--config", "config_file", help="Path of headgate.toml.")(command)
+
+
+def as_json(command: F) -> F:
+    return click.option("--json", "json_", is_flag=True, help="Print JSON.")(command)
+
+
+def settings_of(config_file: str | None, **given: object) -> Settings:
+    """The settings; a mistake in them ends the command with exit code 1 and one line."""
+    try:
+        return config.load(
+            config_file, os.environ, **{k: v for k, v in given.items() if v is not None}
+        )
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def catalog_of(settings: Settings) -> Catalog:
+    try:
+        return load_catalog(settings, os.environ)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+
+
+class DataUnusable(click.ClickException):
+    """`serve` cannot use the data directory: full, locked, damaged, of another version or pepper."""
+
+    exit_code = 3
+
+
+@contextmanager
+def store_of(settings: Settings, *, create: bool = False) -> Iterator[Store]:
+    """The store; `create`: also where there is none yet, for commands that create something.
+
+    For the others an installation that does not exist is an empty one, made in a temporary directory
+    (`store.directory`), so that a look at it leaves nothing behind.
+    """
+    try:
+        with ExitStack() as stack:
+            data = settings.data
+            if not create and not _exists(data):
+                click.echo(f"note: there is no Headgate data in {data} yet.", err=True)
+                data = stack.enter_context(tempfile.TemporaryDirectory(prefix="headgate-"))
+                create = True
+            store = Store(data, create=create)
+            stack.callback(store.close)
+            yield store
+    except StoreError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _exists(data: str) -> bool:
+    """Whether there is a database; StoreFault when one cannot even look."""
+    try:
+        os.stat(os.path.join(data, "headgate.db"))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StoreFault(f"{error.filename or data}: {error.strerror}.") from None
+    return True
+
+
+def record(
+    store: Store, settings: Settings, action: str, subject: str, account: str, /, **detail: object
+) -> None:
+    """Write what was changed into the record that the console shows; never a secret."""
+    people = People(store, store.directory)
+    try:
+        people.record(actor(), "cli", action, subject, account, detail, now_s=time.time())
+    finally:
+        people.close()
+
+
+def actor() -> str:
+    """Who ran the command, as the system knows them."""
+    return os.environ.get("SUDO_USER") or os.environ.get("USER") or "cli"
+
+
+def base_url(host: str, port: int) -> str:
+    """How this machine reaches who listens on the host."""
+    # Listening on "::" is IPv6 only, so not 127.0.0.1
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+
+
+def print_json(value: object) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+
+
+def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table for a person on a terminal; tab-separated lines for everything else."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            click.echo("\t".join(row))
+        return
+    lines = [[_printable(cell) for cell in row] for row in (titles, *rows)]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(titles))]
+    for n, line in enumerate(lines):
+        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo(click.style(text.rstrip(), bold=True) if not n else text.rstrip())
+
+
+def _printable(cell: str) -> str:
+    """Names are the operator's; what a terminal would act on is shown as what it is."""
+    return "".join(c if c.isprintable() else "?" for c in cell)
+
+
+class Duration(click.ParamType[float]):
+    """`30d`, `12h`, `90s`: seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, float):
+            return value
+        number, unit = value[:-1], value[-1:]
+        if unit in _UNITS and number.isdecimal() and len(number) <= 10:
+            seconds = int(number) * _UNITS[unit]
+            if 0 < seconds <= _LONGEST_S:
+                return float(seconds)
+        self.fail(f"`{value[:20]}` is no duration; write 30d, 12h, 15m or 90s.", param, ctx)
+
+
+def when(seconds: float | None) -> str:
+    """A moment for a person, in UTC."""
+    if seconds is None:
+        return ""
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds))

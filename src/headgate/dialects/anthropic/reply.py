@@ -1,0 +1,221 @@
+"""Replies of Anthropic Messages, to clients: streamed, whole, and errors.
+
+The only place for what those clients read, as `anthropic.py` is for what they send.  Sources as
+there.
+
+What will surprise:
+- the input's tokens stand in the first event, as an estimate where no upstream has told them by
+  then, and once more in `message_delta`;
+- the cost stands in `message_delta` alone: SDKs that add up a stream (anthropic 2.14,
+  @anthropic-ai/sdk 1.14) show it in that event, and leave it out of the sum.
+"""
+
+from collections.abc import Sequence
+
+from headgate import jsontext
+from headgate.chat import (
+    Delta,
+    Event,
+    Finish,
+    FinishReason,
+    PartStart,
+    PartStop,
+    Reply,
+    Start,
+    Text,
+    Thinking,
+    ToolCall,
+    Usage,
+)
+from headgate.dialects.anthropic.upstream import call_out, wire_id
+from headgate.dialects.contract import Facts
+from headgate.errors import Failure, Kind
+from headgate.money import cost_out
+from headgate.stream import sse
+
+_Json = dict[str, object]
+
+_FINISH_OUT: dict[FinishReason, str] = {
+    "stop": "end_turn",
+    "stop_sequence": "stop_sequence",
+    "length": "max_tokens",
+    "context_full": "model_context_window_exceeded",
+    "tool_calls": "tool_use",
+    "content_filter": "refusal",
+}
+
+_UNKNOWN: _Json = {
+    "cache_creation": None,
+    "inference_geo": None,
+    "server_tool_use": None,
+    "service_tier": None,
+}
+
+
+def _usage(usage: Usage, cost_nano: int | None = None) -> _Json:
+    out: _Json = {
+        "input_tokens": max(0, usage.input - usage.cached - usage.cache_write),
+        "cache_creation_input_tokens": usage.cache_write,
+        "cache_read_input_tokens": usage.cached,
+        "output_tokens": usage.output,
+    }
+    if usage.reasoning:
+        out["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
+    return out | cost_out(cost_nano)
+
+
+def _ending(finish: Finish) -> _Json:
+    return {
+        "stop_reason": _FINISH_OUT[finish.reason],
+        "stop_sequence": finish.stop_sequence or None,
+    }
+
+
+def _message_out(facts: Facts, usage: _Json) -> _Json:
+    """A reply that has said nothing yet; each key stands where Anthropic puts it."""
+    return {
+        "id": f"msg_{facts.id}",
+        "type": "message",
+        "role": "assistant",
+        "model": facts.model,
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        # Strict checkers (llm-comply) ask for what Anthropic always sends, if only as null.
+        "stop_details": None,
+        "container": None,
+        "usage": usage | _UNKNOWN,
+    }
+
+
+def _block_out(part: Text | Thinking | ToolCall) -> _Json:
+    match part:
+        case Text(text):
+            # `citations: null` breaks the AI SDK 6, none at all fails llm-comply
+            return {"type": "text", "text": text, "citations": []}
+        case Thinking(text, signature):
+            return {"type": "thinking", "thinking": text, "signature": signature}
+        case ToolCall():
+            return call_out(part) | {"caller": {"type": "direct"}}  # the model itself
+
+
+def reply_out(reply: Reply, facts: Facts) -> bytes:
+    """The body of a reply that is not streamed."""
+    out = _message_out(facts, _usage(reply.usage, reply.cost_nano))
+    out["content"] = [_block_out(part) for part in reply.parts]
+    return jsontext.encode(out | _ending(reply.finish))
+
+
+def _frame(event: _Json) -> bytes:
+    # The SDKs read the type from the line `event:` too.
+    return sse.encode(jsontext.encode(event), str(event["type"]).encode())
+
+
+_DELTAS = {
+    "text": (b"text_delta", b"text"),
+    "thinking": (b"thinking_delta", b"thinking"),
+    "tool_call": (b"input_json_delta", b"partial_json"),
+}
+
+
+class AnthropicEncoder:
+    """Only the text of a delta is encoded anew; the rest of its bytes are the same in a block."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._input = facts.input_estimate
+        self._index = -1
+        self._opening = b""  # of a delta of the open block, up to its JSON text
+
+    def feed(self, events: Sequence[Event]) -> bytes:
+        out: list[bytes] = []
+        for event in events:
+            match event:
+                case Delta(text):
+                    out += (self._opening, jsontext.encode(text), b"}}\n\n")
+                case PartStart():
+                    out.append(self._start(event))
+                case PartStop(signature):
+                    if signature:
+                        out.append(self._signature(signature))
+                    out.append(_frame({"type": "content_block_stop", "index": self._index}))
+                case Start():
+                    self._input = event.input_tokens or self._input
+                    message = _message_out(self._facts, _usage(Usage(self._input)))
+                    out.append(_frame({"type": "message_start", "message": message}))
+                case Finish():
+                    usage = _usage(event.usage or Usage(self._input), event.cost_nano)
+                    ending: _Json = {"type": "message_delta", "delta": _ending(event)}
+                    out.append(_frame(ending | {"usage": usage}))
+                    out.append(_frame({"type": "message_stop"}))
+        return b"".join(out)
+
+    def fail(self, failure: Failure) -> tuple[bytes, ...]:
+        return (_frame(_error(failure, self._facts.id)),)
+
+    def _start(self, part: PartStart) -> bytes:
+        self._index += 1
+        type_, field = _DELTAS[part.kind]
+        self._opening = (
+            b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
+            b'"delta":{"type":"%b","%b":' % (self._index, type_, field)
+        )
+        block: _Json = {"type": "text", "text": ""}
+        if part.kind == "thinking":
+            block = {"type": "thinking", "thinking": "", "signature": ""}
+        elif part.kind == "tool_call":
+            block = {"type": "tool_use", "id": wire_id(part.id), "name": part.name, "input": {}}
+        return _frame({"type": "content_block_start", "index": self._index, "content_block": block})
+
+    def _signature(self, signature: str) -> bytes:
+        delta = {"type": "signature_delta", "signature": signature}
+        return _frame({"type": "content_block_delta", "index": self._index, "delta": delta})
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+_ERRORS: dict[Kind, tuple[int, str]] = {
+    "invalid": (400, "invalid_request_error"),
+    "context_length": (400, "invalid_request_error"),
+    "blocked": (400, "invalid_request_error"),
+    "too_large": (413, "request_too_large"),
+    "media_type": (415, "invalid_request_error"),
+    "not_found": (404, "not_found_error"),
+    "method": (405, "invalid_request_error"),
+    "conflict": (409, "conflict_error"),
+    "request_timeout": (408, "invalid_request_error"),
+    "unauthenticated": (401, "authentication_error"),
+    "forbidden": (403, "permission_error"),
+    "no_credit": (402, "billing_error"),
+    "rate_limit": (429, "rate_limit_error"),
+    "internal": (500, "api_error"),
+    "unavailable": (503, "api_error"),
+    "upstream": (502, "api_error"),
+    "upstream_auth": (424, "api_error"),
+    "upstream_quota": (424, "api_error"),
+    "upstream_config": (424, "api_error"),
+    "overloaded": (529, "overloaded_error"),
+    "timeout": (504, "timeout_error"),
+    "client_gone": (499, "api_error"),
+}
+
+
+def failure_out(failure: Failure, request_id: str) -> tuple[int, bytes]:
+    """HTTP status and body."""
+    return _ERRORS[failure.kind][0], jsontext.encode(_error(failure, request_id))
+
+
+def _error(failure: Failure, request_id: str) -> _Json:
+    message = failure.message
+    place = failure.param.removeprefix("$").removeprefix(".")
+    if place and place not in message:
+        message = f"{place}: {message}"  # this protocol has no field for the place
+    if failure.kind == "context_length" and not message.startswith("prompt is too long"):
+        # Claude Code compacts its history when it reads these words (protocols.md 3.11).
+        message = f"prompt is too long: {message}"
+    error: _Json = {"type": _ERRORS[failure.kind][1], "message": message}
+    if failure.code == "thread_unsupported_request":
+        error["details"] = {"error_code": failure.code}
+    if failure.upstream_code:
+        error["upstream_code"] = failure.upstream_code
+    return {"type": "error", "error": error, "request_id": request_id}

@@ -1,0 +1,588 @@
+"""Anthropic Messages: the wire of Claude Code and of Anthropic's SDKs.
+
+The only place for its words from clients.  Sources, read 2026-11: the types of the anthropic SDK
+2.12, code.claude.com/docs/en/llm-gateway-protocol, and bodies recorded from Claude Code 2.1.330.
+`anthropic_reply.py` holds what clients get, `anthropic_upstream.py` the other side, what upstreams
+get and send.
+
+What will surprise: clients' bodies are open lists, as Claude Code adds fields every month: what is
+unknown is ignored, never refused; and thinking is off, and not shown, when it is not asked for.
+
+Known losses: redacted thinking (nothing here made it, nothing here can read it), the place of text
+between the tool results of one turn, citations.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import ClassVar, Literal
+
+import msgspec
+from msgspec import Raw, Struct
+
+from headgate import jsontext
+from headgate.chat import (
+    Choice,
+    Format,
+    Media,
+    Message,
+    Part,
+    Reasoning,
+    Reply,
+    Request,
+    Sampling,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
+from headgate.dialects import bounds, vendor_errors
+from headgate.dialects.anthropic.reply import AnthropicEncoder, failure_out, reply_out
+from headgate.dialects.anthropic.upstream import AnthropicDecoder, request_out
+from headgate.dialects.bounds import Int64
+from headgate.dialects.capabilities import Capabilities
+from headgate.dialects.contract import Decoder, Encoder, Facts, ModelCard, Target
+from headgate.dialects.fields import check_sampling, media_of, schema_of
+from headgate.errors import Failure, invalid, unsupported
+
+_Json = dict[str, object]
+
+# --- wire types: what clients send ---------------------------------------------------------------
+
+_NOTHING = Raw(b"null")
+
+
+class _CacheControl(Struct, frozen=True):
+    ttl: str | None = None
+
+
+class _Source(Struct, frozen=True):
+    type: str
+    media_type: str | None = None
+    data: str | None = None
+    url: str | None = None
+    content: str | list[Raw] | None = None
+
+
+class _BlockIn(Struct, frozen=True):
+    """One struct for all kinds, so that a kind we refuse is refused by its name."""
+
+    type: str
+    text: str | None = None
+    source: _Source | None = None
+    title: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: Raw = _NOTHING
+    tool_use_id: str | None = None
+    content: str | list[Raw] | None = None
+    is_error: bool | None = None
+    cache_control: _CacheControl | None = None
+
+
+class _Rendered(Struct, frozen=True):
+    """A block that the model is shown as text: whatever type its fields have, none is refused."""
+
+    type: Raw = _NOTHING
+    title: Raw = _NOTHING
+    tool_name: Raw = _NOTHING
+    name: Raw = _NOTHING
+    source: Raw = _NOTHING
+    text: Raw = _NOTHING
+    content: Raw = _NOTHING
+
+
+class _MessageIn(Struct, frozen=True):
+    role: str
+    content: str | list[Raw]
+
+
+class _ToolIn(Struct, frozen=True):
+    name: str | None = None
+    type: str | None = None
+    description: str | None = None
+    input_schema: Raw = _NOTHING
+    strict: bool | None = None
+    cache_control: _CacheControl | None = None
+
+
+class _ChoiceIn(Struct, frozen=True):
+    type: str
+    name: str | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
+class _ThinkingIn(Struct, frozen=True):
+    type: str
+    budget_tokens: Int64 | None = None
+    display: str | None = None
+
+
+class _FormatIn(Struct, frozen=True):
+    type: str
+    schema: Raw = _NOTHING
+    name: str | None = None
+
+
+class _OutputConfig(Struct, frozen=True):
+    effort: str | None = None
+    format: _FormatIn | None = None
+
+
+class _Metadata(Struct, frozen=True):
+    user_id: str | None = None
+
+
+class _UserId(Struct, frozen=True):
+    """What Claude Code writes into `metadata.user_id`, as JSON in a string."""
+
+    session_id: str | None = None
+
+
+class _RequestIn(Struct, frozen=True):
+    model: str
+    messages: list[_MessageIn]
+    max_tokens: Int64 | None = None
+    system: str | list[Raw] | None = None
+    stream: bool | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: Int64 | None = None
+    stop_sequences: list[str] | None = None
+    tools: list[_ToolIn] | None = None
+    tool_choice: _ChoiceIn | None = None
+    thinking: _ThinkingIn | None = None
+    output_config: _OutputConfig | None = None
+    output_format: _FormatIn | None = None  # its older place (beta structured-outputs-2025-11-13)
+    metadata: _Metadata | None = None
+    service_tier: str | None = None
+    thread: Raw = _NOTHING
+    mcp_servers: list[Raw] | None = None
+
+
+_request_decoder = msgspec.json.Decoder(_RequestIn)
+_block_decoder = msgspec.json.Decoder(_BlockIn)
+_rendered_decoder = msgspec.json.Decoder(_Rendered)
+_list_decoder = msgspec.json.Decoder(list[Raw])
+_user_id_decoder = msgspec.json.Decoder(_UserId)
+
+
+# --- requests: from clients ----------------------------------------------------------------------
+
+# Claude Code's first system block; older versions changed it with each request, which spoils every
+# cache of prefixes.  Only Anthropic itself takes it out (llm-gateway-protocol).
+_BILLING = re.compile(r"x-anthropic-billing-header:", re.I)
+_RENDERED = frozenset(
+    ("search_result", "tool_reference", "browser_state", "server_tool_use", "mcp_tool_use")
+)
+
+
+def _request(wire: _RequestIn, headers: Mapping[str, str]) -> Request:
+    if bytes(wire.thread) != b"null":
+        # The SDK's tool runner would send the next turn without tools and history; on this code it
+        # goes on without threads (anthropic 2.12).
+        raise invalid(
+            "Threads are not supported; send the whole history.",
+            "$.thread",
+            "thread_unsupported_request",
+        )
+    if wire.mcp_servers:
+        raise unsupported("$.mcp_servers", "Run the servers in the client.")
+    bounds.check_size(wire.model, bounds.MODEL, "$.model")
+    config = wire.output_config or _OutputConfig()
+    bounds.check_size(config.effort, bounds.LABEL, "$.output_config.effort")
+    tools = _tools(wire.tools)
+    request = Request(
+        model=wire.model,
+        messages=(*_system(wire.system), *_messages(wire.messages)),
+        stream=bool(wire.stream),
+        tools=tools,
+        choice=_choice(wire.tool_choice, tools),
+        sampling=_sampling(wire),
+        reasoning=_reasoning(wire.thinking, config.effort or ""),
+        format=_format(config.format, "$.output_config.format")
+        or _format(wire.output_format, "$.output_format"),
+        service_tier="priority" if wire.service_tier == "priority" else "",
+        session=_session(wire, headers),
+    )
+    return request.warn("output_config.effort") if config.effort else request
+
+
+def _sampling(wire: _RequestIn) -> Sampling:
+    bounds.check_size(wire.stop_sequences, bounds.STOPS, "$.stop_sequences")
+    stop = tuple(wire.stop_sequences or ())
+    sampling = Sampling(wire.max_tokens, wire.temperature, wire.top_p, wire.top_k, stop=stop)
+    check_sampling(sampling, "$.", stop="stop_sequences")
+    return sampling
+
+
+def _format(wire: _FormatIn | None, param: str) -> Format | None:
+    if wire is None:
+        return None
+    if wire.type != "json_schema":
+        raise unsupported(f"{param}.type", "Use `json_schema`.")
+    return Format(
+        "schema", wire.name or "response", schema_of(wire.schema, f"{param}.schema"), True
+    )
+
+
+def _reasoning(wire: _ThinkingIn | None, effort: str) -> Reasoning:
+    if wire is None or wire.type == "disabled":
+        return Reasoning("off", "no", effort)
+    if wire.type not in ("enabled", "adaptive", "between_tools"):
+        raise invalid(
+            "Expected `enabled`, `adaptive`, `between_tools` or `disabled`,"
+            f" got `{wire.type[:40]}`.",
+            "$.thinking.type",
+        )
+    show: Literal["omit", "yes"] = "omit" if wire.display == "omitted" else "yes"
+    return Reasoning("on", show, effort, wire.budget_tokens)
+
+
+def _session(wire: _RequestIn, headers: Mapping[str, str]) -> str:
+    said = headers.get("x-claude-code-session-id", "")
+    user = (wire.metadata.user_id or "") if wire.metadata is not None else ""
+    if not said and user.startswith("{"):
+        # What is no JSON is a name that happens to begin with a brace.
+        with suppress(msgspec.DecodeError, RecursionError):
+            said = _user_id_decoder.decode(user).session_id or ""
+    return (said or user)[:256]
+
+
+def _tools(wires: list[_ToolIn] | None) -> tuple[Tool, ...]:
+    bounds.check_size(wires, bounds.TOOLS, "$.tools")
+    return tuple(_tool(wire, f"$.tools[{i}]") for i, wire in enumerate(wires or ()))
+
+
+def _tool(wire: _ToolIn, param: str) -> Tool:
+    if wire.type not in (None, "", "custom"):
+        raise unsupported(
+            f"{param}.type",
+            f"`{(wire.type or '')[:40]}` is a tool of Anthropic's own; describe a custom tool.",
+        )
+    if not wire.name:
+        raise invalid("A tool needs a `name`.", f"{param}.name")
+    bounds.check_name(wire.name, f"{param}.name")
+    return Tool(
+        wire.name,
+        wire.description or "",
+        schema_of(wire.input_schema, f"{param}.input_schema"),
+        bool(wire.strict),
+        cache=_cache(wire.cache_control),
+    )
+
+
+def _choice(wire: _ChoiceIn | None, tools: tuple[Tool, ...]) -> Choice:
+    if wire is None:
+        return Choice()
+    said = wire.disable_parallel_tool_use
+    parallel = None if said is None else not said
+    match wire.type:
+        case "auto":
+            return Choice("auto", parallel=parallel)
+        case "none":
+            return Choice("none", parallel=parallel)
+        case "any" if tools:
+            return Choice("required", parallel=parallel)
+        case "any":
+            raise invalid("A tool can only be called when `tools` are given.", "$.tool_choice")
+        case "tool" if wire.name and any(t.name == wire.name for t in tools):
+            return Choice("named", wire.name, parallel)
+        case "tool":
+            raise invalid(f"There is no tool `{(wire.name or '')[:64]}`.", "$.tool_choice.name")
+    raise invalid(
+        f"Expected `auto`, `any`, `tool` or `none`, got `{wire.type[:40]}`.", "$.tool_choice.type"
+    )
+
+
+def _system(wire: str | list[Raw] | None) -> Iterator[Message]:
+    """One message for each block: whoever joins them puts a blank line between."""
+    if isinstance(wire, list):
+        bounds.check_size(wire, bounds.MESSAGES, "$.system")
+    if isinstance(wire, str):
+        if wire:
+            yield Message("system", (Text(wire),))
+        return
+    for i, raw in enumerate(wire or ()):
+        text = _text(_block(raw, f"$.system[{i}]"), f"$.system[{i}]")
+        if i or not _BILLING.match(text.text):
+            yield Message("system", (text,))
+
+
+def _messages(wires: list[_MessageIn]) -> Iterator[Message]:
+    bounds.check_size(wires, bounds.MESSAGES, "$.messages")
+    tally = bounds.Tally()
+    for i, wire in enumerate(wires):
+        param = f"$.messages[{i}]"
+        blocks: list[_BlockIn] = []
+        if isinstance(wire.content, str):
+            if wire.content:
+                blocks.append(_BlockIn("text", wire.content))
+        else:
+            tally.add(wire.content, f"{param}.content")
+            blocks += [_block(r, f"{param}.content[{k}]") for k, r in enumerate(wire.content)]
+        places = [(block, f"{param}.content[{k}]") for k, block in enumerate(blocks)]
+        match wire.role:
+            case "user":
+                yield from _user(places, tally)
+            case "assistant":
+                yield Message("assistant", tuple(_assistant(places)))
+            case "system":
+                yield Message("system", tuple(_text(block, place) for block, place in places))
+            case role:
+                raise invalid(
+                    f"Expected `user`, `assistant` or `system`, got `{role[:40]}`.",
+                    f"{param}.role",
+                )
+
+
+def _user(places: list[tuple[_BlockIn, str]], tally: bounds.Tally) -> Iterator[Message]:
+    """Results are messages of their own, before what else the turn says."""
+    parts: list[Part] = []
+    results = 0
+    for block, param in places:
+        if block.type == "tool_result":
+            results += 1
+            yield Message("tool", (_result(block, param, tally),))
+        else:
+            parts.append(_shown(block, param))
+    if parts or not results:
+        yield Message("user", tuple(parts))
+
+
+def _assistant(places: list[tuple[_BlockIn, str]]) -> Iterator[Part]:
+    for block, param in places:
+        match block.type:
+            case "thinking":
+                yield Thinking(block.thinking or "", block.signature or "")
+            case "redacted_thinking":
+                pass
+            case "tool_use":
+                yield _call(block, param)
+            case "text":
+                yield _text(block, param)
+            case kind:
+                raise unsupported(
+                    f"{param}.type", f"`{kind[:40]}` cannot stand in an assistant's turn."
+                )
+
+
+def _call(block: _BlockIn, param: str) -> ToolCall:
+    if not block.id or not block.name:
+        raise invalid("A `tool_use` needs `id` and `name`.", param)
+    arguments = bytes(block.input).decode()
+    if arguments == "null":
+        arguments = "{}"
+    if not arguments.startswith("{"):
+        raise invalid("The input of a tool is an object.", f"{param}.input")
+    jsontext.check_depth(block.input, f"{param}.input")
+    name = bounds.called_name(block.name)
+    return ToolCall(bounds.call_id(block.id), name, arguments, _cache(block.cache_control))
+
+
+def _result(block: _BlockIn, param: str, tally: bounds.Tally) -> ToolResult:
+    if not block.tool_use_id:
+        raise invalid("A `tool_result` needs `tool_use_id`.", f"{param}.tool_use_id")
+    parts: list[Text | Media] = []
+    if isinstance(block.content, str):
+        if block.content:
+            parts.append(Text(block.content))
+    elif block.content:
+        tally.add(block.content, f"{param}.content")
+        for i, raw in enumerate(block.content):
+            place = f"{param}.content[{i}]"
+            parts.append(_shown(_block(raw, place), place))
+    cache = _cache(block.cache_control)
+    id = bounds.call_id(block.tool_use_id)
+    return ToolResult(id, tuple(parts), bool(block.is_error), cache=cache)
+
+
+def _shown(block: _BlockIn, param: str) -> Text | Media:
+    """What a user or a tool can show the model."""
+    match block.type:
+        case "text":
+            return _text(block, param)
+        case "image" | "video":  # films are MiniMax's addition
+            return _media(block, param)
+        case "document":
+            return _document(block, param)
+    raise unsupported(f"{param}.type", f"`{block.type[:40]}` cannot stand here.")
+
+
+def _cache(wire: _CacheControl | None) -> str:
+    if wire is None:
+        return ""
+    return "1h" if wire.ttl == "1h" else "5m"
+
+
+def _text(block: _BlockIn, param: str) -> Text:
+    if block.type != "text":
+        raise unsupported(f"{param}.type", f"`{block.type[:40]}` cannot stand here.")
+    if block.text is None:
+        raise invalid("A text block needs `text`.", f"{param}.text")
+    return Text(block.text, _cache(block.cache_control))
+
+
+def _media(block: _BlockIn, param: str) -> Media:
+    source, kind, cache = block.source, block.type, _cache(block.cache_control)
+    if source is not None and source.type == "url":
+        media = media_of(kind, source.url or "", "", f"{param}.source.url")
+        return msgspec.structs.replace(media, cache=cache)
+    if source is None or source.type != "base64":
+        raise unsupported(f"{param}.source.type", "Send it as `base64` or `url`.")
+    media_type = source.media_type or ""
+    if not source.data or not media_type.startswith(f"{kind}/"):
+        raise invalid(f"Expected `data` and a `media_type` {kind}/....", f"{param}.source")
+    return Media("image" if kind == "image" else "video", "", media_type, source.data, cache=cache)
+
+
+def _document(block: _BlockIn, param: str) -> Text:
+    source = block.source
+    if source is None or source.type not in ("text", "content"):
+        raise unsupported(f"{param}.source.type", "Send documents as text.")
+    text = source.data or ""
+    if source.type == "content":
+        text = source.content if isinstance(source.content, str) else ""
+        if isinstance(source.content, list):
+            bounds.check_size(source.content, bounds.PARTS, f"{param}.source.content")
+            place = f"{param}.source.content"
+            blocks = [_block(raw, f"{place}[{i}]") for i, raw in enumerate(source.content)]
+            text = "\n".join(_text(b, f"{place}[{i}]").text for i, b in enumerate(blocks))
+    title = f" title={json.dumps(block.title, ensure_ascii=False)}" if block.title else ""
+    return Text(f"<document{title}>\n{text}\n</document>", _cache(block.cache_control))
+
+
+def _block(raw: Raw, param: str) -> _BlockIn:
+    """A block in its own type; one that the model can only be shown as text is text here."""
+    try:
+        try:
+            block = _block_decoder.decode(raw)
+            if not _is_rendered(block.type):
+                return block
+        except msgspec.ValidationError as error:
+            message, _, place = str(error).partition(" - at ")
+            place = param + place.strip("`").removeprefix("$")
+            if not _is_rendered(_kind(raw)):
+                raise invalid(f"{message} - at `{place}`", place) from None
+        return _BlockIn("text", _rendering(_rendered_decoder.decode(raw)))
+    except msgspec.DecodeError as error:  # an unpaired surrogate
+        raise invalid(f"The text is not valid JSON: {error}", param, "invalid_json") from None
+
+
+def _kind(raw: Raw) -> str:
+    return _string(_rendered_decoder.decode(raw).type) if bytes(raw).startswith(b"{") else ""
+
+
+def _is_rendered(kind: str) -> bool:
+    """Search results of the client, and what Anthropic's own tools left in a history."""
+    return kind in _RENDERED or (kind.endswith("_tool_result") and kind != "tool_result")
+
+
+def _rendering(wire: _Rendered) -> str:
+    names = map(_string, (wire.title, wire.tool_name, wire.name, wire.source))
+    title = next((name for name in names if name), "")
+    said = [_string(wire.text), _string(wire.content)]
+    if bytes(wire.content).startswith(b"["):
+        for raw in _list_decoder.decode(wire.content):
+            if bytes(raw).startswith(b"{"):
+                inner = _rendered_decoder.decode(raw)
+                said += (_string(inner.title), _string(inner.text))
+    kind = _string(wire.type)
+    head = f"[{kind}: {title}]" if title else f"[{kind}]"
+    return "\n".join([head, *filter(None, said)])
+
+
+def _string(raw: Raw) -> str:
+    return msgspec.json.decode(raw, type=str) if bytes(raw).startswith(b'"') else ""
+
+
+# --- the dialect ---------------------------------------------------------------------------------
+
+
+class AnthropicDialect:
+    name: ClassVar[str] = "anthropic"
+    capsules: ClassVar[Literal["signed", "shown", "always"]] = "shown"
+    stream_type: ClassVar[str] = "text/event-stream"
+    array_type: ClassVar[str] = "application/json"
+    keepalive: ClassVar[bytes] = b'event: ping\ndata: {"type": "ping"}\n\n'
+
+    def decode_request(self, body: bytes, target: Target) -> Request:
+        return _request(jsontext.decode_request(_request_decoder, body), target.headers)
+
+    def encoder(self, request: Request, facts: Facts, target: Target) -> Encoder:
+        return AnthropicEncoder(facts)
+
+    def encode_reply(self, reply: Reply, request: Request, facts: Facts) -> bytes:
+        return reply_out(reply, facts)
+
+    def encode_count(self, tokens: int) -> bytes:
+        """The answer to count_tokens."""
+        return jsontext.encode({"input_tokens": tokens})
+
+    def encode_failure(self, failure: Failure, request_id: str) -> tuple[int, bytes]:
+        return failure_out(failure, request_id)
+
+    def refuses_in_stream(self, failure: Failure, headers: Mapping[str, str]) -> bool:
+        return False
+
+    def encode_models(self, cards: Sequence[ModelCard], query: Mapping[str, str]) -> bytes:
+        page, more = _page(cards, query)
+        return jsontext.encode(
+            {
+                "data": [_card(card) for card in page],
+                "has_more": more,
+                "first_id": page[0].id if page else None,
+                "last_id": page[-1].id if page else None,
+            }
+        )
+
+    def encode_model(self, card: ModelCard) -> bytes:
+        return jsontext.encode(_card(card))
+
+    def encode_request(
+        self, request: Request, capabilities: Capabilities, model: str, stream: bool
+    ) -> bytes:
+        return jsontext.encode(request_out(request, capabilities, model, stream))
+
+    def request_path(self, model: str, stream: bool) -> str:
+        return "/v1/messages"
+
+    def decoder(self, capabilities: Capabilities, media: str, seed: str) -> Decoder:
+        return AnthropicDecoder(media, seed)
+
+    def decode_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+        return vendor_errors.read_failure(status, headers, body)
+
+
+def _page(cards: Sequence[ModelCard], query: Mapping[str, str]) -> tuple[Sequence[ModelCard], bool]:
+    """The models between `after_id` and `before_id`, and whether the list goes on that way."""
+    try:
+        limit = max(1, min(1000, int(query.get("limit", "20"))))
+    except ValueError:
+        raise invalid("Expected a number from 1 to 1000.", "$.limit") from None
+    ids = [card.id for card in cards]
+    first, last = 0, len(ids)
+    if (after := query.get("after_id")) in ids:
+        first = ids.index(after) + 1
+    if (before := query.get("before_id")) in ids:
+        last = ids.index(before)
+        return cards[max(first, last - limit) : last], last - limit > first
+    return cards[first : first + limit], first + limit < last
+
+
+def _card(card: ModelCard) -> _Json:
+    created = datetime.fromtimestamp(card.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "type": "model",
+        "id": card.id,
+        "display_name": card.display_name,
+        "created_at": created,
+        "lifecycle": "active",  # required by the SDK's types since 2.12
+        "max_input_tokens": card.context_window,
+        "max_tokens": card.max_output,
+    }

@@ -1,0 +1,201 @@
+"""The contract of a dialect: a wire protocol as a codec in both directions, without I/O.
+
+Towards clients a dialect plays the server (`decode_request`, `encoder`, `encode_reply`,
+`encode_failure`); towards upstreams the client (`encode_request`, `decoder`, `decode_failure`).
+Both are tested against each other.  The table of dialects is in `dialects/registry.py`; this file
+holds only what the dialects themselves need, so that imports point one way.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, Protocol
+
+import msgspec
+
+from headgate import jsontext
+from headgate.chat import Event, Reply, Request
+from headgate.dialects.bounds import WHOLE_BYTES, reply_too_large
+from headgate.dialects.capabilities import Capabilities
+from headgate.errors import Failure
+from headgate.stream import sse
+from headgate.stream.framing import Framer
+
+
+class Target(msgspec.Struct, frozen=True):
+    """What a request says outside its body."""
+
+    model: str = ""  # Gemini names it in the path
+    stream: bool | None = None  # Gemini: by the method in the path; None: the body says it
+    array: bool = False  # Gemini streams without `alt=sse`: one JSON array
+    headers: Mapping[str, str] = {}  # names in lower case
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What a reply shows of its exchange, the same in every chunk."""
+
+    id: str  # the request id, without any protocol's prefix
+    model: str  # the model's catalog name
+    created: int  # Unix seconds
+    input_estimate: int = 0  # tokens; for protocols that report input before the upstream does
+
+
+class ModelCard(msgspec.Struct, frozen=True):
+    """A model as the lists of models show it."""
+
+    id: str
+    display_name: str
+    created: int  # Unix seconds
+    context_window: int  # tokens, input and output together
+    max_output: int  # tokens
+    input: tuple[str, ...] = ("text",)  # modalities: text, image, video
+    thinking: bool = True
+    description: str = ""
+
+
+class Encoder(Protocol):
+    """Events to the bytes of one streamed reply.
+
+    `feed` gets Start, PartStart, Delta, PartStop and, last, Finish; `fail` ends it instead.  What
+    `feed` returns for Finish holds the terminal frame ([DONE], message_stop).  `fail` returns
+    pieces that are written apart, each in a write of its own.
+    """
+
+    def feed(self, events: Sequence[Event]) -> bytes: ...
+
+    def fail(self, failure: Failure) -> tuple[bytes, ...]: ...
+
+
+class Decoder:
+    """Bytes of one upstream reply to events; a subclass reads one payload at a time.
+
+    `media` is the reply's content type without parameters: an upstream may answer a stream
+    request with one JSON body, and the other way round.  Once an event of the end (Finish or
+    Failed) was given, further bytes are ignored.
+    """
+
+    def __init__(self, media: str, seed: str = "") -> None:
+        self.framer = Framer(seed)
+        self._whole = None if media == "text/event-stream" else bytearray()
+        self._reader = sse.EventReader()
+
+    def feed(self, data: bytes) -> list[Event]:
+        if self.framer.ended:
+            return []
+        if self._whole is not None:
+            self._whole += data
+            if len(self._whole) > WHOLE_BYTES.most:
+                self._whole.clear()
+                self.framer.fail(reply_too_large(WHOLE_BYTES))
+            return self.framer.take()
+        try:
+            payloads = self._reader.feed(data)
+        except sse.EventTooLarge as error:
+            self.framer.fail(Failure("upstream", f"The upstream sent {error}."))
+            return self.framer.take()
+        framer = self.framer
+        try:
+            for payload in payloads:
+                if framer.ended:
+                    break
+                self.payload(payload)
+        except (ValueError, msgspec.MsgspecError) as error:
+            self._unreadable(error)
+        return framer.take()
+
+    def close(self) -> list[Event]:
+        """The upstream closed: the rest, and Failed when there was no end."""
+        if not self.framer.ended:
+            if self._whole is not None:
+                try:
+                    self._read_whole()
+                except (ValueError, msgspec.MsgspecError) as error:
+                    self._unreadable(error)
+            else:
+                for payload in self._reader.close():
+                    self._read(payload)
+                if not self.framer.ended:
+                    self.eof()
+        if not self.framer.ended:
+            self.framer.fail(
+                Failure("upstream", "The upstream closed the stream before the reply was finished.")
+            )
+        return self.framer.take()
+
+    def _read_whole(self) -> None:
+        assert self._whole is not None
+        body = bytes(self._whole)
+        self._whole.clear()
+        if jsontext.within(body, jsontext.most_values(len(body))):
+            self.whole(body)
+        else:
+            self.framer.fail(jsontext.garbage("more JSON values than a reply has"))
+
+    def _read(self, payload: bytes) -> None:
+        if self.framer.ended:
+            return
+        try:
+            self.payload(payload)
+        except (ValueError, msgspec.MsgspecError) as error:
+            self._unreadable(error)
+
+    def _unreadable(self, error: Exception) -> None:
+        self.framer.fail(
+            Failure(
+                "upstream", f"The upstream's answer could not be read ({type(error).__name__})."
+            )
+        )
+
+    def payload(self, payload: bytes) -> None:
+        """Read the data of one server-sent event; ValueError when it cannot be read."""
+        raise NotImplementedError
+
+    def whole(self, body: bytes) -> None:
+        """Read a reply that came as one JSON body; ValueError when it cannot be read."""
+        raise NotImplementedError
+
+    def eof(self) -> None:
+        """The stream ended; a dialect whose finish is known by now calls framer.finish."""
+
+
+class Dialect(Protocol):
+    name: ClassVar[str]
+    # Which thinking goes out with a capsule (reasoning/sealing.py): only what an upstream signed, what
+    # the client is shown, or all of it, where the protocol returns a signature without its text.
+    capsules: ClassVar[Literal["signed", "shown", "always"]]
+    stream_type: ClassVar[str]  # content type of a streamed reply
+    array_type: ClassVar[str]  # and of one that is an array (`Target.array`)
+    keepalive: ClassVar[bytes]  # what may be sent into a silent stream
+
+    # the server's part
+    def decode_request(self, body: bytes, target: Target) -> Request:
+        """A client's request; raises errors.Refused."""
+
+    def encoder(self, request: Request, facts: Facts, target: Target) -> Encoder: ...
+
+    def encode_reply(self, reply: Reply, request: Request, facts: Facts) -> bytes: ...
+
+    def encode_count(self, tokens: int) -> bytes:
+        """The answer to a question for the input's tokens."""
+
+    def encode_failure(self, failure: Failure, request_id: str) -> tuple[int, bytes]:
+        """HTTP status and body, in this protocol's words."""
+
+    def refuses_in_stream(self, failure: Failure, headers: Mapping[str, str]) -> bool:
+        """Whether this client understands a failure better as a stream than as a status."""
+
+    def encode_models(self, cards: Sequence[ModelCard], query: Mapping[str, str]) -> bytes: ...
+
+    def encode_model(self, card: ModelCard) -> bytes: ...
+
+    # the client's part
+    def encode_request(
+        self, request: Request, capabilities: Capabilities, model: str, stream: bool
+    ) -> bytes:
+        """The body for an upstream; `request` was fitted to `capabilities` (policy/fit.py) before."""
+
+    def request_path(self, model: str, stream: bool) -> str:
+        """Path and query below the upstream's base URL."""
+
+    def decoder(self, capabilities: Capabilities, media: str, seed: str) -> Decoder: ...
+
+    def decode_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+        """The failure that an upstream's answer with an error status means."""

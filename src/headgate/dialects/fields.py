@@ -1,0 +1,86 @@
+"""What every dialect reads and refuses in the same way: numbers, schemas, pictures."""
+
+import math
+
+from msgspec import Raw
+
+from headgate import jsontext
+from headgate.chat import Media, Sampling
+from headgate.dialects.bounds import MAX_TOKENS_BOUND, SCHEMA_VALUES, check_stops
+from headgate.errors import invalid
+
+EMPTY_SCHEMA = Raw(b'{"type":"object","properties":{}}')
+
+
+def check_sampling(
+    s: Sampling,
+    place: str,
+    max_tokens: str = "max_tokens",
+    camel: bool = False,
+    stop: str = "stop",
+) -> None:
+    """Refuse what no model takes; `place` is the address of the fields' object, "$." at the top."""
+
+    def name(words: str) -> str:
+        first, *rest = words.split("_")
+        return place + (first + "".join(w.capitalize() for w in rest) if camel else words)
+
+    if s.max_tokens is not None and not 1 <= s.max_tokens <= MAX_TOKENS_BOUND:
+        raise invalid(
+            f"Expected a number of tokens from 1 to {MAX_TOKENS_BOUND}, got {s.max_tokens}.",
+            place + max_tokens,
+        )
+    for field, value, low, high in (
+        ("temperature", s.temperature, 0.0, 2.0),
+        ("top_p", s.top_p, 0.0, 1.0),
+        ("presence_penalty", s.presence_penalty, -2.0, 2.0),
+        ("frequency_penalty", s.frequency_penalty, -2.0, 2.0),
+    ):
+        if value is not None and not (math.isfinite(value) and low <= value <= high):
+            raise invalid(f"Expected a number from {low:g} to {high:g}, got {value}.", name(field))
+    if s.stop:
+        check_stops(s.stop, place + ("stopSequences" if camel else stop))
+
+
+def given(raw: Raw) -> bool:
+    """Whether a field asks for something: absent, null and an empty list do not."""
+    return bytes(raw) not in (b"", b"null", b"[]")
+
+
+def schema_of(raw: Raw, where: str) -> Raw:
+    """A JSON Schema that is carried as it came; absent or empty becomes the empty object's."""
+    if bytes(raw).strip() in (b"", b"null", b"{}"):
+        return EMPTY_SCHEMA
+    if not bytes(raw).lstrip().startswith(b"{"):
+        raise invalid("A JSON Schema is an object.", where)
+    return carried(raw, where)
+
+
+def carried(raw: Raw, where: str) -> Raw:
+    """A schema that is sent on as it came, on one line, and without the rest of the body.
+
+    A newline between two keys would end the line of an event stream that the schema is repeated in.
+    """
+    text = bytes(raw)
+    if not jsontext.within(text, SCHEMA_VALUES.most):
+        raise invalid(
+            f"`{where.removeprefix('$.')}` has more than {SCHEMA_VALUES.most} values; at most"
+            f" {SCHEMA_VALUES.most} values are taken.",
+            where,
+        )
+    jsontext.check_depth(text, where)
+    return Raw(jsontext.one_line(text))
+
+
+def media_of(kind: str, url: str, detail: str, where: str) -> Media:
+    """A picture or film from a data URL or an address, which is passed on and never fetched."""
+    assert kind in ("image", "video")
+    if url.startswith("data:"):
+        head, comma, data = url[5:].partition(",")
+        media_type = head.removesuffix(";base64")
+        if not comma or not head.endswith(";base64") or not media_type.startswith(f"{kind}/"):
+            raise invalid(f"Expected `data:{kind}/...;base64,...`.", where)
+        return Media("image" if kind == "image" else "video", "", media_type, data, detail)
+    if not url.startswith(("http://", "https://")):
+        raise invalid("Expected an http(s) or data URL.", where)
+    return Media("image" if kind == "image" else "video", url, detail=detail)

@@ -1,0 +1,389 @@
+"""The turns of Gemini's conversations, from clients: contents to messages.
+
+The only place for what a turn of theirs holds.  Sources as in `gemini.py`.
+
+What will surprise:
+- calls may come without ids, so that results find them by name and order;
+- streams are often kept as they came, so that pieces of a text or of thinking become one part.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Raw, Struct
+
+from headgate import jsontext
+from headgate.chat import Media, Message, Part, Text, Thinking, ToolCall, ToolResult
+from headgate.dialects import bounds
+from headgate.dialects.gemini.upstream import bytes_of, decode_signature
+from headgate.errors import invalid, unsupported
+
+SENTINEL = "skip_thought_signature_validator"  # gemini-cli 0.61, for turns that had no signature
+
+# --- wire types ----------------------------------------------------------------------------------
+
+_NULL = Raw(b"null")
+
+
+class _BlobIn(Struct, frozen=True, gc=False, rename="camel"):
+    data: str = ""
+    mime_type: str = ""
+
+
+class _FileIn(Struct, frozen=True, gc=False, rename="camel"):
+    file_uri: str = ""
+    mime_type: str | None = None
+
+
+class _CallIn(Struct, frozen=True, gc=False):
+    name: str = ""
+    args: Raw = _NULL
+    id: str | None = None
+
+
+class _ResultIn(Struct, frozen=True, gc=False):
+    name: str = ""
+    response: Raw = _NULL
+    id: str | None = None
+    parts: "list[_PartIn] | None" = None
+
+
+class _CodeIn(Struct, frozen=True, gc=False):
+    code: str | None = None
+
+
+class _OutcomeIn(Struct, frozen=True, gc=False):
+    output: str | None = None
+
+
+class _PartIn(Struct, frozen=True, gc=False, rename="camel"):
+    text: str | None = None
+    thought: bool | None = None
+    thought_signature: str | None = None
+    inline_data: _BlobIn | None = None
+    file_data: _FileIn | None = None
+    function_call: _CallIn | None = None
+    function_response: _ResultIn | None = None
+    executable_code: _CodeIn | None = None
+    code_execution_result: _OutcomeIn | None = None
+    tool_call: Raw = _NULL
+    tool_response: Raw = _NULL
+
+
+class ContentIn(Struct, frozen=True, gc=False):
+    parts: str | _PartIn | list[_PartIn] | None = None  # one part that is no list is common
+    role: str | None = None
+
+
+PART_TYPES = (_BlobIn, _FileIn, _CallIn, _ResultIn, _CodeIn, _OutcomeIn, _PartIn, ContentIn)
+_response_decoder = msgspec.json.Decoder(dict[str, Raw] | None)
+# Results of which only a key or two matter; what has more is told as JSON.
+_MAX_RESPONSE_VALUES = 10_000
+
+
+# --- contents to messages --------------------------------------------------------------------------
+
+
+def _parts_of(wire: str | ContentIn) -> Sequence[_PartIn]:
+    if isinstance(wire, str):
+        return (_PartIn(wire),)
+    parts = wire.parts
+    if isinstance(parts, list):
+        return parts
+    if parts is None:
+        return ()
+    return (_PartIn(parts) if isinstance(parts, str) else parts,)
+
+
+def system_of(
+    wire: str | ContentIn | None, param: str = "$.systemInstruction"
+) -> tuple[Message, ...]:
+    parts = _parts_of(wire) if wire is not None else ()
+    bounds.check_size(parts, bounds.PARTS, f"{param}.parts")
+    for k, p in enumerate(parts):
+        if p.text is None:
+            raise unsupported(f"{param}.parts[{k}]", "System instructions are text.")
+    text = "".join([p.text or "" for p in parts])
+    return (Message("system", (Text(text),)),) if text else ()
+
+
+def messages_of(contents: Sequence[str | ContentIn]) -> list[Message]:
+    bounds.check_size(contents, bounds.MESSAGES, "$.contents")
+    tally = bounds.Tally()
+    history = _History(tally)
+    for i, content in enumerate(contents):
+        parts = _parts_of(content)
+        tally.add(parts, f"$.contents[{i}].parts")
+        match None if isinstance(content, str) else content.role:
+            case "model":
+                history.model(parts, i)
+            case None | "" | "user" | "function":
+                history.user(parts, i)
+            case "system":  # not Google's; what we ourselves send to upstreams that take it
+                assert not isinstance(content, str)
+                history.out += system_of(content, f"$.contents[{i}]")
+            case role:
+                where = f"$.contents[{i}].role"
+                raise invalid(f"Unknown role `{role[:40]}`: expected user or model.", where)
+    return history.out
+
+
+class _Turn:
+    """The parts of one turn.  Streams are often kept as they came: pieces are joined again."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self._text: list[str] = []
+        self._thought: list[str] = []
+
+    def say(self, text: str) -> None:
+        if text:
+            if self._thought:
+                self._flush()
+            self._text.append(text)
+
+    def think(self, text: str, signature: str) -> None:
+        """Pieces are one thinking, up to its signature."""
+        if self._text:
+            self._flush()
+        if text:
+            self._thought.append(text)
+        if signature:
+            self.parts.append(Thinking("".join(self._thought), signature))
+            self._thought.clear()
+
+    def add(self, part: Part) -> None:
+        self._flush()
+        self.parts.append(part)
+
+    def close(self) -> tuple[Part, ...]:
+        self._flush()
+        return tuple(self.parts)
+
+    def _flush(self) -> None:
+        if self._text:
+            self.parts.append(Text("".join(self._text)))
+            self._text.clear()
+        if self._thought:
+            self.parts.append(Thinking("".join(self._thought)))
+            self._thought.clear()
+
+
+_Results = list[tuple[str, _ResultIn]]
+
+
+class _History:
+    """Contents to messages; remembers the calls of the last model turn that wait for results."""
+
+    def __init__(self, tally: bounds.Tally) -> None:
+        self.out: list[Message] = []
+        self._waiting: list[ToolCall] = []
+        self._tally = tally
+
+    def model(self, parts: Sequence[_PartIn], i: int) -> None:
+        turn = _Turn()
+        self._waiting = []
+        for k, p in enumerate(parts):
+            where = f"$.contents[{i}].parts[{k}]"
+            signature = decode_signature(said) if (said := _signed_by(p)) else ""
+            if p.thought and p.function_call is None:
+                turn.think(p.text or "", signature)
+                continue
+            if signature:
+                turn.think("", signature)
+            if p.function_call is not None:
+                call = _call(p.function_call, i, k, f"{where}.functionCall")
+                self._waiting.append(call)
+                turn.add(call)
+            elif p.inline_data is not None or p.file_data is not None:
+                raise unsupported(where, "A turn of the model holds text and calls.")
+            elif p.function_response is not None:
+                raise invalid(
+                    "A functionResponse belongs in a turn of the role `user`.",
+                    f"{where}.functionResponse",
+                )
+            else:
+                turn.say(p.text or _rendered(p))
+        self.out.append(Message("assistant", turn.close()))
+
+    def user(self, parts: Sequence[_PartIn], i: int) -> None:
+        turn = _Turn()
+        results: _Results = []
+        for k, p in enumerate(parts):
+            where = f"$.contents[{i}].parts[{k}]"
+            if p.function_response is not None:
+                results.append((f"{where}.functionResponse", p.function_response))
+            elif p.inline_data is not None:
+                blob = _blob(p.inline_data, f"{where}.inlineData")
+                if isinstance(blob, Text):
+                    turn.say(blob.text)
+                else:
+                    turn.add(blob)
+            elif p.file_data is not None:
+                turn.add(_file(p.file_data, f"{where}.fileData"))
+            elif p.function_call is not None:
+                raise invalid(
+                    "A functionCall belongs in a turn of the role `model`.", f"{where}.functionCall"
+                )
+            elif p.text is None and not (rendered := _rendered(p)):
+                raise invalid("A part needs text, data, a call or a result.", where)
+            else:
+                turn.say(rendered if p.text is None else p.text)
+        if results:
+            self._results(results)
+        said = turn.close()
+        if said or not results:
+            self.out.append(Message("user", said))
+
+    def _results(self, results: _Results) -> None:
+        """By id, else by name in their order, else by position; each call is answered once."""
+        found = _answered(self._waiting, [r for _, r in results])
+        taken = {n for n in found if n is not None}
+        left = [call for n, call in enumerate(self._waiting) if n not in taken]
+        for (where, r), n in zip(results, found, strict=True):
+            id = r.id if n is None else self._waiting[n].id  # not there: policy/history.py's
+            if not id:
+                raise invalid(
+                    "Please ensure that the number of function response parts is equal to the"
+                    " number of function call parts of the function call turn: no call waits for"
+                    f" the response of `{r.name[:64]}`.",
+                    where,
+                )
+            self.out.append(Message("tool", (self._result(r, bounds.call_id(id), where),)))
+        self._waiting = left
+
+    def _result(self, wire: _ResultIn, id: str, where: str) -> ToolResult:
+        text, is_error = _response(wire.response, where)
+        parts: list[Text | Media] = [Text(text)] if text else []
+        if wire.parts:
+            self._tally.add(wire.parts, f"{where}.parts")
+        for k, p in enumerate(wire.parts or ()):
+            if p.inline_data is not None:
+                parts.append(_blob(p.inline_data, f"{where}.parts[{k}].inlineData"))
+            elif p.file_data is not None:
+                parts.append(_file(p.file_data, f"{where}.parts[{k}].fileData"))
+            else:
+                raise unsupported(f"{where}.parts[{k}]", "Send inlineData or fileData.")
+        return ToolResult(id, tuple(parts), is_error, bounds.called_name(wire.name))
+
+
+def _answered(calls: Sequence[ToolCall], results: Sequence[_ResultIn]) -> list[int | None]:
+    """For each result which of the calls it answers; None for one without a call."""
+    found: list[int | None] = [None] * len(results)
+    taken: set[int] = set()
+    for by in ("id", "name"):
+        places: dict[str, deque[int]] = {}
+        for n, call in enumerate(calls):
+            places.setdefault(call.id if by == "id" else call.name, deque()).append(n)
+        for k, r in enumerate(results):
+            if found[k] is not None:
+                continue
+            said = bounds.call_id(r.id or "") if by == "id" else bounds.called_name(r.name)
+            queue = places.get(said)
+            while queue:
+                n = queue.popleft()
+                if n not in taken:
+                    taken.add(n)
+                    found[k] = n
+                    break
+        if len(taken) == len(results):
+            return found
+    left = (n for n in range(len(calls)) if n not in taken)
+    for k, r in enumerate(results):
+        if found[k] is None and not r.id:
+            found[k] = next(left, None)
+    return found
+
+
+def _signed_by(p: _PartIn) -> str:
+    said = p.thought_signature or ""
+    return "" if said == SENTINEL else said
+
+
+def _call(wire: _CallIn, turn: int, k: int, where: str) -> ToolCall:
+    if not wire.name:
+        raise invalid("A functionCall needs a name.", f"{where}.name")
+    args, name = _object(wire.args, f"{where}.args") or "{}", bounds.called_name(wire.name)
+    if wire.id:
+        return ToolCall(bounds.call_id(wire.id), name, args)
+    # The same each time the history is replayed, or the upstream's prompt cache would miss.
+    hashed = hashlib.sha256(f"{name}{args}".encode()).hexdigest()[:8]
+    return ToolCall(f"call_{turn}_{k}_{hashed}", name, args)
+
+
+def _object(raw: Raw, where: str) -> str:
+    """A JSON object of the caller's own as compact text; "" for null."""
+    text = bytes(raw).strip()
+    if text == b"null":
+        return ""
+    if not text.startswith(b"{"):
+        raise invalid(f"Expected `object | null` - at `{where}`", where)
+    jsontext.check_depth(text, where)
+    return msgspec.json.format(text, indent=-1).decode()
+
+
+def _response(raw: Raw, where: str) -> tuple[str, bool]:
+    """What a tool answered, as text, and whether that is an error."""
+    text = bytes(raw)
+    alone = ""
+    if jsontext.within(text, _MAX_RESPONSE_VALUES):
+        fields = _response_of(text, f"{where}.response")
+        if len(fields) == 1:
+            (alone, value), *_ = fields.items()
+            if alone in _ALONE and bytes(value).startswith(b'"'):
+                return msgspec.json.decode(value, type=str), alone == "error"
+    text_out = _object(raw, f"{where}.response")
+    return "" if text_out == "{}" else text_out, alone == "error"
+
+
+def _response_of(text: bytes, where: str) -> dict[str, Raw]:
+    try:
+        return _response_decoder.decode(text) or {}
+    except msgspec.ValidationError as error:
+        raise invalid(f"{str(error).partition(' - at ')[0]} - at `{where}`", where) from None
+
+
+_ALONE = frozenset(("output", "result", "error"))
+
+
+def _rendered(p: _PartIn) -> str:
+    """What Google's own tools left in a history, as text."""
+    if p.executable_code is not None:
+        return f"```\n{p.executable_code.code or ''}\n```"
+    if p.code_execution_result is not None:
+        return p.code_execution_result.output or ""
+    for raw in (p.tool_call, p.tool_response):
+        text = bytes(raw)
+        if text not in (b"null", b"{}"):
+            return msgspec.json.format(text, indent=-1).decode()
+    return ""
+
+
+def _blob(wire: _BlobIn, where: str) -> Text | Media:
+    kind = wire.mime_type.lower()
+    if not kind.startswith(("image/", "text/")):
+        raise unsupported(
+            f"{where}.mimeType", f"`{wire.mime_type[:40]}` is not taken; send text or images."
+        )
+    data = bytes_of(wire.data)
+    if not data:
+        raise invalid("The data is not base64.", f"{where}.data")
+    if kind.startswith("image/"):
+        # google-genai for Python writes the URL's alphabet, which no other protocol takes.
+        said = wire.data.rstrip("=").replace("-", "+").replace("_", "/")
+        return Media("image", media_type=kind, data=said + "=" * (-len(said) % 4))
+    try:
+        return Text(data.decode())
+    except UnicodeDecodeError:
+        raise invalid("The text is not UTF-8.", f"{where}.data") from None
+
+
+def _file(wire: _FileIn, where: str) -> Media:
+    kind = (wire.mime_type or "").lower()
+    if kind and not kind.startswith("image/"):
+        raise unsupported(f"{where}.mimeType", f"`{kind[:40]}` is not taken; send images.")
+    if not wire.file_uri.startswith(("http://", "https://")):
+        raise unsupported(f"{where}.fileUri", "Send images by http(s) address or inline.")
+    return Media("image", url=wire.file_uri, media_type=kind)

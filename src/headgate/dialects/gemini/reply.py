@@ -1,0 +1,268 @@
+"""Replies of Gemini generateContent, to clients: streamed, as an array, whole, and errors.
+
+The only place for what those clients read, as `gemini.py` is for what they send.  Sources as there.
+
+What will surprise:
+- a stream holds nothing but `data: ` lines: comments, `event:` lines and `[DONE]` each crash some
+  SDK; without `alt=sse` it is one JSON array;
+- a last chunk without text would make google-genai's chats forget the whole turn;
+- calls are sent whole, and one whose arguments are no object is told by the reason alone;
+- the cost stands in `usageMetadata`, streamed and whole: google-genai 1.0, 1.16 and 3.6 for Python
+  drop what they do not know, @google/genai 2.32 shows it, none warns (measured 2026-11-25).
+
+Needed by a client: a stream that fails ends with the error twice, as an event and then as a line
+that is none (`{"error": ...}` without `data: `). @google/genai, the SDK of gemini-cli, raises an
+error only on a chunk that is JSON by itself; readers of event streams take the event, and pass over
+a line without a known field name, as the standard asks of them.
+"""
+
+from collections.abc import Sequence
+
+from headgate import jsontext
+from headgate.chat import (
+    Delta,
+    Event,
+    Finish,
+    FinishReason,
+    PartStart,
+    PartStop,
+    Reply,
+    Text,
+    Thinking,
+    ToolCall,
+    Usage,
+)
+from headgate.dialects.contract import Facts
+from headgate.dialects.gemini.upstream import compact, encode_signature
+from headgate.errors import Failure, Kind
+from headgate.money import cost_out
+from headgate.stream import sse
+
+_Json = dict[str, object]
+
+_FINISH_OUT: dict[FinishReason, str] = {
+    "stop": "STOP",
+    "stop_sequence": "STOP",
+    "length": "MAX_TOKENS",
+    "context_full": "MAX_TOKENS",
+    "tool_calls": "STOP",
+    "content_filter": "SAFETY",
+}
+_MALFORMED = "MALFORMED_FUNCTION_CALL"
+
+
+def _usage(usage: Usage, cost_nano: int | None) -> _Json:
+    out: _Json = {
+        "promptTokenCount": usage.input,
+        "candidatesTokenCount": max(0, usage.output - usage.reasoning),
+        "totalTokenCount": usage.input + usage.output,
+    }
+    if usage.cached:
+        out["cachedContentTokenCount"] = usage.cached
+    if usage.reasoning:
+        out["thoughtsTokenCount"] = usage.reasoning
+    return out | cost_out(cost_nano)
+
+
+def _text_out(text: str, signature: str = "") -> bytes:
+    signed = _signed(signature) if signature else b""
+    return b'{"text":' + jsontext.encode(text) + signed + b"}"
+
+
+def _thought_out(text: str) -> bytes:
+    return b'{"text":' + jsontext.encode(text) + b',"thought":true}'
+
+
+def _call_out(call: ToolCall, signature: str) -> bytes | None:
+    """The part of a whole call, or None when its arguments are no JSON object."""
+    args = compact(call.arguments)
+    if args is None:
+        return None
+    said = jsontext.encode({"id": call.id, "name": call.name, "args": args})
+    return b'{"functionCall":' + said + (_signed(signature) if signature else b"") + b"}"
+
+
+def _signed(signature: str) -> bytes:
+    return b',"thoughtSignature":"' + encode_signature(signature).encode() + b'"'
+
+
+def _candidate(parts: Sequence[bytes], reason: str = "") -> bytes:
+    finish = b',"finishReason":"' + reason.encode() + b'"' if reason else b""
+    head = b'{"candidates":[{"content":{"role":"model","parts":['
+    return head + b",".join(parts) + b"]}" + finish + b',"index":0}]'
+
+
+def _facts(facts: Facts) -> bytes:
+    return b"," + jsontext.encode({"modelVersion": facts.model, "responseId": facts.id})[1:]
+
+
+def reply_out(reply: Reply, facts: Facts) -> bytes:
+    """The body of a reply that is not streamed."""
+    parts: list[bytes] = []
+    reason, signature = _FINISH_OUT[reply.finish.reason], ""
+    for p in reply.parts:
+        if isinstance(p, Thinking):
+            if signature:
+                parts.append(_text_out("", signature))
+            if p.text:
+                parts.append(_thought_out(p.text))
+            signature = p.signature
+            continue
+        part = _text_out(p.text, signature) if isinstance(p, Text) else _call_out(p, signature)
+        if part is None:
+            reason = _MALFORMED if reason == "STOP" else reason  # a cut call is told by its cause
+            continue
+        signature = ""
+        parts.append(part)
+    if signature or not parts:
+        parts.append(_text_out("", signature))
+    usage = b',"usageMetadata":' + jsontext.encode(_usage(reply.usage, reply.cost_nano))
+    return _candidate(parts, reason) + usage + _facts(facts)
+
+
+class GeminiEncoder:
+    """Only the text of a chunk is encoded anew; the rest of its bytes are the same each time."""
+
+    def __init__(self, facts: Facts, array: bool) -> None:
+        self._array = array
+        self._facts = _facts(facts)
+        self._id = facts.id
+        self._next = b"[" if array else b"data: "
+        self._part = PartStart("text")
+        self._pieces: list[str] = []  # of a call's arguments: calls are sent whole
+        self._signature = ""  # of thinking, for the next part that is none
+        self._malformed = False
+        self._told = False  # something was sent
+
+    def feed(self, events: Sequence[Event]) -> bytes:
+        out: list[bytes] = []
+        for event in events:
+            match event:
+                case Delta(text):
+                    if self._part.kind == "text":
+                        out.append(self._chunk(_text_out(text, self._take())))
+                    elif self._part.kind == "thinking":
+                        out.append(self._chunk(_thought_out(text)))
+                    else:
+                        self._pieces.append(text)
+                case PartStart(kind):
+                    if kind == "thinking" and self._signature:
+                        out.append(self._chunk(_text_out("", self._take())))
+                    self._part, self._pieces = event, []
+                case PartStop(signature):
+                    if self._part.kind == "thinking":
+                        self._signature = signature
+                    elif self._part.kind == "tool_call":
+                        out.append(self._call())
+                case Finish():
+                    out.append(self._finish(event))
+        return b"".join(out)
+
+    def fail(self, failure: Failure) -> tuple[bytes, ...]:
+        """Two forms of events: gemini-cli's SDK raises only on the second, without `data: `."""
+        if failure.kind == "blocked" and not self._told:
+            # The reply to a blocked prompt, in the form of a stream.
+            last = self._next + jsontext.encode(_blocked(self._id))
+            return (last + (b"]" if self._array else b"\n\n"),)
+        error = jsontext.encode(_error(failure))
+        if self._array:
+            return (self._next + error + b"]",)
+        return sse.encode(error), error + b"\n\n"
+
+    def _take(self) -> str:
+        signature, self._signature = self._signature, ""
+        return signature
+
+    def _chunk(self, part: bytes, reason: str = "", usage: bytes = b"") -> bytes:
+        text = self._next + _candidate((part,), reason) + usage + self._facts
+        self._told = True
+        if not self._array:
+            return text + b"\n\n"
+        self._next = b"\n,\n"
+        return text
+
+    def _call(self) -> bytes:
+        call = ToolCall(self._part.id, self._part.name, "".join(self._pieces))
+        part = _call_out(call, self._signature)
+        if part is None:
+            self._malformed = True
+            return b""
+        self._signature = ""
+        return self._chunk(part)
+
+    def _finish(self, finish: Finish) -> bytes:
+        reason = _FINISH_OUT[finish.reason]
+        if self._malformed and reason == "STOP":
+            reason = _MALFORMED  # a call that was cut short is told by its cause instead
+        told = _usage(finish.usage or Usage(), finish.cost_nano)
+        usage = b',"usageMetadata":' + jsontext.encode(told)
+        # With `parts: []`, google-genai's chats would call the turn invalid and forget it.
+        last = self._chunk(_text_out("", self._take()), reason, usage)
+        return last + b"]" if self._array else last
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+# kind: (HTTP status, google.rpc.Code, reason).  A blocked prompt is no error here but a reply
+# without candidates; in a stream that began it is one.
+_ERRORS: dict[Kind, tuple[int, str, str]] = {
+    "invalid": (400, "INVALID_ARGUMENT", ""),
+    "context_length": (400, "INVALID_ARGUMENT", "CONTEXT_LENGTH_EXCEEDED"),
+    "blocked": (400, "INVALID_ARGUMENT", "SAFETY"),
+    "too_large": (413, "INVALID_ARGUMENT", "REQUEST_TOO_LARGE"),
+    "media_type": (415, "INVALID_ARGUMENT", "UNSUPPORTED_MEDIA_TYPE"),
+    "not_found": (404, "NOT_FOUND", ""),
+    "method": (405, "UNIMPLEMENTED", ""),
+    "conflict": (409, "ABORTED", ""),
+    "request_timeout": (408, "DEADLINE_EXCEEDED", "REQUEST_TIMEOUT"),
+    "unauthenticated": (401, "UNAUTHENTICATED", "API_KEY_INVALID"),
+    "forbidden": (403, "PERMISSION_DENIED", ""),
+    "no_credit": (429, "RESOURCE_EXHAUSTED", "INSUFFICIENT_CREDITS"),
+    "rate_limit": (429, "RESOURCE_EXHAUSTED", "RATE_LIMIT_EXCEEDED"),
+    "internal": (500, "INTERNAL", ""),
+    "unavailable": (503, "UNAVAILABLE", ""),
+    "upstream": (503, "UNAVAILABLE", "UPSTREAM_ERROR"),
+    "upstream_auth": (424, "FAILED_PRECONDITION", "UPSTREAM_AUTH"),
+    "upstream_quota": (424, "FAILED_PRECONDITION", "UPSTREAM_QUOTA"),
+    "upstream_config": (424, "FAILED_PRECONDITION", "UPSTREAM_CONFIG"),
+    "overloaded": (503, "UNAVAILABLE", "OVERLOADED"),
+    "timeout": (504, "DEADLINE_EXCEEDED", ""),
+    "client_gone": (499, "CANCELLED", ""),
+}
+_RPC = "type.googleapis.com/google.rpc."
+
+
+def failure_out(failure: Failure, request_id: str) -> tuple[int, bytes]:
+    """HTTP status and body."""
+    if failure.kind == "blocked":
+        return 200, jsontext.encode(_blocked(request_id))
+    return _ERRORS[failure.kind][0], jsontext.encode(_error(failure))
+
+
+def _blocked(request_id: str) -> _Json:
+    feedback = {"blockReason": "SAFETY", "safetyRatings": []}
+    return {"promptFeedback": feedback, "responseId": request_id}
+
+
+def _error(failure: Failure) -> _Json:
+    status, word, reason = _ERRORS[failure.kind]
+    message = failure.message
+    if failure.param:
+        field = failure.param.removeprefix("$.")
+        if field not in message:
+            message = f"{field}: {message}"
+    details: list[_Json] = []
+    if failure.retry_after_s is not None:
+        delay = f"{failure.retry_after_s:.3f}".rstrip("0").rstrip(".") + "s"
+        details.append({"@type": f"{_RPC}RetryInfo", "retryDelay": delay})
+    if reason := failure.code.upper() or reason:
+        details.append({"@type": f"{_RPC}ErrorInfo", "reason": reason, "domain": "headgate"})
+    if failure.param:
+        violation = {"field": field, "description": failure.message}
+        details.append({"@type": f"{_RPC}BadRequest", "fieldViolations": [violation]})
+    error: _Json = {"code": status, "message": message, "status": word}
+    if details:
+        error["details"] = details
+    if failure.upstream_code:
+        error["upstream_code"] = failure.upstream_code
+    return {"error": error}

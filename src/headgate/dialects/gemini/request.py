@@ -1,0 +1,448 @@
+"""Gemini generateContent: the wire of Google's SDKs and of Gemini CLI.
+
+The only place for its words from clients.  Sources, read 2026-11: the types of google-genai 3.4,
+ai.google.dev/api/generate-content, and what five releases of Google's SDKs do with each byte of a
+stream (measured 2026-11).  `gemini_contents.py` holds the turns of a request, `gemini_reply.py`
+what clients get, `gemini_upstream.py` the other side, what upstreams get and send.
+
+What will surprise: names come in camelCase and snake_case, mixed in one body, as proto JSON takes
+both.
+
+Known losses: `text/x.enum` is answered as a JSON string; the order of the text and the pictures of
+one result; several texts in a row become one.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import msgspec
+from msgspec import Raw, Struct
+
+from headgate import jsontext
+from headgate.chat import Choice, Format, Reasoning, Reply, Request, Sampling, Tool
+from headgate.dialects import bounds
+from headgate.dialects.bounds import Int64
+from headgate.dialects.capabilities import Capabilities
+from headgate.dialects.contract import Decoder, Encoder, Facts, ModelCard, Target
+from headgate.dialects.fields import EMPTY_SCHEMA, check_sampling, given, schema_of
+from headgate.dialects.gemini.contents import PART_TYPES, ContentIn, messages_of, system_of
+from headgate.dialects.gemini.names import Finder, camel, in_camel_case
+from headgate.dialects.gemini.reply import GeminiEncoder, failure_out, reply_out
+from headgate.dialects.gemini.upstream import GeminiDecoder, read_failure, request_out
+from headgate.errors import Failure, invalid, unsupported
+
+_Json = dict[str, object]
+
+# --- wire types: what clients send ---------------------------------------------------------------
+
+_NOTHING = Raw(b"")
+
+
+class _FunctionIn(Struct, frozen=True, rename="camel"):
+    name: str
+    description: str | None = None
+    parameters: Raw = _NOTHING
+    parameters_json_schema: Raw = _NOTHING
+
+
+class _FunctionConfigIn(Struct, frozen=True, gc=False, rename="camel"):
+    mode: str | None = None
+    allowed_function_names: list[str] | None = None
+
+
+class _ToolConfigIn(Struct, frozen=True, gc=False, rename="camel"):
+    function_calling_config: _FunctionConfigIn | None = None
+
+
+class _ThinkingIn(Struct, frozen=True, gc=False, rename="camel"):
+    include_thoughts: bool | None = None
+    thinking_budget: Int64 | None = None
+    thinking_level: str | None = None
+
+
+class _ConfigIn(Struct, frozen=True, rename="camel"):
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: float | None = None  # google-genai for Python sends 20.0
+    max_output_tokens: Int64 | None = None
+    stop_sequences: list[str] | None = None
+    seed: Int64 | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    response_mime_type: str | None = None
+    response_schema: Raw = _NOTHING
+    response_json_schema: Raw = _NOTHING
+    thinking_config: _ThinkingIn | None = None
+    # Refused when they ask for something, see `_refuse`:
+    candidate_count: Int64 | None = None
+    response_logprobs: bool | None = None
+    logprobs: Int64 | None = None
+    response_modalities: list[str] | None = None
+    speech_config: Raw = _NOTHING
+
+
+class _RequestIn(Struct, frozen=True, rename="camel"):
+    # A text alone, one turn that is no list, and turns that are texts are common.
+    contents: str | ContentIn | list[str | ContentIn] | None = None
+    system_instruction: str | ContentIn | None = None
+    tools: list[dict[str, Raw]] | None = None  # each key is another kind, refused by its name
+    tool_config: _ToolConfigIn | None = None
+    generation_config: _ConfigIn | None = None
+    cached_content: str | None = None
+    generate_content_request: "_RequestIn | None" = None  # of countTokens
+
+
+_request_decoder = msgspec.json.Decoder(_RequestIn)
+_functions_decoder = msgspec.json.Decoder(list[_FunctionIn] | None)
+_schema_decoder = msgspec.json.Decoder()
+_SNAKE_CASE = Finder(
+    (
+        "function_declarations",
+        *(
+            field.name
+            for struct in (
+                _FunctionIn, _FunctionConfigIn, _ToolConfigIn, _ThinkingIn, _ConfigIn, _RequestIn,
+                *PART_TYPES,
+            )
+            for field in msgspec.structs.fields(struct)
+        ),
+    )
+)  # fmt: skip
+_DEFAULTS = _ConfigIn()
+
+
+def _read(body: bytes) -> _RequestIn:
+    jsontext.check_values(body)
+    if _SNAKE_CASE.found(body):
+        body = in_camel_case(body)
+    wire = jsontext.decode_request(_request_decoder, body)
+    inner = wire.generate_content_request
+    return inner if inner is not None and wire.contents is None else wire
+
+
+# --- requests: from clients ----------------------------------------------------------------------
+
+_CONFIG = "$.generationConfig"
+_USUAL_SAMPLING = Sampling()
+
+
+def _request(wire: _RequestIn, target: Target) -> Request:
+    config = wire.generation_config or _DEFAULTS
+    _refuse(wire, config)
+    tools, choice = _choice(wire.tool_config, _tools(wire.tools))
+    contents = wire.contents
+    if contents is None:
+        raise invalid("Object missing required field `contents` - at `$`", "$.contents")
+    if not isinstance(contents, list):
+        contents = [contents]
+    if not contents:
+        raise invalid("`contents` is empty; send at least one turn.", "$.contents")
+    return Request(
+        model=target.model,
+        messages=(*system_of(wire.system_instruction), *messages_of(contents)),
+        stream=bool(target.stream),
+        tools=tools,
+        choice=choice,
+        sampling=_sampling(config),
+        reasoning=_reasoning(config.thinking_config),
+        format=_format(config),
+    )
+
+
+def _refuse(wire: _RequestIn, config: _ConfigIn) -> None:
+    """What changes the meaning of the reply and cannot be honoured, by name."""
+    if config.candidate_count not in (None, 0, 1):
+        raise unsupported(f"{_CONFIG}.candidateCount", "Send one request per reply.")
+    if config.response_logprobs or config.logprobs:
+        name = "responseLogprobs" if config.response_logprobs else "logprobs"
+        raise unsupported(f"{_CONFIG}.{name}")
+    bounds.check_size(config.response_modalities, bounds.WORDS, f"{_CONFIG}.responseModalities")
+    if any(m.upper() != "TEXT" for m in config.response_modalities or ()):
+        raise unsupported(f"{_CONFIG}.responseModalities", "Only TEXT comes out.")
+    if given(config.speech_config):
+        raise unsupported(f"{_CONFIG}.speechConfig", "Only text comes out.")
+    if wire.cached_content:
+        raise unsupported("$.cachedContent", "Send the content itself; prefixes are cached anyway.")
+
+
+def _sampling(config: _ConfigIn) -> Sampling:
+    if config is _DEFAULTS:
+        return _USUAL_SAMPLING
+    bounds.check_size(config.stop_sequences, bounds.STOPS, f"{_CONFIG}.stopSequences")
+    if config.top_k is not None and not 0 <= config.top_k < 2**31:
+        raise invalid(f"Expected a number from 0, got {config.top_k:g}.", f"{_CONFIG}.topK")
+    sampling = Sampling(
+        max_tokens=config.max_output_tokens,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=None if config.top_k is None else round(config.top_k),
+        seed=config.seed,
+        presence_penalty=config.presence_penalty,
+        frequency_penalty=config.frequency_penalty,
+        stop=tuple(config.stop_sequences or ()),
+    )
+    check_sampling(sampling, f"{_CONFIG}.", "maxOutputTokens", camel=True)
+    return sampling
+
+
+_EFFORTS = {
+    "MINIMAL": "minimal",
+    "LOW": "low",
+    "MEDIUM": "medium",
+    "HIGH": "high",
+    "XHIGH": "xhigh",
+}
+
+
+def _reasoning(wire: _ThinkingIn | None) -> Reasoning:
+    if wire is None:
+        return Reasoning(show="omit")
+    level, budget = (wire.thinking_level or "").upper(), wire.thinking_budget
+    mode: Literal["default", "on", "off"] = "default"
+    if budget == 0 or level in ("MINIMAL", "NONE"):
+        mode = "off"
+    elif budget is not None or level in _EFFORTS:
+        mode = "on"
+    return Reasoning(
+        mode=mode,
+        show="yes" if wire.include_thoughts else "omit",
+        effort=_EFFORTS.get(level, ""),
+        budget_tokens=budget if budget is not None and budget > 0 else None,  # -1: the model's own
+    )
+
+
+def _format(config: _ConfigIn) -> Format | None:
+    kind = (config.response_mime_type or "text/plain").lower()
+    if kind not in ("application/json", "text/x.enum", "text/plain"):
+        raise unsupported(f"{_CONFIG}.responseMimeType", "Use text/plain or application/json.")
+    if given(config.response_json_schema):
+        schema = _compact(config.response_json_schema, f"{_CONFIG}.responseJsonSchema")
+    elif given(config.response_schema):
+        schema = _googles(config.response_schema, f"{_CONFIG}.responseSchema")
+    else:
+        return None if kind == "text/plain" else Format("object")
+    return Format("schema", "response", schema, True)
+
+
+def _tools(wire: list[dict[str, Raw]] | None) -> tuple[Tool, ...]:
+    bounds.check_size(wire, bounds.TOOLS, "$.tools")
+    out: list[Tool] = []
+    for i, tool in enumerate(wire or ()):
+        for raw_name, value in tool.items():
+            if raw_name != "functionDeclarations" and bytes(value) != b"null":
+                raise unsupported(
+                    f"$.tools[{i}].{camel(raw_name)[:64]}", "Declare functions instead."
+                )
+        place = f"$.tools[{i}].functionDeclarations"
+        declared = _functions(tool.get("functionDeclarations", _NULL), place)
+        bounds.check(len(out) + len(declared), bounds.TOOLS, place)
+        out += [_tool(f, f"{place}[{k}]") for k, f in enumerate(declared)]
+    return tuple(out)
+
+
+_NULL = Raw(b"null")
+
+
+def _functions(raw: Raw, where: str) -> list[_FunctionIn]:
+    try:
+        return _functions_decoder.decode(raw) or []
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at ")
+        place = where + place.strip("`").removeprefix("$")
+        raise invalid(f"{message} - at `{place}`", place) from None
+
+
+def _tool(wire: _FunctionIn, param: str) -> Tool:
+    if not wire.name:
+        raise invalid("A function needs a name.", f"{param}.name")
+    bounds.check_name(wire.name, f"{param}.name")
+    if given(wire.parameters_json_schema):
+        schema = _compact(wire.parameters_json_schema, f"{param}.parametersJsonSchema")
+    elif given(wire.parameters):
+        schema = _googles(wire.parameters, f"{param}.parameters")
+    else:
+        schema = EMPTY_SCHEMA
+    return Tool(wire.name, wire.description or "", schema)
+
+
+def _compact(raw: Raw, where: str) -> Raw:
+    return Raw(msgspec.json.format(bytes(schema_of(raw, where)), indent=-1))
+
+
+def _googles(raw: Raw, where: str) -> Raw:
+    """Google's Schema as JSON Schema; its values were counted, so that few are built."""
+    text = bytes(schema_of(raw, where))
+    try:
+        schema = json_schema(_schema_decoder.decode(text), where)
+    except msgspec.ValidationError as error:
+        raise invalid(f"{str(error).partition(' - at ')[0]} - at `{where}`", where) from None
+    return schema_of(Raw(jsontext.encode(schema)), where)
+
+
+_INT64S = frozenset(
+    ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
+)
+_INT64 = re.compile(r"-?[0-9]{1,19}")
+_INSIDE = frozenset(("items", "anyOf", "additionalProperties", "prefixItems"))
+
+
+def json_schema(schema: Any, where: str) -> Any:  # Any: JSON in, JSON out
+    """Google's Schema as JSON Schema: types in lower case, `nullable` as a type, int64s as numbers."""
+    if isinstance(schema, list):
+        return [json_schema(s, where) for s in schema]
+    if not isinstance(schema, dict):
+        return schema
+    out: dict[str, Any] = {}
+    for raw, value in schema.items():
+        key = camel(raw)
+        match key:
+            case "propertyOrdering" | "nullable":
+                continue
+            case "type" if isinstance(value, str):
+                if value == "TYPE_UNSPECIFIED":
+                    continue
+                value = value.lower()
+            case "type" if isinstance(value, list):
+                value = [t.lower() if isinstance(t, str) else t for t in value]
+            case "properties" | "defs" if isinstance(value, dict):
+                value = {name: json_schema(inner, where) for name, inner in value.items()}
+            case _ if key in _INSIDE:
+                value = json_schema(value, where)
+            case _ if key in _INT64S and isinstance(value, str):
+                value = _int64(value, f"{where}...{key}")
+            case "ref" if isinstance(value, str):
+                value = value.replace("#/defs/", "#/$defs/", 1)
+        out[{"defs": "$defs", "ref": "$ref"}.get(key, key)] = value
+    return _nullable(out) if schema.get("nullable") is True else out
+
+
+def _int64(text: str, where: str) -> int:
+    """An int64 that proto JSON writes as a string."""
+    if not _INT64.fullmatch(text) or not -(2**63) <= int(text) < 2**63:
+        raise invalid(f"Expected a whole number of 64 bits in `{where.removeprefix('$.')}`.", where)
+    return int(text)
+
+
+def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(schema.get("type"), str):
+        schema["type"] = [schema["type"], "null"]
+    elif isinstance(schema.get("anyOf"), list):
+        schema["anyOf"] = [*schema["anyOf"], {"type": "null"}]
+    if isinstance(schema.get("enum"), list) and None not in schema["enum"]:
+        schema["enum"] = [*schema["enum"], None]
+    return schema
+
+
+def _choice(wire: _ToolConfigIn | None, tools: tuple[Tool, ...]) -> tuple[tuple[Tool, ...], Choice]:
+    config = wire.function_calling_config if wire is not None else None
+    if config is None:
+        return tools, Choice()
+    where = "$.toolConfig.functionCallingConfig"
+    mode = (config.mode or "AUTO").upper()
+    names = config.allowed_function_names or []
+    bounds.check_size(names, bounds.TOOLS, f"{where}.allowedFunctionNames")
+    allowed = set(names)
+    if mode in ("ANY", "VALIDATED") and allowed:
+        if unknown := allowed - {t.name for t in tools}:
+            raise invalid(
+                f"The function `{min(unknown)[:64]}` is not declared in `tools`.",
+                f"{where}.allowedFunctionNames",
+            )
+        if mode == "ANY" and len(allowed) == 1:
+            return tools, Choice("named", names[0])
+        tools = tuple(t for t in tools if t.name in allowed)
+    match mode:
+        case "AUTO" | "VALIDATED" | "MODE_UNSPECIFIED":
+            return tools, Choice()
+        case "NONE":
+            return tools, Choice("none")
+        case "ANY" if tools:
+            return tools, Choice("required")
+        case "ANY":
+            raise invalid(
+                "`mode` ANY asks for a call but no function is declared.", f"{where}.mode"
+            )
+    raise invalid(f"Expected AUTO, ANY, NONE or VALIDATED, got `{mode[:40]}`.", f"{where}.mode")
+
+
+# --- the dialect ---------------------------------------------------------------------------------
+
+
+class GeminiDialect:
+    name: ClassVar[str] = "gemini"
+    capsules: ClassVar[Literal["signed", "shown", "always"]] = "always"
+    stream_type: ClassVar[str] = "text/event-stream"
+    array_type: ClassVar[str] = "application/json"
+    keepalive: ClassVar[bytes] = b"\n"  # in an array, too: whitespace between its elements
+
+    def decode_request(self, body: bytes, target: Target) -> Request:
+        return _request(_read(body), target)
+
+    def encoder(self, request: Request, facts: Facts, target: Target) -> Encoder:
+        return GeminiEncoder(facts, target.array)
+
+    def encode_reply(self, reply: Reply, request: Request, facts: Facts) -> bytes:
+        return reply_out(reply, facts)
+
+    def encode_count(self, tokens: int) -> bytes:
+        """The answer to countTokens."""
+        return jsontext.encode({"totalTokens": tokens})
+
+    def encode_failure(self, failure: Failure, request_id: str) -> tuple[int, bytes]:
+        return failure_out(failure, request_id)
+
+    def refuses_in_stream(self, failure: Failure, headers: Mapping[str, str]) -> bool:
+        return failure.kind == "blocked"  # a reply of status 200, so in the form of its stream
+
+    def encode_models(self, cards: Sequence[ModelCard], query: Mapping[str, str]) -> bytes:
+        # "The maximum is 1000, even if you pass a larger page_size" (Models.list)
+        size = min(_number(query, "pageSize", 50) or 50, 1000)
+        first = _number(query, "pageToken", 0)
+        out: _Json = {"models": [_card(c) for c in cards[first : first + size]]}
+        if first + size < len(cards):
+            out["nextPageToken"] = str(first + size)
+        return jsontext.encode(out)
+
+    def encode_model(self, card: ModelCard) -> bytes:
+        return jsontext.encode(_card(card))
+
+    def encode_request(
+        self, request: Request, capabilities: Capabilities, model: str, stream: bool
+    ) -> bytes:
+        return jsontext.encode(request_out(request, capabilities))
+
+    def request_path(self, model: str, stream: bool) -> str:
+        method = "streamGenerateContent?alt=sse" if stream else "generateContent"
+        return f"/models/{model}:{method}"
+
+    def decoder(self, capabilities: Capabilities, media: str, seed: str) -> Decoder:
+        return GeminiDecoder(media, seed)
+
+    def decode_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+        return read_failure(status, headers, body)
+
+
+def _number(query: Mapping[str, str], name: str, default: int) -> int:
+    said = query.get(name) or query.get(name[:4] + "_" + name[4:].lower()) or str(default)
+    if not (said.isascii() and said.isdecimal() and len(said) < 10):
+        raise invalid(f"Expected a number in `{name}`, got `{said[:40]}`.", f"$.{name}")
+    return int(said)
+
+
+def _card(card: ModelCard) -> _Json:
+    return {
+        "name": f"models/{card.id}",
+        "baseModelId": card.id,
+        "version": "1",
+        "displayName": card.display_name,
+        "description": card.description,
+        "inputTokenLimit": card.context_window,
+        "outputTokenLimit": card.max_output,
+        "supportedGenerationMethods": ["generateContent", "streamGenerateContent"],
+        "thinking": card.thinking,
+        "temperature": 1.0,
+        "maxTemperature": 2.0,
+        "topP": 0.95,
+        "topK": 40,
+    }

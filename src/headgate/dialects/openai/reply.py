@@ -1,0 +1,247 @@
+"""Replies of OpenAI Chat Completions, to clients: streamed, whole, and errors.
+
+The only place for what those clients read, as `openai.py` is for what they send.  Sources as there.
+What will surprise: a chunk is put together from bytes, as most of it is the same each time.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from headgate import jsontext
+from headgate.chat import (
+    Delta,
+    Event,
+    Finish,
+    FinishReason,
+    PartStart,
+    PartStop,
+    Reply,
+    Request,
+    Start,
+    Text,
+    Thinking,
+    ToolCall,
+    Usage,
+)
+from headgate.dialects.contract import Facts
+from headgate.dialects.openai.upstream import WireCall, WireDetail, calls, details
+from headgate.errors import Failure, Kind
+from headgate.money import dollars
+from headgate.stream import sse
+
+_Json = dict[str, object]
+
+
+class _ReplyMessage(Struct, frozen=True):
+    content: str | None
+    role: str = "assistant"
+    refusal: None = None
+    annotations: tuple[()] = ()  # as OpenAI always writes it; strict checkers look for it
+    reasoning_content: str | UnsetType = UNSET
+    reasoning_details: list[WireDetail] | UnsetType = UNSET
+    tool_calls: list[WireCall] | UnsetType = UNSET
+
+
+class _ReplyChoice(Struct, frozen=True):
+    message: _ReplyMessage
+    finish_reason: str
+    index: int = 0
+    logprobs: None = None
+
+
+class _ReplyOut(Struct, frozen=True):
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: list[_ReplyChoice]
+    usage: Raw
+
+
+# --- replies: to clients -------------------------------------------------------------------------
+
+_FINISH_OUT: dict[FinishReason, str] = {
+    "stop": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "context_full": "length",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+}
+
+
+def _usage(usage: Usage, cost_nano: int | None) -> bytes:
+    """As JSON."""
+    cost = b"" if cost_nano is None else b',"cost":' + dollars(cost_nano).encode()
+    return (
+        b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,"prompt_tokens_details":'
+        b'{"cached_tokens":%d,"cache_write_tokens":%d},"completion_tokens_details":'
+        b'{"reasoning_tokens":%d}%b}'
+        % (
+            usage.input,
+            usage.output,
+            usage.input + usage.output,
+            usage.cached,
+            usage.cache_write,
+            usage.reasoning,
+            cost,
+        )
+    )
+
+
+def reply_out(reply: Reply, facts: Facts) -> _ReplyOut:
+    if len(reply.parts) == 1 and type(one := reply.parts[0]) is Text:
+        message = _ReplyMessage(one.text)
+    else:
+        thoughts = [p for p in reply.parts if isinstance(p, Thinking)]
+        text = "".join([p.text for p in reply.parts if isinstance(p, Text)])
+        said = calls([p for p in reply.parts if isinstance(p, ToolCall)])
+        message = _ReplyMessage(
+            content=None if said and not text else text,
+            reasoning_content="".join([t.text for t in thoughts]) or UNSET,
+            reasoning_details=details(thoughts) or UNSET,
+            tool_calls=said or UNSET,
+        )
+    return _ReplyOut(
+        id=f"chatcmpl-{facts.id}",
+        object="chat.completion",
+        created=facts.created,
+        model=facts.model,
+        choices=[_ReplyChoice(message, _FINISH_OUT[reply.finish.reason])],
+        usage=Raw(_usage(reply.usage, reply.cost_nano)),
+    )
+
+
+class OpenAIEncoder:
+    """Only the text of a chunk is encoded anew; the rest of its bytes are the same each time."""
+
+    def __init__(self, request: Request, facts: Facts) -> None:
+        facts_json = jsontext.encode(
+            {
+                "id": f"chatcmpl-{facts.id}",
+                "object": "chat.completion.chunk",
+                "created": facts.created,
+                "model": facts.model,
+            }
+        )
+        self._head = b"data: " + facts_json[:-1]
+        self._before = self._head + b',"choices":[{"index":0,"delta":'
+        self._after = b',"logprobs":null,"finish_reason":null}]}\n\n'
+        self._want_usage = request.want_usage
+        self._open: Literal["text", "thinking", "tool_call"] = "text"
+        self._thoughts = 0
+        self._calls = 0
+        # Around the JSON text of a delta of the open part:
+        self._opening = self._content = self._before + b'{"content":'
+        self._closing = self._content_end = b"}" + self._after
+
+    def feed(self, events: Sequence[Event]) -> bytes:
+        out: list[bytes] = []
+        for event in events:
+            match event:
+                case Delta(text):
+                    said = jsontext.encode(text)
+                    if self._open == "thinking":
+                        out.append(self._thinking(said))
+                    else:
+                        out += (self._opening, said, self._closing)
+                case PartStart():
+                    out.append(self._start(event))
+                case PartStop(signature):
+                    if signature:
+                        out.append(self._chunk(self._detail(b'""', signature)))
+                case Start():
+                    out.append(self._chunk(b'{"role":"assistant","content":""}'))
+                case Finish():
+                    out += self._finish(event)
+        return b"".join(out)
+
+    def fail(self, failure: Failure) -> tuple[bytes, ...]:
+        return (sse.encode(jsontext.encode(error_out(failure))),)
+
+    def _chunk(self, delta: bytes) -> bytes:
+        return self._before + delta + self._after
+
+    def _start(self, part: PartStart) -> bytes:
+        self._open = part.kind
+        if part.kind == "thinking":
+            self._thoughts += 1
+            return b""
+        if part.kind == "text":
+            self._opening, self._closing = self._content, self._content_end
+            return b""
+        index, self._calls = self._calls, self._calls + 1
+        self._opening = (
+            self._before + b'{"tool_calls":[{"index":%d,"function":{"arguments":' % index
+        )
+        self._closing = b"}}]}" + self._after
+        function = {"name": part.name, "arguments": ""}
+        call = {"index": index, "id": part.id, "type": "function", "function": function}
+        return self._chunk(jsontext.encode({"tool_calls": [call]}))
+
+    def _thinking(self, said: bytes) -> bytes:
+        return self._chunk(b'{"reasoning_content":' + said + b"," + self._detail(said)[1:])
+
+    def _detail(self, said: bytes, signature: str = "") -> bytes:
+        signed = b',"signature":' + jsontext.encode(signature) if signature else b""
+        return (
+            b'{"reasoning_details":[{"type":"reasoning.text","id":"reasoning-text-%d",'
+            b'"format":"MiniMax-response-v1","index":%d,"text":'
+            % (self._thoughts, self._thoughts - 1)
+            + said
+            + signed
+            + b"}]}"
+        )
+
+    def _finish(self, finish: Finish) -> Iterator[bytes]:
+        reason = _FINISH_OUT[finish.reason].encode()
+        yield self._before + b'{},"logprobs":null,"finish_reason":"' + reason + b'"}]}\n\n'
+        if self._want_usage:
+            usage = _usage(finish.usage or Usage(), finish.cost_nano)
+            yield self._head + b',"choices":[],"usage":' + usage + b"}\n\n"
+        yield b"data: [DONE]\n\n"
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+# kind: (type, code).  The status is errors.STATUS, but for `no_credit`: OpenAI says 429.
+_ERRORS: dict[Kind, tuple[str, str | None]] = {
+    "invalid": ("invalid_request_error", None),
+    "context_length": ("invalid_request_error", "context_length_exceeded"),
+    "blocked": ("invalid_request_error", "content_filter"),
+    "too_large": ("invalid_request_error", "request_too_large"),
+    "media_type": ("invalid_request_error", "unsupported_media_type"),
+    "not_found": ("invalid_request_error", "model_not_found"),
+    "method": ("invalid_request_error", "method_not_allowed"),
+    "conflict": ("invalid_request_error", "conflict"),
+    "request_timeout": ("timeout", "request_timeout"),
+    "unauthenticated": ("invalid_request_error", "invalid_api_key"),
+    "forbidden": ("permission_error", "model_not_allowed"),
+    "no_credit": ("insufficient_quota", "insufficient_quota"),
+    "rate_limit": ("rate_limit_error", "rate_limit_exceeded"),
+    "internal": ("server_error", None),
+    "unavailable": ("server_error", "service_unavailable"),
+    "upstream": ("upstream_error", None),
+    "upstream_auth": ("upstream_error", "upstream_auth"),
+    "upstream_quota": ("upstream_error", "upstream_quota"),
+    "upstream_config": ("upstream_error", "upstream_config"),
+    "overloaded": ("server_error", "overloaded"),
+    "timeout": ("timeout", "timeout"),
+    "client_gone": ("server_error", "client_closed_request"),
+}
+
+
+def error_out(failure: Failure) -> _Json:
+    type_, code = _ERRORS[failure.kind]
+    error: _Json = {
+        "message": failure.message,
+        "type": type_,
+        # OpenAI writes `messages[0].role`, without the root
+        "param": failure.param.removeprefix("$").removeprefix(".") or None,
+        "code": failure.code or code,
+    }
+    if failure.upstream_code:
+        error["upstream_code"] = failure.upstream_code
+    return {"error": error}

@@ -1,0 +1,556 @@
+"""OpenAI Chat Completions: the wire most clients speak, and MiniMax's own main one.
+
+The only place for its words.  Sources, read 2026-11: developers.openai.com/api/reference (types of
+openai 3.54), platform.minimax.io/docs "text-chat-openai" and "errorcode", docs.vllm.ai and
+docs.sglang.ai (reasoning outputs), MiniMax-M2 README (2025-10).
+
+`openai_reply.py` has what clients get back, `openai_upstream.py` the other side, what upstreams get
+and send.  What will surprise: thinking has no place in OpenAI's types; MiniMax's `reasoning_details`
+and DeepSeek's `reasoning_content` are both written, and every known form is read.
+
+Known losses: this wire has no `is_error` (it becomes "Error: ..."), no cache breakpoints, and no
+order between text and tool calls; halves of a surrogate pair in two chunks become U+FFFD.
+"""
+
+import binascii
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from headgate import jsontext
+from headgate.chat import (
+    Choice,
+    Format,
+    Media,
+    Message,
+    Reasoning,
+    Reply,
+    Request,
+    Sampling,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
+from headgate.dialects import bounds, vendor_errors
+from headgate.dialects.bounds import OPENAI_STOPS, Int64
+from headgate.dialects.capabilities import Capabilities
+from headgate.dialects.contract import Decoder, Encoder, Facts, ModelCard, Target
+from headgate.dialects.fields import carried, check_sampling, given
+from headgate.dialects.openai.reply import OpenAIEncoder, error_out, reply_out
+from headgate.dialects.openai.upstream import DetailIn, OpenAIDecoder, request_out
+from headgate.errors import STATUS, Failure, invalid, unsupported
+from headgate.stream.thinking import untagged
+
+# --- wire types: what clients send ---------------------------------------------------------------
+
+_NOTHING = Raw(b"")
+_Json = dict[str, object]
+_Penalty = Annotated[float, Meta(ge=-2, le=2)]
+
+
+class _Url(Struct, frozen=True):
+    url: str
+    detail: str | None = None
+
+
+class _PartIn(Struct, frozen=True):
+    """One struct for all kinds, so that a kind we refuse is refused by its name."""
+
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+    image_url: _Url | str | None = None  # a bare string is common among clients of vLLM
+    video_url: _Url | str | None = None
+
+
+class _FunctionCallIn(Struct, frozen=True):
+    name: str
+    arguments: str = ""
+
+
+class _ToolCallIn(Struct, frozen=True):
+    id: str
+    type: str = "function"
+    function: _FunctionCallIn | None = None
+
+
+class _MessageIn(Struct, frozen=True):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[_PartIn] | None = None
+    name: str | None = None
+    tool_calls: list[_ToolCallIn] | None = None
+    tool_call_id: str | None = None
+    reasoning_details: list[DetailIn] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    function_call: Raw = _NOTHING
+
+
+class _FunctionIn(Struct, frozen=True):
+    name: Annotated[str, Meta(min_length=1)]
+    description: str | None = None
+    parameters: Raw = _NOTHING
+    strict: bool | None = None
+
+
+class _ToolIn(Struct, frozen=True):
+    type: str = "function"
+    function: _FunctionIn | None = None
+
+
+class _Named(Struct, frozen=True):
+    name: str
+
+
+class _AllowedTool(Struct, frozen=True):
+    type: str = "function"
+    function: _Named | None = None
+
+
+class _Allowed(Struct, frozen=True):
+    mode: Literal["auto", "required"] = "auto"
+    tools: list[_AllowedTool] = []
+
+
+class _ChoiceIn(Struct, frozen=True):
+    type: str = "function"
+    function: _Named | None = None
+    allowed_tools: _Allowed | None = None
+
+
+class _SchemaIn(Struct, frozen=True):
+    name: str = ""
+    schema: Raw = Raw(b"{}")
+    strict: bool | None = None
+
+
+class _FormatIn(Struct, frozen=True):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: _SchemaIn | None = None
+
+
+class _ThinkingIn(Struct, frozen=True):
+    type: Literal["adaptive", "enabled", "disabled"]
+    budget_tokens: Int64 | None = None
+
+
+class _StreamOptions(Struct, frozen=True):
+    include_usage: bool | None = None
+
+
+class _RequestIn(Struct, frozen=True):
+    model: Annotated[str, Meta(min_length=1)]
+    messages: Annotated[list[_MessageIn], Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_k: Int64 | None = None  # vLLM's
+    seed: Int64 | None = None
+    presence_penalty: _Penalty | None = None
+    frequency_penalty: _Penalty | None = None
+    stop: str | list[str] | None = None
+    tools: list[_ToolIn] | None = None
+    tool_choice: Literal["none", "auto", "required"] | _ChoiceIn | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: _FormatIn | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
+    thinking: _ThinkingIn | None = None  # MiniMax's
+    reasoning_split: bool | None = None  # MiniMax's
+    service_tier: str | None = None
+    prompt_cache_key: str | None = None
+    # Refused when they ask for something, see `_refuse`:
+    n: Annotated[int, Meta(ge=1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Int64 | None = None
+    modalities: list[str] | None = None
+    audio: Raw = _NOTHING
+    prediction: Raw = _NOTHING
+    web_search_options: Raw = _NOTHING
+    functions: Raw = _NOTHING
+    function_call: Raw = _NOTHING
+    # Ignored with a warning:
+    logit_bias: Raw = _NOTHING
+    reasoning: Raw = _NOTHING  # OpenRouter's
+
+
+_request_decoder = msgspec.json.Decoder(_RequestIn)
+# What a request asks for that says nothing of it; frozen, and so for all of them the same.
+_USUAL_CHOICE, _USUAL_REASONING, _USUAL_SAMPLING = Choice(), Reasoning(), Sampling()
+
+
+# --- requests: from clients ----------------------------------------------------------------------
+
+
+def _request(wire: _RequestIn) -> Request:
+    _refuse(wire)
+    stream = bool(wire.stream)
+    tools, choice = _tools(wire)
+    warnings = []
+    if wire.logit_bias and given(wire.logit_bias):
+        _check_bias(wire.logit_bias)
+        warnings.append("logit_bias")
+    if wire.reasoning and given(wire.reasoning):
+        warnings.append("reasoning")
+    if wire.service_tier in ("flex", "scale", "fast"):
+        warnings.append("service_tier")
+    return Request(
+        model=wire.model,
+        messages=_messages(wire.messages),
+        stream=stream,
+        want_usage=not stream
+        or (wire.stream_options is not None and wire.stream_options.include_usage is True),
+        tools=tools,
+        choice=choice,
+        sampling=_sampling(wire),
+        reasoning=_reasoning(wire),
+        format=_format(wire.response_format) if wire.response_format is not None else None,
+        service_tier=wire.service_tier if wire.service_tier in ("priority", "standard") else "",
+        session=wire.prompt_cache_key or "",
+        warnings=tuple(warnings),
+    )
+
+
+def _refuse(wire: _RequestIn) -> None:
+    """What changes the meaning of the reply and cannot be honoured, by name."""
+    if len(wire.model) > bounds.MODEL.most:
+        raise bounds.refuse(len(wire.model), bounds.MODEL, "$.model")
+    if wire.prompt_cache_key is not None:
+        bounds.check_size(wire.prompt_cache_key, bounds.LABEL, "$.prompt_cache_key")
+    if wire.n is not None and wire.n > 1:
+        raise unsupported("$.n", "Send one request per reply.")
+    if wire.logprobs:
+        raise unsupported("$.logprobs")
+    if wire.top_logprobs:
+        raise unsupported("$.top_logprobs")
+    bounds.check_size(wire.modalities, bounds.WORDS, "$.modalities")
+    if wire.modalities and wire.modalities != ["text"]:
+        raise unsupported("$.modalities", "Only text comes out.")
+    if wire.audio or wire.prediction or wire.web_search_options:
+        for name in ("audio", "prediction", "web_search_options"):
+            if given(getattr(wire, name)):
+                raise unsupported(f"$.{name}")
+    if wire.functions and given(wire.functions):
+        raise unsupported("$.functions", "Use `tools`.")
+    if wire.function_call and given(wire.function_call):
+        raise unsupported("$.function_call", "Use `tool_choice`.")
+
+
+_bias_decoder = msgspec.json.Decoder(dict[str, float])
+
+
+def _check_bias(raw: Raw) -> None:
+    """Ignored, but a mistake in it is told, and what is too large is not read."""
+    where, most = "$.logit_bias", bounds.LOGIT_BIAS
+    if not jsontext.within(bytes(raw), most.most):
+        raise invalid(f"`logit_bias` has more than {most.most} {most.unit}.", where)
+    try:
+        entries = _bias_decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at ")
+        place = where + place.strip("`").removeprefix("$")
+        raise invalid(f"{message} - at `{place}`", place) from None
+    bounds.check_size(entries, most, where)
+
+
+def _sampling(wire: _RequestIn) -> Sampling:
+    if (
+        wire.max_tokens is None
+        and wire.max_completion_tokens is None
+        and wire.temperature is None
+        and wire.top_p is None
+        and wire.top_k is None
+        and wire.seed is None
+        and wire.presence_penalty is None
+        and wire.frequency_penalty is None
+        and wire.stop is None
+    ):
+        return _USUAL_SAMPLING
+    stop = [wire.stop] if isinstance(wire.stop, str) else wire.stop or []
+    bounds.check_size(stop, OPENAI_STOPS, "$.stop")
+    stops = tuple([s for s in stop if s])  # "" would stop every reply before its first character
+    bounds.check_stops(stops, "$.stop")
+    sampling = Sampling(
+        # "max_tokens: deprecated in favor of max_completion_tokens" (OpenAI reference)
+        max_tokens=wire.max_tokens
+        if wire.max_completion_tokens is None
+        else wire.max_completion_tokens,
+        temperature=wire.temperature,
+        top_p=wire.top_p,
+        top_k=wire.top_k,
+        seed=wire.seed,
+        presence_penalty=wire.presence_penalty,
+        frequency_penalty=wire.frequency_penalty,
+        stop=stops,
+    )
+    name = "max_tokens" if wire.max_completion_tokens is None else "max_completion_tokens"
+    check_sampling(sampling, "$.", name)
+    return sampling
+
+
+def _reasoning(wire: _RequestIn) -> Reasoning:
+    """MiniMax's own switch wins over an effort; an effort other than none asks for thinking."""
+    if wire.thinking is None and wire.reasoning_effort is None and wire.reasoning_split is None:
+        return _USUAL_REASONING
+    mode: Literal["default", "on", "off"] = "default"
+    if wire.thinking is not None:
+        mode = "off" if wire.thinking.type == "disabled" else "on"
+    elif wire.reasoning_effort is not None:
+        mode = "off" if wire.reasoning_effort == "none" else "on"
+    return Reasoning(
+        mode=mode,
+        show="inline" if wire.reasoning_split is False else "yes",
+        effort=wire.reasoning_effort or "",
+        budget_tokens=wire.thinking.budget_tokens if wire.thinking is not None else None,
+    )
+
+
+def _format(wire: _FormatIn) -> Format | None:
+    if wire.type == "text":
+        return None
+    if wire.type == "json_object":
+        return Format("object")
+    schema, where = wire.json_schema, "$.response_format.json_schema"
+    if schema is None:
+        raise invalid("`response_format.json_schema` is missing.", where)
+    bounds.check_size(schema.name, bounds.NAME, f"{where}.name")
+    kept = _schema(schema.schema, f"{where}.schema")
+    return Format("schema", schema.name, kept, bool(schema.strict))
+
+
+def _schema(schema: Raw, param: str) -> Raw:
+    if not bytes(schema).startswith(b"{"):
+        raise invalid(f"Expected `object` - at `{param}`", param)
+    return carried(schema, param)
+
+
+def _tools(wire: _RequestIn) -> tuple[tuple[Tool, ...], Choice]:
+    said, parallel = wire.tool_choice, wire.parallel_tool_calls
+    if wire.tools is None and said is None and parallel is None:
+        return (), _USUAL_CHOICE
+    bounds.check_size(wire.tools, bounds.TOOLS, "$.tools")
+    tools = tuple(_tool(t, f"$.tools[{i}]") for i, t in enumerate(wire.tools or ()))
+    if said is None:
+        return tools, Choice(parallel=parallel)
+    if isinstance(said, _ChoiceIn):
+        names = {t.name for t in tools}
+        if said.type == "allowed_tools" and said.allowed_tools is not None:
+            bounds.check_size(said.allowed_tools.tools, bounds.TOOLS, "$.tool_choice.allowed_tools")
+            allowed = {t.function.name for t in said.allowed_tools.tools if t.function is not None}
+            if unknown := sorted(allowed - names):
+                raise invalid(
+                    f"The tool `{unknown[0][:64]}` is not in `tools`.",
+                    "$.tool_choice.allowed_tools",
+                )
+            tools = tuple(t for t in tools if t.name in allowed)
+            said = said.allowed_tools.mode
+        elif said.type == "function" and said.function is not None:
+            if said.function.name not in names:
+                raise invalid(
+                    f"The tool `{said.function.name[:64]}` is not in `tools`.",
+                    "$.tool_choice.function.name",
+                )
+            return tools, Choice("named", said.function.name, parallel)
+        else:
+            raise unsupported(f"$.tool_choice.{said.type}", "Use a function.")
+    if said == "required" and not tools:
+        raise invalid("`tool_choice` asks for a call but `tools` is empty.", "$.tool_choice")
+    return tools, Choice(said, parallel=parallel)
+
+
+def _tool(wire: _ToolIn, param: str) -> Tool:
+    if wire.type != "function":
+        raise unsupported(f"{param}.{wire.type}", "Only tools of type `function` are.")
+    function = wire.function
+    if function is None:
+        raise invalid(f"Object missing required field `function` - at `{param}`", param)
+    bounds.check_name(function.name, f"{param}.function.name")
+    tool = Tool(function.name, function.description or "", strict=function.strict is True)
+    if not given(function.parameters):
+        return tool
+    parameters = _schema(function.parameters, f"{param}.function.parameters")
+    return msgspec.structs.replace(tool, parameters=parameters)
+
+
+def _messages(wires: Sequence[_MessageIn]) -> tuple[Message, ...]:
+    bounds.check_size(wires, bounds.MESSAGES, "$.messages")
+    tally = bounds.Tally()
+    out = []
+    for n, wire in enumerate(wires):
+        said = wire.content
+        if type(said) is list:
+            tally.add(said, f"$.messages[{n}].content")
+        if wire.tool_calls:
+            tally.add(wire.tool_calls, f"$.messages[{n}].tool_calls")
+        if wire.reasoning_details:
+            tally.add(wire.reasoning_details, f"$.messages[{n}].reasoning_details")
+        if wire.role == "user" and type(said) is str and said:
+            out.append(Message("user", (Text(said),)))
+        else:
+            out.append(_message(wire, f"$.messages[{n}]"))
+    return tuple(out)
+
+
+def _message(wire: _MessageIn, param: str) -> Message:
+    match wire.role:
+        case "system" | "developer":
+            return Message("system", tuple(_texts(wire, param)))
+        case "user":
+            return Message("user", tuple(_parts(wire, param)))
+        case "tool":
+            if not wire.tool_call_id:
+                raise invalid("A tool message needs `tool_call_id`.", f"{param}.tool_call_id")
+            name, id = bounds.called_name(wire.name or ""), bounds.call_id(wire.tool_call_id)
+            result = ToolResult(id, tuple(_parts(wire, param)), name=name)
+            return Message("tool", (result,))
+        case "assistant":
+            return _assistant(wire, param)
+        case _:
+            raise unsupported(f"{param}.role", "Use role `tool` instead of `function`.")
+
+
+def _assistant(wire: _MessageIn, param: str) -> Message:
+    if given(wire.function_call):
+        raise unsupported(f"{param}.function_call", "Use `tool_calls`.")
+    thoughts = _thoughts(wire)
+    texts = list(_texts(wire, param))
+    if texts and isinstance(wire.content, str):
+        inline, rest = untagged(wire.content)
+        if inline and not thoughts:
+            thoughts = [Thinking(inline)]
+        if inline and "".join(t.text for t in thoughts) == inline:  # told twice: said once
+            texts = [Text(rest)] if rest else []
+    calls = []
+    for i, call in enumerate(wire.tool_calls or ()):
+        where = f"{param}.tool_calls[{i}]"
+        if call.type != "function" or call.function is None:
+            raise unsupported(f"{where}.{call.type}", "Only calls of functions are.")
+        name = bounds.called_name(call.function.name)
+        calls.append(ToolCall(bounds.call_id(call.id), name, call.function.arguments))
+    return Message("assistant", (*thoughts, *texts, *calls))
+
+
+def _thoughts(wire: _MessageIn) -> list[Thinking]:
+    """A signature ends a part; unsigned pieces are one part, as streams are often kept."""
+    thoughts: list[Thinking] = []
+    pieces: list[str] = []
+    for detail in wire.reasoning_details or ():
+        pieces.append(detail.text or "")
+        if detail.signature:
+            thoughts.append(Thinking("".join(pieces), detail.signature))
+            pieces.clear()
+    if text := "".join(pieces):
+        thoughts.append(Thinking(text))
+    if not thoughts and (text := wire.reasoning_content or wire.reasoning or ""):
+        thoughts.append(Thinking(text))
+    return thoughts
+
+
+def _texts(wire: _MessageIn, param: str) -> Iterator[Text]:
+    for i, part in enumerate(_parts(wire, param)):
+        if not isinstance(part, Text):
+            raise invalid(f"A {wire.role} message holds text only.", f"{param}.content[{i}]")
+        yield part
+
+
+def _parts(wire: _MessageIn, param: str) -> Iterator[Text | Media]:
+    if wire.content is None:
+        return
+    if isinstance(wire.content, str):
+        if wire.content:
+            yield Text(wire.content)
+        return
+    for i, part in enumerate(wire.content):
+        where = f"{param}.content[{i}]"
+        match part.type:
+            case "text" | "refusal":
+                if text := part.text or part.refusal:
+                    yield Text(text)
+            case "image_url" if part.image_url is not None:
+                yield _media("image", part.image_url, f"{where}.image_url")
+            case "video_url" if part.video_url is not None:
+                yield _media("video", part.video_url, f"{where}.video_url")
+            case "image_url" | "video_url":
+                raise invalid(f"Object missing required field `{part.type}` - at `{where}`", where)
+            case _:
+                raise unsupported(f"{where}.{part.type}", "Send text or images.")
+
+
+def _media(kind: Literal["image", "video"], wire: _Url | str, param: str) -> Media:
+    url, detail = (wire, "") if isinstance(wire, str) else (wire.url, wire.detail or "")
+    if url.startswith(("https://", "http://")):
+        return Media(kind, url=url, detail=detail)
+    head, comma, data = url.partition(",")
+    if not (comma and head.startswith("data:") and head.endswith(";base64")):
+        raise invalid(f"Expected an http(s) or base64 data URL - at `{param}.url`", f"{param}.url")
+    try:
+        empty = not binascii.a2b_base64(data, strict_mode=True)
+    except ValueError:
+        empty = True
+    if empty:
+        raise invalid(f"The data is not base64 - at `{param}.url`", f"{param}.url")
+    media_type = head[5:].partition(";")[0].lower()
+    return Media(kind, media_type=media_type, data=data, detail=detail)
+
+
+# --- the dialect ---------------------------------------------------------------------------------
+
+
+class OpenAIDialect:
+    name: ClassVar[str] = "openai"
+    capsules: ClassVar[Literal["signed", "shown", "always"]] = "signed"
+    stream_type: ClassVar[str] = "text/event-stream"
+    array_type: ClassVar[str] = "application/json"
+    keepalive: ClassVar[bytes] = b": keepalive\n\n"
+
+    def decode_request(self, body: bytes, target: Target) -> Request:
+        return _request(jsontext.decode_request(_request_decoder, body))
+
+    def encoder(self, request: Request, facts: Facts, target: Target) -> Encoder:
+        return OpenAIEncoder(request, facts)
+
+    def encode_reply(self, reply: Reply, request: Request, facts: Facts) -> bytes:
+        return jsontext.encode(reply_out(reply, facts))
+
+    def encode_count(self, tokens: int) -> bytes:
+        """As Responses answers; Chat Completions has no such question."""
+        return jsontext.encode({"object": "response.input_tokens", "input_tokens": tokens})
+
+    def encode_failure(self, failure: Failure, request_id: str) -> tuple[int, bytes]:
+        status = 429 if failure.kind == "no_credit" else STATUS[failure.kind]
+        return status, jsontext.encode(error_out(failure))
+
+    def refuses_in_stream(self, failure: Failure, headers: Mapping[str, str]) -> bool:
+        return False
+
+    def encode_models(self, cards: Sequence[ModelCard], query: Mapping[str, str]) -> bytes:
+        return jsontext.encode({"object": "list", "data": [_card(card) for card in cards]})
+
+    def encode_model(self, card: ModelCard) -> bytes:
+        return jsontext.encode(_card(card))
+
+    def encode_request(
+        self, request: Request, capabilities: Capabilities, model: str, stream: bool
+    ) -> bytes:
+        return jsontext.encode(request_out(request, capabilities, model, stream))
+
+    def request_path(self, model: str, stream: bool) -> str:
+        return "/chat/completions"
+
+    def decoder(self, capabilities: Capabilities, media: str, seed: str) -> Decoder:
+        return OpenAIDecoder(capabilities, media, seed)
+
+    def decode_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+        return vendor_errors.read_failure(status, headers, body)
+
+
+def _card(card: ModelCard) -> _Json:
+    return {"id": card.id, "object": "model", "created": card.created, "owned_by": "minimax"}

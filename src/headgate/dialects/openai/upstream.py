@@ -1,0 +1,522 @@
+"""OpenAI Chat Completions as MiniMax, vLLM, SGLang and OpenAI answer it: the upstream's side of the wire.
+
+Requests to upstreams and replies from them; `openai.py` holds what clients send and get.  Sources,
+read 2026-11: platform.minimax.io/docs "text-chat-openai", docs.vllm.ai and docs.sglang.ai (reasoning
+outputs), MiniMax-M2 README (2025-10).
+
+What will surprise:
+- an upstream may tell the same thinking twice, in tags and in a field: the first channel that
+  said something is believed for the whole reply (`_Channel`);
+- usage comes after `finish_reason`, so the end is held back until usage, [DONE] or the close;
+- HTTP 200 may carry an error (`base_resp`), in a body or in a chunk.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from headgate import jsontext
+from headgate.chat import (
+    Choice,
+    FinishReason,
+    Format,
+    Media,
+    Message,
+    Reasoning,
+    Request,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
+from headgate.dialects import usage as usages
+from headgate.dialects import vendor_errors
+from headgate.dialects.capabilities import Capabilities
+from headgate.dialects.contract import Decoder
+from headgate.errors import Failure
+from headgate.stream.thinking import CLOSE, Steps, TagSplitter, tagged
+
+_Json = dict[str, object]
+
+# --- wire types: what upstreams get --------------------------------------------------------------
+
+
+class _FunctionCall(Struct, frozen=True):
+    name: str
+    arguments: str
+
+
+class WireCall(Struct, frozen=True):
+    id: str
+    function: _FunctionCall
+    type: str = "function"
+
+
+class WireDetail(Struct, frozen=True):
+    text: str
+    id: str
+    index: int
+    signature: str | UnsetType = UNSET
+    type: str = "reasoning.text"
+    format: str = "MiniMax-response-v1"
+
+
+class _MessageOut(Struct, frozen=True, omit_defaults=True):
+    role: str
+    content: str | list[_Json]
+    tool_call_id: str | None = None
+    reasoning_details: list[WireDetail] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[WireCall] | None = None
+
+
+class _RequestOut(Struct, frozen=True, omit_defaults=True):
+    model: str
+    messages: list[_MessageOut]
+    stream: bool | None = None
+    stream_options: dict[str, bool] | None = None
+    max_completion_tokens: int | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    stop: tuple[str, ...] | None = None
+    tools: list[_Json] | None = None
+    tool_choice: str | _Json | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: _Json | None = None
+    reasoning_split: bool | None = None
+    thinking: dict[str, str] | None = None
+    chat_template_kwargs: dict[str, bool] | None = None
+    reasoning_effort: str | None = None
+    service_tier: str | None = None
+
+
+# --- wire types: what upstreams answer, read with tolerance --------------------------------------
+
+
+class DetailIn(Struct, frozen=True):
+    text: str | None = None
+    signature: str | None = None
+    index: int | None = None
+
+
+class _FunctionDelta(Struct, frozen=True, gc=False):
+    name: str | None = None
+    arguments: str | _Json | None = None  # an object from some self-hosted parsers
+
+
+class _CallDelta(Struct, frozen=True, gc=False):
+    index: int | None = None
+    id: str | None = None
+    function: _FunctionDelta | None = None
+
+
+class _DeltaIn(Struct, frozen=True, gc=False):
+    content: str | None = None
+    refusal: str | None = None
+    reasoning_details: list[DetailIn] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[_CallDelta] | None = None
+
+
+class _ChoiceDelta(Struct, frozen=True, gc=False):
+    index: int | None = None
+    delta: _DeltaIn | None = None
+    message: _DeltaIn | None = None
+    finish_reason: str | None = None
+    stop_reason: str | int | None = None  # vLLM: the stop sequence, or the id of a stop token
+
+
+class _InputDetails(Struct, frozen=True, gc=False):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+
+class _OutputDetails(Struct, frozen=True, gc=False):
+    reasoning_tokens: int | None = None
+
+
+class _UsageIn(Struct, frozen=True, gc=False):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+
+
+class _ReplyIn(Struct, frozen=True, gc=False):
+    """A chunk, or a whole reply: they differ in `delta` and `message` only."""
+
+    id: str | None = None
+    model: str | None = None
+    choices: list[_ChoiceDelta] | None = None
+    usage: Raw = Raw(b"")  # read apart, so that no mistake in it harms the answer
+    error: Raw = Raw(b"")
+    base_resp: vendor_errors.BaseResp | None = None
+    output_sensitive: bool | None = None
+
+
+_reply_decoder = msgspec.json.Decoder(_ReplyIn)
+_decode_reply = _reply_decoder.decode
+_usage_decoder = msgspec.json.Decoder(_UsageIn)
+
+
+# --- requests: to upstreams ----------------------------------------------------------------------
+
+
+def request_out(
+    request: Request, capabilities: Capabilities, model: str, stream: bool
+) -> _RequestOut:
+    sampling, short = request.sampling, capabilities.max_tokens_field == "max_tokens"
+    usage = stream and capabilities.stream_usage
+    tier = request.service_tier if capabilities.service_tier else ""
+    parallel = request.choice.parallel if request.tools and capabilities.parallel_switch else None
+    thinking, template, effort = _switch(request.reasoning, capabilities)
+    return _RequestOut(
+        model=model,
+        messages=_messages_out(request.messages, capabilities),
+        stream=True if stream else None,
+        stream_options={"include_usage": True} if usage else None,
+        max_completion_tokens=None if short else sampling.max_tokens,
+        max_tokens=sampling.max_tokens if short else None,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        seed=sampling.seed,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        stop=sampling.stop or None,
+        tools=[_tool_out(t) for t in request.tools] if request.tools else None,
+        tool_choice=_choice_out(request.choice) if request.tools else None,
+        parallel_tool_calls=parallel,
+        response_format=_format_out(request.format) if request.format is not None else None,
+        reasoning_split=True if capabilities.reasoning_split else None,
+        thinking=thinking,
+        chat_template_kwargs=template,
+        reasoning_effort=effort,
+        service_tier=tier or None,
+    )
+
+
+def _switch(
+    reasoning: Reasoning, capabilities: Capabilities
+) -> tuple[dict[str, str] | None, dict[str, bool] | None, str | None]:
+    """`thinking`, `chat_template_kwargs` and `reasoning_effort`: at most one of them."""
+    if reasoning.mode != "default":
+        on = reasoning.mode == "on"
+        match capabilities.thinking_switch:
+            case "adaptive" if capabilities.thinking_off:
+                # "enabled" would be 400 (2013); M2.x always thinks and is told nothing.
+                return {"type": "adaptive" if on else "disabled"}, None, None
+            case "template":
+                # Templates disagree on the name; one they do not know does nothing.
+                return None, {"enable_thinking": on, "thinking": on}, None
+            case "effort":
+                return None, None, (reasoning.effort or "medium") if on else "none"
+    return None, None, None
+
+
+def _tool_out(tool: Tool) -> _Json:
+    function: _Json = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    function["parameters"] = tool.parameters  # missing: `function parameters is empty (2013)`
+    if tool.strict:
+        function["strict"] = True
+    return {"type": "function", "function": function}
+
+
+def _choice_out(choice: Choice) -> str | _Json | None:
+    if choice.mode == "named":
+        return {"type": "function", "function": {"name": choice.name}}
+    return None if choice.mode == "auto" else choice.mode
+
+
+def _format_out(format: Format | None) -> _Json | None:
+    if format is None:
+        return None
+    if format.kind == "object":
+        return {"type": "json_object"}
+    schema: _Json = {"name": format.name or "reply", "schema": format.schema}
+    if format.strict:
+        schema["strict"] = True
+    return {"type": "json_schema", "json_schema": schema}
+
+
+def _messages_out(messages: Sequence[Message], capabilities: Capabilities) -> list[_MessageOut]:
+    out: list[_MessageOut] = []
+    attached: list[Media] = []  # media of tool results, shown after the run of tool messages
+    for message in messages:
+        if attached and message.role != "tool":
+            out.append(_MessageOut("user", _content_out(attached)))
+            attached = []
+        match message.role:
+            case "tool":
+                for part in message.parts:
+                    if isinstance(part, ToolResult):
+                        out.append(_MessageOut("tool", result_text(part), part.call_id))
+                        attached += [p for p in part.parts if isinstance(p, Media)]
+            case "assistant":
+                out.append(_assistant_out(message, capabilities))
+            case _ if len(message.parts) == 1 and type(one := message.parts[0]) is Text:
+                out.append(_MessageOut(message.role, one.text))
+            case _:
+                said = [p for p in message.parts if isinstance(p, Text | Media)]
+                out.append(_MessageOut(message.role, _content_out(said)))
+    if attached:
+        out.append(_MessageOut("user", _content_out(attached)))
+    return out
+
+
+def result_text(result: ToolResult) -> str:
+    """A tool's result for a wire whose results are strings; its pictures follow by themselves."""
+    text = "\n".join(
+        p.text if isinstance(p, Text) else f"[{p.kind} attached below]" for p in result.parts
+    )
+    if result.is_error and not text.startswith("Error: "):
+        return f"Error: {text}"
+    return text
+
+
+def _content_out(parts: Sequence[Text | Media]) -> str | list[_Json]:
+    if not parts:
+        return ""
+    if len(parts) == 1 and isinstance(parts[0], Text):
+        return parts[0].text
+    out: list[_Json] = []
+    for part in parts:
+        if isinstance(part, Text):
+            out.append({"type": "text", "text": part.text})
+            continue
+        name = f"{part.kind}_url"
+        url = {"url": part.address}
+        if part.detail:
+            url["detail"] = part.detail
+        out.append({"type": name, name: url})
+    return out
+
+
+def _assistant_out(message: Message, capabilities: Capabilities) -> _MessageOut:
+    thoughts = [p for p in message.parts if isinstance(p, Thinking)]
+    thinking, text = "".join(t.text for t in thoughts), message.text
+    form = capabilities.reasoning_form
+    return _MessageOut(
+        "assistant",
+        # null content beside tool calls is refused by MiniMax
+        tagged(thinking) + text if form == "tags" and thinking else text,
+        reasoning_details=(details(thoughts) or None) if form == "details" else None,
+        reasoning_content=(thinking or None) if form == "reasoning_content" else None,
+        reasoning=(thinking or None) if form == "reasoning" else None,
+        tool_calls=calls([p for p in message.parts if isinstance(p, ToolCall)]) or None,
+    )
+
+
+def details(thoughts: Sequence[Thinking]) -> list[WireDetail]:
+    said = [t for t in thoughts if t.text or t.signature]
+    return [
+        WireDetail(t.text, f"reasoning-text-{i + 1}", i, t.signature or UNSET)
+        for i, t in enumerate(said)
+    ]
+
+
+def calls(calls: Sequence[ToolCall]) -> list[WireCall]:
+    return [WireCall(c.id, _FunctionCall(c.name, c.arguments)) for c in calls]
+
+
+# --- replies: from upstreams ---------------------------------------------------------------------
+
+_FINISH_IN: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+# OpenRouter and vLLM say so when their engine gave up; the text is not the whole answer.
+_BROKEN = frozenset(("error", "abort"))
+_WITHHELD = 1027  # MiniMax: "output sensitive"
+_Channel = Literal["", "details", "field", "tags"]
+
+
+def _usage_in(raw: Raw) -> Usage | None:
+    """None for zeros too: MiniMax puts them into chunks that know nothing yet."""
+    wire = usages.read(raw, _usage_decoder, _UsageIn)
+    if wire is None:
+        return None
+    read, written = wire.prompt_tokens_details, wire.completion_tokens_details
+    return usages.usage_of(
+        wire.prompt_tokens,
+        wire.completion_tokens,
+        read.cached_tokens if read else 0,
+        read.cache_write_tokens if read else 0,
+        written.reasoning_tokens if written else 0,
+    )
+
+
+class OpenAIDecoder(Decoder):
+    _steps: Steps | None = None  # of the thinking that is being told
+    _detail: int | None = None  # the index of the detail that `_steps` follows
+    _channel: _Channel = ""
+    _said = False
+    _reason: FinishReason | None = None
+    _stop = ""
+    _usage: Usage | None = None
+
+    def __init__(self, capabilities: Capabilities, media: str, seed: str) -> None:
+        super().__init__(media, seed)
+        self._splitter = TagSplitter(capabilities.starts_thinking)
+
+    def payload(self, payload: bytes) -> None:
+        if payload.startswith(b"[DONE]"):
+            self.eof()
+            if not self.framer.ended:
+                self.framer.fail(jsontext.garbage("[DONE] without a finish_reason"), self._usage)
+            return
+        try:
+            wire = _decode_reply(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if not payload.strip():
+                return
+            wire = jsontext.decode_upstream(_reply_decoder, payload, _ReplyIn)
+        self._reply(wire)
+
+    def whole(self, body: bytes) -> None:
+        self._reply(jsontext.decode_upstream(_reply_decoder, body, _ReplyIn))
+        self.eof()
+        if not self.framer.ended:
+            self.framer.fail(jsontext.garbage("no finish_reason"), self._usage)
+
+    def eof(self) -> None:
+        if self._reason is not None and not self.framer.ended:
+            self._settle()
+            self.framer.finish(self._reason, self._usage, self._stop)
+
+    def _reply(self, wire: _ReplyIn) -> None:
+        usage = _usage_in(wire.usage) if wire.usage else None
+        if usage is not None:
+            self._usage = usage
+        if (wire.error or wire.base_resp is not None) and (
+            failure := vendor_errors.failure_within(wire.error, wire.base_resp)
+        ) is not None:
+            if self._said and failure.upstream_code == str(_WITHHELD):
+                self._reason = "content_filter"
+                self.eof()
+            else:
+                self.framer.fail(failure, self._usage)
+            return
+        if not self.framer.started and (wire.choices or wire.id):
+            self.framer.start(wire.id or "", wire.model or "")
+        for choice in wire.choices or ():
+            if not choice.index:  # one reply was asked for
+                self._choice(choice)
+        if wire.output_sensitive:
+            self._reason = "content_filter"
+        if self._reason is not None and usage is not None:
+            self.eof()
+
+    def _choice(self, wire: _ChoiceDelta) -> None:
+        delta = wire.delta
+        if delta is not None:
+            text = delta.content
+            if (
+                text
+                and self._splitter.done
+                and self._steps is None
+                and not (delta.tool_calls or delta.reasoning_details)
+                and not (delta.reasoning_content or delta.reasoning)
+            ):
+                self._said = True
+                self.framer.text(text)  # all that most chunks are
+            else:
+                self._delta(delta)
+        if wire.message is not None and not self._said:
+            self._delta(wire.message)  # a last chunk may repeat what the deltas said
+        reason = wire.finish_reason
+        if reason and self._reason is None:
+            if reason in _BROKEN:
+                failure = Failure("upstream", "The upstream broke off its reply.")
+                self.framer.fail(failure, self._usage)
+                return
+            self._reason = _FINISH_IN.get(reason, "stop")
+            if self._reason == "stop" and isinstance(wire.stop_reason, str):
+                self._reason, self._stop = "stop_sequence", wire.stop_reason
+
+    def _delta(self, wire: _DeltaIn) -> None:
+        if wire.reasoning_details or wire.reasoning_content or wire.reasoning:
+            self._think(wire)
+        if text := wire.content or wire.refusal:
+            self._said = True
+            self._text(*self._splitter.feed(text))
+        if wire.tool_calls:
+            self._said = True
+            self._settle()
+            for call in wire.tool_calls:
+                self._call(call)
+
+    def _think(self, wire: _DeltaIn) -> None:
+        for detail in wire.reasoning_details or ():
+            text, signature = detail.text, detail.signature
+            if not (text or signature) or self._channel not in ("", "details"):
+                continue
+            self._channel, self._said = "details", True
+            if detail.index != self._detail:
+                self._rest()
+                self._detail = detail.index
+            self._thought(text or "")
+            if signature:
+                self._rest()
+                self.framer.signature(signature)
+        text = wire.reasoning_content or wire.reasoning
+        if text and self._channel in ("", "field"):
+            self._channel, self._said = "field", True
+            self._thought(text)
+
+    def _thought(self, piece: str) -> None:
+        if self._steps is None:
+            self._steps = Steps()
+        self.framer.thinking(self._steps.feed(_untailed(piece)))
+
+    def _text(self, thinking: str, text: str) -> None:
+        if thinking and self._channel in ("", "tags"):
+            self._channel = "tags"
+            self.framer.thinking(thinking)
+        if text:
+            if self._channel:
+                self._rest()
+            self.framer.text(text)
+
+    def _call(self, wire: _CallDelta) -> None:
+        function = wire.function or _FunctionDelta()
+        arguments = function.arguments or ""
+        if isinstance(arguments, dict):
+            arguments = msgspec.json.encode(arguments).decode()
+        self.framer.call(wire.index, wire.id or "", function.name or "", arguments)
+
+    def _rest(self) -> None:
+        """Thinking that was held back; whatever comes next is not a step of it."""
+        if self._steps is not None:
+            self.framer.thinking(self._steps.close())
+            self._steps = None
+
+    def _settle(self) -> None:
+        """All that was held back."""
+        self._rest()
+        if not self._splitter.done:
+            self._text(*self._splitter.close())
+
+
+def _untailed(piece: str) -> str:
+    """A closing tag that leaked out of the template into a reasoning field."""
+    if piece.endswith(CLOSE):
+        return piece[: piece.rindex("</")].removesuffix("\n")
+    return piece

@@ -1,0 +1,14 @@
+"""The table of dialects. A new wire protocol is a file beside this one and a row here."""
+
+from headgate.dialects.anthropic.request import AnthropicDialect
+from headgate.dialects.contract import Dialect
+from headgate.dialects.gemini.request import GeminiDialect
+from headgate.dialects.openai.request import OpenAIDialect
+from headgate.dialects.responses.request import ResponsesDialect
+
+OPENAI: Dialect = OpenAIDialect()
+RESPONSES: Dialect = ResponsesDialect()
+ANTHROPIC: Dialect = AnthropicDialect()
+GEMINI: Dialect = GeminiDialect()
+
+DIALECTS: dict[str, Dialect] = {d.name: d for d in (OPENAI, RESPONSES, ANTHROPIC, GEMINI)}

@@ -1,0 +1,620 @@
+"""OpenAI Responses, as its clients speak it: Codex above all, which speaks nothing else.
+
+The only place for its words from clients; `responses_reply.py` holds what they get,
+`responses_upstream.py` what upstreams get and send.  Sources, read 2026-11:
+developers.openai.com/api/reference (types of openai 3.54), openai/codex
+codex-rs/codex-api/src/sse/responses.rs, recorded bodies of Codex 0.169 and opencode 1.18.
+
+What will surprise:
+- nothing is stored, so the whole conversation comes every time, and `store` is answered with false;
+- freeform (`custom`) tools are offered as functions with one string `input`, tools of a namespace
+  as "namespace__name";
+- what the reply repeats of its request is kept with it (`Echo`).
+
+Known losses: a namespace's own description, the grammar of a freeform tool (it is told, not
+enforced), item ids, citations; the input of a freeform tool comes in one delta, when it is whole.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from headgate import jsontext
+from headgate.chat import (
+    Choice,
+    Format,
+    Media,
+    Message,
+    Part,
+    Reasoning,
+    Reply,
+    Request,
+    Sampling,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
+from headgate.dialects import bounds, fields, vendor_errors
+from headgate.dialects.bounds import Int64
+from headgate.dialects.capabilities import Capabilities
+from headgate.dialects.contract import Decoder, Encoder, Facts, ModelCard, Target
+from headgate.dialects.openai.request import OpenAIDialect
+from headgate.dialects.responses.reply import Echo, ResponsesEncoder, reply_out, timed
+from headgate.dialects.responses.upstream import ResponsesDecoder, flat, request_out, wrapped
+from headgate.errors import Failure, invalid, unsupported
+from headgate.stream.thinking import untagged
+
+_Json = dict[str, object]
+_NOTHING = Raw(b"")
+
+# --- wire types: what clients send ---------------------------------------------------------------
+
+
+class _PartIn(Struct, frozen=True):
+    """One struct for all kinds, so that a kind we refuse is refused by its name."""
+
+    type: str = ""
+    text: str | None = None
+    refusal: str | None = None
+    image_url: str | None = None
+    detail: str | None = None
+
+
+class _ItemIn(Struct, frozen=True):
+    type: str | None = None  # a message may leave it out
+    role: str | None = None
+    content: str | list[_PartIn] | None = None
+    call_id: str | None = None
+    name: str | None = None
+    namespace: str | None = None
+    arguments: str | None = None
+    input: str | None = None
+    output: str | list[_PartIn] | None = None
+    summary: list[_PartIn] | None = None
+    encrypted_content: str | None = None
+
+
+class _GrammarIn(Struct, frozen=True, omit_defaults=True):
+    type: str
+    syntax: str | None = None
+    definition: str | None = None
+
+
+class _ToolIn(Struct, frozen=True, omit_defaults=True):
+    type: str
+    name: str | None = None
+    description: str | None = None
+    parameters: Raw = _NOTHING
+    strict: bool | None = None
+    format: _GrammarIn | None = None
+    tools: "list[_ToolIn] | None" = None
+
+
+class _AllowedIn(Struct, frozen=True, omit_defaults=True):
+    type: str
+    name: str | None = None
+    namespace: str | None = None
+
+
+class _ChoiceIn(Struct, frozen=True, omit_defaults=True):
+    type: str
+    name: str | None = None
+    namespace: str | None = None
+    mode: Literal["auto", "required"] | None = None
+    tools: list[_AllowedIn] | None = None
+
+
+class _FormatIn(Struct, frozen=True, omit_defaults=True):
+    type: Literal["text", "json_object", "json_schema"]
+    name: str | None = None
+    description: str | None = None
+    schema: Raw = _NOTHING
+    strict: bool | None = None
+
+
+class _TextIn(Struct, frozen=True):
+    format: _FormatIn | None = None
+    verbosity: str | None = None
+
+
+class _ReasoningIn(Struct, frozen=True):
+    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    summary: str | None = None
+    generate_summary: str | None = None  # "deprecated: use `summary` instead"
+
+
+class _RequestIn(Struct, frozen=True):
+    model: Annotated[str, Meta(min_length=1)]
+    input: str | Annotated[list[_ItemIn], Meta(min_length=1)]
+    instructions: str | None = None
+    stream: bool | None = None
+    max_output_tokens: Int64 | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    tools: list[_ToolIn] | None = None
+    tool_choice: Literal["none", "auto", "required"] | _ChoiceIn | None = None
+    parallel_tool_calls: bool | None = None
+    text: _TextIn | None = None
+    reasoning: _ReasoningIn | None = None
+    service_tier: str | None = None
+    prompt_cache_key: str | None = None
+    # Only repeated in the reply:
+    metadata: dict[str, str] | None = None
+    safety_identifier: str | None = None
+    user: str | None = None
+    max_tool_calls: Int64 | None = None  # counts hosted tools, of which there are none
+    # Refused when they ask for something, see `_refuse`:
+    background: bool | None = None
+    previous_response_id: str | None = None
+    conversation: Raw = _NOTHING
+    prompt: Raw = _NOTHING
+    top_logprobs: Int64 | None = None
+    # Ignored with a warning:
+    store: bool | None = None
+    truncation: str | None = None
+    include: list[str] | None = None
+    context_management: Raw = _NOTHING
+    moderation: Raw = _NOTHING
+
+
+_request_decoder = msgspec.json.Decoder(_RequestIn)
+
+
+# --- requests: from clients ----------------------------------------------------------------------
+
+
+def _request(wire: _RequestIn) -> Request:
+    _refuse(wire)
+    _check_labels(wire)
+    warnings: list[str] = []
+    tools, kept = _tools(wire.tools or (), warnings)
+    tools, choice = _choice(wire, tools)
+    messages = _messages(wire, warnings)
+    if wire.store:
+        warnings.append("store")
+    if wire.truncation not in (None, "disabled"):
+        warnings.append("truncation")
+    bounds.check_size(wire.include, bounds.WORDS, "$.include")
+    if any("logprobs" in name for name in wire.include or ()):
+        warnings.append("include")
+    for name in ("context_management", "moderation"):
+        if fields.given(getattr(wire, name)):
+            warnings.append(name)
+    if wire.service_tier in ("flex", "scale", "fast"):
+        warnings.append("service_tier")
+    sampling = Sampling(wire.max_output_tokens, wire.temperature, wire.top_p)
+    fields.check_sampling(sampling, "$.", "max_output_tokens")
+    return Request(
+        model=wire.model,
+        messages=messages,
+        stream=bool(wire.stream),
+        tools=tools,
+        choice=choice,
+        sampling=sampling,
+        reasoning=_reasoning(wire.reasoning),
+        format=_format(wire.text.format if wire.text is not None else None),
+        service_tier=wire.service_tier if wire.service_tier in ("priority", "standard") else "",
+        session=wire.prompt_cache_key or "",
+        warnings=tuple(dict.fromkeys(warnings)),
+        echo=_echo(wire, kept),
+    )
+
+
+def _refuse(wire: _RequestIn) -> None:
+    """What changes the meaning of the reply and cannot be honoured, by name."""
+    if wire.previous_response_id is not None:
+        raise unsupported("$.previous_response_id", "Nothing is stored; send the whole `input`.")
+    if fields.given(wire.conversation):
+        raise unsupported("$.conversation", "Nothing is stored; send the whole `input`.")
+    if wire.background:
+        raise unsupported("$.background", "Nothing is stored; use `stream`.")
+    if fields.given(wire.prompt):
+        raise unsupported("$.prompt", "Nothing is stored; send the text itself.")
+    if wire.top_logprobs:
+        raise unsupported("$.top_logprobs")
+
+
+def _check_labels(wire: _RequestIn) -> None:
+    """What is repeated in the reply, up to three times in a stream, has bounds of its own."""
+    bounds.check_size(wire.model, bounds.MODEL, "$.model")
+    for name, value in (
+        ("prompt_cache_key", wire.prompt_cache_key),
+        ("safety_identifier", wire.safety_identifier),
+        ("user", wire.user),
+        ("service_tier", wire.service_tier),
+        ("truncation", wire.truncation),
+    ):
+        if value is not None:
+            bounds.check_size(value, bounds.LABEL, f"$.{name}")
+    if wire.metadata:
+        bounds.check_size(wire.metadata, bounds.METADATA, "$.metadata")
+        for key, value in wire.metadata.items():
+            bounds.check(max(len(key), len(value)), bounds.METADATA_VALUE, f"$.metadata.{key[:64]}")
+    if wire.reasoning is not None:
+        summary = wire.reasoning.summary or wire.reasoning.generate_summary
+        bounds.check_size(summary, bounds.LABEL, "$.reasoning.summary")
+    if wire.text is not None:
+        bounds.check_size(wire.text.verbosity, bounds.LABEL, "$.text.verbosity")
+        if wire.text.format is not None:
+            bounds.check_size(wire.text.format.name, bounds.NAME, "$.text.format.name")
+
+
+def _reasoning(wire: _ReasoningIn | None) -> Reasoning:
+    if wire is None or wire.effort is None:
+        return Reasoning()
+    return Reasoning("off" if wire.effort == "none" else "on", effort=wire.effort)
+
+
+def _format(wire: _FormatIn | None) -> Format | None:
+    if wire is None or wire.type == "text":
+        return None
+    if wire.type == "json_object":
+        return Format("object")
+    if not fields.given(wire.schema):
+        where = "$.text.format"
+        raise invalid(f"Object missing required field `schema` - at `{where}`", where)
+    schema = fields.schema_of(wire.schema, "$.text.format.schema")
+    return Format("schema", wire.name or "", schema, bool(wire.strict))
+
+
+def _echo(wire: _RequestIn, tools: list[_ToolIn]) -> Echo:
+    text: _Json = {"format": {"type": "text"}}
+    if wire.text is not None:
+        if wire.text.format is not None:
+            schema = wire.text.format.schema
+            # On one line, as it stands in events; a copy, or the whole body would be kept.
+            kept = (
+                fields.carried(schema, "$.text.format.schema") if fields.given(schema) else _NOTHING
+            )
+            text["format"] = msgspec.structs.replace(wire.text.format, schema=kept)
+        if wire.text.verbosity:
+            text["verbosity"] = wire.text.verbosity
+    asked = wire.reasoning or _ReasoningIn()
+    summary = asked.summary or asked.generate_summary
+    tier = wire.service_tier or "auto"
+    return Echo(
+        instructions=wire.instructions,
+        tools=tools,
+        tool_choice=wire.tool_choice or "auto",
+        parallel_tool_calls=wire.parallel_tool_calls is not False,
+        temperature=1.0 if wire.temperature is None else wire.temperature,
+        top_p=1.0 if wire.top_p is None else wire.top_p,
+        max_output_tokens=wire.max_output_tokens,
+        max_tool_calls=wire.max_tool_calls,
+        text=text,
+        reasoning={"effort": asked.effort, "summary": summary},
+        metadata=wire.metadata or {},
+        service_tier=tier if tier == "priority" else "default",
+        prompt_cache_key=wire.prompt_cache_key,
+        safety_identifier=wire.safety_identifier,
+        user=wire.user,
+    )
+
+
+# Hosted tools that only help: the model answers without them, if less well.  Codex sends
+# `web_search` always; `tool_search` only spares the model the tools that it is shown here anyway.
+_HINTS = ("web_search", "tool_search")
+_FREEFORM = "Put the tool's whole freeform text into the string `input`."
+
+
+def _tools(wires: Sequence[_ToolIn], warnings: list[str]) -> tuple[tuple[Tool, ...], list[_ToolIn]]:
+    """The tools as functions, and those of the wire that stayed, to be repeated in the reply."""
+    tools: list[Tool] = []
+    kept: list[_ToolIn] = []
+    count = len(wires)
+    bounds.check(count, bounds.TOOLS, "$.tools")
+    for i, wire in enumerate(wires):
+        where = f"$.tools[{i}]"
+        if wire.type.startswith(_HINTS):  # also web_search_preview and dated names
+            hint = _HINTS[0] if wire.type.startswith(_HINTS[0]) else _HINTS[1]
+            warnings.append(f"tools.{hint}")
+            continue
+        if wire.type != "namespace":
+            tools.append(_tool(wire, "", where, warnings))
+            kept.append(_plain(wire, tools[-1]))
+            continue
+        namespace, inner = _name(wire, where), []
+        count += len(wire.tools or ())
+        bounds.check(count, bounds.TOOLS, f"{where}.tools")
+        for j, each in enumerate(wire.tools or ()):
+            tools.append(_tool(each, namespace, f"{where}.tools[{j}]", warnings))
+            inner.append(_plain(each, tools[-1]))
+        kept.append(_ToolIn("namespace", namespace, wire.description or "", tools=inner))
+    names = {tool.name for tool in tools}
+    if len(names) < len(tools) and any(tool.namespace or tool.custom for tool in tools):
+        raise invalid("Two tools come to the same `namespace__name`; rename one.", "$.tools")
+    return tuple(tools), kept
+
+
+def _name(wire: _ToolIn, where: str) -> str:
+    if not wire.name:
+        raise invalid(f"Object missing required field `name` - at `{where}`", f"{where}.name")
+    return wire.name
+
+
+def _tool(wire: _ToolIn, namespace: str, where: str, warnings: list[str]) -> Tool:
+    if wire.type not in _CALLABLE:
+        raise unsupported(
+            f"{where}.{wire.type}",
+            "Only function, custom and namespace tools, and web_search, are.",
+        )
+    name, description = flat(namespace, _name(wire, where)), wire.description or ""
+    bounds.check_name(name, f"{where}.name")
+    if wire.type == "function":
+        schema = fields.schema_of(wire.parameters, f"{where}.parameters")
+        return Tool(name, description, schema, wire.strict is True, namespace=namespace)
+    what = _FREEFORM
+    if wire.format is not None and wire.format.type == "grammar":
+        warnings.append("tools.custom.format")
+        what += f" It follows this {wire.format.syntax or ''} grammar:\n{wire.format.definition}"
+    schema = Raw(
+        msgspec.json.encode(
+            {
+                "type": "object",
+                "properties": {"input": {"type": "string", "description": what}},
+                "required": ["input"],
+                "additionalProperties": False,
+            }
+        )
+    )
+    # The client's own words may forbid JSON ("do not wrap the patch in JSON"), so ours come last.
+    description = f"{description}\n\n{_FREEFORM}" if description else _FREEFORM
+    return Tool(name, description, schema, custom=True, namespace=namespace)
+
+
+def _plain(wire: _ToolIn, tool: Tool) -> _ToolIn:
+    """A tool as OpenAI repeats it: `parameters` and `strict` are always there."""
+    if tool.custom:
+        return wire
+    return msgspec.structs.replace(wire, parameters=tool.parameters, strict=tool.strict)
+
+
+class _Names:
+    """The tools by the names that a choice may give them."""
+
+    def __init__(self, tools: Sequence[Tool]) -> None:
+        self._names = {tool.name for tool in tools}
+        self._within: dict[str, set[str]] = {}  # of a namespace, all of its tools
+        self._short: dict[str, set[str]] = {}  # without its namespace, what a name may mean
+        for tool in tools:
+            if tool.namespace:
+                self._within.setdefault(tool.namespace, set()).add(tool.name)
+                short = tool.name.removeprefix(flat(tool.namespace, ""))
+                self._short.setdefault(short, set()).add(tool.name)
+
+    def within(self, namespace: str | None) -> set[str]:
+        return self._within.get(namespace or "", set())
+
+    def chosen(self, wire: _ChoiceIn | _AllowedIn, where: str) -> str:
+        """The name of the tool that is meant; the namespace may be left out where it is clear."""
+        if wire.type not in _CALLABLE:
+            raise unsupported(f"{where}.{wire.type[:64]}", "Use a function or a custom tool.")
+        name = flat(wire.namespace or "", wire.name or "")
+        if name in self._names:
+            return name
+        found = () if wire.namespace else self._short.get(name, ())
+        if len(found) != 1:
+            raise invalid(
+                f"The tool `{(wire.name or '')[:64]}` is not in `tools`.", f"{where}.name"
+            )
+        return next(iter(found))
+
+
+_CALLABLE = frozenset(("function", "custom"))
+
+
+def _choice(wire: _RequestIn, tools: tuple[Tool, ...]) -> tuple[tuple[Tool, ...], Choice]:
+    said, parallel = wire.tool_choice, wire.parallel_tool_calls
+    if said is None:
+        return tools, Choice(parallel=parallel)
+    if isinstance(said, _ChoiceIn):
+        if said.type == "allowed_tools":
+            bounds.check_size(said.tools, bounds.TOOLS, "$.tool_choice.tools")
+            names, allowed = _Names(tools), set[str]()
+            for i, each in enumerate(said.tools or ()):
+                if each.type == "namespace":
+                    allowed |= names.within(each.name)
+                elif not each.type.startswith(_HINTS):
+                    allowed.add(names.chosen(each, f"$.tool_choice.tools[{i}]"))
+            tools = tuple(t for t in tools if t.name in allowed)
+            said = said.mode or "auto"
+        elif said.type in _CALLABLE:
+            return tools, Choice("named", _Names(tools).chosen(said, "$.tool_choice"), parallel)
+        else:
+            raise unsupported(f"$.tool_choice.{said.type}", "Use a function or a custom tool.")
+    if said == "required" and not tools:
+        raise invalid("`tool_choice` asks for a call but `tools` is empty.", "$.tool_choice")
+    return tools, Choice(said, parallel=parallel)
+
+
+# Items of hosted tools in the history: told by the messages around them, as far as they matter.
+_SILENT = frozenset(
+    ("web_search_call", "file_search_call", "code_interpreter_call", "tool_search_call")
+)
+
+
+def _messages(wire: _RequestIn, warnings: list[str]) -> tuple[Message, ...]:
+    out: list[Message] = []
+    if wire.instructions:
+        out.append(Message("system", (Text(wire.instructions),)))
+    if isinstance(wire.input, str):
+        out.append(Message("user", (Text(wire.input),) if wire.input else ()))
+        return tuple(out)
+    bounds.check_size(wire.input, bounds.MESSAGES, "$.input")
+    tally = bounds.Tally()
+    turn: list[Part] = []  # of the assistant: the items of one turn are one message
+    for i, item in enumerate(wire.input):
+        where = f"$.input[{i}]"
+        for parts_in, name in ((item.content, "content"), (item.output, "output")):
+            if isinstance(parts_in, list):
+                tally.add(parts_in, f"{where}.{name}")
+        if item.summary:
+            tally.add(item.summary, f"{where}.summary")
+        if item.type in _SILENT:
+            warnings.append(f"input.{item.type}")
+            continue
+        parts, message = _item(item, where)
+        turn += parts
+        if message is not None:
+            if turn:
+                out.append(Message("assistant", tuple(turn)))
+                turn = []
+            out.append(message)
+    if turn:
+        out.append(Message("assistant", tuple(turn)))
+    return tuple(out)
+
+
+def _item(wire: _ItemIn, where: str) -> tuple[list[Part], Message | None]:
+    """The parts that an item adds to the assistant's turn, or the message that it is."""
+    match wire.type:
+        case "message" | None:
+            return _message(wire, where)
+        case "reasoning":
+            return _thinking(wire), None
+        case "function_call" | "custom_tool_call":
+            if not (wire.call_id and wire.name):
+                missing = "name" if wire.call_id else "call_id"
+                raise invalid(
+                    f"Object missing required field `{missing}` - at `{where}`",
+                    f"{where}.{missing}",
+                )
+            custom = wire.type == "custom_tool_call"
+            arguments = wrapped(wire.input or "") if custom else wire.arguments or ""
+            name = bounds.called_name(flat(wire.namespace or "", wire.name))
+            return [ToolCall(bounds.call_id(wire.call_id), name, arguments)], None
+        case "function_call_output" | "custom_tool_call_output":
+            if not wire.call_id:
+                raise invalid(
+                    f"Object missing required field `call_id` - at `{where}`", f"{where}.call_id"
+                )
+            id = bounds.call_id(wire.call_id)
+            result = ToolResult(id, tuple(_parts(wire.output, f"{where}.output")))
+            return [], Message("tool", (result,))
+        case "item_reference":
+            raise unsupported(f"{where}.item_reference", "Nothing is stored; send the item itself.")
+        case _:
+            raise unsupported(f"{where}.{wire.type}", "Send messages, reasoning and calls.")
+
+
+def _message(wire: _ItemIn, where: str) -> tuple[list[Part], Message | None]:
+    match wire.role:
+        case "user":
+            return [], Message("user", tuple(_parts(wire.content, f"{where}.content")))
+        case "system" | "developer" | "assistant":
+            parts = _parts(wire.content, f"{where}.content")
+            for i, part in enumerate(parts):
+                if not isinstance(part, Text):
+                    raise invalid(
+                        f"A {wire.role} message holds text only.", f"{where}.content[{i}]"
+                    )
+            if wire.role == "assistant":
+                return [p for part in parts for p in _spoken(part)], None
+            return [], Message("system", tuple(parts))
+        case None if wire.type is None:
+            raise unsupported(f"{where}.item_reference", "Nothing is stored; send the item itself.")
+        case None:
+            raise invalid(f"Object missing required field `role` - at `{where}`", f"{where}.role")
+        case _:
+            raise invalid(
+                f"Expected one of user, assistant, system, developer - at `{where}.role`",
+                f"{where}.role",
+            )
+
+
+def _spoken(part: Part) -> list[Part]:
+    """A text of the assistant; pydantic-ai writes reasoning it has no item for in tags of its own."""
+    if not isinstance(part, Text) or not part.text.lstrip().startswith("<"):
+        return [part]
+    thinking, rest = untagged(part.text)
+    if not thinking:
+        return [part]
+    return [Thinking(thinking), Text(rest)] if rest else [Thinking(thinking)]
+
+
+def _thinking(wire: _ItemIn) -> list[Part]:
+    """The text, if the client kept it, and what was sealed; the text has one of two places."""
+    content = wire.content
+    if isinstance(content, list):
+        content = "".join(p.text or "" for p in content)
+    text = content or "\n\n".join(p.text or "" for p in wire.summary or ())
+    signature = wire.encrypted_content or ""
+    return [Thinking(text, signature)] if text or signature else []
+
+
+def _parts(content: str | list[_PartIn] | None, where: str) -> list[Text | Media]:
+    if content is None or isinstance(content, str):
+        return [Text(content)] if content else []
+    out: list[Text | Media] = []
+    for i, part in enumerate(content):
+        at = f"{where}[{i}]"
+        match part.type:
+            case "input_text" | "output_text" | "text" | "refusal":
+                if text := part.text or part.refusal:
+                    out.append(Text(text))
+            case "input_image" if part.image_url:
+                detail = part.detail or ""
+                out.append(fields.media_of("image", part.image_url, detail, f"{at}.image_url"))
+            case "input_image":
+                raise unsupported(f"{at}.file_id", "Nothing is stored; send `image_url`.")
+            case _:
+                raise unsupported(f"{at}.{part.type}", "Send text or images.")
+    return out
+
+
+# --- the dialect ---------------------------------------------------------------------------------
+
+
+class ResponsesDialect:
+    """Errors with a status of their own, and models, are those of Chat Completions."""
+
+    name: ClassVar[str] = "responses"
+    capsules: ClassVar[Literal["signed", "shown", "always"]] = "always"
+    stream_type: ClassVar[str] = "text/event-stream"
+    array_type: ClassVar[str] = "application/json"
+    keepalive: ClassVar[bytes] = b": keepalive\n\n"
+
+    _chat: ClassVar[OpenAIDialect] = OpenAIDialect()
+
+    def decode_request(self, body: bytes, target: Target) -> Request:
+        return _request(jsontext.decode_request(_request_decoder, body))
+
+    def encoder(self, request: Request, facts: Facts, target: Target) -> Encoder:
+        return ResponsesEncoder(request, facts)
+
+    def encode_reply(self, reply: Reply, request: Request, facts: Facts) -> bytes:
+        return reply_out(reply, request, facts)
+
+    def encode_failure(self, failure: Failure, request_id: str) -> tuple[int, bytes]:
+        return self._chat.encode_failure(timed(failure), request_id)
+
+    def encode_count(self, tokens: int) -> bytes:
+        return self._chat.encode_count(tokens)
+
+    def refuses_in_stream(self, failure: Failure, headers: Mapping[str, str]) -> bool:
+        # Codex ends its turn on a status 429, and waits as told by the event (0.169, 2026-11).
+        return failure.kind == "rate_limit" and headers.get("originator", "").startswith("codex")
+
+    def encode_models(self, cards: Sequence[ModelCard], query: Mapping[str, str]) -> bytes:
+        return self._chat.encode_models(cards, query)
+
+    def encode_model(self, card: ModelCard) -> bytes:
+        return self._chat.encode_model(card)
+
+    def encode_request(
+        self, request: Request, capabilities: Capabilities, model: str, stream: bool
+    ) -> bytes:
+        return jsontext.encode(request_out(request, capabilities, model, stream))
+
+    def request_path(self, model: str, stream: bool) -> str:
+        return "/responses"
+
+    def decoder(self, capabilities: Capabilities, media: str, seed: str) -> Decoder:
+        return ResponsesDecoder(media, seed)
+
+    def decode_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+        return vendor_errors.read_failure(status, headers, body)

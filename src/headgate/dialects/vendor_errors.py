@@ -1,0 +1,295 @@
+"""The error dictionary: what upstreams' error numbers and words mean to the caller.
+
+The only place that knows MiniMax's numbers (platform.minimax.io/docs errorcode.md, read 2026-11)
+and the 400s which are really something else.
+
+Note: an upstream's 401, 402, 403 and 404 are the operator's to repair, not the client's. They never
+reach a client as such: it would look for the fault in its own key, or in its own request.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import msgspec
+from msgspec import Raw, Struct
+
+from headgate import jsontext
+from headgate.errors import Failure, Kind
+
+# code: (kind, what the client is told; "" passes the upstream's own words on)
+CODES: dict[int, tuple[Kind, str]] = {
+    1000: ("upstream", "The upstream reported an unknown error."),
+    1001: ("timeout", "The upstream timed out."),
+    1002: ("rate_limit", "The upstream's request rate limit is reached."),
+    1004: ("upstream_auth", "The upstream refused the gateway's own key (wrong key or region)."),
+    1008: ("upstream_quota", "The gateway's account at the upstream has no balance left."),
+    1013: ("upstream", "The upstream reported an internal error."),
+    1024: ("upstream", "The upstream reported an internal error."),
+    1026: ("blocked", "The upstream refused the prompt as sensitive."),
+    1027: ("blocked", "The upstream withheld its reply as sensitive."),
+    1028: ("upstream_quota", "The gateway's quota at the upstream is used up."),
+    1030: ("upstream_quota", "The gateway's quota at the upstream is used up."),
+    1033: ("upstream", "The upstream reported a system error."),
+    1039: ("rate_limit", "The upstream's token rate limit is reached."),
+    1041: ("rate_limit", "The upstream's connection limit is reached."),
+    1042: ("invalid", "The prompt has too many invisible or control characters."),
+    2013: ("invalid", ""),
+    2045: ("rate_limit", "The upstream limits how fast requests may grow."),
+    2049: ("upstream_auth", "The upstream refused the gateway's own key."),
+    2056: ("upstream_quota", "The gateway's plan at the upstream is used up for now."),
+    2061: ("upstream_quota", "The gateway's plan at the upstream does not include this model."),
+}
+
+_CODE = re.compile(r"\((\d{4,5})\)\s*$")
+_CONTEXT = re.compile(
+    r"context (window|length|size)|maximum context|input token count|prompt is too long|too many tokens|context_length",
+    re.I,
+)
+_UNKNOWN_MODEL = re.compile(
+    r"unknown model|not support model|model .{0,80}(does not exist|not found)", re.I
+)
+# OpenRouter answers 403 to a prompt that its moderation flagged: the request's fault, not the key's.
+_FLAGGED = re.compile(r"moderation|flagged|content policy", re.I)
+_OVERLOAD = re.compile(r"high traffic|high load|overloaded", re.I)
+_BALANCE = re.compile(r"insufficient (balance|credit|quota)", re.I)
+MAX_CODE = 64  # characters of an upstream's code that are shown
+MAX_MESSAGE = 600  # characters of an upstream's words that are passed on
+
+
+def failure_of(
+    status: int,
+    message: str,
+    code: int | str | None = None,
+    type_: str = "",
+    retry_after_s: float | None = None,
+) -> Failure:
+    """The failure behind an upstream's error; `status` 200 where it came inside a reply."""
+    message = message[:MAX_MESSAGE]
+    found = _CODE.search(message)
+    number = int(found[1]) if found else _number(code)
+    known = CODES.get(number) if number is not None else None
+    upstream_code = str(number) if number is not None else str(code or type_ or status)[:MAX_CODE]
+
+    def failure(kind: Kind, text: str, **more: object) -> Failure:
+        return Failure(
+            kind,
+            text,
+            retry_after_s=retry_after_s,
+            upstream_code=upstream_code,
+            **more,  # type: ignore[arg-type]  # fields of Failure
+        )
+
+    if _CONTEXT.search(message) and (known is None or number == 2013) and status < 500:
+        return failure("context_length", message, code="context_length_exceeded")
+    if _UNKNOWN_MODEL.search(message) and status < 500:
+        return failure("upstream_config", "The upstream does not offer this model.")
+    if _BALANCE.search(message):
+        return failure("upstream_quota", CODES[1008][1])
+    if known is not None:
+        return failure(known[0], known[1] or message)
+    if status == 529 or type_ == "overloaded_error" or _OVERLOAD.search(message):
+        return failure("overloaded", "The upstream is overloaded.")
+    if status == 429 or type_ == "rate_limit_error":
+        return failure("rate_limit", "The upstream's rate limit is reached.")
+    if status == 403 and _FLAGGED.search(message):
+        return failure("blocked", "The upstream refused the prompt as sensitive.")
+    if status == 403 or type_ == "permission_error":
+        return failure(
+            "upstream_auth",
+            "The upstream refused the gateway's own key for this model.",
+            code="upstream_forbidden",
+        )
+    if status == 401 or type_ == "authentication_error":
+        return failure("upstream_auth", "The upstream refused the gateway's own key.")
+    if status == 402 or type_ == "billing_error":
+        return failure("upstream_quota", CODES[1008][1])
+    if status in (408, 504) or type_ == "timeout_error":
+        return failure("timeout", "The upstream timed out.")
+    if status == 413:
+        return failure("too_large", "The upstream refused the request as too large.")
+    if status in (404, 405, 410) or type_ in ("not_found_error", "NOT_FOUND"):
+        return failure("upstream_config", "The upstream does not offer this model or path.")
+    if 300 <= status < 400:
+        return failure(
+            "upstream_config",
+            f"The upstream answered with a redirect ({status}), which is not followed: set base_url"
+            " to the address that it leads to.",
+        )
+    if 200 < status < 300:
+        return failure("upstream", f"The upstream answered {status} without a reply.")
+    if 400 <= status < 500 or type_ == "invalid_request_error":
+        return failure("invalid", message or f"The upstream refused the request ({status}).")
+    if status == 503:
+        return failure("overloaded", "The upstream is unavailable.")
+    return failure("upstream", f"The upstream failed ({upstream_code}).")
+
+
+def _number(code: int | str | None) -> int | None:
+    if isinstance(code, int):
+        return code if 1000 <= code <= 99_999 else None
+    if isinstance(code, str) and code.isdigit() and len(code) in (4, 5):
+        return int(code)
+    return None
+
+
+MAX_WAIT_S = 8 * 86400.0  # longer than the longest window of a plan, 7 days
+_DURATION = re.compile(
+    r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?"
+)
+# What a provider says is left, and when it comes back: the names before and after `-remaining`.
+_LIMITS = (
+    ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+    ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+    ("x-ratelimit-remaining", "x-ratelimit-reset"),
+    ("ratelimit-remaining", "ratelimit-reset"),
+    ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"),
+    ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
+    ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"),
+    ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"),
+)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds until the upstream wants to be asked again, from 0 to MAX_WAIT_S; None: not said.
+
+    `retry-after-ms` and `retry-after` (seconds, or a date: RFC 9110, 10.2.3) come first, then the
+    reset of the limits of which nothing is left, and of these the last one.  Dates are compared with
+    the answer's own `date`, which edge/upstream.py adds where it is missing.
+    """
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        if (text := headers.get(name)) is not None:
+            if (value := _finite(text)) is not None:
+                if value >= 0:
+                    return min(value / unit, MAX_WAIT_S)
+            elif (at_s := _date(text)) is not None:
+                return _until(at_s, headers)
+    used_up: list[float] = []
+    others: list[float] = []
+    for remaining, reset in _LIMITS:
+        if (text := headers.get(reset)) is not None:
+            wait = _reset(text, headers)
+            if wait is not None:
+                left = _finite(headers.get(remaining, ""))
+                (used_up if left is not None and left <= 0 else others).append(wait)
+    if used_up:
+        return max(used_up)
+    return min(others) if others else None
+
+
+def _finite(text: str) -> float | None:
+    if len(text) > 32:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _date(text: str) -> float | None:
+    """Unix time of an HTTP date, or of one as in RFC 3339."""
+    text = text.strip()
+    if len(text) > 64:
+        return None
+    try:
+        at = datetime.fromisoformat(text) if text[:1].isdigit() else parsedate_to_datetime(text)
+        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
+
+
+def _until(at_s: float, headers: Mapping[str, str]) -> float | None:
+    now_s = _date(headers.get("date", ""))
+    return None if now_s is None else min(max(0.0, at_s - now_s), MAX_WAIT_S)
+
+
+def _reset(text: str, headers: Mapping[str, str]) -> float | None:
+    """Seconds ("12"), a duration ("6m0s", "12ms"), Unix time in seconds or milliseconds, or a date."""
+    value = _finite(text)
+    if value is None:
+        found = _DURATION.fullmatch(text) if 0 < len(text) <= 32 else None
+        if found is None:
+            at_s = _date(text)
+            return None if at_s is None else _until(at_s, headers)
+        days, hours, minutes, secs, ms = (float(part or 0) for part in found.groups())
+        value = days * 86400 + hours * 3600 + minutes * 60 + secs + ms / 1000
+    elif value > 1e11:
+        return _until(value / 1000, headers)
+    elif value > 1e9 / 2:
+        return _until(value, headers)
+    return min(value, MAX_WAIT_S) if value >= 0 else None
+
+
+# What upstreams wrap their errors in; all of them may come with status 200 too.
+_NOTHING = Raw(b"")
+
+
+def _given(raw: Raw) -> bool:
+    return bytes(raw) not in (b"", b"null")
+
+
+class BaseResp(Struct, frozen=True, gc=False):
+    status_code: int | None = None
+    status_msg: str | None = None
+
+
+class _ErrorIn(Struct, frozen=True):
+    message: str | None = None
+    type: str | None = None
+    code: str | int | None = None
+    http_code: str | int | None = None
+
+
+class _Envelope(Struct, frozen=True):
+    error: Raw = _NOTHING
+    base_resp: BaseResp | None = None
+    detail: Raw = _NOTHING  # FastAPI's
+    message: str | None = None  # older vLLM: the error without an envelope
+    type: str | None = None
+    code: str | int | None = None
+
+
+_error_decoder = msgspec.json.Decoder(_ErrorIn)
+_envelope_decoder = msgspec.json.Decoder(_Envelope)
+
+
+def failure_within(error: Raw, base: BaseResp | None) -> Failure | None:
+    """The error inside a reply with status 200."""
+    if _given(error):
+        return _read_error(error, 200, None)
+    if base is not None and base.status_code:
+        return failure_of(200, base.status_msg or "", base.status_code)
+    return None
+
+
+def _read_error(raw: Raw, status: int, retry_after_s: float | None) -> Failure:
+    if bytes(raw).startswith(b"{"):
+        error = jsontext.decode_upstream(_error_decoder, bytes(raw), _ErrorIn)
+    else:
+        text = msgspec.json.decode(raw)
+        error = _ErrorIn(text if isinstance(text, str) else None)
+    if status == 200:  # the real one may be told inside: MiniMax as http_code, vLLM as code
+        told = str(error.http_code or error.code)
+        status = int(told) if told.isdigit() and 400 <= int(told) < 600 else status
+    return failure_of(status, error.message or "", error.code, error.type or "", retry_after_s)
+
+
+def read_failure(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+    """The failure an error page means, whichever envelope it came in; pages are never passed on."""
+    wait = retry_after(headers)
+    try:
+        wire = jsontext.decode_upstream(_envelope_decoder, body, _Envelope)
+        if _given(wire.error):
+            return _read_error(wire.error, status, wait)
+    except (ValueError, msgspec.MsgspecError):
+        return failure_of(status, "", retry_after_s=wait)  # a proxy's page is not for clients
+    base = wire.base_resp
+    if base is not None and base.status_code:
+        return failure_of(status, base.status_msg or "", base.status_code, retry_after_s=wait)
+    message = wire.message or ""
+    if not message and bytes(wire.detail).startswith(b'"'):
+        message = msgspec.json.decode(wire.detail, type=str)
+    return failure_of(status, message, wire.code, wire.type or "", wait)

@@ -1,0 +1,305 @@
+"""What every exchange of one edge shares: settings, catalog, keys, the outbound client, the books.
+
+Passed to whatever needs it; nothing here is global.  Note: keys are authenticated against a snapshot of the
+database that is read again every POLL_S.  Once the last check is older than STALE_S no key opens anything,
+as one that was revoked meanwhile would still work.
+"""
+
+import asyncio
+import contextlib
+import math
+import time
+
+from headgate.catalog.catalog import Catalog, Route
+from headgate.chat import Request
+from headgate.config import Settings
+from headgate.edge.admission import Admissions, Spent
+from headgate.edge.counter import Counter, load_tokenizer
+from headgate.edge.log import Line, Log, places
+from headgate.edge.log import now as log_now
+from headgate.edge.metrics import Metrics
+from headgate.edge.overload import Overload, Place
+from headgate.edge.reads import Reads, unavailable
+from headgate.edge.refusals import Refusals
+from headgate.edge.replay import Replays
+from headgate.edge.upstream_health import Turns
+from headgate.errors import Failure, Refused
+from headgate.net.client import Client, Timeouts
+from headgate.policy import keys, routing
+from headgate.policy.guesses import GuessThrottle
+from headgate.policy.keys import Key, KeyRing
+from headgate.policy.limits import Admission, Scope
+from headgate.reasoning.cache import Memory
+from headgate.reasoning.sealing import Sealer
+from headgate.storage.sqlite.database import Store, StoreError
+from headgate.storage.sqlite.ledger import Ledger
+from headgate.storage.sqlite.people import MANAGEMENT_PREFIX, People
+from headgate.storage.sqlite.reports import Books
+from headgate.tasks import Tasks
+
+_NO_KEY = Failure(
+    "unauthenticated",
+    "No valid API key. Send one as `Authorization: Bearer hg_live_...`, `x-api-key` "
+    "or `x-goog-api-key`; `headgate keys create NAME` makes one.",
+    code="invalid_api_key",
+    should_retry=False,
+)
+POLL_S = 0.4  # a revoked key must be refused within a second
+STALE_S = 10.0  # SQLite waits for a lock for 5 s; a check that takes twice as long has failed
+
+
+class Entry:
+    """What a request holds from before its body is read until it ends: its key's limits and its place."""
+
+    __slots__ = ("_admissions", "admission", "key", "place")
+
+    def __init__(
+        self, key: Key, place: Place, admissions: Admissions, admission: Admission | None
+    ) -> None:
+        self.key = key
+        self.place = place
+        self.admission = admission  # None: the key has no such limits
+        self._admissions = admissions
+
+    def leave(self) -> None:
+        """Give everything back; a second time changes nothing."""
+        self.place.leave()
+        self._admissions.leave(self.admission)
+
+
+class Gate:
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        store: Store,
+        ledger: Ledger,
+        books: Books,
+        log: Log,
+    ) -> None:
+        self.settings = settings
+        self.catalog = catalog
+        self.store = store
+        self.ledger = ledger
+        self.books = books
+        self.log = log
+        self.metrics = Metrics()
+        self.overload = Overload(settings.overload, settings.body_bytes, self.metrics)
+        self.refusals = Refusals(self.metrics, log)
+        self._guesses = GuessThrottle()
+        self.client = Client()
+        self.counter = Counter(self.client, load_tokenizer(settings.tokenizer))
+        t = settings.timeouts
+        self.timeouts = Timeouts(
+            connect_s=t.connect, first_token_s=t.first_token, stall_s=t.stall, total_s=t.total
+        )
+        self.turns = Turns()
+        self.draining = False
+        self.sealer = Sealer(store.derived("capsules"))
+        self.proof = store.derived("internal").hex()  # of who has read this pepper
+        self.reads = Reads()
+        self.tasks = Tasks(self._task_failed)
+        self.replays = Replays(store.derived("idempotency"), books, self.reads)
+        self.memory = Memory() if settings.memory else None
+        self._version = store.data_version()  # before the ring: a change in between is seen
+        self.ring: KeyRing = store.ring()
+        self.admissions = Admissions(books)
+        ledger.on_commit = self.admissions.committed
+        self.admissions.load(self.ring.keys(), self.ring.accounts())
+        self._checked_s = math.inf  # when the last check of the keys began; inf: nobody watches
+        self._checking = asyncio.Lock()
+        self._next_check: asyncio.Task[None] | None = None
+        self._managing = asyncio.Lock()
+        self._people: People | None = None
+        self.metrics.declare(
+            [m.id for m in catalog.models],
+            {r.upstream.name for m in catalog.models for r in catalog.routes(m.id)},
+        )
+        self.metrics.watched(self.tasks.failures, lambda: ledger.started - 1, self.keys_age_s)
+
+    def authenticate(self, credential: str | None) -> Key:
+        """The key behind what was presented; the same refusal for every reason there may be."""
+        if time.monotonic() - self._checked_s > STALE_S:
+            raise unavailable()
+        key = self.ring.authenticate(credential, time.time()) if credential else None
+        if key is None:
+            raise Refused(_NO_KEY)
+        return key
+
+    def failed_credential(self, peer: str, key_id: str) -> None:
+        """Count a wrong credential; Refused with 429 when there were too many."""
+        wait_s = self._guesses.failed(peer, key_id, time.monotonic())
+        self.metrics.bad_keys.add("throttled" if wait_s else "refused")
+        if wait_s:
+            raise Refused(
+                Failure(
+                    "rate_limit",
+                    "Too many wrong API keys were sent. Check the key, then try again in"
+                    f" {math.ceil(wait_s)}s.",
+                    code="too_many_bad_keys",
+                    retry_after_s=math.ceil(wait_s),
+                    should_retry=False,  # the same key will be as wrong
+                )
+            )
+
+    def enter(self, key: Key, scope: Scope = "exchange") -> Entry:
+        """Let a request of this key in, before its body is read; Refused for overload or a limit.
+
+        Whoever gets an entry must `leave` it.
+        """
+        place = self.overload.enter(key.payer)
+        try:
+            admission = self.admissions.enter(key, scope)
+        except Refused:
+            place.leave()
+            raise
+        return Entry(key, place, self.admissions, admission)
+
+    async def key_of(self, credential: str | None, peer: str = "") -> Key:
+        """As `authenticate`; a key that was created a moment ago is looked for in the database.
+
+        One that was mistyped costs no look.  All who ask at the same time share one.  After too many
+        failures from the address `peer`, or for one key id, failures get a 429 and cost no look
+        either; a key that has expired or was revoked is no such failure, as its secret is right.
+        """
+        try:
+            return self.authenticate(credential)
+        except Refused as refused:
+            if refused.failure is not _NO_KEY or not credential:
+                raise
+        parsed = keys.parse(credential)
+        if parsed is not None and not self._guesses.waits(peer, time.monotonic()):
+            if self._next_check is None:
+                self._next_check = self.tasks.once("keys_of_a_request", self._check_next())
+            await asyncio.shield(self._next_check)
+            key = self.ring.authenticate(credential, time.time())
+            if key is not None:
+                return key
+        if parsed is None or not self.ring.knows(credential):
+            self.failed_credential(peer, parsed.id if parsed is not None else "")
+        raise Refused(_NO_KEY)
+
+    async def _check_next(self) -> None:
+        async with self._checking:  # the one that runs may have looked before the key was there
+            self._next_check = None
+            with contextlib.suppress(StoreError):  # the watch reports it
+                await self._check()
+
+    async def refresh(self) -> None:
+        """Read the keys anew if they have changed; StoreError when the database cannot be read."""
+        async with self._checking:
+            await self._check()
+
+    async def _check(self) -> None:
+        began_s = time.monotonic()
+        with self.admissions.reading():
+            found = await self.reads.run(self._changed)
+            if found is not None:
+                version, ring, spent = found
+                self.ring = ring
+                self.admissions.apply(spent)
+                self._version = version  # last: what failed on the way is tried again
+        if self._checked_s != math.inf:
+            self._checked_s = began_s
+
+    def _changed(self) -> tuple[int, KeyRing, Spent] | None:
+        """In a thread: what has changed since the last time; None: nothing."""
+        version = self.store.data_version()
+        if version == self._version:
+            return None
+        ring = self.store.ring()
+        return version, ring, self.admissions.read(ring.keys(), ring.accounts())
+
+    async def manages(self, text: str) -> bool:
+        """Whether this is a management key that is good now; Refused when the database fails."""
+        if not text.startswith(MANAGEMENT_PREFIX):
+            return False
+        async with self._managing:  # the connection is one
+            return await self.reads(lambda: self._manages(text))
+
+    def _manages(self, text: str) -> bool:
+        if self._people is None:
+            self._people = People(self.store, self.settings.data)
+        return self._people.manager(text, now_s=time.time()) is not None
+
+    def keys_age_s(self) -> float:
+        """How old the snapshot of the keys is; 0 while nobody watches."""
+        return max(0.0, time.monotonic() - self._checked_s)
+
+    def unready(self) -> str:
+        """Why no traffic should come here now; "" when it may."""
+        if self.draining:
+            return "draining"
+        if self.keys_age_s() > STALE_S:
+            return f"the database has not been read for {self.keys_age_s():.0f} s"
+        if fault := self.ledger.fault:
+            return fault
+        if not any(self.catalog.routes(m.id) for m in self.catalog.models):
+            return "no upstream"
+        return ""
+
+    def _task_failed(self, name: str, error: Exception) -> None:
+        # The store names its file and SQLite's reason; other errors may quote what a client sent.
+        why = str(error) if isinstance(error, StoreError) else places(error)
+        self.log.write(Line(log_now(), "error", "task_failed", where=f"{name}: {why}"))
+
+    def routes(self, name: str, key: Key, request: Request | None = None) -> tuple[Route, ...]:
+        """The routes of the model a client named; refused when it is unknown or not this key's.
+
+        A route over several keys is there once for each.
+        """
+        model = self.catalog.find(name, key.payer, key.models)
+        if model is None:
+            raise Refused(
+                Failure(
+                    "not_found",
+                    f"The model `{name[:64]}` does not exist here. {self.catalog.hint(name)}",
+                    param="$.model",
+                    code="model_not_found",
+                )
+            )
+        if key.models and model.id not in key.models:
+            raise Refused(
+                Failure(
+                    "forbidden",
+                    f"This key may not use {model.id}. It may use: {', '.join(key.models)}.",
+                    param="$.model",
+                    code="model_not_allowed",
+                )
+            )
+        routes = self.catalog.routes(model.id)
+        if not routes:
+            raise Refused(Failure("unavailable", f"No upstream is configured for {model.id}."))
+        if len(routes) == 1 and not routes[0].pool:
+            return routes
+        named = key.payer if request is None else routing.conversation(request, key.payer)
+        order: list[Route] = []
+        for route in routing.ordered(routes, named):
+            order += routing.by_keys(route.pool, named) if route.pool else (route,)
+        return tuple(order)
+
+    def watch(self) -> None:
+        """Keep the keys fresh, the log flushed and the loop's lag known, until `tasks` are stopped."""
+        self._checked_s = time.monotonic()
+        self.tasks.every("keys", POLL_S, self.refresh)
+        self.tasks.every("log", POLL_S, self._flush_log)
+        self.tasks.every("loop_lag", 0.0, self._measure_lag)
+
+    async def _flush_log(self) -> None:
+        self.refusals.flush()
+        self.log.flush()
+
+    async def _measure_lag(self) -> None:
+        due = asyncio.get_running_loop().time() + POLL_S
+        await asyncio.sleep(POLL_S)
+        self.metrics.loop_lag_s = max(0.0, asyncio.get_running_loop().time() - due)
+
+    async def close(self) -> None:
+        """End the tasks, and hang up on the upstreams."""
+        self.overload.close()
+        self.refusals.close()
+        await self.tasks.stop()
+        await self.reads.close()
+        if self._people is not None:
+            self._people.close()
+        await self.client.close()

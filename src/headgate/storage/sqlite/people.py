@@ -1,0 +1,349 @@
+"""People of the console, their sessions, management keys, and the record of who changed what.
+
+The only place with their SQL.  Of a session, a setup link and a management key only an HMAC is kept,
+each under a secret of its own purpose (promises.md T25).  What will surprise: the database must be up
+to date, so a Store has opened it before; passwords come here hashed.
+"""
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import apsw
+import msgspec
+
+from headgate.policy import keys
+from headgate.policy.access import ManagementKey, Role, User
+from headgate.storage.sqlite.database import BUSY_MS, Store, StoreError, StoreFault, transaction
+
+SESSION_S = 12 * 3600.0  # the longest a session lives
+IDLE_S = 2 * 3600.0  # without a request
+SETUP_S = 30 * 60.0
+SEEN_BUSY_MS = 250  # for a note that can wait
+SEEN_EVERY_S = 60.0  # a session's last use is written at most so often
+MANAGEMENT_PREFIX = "hg_admin_"
+Via = Literal["console", "api", "cli", "setup", "oidc"]
+
+_USER = ", ".join(User.__struct_fields__)
+_MANAGEMENT = ", ".join(ManagementKey.__struct_fields__)
+
+
+class Change(msgspec.Struct, frozen=True):
+    seq: int
+    at_s: float
+    actor: str
+    via: Via
+    action: str
+    subject: str
+    account: str
+    detail: dict[str, object]
+
+
+class People:
+    def __init__(self, store: Store, data: str | Path) -> None:
+        self._name = f"{data}/headgate.db"
+        self._session_key = store.derived("sessions")
+        self._setup_key = store.derived("setup")
+        self._management_key = store.derived("management")
+        with self._faults():
+            self._db = apsw.Connection(self._name, flags=apsw.SQLITE_OPEN_READWRITE)
+            self._db.set_busy_timeout(BUSY_MS)
+            self._db.execute("pragma synchronous = full")
+            self._db.execute("pragma foreign_keys = on")
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except apsw.ConstraintError as error:
+            raise StoreError(f"that cannot be written: {error}.") from None
+        except apsw.Error as error:
+            raise StoreFault(f"{self._name}: {error}.") from None
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._faults(), transaction(self._db):
+            yield
+
+    def _all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        # Any: the columns are as the schema (strict tables) and the query say
+        with self._faults():
+            return list(self._db.execute(sql, values))
+
+    def _changed(self, sql: str, *values: object) -> bool:
+        with self._transaction():
+            self._db.execute(sql, values)
+            return self._db.changes() > 0
+
+    # --- the first admin
+
+    def setup_link(self, *, now_s: float) -> str | None:
+        """A fresh token for making the first admin; None once there is anybody."""
+        token = secrets.token_urlsafe(32)
+        mac = keys.mac(self._setup_key, token)
+        made = self._changed(
+            "insert into setup select 1, ?1, ?2 where not exists (select 1 from users)"
+            " on conflict do update set mac = ?1, expires_s = ?2",
+            mac, now_s + SETUP_S,
+        )  # fmt: skip
+        return token if made else None
+
+    def setup_open(self, token: str, *, now_s: float) -> bool:
+        mac = keys.mac(self._setup_key, token)
+        return bool(self._all("select 1 from setup where mac = ? and expires_s > ?", mac, now_s))
+
+    def first_admin(self, token: str, name: str, password: str, *, now_s: float) -> User | None:
+        """The first admin, by the setup link: it works once, whoever else tries; None otherwise."""
+        mac = keys.mac(self._setup_key, token)
+        with self._transaction():
+            self._db.execute("delete from setup where mac = ? and expires_s > ?", (mac, now_s))
+            if not self._db.changes() or self._all("select 1 from users limit 1"):
+                return None
+            return self._insert(name, password, "admin", "", now_s)
+
+    # --- users
+
+    def users(self) -> list[User]:
+        return [User(*c) for c in self._all(f"select {_USER} from users order by name")]
+
+    def user(self, id: str) -> User | None:
+        found = self._all(f"select {_USER} from users where id = ?", id)
+        return User(*found[0]) if found else None
+
+    def anybody(self) -> bool:
+        """Whether there is a user; every visitor of the sign-in page asks."""
+        return bool(self._all("select 1 from users limit 1"))
+
+    def sign_in(self, name: str) -> tuple[User, str] | None:
+        """An open user and the hash of their password; "" when they have none."""
+        found = self._all(
+            f"select password, {_USER} from users where name = ? and closed_s is null", name
+        )
+        return (User(*found[0][1:]), str(found[0][0])) if found else None
+
+    def create_user(
+        self, name: str, password: str, role: Role, account: str = "", *, now_s: float
+    ) -> User:
+        """StoreError when the name is taken."""
+        with self._transaction():
+            return self._insert(name, password, role, account, now_s)
+
+    def _insert(
+        self, name: str, password: str, role: Role, account: str, now_s: float,
+        email: str = "", issuer: str = "", subject: str = "",
+    ) -> User:  # fmt: skip
+        if not name.strip() or len(name) > 128 or not name.isprintable():
+            raise StoreError("a user's name has 1 to 128 printable characters.")
+        user = User(
+            secrets.token_hex(8), name, email, issuer, subject, role, account, now_s, None, None
+        )
+        if self._all("select 1 from users where name = ?", name):
+            raise StoreError(f"there is a user {name} already.")
+        values = (*msgspec.structs.astuple(user), password)
+        self._db.execute(
+            f"insert into users ({_USER}, password) values ({', '.join('?' * len(values))})", values
+        )
+        return user
+
+    def from_provider(
+        self, issuer: str, subject: str, name: str, email: str, role: Role, account: str,
+        *, now_s: float,
+    ) -> User | None:  # fmt: skip
+        """Who signs in by OIDC, made or brought up to date; None when they were closed here.
+
+        Found by issuer and subject only: a name or an address can change hands.
+        """
+        with self._transaction():
+            found = self._all(
+                f"select {_USER} from users where issuer = ? and subject = ?", issuer, subject
+            )
+            if not found:
+                taken = self._all("select 1 from users where name = ?", name)
+                shown = f"{name} ({subject})"[:128] if taken else name
+                return self._insert(shown, "", role, account, now_s, email, issuer, subject)
+            user = User(*found[0])
+            if user.closed_s is not None:
+                return None
+            self._db.execute(
+                "update users set email = ?, role = ?, account = ? where id = ?",
+                (email, role, account, user.id),
+            )
+            return msgspec.structs.replace(user, email=email, role=role, account=account)
+
+    def change_user(
+        self,
+        id: str,
+        *,
+        role: Role | None = None,
+        account: str | None = None,
+        password: str | None = None,
+        closed_s: float | None = None,
+    ) -> bool:
+        """Change what is given; whatever it is ends the user's sessions.
+
+        StoreError when nobody would be left who can manage.
+        """
+        with self._transaction():
+            user = self.user(id)
+            if user is None or user.closed_s is not None:
+                return False
+            loses = closed_s is not None or role not in (None, "admin")
+            others = "role = 'admin' and closed_s is null and id <> ?"
+            if (
+                user.role == "admin"
+                and loses
+                and not self._all(f"select 1 from users where {others}", id)
+            ):
+                raise StoreError("this is the last admin; make another one first.")
+            self._db.execute(
+                "update users set role = coalesce(?, role), account = coalesce(?, account),"
+                " password = coalesce(?, password), closed_s = coalesce(?, closed_s) where id = ?",
+                (role, account, password, closed_s, id),
+            )
+            self._db.execute("delete from sessions where user = ?", (id,))
+            return True
+
+    # --- sessions
+
+    def open_session(self, user: str, *, now_s: float) -> str:
+        """A new session's token: 256 bits, nowhere kept."""
+        token = secrets.token_urlsafe(32)
+        with self._transaction():
+            self._db.execute("delete from sessions where ends_s <= ?", (now_s,))
+            self._db.execute(
+                "insert into sessions values (?, ?, ?, ?, ?)",
+                (keys.mac(self._session_key, token), user, now_s, now_s, now_s + SESSION_S),
+            )
+            self._db.execute("update users set seen_s = ? where id = ?", (now_s, user))
+        return token
+
+    def session(self, token: str, *, now_s: float) -> User | None:
+        """Whose session this is; None once it has ended, was idle too long, or its user is closed."""
+        mac = keys.mac(self._session_key, token)
+        columns = ", ".join(f"users.{c}" for c in User.__struct_fields__)
+        found = self._all(
+            f"select sessions.seen_s, {columns} from sessions join users on users.id = sessions.user"
+            " where mac = ? and ends_s > ? and sessions.seen_s > ? and users.closed_s is null",
+            mac, now_s, now_s - IDLE_S,
+        )  # fmt: skip
+        if not found:
+            return None
+        if now_s - found[0][0] > SEEN_EVERY_S:
+            # A full disk, or a lock, must not keep people from looking: it is tried again next time.
+            self._db.set_busy_timeout(SEEN_BUSY_MS)
+            try:
+                with contextlib.suppress(StoreError):
+                    self._changed("update sessions set seen_s = ? where mac = ?", now_s, mac)
+            finally:
+                self._db.set_busy_timeout(BUSY_MS)
+        return User(*found[0][1:])
+
+    def close_session(self, token: str) -> None:
+        self._changed("delete from sessions where mac = ?", keys.mac(self._session_key, token))
+
+    def form_token(self, token: str) -> str:
+        """What a form of this session must carry; it tells nothing about the session's token."""
+        return keys.mac(self._session_key, f"form:{token}").hex()
+
+    def sealed(self, purpose: str, data: bytes) -> str:
+        """The data, with a proof that it is ours; not hidden."""
+        return f"{data.hex()}.{keys.mac(self._session_key, f'{purpose}:{data.hex()}').hex()}"
+
+    def opened(self, purpose: str, text: str) -> bytes | None:
+        """What was sealed for this purpose; None when it was not, or changed since."""
+        data, _, proof = text.partition(".")
+        right = keys.mac(self._session_key, f"{purpose}:{data}").hex()
+        try:
+            return bytes.fromhex(data) if secrets.compare_digest(right, proof) else None
+        except (ValueError, TypeError):
+            return None
+
+    # --- keys of the admin API
+
+    def management_keys(self) -> list[ManagementKey]:
+        rows = self._all(f"select {_MANAGEMENT} from management_keys order by created_s, id")
+        return [ManagementKey(*c) for c in rows]
+
+    def create_management_key(
+        self,
+        name: str,
+        role: Literal["admin", "viewer"],
+        expires_s: float | None = None,
+        *,
+        now_s: float,
+    ) -> tuple[ManagementKey, str]:
+        """A new one and its text, which is nowhere kept."""
+        if not name.strip() or len(name) > 128 or not name.isprintable():
+            raise StoreError("a key's name has 1 to 128 printable characters.")
+        text, parsed = keys.new_text(secrets.token_bytes(38))
+        key = ManagementKey(parsed.id, name, role, now_s, expires_s, None)
+        values = (*msgspec.structs.astuple(key), keys.mac(self._management_key, parsed.secret))
+        self._changed(
+            f"insert into management_keys ({_MANAGEMENT}, mac) values ({', '.join('?' * 7)})",
+            *values,
+        )
+        return key, MANAGEMENT_PREFIX + text.removeprefix(keys.PREFIX)
+
+    def revoke_management_key(self, id: str, *, now_s: float) -> bool:
+        return self._changed(
+            "update management_keys set revoked_s = ?1"
+            " where id = ?2 and (revoked_s is null or revoked_s > ?1)",
+            now_s, id,
+        )  # fmt: skip
+
+    def manager(self, text: str, *, now_s: float) -> ManagementKey | None:
+        """The management key that was presented, if it is right and good now."""
+        key = self.presented_manager(text)
+        return key if key is not None and key.good(now_s) else None
+
+    def presented_manager(self, text: str) -> ManagementKey | None:
+        """The management key with this secret, also when it has expired or was revoked."""
+        known = text.startswith(MANAGEMENT_PREFIX)
+        parsed = keys.parse(keys.PREFIX + text.removeprefix(MANAGEMENT_PREFIX)) if known else None
+        found = (
+            self._all(f"select mac, {_MANAGEMENT} from management_keys where id = ?", parsed.id)
+            if parsed is not None
+            else []
+        )
+        secret = parsed.secret if parsed is not None else ""
+        kept = found[0][0] if found else bytes(32)
+        if not secrets.compare_digest(keys.mac(self._management_key, secret), kept) or not found:
+            return None
+        return ManagementKey(*found[0][1:])
+
+    # --- who changed what
+
+    def record(
+        self,
+        actor: str,
+        via: Via,
+        action: str,
+        subject: str,
+        account: str = "",
+        detail: dict[str, object] | None = None,
+        *,
+        now_s: float,
+    ) -> None:
+        self._changed(
+            "insert into changes (at_s, actor, via, action, subject, account, detail)"
+            " values (?, ?, ?, ?, ?, ?, ?)",
+            now_s, actor, via, action, subject, account,
+            msgspec.json.encode(detail or {}).decode(),
+        )  # fmt: skip
+
+    def changes(
+        self, *, account: str | None = None, before: int | None = None, most: int = 50
+    ) -> list[Change]:
+        """Newest first; `before`: the last one's seq, for the next page."""
+        rows = self._all(
+            "select seq, at_s, actor, via, action, subject, account, detail from changes"
+            " where (?1 is null or account = ?1) and (?2 is null or seq < ?2)"
+            " order by seq desc limit ?3",
+            account, before, most,
+        )  # fmt: skip
+        return [Change(*(*c[:-1], msgspec.json.decode(c[-1]))) for c in rows]

@@ -1,0 +1,667 @@
+"""The books: what the ledger says, read without touching those who write it.
+
+The only place that reads the ledger: one exchange, one session, usage over a span of time, balances,
+the audit and the backup.  Its connection is read-only, and under WAL no reader waits for the writer
+or makes it wait.
+
+What will surprise:
+- usage is exact for any span, though it is added up from the sums of whole hours: the parts of hours
+  at both ends are read from the rows.  Of hours whose rows were deleted (storage/sqlite/retention.py) a part
+  is nothing, and so are sums that are not kept: of sessions by model, upstream or outcome;
+- the log is filtered without an index of each column, which would cost the writer half its rate: the
+  sums of an hour say between which rows those that are meant are.  Only "of no session" is looked
+  for row by row.
+
+Days are UTC.
+"""
+
+import contextlib
+import math
+import os
+import secrets
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import apsw
+import msgspec
+
+from headgate.storage.sqlite.database import BUSY_MS, StoreError
+from headgate.storage.sqlite.ledger import LedgerFault, Row
+from headgate.web.site.deployment import Measured
+
+By = Literal["key", "account", "model", "day", "hour", "session", "upstream"]
+Step = Literal["hour", "day"]
+Column = Literal["model", "upstream", "outcome", "account", "key"]
+HOUR_S = 3600
+END_OF_TIME_S = 253402300800.0  # the year 10000
+MAX_SEQ = 2**63 - 1
+NEAR = 2000  # rows of the log that are looked through before the sums are asked where to look
+MAX_DIFFERENCES = 100  # of each kind: one is enough to be alarmed
+# Outcomes that are no errors: an answer (edge/record.py, ANSWERED), and a client that left, for
+# which nobody here is to blame.
+FINE = (
+    "stop", "stop_sequence", "length", "context_full", "tool_calls", "content_filter", "client_gone"
+)  # fmt: skip
+# Kinds of failure (errors.py) that speak of an upstream; the others are the request's, or ours.
+UPSTREAMS_FAULT = (
+    "upstream", "upstream_auth", "upstream_quota", "upstream_config", "overloaded", "timeout",
+    "rate_limit", "no_credit", "unavailable",
+)  # fmt: skip
+
+_NAME: dict[By, str] = {
+    "key": "key",
+    "account": "account",
+    "model": "model",
+    "upstream": "upstream",
+    "session": "session",
+    "day": f"date(hour * {HOUR_S}, 'unixepoch')",
+    "hour": f"strftime('%Y-%m-%dT%H:00Z', hour * {HOUR_S}, 'unixepoch')",
+}
+_STEP: dict[Step, str] = {"hour": f"hour * {HOUR_S}", "day": "hour / 24 * 86400"}
+_TOKENS = ("input", "cached", "cache_write", "output", "reasoning")
+_MONEY = ("requests", "unpriced", *_TOKENS, "cost_nano")
+_TIMES = ("first_token_ms", "first_tokens", "stream_ms")
+# table: what it is by, and what it sums, as the trigger `ledger_sums` keeps it; what was deleted is
+# summed in the second table in the same way.
+_TABLES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "by_hour": (
+        "pruned_hour",
+        ("hour", "account", "key", "model", "upstream", "outcome"),
+        (*_MONEY, *_TIMES, "first_seq", "last_seq"),
+    ),
+    "by_session": ("pruned_session", ("hour", "session", "account", "key"), _MONEY),
+    "balance": ("pruned_balance", ("account", "key"), ("requests", "unpriced", "spent_nano")),
+}
+# What one row adds to a sum, where that is not the column itself.
+_ADDS = {
+    "hour": f"cast(began_s as integer) / {HOUR_S}",
+    "requests": "1",
+    "unpriced": "cost_nano is null",
+    "cost_nano": "coalesce(cost_nano, 0)",
+    "spent_nano": "coalesce(cost_nano, 0)",
+    "first_token_ms": "coalesce(first_token_ms, 0)",
+    "first_tokens": "first_token_ms is not null",
+    "stream_ms": "coalesce(max(total_ms - first_token_ms, 0), 0)",
+    "first_seq": "seq",
+    "last_seq": "seq",
+}
+
+
+def _quoted(words: tuple[str, ...]) -> str:
+    return ", ".join(f"'{word}'" for word in words)
+
+
+_ERRORS = f"case when outcome in ({_quoted(FINE)}) then 0 else requests end"
+_ERROR = f"outcome not in ({_quoted(FINE)})"
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """The sum of a group of exchanges; `unpriced` of them have no known cost and are not in it.
+
+    The last four are not kept by session, and are 0 in sums that are read from there: those by
+    session, and those of one session, if by nothing else than an account and a key.
+    """
+
+    name: str
+    requests: int
+    unpriced: int
+    input: int
+    cached: int
+    cache_write: int
+    output: int
+    reasoning: int
+    cost_nano: int
+    errors: int = 0  # no answer, and the client did not leave
+    first_token_ms: int = 0  # of those that had a first token, together
+    first_tokens: int = 0  # how many had
+    stream_ms: int = 0  # from the first token to the end
+
+
+class Where(msgspec.Struct, frozen=True, kw_only=True):
+    """Which exchanges are meant.  None: all; "" is a value: the keys of no account."""
+
+    account: str | None = None
+    key: str | None = None
+    model: str | None = None
+    upstream: str | None = None
+    session: str | None = None
+    outcome: str | None = None
+
+    def said(self) -> dict[str, str]:
+        return {n: v for n in self.__struct_fields__ if (v := getattr(self, n)) is not None}
+
+
+ALL = Where()
+
+
+class Balance(msgspec.Struct, frozen=True):
+    account: str
+    key: str
+    requests: int
+    unpriced: int
+    spent_nano: int
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """Where what is stored is not what the rows add up to."""
+
+    where: str
+    rows: str
+    stored: str
+
+
+class SessionSum(msgspec.Struct, frozen=True):
+    """All exchanges of one session together; `unpriced` of them are not in the cost."""
+
+    requests: int
+    unpriced: int
+    input: int
+    cached: int
+    output: int
+    cost_nano: int
+
+
+class Books:
+    """Reads one installation; the database must be up to date: a Store has opened it before.
+
+    Several threads may use it at the same time: each has a connection of its own.
+    """
+
+    def __init__(self, data: str | Path) -> None:
+        self._name = f"{data}/headgate.db"
+        self._own = threading.local()
+        self._opened: list[apsw.Connection] = []
+        self._db  # noqa: B018  # a database that cannot be opened is reported here
+
+    @property
+    def _db(self) -> apsw.Connection:
+        """The connection of this thread."""
+        found: apsw.Connection | None = getattr(self._own, "db", None)
+        if found is None:
+            with self._faults():
+                found = apsw.Connection(self._name, flags=apsw.SQLITE_OPEN_READONLY)
+                found.set_busy_timeout(BUSY_MS)
+            self._own.db = found
+            self._opened.append(found)
+        return found
+
+    def close(self) -> None:
+        """Close the connections of all threads; none of them may be reading."""
+        for db in self._opened:
+            with contextlib.suppress(apsw.ThreadingViolationError):  # a read that hangs in the disk
+                db.close()
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except apsw.Error as error:
+            raise LedgerFault(f"{self._name}: {error}.") from None
+
+    def _all(
+        self, sql: str, values: tuple[object, ...] | dict[str, object] = ()
+    ) -> list[tuple[Any, ...]]:
+        # Any: the columns are as the schema (strict tables) and the query say
+        with self._faults():
+            return list(self._db.execute(sql, values))
+
+    def generation(self, id: str) -> Row | None:
+        """The row of one exchange; None while it runs, and when there is none."""
+        found = self._all(f"select {_COLUMNS} from ledger where id = ?", (id,))
+        return _row(found[0]) if found else None
+
+    def begun(self, ids: Sequence[str]) -> dict[str, Row | None]:
+        """Of these exchanges those that have a row, or None: an open mark."""
+        places = ", ".join("?" * len(ids))
+        # Marks first: one that becomes a row meanwhile is then seen as either.
+        marks = self._all(f"select id from open_mark where id in ({places})", tuple(ids))
+        rows = self._all(f"select {_COLUMNS} from ledger where id in ({places})", tuple(ids))
+        return {**{id: None for (id,) in marks}, **{r.id: r for r in map(_row, rows)}}
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let all that is read in the block be of one moment."""
+        with self._faults(), self._db:
+            self._all(
+                "select 1 from sqlite_schema limit 1"
+            )  # SQLite takes the moment of the first read
+            yield
+
+    def recorded(self, ids: Sequence[str]) -> set[str]:
+        """Of these exchanges those that have a row."""
+        if not ids:
+            return set()
+        listed = msgspec.json.encode(ids).decode()
+        rows = "select id from ledger where id in (select value from json_each(?))"
+        return {id for (id,) in self._all(rows, (listed,))}
+
+    def session(
+        self, id: str, key: str | None = None, *, most: int = 10_000, after: str = ""
+    ) -> list[Row]:
+        """The exchanges of one session, oldest first; of one key only, where others must not see.
+
+        `after`: the id of the last one of the page before.
+        """
+        return [
+            _row(columns)
+            for columns in self._all(
+                f"select {_COLUMNS} from ledger where session = ?1 and session <> ''"
+                " and (?2 is null or key = ?2)"
+                " and seq > coalesce((select seq from ledger where id = ?4), 0)"
+                " order by seq limit ?3",
+                (id, key, most, after),
+            )
+        ]
+
+    def session_sum(self, id: str, key: str) -> SessionSum:
+        """What the exchanges of one session and key add up to."""
+        (sums,) = self._all(
+            "select count(*), coalesce(sum(cost_nano is null), 0), coalesce(sum(input), 0),"
+            " coalesce(sum(cached), 0), coalesce(sum(output), 0), coalesce(sum(cost_nano), 0)"
+            " from ledger where session = ?1 and session <> '' and key = ?2",
+            (id, key),
+        )
+        return SessionSum(*sums)
+
+    def usage(
+        self,
+        by: By,
+        since_s: float = 0.0,
+        until_s: float = END_OF_TIME_S,
+        *,
+        where: Where = ALL,
+        most: int | None = None,
+    ) -> list[Spent]:
+        """Sums of the exchanges that began in [since_s, until_s): times in order, others by cost."""
+        source, values = _source(by, since_s, until_s, where)
+        order = "1" if by in ("day", "hour") else "cost_nano desc, 1"
+        rows = self._all(
+            f"select {_NAME[by]}, {_SPENT} from ({source}) group by 1 order by {order}"
+            + (f" limit {most:d}" if most is not None else ""),
+            values,
+        )
+        return [Spent(*columns) for columns in rows]
+
+    def series(
+        self,
+        split: By | None,
+        since_s: float,
+        until_s: float,
+        *,
+        step: Step,
+        where: Where = ALL,
+    ) -> list[tuple[int, Spent]]:
+        """As `usage`, for each hour or day (UTC) that has exchanges: its start in Unix seconds first.
+
+        Without a split the name is "".
+        """
+        source, values = _source(split, since_s, until_s, where)
+        name = "''" if split is None else _NAME[split]
+        rows = self._all(
+            f"select {_STEP[step]}, {name}, {_SPENT} from ({source}) group by 1, 2 order by 1, 2",
+            values,
+        )
+        return [(start, Spent(*columns)) for start, *columns in rows]
+
+    def hours(
+        self, since_s: float, until_s: float, upstream: str | None = None
+    ) -> list[tuple[int, Spent]]:
+        """Sums of each model in each hour (Unix seconds / 3600) that begins in [since_s, until_s)."""
+        whole = [math.ceil(s / HOUR_S) * HOUR_S for s in (since_s, until_s)]
+        found = self.series("model", *whole, step="hour", where=Where(upstream=upstream))
+        return [(start // HOUR_S, spent) for start, spent in found]
+
+    def measured(self, since_s: float) -> dict[str, Measured]:
+        """What each upstream did in the hours since then: of its errors, only its own."""
+        rows = self._all(
+            "select upstream, sum(requests),"
+            f" sum(case when outcome in ({_quoted(UPSTREAMS_FAULT)}) then requests else 0 end),"
+            " sum(first_token_ms), sum(first_tokens), sum(output), sum(stream_ms)"
+            " from by_hour where hour >= ? and upstream <> '' group by upstream order by 1",
+            (math.floor(since_s / HOUR_S),),
+        )
+        return {
+            name: Measured(
+                requests,
+                errors / requests,
+                first_ms / firsts if firsts else None,
+                output * 1000 / stream_ms if stream_ms else None,
+            )
+            for name, requests, errors, first_ms, firsts, output, stream_ms in rows
+        }
+
+    def requests(
+        self,
+        where: Where = ALL,
+        *,
+        before: int | None = None,
+        since_s: float = 0.0,
+        until_s: float = END_OF_TIME_S,
+        most: int = 50,
+    ) -> list[tuple[int, Row]]:
+        """Exchanges as they were settled, the last one first, each with its seq.
+
+        `before`: the seq of the last one of the page before.
+        """
+        said = where.said()
+        values: dict[str, object] = {f"w_{c}": v for c, v in said.items()}
+        values |= {"since": since_s, "until": until_s}
+        high = before if before is not None else MAX_SEQ
+        if said.get("session"):
+            return self._page("ledger_session", said, values, 0, high, most)
+        everything = not said and since_s <= 0 and until_s >= END_OF_TIME_S
+        if everything or "session" in said:  # sums by session know no seq
+            return self._page("ledger_log", said, values, 0, high, most)
+        ((last,),) = self._all("select coalesce(max(seq), 0) from ledger")
+        high = min(high, last + 1)
+        near = max(0, high - NEAR)
+        found = self._page("ledger_log", said, values, near, high, most)
+        for first, end in reversed(self._where(said, values, near, most - len(found))):
+            if len(found) >= most:
+                break
+            found += self._page("ledger_log", said, values, first, end, most - len(found))
+        return found
+
+    def _page(
+        self,
+        index: str,
+        said: dict[str, str],
+        values: dict[str, object],
+        low: int,
+        high: int,
+        most: int,
+    ) -> list[tuple[int, Row]]:
+        """The last rows with a seq in [low, high) that are meant."""
+        tests = _tests(said)
+        rows = self._all(
+            f"select seq, {_COLUMNS} from ledger indexed by {index} where seq >= :low and seq < :high"
+            f"{tests} and began_s >= :since and began_s < :until order by seq desc limit :most",
+            {**values, "low": low, "high": high, "most": most},
+        )
+        return [(seq, _row(tuple(columns))) for seq, *columns in rows]
+
+    def _where(
+        self, said: dict[str, str], values: dict[str, Any], high: int, most: int
+    ) -> list[tuple[int, int]]:
+        """Where below `high` the last `most` rows are that are meant: spans of seq, in order.
+
+        The sums of an hour know the first and the last row of each group.  So of a group that ends
+        below `high` the last one is known, and of one that goes on the first: from the `most`-th
+        of these on there are enough.  Hours of which only a part is meant promise nothing.
+        """
+        if high <= 0 or most <= 0:
+            return []
+        tests = _tests(said)
+        groups = f"from by_hour where hour >= :first and hour <= :last and first_seq < :high{tests}"
+        since, until = values["since"] / HOUR_S, values["until"] / HOUR_S
+        values = {
+            **values, "first": math.floor(since), "last": math.floor(until), "high": high,
+            "whole": math.ceil(since), "end": math.floor(until), "skip": most - 1,
+        }  # fmt: skip
+        low = self._all(
+            f"select iif(last_seq < :high, last_seq, first_seq) {groups}"
+            " and hour >= :whole and hour < :end order by 1 desc limit 1 offset :skip",
+            values,
+        )
+        values["low"] = low[0][0] if low else 0
+        spans: list[tuple[int, int]] = []
+        for first, last in self._all(
+            "select max(first_seq, :low), min(last_seq + 1, :high)"
+            f" {groups} and last_seq >= :low order by 1",
+            values,
+        ):
+            if spans and first <= spans[-1][1]:
+                spans[-1] = (spans[-1][0], max(last, spans[-1][1]))
+            else:
+                spans.append((first, last))
+        return spans
+
+    def names(self, column: Column) -> list[str]:
+        """The values there are, in order, also of rows that were deleted."""
+        found = (
+            self._all(f"select distinct {column} from balance order by 1")
+            if column in ("account", "key")
+            else self._all("select name from known where what = ? order by 1", (column,))
+        )
+        return [name for (name,) in found]
+
+    def balances(self) -> list[Balance]:
+        """What each key has spent since ever."""
+        return [
+            Balance(*columns)
+            for columns in self._all(
+                "select account, key, requests, unpriced, spent_nano from balance order by 1, 2"
+            )
+        ]
+
+    def spent_by_key(self, id: str) -> int:
+        """What one key has spent since ever, in nano-dollars."""
+        sums = self._all("select coalesce(sum(spent_nano), 0) from balance where key = ?", (id,))
+        return int(sums[0][0])
+
+    def spent(
+        self, since: Iterable[tuple[Literal["key", "account"], float]]
+    ) -> dict[tuple[Literal["key", "account"], float], dict[str, int]]:
+        """For each kind of owner and moment (Unix seconds): what each has spent since, nano-dollars.
+
+        The hours are read once, however many moments there are: from one to the next at a time.  The
+        moment 0 is answered from the balances.
+        """
+        wanted = sorted(set(since), key=lambda pair: -pair[1])
+        out: dict[tuple[Literal["key", "account"], float], dict[str, int]] = {}
+        with self._faults(), self._db:  # one snapshot, whatever is written meanwhile
+            for what in ("key", "account"):
+                sums: dict[str, int] = defaultdict(int)
+                until_s = END_OF_TIME_S
+                for moment in [s for w, s in wanted if w == what]:
+                    if moment > 0:
+                        for name, nano in self._spent_between(what, moment, until_s):
+                            sums[name] += nano
+                        until_s = moment
+                        out[what, moment] = dict(sums)
+                    else:
+                        out[what, moment] = dict(
+                            self._all(f"select {what}, sum(spent_nano) from balance group by 1")
+                        )
+        return out
+
+    def _spent_between(self, what: str, since_s: float, until_s: float) -> list[tuple[str, int]]:
+        """Costs of the exchanges that began in [since_s, until_s), by key or account."""
+        first, last = math.ceil(since_s / HOUR_S), math.floor(until_s / HOUR_S)
+        rows = (
+            f"select {what} as name, cost_nano from ledger indexed by ledger_began"
+            " where began_s >= :%s and began_s < :%s and cost_nano > 0"
+        )
+        values: dict[str, object] = {"since": since_s, "until": until_s}
+        source = rows % ("since", "until")
+        if first < last:
+            values |= {"first": first, "last": last}
+            values |= {"first_s": first * HOUR_S, "last_s": last * HOUR_S}
+            source = (
+                f"{rows % ('since', 'first_s')} union all {rows % ('last_s', 'until')} union all"
+                f" select {what}, cost_nano from by_hour"
+                " where hour >= :first and hour < :last and cost_nano > 0"
+            )
+        return [
+            (str(name), int(nano))
+            for name, nano in self._all(
+                f"select name, sum(cost_nano) from ({source}) group by name", values
+            )
+        ]
+
+    def disputed(
+        self, since_s: float = 0.0, until_s: float = END_OF_TIME_S, upstream: str | None = None
+    ) -> int:
+        """Exchanges whose upstream reported more tokens than their request allowed, still kept."""
+        counted = self._all(
+            "select count(*) from ledger where basis = 'disputed' and began_s >= ?1 and began_s < ?2"
+            " and (?3 is null or upstream = ?3)",
+            (since_s, until_s, upstream),
+        )
+        return int(counted[0][0])
+
+    def open_marks(self) -> int:
+        """Exchanges that run now, or whose process died and that nobody has recovered yet."""
+        return int(self._all("select count(*) from open_mark")[0][0])
+
+    def audit(self) -> list[Difference]:
+        """Recompute everything from the rows; what is stored and differs, or nothing."""
+        with self._faults(), self._db:  # one snapshot, whatever is written meanwhile
+            found = [
+                Difference("the file", "sound", str(line))
+                for (line,) in self._all("pragma quick_check")
+                if line != "ok"
+            ]
+            count, last, pruned = self._all(
+                "select count(*), coalesce(max(seq), 0),"
+                " (select coalesce(sum(requests), 0) from pruned_balance) from ledger"
+            )[0]
+            if count + pruned != last:
+                gone = f" and {pruned} pruned" if pruned else ""
+                found.append(
+                    Difference("rows of the ledger", f"{count}{gone}", f"{last} were written")
+                )
+            found += [
+                Difference("rows of the ledger", f"{n} of hour {hour} deleted", "to be kept")
+                for hour, n in self._all(
+                    "select hour, sum(requests) from pruned_hour"
+                    f" where hour >= (select max(gone_s) / {HOUR_S} from retention)"
+                    " group by hour limit ?",
+                    (MAX_DIFFERENCES,),
+                )
+            ]
+            for table in _TABLES:
+                found += self._differences(table)
+            found += [
+                Difference(f"exchange {id}", "settled", "still open")
+                for (id,) in self._all(
+                    "select id from open_mark where id in (select id from ledger) limit ?",
+                    (MAX_DIFFERENCES,),
+                )
+            ]
+        return found
+
+    def _differences(self, table: str) -> list[Difference]:
+        pruned, by, sums = _TABLES[table]
+        own, groups = ", ".join(by + sums), ", ".join(by)
+        rows = ", ".join(f"{_ADDS.get(c, c)} as {c}" for c in by + sums)
+        added = ", ".join(f"{_OVER.get(c, 'sum')}({c})" for c in sums)
+        computed = (
+            f"select {groups}, {added} from (select {rows} from ledger"
+            f" union all select {own} from {pruned}) group by {groups}"
+        )
+        stored = f"select {own} from {table}"
+        missing = self._all(f"{computed} except {stored} limit {MAX_DIFFERENCES}")
+        wrong = self._all(f"{stored} except {computed} limit {MAX_DIFFERENCES}")
+        width = len(by)
+        ours = {r[:width]: r[width:] for r in missing}
+        theirs = {r[:width]: r[width:] for r in wrong}
+        return [
+            Difference(
+                f"{table} " + ", ".join(f"{n} {v or '-'}" for n, v in zip(by, group, strict=True)),
+                _told(sums, ours.get(group), theirs.get(group)),
+                _told(sums, theirs.get(group), ours.get(group)),
+            )
+            for group in [*ours, *(g for g in theirs if g not in ours)]
+        ]
+
+    def backup(self, to: str | Path) -> None:
+        """Copy the database as it is now into a new file, whole or not at all, while it is used."""
+        to = Path(to)
+        fresh = to.with_name(f".{to.name}.{secrets.token_hex(8)}")
+        try:
+            os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            try:
+                with contextlib.closing(apsw.Connection(str(fresh))) as copy:
+                    with copy.backup("main", self._db, "main") as work:
+                        work.step(-1)
+                    copy.execute("pragma journal_mode = delete")  # one file, nothing beside it
+                    if copy.pragma("quick_check") != "ok":
+                        raise StoreError(f"the copy in {to} would be damaged.")
+                with fresh.open("rb+") as file:
+                    os.fsync(file.fileno())
+                os.link(fresh, to)  # unlike a rename, it never replaces
+            finally:
+                fresh.unlink(missing_ok=True)
+        except FileExistsError:
+            raise StoreError(f"{to} exists already; a backup replaces nothing.") from None
+        except OSError as error:
+            raise StoreError(f"{to}: {error.strerror}.") from None
+        except apsw.Error as error:
+            raise StoreError(f"{to}: {error}.") from None
+
+
+_COLUMNS = ", ".join(Row.__struct_fields__)
+_OVER = {"first_seq": "min", "last_seq": "max"}
+_SPENT = ", ".join(f"sum({c}) as {c}" for c in Spent.__struct_fields__[1:])
+
+
+def _tests(said: dict[str, str]) -> str:
+    """Conditions; that a session is one must be said for its index, which has no others."""
+    tests = "".join(f" and {c} = :w_{c}" for c in said)
+    return tests + (" and session <> ''" if said.get("session") else "")
+
+
+def _source(
+    by: By | None, since_s: float, until_s: float, where: Where
+) -> tuple[str, dict[str, object]]:
+    """A query for what is added up: sums of whole hours, and the rows of the parts of hours around.
+
+    Sums that are not kept are made of the rows alone.
+    """
+    said = where.said()
+    needed = {"hour", *said, *((by,) if by not in (None, "day") else ())}
+    table = next((t for t in ("by_hour", "by_session") if needed <= {*_TABLES[t][1]}), None)
+    plain = ", ".join(sorted(needed - {"hour"}) or ["'' as none"])
+    known = table != "by_session"
+    extra = [_ERROR if known else "0", *(_ADDS[c] if known else "0" for c in _TIMES)]
+    adds = [_ADDS.get(c, c) for c in _MONEY] + extra
+    row = ", ".join(
+        f"{add} as {c}" for add, c in zip(adds, Spent.__struct_fields__[1:], strict=True)
+    )
+    index = "ledger_session" if table is None and said.get("session") else "ledger_began"
+    tests = _tests(said)
+
+    def rows(since: str, until: str) -> str:
+        return (
+            f"select {_ADDS['hour']} as hour, {plain}, {row} from ledger indexed by {index}"
+            f" where began_s >= :{since} and began_s < :{until}{tests}"
+        )
+
+    values: dict[str, object] = {f"w_{c}": v for c, v in said.items()}
+    first, last = math.ceil(since_s / HOUR_S), math.floor(until_s / HOUR_S)
+    values |= {"since": since_s, "until": until_s}
+    if table is None or first >= last:
+        return rows("since", "until"), values
+    kept = ", ".join(_MONEY) + (
+        f", {_ERRORS} as errors, {', '.join(_TIMES)}" if known else ", 0, 0, 0, 0"
+    )
+    values |= {"first": first, "last": last, "first_s": first * HOUR_S, "last_s": last * HOUR_S}
+    return (
+        f"{rows('since', 'first_s')} union all {rows('last_s', 'until')} union all"
+        f" select hour, {plain}, {kept} from {table} where hour >= :first and hour < :last{tests}",
+        values,
+    )
+
+
+def _row(columns: tuple[Any, ...]) -> Row:
+    fields = dict(zip(Row.__struct_fields__, columns, strict=True))
+    for name in ("attempts", "warnings"):
+        fields[name] = msgspec.json.decode(fields[name])
+    return msgspec.convert({**fields, "stream": bool(fields["stream"])}, Row)
+
+
+def _told(
+    names: tuple[str, ...], one: tuple[Any, ...] | None, other: tuple[Any, ...] | None
+) -> str:
+    """Of two sums, what of the first is not in the second."""
+    if one is None:
+        return "nothing"
+    return ", ".join(
+        f"{name} {value}"
+        for n, (name, value) in enumerate(zip(names, one, strict=True))
+        if other is None or other[n] != value
+    )

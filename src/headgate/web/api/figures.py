@@ -1,0 +1,249 @@
+"""What the admin API says of usage, requests, upstreams and models; see admin_shapes.py."""
+
+from datetime import date, datetime
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, UnsetType
+
+from headgate.storage.sqlite.reports import By, Step
+from headgate.web.api.shapes import Asked, Before, Nano, Older, Shape, Size, Text, Usd
+
+Since = Annotated[
+    datetime, Meta(tz=True, description="RFC 3339 with a zone, or Unix seconds; included.")
+]
+Until = Annotated[
+    datetime, Meta(tz=True, description="RFC 3339 with a zone, or Unix seconds; not included.")
+]
+
+
+class Filters(Asked, frozen=True, kw_only=True):
+    account: Annotated[Text, Meta(description='"": the keys of no account.')] | UnsetType = UNSET
+    key: Annotated[Text, Meta(description="A key's id.")] | UnsetType = UNSET
+    model: Annotated[Text, Meta(description="A model's id in the catalog.")] | UnsetType = UNSET
+    upstream: Text | UnsetType = UNSET
+    session: Annotated[Text, Meta(description="The client's own id.")] | UnsetType = UNSET
+    outcome: (
+        Annotated[Text, Meta(description="`stop`, `tool_calls`, or a kind of failure.")] | UnsetType
+    ) = UNSET
+
+
+class UsageAsked(Filters, frozen=True, kw_only=True):
+    by: By = "day"
+    since: Since | UnsetType = UNSET
+    until: Until | UnsetType = UNSET
+    step: (
+        Annotated[Step, Meta(description="A row for each hour or day (UTC) of each name.")]
+        | UnsetType
+    ) = UNSET
+    after: Annotated[int, Meta(ge=0, le=10**9, description="`next` of the page before.")] = 0
+    limit: Annotated[int, Meta(ge=1, le=1000, description="How many rows at most.")] = 200
+
+
+class UsageRow(Shape, frozen=True, kw_only=True):
+    """The sum of a group of exchanges."""
+
+    name: Annotated[str, Meta(description="Of what it is the sum: a day, a key's id, a model.")]
+    at: Annotated[datetime | None, Meta(description="With `step`: when the hour or day begins.")]
+    requests: int
+    unpriced: Annotated[int, Meta(description="Those whose cost nobody knows; not in the cost.")]
+    errors: Annotated[
+        int | None,
+        Meta(description="No answer, and the client did not leave; null: not kept by session."),
+    ]
+    input_tokens: int
+    cached_tokens: Annotated[int, Meta(description="Part of the input.")]
+    cache_write_tokens: Annotated[int, Meta(description="Part of the input.")]
+    output_tokens: int
+    reasoning_tokens: Annotated[int, Meta(description="Part of the output.")]
+    cost_usd: Usd
+    cost_nano: Nano
+    first_token_ms: Annotated[float | None, Meta(description="The mean; null: none, or not kept.")]
+    output_tokens_per_s: Annotated[
+        float | None, Meta(description="While replies streamed; null: none, or not kept.")
+    ]
+
+
+class Usage(Shape, frozen=True, kw_only=True):
+    """A page of sums."""
+
+    by: By
+    since: datetime
+    until: datetime
+    data: Annotated[
+        list[UsageRow], Meta(description="Days, hours and steps in order, all else by cost.")
+    ]
+    next: Annotated[int | None, Meta(description="What to send as `after`; null: that was all.")]
+
+
+class Attempt(Shape, frozen=True, kw_only=True):
+    """One contact with an upstream; the client pays for the last one only."""
+
+    upstream: str
+    model: Annotated[str, Meta(description="As the upstream calls it.")]
+    outcome: str
+    upstream_code: str
+    ms: int
+    key: Annotated[
+        int,
+        Meta(description="Its place in the upstream's pool of keys, from 1; 0: it has no pool."),
+    ]
+
+
+class Exchange(Shape, frozen=True, kw_only=True):
+    """One request as it ended; neither prompt nor reply is kept."""
+
+    id: str
+    seq: Annotated[int | None, Meta(description="Its place in the log; null where it is alone.")]
+    account: str
+    key: str
+    session: str
+    dialect: str
+    model: str
+    upstream: str
+    upstream_model: str
+    stream: bool
+    outcome: str
+    basis: Annotated[
+        Literal["upstream", "disputed", "partial", "estimated", "none", "recovered"],
+        Meta(description="Who counted the tokens."),
+    ]
+    status: Annotated[int, Meta(description="The HTTP status; 0: the client was told nothing.")]
+    began_at: datetime
+    first_token_ms: int | None
+    total_ms: int
+    input_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    cost_usd: Usd | None
+    cost_nano: Nano | None
+    price_version: str
+    service_tier: str
+    attempts: list[Attempt]
+    warnings: list[str]
+
+
+class Exchanges(Shape, frozen=True, kw_only=True):
+    """A page of requests."""
+
+    data: Annotated[list[Exchange], Meta(description="The last one first.")]
+    next: Before
+
+
+class ExchangesAsked(Filters, frozen=True, kw_only=True):
+    since: Since | UnsetType = UNSET
+    until: Until | UnsetType = UNSET
+    before: Older | UnsetType = UNSET
+    limit: Size = 50
+
+
+class Session(Shape, frozen=True, kw_only=True):
+    """One conversation, by the id that its client gave it."""
+
+    session: str
+    total: UsageRow
+    data: Annotated[list[Exchange], Meta(description="The last one first.")]
+    next: Before
+
+
+class SessionAsked(Asked, frozen=True, kw_only=True):
+    before: Older | UnsetType = UNSET
+    limit: Size = 50
+
+
+# --- upstreams and models -------------------------------------------------------------------------
+
+
+UpstreamState = Annotated[
+    Literal["up", "resting", "half"],
+    Meta(description="Of its worst route; `half`: one request is trying it."),
+]
+
+
+class UpstreamKey(Shape, frozen=True, kw_only=True):
+    """How one key of an upstream stands; never the key itself."""
+
+    account: Annotated[str, Meta(description="The upstream and the key's place in its pool.")]
+    paused_s: Annotated[
+        float, Meta(description="Seconds until it is asked again; 0: it is active, or half-open.")
+    ]
+    kind: Annotated[str, Meta(description='Of the failure that paused it; "": it is active.')]
+    code: Annotated[str, Meta(description="The upstream's own code of that failure.")]
+    models: Annotated[list[str], Meta(description="It is paused for these only; empty: for all.")]
+
+
+class Upstream(Shape, frozen=True, kw_only=True):
+    """An upstream as it stands now."""
+
+    name: str
+    preset: str
+    dialect: str
+    host: str
+    models: list[str]
+    state: UpstreamState
+    failures: Annotated[int, Meta(description="In a row.")]
+    resting: Annotated[list[str], Meta(description="Models whose route here rests.")]
+    resting_s: Annotated[float, Meta(description="Seconds of rest to come.")]
+    keys: Annotated[list[UpstreamKey], Meta(description="Its pool of keys; one if it has no pool.")]
+    rpm: Annotated[
+        int | None, Meta(description="Requests a minute that each key takes; null: unknown.")
+    ]
+    tpm: int | None
+    requests: Annotated[int, Meta(description="Of the last 24 hours, as what follows.")]
+    error_rate: float | None
+    first_token_ms: float | None
+    output_tokens_per_s: float | None
+
+
+class Upstreams(Shape, frozen=True, kw_only=True):
+    """All upstreams."""
+
+    data: list[Upstream]
+
+
+class Finding(Shape, frozen=True, kw_only=True):
+    """One thing that was looked at; `fix` says what to do about it."""
+
+    name: str
+    state: Literal["ok", "warn", "fail", "skip"]
+    text: str
+    fix: str
+
+
+class Checked(Shape, frozen=True, kw_only=True):
+    """What one short request to the upstream has shown."""
+
+    steps: list[Finding]
+
+
+class Price(Shape, frozen=True, kw_only=True):
+    """US dollars for a million tokens; the whole request is billed at the tier its input falls into."""
+
+    valid_from: date
+    up_to_input: Annotated[int | None, Meta(description="Tokens of input; null: any number.")]
+    input: str
+    output: str
+    cache_read: str
+    cache_write: str
+    priority_factor: str
+
+
+class Model(Shape, frozen=True, kw_only=True):
+    """A model of the catalog."""
+
+    id: str
+    display_name: str
+    description: str
+    released: date
+    context_window: int
+    max_output: int
+    input: list[str]
+    prices: list[Price]
+    upstreams: Annotated[list[str], Meta(description="Where its requests go, in this order.")]
+
+
+class ModelList(Shape, frozen=True, kw_only=True):
+    """All models."""
+
+    data: list[Model]

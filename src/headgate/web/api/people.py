@@ -1,0 +1,212 @@
+"""Users of the console, management keys and the record of changes, over the admin API.
+
+What will surprise: a change of a user ends their sessions, as it does everywhere; the role and the
+account of somebody who comes by an identity provider are the provider's again at their next sign-in.
+"""
+
+import time
+
+from msgspec import UNSET, structs
+
+from headgate.policy import access
+from headgate.policy.access import ManagementKey, User
+from headgate.web.api import fields as fields
+from headgate.web.api import shapes as shapes
+from headgate.web.api.route import given, nothing_here, page
+from headgate.web.auth import passwords
+from headgate.web.context import Problem, Visit
+
+_ACTIONS: tuple[access.Action, ...] = ("see", "use", "keys", "manage")
+
+
+def me(visit: Visit) -> shapes.Me:
+    """Show the management key that asks."""
+    who = visit.who
+    return shapes.Me(
+        id=who.id, name=who.name, role=who.role, may=[a for a in _ACTIONS if who.may(a)],
+        sees=who.scope,
+    )  # fmt: skip
+
+
+# --- users ----------------------------------------------------------------------------------------
+
+
+def list_users(visit: Visit, query: shapes.Page) -> shapes.Users:
+    """List the users of the console, by name."""
+    found, next_ = page(visit.desk.people.users(), query.after, query.limit, lambda u: u.id)
+    return shapes.Users(data=[_user(u) for u in found], next=next_)
+
+
+def show_user(visit: Visit) -> shapes.User:
+    """Show one user."""
+    return _user(_found_user(visit))
+
+
+def make_user(visit: Visit, body: shapes.NewUser) -> shapes.User:
+    """Make a user, who signs in with this name and password."""
+    people, name = visit.desk.people, fields.name(body.name)
+    if any(u.name.lower() == name.lower() for u in people.users()):
+        raise Problem(409, f"There is a user `{name}` already.", "$.name")
+    _must_be_open(visit, body.account)
+    kept = _hash(body.password, name)
+    user = people.create_user(name, kept, body.role, body.account, now_s=time.time())
+    visit.record("user.create", user.id, user.account, name=user.name, role=user.role)
+    return _user(user)
+
+
+def change_user(visit: Visit, body: shapes.UserChanges) -> shapes.User:
+    """Change a user's role, account or password; their sessions end."""
+    people, old = visit.desk.people, _found_user(visit)
+    if old.closed_s is not None:
+        raise Problem(409, "The user is closed; nothing of them can be changed.")
+    if body.account is not UNSET and body.account != old.account:
+        _must_be_open(visit, body.account)
+    kept = None
+    if body.password is not UNSET:
+        if old.issuer:
+            raise Problem(422, "They sign in by their identity provider, not by a password.", "$.password")  # fmt: skip
+        kept = _hash(body.password, old.name)
+    if old.role == "admin" and body.role not in (UNSET, "admin"):
+        _must_not_be_last(visit, old)
+    said = fields.said(body)
+    if said:
+        changed = people.change_user(
+            old.id, role=given(body.role), account=given(body.account), password=kept
+        )
+        if not changed:
+            raise Problem(409, "The user was closed meanwhile.")
+        told = {n: "changed" if n == "password" else v for n, v in said.items()}
+        visit.record("user.change", old.id, old.account, **told)
+    return _user(_found_user(visit))
+
+
+def close_user(visit: Visit) -> shapes.User:
+    """Close a user, for good; their sessions end.
+
+    Doing it again changes nothing.
+    """
+    user = _found_user(visit)
+    if user.closed_s is None:
+        _must_not_be_last(visit, user)
+        if visit.desk.people.change_user(user.id, closed_s=time.time()):
+            visit.record("user.close", user.id, user.account, name=user.name)
+    return _user(_found_user(visit))
+
+
+def _found_user(visit: Visit) -> User:
+    found = visit.desk.people.user(visit.path["id"])
+    if found is None:
+        raise nothing_here()
+    return found
+
+
+def _must_not_be_last(visit: Visit, user: User) -> None:
+    """As the store refuses it too, under its lock."""
+    others = [u for u in visit.desk.people.users() if u.role == "admin" and u.closed_s is None]
+    if others == [user]:
+        raise Problem(409, "This is the last admin; make another one first.")
+
+
+def _must_be_open(visit: Visit, account: str) -> None:
+    now_s = time.time()
+    if account and not any(a.id == account and a.good(now_s) for a in visit.desk.store.accounts()):
+        raise Problem(422, f"There is no open account `{account}`; GET /admin/v1/accounts has them.", "$.account")  # fmt: skip
+
+
+def _hash(password: str, name: str) -> str:
+    if problem := passwords.problem(password, name):
+        raise Problem(422, problem, "$.password")
+    return passwords.hash(password)
+
+
+def _user(user: User) -> shapes.User:
+    return shapes.User(
+        id=user.id, name=user.name, email=user.email, role=user.role, account=user.account,
+        provider=user.issuer, state="open" if user.closed_s is None else "closed",
+        created_at=shapes.at(user.created_s), closed_at=shapes.at_or_none(user.closed_s),
+        seen_at=shapes.at_or_none(user.seen_s),
+    )  # fmt: skip
+
+
+# --- management keys ------------------------------------------------------------------------------
+
+
+def list_management_keys(visit: Visit, query: shapes.Page) -> shapes.ManagementKeys:
+    """List the management keys, oldest first."""
+    keys = visit.desk.people.management_keys()
+    found, next_ = page(keys, query.after, query.limit, lambda k: k.id)
+    return shapes.ManagementKeys(data=[_management_key(k) for k in found], next=next_)
+
+
+def show_management_key(visit: Visit) -> shapes.ManagementKey:
+    """Show one management key."""
+    return _management_key(_found_management_key(visit))
+
+
+def make_management_key(visit: Visit, body: shapes.NewManagementKey) -> shapes.MadeManagementKey:
+    """Make a key of this API.
+
+    The answer has its text, and nothing has it later.
+    """
+    now_s = time.time()
+    key, text = visit.desk.people.create_management_key(
+        fields.name(body.name), body.role, fields.future(body.expires_at, now_s), now_s=now_s
+    )
+    visit.record("management_key.create", key.id, name=key.name, role=key.role)
+    return shapes.MadeManagementKey(**structs.asdict(_management_key(key)), key=text)
+
+
+def revoke_management_key(visit: Visit) -> shapes.ManagementKey:
+    """Revoke a management key, for good; it may be the one that asks.
+
+    Doing it again changes nothing.
+    """
+    key = _found_management_key(visit)
+    if visit.desk.people.revoke_management_key(key.id, now_s=time.time()):
+        visit.record("management_key.revoke", key.id, name=key.name)
+    return _management_key(_found_management_key(visit))
+
+
+def _found_management_key(visit: Visit) -> ManagementKey:
+    keys = visit.desk.people.management_keys()
+    found = next((k for k in keys if k.id == visit.path["id"]), None)
+    if found is None:
+        raise nothing_here()
+    return found
+
+
+def _management_key(key: ManagementKey) -> shapes.ManagementKey:
+    revoked = key.revoked_s is not None
+    good = key.good(time.time())
+    return shapes.ManagementKey(
+        id=key.id, name=key.name, role=key.role,
+        state="open" if good else "revoked" if revoked else "expired",
+        created_at=shapes.at(key.created_s), expires_at=shapes.at_or_none(key.expires_s),
+        revoked_at=shapes.at_or_none(key.revoked_s),
+    )  # fmt: skip
+
+
+# --- changes --------------------------------------------------------------------------------------
+
+
+def list_changes(visit: Visit, query: shapes.ChangesAsked) -> shapes.Changes:
+    """List who changed what, the last first."""
+    account = given(query.account)
+    if account is not None:
+        visit.must_see(account)
+    elif visit.who.scope is not None:
+        account = visit.who.scope
+    rows = visit.desk.people.changes(
+        account=account, before=given(query.before), most=query.limit + 1
+    )
+    shown = rows[: query.limit]
+    return shapes.Changes(
+        data=[
+            shapes.Change(
+                seq=c.seq, at=shapes.at(c.at_s), actor=c.actor, via=c.via, action=c.action,
+                subject=c.subject, account=c.account, detail=c.detail,
+            )
+            for c in shown
+        ],
+        next=shown[-1].seq if len(rows) > query.limit else None,
+    )  # fmt: skip

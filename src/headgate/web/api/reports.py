@@ -1,0 +1,249 @@
+"""Usage, requests, sessions, upstreams and models, over the admin API: all that is only read.
+
+What will surprise: usage looks back thirty days unless it is told since when; of sessions the books
+keep no errors and no times, so these are null there, which is not zero.
+"""
+
+import re
+import time
+from urllib.parse import quote
+
+import msgspec
+
+from headgate.policy import pricing
+from headgate.storage.sqlite.entries import Row
+from headgate.storage.sqlite.reports import END_OF_TIME_S, By, Spent, Step, Where
+from headgate.web.api import figures as figures
+from headgate.web.api import shapes as shapes
+from headgate.web.api.route import given, nothing_here
+from headgate.web.context import Problem, Visit
+
+LOOKS_BACK_S = 30 * 86400.0
+# With `step` all rows are made before a page of them is cut out; as the console has it.
+_MOST_S: dict[Step, float] = {"hour": 62 * 86400.0, "day": 800 * 86400.0}
+MEASURED_S = 24 * 3600.0
+_ID = re.compile(r"(?:chatcmpl-|msg_|resp_)?([0-9a-f]{24})")  # as clients got it
+_KEPT_BY_SESSION = {"session", "account", "key"}  # sums without errors and times (books.py)
+
+
+def _where(visit: Visit, query: figures.Filters) -> Where:
+    """What is asked for, narrowed to what the visitor sees."""
+    if query.account is not msgspec.UNSET:
+        visit.must_see(query.account)
+    account = given(query.account)
+    return Where(
+        account=visit.who.scope if account is None else account, key=given(query.key),
+        model=given(query.model), upstream=given(query.upstream), session=given(query.session),
+        outcome=given(query.outcome),
+    )  # fmt: skip
+
+
+def _span(query: figures.UsageAsked | figures.ExchangesAsked, since_s: float, until_s: float) -> tuple[float, float]:  # fmt: skip
+    since, until = given(query.since), given(query.until)
+    since_s = since_s if since is None else max(0.0, shapes.seconds_of(since))
+    until_s = until_s if until is None else max(0.0, shapes.seconds_of(until))
+    if until is not None and since is not None and until_s < since_s:
+        raise Problem(422, "It is before `since`.", "until")
+    return since_s, until_s
+
+
+# --- usage ----------------------------------------------------------------------------------------
+
+
+def show_usage(visit: Visit, query: figures.UsageAsked) -> figures.Usage:
+    """Sum up what was used and what it cost, by day, hour, key, account, model, upstream or session.
+
+    With `step`, a row for each hour (of at most 62 days) or day (of 800) of each name. Without `since`: the last thirty days.
+    """
+    now_s = time.time()
+    until = given(query.until)
+    end_s = now_s if until is None else shapes.seconds_of(until)
+    since_s, until_s = _span(query, max(0.0, end_s - LOOKS_BACK_S), now_s)
+    if query.step is not msgspec.UNSET and until_s - since_s > _MOST_S[query.step]:
+        days = int(_MOST_S[query.step] / 86400)
+        raise Problem(422, f"By the {query.step}, a span has at most {days} days.", "since")
+    where, books = _where(visit, query), visit.desk.books
+    kept = _kept(query.by, where)
+    step: Step | None = given(query.step)
+    start, most = query.after, query.limit
+    if step is None:
+        sums = books.usage(query.by, since_s, until_s, where=where, most=start + most + 1)
+        rows = [_usage_row(s, None, kept) for s in sums]
+    else:
+        split = None if query.by in ("day", "hour") else query.by
+        series = books.series(split, since_s, until_s, step=step, where=where)
+        rows = [_usage_row(s, at_s, kept) for at_s, s in series]
+    return figures.Usage(
+        by=query.by, since=shapes.at(since_s), until=shapes.at(until_s),
+        data=rows[start : start + most],
+        next=start + most if len(rows) > start + most else None,
+    )  # fmt: skip
+
+
+def _kept(by: By, where: Where) -> bool:
+    """Whether errors and times are summed for this."""
+    needed = {*where.said(), by} - {"day", "hour"}
+    return "session" not in needed or not needed <= _KEPT_BY_SESSION
+
+
+def _usage_row(spent: Spent, at_s: float | None, kept: bool) -> figures.UsageRow:
+    return figures.UsageRow(
+        name=spent.name, at=shapes.at_or_none(at_s), requests=spent.requests,
+        unpriced=spent.unpriced, errors=spent.errors if kept else None, input_tokens=spent.input,
+        cached_tokens=spent.cached, cache_write_tokens=spent.cache_write,
+        output_tokens=spent.output, reasoning_tokens=spent.reasoning,
+        cost_usd=pricing.usd(spent.cost_nano), cost_nano=spent.cost_nano,
+        first_token_ms=_per(spent.first_token_ms, spent.first_tokens),
+        output_tokens_per_s=_per(spent.output * 1000, spent.stream_ms),
+    )  # fmt: skip
+
+
+def _per(sum: float, count: int) -> float | None:
+    return round(sum / count, 1) if count else None
+
+
+# --- requests and sessions ------------------------------------------------------------------------
+
+
+def list_requests(visit: Visit, query: figures.ExchangesAsked) -> figures.Exchanges:
+    """List requests, the last one first."""
+    since_s, until_s = _span(query, 0.0, END_OF_TIME_S)
+    data, next_ = _exchanges(
+        visit, _where(visit, query), given(query.before), since_s, until_s, query.limit
+    )
+    return figures.Exchanges(data=data, next=next_)
+
+
+def show_request(visit: Visit) -> figures.Exchange:
+    """Show one request, by the id that its client got.
+
+    Not while it runs: its row is written when it has ended.
+    """
+    found = _ID.fullmatch(visit.path["id"])
+    row = visit.desk.books.generation(found[1]) if found else None
+    if row is None:
+        raise nothing_here()
+    visit.must_see(row.account)
+    return _exchange(None, row)
+
+
+def show_session(visit: Visit, query: figures.SessionAsked) -> figures.Session:
+    """Show one session: its sum, and its requests, the last one first.
+
+    Two keys may use the same id; `account` and `key` of each request tell them apart.
+    """
+    id, books = visit.path["id"], visit.desk.books
+    where = Where(session=id, account=visit.who.scope)
+    sums = books.usage("session", where=where) if id else []
+    if not sums:
+        raise nothing_here()
+    data, next_ = _exchanges(visit, where, given(query.before), 0.0, END_OF_TIME_S, query.limit)
+    return figures.Session(
+        session=id, total=_usage_row(sums[0], None, kept=False), data=data, next=next_
+    )
+
+
+def _exchanges(
+    visit: Visit, where: Where, before: int | None, since_s: float, until_s: float, most: int
+) -> tuple[list[figures.Exchange], int | None]:
+    rows = visit.desk.books.requests(
+        where, before=before, since_s=since_s, until_s=until_s, most=most + 1
+    )
+    shown = rows[:most]
+    return [_exchange(*r) for r in shown], shown[-1][0] if len(rows) > most else None
+
+
+def _exchange(seq: int | None, row: Row) -> figures.Exchange:
+    return figures.Exchange(
+        id=row.id, seq=seq, account=row.account, key=row.key, session=row.session,
+        dialect=row.dialect, model=row.model, upstream=row.upstream,
+        upstream_model=row.upstream_model, stream=row.stream, outcome=row.outcome, basis=row.basis,
+        status=row.status, began_at=shapes.at(row.began_s), first_token_ms=row.first_token_ms,
+        total_ms=row.total_ms, input_tokens=row.input, cached_tokens=row.cached,
+        cache_write_tokens=row.cache_write, output_tokens=row.output,
+        reasoning_tokens=row.reasoning, cost_usd=shapes.usd(row.cost_nano),
+        cost_nano=row.cost_nano, price_version=row.price_version, service_tier=row.service_tier,
+        attempts=[
+            figures.Attempt(upstream=a.upstream, model=a.model, outcome=a.outcome,
+                           upstream_code=a.upstream_code, ms=a.ms, key=a.key)
+            for a in row.attempts
+        ],
+        warnings=list(row.warnings),
+    )  # fmt: skip
+
+
+# --- upstreams and models -------------------------------------------------------------------------
+
+
+def list_upstreams(visit: Visit) -> figures.Upstreams:
+    """List the upstreams as they stand now, with what was measured in the last 24 hours."""
+    told = msgspec.convert(visit.desk.edge("GET", "/internal/upstreams"), list[_Told])
+    measured = visit.desk.books.measured(time.time() - MEASURED_S)
+    out = []
+    for t in told:
+        m = measured.get(t.name)
+        out.append(
+            figures.Upstream(
+                name=t.name, preset=t.preset, dialect=t.dialect, host=t.host, models=t.models,
+                state=t.state, failures=t.failures, resting=t.resting, resting_s=t.resting_s,
+                keys=t.keys, rpm=t.rpm, tpm=t.tpm, requests=m.requests if m else 0,
+                error_rate=m.error_rate if m else None,
+                first_token_ms=m.first_token_ms if m else None,
+                output_tokens_per_s=m.tokens_per_s if m else None,
+            )
+        )  # fmt: skip
+    return figures.Upstreams(data=out)
+
+
+class _Told(msgspec.Struct):
+    """As edge/internal_api.py says it."""
+
+    name: str
+    preset: str
+    dialect: str
+    host: str
+    models: list[str]
+    state: figures.UpstreamState
+    failures: int
+    resting_s: float
+    resting: list[str]
+    rpm: int | None
+    tpm: int | None
+    keys: list[figures.UpstreamKey] = []
+
+
+def check_upstream(visit: Visit) -> figures.Checked:
+    """Ask an upstream one short question, and say what its answer shows.
+
+    It costs what such a request costs there.
+    """
+    name = visit.path["name"]
+    if name not in visit.desk.settings.upstreams:
+        raise nothing_here()
+    told = visit.desk.edge("POST", f"/internal/upstreams/{quote(name, safe='')}/test")
+    visit.record("upstream.test", name)
+    return msgspec.convert(told, figures.Checked)
+
+
+def list_models(visit: Visit) -> figures.ModelList:
+    """List the models of the catalog with their prices."""
+    catalog = visit.desk.catalog
+    return figures.ModelList(
+        data=[
+            figures.Model(
+                id=m.id, display_name=m.display_name, description=m.description,
+                released=m.released, context_window=m.context_window, max_output=m.max_output,
+                input=list(m.input),
+                prices=[
+                    figures.Price(
+                        valid_from=p.valid_from, up_to_input=p.up_to_input, input=p.input,
+                        output=p.output, cache_read=p.cache_read or p.input,
+                        cache_write=p.cache_write or p.input, priority_factor=p.priority_factor,
+                    )
+                    for p in m.prices
+                ],
+                upstreams=[r.upstream.name for r in catalog.routes(m.id)],
+            )
+            for m in catalog.models
+        ]
+    )  # fmt: skip

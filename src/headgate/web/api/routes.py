@@ -1,0 +1,47 @@
+"""The admin API, /admin/v1: the table of its routes, for app.py, openapi.py and the reference.
+
+It does what the console does, for programs.  A management key opens it and calls no model; a key of
+models opens nothing here.  Its JSON is in admin_shapes.py and admin_figures.py; admin_route.py says
+what a handler is.
+"""
+
+from headgate.web.api import keys as keys
+from headgate.web.api import people as people
+from headgate.web.api import reports as books
+from headgate.web.api.route import Endpoint
+
+KEY = '{"name": "ci", "models": ["MiniMax-M3"], "budget_usd": "25.00", "budget_period": "month"}'
+
+ENDPOINTS = (
+    Endpoint("Keys", "GET", "/keys", keys.list_keys, "see"),
+    Endpoint("Keys", "POST", "/keys", keys.make_key, "manage", 201, KEY),
+    Endpoint("Keys", "GET", "/keys/{id}", keys.show_key, "see"),
+    Endpoint("Keys", "PATCH", "/keys/{id}", keys.change_key, "manage", example='{"rpm": 60}'),
+    Endpoint("Keys", "DELETE", "/keys/{id}", keys.revoke_key, "manage"),
+    Endpoint("Keys", "POST", "/keys/{id}/rotate", keys.rotate_key, "manage", 201, '{"overlap_s": 3600}'),
+    Endpoint("Accounts", "GET", "/accounts", keys.list_accounts, "see"),
+    Endpoint("Accounts", "POST", "/accounts", keys.make_account, "manage", 201, '{"id": "search", "name": "Search", "budget_usd": "500"}'),
+    Endpoint("Accounts", "GET", "/accounts/{id}", keys.show_account, "see"),
+    Endpoint("Accounts", "PATCH", "/accounts/{id}", keys.change_account, "manage", example='{"budget_usd": null}'),
+    Endpoint("Accounts", "DELETE", "/accounts/{id}", keys.close_account, "manage"),
+    Endpoint("Users", "GET", "/users", people.list_users, "manage"),
+    Endpoint("Users", "POST", "/users", people.make_user, "manage", 201, '{"name": "ada", "password": "a long sentence of your own", "role": "viewer"}'),
+    Endpoint("Users", "GET", "/users/{id}", people.show_user, "manage"),
+    Endpoint("Users", "PATCH", "/users/{id}", people.change_user, "manage", example='{"role": "member"}'),
+    Endpoint("Users", "DELETE", "/users/{id}", people.close_user, "manage"),
+    Endpoint("Management keys", "GET", "/management_keys", people.list_management_keys, "manage"),
+    Endpoint("Management keys", "POST", "/management_keys", people.make_management_key, "manage", 201, '{"name": "dashboard", "role": "viewer"}'),
+    Endpoint("Management keys", "GET", "/management_keys/{id}", people.show_management_key, "manage"),
+    Endpoint("Management keys", "DELETE", "/management_keys/{id}", people.revoke_management_key, "manage"),
+    Endpoint("Management keys", "GET", "/me", people.me, "see"),
+    Endpoint("Usage and requests", "GET", "/usage", books.show_usage, "see"),
+    Endpoint("Usage and requests", "GET", "/requests", books.list_requests, "see"),
+    Endpoint("Usage and requests", "GET", "/requests/{id}", books.show_request, "see"),
+    Endpoint("Usage and requests", "GET", "/sessions/{id:path}", books.show_session, "see"),
+    Endpoint("Usage and requests", "GET", "/changes", people.list_changes, "see"),
+    Endpoint("Upstreams and models", "GET", "/upstreams", books.list_upstreams, "see"),
+    Endpoint("Upstreams and models", "POST", "/upstreams/{name}/test", books.check_upstream, "manage"),
+    Endpoint("Upstreams and models", "GET", "/models", books.list_models, "see"),
+)  # fmt: skip
+
+RULES = tuple(endpoint.rule() for endpoint in ENDPOINTS)

@@ -1,0 +1,366 @@
+"""What the admin API takes and gives, as structs: with admin_figures.py the only place of its JSON.
+
+openapi.py makes the document of them, so a description beside a field is documentation for clients.
+What will surprise: each route that writes has a request of its own, in which an unknown field is an
+error, so that nothing can be set that was not meant to be (promises.md T18); in a PATCH a field that
+is left out stays as it is, and `null` takes it away.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from headgate.policy import pricing
+from headgate.policy.access import Role
+from headgate.policy.keys import HangUp, Period
+from headgate.storage.sqlite.database import MAX_LIMIT, MAX_NAME_CHARS
+from headgate.storage.sqlite.people import Via
+
+DOLLARS = r"^[0-9]{1,9}(\.[0-9]{1,9})?$"  # as policy/budgets.py reads them
+MAX_OVERLAP_S = 30 * 86400
+MAX_SEQ = 2**63 - 1
+_LATEST = datetime(9999, 12, 30, tzinfo=UTC)  # a day before the end, so that every zone has it
+
+
+class Shape(Struct, frozen=True, kw_only=True):
+    """An answer.  None of its fields has a default: all are always there."""
+
+
+class Asked(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A request's body, or the parameters of an address."""
+
+
+def usd(nano: int | None) -> str | None:
+    return None if nano is None else pricing.usd(nano)
+
+
+def at(seconds: float) -> datetime:
+    """To the millisecond, as JSON has room for it; what is beyond the calendar becomes its end."""
+    try:
+        return min(datetime.fromtimestamp(round(seconds, 3), UTC), _LATEST)
+    except (OverflowError, ValueError, OSError):
+        return _LATEST if seconds > 0 else datetime.fromtimestamp(0, UTC)
+
+
+def at_or_none(seconds: float | None) -> datetime | None:
+    return None if seconds is None else at(seconds)
+
+
+def seconds_of(moment: datetime) -> float:
+    """Unix seconds, inside the calendar that `at` has."""
+    latest = _LATEST - timedelta(days=1)
+    return min(moment, latest).timestamp() if moment.year < 9999 else latest.timestamp()
+
+
+# --- kinds of fields ------------------------------------------------------------------------------
+
+Name = Annotated[
+    str, Meta(min_length=1, max_length=MAX_NAME_CHARS, description="For people; printable.")
+]
+Dollars = Annotated[
+    str,
+    Meta(
+        description="US dollars, a decimal with up to nine places.",
+        extra_json_schema={"pattern": DOLLARS},
+    ),
+]
+Usd = Annotated[str, Meta(description="US dollars, an exact decimal.")]
+Nano = Annotated[int, Meta(description="The same in nano-dollars (10^-9 USD), exactly.")]
+Limit = Annotated[int, Meta(ge=0, le=MAX_LIMIT)]
+Moment = Annotated[datetime, Meta(tz=True, description="RFC 3339, with a zone.")]
+Rpm = Annotated[Limit, Meta(description="Requests a minute; null: no limit.")]
+Tpm = Annotated[Limit, Meta(description="Tokens a minute; null: no limit.")]
+Concurrency = Annotated[Limit, Meta(description="Requests at a time; null: no limit.")]
+Zone = Annotated[
+    str,
+    Meta(max_length=64, description="In which days and months begin: UTC, Europe/Berlin."),
+]
+InAccount = Annotated[
+    str, Meta(max_length=64, description='The id of an open account; "": of none.')
+]
+Models = Annotated[
+    tuple[Annotated[str, Meta(max_length=256)], ...],
+    Meta(max_length=64, description="The only models it may use; empty: all."),
+]
+Password = Annotated[
+    str, Meta(max_length=512, description="At least 12 characters; only a hash of it is kept.")
+]
+Text = Annotated[str, Meta(max_length=300)]
+Size = Annotated[int, Meta(ge=1, le=200, description="How many at most.")]
+Next = Annotated[
+    str | None, Meta(description="What to send as `after` for what follows; null: that was all.")
+]
+Before = Annotated[
+    int | None, Meta(description="What to send as `before` for what is older; null: that was all.")
+]
+After = Annotated[Text, Meta(description="`next` of the page before.")]
+Older = Annotated[
+    int, Meta(ge=1, le=MAX_SEQ, description="`next` of the page before: only what is older.")
+]
+
+
+class Page(Asked, frozen=True, kw_only=True):
+    after: After | UnsetType = UNSET
+    limit: Size = 50
+
+
+# --- keys -----------------------------------------------------------------------------------------
+
+KeyState = Annotated[
+    Literal["open", "ending", "expired", "revoked", "closed"],
+    Meta(description="`ending`: revoked, from `revoked_at` on; `closed`: its account is."),
+]
+
+
+class Key(Shape, frozen=True, kw_only=True):
+    """A key of models, without its secret."""
+
+    id: Annotated[str, Meta(description="Public; it may be shown and logged.")]
+    name: str
+    account: str
+    state: KeyState
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    models: list[str]
+    rpm: int | None
+    tpm: int | None
+    concurrency: int | None
+    budget_usd: Usd | None
+    budget_nano: Nano | None
+    budget_period: Period
+    budget_zone: str
+    budget_spent_usd: Annotated[
+        str,
+        Meta(description="In this period, by the key and its rotations; without a budget: ever."),
+    ]
+    budget_spent_nano: Nano
+    on_hang_up: HangUp
+    family: Annotated[
+        str,
+        Meta(description='The first key of which this one is a rotation; "": it is a first one.'),
+    ]
+    requests: Annotated[int, Meta(description="Exchanges of this key, ever.")]
+    unpriced: Annotated[int, Meta(description="Of these, those whose cost nobody knows.")]
+    spent_usd: Usd
+    spent_nano: Nano
+
+
+class MadeKey(Key, frozen=True, kw_only=True):
+    """A new key with its text."""
+
+    key: Annotated[str, Meta(description="The whole key. It is kept nowhere and told only now.")]
+
+
+class Keys(Shape, frozen=True, kw_only=True):
+    """A page of keys."""
+
+    data: list[Key]
+    next: Next
+
+
+class KeysAsked(Page, frozen=True, kw_only=True):
+    account: Annotated[Text, Meta(description='Of this account; "": of none.')] | UnsetType = UNSET
+    state: KeyState | UnsetType = UNSET
+
+
+class NewKey(Asked, frozen=True, kw_only=True):
+    name: Name
+    account: InAccount = ""
+    models: Models = ()
+    expires_at: Moment | None = None
+    rpm: Rpm | None = None
+    tpm: Tpm | None = None
+    concurrency: Concurrency | None = None
+    budget_usd: Dollars | None = None
+    budget_period: Period = "total"
+    budget_zone: Zone = "UTC"
+    on_hang_up: HangUp = "cancel"
+
+
+class KeyChanges(Asked, frozen=True, kw_only=True):
+    name: Name | UnsetType = UNSET
+    account: InAccount | UnsetType = UNSET
+    models: Models | UnsetType = UNSET
+    expires_at: Moment | UnsetType | None = UNSET
+    rpm: Rpm | UnsetType | None = UNSET
+    tpm: Tpm | UnsetType | None = UNSET
+    concurrency: Concurrency | UnsetType | None = UNSET
+    budget_usd: Dollars | UnsetType | None = UNSET
+    budget_period: Period | UnsetType = UNSET
+    budget_zone: Zone | UnsetType = UNSET
+    on_hang_up: HangUp | UnsetType = UNSET
+
+
+class Rotation(Asked, frozen=True, kw_only=True):
+    overlap_s: Annotated[
+        int, Meta(ge=0, le=MAX_OVERLAP_S, description="Seconds for which the old key still works.")
+    ] = 0
+
+
+# --- accounts -------------------------------------------------------------------------------------
+
+
+class Account(Shape, frozen=True, kw_only=True):
+    """A team: keys that share a budget."""
+
+    id: str
+    name: str
+    state: Literal["open", "closed"]
+    created_at: datetime
+    closed_at: datetime | None
+    keys: Annotated[int, Meta(description="How many keys of it are open.")]
+    budget_usd: Usd | None
+    budget_nano: Nano | None
+    budget_period: Period
+    budget_zone: str
+    budget_spent_usd: Annotated[str, Meta(description="In this period; without a budget: ever.")]
+    budget_spent_nano: Nano
+    requests: int
+    unpriced: int
+    spent_usd: Usd
+    spent_nano: Nano
+
+
+class Accounts(Shape, frozen=True, kw_only=True):
+    """A page of accounts."""
+
+    data: list[Account]
+    next: Next
+
+
+class NewAccount(Asked, frozen=True, kw_only=True):
+    id: Annotated[
+        str,
+        Meta(
+            max_length=64, description="For ever: a-z, 0-9 and `-`.",
+            extra_json_schema={"pattern": "^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"},
+        ),
+    ]  # fmt: skip
+    name: Name
+    budget_usd: Dollars | None = None
+    budget_period: Period = "total"
+    budget_zone: Zone = "UTC"
+
+
+class AccountChanges(Asked, frozen=True, kw_only=True):
+    name: Name | UnsetType = UNSET
+    budget_usd: Dollars | UnsetType | None = UNSET
+    budget_period: Period | UnsetType = UNSET
+    budget_zone: Zone | UnsetType = UNSET
+
+
+# --- people ---------------------------------------------------------------------------------------
+
+
+class User(Shape, frozen=True, kw_only=True):
+    """Somebody who can sign in to the console."""
+
+    id: str
+    name: str
+    email: str
+    role: Role
+    account: Annotated[str, Meta(description="Whose keys and figures they see; an admin sees all.")]
+    provider: Annotated[
+        str, Meta(description='The identity provider they come by; "": by a password.')
+    ]
+    state: Literal["open", "closed"]
+    created_at: datetime
+    closed_at: datetime | None
+    seen_at: Annotated[datetime | None, Meta(description="Their last sign-in.")]
+
+
+class Users(Shape, frozen=True, kw_only=True):
+    """A page of users."""
+
+    data: list[User]
+    next: Next
+
+
+class NewUser(Asked, frozen=True, kw_only=True):
+    name: Name
+    password: Password
+    role: Role
+    account: InAccount = ""
+
+
+class UserChanges(Asked, frozen=True, kw_only=True):
+    role: Role | UnsetType = UNSET
+    account: InAccount | UnsetType = UNSET
+    password: Password | UnsetType = UNSET
+
+
+ManagementRole = Annotated[
+    Literal["admin", "viewer"], Meta(description="`viewer` reads, and changes nothing.")
+]
+
+
+class ManagementKey(Shape, frozen=True, kw_only=True):
+    """A key of this API, without its secret; it calls no model."""
+
+    id: str
+    name: str
+    role: ManagementRole
+    state: Literal["open", "expired", "revoked"]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class MadeManagementKey(ManagementKey, frozen=True, kw_only=True):
+    """A new management key with its text."""
+
+    key: Annotated[str, Meta(description="The whole key. It is kept nowhere and told only now.")]
+
+
+class ManagementKeys(Shape, frozen=True, kw_only=True):
+    """A page of management keys."""
+
+    data: list[ManagementKey]
+    next: Next
+
+
+class NewManagementKey(Asked, frozen=True, kw_only=True):
+    name: Name
+    role: ManagementRole
+    expires_at: Moment | None = None
+
+
+class Me(Shape, frozen=True, kw_only=True):
+    """The management key that asks."""
+
+    id: str
+    name: str
+    role: Role
+    may: list[str]
+    sees: Annotated[
+        str | None, Meta(description="The account it is narrowed to; null: everything.")
+    ]
+
+
+class Change(Shape, frozen=True, kw_only=True):
+    """Who changed what."""
+
+    seq: int
+    at: datetime
+    actor: str
+    via: Via
+    action: Annotated[str, Meta(description="For instance `key.create`.")]
+    subject: Annotated[str, Meta(description="The id of what was changed.")]
+    account: str
+    # Any: JSON, as the change was made
+    detail: Annotated[dict[str, Any], Meta(description="What was said; never a secret.")]
+
+
+class Changes(Shape, frozen=True, kw_only=True):
+    """A page of changes."""
+
+    data: list[Change]
+    next: Before
+
+
+class ChangesAsked(Asked, frozen=True, kw_only=True):
+    account: Text | UnsetType = UNSET
+    before: Older | UnsetType = UNSET
+    limit: Size = 50

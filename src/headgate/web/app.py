@@ -1,0 +1,351 @@
+"""Control: everything that is not the API, as a Starlette app behind the edge.
+
+The only place that decides who may open what, before a handler runs: session or management key, role,
+CSRF token and Origin, size of the body; and what every answer carries.  A route is a row; one without
+an action is open to everybody.  What will surprise: handlers run in threads (desk.py), and a refusal
+is a page for a browser and JSON below /admin/.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime
+from hmac import compare_digest
+from typing import Literal
+from urllib.parse import parse_qsl, quote, urlsplit
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from headgate.policy import keys
+from headgate.policy.access import EVERYTHING, Action
+from headgate.storage.sqlite.database import StoreError, StoreFault
+from headgate.storage.sqlite.people import MANAGEMENT_PREFIX
+from headgate.web.auth import passwords
+from headgate.web.context import (
+    CSP,
+    MAX_FORM_BYTES,
+    Desk,
+    Problem,
+    Visit,
+    Who,
+    host_is_loopback,
+    sentence,
+)
+from headgate.web.site.deployment import Site
+from headgate.web.site.pages import Pages
+
+COOKIE = "__Host-headgate"
+THREADS = 4  # handlers at a time: each has connections of its own
+# Handlers at a time that hash passwords, beside those: one of them takes 64 MiB and 50 ms of two cores.
+HASHING = passwords.HASHES_AT_ONCE
+HASHING_WAITING = 16  # more than these wait for about a second, and are refused instead
+MEASURED_S = 24 * 3600.0  # over which the upstreams' speed and errors are told
+MEASURED_EVERY_S = 60.0
+
+_SECRETS = ("password", "old")  # fields of forms
+_METHODS = ["GET", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"]
+Handler = Callable[[Visit], Response]
+Door = Literal["open", "session", "management"]
+log = logging.getLogger("headgate.web")
+
+
+class Rule(msgspec.Struct, frozen=True):
+    method: Literal["GET", "POST", "PATCH", "DELETE", "PUT"]
+    path: str  # as Starlette writes it: /api_keys/{id}
+    handler: Handler
+    action: Action | None = None  # None: anybody
+    door: Door = "session"
+    hashes: bool = False  # a password, which takes long: in threads of its own
+
+
+class _Full(Exception):
+    """As many handlers wait as may."""
+
+
+class _Slots:
+    """How many handlers run at a time, and how many may wait for their turn."""
+
+    def __init__(self, running: int, waiting: int | None = None) -> None:
+        self._turns = asyncio.Semaphore(running)
+        self._most = None if waiting is None else running + waiting
+        self._inside = 0
+
+    async def __aenter__(self) -> None:
+        if self._most is not None and self._inside >= self._most:
+            raise _Full
+        self._inside += 1
+        try:
+            await self._turns.acquire()
+        except BaseException:
+            self._inside -= 1
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._inside -= 1
+        self._turns.release()
+
+
+def build(desk: Desk, rules: Iterable[Rule]) -> Starlette:
+    """The app; every path that no rule has is a page of the catalog, or a 404."""
+    by_path: dict[str, dict[str, Rule]] = {}
+    for rule in rules:
+        by_path.setdefault(rule.path, {})[rule.method] = rule
+    catalog = _CatalogPages(desk)
+    slots, hashing = _Slots(THREADS), _Slots(HASHING, HASHING_WAITING)
+    routes = [
+        Route(path, _endpoint(desk, methods, slots, hashing), methods=_METHODS)
+        for path, methods in by_path.items()
+    ]
+    routes.append(
+        Route("/admin/{path:path}", _endpoint(desk, {}, slots, hashing), methods=_METHODS)
+    )
+    rest = Rule("GET", "/{path:path}", catalog, None, "open")
+    routes.append(
+        Route(rest.path, _endpoint(desk, {"GET": rest}, slots, hashing), methods=_METHODS)
+    )
+    return Starlette(routes=routes)
+
+
+def _endpoint(
+    desk: Desk, rules: dict[str, Rule], slots: _Slots, hashing: _Slots
+) -> Callable[[Request], object]:
+    async def endpoint(request: Request) -> Response:
+        rule = rules.get("GET" if request.method == "HEAD" else request.method)
+        api = request.url.path.startswith("/admin/")
+        visit = Visit(desk, request, None, b"")
+        try:
+            if not rules:
+                response = _refusal(visit, Problem(404, "There is nothing at this path."), api)
+            elif rule is None:
+                problem = Problem(405, f"{request.url.path} takes {', '.join(sorted(rules))}.")
+                response = _refusal(visit, problem, api)
+                response.headers["allow"] = ", ".join(sorted(rules))
+            else:
+                visit.body = await _body(request)
+                async with hashing if rule.hashes else slots:
+                    response = await run_in_threadpool(_answer, visit, rule, api)
+        except Problem as problem:
+            response = _refusal(visit, problem, api)
+        except _Full:
+            text = visit.word("Too many passwords are being checked. Try again in a few seconds.")
+            response = _refusal(visit, Problem(503, text), api)
+            response.headers["retry-after"] = "2"
+        except ClientDisconnect:
+            response = Response(status_code=499)
+        return _sealed(response)
+
+    return endpoint
+
+
+def _answer(visit: Visit, rule: Rule, api: bool) -> Response:
+    try:
+        _admit(visit, rule)
+        return rule.handler(visit)
+    except Problem as problem:
+        return _refusal(visit, problem, api)
+    except StoreFault as error:
+        log.error("store: %s", error)
+        return _refusal(visit, Problem(503, "The database cannot be written now."), api)
+    except StoreError as error:  # what the store refuses, it says in words for people
+        return _refusal(visit, Problem(422, sentence(error)), api)
+    except Exception:
+        log.exception("a page failed: %s %s", visit.request.method, rule.path)
+        return _refusal(visit, Problem(500, "This page failed; the log says where."), api)
+
+
+async def _body(request: Request) -> bytes:
+    pieces: list[bytes] = []
+    left = MAX_FORM_BYTES
+    async for piece in request.stream():
+        left -= len(piece)
+        if left < 0:
+            raise Problem(413, f"The body is larger than {MAX_FORM_BYTES} bytes.")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+# --- who may ------------------------------------------------------------------------------------
+
+
+def _admit(visit: Visit, rule: Rule) -> None:
+    """Find out who asks; Problem, or a redirect to the sign-in, when they may not."""
+    request = visit.request
+    if rule.door == "management":
+        visit.known = _manager(visit)
+    else:
+        visit.known = session(visit)
+        if request.method != "GET" and request.method != "HEAD":
+            _form(visit)
+            _same_origin(visit, rule)
+    if rule.action is None:
+        return
+    if visit.known is None:
+        if rule.door == "management":
+            raise Problem(401, "No valid management key. Send it as `Authorization: Bearer hg_admin_...`; "
+                          "`headgate admin keys create NAME` makes one. Keys of models manage nothing.")  # fmt: skip
+        raise Problem(401, "Sign in first.")
+    if not visit.known.may(rule.action):
+        raise Problem(403, f"Your role, {visit.known.role}, may not do this.")
+
+
+def session(visit: Visit) -> Who | None:
+    """Who is signed in."""
+    token = visit.request.cookies.get(COOKIE, "")
+    people = visit.desk.people
+    user = people.session(token, now_s=time.time()) if token else None
+    if user is None:
+        return None
+    return Who(user.id, user.name, user.role, user.account, "console", people.form_token(token))
+
+
+def _manager(visit: Visit) -> Who | None:
+    headers = visit.request.headers
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    text = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+    people = visit.desk.people
+    key = people.manager(text, now_s=time.time()) if text else None
+    if text and key is None and people.presented_manager(text) is None:
+        parsed = keys.parse(keys.PREFIX + text.removeprefix(MANAGEMENT_PREFIX))
+        visit.desk.wrong_key(headers.get("x-headgate-peer", ""), parsed.id if parsed else "")
+    return (
+        Who(key.id, f"{key.name} ({key.id})", key.role, EVERYTHING, "api")
+        if key is not None
+        else None
+    )
+
+
+def _form(visit: Visit) -> None:
+    """Read a form's fields; the last of several of one name, and all of them in `lists`."""
+    kind = visit.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/x-www-form-urlencoded":
+        try:
+            pairs = parse_qsl(visit.body.decode(), keep_blank_values=True, max_num_fields=200)
+        except ValueError:
+            raise Problem(400, "The form cannot be read.") from None
+        for name, value in pairs:
+            # A space is part of a password; the command line and the API take it as it is.
+            value = value if name in _SECRETS else value.strip()
+            visit.form[name] = value
+            visit.lists.setdefault(name, []).append(value)
+
+
+def _same_origin(visit: Visit, rule: Rule) -> None:
+    """Refuse what another site made a browser send (promises.md T19)."""
+    request = visit.request
+    origin = request.headers.get("origin")
+    site = request.headers.get("sec-fetch-site", "same-origin")
+    if origin is not None:
+        if not _is_ours(origin, visit.desk.base_url, request.headers.get("x-headgate-host", "")):
+            raise Problem(403, "This form came from another site.")
+    elif site not in ("same-origin", "none"):
+        raise Problem(403, "This form came from another site.")
+    if visit.known is None or rule.action is None:
+        return  # what is open to everybody uses no session's power
+    given = request.headers.get("x-csrf-token") or visit.form.get("csrf", "")
+    if not compare_digest(given.encode(), visit.known.csrf.encode()):
+        raise Problem(403, "This form is too old, or not ours. Load the page again.")
+
+
+def _is_ours(origin: str, public: str, host: str) -> bool:
+    """Whether a page of this origin is one of ours; a proxy may have changed the host that we see."""
+    said = _origin(origin)
+    if said is None:
+        return False
+    known = _origin(public)
+    if known is not None and said[1] == known[1]:
+        return said[0] == known[0] or known[0] == "http"
+    here = _origin(f"{said[0]}://{host}")
+    return here is not None and said[1] == here[1]
+
+
+def _origin(url: str) -> tuple[str, str] | None:
+    """Scheme and host as browsers write them: in lower case, the usual port left out."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if not parts.hostname or parts.scheme not in ("http", "https"):
+        return None
+    usual = port in (None, 443 if parts.scheme == "https" else 80)
+    return parts.scheme, parts.hostname if usual else f"{parts.hostname}:{port}"
+
+
+def secure(visit: Visit) -> bool:
+    """Whether a browser takes a Secure cookie from us: over https, or on this very machine."""
+    if visit.desk.settings.public_url.startswith("https://"):
+        return True
+    return host_is_loopback(visit.request.headers.get("x-headgate-host", ""))
+
+
+# --- answers ------------------------------------------------------------------------------------
+
+
+def _refusal(visit: Visit, problem: Problem, api: bool) -> Response:
+    path = visit.request.url.path
+    if api:
+        error = {"error": {"message": problem.text, "field": problem.field or None}}
+        answer = visit.json(error, problem.status)
+        if problem.status == 401:
+            answer.headers["www-authenticate"] = "Bearer"
+        if problem.retry_after_s:
+            answer.headers["retry-after"] = str(problem.retry_after_s)
+        return answer
+    if problem.status == 401 and visit.request.method == "GET" and not visit.partial:
+        query = visit.request.url.query
+        return visit.redirect(f"/sign-in?next={quote(f'{path}?{query}' if query else path)}")
+    accept = visit.request.headers.get("accept", "")
+    if "text/html" not in accept and not visit.partial:
+        return Response(problem.text + "\n", problem.status, media_type="text/plain")
+    name = "problem_part.html" if visit.partial else "problem.html"
+    return visit.render(name, problem.status, problem=problem)
+
+
+def _sealed(response: Response) -> Response:
+    headers = response.headers
+    headers.setdefault("content-security-policy", CSP)
+    headers.setdefault("x-content-type-options", "nosniff")
+    headers.setdefault("referrer-policy", "same-origin")
+    headers.setdefault("cache-control", "no-store")
+    return response
+
+
+class _CatalogPages:
+    """The catalog's pages as they are today, with what this gateway measured lately."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._made: Pages | None = None
+        self._made_on = date.min
+        self._made_s = 0.0
+
+    def __call__(self, visit: Visit) -> Response:
+        path = "/" + visit.path["path"]
+        found = self._pages().answer(path, visit.request.headers.get("accept", ""))
+        if found is None:
+            raise Problem(404, f"There is nothing at {path[:128]}.")
+        headers, body = found
+        return Response(body, headers=dict(headers))
+
+    def _pages(self) -> Pages:
+        now = time.monotonic()
+        today = datetime.now(UTC).date()
+        if self._made is None or today != self._made_on or now - self._made_s > MEASURED_EVERY_S:
+            desk = self._desk
+            catalog = desk.catalog
+            upstreams = {
+                m.id: tuple(r.upstream.name for r in catalog.routes(m.id)) for m in catalog.models
+            }
+            measured = desk.books.measured(time.time() - MEASURED_S)
+            site = Site(
+                base_url=desk.base_url, on=today, upstreams=upstreams, measured=measured,
+                local=desk.local,
+            )  # fmt: skip
+            self._made, self._made_on, self._made_s = Pages(site, catalog), today, now
+        return self._made

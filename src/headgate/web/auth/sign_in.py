@@ -1,0 +1,245 @@
+"""Signing in and out, the first admin's link, and one's own password and language.
+
+The only place that sets cookies.  A session's cookie is `__Host-`, Secure, HttpOnly, SameSite=Strict and
+fresh at every sign-in.  What will surprise: a browser takes such a cookie over https and from this very
+machine only, so over plain http from elsewhere there is no sign-in; and after a provider's redirect a
+page of ours leads on, as a Strict cookie does not travel on a redirect that began elsewhere.
+"""
+
+import asyncio
+import time
+from urllib.parse import urlsplit
+
+import msgspec
+from starlette.responses import Response
+
+from headgate.net.client import Client
+from headgate.policy.access import User
+from headgate.storage.sqlite.people import SESSION_S
+from headgate.web.app import COOKIE, Rule, secure, session
+from headgate.web.auth import oidc, passwords
+from headgate.web.context import Problem, Visit
+from headgate.web.i18n import LANGUAGES
+
+FLOW_COOKIE = "__Host-headgate-flow"
+FLOW_S = 600.0
+HOME = "/usage"
+MAX_NEXT = 4096  # characters; a header has no room for a form
+_INSECURE = (
+    "The console signs nobody in over plain http from another machine. Put https before the gateway and"
+    " set public_url, or open it on this machine (an SSH tunnel will do)."
+)
+
+
+def _must_be_secure(visit: Visit) -> None:
+    if not secure(visit):
+        raise Problem(403, visit.word(_INSECURE))
+
+
+def _next(visit: Visit) -> str:
+    """Where to go after the sign-in: a path of ours, never an address."""
+    wanted = visit.form.get("next") or visit.query.get("next", "")
+    # Printable: browsers leave tabs and line feeds out of an address, and "/\t/" becomes "//".
+    plain = wanted.startswith("/") and not wanted.startswith("//") and "\\" not in wanted
+    return wanted if plain and wanted.isprintable() and len(wanted) <= MAX_NEXT else HOME
+
+
+def _signed_in(visit: Visit, user: User, response: Response) -> Response:
+    """A fresh session, whatever cookie was sent."""
+    people = visit.desk.people
+    if old := visit.request.cookies.get(COOKIE):
+        people.close_session(old)
+    token = people.open_session(user.id, now_s=time.time())
+    response.set_cookie(
+        COOKIE, token, max_age=int(SESSION_S), path="/", secure=True, httponly=True,
+        samesite="strict",
+    )  # fmt: skip
+    return response
+
+
+def _page(visit: Visit, status: int = 200, problem: str = "", name: str = "") -> Response:
+    provider = visit.desk.settings.oidc.issuer
+    return visit.render(
+        "sign_in.html", status, problem=problem, name=name, next=_next(visit),
+        provider=urlsplit(provider).hostname if provider else "",
+        nobody=not visit.desk.people.anybody(),
+    )  # fmt: skip
+
+
+def show(visit: Visit) -> Response:
+    _must_be_secure(visit)
+    if session(visit) is not None:
+        return visit.redirect(_next(visit))
+    return _page(visit)
+
+
+def sign_in(visit: Visit) -> Response:
+    """By name and password; the same words and the same work for whatever was wrong."""
+    _must_be_secure(visit)
+    name, password = visit.form.get("name", ""), visit.form.get("password", "")
+    peer = visit.request.headers.get("x-headgate-peer", "")
+    wait_s = visit.desk.throttle.wait_s(name, peer, time.monotonic())
+    if wait_s > 0:
+        text = visit.word("Too many tries. Wait {seconds} seconds.", seconds=int(wait_s) + 1)
+        return _page(visit, 429, text, name)
+    people = visit.desk.people
+    found = people.sign_in(name)
+    right = passwords.matches(found[1] if found else "", password)
+    if found is None or not right:
+        visit.desk.throttle.failed(name, peer, time.monotonic())
+        return _page(visit, 401, visit.word("Name or password are not right."), name)
+    visit.desk.throttle.passed(name, peer)
+    user = found[0]
+    if passwords.stale(found[1]):
+        people.change_user(user.id, password=passwords.hash(password))
+    people.record(user.name, "console", "session.begin", user.id, user.account, now_s=time.time())
+    return _signed_in(visit, user, visit.redirect(_next(visit)))
+
+
+def sign_out(visit: Visit) -> Response:
+    if token := visit.request.cookies.get(COOKIE):
+        visit.desk.people.close_session(token)
+    response = visit.redirect("/sign-in", "signed_out")
+    response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="strict")
+    return response
+
+
+# --- the first admin ------------------------------------------------------------------------------
+
+
+def setup(visit: Visit) -> Response:
+    _must_be_secure(visit)
+    token = visit.path["token"]
+    if not visit.desk.people.setup_open(token, now_s=time.time()):
+        raise Problem(410, visit.word(
+            "This link is used up or older than 30 minutes. `headgate admin link` makes another."))  # fmt: skip
+    return visit.render("setup.html", token=token, problem="", name="admin")
+
+
+def set_up(visit: Visit) -> Response:
+    _must_be_secure(visit)
+    token, name = visit.path["token"], visit.form.get("name", "")
+    problem = passwords.problem(visit.form.get("password", ""), name)
+    if problem:
+        return visit.render("setup.html", 422, token=token, problem=visit.word(problem), name=name)
+    people, now_s = visit.desk.people, time.time()
+    if not people.setup_open(token, now_s=now_s):  # before the work of a hash is done
+        raise Problem(410, visit.word("This link was used already."))
+    kept = passwords.hash(visit.form["password"])
+    user = people.first_admin(token, name, kept, now_s=now_s)
+    if user is None:
+        raise Problem(410, visit.word("This link was used already."))
+    people.record(user.name, "setup", "user.create", user.id, now_s=now_s, detail={"role": "admin"})
+    return _signed_in(visit, user, visit.redirect("/api_keys"))
+
+
+# --- OIDC -----------------------------------------------------------------------------------------
+
+
+def to_provider(visit: Visit) -> Response:
+    """Off to the identity provider, with the flow sealed in a cookie that travels back."""
+    _must_be_secure(visit)
+    provider = _provider(visit)
+    url, flow = asyncio.run(_started(provider, visit.desk.base_url + "/sign-in/callback"))
+    response = visit.redirect(url)
+    response.set_cookie(
+        FLOW_COOKIE, visit.desk.people.sealed("oidc", msgspec.json.encode(flow)),
+        max_age=int(FLOW_S), path="/", secure=True, httponly=True, samesite="lax",
+    )  # fmt: skip
+    return response
+
+
+def from_provider(visit: Visit) -> Response:
+    _must_be_secure(visit)
+    provider = _provider(visit)
+    sealed = visit.request.cookies.get(FLOW_COOKIE, "")
+    data = visit.desk.people.opened("oidc", sealed)
+    if data is None:
+        raise Problem(400, visit.word("This sign-in did not begin here. Begin again."))
+    flow = msgspec.json.decode(data, type=oidc.Flow)
+    if not 0 <= time.time() - flow.made_s <= FLOW_S:
+        raise Problem(400, visit.word("This sign-in took too long. Begin again."))
+    try:
+        identity = asyncio.run(_finished(provider, flow, dict(visit.query)))
+    except oidc.SignInFailed as error:
+        raise Problem(403, str(error)) from None
+    people, now_s = visit.desk.people, time.time()
+    user = people.from_provider(
+        identity.issuer, identity.subject, identity.name, identity.email, identity.role,
+        identity.account, now_s=now_s,
+    )  # fmt: skip
+    if user is None:
+        raise Problem(403, visit.word("This user was closed here."))
+    people.record(user.name, "oidc", "session.begin", user.id, user.account, now_s=now_s)
+    return _signed_in(visit, user, visit.render("signed_in.html", to=HOME))
+
+
+def _provider(visit: Visit) -> oidc.Provider:
+    provider = oidc.provider(visit.desk.settings.oidc)
+    if provider is None:
+        raise Problem(404, visit.word("No identity provider is set up ([oidc] in headgate.toml)."))
+    return provider
+
+
+async def _started(provider: oidc.Provider, redirect_uri: str) -> tuple[str, oidc.Flow]:
+    client = Client()
+    try:
+        return await oidc.start(client, provider, redirect_uri)
+    except oidc.SignInFailed as error:
+        raise Problem(502, str(error)) from None
+    finally:
+        await client.close()
+
+
+async def _finished(
+    provider: oidc.Provider, flow: oidc.Flow, query: dict[str, str]
+) -> oidc.Identity:
+    client = Client()
+    try:
+        return await oidc.finish(client, provider, flow, query)
+    finally:
+        await client.close()
+
+
+# --- one's own ------------------------------------------------------------------------------------
+
+
+def profile(visit: Visit) -> Response:
+    return visit.render("profile.html", problem="")
+
+
+def change_password(visit: Visit) -> Response:
+    """With the old one; all of the user's sessions end, and this one begins anew."""
+    who, people = visit.who, visit.desk.people
+    found = people.sign_in(who.name)
+    if found is None or not passwords.matches(found[1], visit.form.get("old", "")):
+        text = visit.word("The old password is not right.")
+        return visit.render("profile.html", 422, problem=text)
+    if problem := passwords.problem(visit.form.get("password", ""), who.name):
+        return visit.render("profile.html", 422, problem=visit.word(problem))
+    people.change_user(who.id, password=passwords.hash(visit.form["password"]))
+    visit.record("user.password", who.id, who.account)
+    return _signed_in(visit, found[0], visit.redirect("/profile", "changed"))
+
+
+def choose_language(visit: Visit) -> Response:
+    wanted = visit.form.get("language", "")
+    if wanted not in LANGUAGES:
+        raise Problem(422, "There is no such language here.", "language")
+    response = visit.redirect(_next(visit))
+    response.set_cookie("lang", wanted, max_age=365 * 86400, path="/", samesite="lax")
+    return response
+
+
+RULES = (
+    Rule("GET", "/sign-in", show),
+    Rule("POST", "/sign-in", sign_in, hashes=True),
+    Rule("POST", "/sign-out", sign_out),
+    Rule("GET", "/setup/{token}", setup),
+    Rule("POST", "/setup/{token}", set_up, hashes=True),
+    Rule("GET", "/sign-in/provider", to_provider),
+    Rule("GET", "/sign-in/callback", from_provider),
+    Rule("GET", "/profile", profile, "see"),
+    Rule("POST", "/profile", change_password, "see", hashes=True),
+    Rule("POST", "/language", choose_language),
+)

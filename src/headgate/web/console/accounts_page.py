@@ -1,0 +1,161 @@
+"""Accounts: teams whose keys share a budget.  Made, changed and closed by who manages.
+
+What will surprise: an account's id is for ever and cannot be given again, as the books are kept by it;
+and one that was closed stays closed.
+"""
+
+import time
+from collections import Counter
+
+import msgspec
+from starlette.responses import Response
+
+from headgate.policy.budgets import Standing
+from headgate.policy.keys import Account
+from headgate.storage.sqlite.database import AccountChanges, BudgetTerms, StoreError
+from headgate.web.app import Rule
+from headgate.web.console import form_fields as fields
+from headgate.web.console.keys_page import Ring
+from headgate.web.context import Problem, Visit
+
+
+class Shown(msgspec.Struct, frozen=True):
+    account: Account
+    open: bool
+    standing: Standing
+    keys: int  # that are good
+    people: int
+
+
+class Form(msgspec.Struct, frozen=True):
+    values: dict[str, str]
+    zones: tuple[str, ...] = fields.ZONES
+    periods: tuple[str, ...] = fields.PERIODS
+
+
+def show(visit: Visit) -> Response:
+    return _list(visit)
+
+
+def _list(visit: Visit, refused: Problem | None = None) -> Response:
+    ring = Ring(visit)
+    keys = Counter(k.account for k in ring.all if k.good(ring.now_s))
+    people = Counter(u.account for u in visit.desk.people.users() if u.closed_s is None)
+    shown = [
+        Shown(
+            a,
+            a.good(ring.now_s),
+            ring.spending.standing("account", [a.id], a),
+            keys[a.id] if a.good(ring.now_s) else 0,
+            people[a.id],
+        )
+        for a in ring.accounts.values()
+    ]
+    return visit.render(
+        "accounts.html",
+        200 if refused is None else refused.status,
+        accounts=sorted(shown, key=lambda s: (not s.open, s.account.name.casefold())),
+        refused=refused,
+        form=Form(dict(visit.form)),
+    )
+
+
+def _shown(visit: Visit, ring: Ring, account: Account) -> Shown:
+    good = account.good(ring.now_s)
+    keys = [k for k in ring.all if k.account == account.id and k.good(ring.now_s)]
+    people = [
+        u for u in visit.desk.people.users() if u.account == account.id and u.closed_s is None
+    ]
+    standing = ring.spending.standing("account", [account.id], account)
+    return Shown(account, good, standing, len(keys) if good else 0, len(people))
+
+
+def _found(visit: Visit, ring: Ring) -> Account:
+    account = ring.accounts.get(visit.path["id"])
+    if account is None:
+        raise Problem(404, "There is no such thing here.")
+    return account
+
+
+def make(visit: Visit) -> Response:
+    try:
+        fields.only(visit, "id", "name", *fields.BUDGET)
+        id = visit.form.get("id", "")
+        name = fields.name(visit) if visit.form.get("name") else id
+        account = visit.desk.store.create_account(
+            id, name, now_s=time.time(), **fields.budget(visit)
+        )
+    except StoreError as error:
+        return _list(visit, Problem(422, fields.refused(error), "id"))
+    except Problem as refused:
+        return _list(visit, refused)
+    usual = Account("", "", 0.0)
+    told = {n: v for n in BudgetTerms.__annotations__ if (v := getattr(account, n)) != getattr(usual, n)}  # fmt: skip
+    visit.record("account.create", account.id, account.id, **{"name": account.name, **told})
+    return visit.redirect(f"/accounts/{account.id}", "made")
+
+
+def show_account(visit: Visit) -> Response:
+    return _one(visit)
+
+
+def _one(visit: Visit, refused: Problem | None = None) -> Response:
+    ring = Ring(visit)
+    account = _found(visit, ring)
+    keys = [k for k in reversed(ring.all) if k.account == account.id]
+    requests, unpriced, spent = ring.spending.ever("account", account.id)
+    written = {"name": account.name, **fields.budget_text(account)}
+    return visit.render(
+        "account.html",
+        200 if refused is None else refused.status,
+        account=account,
+        shown=_shown(visit, ring, account),
+        keys=ring.shown(keys),
+        people=[u for u in visit.desk.people.users() if u.account == account.id],
+        requests=requests,
+        unpriced=unpriced,
+        spent_nano=spent,
+        refused=refused,
+        form=Form(dict(visit.form) if refused is not None else written),
+    )
+
+
+def change(visit: Visit) -> Response:
+    ring = Ring(visit)
+    old = _found(visit, ring)
+    if not old.good(ring.now_s):
+        raise Problem(409, "This account is closed for good; nothing of it can be changed.")
+    try:
+        fields.only(visit, "name", *fields.BUDGET)
+        said: AccountChanges = {}
+        if "name" in visit.form:
+            said["name"] = fields.name(visit)
+        said = {**said, **fields.budget(visit)}
+        changed = fields.difference(old, said)
+        if changed and visit.desk.store.change_account(old.id, now_s=ring.now_s, **said) is None:
+            raise Problem(409, visit.word("The account was closed meanwhile."))
+    except StoreError as error:
+        return _one(visit, Problem(422, fields.refused(error)))
+    except Problem as refused:
+        return _one(visit, refused)
+    if changed:
+        visit.record("account.change", old.id, old.id, **{"name": old.name, **changed})
+    return visit.redirect(f"/accounts/{old.id}", "changed")
+
+
+def close(visit: Visit) -> Response:
+    """For good: its keys open nothing any more."""
+    account = _found(visit, Ring(visit))
+    fields.only(visit)
+    if visit.desk.store.close_account(account.id, now_s=time.time()):
+        visit.record("account.close", account.id, account.id, name=account.name)
+    return visit.redirect(f"/accounts/{account.id}", "closed")
+
+
+RULES = (
+    Rule("GET", "/accounts", show, "manage"),
+    Rule("POST", "/accounts", make, "manage"),
+    Rule("GET", "/accounts/{id}", show_account, "manage"),
+    Rule("POST", "/accounts/{id}", change, "manage"),
+    Rule("POST", "/accounts/{id}/close", close, "manage"),
+)

@@ -1,0 +1,160 @@
+"""The record of changes: who changed what, when, from where.
+
+The only place that puts a recorded detail into words.  What will surprise: it is narrowed to the
+visitor's account, and where they have none, to keys of none, as what is the deployment's own is recorded
+without an account too; and a detail that is unknown here is shown as it was recorded.
+"""
+
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from headgate.storage.sqlite.people import Change
+from headgate.web.app import Rule
+from headgate.web.context import Visit, usd, when
+
+A_PAGE = 50
+_MOST_BATCHES = 20  # that are looked through for one page
+
+# action: in words
+ACTIONS: dict[str, str] = {
+    "key.create": "Key made",
+    "key.change": "Key changed",
+    "key.rotate": "Key rotated",
+    "key.revoke": "Key revoked",
+    "account.create": "Account made",
+    "account.change": "Account changed",
+    "account.close": "Account closed",
+    "user.create": "User made",
+    "user.change": "User changed",
+    "user.password": "Password changed",
+    "user.close": "User closed",
+    "management_key.create": "Management key made",
+    "management_key.revoke": "Management key revoked",
+    "session.begin": "Signed in",
+    "upstream.test": "Upstream tested",
+}
+VIAS: dict[str, str] = {
+    "console": "console", "api": "API", "cli": "command line", "setup": "set-up", "oidc": "OIDC"
+}  # fmt: skip
+PERIODS: dict[str, str] = {"total": "all time", "day": "each day", "month": "each month"}
+LABELS: dict[str, str] = {
+    "name": "name",
+    "account": "account",
+    "role": "role",
+    "models": "models",
+    "rpm": "requests a minute",
+    "tpm": "tokens a minute",
+    "concurrency": "requests at a time",
+    "budget_nano": "budget",
+    "budget_usd": "budget in dollars",
+    "budget_period": "budget's period",
+    "budget_zone": "budget's time zone",
+    "on_hang_up": "when a client leaves",
+    "expires_s": "expires",
+    "expires_at": "expires",
+    "overlap_s": "the old one works for",
+    "new": "new key",
+    "password": "password",
+}
+
+
+class Shown(msgspec.Struct, frozen=True):
+    change: Change
+    title: str
+    name: str  # of the subject, where it was recorded
+    path: str  # to the subject's page; "" where they may not see it, or there is none
+    lines: tuple[str, ...]
+
+
+def show(visit: Visit) -> Response:
+    who, query = visit.who, visit.query
+    account = who.scope
+    if account is None and query.get("account"):
+        account = "" if query["account"] == "-" else query["account"]
+    before = query.get("before", "")
+    seq = int(before) if before.isascii() and before.isdecimal() and len(before) < 19 else None
+    found, more = _page(visit, account, seq)
+    return visit.render(
+        "changes.html",
+        changes=[_shown(visit, c) for c in found],
+        vias=VIAS,
+        next=found[-1].seq if found and more else None,
+        first=seq is None,
+        account=query.get("account", "") if who.scope is None else "",
+        accounts=visit.desk.store.accounts() if who.scope is None else [],
+        narrowed=who.scope is not None,
+    )
+
+
+def _page(visit: Visit, account: str | None, before: int | None) -> tuple[list[Change], bool]:
+    """One page, and whether there may be more."""
+    people = visit.desk.people
+    if visit.who.scope != "":
+        rows = people.changes(account=account, before=before, most=A_PAGE + 1)
+        return rows[:A_PAGE], len(rows) > A_PAGE
+    found: list[Change] = []
+    for _ in range(_MOST_BATCHES):
+        rows = people.changes(account="", before=before, most=A_PAGE)
+        found += [c for c in rows if c.action.startswith("key.")]
+        if len(rows) < A_PAGE or len(found) > A_PAGE:
+            return found[:A_PAGE], len(found) > A_PAGE
+        before = rows[-1].seq
+    return found, True
+
+
+def _shown(visit: Visit, change: Change) -> Shown:
+    detail = dict(change.detail)
+    name = detail.pop("name", "") if isinstance(detail.get("name"), str) else ""
+    kind = change.action.partition(".")[0]
+    manages = visit.who.may("manage")
+    path = ""
+    if kind == "key":
+        path = f"/api_keys/{change.subject}"
+    elif kind == "account" and manages:
+        path = f"/accounts/{change.subject}"
+    elif kind in ("user", "session") and manages:
+        path = f"/people/{change.subject}"
+    title = visit.word(ACTIONS.get(change.action, change.action))
+    return Shown(change, title, str(name), path, tuple(told(visit, detail)))
+
+
+def told(visit: Visit, detail: dict[str, Any]) -> list[str]:
+    """A detail as lines of text.  Any: JSON, of whatever was recorded."""
+    lines = []
+    for field, value in detail.items():
+        label = visit.word(LABELS.get(field, field))
+        if isinstance(value, dict) and value.keys() == {"from", "to"}:
+            old, new = (_value(visit, field, value[end]) for end in ("from", "to"))
+            lines.append(f"{label}: {old} → {new}")
+        else:
+            lines.append(f"{label}: {_value(visit, field, value)}")
+    return lines
+
+
+def _value(visit: Visit, field: str, value: Any) -> str:
+    if field == "models" and not value:
+        return visit.word("all")
+    if value is None:
+        return visit.word("never") if field.startswith("expires") else visit.word("none")
+    if isinstance(value, bool):
+        return visit.word("yes") if value else visit.word("no")
+    if isinstance(value, (int, float)):
+        if field.endswith("_nano"):
+            return usd(int(value))
+        if field == "overlap_s":
+            return visit.word("{seconds} s", seconds=f"{value:,.0f}")
+        if field.endswith("_s"):
+            return f"{when(value)} UTC"
+        return f"{value:,}"
+    if isinstance(value, list):
+        return ", ".join(_value(visit, field, v) for v in value)
+    if value == "" and field == "account":
+        return visit.word("none")
+    if field == "budget_period":
+        return visit.word(PERIODS.get(value, value))
+    return visit.word(str(value)) if field == "role" else str(value)
+
+
+RULES = (Rule("GET", "/changes", show, "see"),)

@@ -1,0 +1,30 @@
+"""The table of the console's pages: each module's routes."""
+
+from headgate.web.api import openapi, reference_page, routes
+from headgate.web.app import Rule
+from headgate.web.console import (
+    accounts_page,
+    audit_log_page,
+    home_page,
+    keys_page,
+    people_page,
+    playground_page,
+    requests_page,
+    upstreams_page,
+    usage_page,
+)
+
+RULES: tuple[Rule, ...] = (
+    *home_page.RULES,
+    *usage_page.RULES,
+    *requests_page.RULES,
+    *keys_page.RULES,
+    *playground_page.RULES,
+    *upstreams_page.RULES,
+    *accounts_page.RULES,
+    *people_page.RULES,
+    *audit_log_page.RULES,
+    *routes.RULES,
+    *openapi.RULES,
+    *reference_page.RULES,
+)

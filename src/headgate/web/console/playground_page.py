@@ -1,0 +1,67 @@
+"""The playground: a page whose script sends ordinary requests to the gateway itself, and keys for it.
+
+The page calls no model through us: the browser sends POST /v1/chat/completions, as any client, with a
+key that was pasted or that is made here for an hour.  What will surprise: a key made here is the
+visitor's account's, like every other, so that what is tried is counted, limited and paid as usual.
+"""
+
+import time
+
+from starlette.responses import Response
+
+from headgate.policy import pricing
+from headgate.policy.keys import Key
+from headgate.storage.sqlite.database import MAX_NAME_CHARS, Store
+from headgate.web.app import Rule
+from headgate.web.context import Problem, Visit
+
+KEY_S = 3600.0  # a made key lives so long
+KEY_NANO = 10**9  # and may spend a dollar
+MOST_KEYS = 5  # of one person at a time: each page that is loaded anew makes one
+
+
+def show(visit: Visit) -> Response:
+    catalog = visit.desk.catalog
+    models = [
+        (m, any("image" in r.capabilities.input for r in routes))
+        for m in catalog.models
+        if (routes := catalog.routes(m.id))
+    ]
+    return visit.render(
+        "playground.html", models=models, key_usd=pricing.usd(KEY_NANO), key_minutes=int(KEY_S / 60)
+    )
+
+
+def make_key(visit: Visit) -> Response:
+    """A key for an hour and a dollar, as JSON; its text is shown to nobody again."""
+    if visit.body:
+        raise Problem(400, "This takes no body.")
+    who, store, now_s = visit.who, visit.desk.store, time.time()
+    name = f"playground: {who.name}"[:MAX_NAME_CHARS].strip()
+    older = _older(store, name, who.account, now_s)
+    key, text = store.create_key(
+        name, expires_s=now_s + KEY_S, now_s=now_s, account=who.account, budget_nano=KEY_NANO
+    )
+    visit.record("key.create", key.id, who.account, name=name, expires_s=key.expires_s)
+    for old in older[: max(0, len(older) - MOST_KEYS + 1)]:
+        if store.revoke(old.id, now_s=now_s):
+            visit.record("key.revoke", old.id, who.account, name=name)
+    return visit.json({"key": text, "id": key.id, "lives_s": KEY_S})
+
+
+def _older(store: Store, name: str, account: str, now_s: float) -> list[Key]:
+    """The keys that were made here for the same person and are still good, oldest first."""
+    keys = store.keys()
+    return [
+        key
+        for key in keys
+        if (key.name, key.account, key.budget_nano) == (name, account, KEY_NANO)
+        and key.expires_s == key.created_s + KEY_S
+        and key.good(now_s)
+    ]
+
+
+RULES = (
+    Rule("GET", "/playground", show, "use"),
+    Rule("POST", "/playground/key", make_key, "use"),
+)

@@ -1,0 +1,358 @@
+"""Requests: the log, one request in full, and the conversation that it belongs to.
+
+The only place that shows single exchanges, and that takes a cost apart into lines.  What will surprise:
+- pages of the log are found by the number of the row before (`before`), never by an offset, so that
+  the millionth is as fast as the first, and nothing is seen twice while rows are added;
+- a cost is computed anew from the catalog's price of the version that the row names.  Where the two
+  differ by a nano-dollar, no lines are shown: the row is what was billed;
+- what was said is not kept anywhere, so no page can show it.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from decimal import Context, Decimal
+from fractions import Fraction
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from headgate.catalog.catalog import Price
+from headgate.policy import pricing
+from headgate.storage.sqlite.entries import Attempt, Row
+from headgate.storage.sqlite.reports import END_OF_TIME_S, FINE, Spent
+from headgate.web import csv_export, time_range
+from headgate.web.app import Rule
+from headgate.web.console import request_details
+from headgate.web.console.usage_page import Names, added, money, names, tokens_per_s
+from headgate.web.context import Problem, Visit
+from headgate.web.time_range import Asked
+
+A_PAGE = 50
+MOST_IN_FILE = 100_000
+_BATCH = 1000  # rows of a file that are read at a time
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A row of the log."""
+
+    seq: int
+    row: Row
+
+    @property
+    def fine(self) -> bool:
+        return self.row.outcome in FINE
+
+
+# --- the log -------------------------------------------------------------------------------------
+
+
+def log(visit: Visit) -> Response:
+    if id := visit.query.get("id", "").strip():
+        return visit.redirect(time_range.of_request(id))
+    asked = _asked(visit)
+    entries, more = _page(visit, asked, _before(visit))
+    mine = names(visit)
+    shared: dict[str, Any] = {
+        "entries": entries,
+        "names": mine,
+        "more": asked.link("/requests", {"before": str(entries[-1].seq)}) if more else "",
+    }
+    if visit.partial:
+        return _render(visit, "requests_rows.html", **shared)
+    books = visit.desk.books
+    return _render(
+        visit,
+        "requests.html",
+        asked=asked,
+        spans={"all": "Ever", **time_range.TITLES},
+        iso=time_range.iso,
+        keys=mine.sorted("key"),
+        accounts=mine.sorted("account"),
+        models=books.names("model"),
+        upstreams=books.names("upstream"),
+        outcomes=books.names("outcome"),
+        older=_before(visit) is not None,
+        newest=asked.link("/requests"),
+        file=asked.link("/requests.csv", fixed=True),
+        most_in_file=MOST_IN_FILE,
+        **shared,
+    )
+
+
+def _asked(visit: Visit) -> Asked:
+    return time_range.read(visit.query, time.time(), "all", scoped=visit.who.scope is not None)
+
+
+def _before(visit: Visit) -> int | None:
+    text = visit.query.get("before", "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 19):
+        raise Problem(400, "`before` is the number of a row.", "before")
+    return int(text)
+
+
+def _page(visit: Visit, asked: Asked, before: int | None) -> tuple[list[Entry], bool]:
+    found = visit.desk.books.requests(
+        asked.where(visit.who.scope),
+        before=before,
+        since_s=asked.span.since_s,
+        until_s=asked.span.until_s,
+        most=A_PAGE + 1,
+    )
+    return [Entry(*pair) for pair in found[:A_PAGE]], len(found) > A_PAGE
+
+
+def _render(visit: Visit, template: str, **context: Any) -> Response:
+    """With what every page of single exchanges needs; Any: whatever a template takes."""
+    return visit.render(
+        template,
+        of_request=time_range.of_request,
+        of_session=time_range.of_session,
+        moment=moment,
+        brief=brief,
+        money=money,
+        outcomes_explained=request_details.OUTCOMES,
+        bases=request_details.BASES,
+        **context,
+    )
+
+
+COLUMNS = (
+    "id", "time", "account", "key", "key_name", "session", "model", "upstream", "upstream_model",
+    "client_protocol", "stream", "outcome", "status", "basis", "input_tokens", "cached_tokens",
+    "cache_write_tokens", "output_tokens", "reasoning_tokens", "cost_usd", "price_version",
+    "service_tier", "first_token_ms", "total_ms", "attempts", "warnings",
+)  # fmt: skip
+
+
+def file(visit: Visit) -> Response:
+    asked, mine = _asked(visit), names(visit)
+    where = asked.where(visit.who.scope)
+    desk, span = visit.desk, asked.span
+
+    def rows() -> Iterator[Sequence[csv_export.Cell]]:
+        yield csv_export.about(
+            "requests", span.said(), asked.filters(), f"the last {MOST_IN_FILE} at most"
+        )
+        yield COLUMNS
+        before: int | None = None
+        left = MOST_IN_FILE
+        while left:
+            # Each batch in whichever thread asks for it: connections belong to their threads.
+            found = desk.books.requests(
+                where,
+                before=before,
+                since_s=span.since_s,
+                until_s=span.until_s,
+                most=min(_BATCH, left),
+            )
+            for _, row in found:
+                yield _cells(row, mine)
+            if len(found) < _BATCH:
+                return
+            before = found[-1][0]
+            left -= len(found)
+
+    return csv_export.streamed("requests.csv", rows())
+
+
+def _cells(row: Row, mine: Names) -> tuple[csv_export.Cell, ...]:
+    return (
+        row.id, moment(row.began_s, "T") + "Z", row.account, row.key, mine.of("key", row.key),
+        row.session, row.model, row.upstream, row.upstream_model, row.dialect, int(row.stream),
+        row.outcome, row.status, row.basis, row.input, row.cached, row.cache_write, row.output,
+        row.reasoning, None if row.cost_nano is None else pricing.usd(row.cost_nano),
+        row.price_version, row.service_tier, row.first_token_ms, row.total_ms, len(row.attempts),
+        "; ".join(row.warnings),
+    )  # fmt: skip
+
+
+def moment(at_s: float, between: str = " ") -> str:
+    """To the second, UTC."""
+    at = datetime.fromtimestamp(min(at_s, END_OF_TIME_S - 1), UTC)
+    return at.strftime(f"%Y-%m-%d{between}%H:%M:%S")
+
+
+def brief(at_s: float) -> str:
+    """As short as it can be told apart: without this year."""
+    text = moment(at_s)
+    return text.removeprefix(moment(time.time())[: len("2026-")])
+
+
+# --- one request ---------------------------------------------------------------------------------
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One line of a cost: tokens at a price."""
+
+    title: str
+    tokens: int
+    price: str  # dollars a million tokens, the factor in it
+    amount: str  # dollars, exactly
+
+
+class Bill(msgspec.Struct, frozen=True):
+    items: list[Item]
+    rounded: str  # dollars that rounding the sum added or took away; "" when nothing
+    price: Price
+    factor: str  # of the service tier; "" when it is 1
+
+
+class Bar(msgspec.Struct, frozen=True):
+    """An attempt as a bar: from and width, in hundredths of the whole time."""
+
+    attempt: Attempt
+    at: float
+    width: float
+    first: float | None  # where its first token came
+
+
+def one(visit: Visit) -> Response:
+    row = visit.desk.books.generation(visit.path["id"])
+    if row is None:
+        raise Problem(404, "There is no such thing here.")
+    visit.must_see(row.account)
+    routes = visit.desk.catalog.routes(row.model)
+    spoken = next((r.upstream.dialect for r in routes if r.upstream.name == row.upstream), "")
+    mine = names(visit)
+    stream_ms = row.total_ms - (row.first_token_ms or 0)
+    return _render(
+        visit,
+        "request.html",
+        row=row,
+        names=mine,
+        fine=row.outcome in FINE,
+        bars=bars(row),
+        bill=bill(_prices(visit, row), row),
+        exact=pricing.usd,
+        spoken=spoken,
+        protocols=request_details.PROTOCOLS,
+        notes=[(word, request_details.warning(word)) for word in row.warnings],
+        kinds=request_details.KINDS,
+        speed=row.output * 1000 / stream_ms
+        if row.first_token_ms is not None and stream_ms > 0
+        else None,
+        priced=bool(row.price_version) and row.price_version != "free",
+        usage=time_range.address("/usage", {"key": row.key, "by": "model"}),
+    )
+
+
+def _prices(visit: Visit, row: Row) -> tuple[Price, ...]:
+    model = visit.desk.catalog.find(row.model)
+    return model.prices if model is not None and model.id == row.model else ()
+
+
+def bill(prices: Sequence[Price], row: Row) -> Bill | None:
+    """The row's cost line by line; None where these prices do not give it to the nano-dollar."""
+    price = next((p for p in prices if pricing.version(p) == row.price_version), None)
+    if price is None or row.cost_nano is None:
+        return None
+    factor = price.priority_factor if row.service_tier.lower() == "priority" else "1"
+    fresh = row.input - row.cached - row.cache_write
+    items: list[Item] = []
+    total = Fraction(0)
+    for title, tokens, text in (
+        ("Input", fresh, price.input),
+        ("Input, cached", row.cached, price.cache_read or price.input),
+        ("Input, written to the cache", row.cache_write, price.cache_write or price.input),
+        ("Output", row.output, price.output),
+    ):
+        rate = Fraction(text) * Fraction(factor)
+        amount = tokens * rate / 10**6
+        total += amount
+        if tokens:
+            items.append(Item(title, tokens, decimal(rate, 2), decimal(amount, 2)))
+    rest = Fraction(row.cost_nano, pricing.NANO) - total
+    # Half up to the nano-dollar, as pricing.charge has rounded it.
+    if not Fraction(-1, 2 * pricing.NANO) < rest <= Fraction(1, 2 * pricing.NANO):
+        return None
+    return Bill(items, decimal(rest, 2) if rest else "", price, "" if factor == "1" else factor)
+
+
+def decimal(value: Fraction, places: int) -> str:
+    """A fraction of tens exactly, with so many places at least."""
+    context = Context(prec=60)
+    exact = context.divide(Decimal(value.numerator), Decimal(value.denominator))
+    text = f"{exact:f}"
+    whole, _, rest = text.partition(".")
+    return f"{whole}.{rest.rstrip('0').ljust(places, '0')}"
+
+
+def bars(row: Row) -> list[Bar]:
+    """The attempts along the exchange's time: in order from its start, the last one up to its end.
+
+    How long was waited between them is not kept; it is what is left before the last one.
+    """
+    whole = max(row.total_ms, sum(a.ms for a in row.attempts), 1)
+    out: list[Bar] = []
+    at = 0
+    for n, attempt in enumerate(row.attempts, 1):
+        first = None
+        if n == len(row.attempts):
+            at = max(at, whole - attempt.ms)
+            first = row.first_token_ms
+        share = 100 / whole
+        out.append(
+            Bar(
+                attempt,
+                round(at * share, 2),
+                round(max(attempt.ms * share, 0.6), 2),
+                None if first is None else round(min(max(first, at) * share, 100), 2),
+            )
+        )
+        at += attempt.ms
+    return out
+
+
+# --- a conversation ------------------------------------------------------------------------------
+
+
+def session(visit: Visit) -> Response:
+    id = visit.path["id"]
+    asked = Asked(time_range.ALWAYS, session=id)
+    entries, more = _page(visit, asked, _before(visit))
+    if not id or not entries:
+        raise Problem(404, "There is no such thing here.")
+    mine = names(visit)
+    rest = (
+        time_range.address(time_range.of_session(id), {"before": str(entries[-1].seq)})
+        if more
+        else ""
+    )
+    if visit.partial:
+        return _render(visit, "requests_rows.html", entries=entries, names=mine, more=rest)
+    by_key = visit.desk.books.usage("key", where=asked.where(visit.who.scope))
+    sums = _sums(visit, asked)
+    return _render(
+        visit,
+        "session.html",
+        id=id,
+        entries=entries,
+        names=mine,
+        more=rest,
+        older=_before(visit) is not None,
+        newest=time_range.of_session(id),
+        total=added("", sums),
+        models=sums,
+        keys=by_key,
+        exact=pricing.usd,
+        speed=tokens_per_s,
+        file=time_range.address("/requests.csv", {"session": id}),
+        log=time_range.address("/requests", {"session": id}),
+    )
+
+
+def _sums(visit: Visit, asked: Asked) -> list[Spent]:
+    """By model: these sums are made of the rows, and so have the errors and times too."""
+    return visit.desk.books.usage("model", where=asked.where(visit.who.scope))
+
+
+RULES = (
+    Rule("GET", "/requests", log, "see"),
+    Rule("GET", "/requests.csv", file, "see"),
+    Rule("GET", "/requests/{id}", one, "see"),
+    Rule("GET", "/sessions/{id:path}", session, "see"),
+)

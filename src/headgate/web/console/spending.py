@@ -1,0 +1,62 @@
+"""What keys and accounts have spent of their budgets, for the pages.
+
+The only place of the console that sets a budget against the books.  What will surprise: a budget is a
+key's with all of its rotations, and counts what it spent as another account's too, as the gateway
+does; so these sums are not narrowed to an account, the keys that are shown are.
+"""
+
+from collections.abc import Iterable
+
+from headgate.policy import budgets
+from headgate.policy.budgets import Budget, Budgets, Standing, What
+from headgate.policy.keys import Account, Key
+from headgate.storage.sqlite.reports import Balance, Books
+
+
+class Spending:
+    """Asks the books at most once for each beginning of a period, however many keys there are."""
+
+    def __init__(self, books: Books, now_s: float) -> None:
+        self._books = books
+        self._now_s = now_s
+        self._sums: dict[tuple[What, float], dict[str, int]] = {}
+        self._balances: list[Balance] | None = None
+        self._ever: dict[tuple[What, str], tuple[int, int, int]] = {}
+
+    def standing(self, what: What, ids: Iterable[str], owner: Key | Account) -> Standing:
+        """Of the owner's budget, or of all time where there is none; `ids`: who spends from it."""
+        budget = budgets.written_on(owner)
+        spent = self._spent(what, ids, budget)
+        if budget is None:
+            return Standing(spent, 0, None, "total", None)
+        mine = (what, owner.id)
+        return Budgets({mine: budget}, {mine: spent}, self._now_s).standing(mine, self._now_s)
+
+    def ever(self, what: What, id: str) -> tuple[int, int, int]:
+        """Requests, those without a price, nano-dollars, since ever."""
+        if not self._ever:
+            for b in self._all():
+                owners: tuple[tuple[What, str], ...] = (("key", b.key), ("account", b.account))
+                for owner in owners:
+                    requests, unpriced, nano = self._ever.get(owner, (0, 0, 0))
+                    sums = (requests + b.requests, unpriced + b.unpriced, nano + b.spent_nano)
+                    self._ever[owner] = sums
+        return self._ever.get((what, id), (0, 0, 0))
+
+    def _all(self) -> list[Balance]:
+        if self._balances is None:
+            self._balances = self._books.balances()
+        return self._balances
+
+    def _spent(self, what: What, ids: Iterable[str], budget: Budget | None) -> int:
+        since_s = 0.0 if budget is None else budgets.begins_s(budget, self._now_s)
+        if (what, since_s) not in self._sums:
+            sums = self._sums[what, since_s] = {}
+            if since_s:
+                sums |= self._books.spent([(what, since_s)])[what, since_s]
+            else:  # kept by key and account already
+                for b in self._all():
+                    id = b.key if what == "key" else b.account
+                    sums[id] = sums.get(id, 0) + b.spent_nano
+        found = self._sums[what, since_s]
+        return sum(found.get(id, 0) for id in ids)

@@ -1,0 +1,191 @@
+"""The upstreams as they stand: health, what was measured, a test of one; the models and their prices.
+
+What the edge knows (breakers) is asked of the edge, what was measured comes from the books, all else
+from the catalog.  What will surprise: the page works without the edge too, and says so; and while how
+an upstream does is everybody's, its last errors are those of the visitor's own account.
+"""
+
+import time
+from datetime import UTC, date, datetime
+from typing import Literal
+from urllib.parse import quote, urlsplit
+
+import msgspec
+from starlette.responses import Response
+
+from headgate.catalog.catalog import Model, Price, Route, presets
+from headgate.storage.sqlite.entries import Row
+from headgate.storage.sqlite.reports import UPSTREAMS_FAULT, Where
+from headgate.web.app import MEASURED_S, Rule
+from headgate.web.context import Desk, Problem, Visit
+from headgate.web.site.deployment import Measured
+
+TEST_S = 180.0  # the edge gives its test a minute, after the upstream has let it wait for its turn
+MAX_ERRORS = 5  # of one upstream, shown
+
+
+class KeyStanding(msgspec.Struct, frozen=True):
+    """How one key of an upstream stands; never the key itself."""
+
+    account: str
+    paused_s: float = 0.0
+    kind: str = ""
+    code: str = ""
+    models: tuple[str, ...] = ()
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """One upstream, as edge/internal_api.py tells it."""
+
+    name: str
+    preset: str
+    dialect: str
+    host: str
+    models: tuple[str, ...]
+    state: Literal["up", "resting", "half", "unknown"]
+    failures: int = 0  # in a row, of the model that is worst off
+    resting_s: float = 0.0
+    resting: tuple[str, ...] = ()  # models that are not up
+    keys: tuple[KeyStanding, ...] = ()
+    rpm: int | None = None
+    tpm: int | None = None
+    paced: bool = False  # models have limits, if not all the same
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One finding of a test."""
+
+    name: str
+    state: Literal["ok", "warn", "fail", "skip"]
+    text: str
+    fix: str = ""
+
+
+class _Test(msgspec.Struct, frozen=True):
+    steps: tuple[Step, ...]
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """One card."""
+
+    standing: Standing
+    label: str
+    path: str  # of its test
+    measured: Measured | None
+    errors: tuple[Row, ...]  # the last one first
+
+
+class Priced(msgspec.Struct, frozen=True):
+    """One model of the table, with the prices of today."""
+
+    model: Model
+    tiers: tuple[Price, ...]
+    routes: tuple[Route, ...]
+
+
+def show(visit: Visit) -> Response:
+    return _page(visit)
+
+
+def test(visit: Visit) -> Response:
+    """Ask the edge to try the upstream with a short request, and show each finding."""
+    name = visit.path["name"]
+    if name not in visit.desk.settings.upstreams:
+        raise Problem(404, "There is no such upstream.")
+    visit.record("upstream.test", name)
+    said = visit.desk.edge(
+        "POST", f"/internal/upstreams/{quote(name, safe='')}/test", total_s=TEST_S
+    )
+    steps = msgspec.convert(said, _Test).steps
+    if visit.partial:
+        return visit.render("upstream_steps.html", steps=steps)
+    return _page(visit, name, steps)
+
+
+def _page(visit: Visit, tested: str = "", steps: tuple[Step, ...] = ()) -> Response:
+    desk, now_s = visit.desk, time.time()
+    try:
+        standings = msgspec.convert(desk.edge("GET", "/internal/upstreams"), list[Standing])
+        silent = ""
+    except Problem as problem:
+        standings, silent = _configured(desk), problem.text
+    measured = desk.books.measured(now_s - MEASURED_S)
+    known = presets()
+    cards = [
+        Shown(
+            s,
+            known[s.preset].label if s.preset in known else s.preset,
+            f"/upstreams/{quote(s.name, safe='')}/test",
+            measured.get(s.name),
+            _errors(visit, s.name, now_s),
+        )
+        for s in standings
+    ]
+    return visit.render(
+        "upstreams.html",
+        cards=cards,
+        silent=silent,
+        tested=tested,
+        steps=steps,
+        models=_models(desk, datetime.fromtimestamp(now_s, UTC).date()),
+        narrowed=visit.who.scope is not None,
+    )
+
+
+def _configured(desk: Desk) -> list[Standing]:
+    """What can be said of the upstreams without the edge."""
+    catalog = desk.catalog
+    routes = [r for m in catalog.models for r in catalog.routes(m.id)]
+    found = []
+    for name, own in desk.settings.upstreams.items():
+        mine = [r for r in routes if r.upstream.name == name]
+        one = mine[0] if mine else None
+        # Never the whole address: a password may stand before the host.
+        host = urlsplit(one.upstream.base_url).netloc.rpartition("@")[2] if one is not None else ""
+        found.append(
+            Standing(
+                name,
+                own.preset,
+                one.upstream.dialect if one is not None else own.dialect,
+                host,
+                tuple(r.model.id for r in mine),
+                "unknown",
+                rpm=one.rpm if one is not None else None,
+                tpm=one.tpm if one is not None else None,
+                paced=any(r.rpm or r.tpm for r in mine),
+            )
+        )
+    return found
+
+
+def _errors(visit: Visit, upstream: str, now_s: float) -> tuple[Row, ...]:
+    """The last failures of the upstream that the visitor may see, of as long as is measured."""
+    books = visit.desk.books
+    found = [
+        pair
+        for outcome in UPSTREAMS_FAULT
+        for pair in books.requests(
+            Where(account=visit.who.scope, upstream=upstream, outcome=outcome),
+            since_s=now_s - MEASURED_S,
+            most=MAX_ERRORS,
+        )
+    ]
+    return tuple(row for _, row in sorted(found, key=lambda f: -f[0])[:MAX_ERRORS])
+
+
+def _models(desk: Desk, on: date) -> list[Priced]:
+    catalog = desk.catalog
+    return [Priced(m, _in_force(m, on), catalog.routes(m.id)) for m in catalog.models]
+
+
+def _in_force(model: Model, on: date) -> tuple[Price, ...]:
+    """The newest table of prices that holds on that day, as policy/pricing.py bills by."""
+    begun = [p for p in model.prices if p.valid_from <= on]
+    newest = max((p.valid_from for p in begun), default=None)
+    return tuple(p for p in begun if p.valid_from == newest)
+
+
+RULES = (
+    Rule("GET", "/upstreams", show, "see"),
+    Rule("POST", "/upstreams/{name}/test", test, "manage"),
+)

@@ -1,0 +1,425 @@
+"""Usage: what was spent, asked and waited for in a span of time, by whom and by what.
+
+The only place that turns the books' sums into figures, a chart and a table.  What will surprise:
+- the chart and the table are one read of the books where they are grouped alike, so that they cannot
+  differ; the table is also the file (/usage.csv), line by line, with exact amounts;
+- at most MOST lines are shown; what is left is one line more, "others", never dropped from the sum;
+- errors and times are not kept by session (storage/sqlite/reports.py): such lines show none.
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+from starlette.responses import Response
+
+from headgate.policy import pricing
+from headgate.storage.sqlite.reports import By, Spent, Step, Where
+from headgate.web import csv_export, time_range
+from headgate.web.app import Rule
+from headgate.web.context import Problem, Visit
+from headgate.web.time_range import DAY_S, HOUR_S, Asked, Span
+
+MOST = 200  # lines of a table
+MAX_SPAN_S = 800 * DAY_S  # a chart has no more room for days
+MAX_HOURLY_S = 62 * DAY_S
+HOURLY_S = 3 * DAY_S  # up to here a chart has a bar for each hour
+STACKED = 7  # groups with a colour of their own
+BYS: dict[By, str] = {
+    "model": "Model",
+    "key": "Key",
+    "account": "Account",
+    "upstream": "Upstream",
+    "session": "Session",
+    "day": "Day",
+    "hour": "Hour",
+}
+# Where a line leads: its group becomes a filter, and is looked at by this.
+_INTO: dict[By, By] = {"model": "key", "key": "model", "account": "key", "upstream": "model"}
+NONE = Spent("", 0, 0, 0, 0, 0, 0, 0, 0)
+Better = Literal["more", "less", "neither"]
+
+
+class Figure(msgspec.Struct, frozen=True):
+    title: str
+    value: str
+    exact: str
+    change: str  # against the span before; "" where there was nothing
+    better: bool | None  # None: neither good nor bad
+    before: str
+    note: str = ""
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One row of the table; paths are "" where there is nothing to see."""
+
+    spent: Spent
+    title: str
+    id: str = ""  # where the title is a name that was given to it
+    into: str = ""
+    log: str = ""
+    timed: bool = True  # whether errors and times are known
+
+
+class Curve(msgspec.Struct, frozen=True):
+    name: str
+    values: list[float | None]
+
+
+class Chart(msgspec.Struct, frozen=True):
+    """Everything that static/usage.js draws; names are already in the visitor's language."""
+
+    step_s: int
+    starts: list[int]
+    curves: dict[str, list[Curve]]  # by what is shown
+
+
+class Names(msgspec.Struct, frozen=True):
+    """What keys and accounts are called, of those that the visitor may see."""
+
+    keys: dict[str, str]
+    accounts: dict[str, str]
+
+    def of(self, what: str, id: str) -> str:
+        return (self.keys if what == "key" else self.accounts if what == "account" else {}).get(
+            id, ""
+        )
+
+    def sorted(self, what: Literal["key", "account"]) -> list[tuple[str, str]]:
+        """Ids with their names, as a form offers them."""
+        found = self.keys if what == "key" else self.accounts
+        return sorted(found.items(), key=lambda named: (named[1].lower(), named[0]))
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """One answer of the books, in full."""
+
+    asked: Asked
+    by: By
+    total: Spent
+    lines: list[Line]
+    names: Names
+    series: list[tuple[int, Spent]]
+    step: Step
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def look(visit: Visit) -> Seen:
+    who, books = visit.who, visit.desk.books
+    asked = time_range.read(visit.query, time.time(), "7d", scoped=who.scope is not None)
+    asked = msgspec.structs.replace(asked, outcome="", session="")
+    by: By = next((b for b in BYS if b == visit.query.get("by")), "model")
+    span, where = asked.span, asked.where(who.scope)
+    if span.length_s > MAX_SPAN_S:
+        raise Problem(400, "A span of usage has at most 800 days.", "from")
+    if by == "hour" and span.length_s > MAX_HOURLY_S:
+        raise Problem(400, "A span by the hour has at most 62 days.", "from")
+    hourly = by == "hour" or (by != "day" and span.length_s <= HOURLY_S)
+    step: Step = "hour" if hourly else "day"
+    split = by if by in _INTO else None
+    series = books.series(split, span.since_s, span.until_s, step=step, where=where)
+    total = added("", (s for _, s in series))
+    groups = _groups(visit, by, span, where, series)
+    shown = groups[:MOST]
+    mine = names(visit)
+    lines = [_line(visit, asked, mine, by, spent) for spent in shown]
+    if len(groups) >= MOST:
+        rest = less(total, added("", shown))
+        if rest.requests:
+            others = visit.word("earlier" if by in ("day", "hour") else "others")
+            lines.append(Line(rest, others, timed=by != "session"))
+    return Seen(asked, by, total, lines, mine, series, step)
+
+
+def _groups(
+    visit: Visit, by: By, span: Span, where: Where, series: Sequence[tuple[int, Spent]]
+) -> list[Spent]:
+    """The lines' sums: times the last first, others by cost."""
+    if by == "session":
+        return visit.desk.books.usage(by, span.since_s, span.until_s, where=where, most=MOST)
+    if by not in _INTO:
+        form = "%Y-%m-%d" if by == "day" else "%Y-%m-%dT%H:00Z"
+        return [
+            msgspec.structs.replace(s, name=datetime.fromtimestamp(start, UTC).strftime(form))
+            for start, s in reversed(series)
+        ]
+    pieces: dict[str, list[Spent]] = {}
+    for _, spent in series:
+        pieces.setdefault(spent.name, []).append(spent)
+    sums = [added(name, some) for name, some in pieces.items()]
+    return sorted(sums, key=lambda s: (-s.cost_nano, -s.requests, s.name))
+
+
+def added(name: str, some: Iterable[Spent]) -> Spent:
+    sums = [0] * len(_SUMS)
+    for spent in some:
+        for n, value in enumerate(msgspec.structs.astuple(spent)[1:]):
+            sums[n] += value
+    return Spent(name, *sums)
+
+
+def less(one: Spent, other: Spent) -> Spent:
+    return Spent(one.name, *(max(getattr(one, f) - getattr(other, f), 0) for f in _SUMS))
+
+
+_SUMS = Spent.__struct_fields__[1:]
+
+
+def _line(visit: Visit, asked: Asked, mine: Names, by: By, spent: Spent) -> Line:
+    name = spent.name
+    match by:
+        case "day" | "hour":
+            start = datetime.fromisoformat(name).replace(tzinfo=UTC).timestamp()
+            length = DAY_S if by == "day" else HOUR_S
+            span = asked.span
+            ends = time_range.custom(max(start, span.since_s), min(start + length, span.until_s))
+            into = asked.link("/usage", {**ends, "by": "hour" if by == "day" else "model"})
+            title = name if by == "day" else name.replace("T", " ").removesuffix("Z")
+            return Line(spent, title, into=into, log=asked.link("/requests", ends))
+        case "session":
+            log = asked.link("/requests", {"session": name}, fixed=True) if name else ""
+            into = time_range.of_session(name) if name else ""
+            return Line(spent, name or visit.word("(no session)"), "", into, log, timed=False)
+    value = time_range.NO_ACCOUNT if by == "account" and not name else name
+    into = asked.link("/usage", {by: value, "by": _INTO[by]}) if value else ""
+    log = asked.link("/requests", {by: value}, fixed=True) if value else ""
+    given = mine.of(by, name)
+    title = given or name or visit.word("(no account)" if by == "account" else "(none)")
+    return Line(spent, title, name if given and given != name else "", into, log)
+
+
+def names(visit: Visit) -> Names:
+    scope, keys = visit.who.scope, visit.desk.store.keys()
+    return Names(
+        {k.id: k.name for k in keys if scope in (None, k.account)},
+        {a.id: a.name for a in visit.desk.store.accounts() if scope in (None, a.id)},
+    )
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+
+def figures(visit: Visit, now: Spent, before: Spent) -> list[Figure]:
+    _ = visit.word
+
+    def figure(
+        title: str,
+        measure: Callable[[Spent], float | None],
+        told: Callable[[float], str],
+        better: Better,
+        note: str = "",
+        exact: str = "",
+    ) -> Figure:
+        value, was = measure(now), measure(before)
+        text = "-" if value is None else told(value)
+        change, good = _change(value, was, better)
+        return Figure(title, text, exact, change, good, "-" if was is None else told(was), note)
+
+    unpriced = now.unpriced
+    return [
+        figure(
+            _("Spend"), lambda s: s.cost_nano, money, "neither",
+            _("{count} without a known price", count=f"{unpriced:,}") if unpriced else "",
+            f"${pricing.usd(now.cost_nano)}",
+        ),
+        figure(_("Requests"), lambda s: s.requests, short, "neither", exact=f"{now.requests:,}"),
+        figure(
+            _("Errors"), lambda s: share(s.errors, s.requests), rate, "less",
+            _("{count} failed", count=f"{now.errors:,}"),
+        ),
+        figure(_("Input tokens"), lambda s: s.input, short, "neither", exact=f"{now.input:,}"),
+        figure(_("Output tokens"), lambda s: s.output, short, "neither", exact=f"{now.output:,}"),
+        figure(_("Cached input"), lambda s: share(s.cached, s.input), rate, "more"),
+        figure(_("First token, mean"), first_token_ms, milliseconds, "less"),
+        figure(_("Tokens/s"), tokens_per_s, lambda v: f"{v:,.1f}", "more"),
+    ]  # fmt: skip
+
+
+def _change(value: float | None, was: float | None, better: Better) -> tuple[str, bool | None]:
+    if value is None or not was:
+        return "", None
+    part = value / was - 1
+    much = f"x {value / was:,.0f}" if part >= 10 else f"{abs(part) * 100:,.0f} %"
+    text = f"{'▲' if part > 0 else '▼'} {much}"
+    if abs(part) < 0.005:
+        return "= 0 %", None
+    return text, None if better == "neither" else (part > 0) == (better == "more")
+
+
+def share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+def first_token_ms(s: Spent) -> float | None:
+    return share(s.first_token_ms, s.first_tokens)
+
+
+def tokens_per_s(s: Spent) -> float | None:
+    return s.output * 1000 / s.stream_ms if s.stream_ms else None
+
+
+def rate(part: float) -> str:
+    return f"{part * 100:.{1 if part and part < 0.1 else 0}f} %"
+
+
+def milliseconds(value: float) -> str:
+    return f"{value:,.0f} ms"
+
+
+def short(value: float) -> str:
+    """Four figures and a letter: 1,234 -> 1,234; 1,234,567 -> 1.235 M."""
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= size:
+            scaled = value / (1e3 if letter == "k" else size)
+            return f"{scaled:.{max(0, 3 - int(math.log10(scaled)))}f} {letter}"
+    return f"{value:,.0f}"
+
+
+def money(nano: float) -> str:
+    """Dollars for a glance; the exact amount stands beside it, or in the file."""
+    usd = nano / pricing.NANO
+    if not nano:
+        return "$0"
+    if usd < 0.0001:
+        return "< $0.0001"
+    return f"${usd:,.{2 if usd >= 1 else 4}f}"
+
+
+# --- the chart -----------------------------------------------------------------------------------
+
+
+def chart(seen: Seen, visit: Visit) -> Chart:
+    """Each of the dearest groups at each step, the others together; without groups, kinds of tokens."""
+    span, step_s = seen.asked.span, HOUR_S if seen.step == "hour" else DAY_S
+    first = math.floor(span.since_s / step_s) * step_s
+    starts = list(range(first, math.ceil(span.until_s), step_s))
+    place = {start: n for n, start in enumerate(starts)}
+    grouped = seen.by in _INTO
+    titles = _labels([line for line in seen.lines if line.into or line.log])
+    top = list(titles)[:STACKED] if grouped else [""]
+    others = visit.word("others")
+    pieces: dict[str, list[list[Spent]]] = {name: [[] for _ in starts] for name in top}
+    for start, spent in seen.series:
+        name = spent.name if spent.name in pieces else others
+        pieces.setdefault(name, [[] for _ in starts])[place[start]].append(spent)
+    sums = {name: [added(name, some) for some in steps] for name, steps in pieces.items()}
+    alone = visit.word("all requests")
+
+    def curves(measure: Callable[[Spent], float | None]) -> list[Curve]:
+        return [
+            Curve(titles.get(name, name) if grouped else alone, [measure(s) for s in steps])
+            for name, steps in sums.items()
+        ]
+
+    tokens = curves(lambda s: s.input + s.output)
+    if not grouped:
+        kinds: tuple[tuple[str, Callable[[Spent], float]], ...] = (
+            ("input, cached", lambda s: s.cached),
+            ("input, other", lambda s: s.input - s.cached),
+            ("output", lambda s: s.output),
+        )
+        tokens = [
+            Curve(visit.word(name), [measure(s) for s in steps])
+            for name, measure in kinds
+            for steps in sums.values()
+        ]
+    return Chart(
+        step_s,
+        starts,
+        {
+            "spend": curves(lambda s: s.cost_nano / pricing.NANO),
+            "tokens": tokens,
+            "requests": curves(lambda s: s.requests),
+            "errors": curves(lambda s: s.errors),
+            "first": curves(first_token_ms),
+        },
+    )
+
+
+def _labels(lines: Sequence[Line]) -> dict[str, str]:
+    """What to call each group: its title, with the id where two have the same."""
+    often = Counter(line.title for line in lines)
+    return {
+        line.spent.name: f"{line.title} ({line.id})" if often[line.title] > 1 else line.title
+        for line in lines
+    }
+
+
+# --- pages ---------------------------------------------------------------------------------------
+
+
+def show(visit: Visit) -> Response:
+    seen = look(visit)
+    asked, who = seen.asked, visit.who
+    before = asked.span.before()
+    earlier = visit.desk.books.series(
+        None, before.since_s, before.until_s, step="day", where=asked.where(who.scope)
+    )
+    return visit.render(
+        "usage.html",
+        seen=seen,
+        asked=asked,
+        before=before,
+        figures=figures(visit, seen.total, added("", (s for _, s in earlier))),
+        chart=msgspec.json.encode(chart(seen, visit)).decode(),
+        shown="spend" if seen.total.cost_nano else "tokens" if seen.total.input else "requests",
+        by_title=BYS[seen.by],
+        bys=[(by, title) for by, title in BYS.items() if by != "account" or who.scope is None],
+        spans=time_range.TITLES,
+        keys=seen.names.sorted("key"),
+        accounts=seen.names.sorted("account"),
+        models=visit.desk.books.names("model"),
+        upstreams=visit.desk.books.names("upstream"),
+        iso=time_range.iso,
+        short=short, money=money, rate=rate, share=share, usd_exact=pricing.usd,
+        first=first_token_ms, speed=tokens_per_s,
+        file=asked.link("/usage.csv", {"by": seen.by}, fixed=True),
+        log=asked.link("/requests", fixed=True),
+    )  # fmt: skip
+
+
+COLUMNS = (
+    "id", "name", "requests", "errors", "error_rate", "without_price", "input_tokens",
+    "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "spend_usd",
+    "first_token_mean_ms", "output_tokens_per_s",
+)  # fmt: skip
+
+
+def file(visit: Visit) -> Response:
+    seen = look(visit)
+
+    def rows() -> Iterator[Sequence[csv_export.Cell]]:
+        total = seen.total
+        yield csv_export.about(
+            f"usage by {seen.by}",
+            seen.asked.span.said(),
+            seen.asked.filters(),
+            f"total = {total.requests} requests, {pricing.usd(total.cost_nano)} USD",
+        )
+        yield COLUMNS
+        for line in seen.lines:
+            s, timed = line.spent, line.timed
+            yield (
+                s.name, line.title, s.requests, s.errors if timed else None,
+                _figure(share(s.errors, s.requests), 4) if timed else None, s.unpriced,
+                s.input, s.cached, s.cache_write, s.output, s.reasoning,
+                pricing.usd(s.cost_nano), _figure(first_token_ms(s), 1), _figure(tokens_per_s(s), 1),
+            )  # fmt: skip
+
+    return csv_export.whole(f"usage-by-{seen.by}.csv", rows())
+
+
+def _figure(value: float | None, places: int) -> float | None:
+    return None if value is None else round(value, places)
+
+
+RULES = (
+    Rule("GET", "/usage", show, "see"),
+    Rule("GET", "/usage.csv", file, "see"),
+)

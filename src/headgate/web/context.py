@@ -1,0 +1,289 @@
+"""What every handler of control shares: the books, the people, the catalog, templates, words.
+
+`Desk` is one deployment, `Visit` one request of somebody.  What will surprise: handlers are plain
+functions that run in a few threads, as SQLite waits; each thread has its own connections.
+"""
+
+import asyncio
+import ipaddress
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import jinja2
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from headgate import __version__
+from headgate.catalog.catalog import Catalog
+from headgate.config import Settings
+from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
+from headgate.policy import access, pricing
+from headgate.policy.access import Action, Role
+from headgate.policy.guesses import GuessThrottle
+from headgate.storage.sqlite.database import Store
+from headgate.storage.sqlite.people import People, Via
+from headgate.storage.sqlite.reports import Books
+from headgate.web import i18n
+from headgate.web.auth.passwords import Throttle
+
+T = TypeVar("T")
+# No script but our files, nothing from elsewhere, no frame around us (promises.md T19).
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self';"
+    " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+MAX_FORM_BYTES = 256 << 10
+
+
+class Problem(Exception):
+    """What a person did that cannot be done; shown to them, with the status."""
+
+    def __init__(self, status: int, text: str, field: str = "", retry_after_s: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+        self.field = field  # of the form or the JSON body, where it is one
+        self.retry_after_s = retry_after_s  # 0: waiting does not help
+
+
+class Who(msgspec.Struct, frozen=True):
+    """Who is behind a request: a user, or a management key."""
+
+    id: str
+    name: str
+    role: Role
+    account: str
+    via: Via
+    csrf: str = ""
+
+    def may(self, action: Action) -> bool:
+        return access.may(self.role, action)
+
+    @property
+    def scope(self) -> str | None:
+        """The account that all they see is narrowed to; None: everything."""
+        return access.scope(self.role, self.account)
+
+
+class Desk:
+    def __init__(
+        self, settings: Settings, catalog: Catalog, base_url: str, edge_url: str = ""
+    ) -> None:
+        self.settings = settings
+        self.catalog = catalog
+        self.base_url = base_url  # as clients reach the edge
+        self.edge_url = edge_url or base_url  # as this process does
+        self.throttle = Throttle()
+        self._guesses, self._guesses_lock = GuessThrottle(), threading.Lock()
+        self._threads = threading.local()
+        self.templates = jinja2.Environment(
+            loader=jinja2.PackageLoader("headgate.web"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self.templates.filters.update(usd=usd, when=when, count=count, percent=percent, ms=ms)
+        self.templates.globals["navigation"] = lambda: NAVIGATION
+        self.local = any(u.preset == "local" for u in settings.upstreams.values())
+
+    def _own(self, name: str, make: Callable[[], T]) -> T:
+        found: T | None = getattr(self._threads, name, None)
+        if found is None:
+            found = make()
+            setattr(self._threads, name, found)
+        return found
+
+    def wrong_key(self, peer: str, key_id: str) -> None:
+        """Count a wrong management key from this address; a Problem when there were too many."""
+        with self._guesses_lock:
+            wait_s = self._guesses.failed(peer, key_id, time.monotonic())
+        if wait_s:
+            wait = math.ceil(wait_s)
+            raise Problem(
+                429,
+                f"Too many wrong management keys were sent. Check the key, then try again in {wait}s.",
+                retry_after_s=wait,
+            )
+
+    @property
+    def store(self) -> Store:
+        return self._own("store", lambda: Store(self.settings.data))
+
+    @property
+    def people(self) -> People:
+        return self._own("people", lambda: People(self.store, self.settings.data))
+
+    @property
+    def books(self) -> Books:
+        return self._own("books", lambda: Books(self.settings.data))
+
+    def edge(self, method: str, path: str, *, total_s: float = 60.0) -> Any:
+        """What the edge says of itself at /internal/...; Problem 502 when it does not.
+
+        Any: JSON, of the shapes that edge/internal_api.py has.
+        """
+        proof = {"x-headgate-internal": self.store.derived("internal").hex()}
+        timeouts = Timeouts(connect_s=5, first_token_s=total_s, stall_s=total_s, total_s=total_s)
+
+        async def ask() -> tuple[int, bytes]:
+            client = Client(proxies={})
+            try:
+                response = await client.send(method, self.edge_url + path, proof, b"", timeouts)
+                return response.status, await response.read_all(1 << 20)
+            finally:
+                await client.close()
+
+        try:
+            status, body = asyncio.run(ask())
+        except (NotSent, Broken, TimedOut) as error:
+            raise Problem(502, f"The edge does not answer: {error}.") from None
+        if status == 404:
+            raise Problem(404, "There is no such thing here.")
+        if status != 200:
+            raise Problem(502, f"The edge answered with status {status}.")
+        return msgspec.json.decode(body)
+
+
+class Visit:
+    """One request; `who` is None on open pages only."""
+
+    def __init__(self, desk: Desk, request: Request, who: Who | None, body: bytes) -> None:
+        self.desk = desk
+        self.request = request
+        self.known = who
+        self.body = body
+        self.path: dict[str, str] = request.path_params
+        self.query: Mapping[str, str] = request.query_params
+        self.form: dict[str, str] = {}
+        self.lists: dict[str, list[str]] = {}  # fields that a form may have more than once
+        self.language = i18n.language(
+            request.cookies.get("lang", ""), request.headers.get("accept-language", "")
+        )
+
+    @property
+    def who(self) -> Who:
+        assert self.known is not None, "the route is open"
+        return self.known
+
+    @property
+    def partial(self) -> bool:
+        """Whether htmx asks, and wants a piece of the page."""
+        return "hx-request" in self.request.headers
+
+    def word(self, text: str, /, **values: object) -> str:
+        """The text in the visitor's language; `{name}` in it stands for a value."""
+        return i18n.word(self.language, text, **values)
+
+    def render(
+        self, template: str, status: int = 200, headers: Mapping[str, str] = {}, **context: object
+    ) -> Response:
+        html = self.desk.templates.get_template(template).render(
+            who=self.known,
+            visit=self,
+            _=self.word,
+            language=self.language,
+            languages=i18n.LANGUAGES,
+            base_url=self.desk.base_url,
+            version=__version__,
+            local=self.desk.local,
+            said=SAID.get(self.query.get("said", "")),
+            here=self.request.url.path,
+            **context,
+        )
+        return Response(html, status, dict(headers), "text/html; charset=utf-8")
+
+    def redirect(self, path: str, said: str = "") -> Response:
+        """After a form: the page to see; `said`: a name in SAID, shown on it."""
+        mark = "&" if "?" in path else "?"
+        return RedirectResponse(f"{path}{mark}said={said}" if said else path, 303)
+
+    def json(self, value: object, status: int = 200) -> Response:
+        return JSONResponse(msgspec.to_builtins(value), status)
+
+    def record(self, action: str, subject: str, account: str = "", /, **detail: object) -> None:
+        """Write down who changed what; never a secret."""
+        who = self.who
+        self.desk.people.record(
+            who.name, who.via, action, subject, account, detail, now_s=time.time()
+        )
+
+    def must_see(self, account: str) -> None:
+        """Problem 404 for what belongs to an account that they do not see: as if it did not exist."""
+        if self.who.scope is not None and self.who.scope != account:
+            raise Problem(404, "There is no such thing here.")
+
+
+# path, title, what one must be allowed to; without a path: a heading
+NAVIGATION: tuple[tuple[str, str, Action], ...] = (
+    ("/usage", "Usage", "see"),
+    ("/requests", "Requests", "see"),
+    ("/api_keys", "API keys", "see"),
+    ("/playground", "Playground", "use"),
+    ("/upstreams", "Upstreams", "see"),
+    ("", "Team", "see"),
+    ("/accounts", "Accounts", "manage"),
+    ("/people", "People", "manage"),
+    ("/changes", "Changes", "see"),
+    ("", "Reference", "see"),
+    ("/models", "Models and prices", "see"),
+    ("/docs", "Docs", "see"),
+    ("/docs/api", "Admin API", "see"),
+)
+
+# What a page says after a form was taken; a closed set, so that no link can put words there.
+SAID = {
+    "made": "Made.",
+    "changed": "Changed.",
+    "revoked": "Revoked.",
+    "closed": "Closed.",
+    "signed_out": "Signed out.",
+}
+
+
+def host_is_loopback(host: str) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:  # not by how it begins: 127.example.org is anywhere
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def sentence(error: Exception) -> str:
+    """What the store and the policies say of a bad value, as a sentence of its own."""
+    text = str(error)
+    return text[:1].upper() + text[1:]
+
+
+def usd(nano: int | None) -> str:
+    """Nano-dollars as dollars, exactly; what has no price is `unknown`."""
+    return "unknown" if nano is None else f"${pricing.usd(nano)}"
+
+
+def when(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def count(number: float | None) -> str:
+    return "" if number is None else f"{number:,.0f}"
+
+
+def percent(part: float, whole: float) -> str:
+    return "-" if not whole else f"{100 * part / whole:.1f} %"
+
+
+def ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f} ms"

@@ -1,0 +1,36 @@
+"""The console's words in other languages: English text is the key, zh.toml has the rest.
+
+The only place that chooses a language.  A text that is missing there is shown in English; a test
+finds every one that templates use.
+"""
+
+import functools
+import tomllib
+from importlib.resources import files
+from typing import Final
+
+LANGUAGES: Final = {"en": "English", "zh": "中文"}
+
+
+@functools.cache
+def _table(language: str) -> dict[str, str]:
+    if language == "en":
+        return {}
+    file = files("headgate.web").joinpath(f"{language}.toml")
+    return {str(k): str(v) for k, v in tomllib.loads(file.read_text("utf-8")).items()}
+
+
+def language(chosen: str, accept: str) -> str:
+    """The visitor's choice if it is one of ours, else the first of their browser's that is."""
+    if chosen in LANGUAGES:
+        return chosen
+    for part in accept.split(","):
+        name = part.split(";")[0].strip().split("-")[0].lower()
+        if name in LANGUAGES:
+            return name
+    return "en"
+
+
+def word(language: str, text: str, /, **values: object) -> str:
+    found = _table(language).get(text, text)
+    return found.format(**values) if values else found

@@ -1,0 +1,156 @@
+"""HTML of a page's markdown, and which of the two a client wants.
+
+The only place that writes HTML for the catalog.  CommonMark and tables by markdown-it-py 4
+(markdown-it-py.readthedocs.io, read 2026-11), with HTML in the text kept as text.  A page is one
+file: no script, nothing loaded from anywhere, a policy that allows just its own style sheet.
+
+What will surprise:
+- the policy forbids `style` attributes too, so the alignment of table cells becomes a class;
+- links to this site lose their host and `.md`: HTML leads to HTML, under any name of the host;
+- tables and code that are wider than a phone scroll on their own, by keyboard as well.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import cache
+from html import escape
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from headgate.web.site import prose
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
+
+Form = Literal["markdown", "html"]
+
+# --- which form ------------------------------------------------------------------------------
+
+_RANGE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
+# weight = OWS ";" OWS "q=" qvalue (RFC 9110, 12.4.2); what does not fit it is not a range at all.
+_Q = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
+
+
+def negotiate(path: str, accept: str) -> Form:
+    """Markdown at a path with an ending; elsewhere HTML, unless markdown is preferred.
+
+    By the most specific range and its q (RFC 9110, 12.5.1).  At equal q whoever writes
+    `text/markdown` at all means it: agents send `text/markdown, text/html, */*`, browsers never.
+    """
+    if path.endswith((".md", ".txt", ".json")):
+        return "markdown"
+    quality: dict[str, float] = {}
+    for each in _RANGE.findall(accept):
+        kind, *parameters = (part.strip().lower() for part in each.split(";"))
+        q = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        if _Q.fullmatch(q):
+            quality[kind] = max(float(q), quality.get(kind, 0.0))
+    wild = quality.get("text/*", quality.get("*/*", 0.0))
+    markdown = quality.get("text/markdown", wild)
+    as_html = quality.get("text/html", wild)
+    if markdown > as_html or (markdown == as_html > 0 and "text/markdown" in quality):
+        return "markdown"
+    return "html"
+
+
+# --- HTML ------------------------------------------------------------------------------------
+
+_ICON = (
+    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><path fill='#0f766e' d='M2 2h3v12H2z"
+    "M11 2h3v12h-3zM6 5h4v3H6z'/></svg>"
+)
+
+
+def csp() -> str:
+    """Of an HTML page: nothing from anywhere but its own style sheet and icon, and no script."""
+    digest = base64.b64encode(hashlib.sha256(prose.text("page.css").encode()).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none';"
+        " form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+def document(
+    markdown: str,
+    *,
+    title: str,
+    description: str,
+    path: str,  # of the markdown
+    base_url: str,
+    version: str,
+    navigation: Sequence[tuple[str, str]],  # path of the markdown, name
+    here: str,  # the path of the one that is current
+) -> str:
+    root = urlsplit(base_url).path
+    current = {here: ' aria-current="page"'}
+    links = "".join(
+        f'<a href="{root}{to.removesuffix(".md")}"{current.get(to, "")}>{name}</a>'
+        for to, name in navigation
+    )
+    renderer = _renderer()
+    tokens = renderer.parse(markdown)
+    _adapt(tokens, base_url)
+    text = renderer.renderer.render(tokens, renderer.options, {})
+    full_title = title if title == "Headgate" else f"{title} - Headgate"
+    icon = base64.b64encode(_ICON.encode()).decode()
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="description" content="{escape(description)}">
+<title>{escape(full_title)}</title>
+<link rel="canonical" href="{base_url}{path.removesuffix(".md")}">
+<link rel="alternate" type="text/markdown" href="{root}{path}">
+<link rel="icon" type="image/svg+xml" href="data:image/svg+xml;base64,{icon}">
+<style>{prose.text("page.css")}</style>
+</head>
+<body>
+<header><a class="brand" href="{root}/models">Headgate</a><nav aria-label="Pages">{links}</nav></header>
+<main>
+{text}</main>
+<footer><a href="{root}{path}">This page as markdown</a><span>Headgate {escape(version)}</span></footer>
+</body>
+</html>
+"""
+
+
+@cache
+def _renderer() -> "MarkdownIt":
+    """CommonMark and tables; HTML in the text stays text."""
+    from markdown_it import MarkdownIt  # only who wants HTML waits for it
+
+    renderer = MarkdownIt("commonmark", {"html": False}).enable("table")
+    rules: Any = getattr(renderer.renderer, "rules")  # noqa: B009  # Any: its protocol omits it
+    for kind in ("fence", "code_block"):  # to be scrolled by keyboard as well
+        rules[kind] = _scrolled(rules[kind])
+    rules["table_open"] = lambda *_: (
+        '<div class="wide" tabindex="0" role="group" aria-label="Table"><table>\n'
+    )
+    rules["table_close"] = lambda *_: "</table></div>\n"
+    return renderer
+
+
+def _scrolled(rule: Any) -> Any:  # Any: a rule of markdown-it, which has no name for its type
+    return lambda *arguments: rule(*arguments).replace("<pre>", '<pre tabindex="0">', 1)
+
+
+def _adapt(tokens: "list[Token]", base_url: str) -> None:
+    """Addresses for headings, classes for styles that the policy forbids, paths for links."""
+    seen: set[str] = set()
+    for n, token in enumerate(tokens):
+        if token.type == "heading_open":
+            slug = re.sub(r"[^a-z0-9]+", "-", tokens[n + 1].content.lower()).strip("-")
+            if slug and slug not in seen:
+                seen.add(slug)
+                token.attrSet("id", slug)
+        elif token.type in ("th_open", "td_open") and token.attrs.pop("style", ""):
+            token.attrSet("class", "number")
+        for child in token.children or ():
+            href = child.attrs.get("href") if child.type == "link_open" else None
+            if isinstance(href, str) and href.startswith(f"{base_url}/"):
+                child.attrSet("href", urlsplit(href).path.removesuffix(".md"))

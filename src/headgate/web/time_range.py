@@ -1,0 +1,189 @@
+"""What a page of the books is asked for: a span of time, and of whom, of what.
+
+The only place that reads it out of a query and writes it into a link.  Times are UTC everywhere.
+What will surprise: a link to a file or to a row's requests names the span by its two ends, so that
+it shows the same minute later; a link that only changes a filter keeps "the last 24 hours" as it is.
+In a query `-` is the account of the keys that have none, and a day as the end includes that day.
+"""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Literal, get_args
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from headgate.storage.sqlite.reports import END_OF_TIME_S, Where
+from headgate.web.context import Problem
+
+Name = Literal["24h", "7d", "30d", "month", "custom", "all"]
+HOUR_S, DAY_S = 3600, 86400
+NO_ACCOUNT = "-"
+_LENGTH_S = {"24h": DAY_S, "7d": 7 * DAY_S, "30d": 30 * DAY_S}
+# As the pages offer them.
+TITLES: dict[Name, str] = {
+    "24h": "Last 24 hours",
+    "7d": "Last 7 days",
+    "30d": "Last 30 days",
+    "month": "This month",
+    "custom": "From and to",
+}
+FILTERS = ("account", "key", "model", "upstream", "outcome", "session")
+MAX_CHARS = 256  # of a filter, as of the ledger's texts
+
+
+class Span(msgspec.Struct, frozen=True):
+    """[since_s, until_s), Unix seconds."""
+
+    name: Name
+    since_s: float
+    until_s: float
+
+    @property
+    def length_s(self) -> float:
+        return self.until_s - self.since_s
+
+    def before(self) -> "Span":
+        """What it is set against: as long, just before; of a month, as much of the month before."""
+        since_s = self.since_s - self.length_s
+        if self.name == "month":
+            first = datetime.fromtimestamp(self.since_s - 1, UTC).replace(day=1)
+            since_s = _midnight(first).timestamp()
+        until_s = min(since_s + self.length_s, self.since_s)
+        return Span("custom", max(since_s, 0.0), max(until_s, 0.0))
+
+    def said(self) -> str:
+        if self.name == "all":
+            return ""
+        return f"{_text(self.since_s, ' ')} - {_text(self.until_s, ' ')} UTC"
+
+    def ends(self) -> dict[str, str]:
+        """The query that means just this span, whenever it is asked."""
+        if self.name == "all":
+            return {}
+        return {"span": "custom", "from": iso(self.since_s), "to": iso(self.until_s)}
+
+    def kept(self) -> dict[str, str]:
+        """The query that means the same words: "the last 24 hours" goes on moving."""
+        return self.ends() if self.name == "custom" else {"span": self.name}
+
+
+ALWAYS = Span("all", 0.0, END_OF_TIME_S)
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A span and its filters; "" is no filter."""
+
+    span: Span
+    account: str = ""
+    key: str = ""
+    model: str = ""
+    upstream: str = ""
+    outcome: str = ""
+    session: str = ""
+
+    def filters(self) -> dict[str, str]:
+        return {name: value for name in FILTERS if (value := getattr(self, name))}
+
+    def where(self, scope: str | None) -> Where:
+        """The books' words for it, never wider than the scope."""
+        account: str | None = scope
+        if scope is None and self.account:
+            account = "" if self.account == NO_ACCOUNT else self.account
+        return Where(
+            account=account,
+            key=self.key or None,
+            model=self.model or None,
+            upstream=self.upstream or None,
+            outcome=self.outcome or None,
+            session=self.session or None,
+        )
+
+    def link(self, path: str, changes: Mapping[str, str] = {}, *, fixed: bool = False) -> str:
+        """The path with this query, but for the changes; "" takes a filter away."""
+        span = self.span.ends() if fixed else self.span.kept()
+        return address(path, {**span, **self.filters(), **changes})
+
+
+def read(query: Mapping[str, str], now_s: float, default: Name, *, scoped: bool) -> Asked:
+    """What a query asks for, or Problem; `scoped`: it may choose no account."""
+    return Asked(
+        _span(query, now_s, default),
+        **{
+            name: query.get(name, "").strip()[:MAX_CHARS]
+            for name in FILTERS
+            if not (name == "account" and scoped)
+        },
+    )
+
+
+def address(path: str, query: Mapping[str, str]) -> str:
+    said = {name: value for name, value in query.items() if value}
+    return f"{path}?{urlencode(said)}" if said else path
+
+
+def of_session(id: str) -> str:
+    return f"/sessions/{quote(id, safe='')}"
+
+
+def of_request(id: str) -> str:
+    return f"/requests/{quote(id, safe='')}"
+
+
+def custom(since_s: float, until_s: float) -> dict[str, str]:
+    return Span("custom", since_s, until_s).ends()
+
+
+def iso(at_s: float) -> str:
+    """To the second, as a query and a field of a form have it."""
+    return _text(at_s, "T")
+
+
+def _span(query: Mapping[str, str], now_s: float, default: Name) -> Span:
+    # A second more, or what ended just now would not be in it.
+    until_s = math.floor(now_s) + 1.0
+    asked = query.get("span", "")
+    since, until = query.get("from", "").strip(), query.get("to", "").strip()
+    if asked == "custom" or (not asked and (since or until)):
+        return _custom(since, until, until_s)
+    if asked and asked not in get_args(Name):
+        raise Problem(400, "There is no such span of time.", "span")
+    name: Name = next((n for n in get_args(Name) if n == asked), default)
+    if name == "month":
+        first = datetime.fromtimestamp(now_s, UTC).replace(day=1)
+        return Span(name, _midnight(first).timestamp(), until_s)
+    if name in _LENGTH_S:
+        return Span(name, until_s - _LENGTH_S[name], until_s)
+    return ALWAYS
+
+
+def _custom(since: str, until: str, now_s: float) -> Span:
+    until_s = _seconds(until, "to", end=True) if until else now_s
+    since_s = _seconds(since, "from", end=False) if since else max(until_s - 7 * DAY_S, 0.0)
+    if since_s >= until_s:
+        raise Problem(400, "The span ends before it begins.", "to")
+    return Span("custom", since_s, until_s)
+
+
+def _seconds(text: str, field: str, *, end: bool) -> float:
+    try:
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is None:
+            at = at.replace(tzinfo=UTC)
+        if end and len(text) == len("2026-01-31"):
+            at += timedelta(days=1)
+        return min(max(math.floor(at.timestamp()), 0.0), END_OF_TIME_S)
+    except (ValueError, OverflowError):
+        raise Problem(
+            400, "A time is written 2026-01-31 or 2026-01-31T08:00, in UTC.", field
+        ) from None
+
+
+def _midnight(at: datetime) -> datetime:
+    return at.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _text(at_s: float, between: str) -> str:
+    at = datetime.fromtimestamp(min(at_s, END_OF_TIME_S - 1), UTC)
+    return at.strftime(f"%Y-%m-%d{between}%H:%M" + (":%S" if at.second else ""))

@@ -1,0 +1,62 @@
+"""JSON at the border: strict towards clients, tolerant towards upstreams."""
+
+import msgspec
+import pytest
+
+from headgate import jsontext
+from headgate.errors import Refused
+
+
+class Body(msgspec.Struct):
+    model: str
+    messages: list[msgspec.Raw] = []
+
+
+DECODER = msgspec.json.Decoder(Body)
+BAD = {
+    "no JSON": (b"{", "$"),
+    "a wrong type": (b'{"model": 1}', "$.model"),
+    "a missing field": (b"{}", "$"),
+    "a key given twice": (b'{"model": "a", "model": "b"}', "$.model"),
+    "bytes that are no UTF-8": (b'{"model": "\xff"}', "$"),
+    "a nest": (b'{"model": "a", "x": ' + b"[" * 100000 + b"]" * 100000 + b"}", "$"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_client_is_told_the_place(name: str) -> None:
+    body, place = BAD[name]
+    with pytest.raises(Refused) as caught:
+        jsontext.decode_request(DECODER, body)
+    assert caught.value.failure.kind == "invalid"
+    assert caught.value.failure.param == place
+
+
+def test_equal_keys_in_different_objects_are_fine() -> None:
+    body = b'{"model": "a", "messages": [{"model": "b"}, {"model": "c"}]}'
+    assert jsontext.decode_request(DECODER, body).model == "a"
+
+
+def test_no_character_that_some_reader_takes_for_a_line_end_is_written_bare() -> None:
+    text = "a\u2028b\u2029c\u0085d\r\n"
+    out = jsontext.encode({"t": text})
+    assert not any(c in out.decode() for c in "\u2028\u2029\u0085\r\n")
+    assert msgspec.json.decode(out)["t"] == text
+
+
+def test_a_lone_surrogate_from_an_upstream_kills_nothing() -> None:
+    value = jsontext.decode_upstream(DECODER, b'{"model": "a\\ud83d"}', Body)
+    assert value.model.startswith("a")
+
+
+def test_nests_are_counted_outside_strings_only() -> None:
+    jsontext.check_depth(b'{"a": "' + b"[" * 200 + b'"}', "$.x")
+    with pytest.raises(Refused):
+        jsontext.check_depth(b"[" * 65 + b"]" * 65, "$.x")
+
+
+@pytest.mark.parametrize(
+    "text, whole", [('{"a":1}', True), ('{"a":', False), ("[]", False), ("", False), ("{} ", True)]
+)
+def test_a_whole_object_is_known(text: str, whole: bool) -> None:
+    assert jsontext.is_object(text) is whole

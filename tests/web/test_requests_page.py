@@ -1,0 +1,478 @@
+"""The log, one request, a session: every row once, no one else's, and each word of it explained."""
+
+import ast
+import asyncio
+import csv
+import html
+import io
+import random
+import re
+import time
+from collections.abc import Iterator
+from datetime import date
+from fractions import Fraction
+from importlib.resources import files
+from pathlib import Path
+from typing import get_args
+
+import httpx2
+import msgspec
+import pytest
+
+from consoles import Site, served, signed_in
+from headgate import errors
+from headgate.catalog import catalog
+from headgate.chat import FinishReason, Usage
+from headgate.dialects.registry import DIALECTS
+from headgate.dialects.responses import request as responses_request
+from headgate.edge import record
+from headgate.policy import pricing
+from headgate.storage.sqlite.database import Store
+from headgate.storage.sqlite.entries import Attempt, Basis
+from headgate.storage.sqlite.ledger import Ledger, Row
+from headgate.storage.sqlite.reports import Where
+from headgate.web import time_range
+from headgate.web.console import request_details, requests_page
+
+T = 1_795_737_600.0  # 2026-11-27 00:00 UTC
+EVIL = '"><script>alert(1)</script>'
+ODD = "a/../b c?d#e%2f=1"
+M3 = catalog.models()["MiniMax-M3"]
+ON = date(2026, 11, 27)
+
+
+def row(n: int, **fields: object) -> Row:
+    plain = Row(
+        id=f"req-{n:03}", key="K", dialect="openai", model="MiniMax-M3", upstream="custom",
+        upstream_model="MiniMax-M3", stream=True, outcome="stop", basis="upstream", status=200,
+        began_s=T + n, first_token_ms=400, total_ms=1400, input=1000, cached=250, output=100,
+        cost_nano=1_000_001, attempts=(Attempt("custom", "MiniMax-M3", "stop", "", 1300),),
+    )  # fmt: skip
+    return msgspec.structs.replace(plain, **fields)
+
+
+def write(data: Path, rows: list[Row]) -> None:
+    ledger = Ledger(data)
+
+    async def work() -> None:
+        for each in rows:  # in their order
+            await ledger.settle(each)
+
+    asyncio.run(work())
+    ledger.close()
+
+
+SPECIAL = (
+    row(
+        900, account="blue", key="B", session=ODD, dialect="anthropic", outcome="stop",
+        warnings=("temperature", "history: tool result moved to its call", EVIL),
+        service_tier="priority", input=1003, cached=501, cache_write=100, output=77, reasoning=7,
+        attempts=(
+            Attempt("other", "m", "rate_limit", "1002", 200),
+            Attempt("custom", "MiniMax-M3", "stop", "", 1000),
+        ),
+    ),
+    row(901, account="blue", key="B", outcome="timeout", basis="none", status=504, input=0, cached=0,
+        output=0, first_token_ms=None, cost_nano=0, price_version="free"),
+    row(902, account="blue", key="B", cost_nano=None),
+    row(903, account="blue", key="B", price_version="2020-01-01.00000000", stream=False),
+    row(904, account="blue", key="B", outcome="crashed", basis="recovered", status=0, cost_nano=0,
+        attempts=(), model="unheard-of", upstream="gone"),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    data = tmp_path_factory.mktemp("requests")
+    store = Store(data)
+    for id in ("red", "blue"):
+        store.create_account(id, id.title(), now_s=time.time())
+    key = store.create_key(EVIL, now_s=time.time(), account="red")[0].id
+    store.close()
+    priced = SPECIAL[0]
+    usage = Usage(priced.input, priced.output, priced.cached, priced.cache_write)
+    charge = pricing.charge(M3.prices, usage, "priority", ON)
+    priced = msgspec.structs.replace(priced, cost_nano=charge.nano, price_version=charge.version)
+    write(
+        data,
+        [
+            *(
+                row(
+                    n,
+                    account=("red", "blue", "")[n % 3],
+                    key=(key, "B", "C")[n % 3],
+                    session=EVIL if n % 2 else "",
+                    model=("MiniMax-M3", "MiniMax-M2.7")[n % 2],
+                    outcome="timeout" if n % 10 == 0 else "stop",
+                )
+                for n in range(130)
+            ),
+            priced,
+            *SPECIAL[1:],
+        ],
+    )
+    with served(data, requests_page.RULES) as site:
+        yield site
+
+
+@pytest.fixture
+def admin(site: Site) -> Iterator[httpx2.Client]:
+    with signed_in(site) as client:
+        yield client
+
+
+def text(response: httpx2.Response) -> str:
+    assert response.status_code == 200, response.text
+    return response.text
+
+
+def words(page: str) -> str:
+    return html.unescape(" ".join(re.sub("<[^>]*>", " ", page).split()))
+
+
+def ids(page: str) -> list[str]:
+    return re.findall(r'<a href="/requests/([^"?]+)"', page)
+
+
+def more(page: str) -> str:
+    found = re.search(r'<tr class="more">.*?<a href="([^"]+)"', page, re.S)
+    return html.unescape(found[1]) if found else ""
+
+
+# --- the log -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("partial", [False, True], ids=["links", "htmx"])
+def test_the_pages_have_every_row_once_newest_first(
+    admin: httpx2.Client, site: Site, partial: bool
+) -> None:
+    path, seen = "/requests", list[str]()
+    while path:
+        headers = {"hx-request": "true"} if partial and seen else {}
+        page = text(admin.get(path, headers=headers))
+        assert ("<html" in page) != bool(headers)
+        assert not headers or page.lstrip().startswith("<tr>")
+        seen += ids(page)
+        path = more(page)
+    assert seen == [r.id for _, r in site.desk.books.requests(most=1000)]
+    assert len(seen) == 135
+
+
+def test_a_row_that_comes_meanwhile_moves_no_page(site: Site, admin: httpx2.Client) -> None:
+    first = text(admin.get("/requests"))
+    write(site.data, [row(990, account="blue", key="B", outcome="length")])
+    assert more(first) and not {*ids(first)} & {*ids(text(admin.get(more(first))))}
+    assert ids(text(admin.get("/requests")))[0] == "req-990"
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"account": "red"}, {"account": "-"}, {"key": "B"}, {"model": "MiniMax-M2.7"},
+        {"outcome": "timeout"}, {"session": EVIL}, {"upstream": "none"},
+        {"account": "red", "model": "MiniMax-M3", "outcome": "stop"},
+    ],
+)  # fmt: skip
+def test_a_filter_holds_on_every_page_and_in_the_file(
+    site: Site, admin: httpx2.Client, filters: dict[str, str]
+) -> None:
+    where = Where(**{n: "" if v == "-" else v for n, v in filters.items()})
+    expected = [r.id for _, r in site.desk.books.requests(where, most=1000)]
+    response, seen = admin.get("/requests", params=filters), list[str]()
+    while True:
+        page = text(response)
+        seen += ids(page)
+        if not more(page):
+            break
+        response = admin.get(more(page))
+    assert seen == expected
+    first, rest = text(admin.get("/requests.csv", params=filters)).split("\n", 1)
+    assert [r["id"] for r in csv.DictReader(io.StringIO(rest))] == expected
+    assert first.strip('"').startswith("# Headgate: requests; since ever")
+
+
+def test_a_span_narrows_the_log(admin: httpx2.Client) -> None:
+    query = {"from": "2026-11-27T00:00:10", "to": "2026-11-27T00:00:12"}
+    assert ids(text(admin.get("/requests", params=query))) == ["req-011", "req-010"]
+
+
+def test_the_file_is_as_long_as_it_may_be(
+    site: Site, admin: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests_page, "MOST_IN_FILE", 25)
+    monkeypatch.setattr(requests_page, "_BATCH", 10)
+    rest = text(admin.get("/requests.csv")).split("\n", 1)[1]
+    rows = list(csv.DictReader(io.StringIO(rest)))
+    assert [r["id"] for r in rows] == [r.id for _, r in site.desk.books.requests(most=25)]
+    assert {*rows[0]} == {*requests_page.COLUMNS}
+
+
+def test_costs_in_the_file_are_exact_and_an_unknown_one_is_empty(admin: httpx2.Client) -> None:
+    rest = text(admin.get("/requests.csv?key=B")).split("\n", 1)[1]
+    costs = {r["id"]: r["cost_usd"] for r in csv.DictReader(io.StringIO(rest))}
+    assert (costs["req-001"], costs["req-902"], costs["req-901"]) == ("0.001000001", "", "0.00")
+
+
+def test_an_id_is_looked_up(admin: httpx2.Client) -> None:
+    response = admin.get("/requests?id=a/b%3F")
+    assert (response.status_code, response.headers["location"]) == (303, "/requests/a%2Fb%3F")
+
+
+@pytest.mark.parametrize("before", ["x", "-1", "1" * 40, "１"])
+def test_a_page_that_is_none_is_refused(admin: httpx2.Client, before: str) -> None:
+    assert admin.get("/requests", params={"before": before}).status_code == 400
+
+
+# --- whom one may see ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["member", "viewer"])
+def test_others_see_their_accounts_requests_only(site: Site, role: str) -> None:
+    red = [r.id for _, r in site.desk.books.requests(Where(account="red"), most=1000)]
+    with signed_in(site, role, "red") as client:  # type: ignore[arg-type]
+        for query in ("", "?account=blue", "?account=-"):
+            page = text(client.get(f"/requests{query}"))
+            assert ids(page) == red[:50]
+            rest = text(client.get(f"/requests.csv{query}")).split("\n", 1)[1]
+            assert [r["id"] for r in csv.DictReader(io.StringIO(rest))] == red
+        assert ids(text(client.get("/requests?key=B"))) == []
+        assert client.get(f"/requests/{red[0]}").status_code == 200
+        for foreign in ("req-001", "req-002", "req-900", "none"):
+            assert client.get(f"/requests/{foreign}").status_code == 404
+        assert client.get("/sessions/a%2F..%2Fb%20c%3Fd%23e%252f%3D1").status_code == 404
+
+
+def test_a_session_that_two_accounts_named_alike_shows_ones_own_part(site: Site) -> None:
+    mine = site.desk.books.requests(Where(account="red", session=EVIL), most=1000)
+    path = time_range.of_session(EVIL)
+    with signed_in(site, "viewer", "red") as client:
+        page = text(client.get(path))
+        assert ids(page) == [r.id for _, r in mine]
+        assert f"Requests {len(mine)} " in words(page)
+    with signed_in(site) as client:
+        assert len(ids(text(client.get(path)))) == 50
+
+
+def test_who_is_not_signed_in_sees_nothing(site: Site) -> None:
+    with site.open() as client:
+        for path in ("/requests", "/requests.csv", "/requests/req-001", "/sessions/x"):
+            assert client.get(path).status_code == 303
+
+
+def test_what_others_wrote_runs_nothing(admin: httpx2.Client) -> None:
+    for path in (
+        "/requests", "/requests/req-900", "/requests/req-003",
+        time_range.of_session(EVIL), f"/requests?session={EVIL}&model={EVIL}&key={EVIL}",
+    ):  # fmt: skip
+        page = text(admin.get(path))
+        assert "<script>" not in page and " style=" not in page
+        assert "alert(1)" in page
+
+
+# --- a session -----------------------------------------------------------------------------------
+
+
+def test_a_session_adds_up_and_is_found_by_any_name(site: Site, admin: httpx2.Client) -> None:
+    page = text(admin.get(time_range.of_session(ODD)))
+    assert ids(page) == ["req-900"] and ODD in html.unescape(page)
+    rows = site.desk.books.session(EVIL)
+    page = text(admin.get(time_range.of_session(EVIL)))
+    told = words(page)
+    assert f"Requests {len(rows)} " in told
+    assert f"Input tokens {sum(r.input for r in rows):,} " in told
+    nano = sum(r.cost_nano or 0 for r in rows)
+    assert f'title="${pricing.usd(nano)}"' in page
+    assert admin.get("/sessions/none").status_code == 404
+    assert admin.get("/sessions/").status_code == 404
+
+
+# --- one request ---------------------------------------------------------------------------------
+
+
+def test_a_request_is_shown_whole(admin: httpx2.Client) -> None:
+    told = words(text(admin.get("/requests/req-900")))
+    for part in (
+        "2026-11-27 00:15:00", "HTTP status 200", "400 ms", "1,400 ms", "501 cached", "7 of thinking",
+        "The client spoke Anthropic Messages, the upstream OpenAI Chat Completions.",
+        request_details.WARNINGS["temperature"].text, "no explanation of it", "1002",
+        request_details.OUTCOMES["rate_limit"], "1.5 times as much for the priority tier",
+        "for up to 512,000 input tokens", request_details.BASES["upstream"], "Thinking is part of the output.",
+    ):  # fmt: skip
+        assert part in told, part
+
+
+@pytest.mark.parametrize(
+    "id, part",
+    [
+        ("901", "Nothing was relayed, so nothing is billed."), ("901", "It costs nothing."),
+        ("902", "No price of this model is known"), ("903", "billed by the price 2020-01-01.00000000"),
+        ("903", "gathered from a stream first"), ("904", "The client was told nothing."),
+        ("904", "it is not set up any more"), ("904", "No upstream's answer was recorded."),
+    ],
+)  # fmt: skip
+def test_what_is_not_known_is_said(admin: httpx2.Client, id: str, part: str) -> None:
+    assert part in words(text(admin.get(f"/requests/req-{id}")))
+
+
+def test_the_lines_of_a_cost_add_up_to_it_to_the_nano_dollar() -> None:
+    chance = random.Random(7)
+    for _ in range(300):
+        model = chance.choice(list(catalog.models().values()))
+        input = chance.choice((0, 1, chance.randrange(10_000), chance.randrange(900_000)))
+        cached = chance.randrange(input + 1)
+        written = chance.randrange(input - cached + 1)
+        usage = Usage(input, chance.randrange(9_999), cached, written)
+        tier = chance.choice(("", "priority"))
+        charge = pricing.charge(model.prices, usage, tier, ON)
+        priced = row(
+            1, input=usage.input, cached=cached, cache_write=written, output=usage.output,
+            cost_nano=charge.nano, price_version=charge.version, service_tier=tier,
+        )  # fmt: skip
+        bill = requests_page.bill(model.prices, priced)
+        assert bill is not None and charge.nano is not None
+        total = sum((Fraction(i.amount) for i in bill.items), Fraction(bill.rounded or 0))
+        assert total == Fraction(charge.nano, pricing.NANO)
+        assert sum(i.tokens for i in bill.items) == usage.input + usage.output
+        for item in bill.items:
+            assert Fraction(item.amount) == item.tokens * Fraction(item.price) / 10**6
+        wrong = msgspec.structs.replace(priced, cost_nano=charge.nano + 1)
+        assert requests_page.bill(model.prices, wrong) is None
+
+
+def test_a_sum_that_was_rounded_says_by_how_much() -> None:
+    price = msgspec.structs.replace(
+        M3.prices[0], input="0.0005", output="0.0015", cache_read="", up_to_input=None
+    )
+    usage = Usage(1, 0)
+    charge = pricing.charge((price,), usage, "", ON)
+    assert charge.nano == 1  # half up
+    priced = row(1, input=1, cached=0, output=0, cost_nano=1, price_version=charge.version)
+    bill = requests_page.bill((price,), priced)
+    assert bill is not None
+    assert (bill.items[0].amount, bill.rounded) == ("0.0000000005", "0.0000000005")
+
+
+def test_attempts_stand_one_after_the_other_and_the_last_ends_at_the_end() -> None:
+    first, last = requests_page.bars(
+        row(1, total_ms=1000, first_token_ms=700, attempts=(Attempt("a", "m", "timeout", "", 200), Attempt("b", "m", "stop", "", 500)))
+    )  # fmt: skip
+    assert (first.at, first.width, first.first) == (0, 20, None)
+    assert (last.at, last.width, last.first) == (50, 50, 70)
+    assert requests_page.bars(row(1, attempts=())) == []
+    (only,) = requests_page.bars(row(1, total_ms=0, attempts=(Attempt("a", "m", "stop"),)))
+    assert only.at + only.width <= 101
+
+
+# --- every word is explained ---------------------------------------------------------------------
+
+# Words that are made of a part that is written down and one of a list.
+LISTED = {"input.": responses_request._SILENT, "tools.": responses_request._HINTS}
+GATHERERS = ("warnings", "_warnings", "notes")
+
+
+class Written(ast.NodeVisitor):
+    """The words that a module puts among a request's warnings; `unclear`: what cannot be read."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.words: set[str] = set()
+        self.unclear: list[str] = []
+        self._loops: dict[str, ast.expr] = {}
+        self.visit(tree)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        # fit._known adds the word that its caller says, and so its callers are read.
+        if not (node.name == "_known" and node.args.args[0].arg in GATHERERS):
+            self.generic_visit(node)
+
+    def visit_For(self, node: ast.For) -> None:
+        if isinstance(node.target, ast.Name):
+            self._loops[node.target.id] = node.iter
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        match node.func:
+            case ast.Attribute(value=to, attr="append") if _name(to) in GATHERERS:
+                self._add(node.args[0])
+            case ast.Attribute(value=to, attr="extend" | "insert") if _name(to) in GATHERERS:
+                self.unclear.append(ast.unparse(node))
+            case ast.Attribute(attr="warn") if _name(node.func.value) != "log":
+                for arg in node.args:
+                    gathered = "notes" in ast.unparse(arg) or "warnings" in ast.unparse(arg)
+                    if not (isinstance(arg, ast.Starred) and gathered):
+                        self._add(arg)
+            case ast.Name(id="_known") if _name(node.args[0]) in GATHERERS:
+                self._add(node.args[2])
+        self.generic_visit(node)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        if any(_name(t) in GATHERERS for t in node.targets) and isinstance(node.value, ast.Tuple | ast.List):  # fmt: skip
+            for each in node.value.elts:
+                if not isinstance(each, ast.Starred):
+                    self._add(each)
+        self.generic_visit(node)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
+        if _name(node.target) in GATHERERS:
+            self.unclear.append(ast.unparse(node))
+        self.generic_visit(node)
+
+    def _add(self, word: ast.expr) -> None:
+        match word:
+            case ast.Constant(value=str(text)):
+                self.words.add(text)
+                return
+            case ast.Name(id=name) if isinstance(self._loops.get(name), ast.Tuple):
+                self.words |= {str(ast.literal_eval(e)) for e in self._loops[name].elts}  # type: ignore[attr-defined]
+                return
+            case (
+                ast.JoinedStr(values=[ast.Constant(value=str(head)), _])
+                | ast.BinOp(left=ast.Constant(value=str(head)))
+            ) if head in LISTED:
+                self.words |= {head + each for each in LISTED[head]}
+                return
+        self.unclear.append(ast.unparse(word))
+
+
+def _name(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""  # fmt: skip
+
+
+def written() -> dict[str, Written]:
+    package = Path(str(files("headgate")))
+    paths = [
+        p
+        for p in package.rglob("*.py")
+        # Those of the settings are another list; the console writes none.
+        if p.name != "config.py" and "control" not in p.relative_to(package).parts
+    ]
+    found = {str(p.relative_to(package)): Written(ast.parse(p.read_text())) for p in paths}
+    return {path: w for path, w in found.items() if w.words or w.unclear}
+
+
+def test_every_warning_that_the_code_can_write_is_explained() -> None:
+    found = written()
+    unclear = {path: w.unclear for path, w in found.items() if w.unclear}
+    assert not unclear, "teach this test to read these, or write the word out"
+    words = set().union(*(w.words for w in found.values()))
+    assert len(words) > 30  # or nothing was read
+    assert words - {*request_details.WARNINGS} == set()
+    # What the count of tokens says is in no row, but a client asks what it means.
+    assert {*request_details.WARNINGS} - words == {
+        "tokens (estimated)",
+        "tokens (template assumed)",
+    }
+
+
+def test_the_test_sees_words_that_are_not_written_out() -> None:
+    source = (
+        "warnings.append(x)\nnotes += [y]\nself.warnings = (*self.warnings, 'z')\nr.warn(f'a{b}')"
+    )
+    found = Written(ast.parse(source))
+    assert found.words == {"z"} and found.unclear == ["x", "notes += [y]", "f'a{b}'"]
+
+
+def test_every_outcome_basis_and_protocol_is_explained() -> None:
+    outcomes = {*get_args(FinishReason), *get_args(errors.Kind), *record.ANSWERED}
+    assert outcomes | {"crashed", "invalid_format"} == {*request_details.OUTCOMES}
+    assert {*get_args(Basis)} == {*request_details.BASES}
+    assert {*DIALECTS} == {*request_details.PROTOCOLS}

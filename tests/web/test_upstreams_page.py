@@ -1,0 +1,264 @@
+"""The upstreams' page over an edge that is played, and without one."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+
+from consoles import Site, served, signed_in
+from headgate.catalog import catalog as catalogs
+from headgate.net.server import Inbound, Server
+from headgate.policy.access import Role
+from headgate.storage.sqlite.ledger import Ledger, Row
+from headgate.web.console import upstreams_page
+
+KEY: dict[str, Any] = {"account": "custom#1", "paused_s": 0.0, "kind": "", "code": "", "models": []}
+EVIL = "<script>alert(1)</script>"
+UP: dict[str, Any] = {
+    "name": "custom",
+    "preset": "custom",
+    "dialect": "openai",
+    "host": "127.0.0.1:9",
+    "models": ["MiniMax-M3", "MiniMax-M2"],
+    "state": "up",
+    "failures": 0,
+    "resting_s": 0.0,
+    "resting": [],
+    "rpm": 500,
+    "tpm": None,
+}
+
+
+class Edge:
+    """What control asks the edge, answered with what a test wants."""
+
+    def __init__(self) -> None:
+        self.upstreams: list[dict[str, Any]] = [UP]
+        self.steps: list[dict[str, str]] = []
+        self.seen: list[tuple[str, str, str]] = []  # method, path, proof
+        self.port = 0
+
+    @contextmanager
+    def running(self) -> Iterator[str]:
+        ready, loop = threading.Event(), asyncio.new_event_loop()
+        stop = asyncio.Event()
+
+        async def serve() -> None:
+            server = Server(self._answer)
+            self.port = await server.listen("127.0.0.1", 0)
+            ready.set()
+            await stop.wait()
+            server.stop_accepting()
+            await server.drain(0)
+
+        thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
+        thread.start()
+        assert ready.wait(60)
+        yield f"http://127.0.0.1:{self.port}"
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(60)
+
+    async def _answer(self, inbound: Inbound) -> None:
+        proof = inbound.headers.get("x-headgate-internal", "")
+        self.seen.append((inbound.method, inbound.path, proof))
+        match inbound.method, inbound.path:
+            case "GET", "/internal/upstreams":
+                said: object = self.upstreams
+            case "POST", "/internal/upstreams/custom/test":
+                said = {"steps": self.steps}
+            case _:
+                inbound.respond(404, [], b"")
+                return
+        inbound.respond(200, [("content-type", "application/json")], msgspec.json.encode(said))
+
+
+@pytest.fixture
+def edge() -> Iterator[Edge]:
+    edge = Edge()
+    with edge.running():
+        yield edge
+
+
+@pytest.fixture
+def site(edge: Edge, tmp_path: Path) -> Iterator[Site]:
+    with served(tmp_path / "data", upstreams_page.RULES, f"http://127.0.0.1:{edge.port}") as site:
+        yield site
+
+
+def write(site: Site, *rows: dict[str, Any]) -> None:
+    """Rows of the upstream `custom`, of now."""
+    ledger = Ledger(site.data)
+
+    async def settle() -> None:
+        for n, row in enumerate(rows):
+            fields: dict[str, Any] = {
+                "id": f"{n:024x}", "key": "k1", "dialect": "openai", "model": "MiniMax-M3",
+                "upstream": "custom", "upstream_model": "MiniMax-M3", "stream": True, "status": 200,
+                "outcome": "stop", "basis": "upstream", "began_s": time.time(), "output": 50,
+                "first_token_ms": 200, "total_ms": 1200, "input": 10, "cost_nano": 1,
+            }  # fmt: skip
+            await ledger.settle(Row(**{**fields, **row}))
+
+    asyncio.run(settle())
+    assert ledger.close() == 0
+
+
+def text(client: httpx2.Client, **headers: str) -> str:
+    answer = client.get("/upstreams", headers=headers)
+    assert answer.status_code == 200
+    return answer.text
+
+
+def post(client: httpx2.Client, name: str = "custom", **headers: str) -> httpx2.Response:
+    csrf: str = client.csrf  # type: ignore[attr-defined]
+    return client.post(f"/upstreams/{name}/test", data={"csrf": csrf}, headers=headers)
+
+
+def test_a_card_has_what_the_edge_and_the_books_say(site: Site, edge: Edge) -> None:
+    write(site, {}, {}, {}, {"outcome": "overloaded", "first_token_ms": None, "output": 0})
+    shown = text(signed_in(site))
+    for part in (
+        "<h2>custom</h2>", ">up<", "127.0.0.1:9", "<b>4</b>", "25.0 %", "<b>200 ms</b>", "<b>50.0</b>",
+        "500 requests a minute", 'href="/models/MiniMax-M2"', "overloaded", f"/requests/{3:024x}",
+    ):  # fmt: skip
+        assert part in shown, part
+    proof = site.desk.store.derived("internal").hex()
+    assert edge.seen == [("GET", "/internal/upstreams", proof)] and proof not in shown
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"failures": 3}, "3 consecutive failures"),
+        (
+            {"state": "resting", "failures": 5, "resting_s": 41.6, "resting": ["MiniMax-M2"]},
+            "Paused for another 42 s after failures",
+        ),
+        ({"state": "resting", "resting_s": 3.0, "resting": ["MiniMax-M2"]}, "This holds for:"),
+        ({"state": "half", "resting": UP["models"]}, "the next request probes it"),
+        ({"keys": [KEY, {**KEY, "account": "custom#2"}]}, "custom#2"),
+        ({"keys": [KEY, KEY]}, ">active<"),
+        (
+            {"keys": [{**KEY, "kind": "upstream_quota", "code": "2056", "paused_s": 12.4}]},
+            "paused for 12 s",
+        ),
+        ({"keys": [{**KEY, "kind": "upstream_quota", "code": "2056", "paused_s": 12.4}]}, "(2056)"),
+        (
+            {"keys": [{**KEY, "kind": "rate_limit", "models": ["MiniMax-M3"]}]},
+            "half-open: the next request probes it",
+        ),
+    ],
+)
+def test_a_state_is_told_in_words(
+    site: Site, edge: Edge, fields: dict[str, Any], words: str
+) -> None:
+    edge.upstreams = [{**UP, **fields}]
+    assert words in text(signed_in(site))
+
+
+def test_without_the_edge_the_page_shows_what_is_set_up_and_says_so(tmp_path: Path) -> None:
+    with served(tmp_path / "data", upstreams_page.RULES, "http://127.0.0.1:9") as site:
+        write(site, {})
+        shown = text(signed_in(site))
+    assert "cannot be shown: The edge does not answer" in shown
+    assert ">unknown<" in shown and "<h2>custom</h2>" in shown and "<b>1</b>" in shown
+
+
+def test_no_key_and_no_password_of_an_upstream_is_on_the_page(tmp_path: Path) -> None:
+    with served(tmp_path / "data", upstreams_page.RULES, "http://127.0.0.1:9") as site:
+        settings = site.desk.settings
+        own = settings.upstreams["custom"]
+        changed = msgspec.structs.replace(own, base_url="https://me:hunter2@up.example/v1")
+        settings = msgspec.structs.replace(settings, upstreams={"custom": changed})
+        site.desk.settings, site.desk.catalog = settings, catalogs.load(settings, {})
+        shown = text(signed_in(site))
+    assert "<code>up.example</code>" in shown
+    assert "hunter2" not in shown and "sk-none" not in shown
+
+
+def test_errors_are_those_of_the_visitors_account_and_of_the_upstream(site: Site) -> None:
+    for account in ("red", "blue"):
+        site.desk.store.create_account(account, account, now_s=time.time())
+    old = time.time() - 30 * 3600
+    write(
+        site,
+        {"account": "red", "outcome": "timeout"},
+        {"account": "blue", "outcome": "upstream"},
+        {"account": "red", "outcome": "invalid"},
+        {"account": "red", "outcome": "overloaded", "began_s": old},
+    )
+    roles: dict[Role, set[int]] = {"admin": {0, 1}, "member": {0}, "viewer": {0}}
+    for role, seen in roles.items():
+        shown = text(signed_in(site, role, "red"))
+        assert {n for n in range(4) if f"/requests/{n:024x}" in shown} == seen, role
+
+
+def test_only_an_admin_sees_and_may_press_the_test_button(site: Site, edge: Edge) -> None:
+    site.desk.store.create_account("red", "Red", now_s=time.time())
+    for role in ("member", "viewer"):
+        client = signed_in(site, role, "red")
+        assert "/upstreams/custom/test" not in text(client)
+        assert post(client).status_code == 403
+    assert site.open().get("/upstreams").status_code == 303
+    assert site.open().post("/upstreams/custom/test").status_code == 401
+    client = signed_in(site)
+    assert client.post("/upstreams/custom/test").status_code == 403  # without the token
+    assert not any(method == "POST" for method, _, _ in edge.seen)
+    assert 'action="/upstreams/custom/test"' in text(client)
+
+
+def test_a_tests_steps_are_shown_in_the_whole_page_and_alone_for_htmx(
+    site: Site, edge: Edge
+) -> None:
+    edge.steps = [
+        {"name": "access", "state": "ok", "text": "It answers.", "fix": ""},
+        {"name": "stream", "state": "fail", "text": EVIL, "fix": "Ask <b>them</b>."},
+    ]
+    client = signed_in(site)
+    whole, part = post(client).text, post(client, **{"hx-request": "true"}).text
+    for shown in (whole, part):
+        assert "It answers." in shown and 'aria-label="failed"' in shown
+        assert "&lt;script&gt;" in shown and "<script>a" not in shown and "<b>them" not in shown
+    assert "<h1>Upstreams</h1>" in whole and "<h1>" not in part
+    changes = [c for c in site.desk.people.changes() if c.action == "upstream.test"]
+    assert [c.subject for c in changes] == ["custom", "custom"]
+
+
+def test_an_upstream_that_is_none_is_a_404_and_asks_nobody(site: Site, edge: Edge) -> None:
+    assert post(signed_in(site), "nobody").status_code == 404
+    assert edge.seen == []
+
+
+def test_a_test_without_the_edge_says_that_it_does_not_answer(tmp_path: Path) -> None:
+    with served(tmp_path / "data", upstreams_page.RULES, "http://127.0.0.1:9") as site:
+        answer = post(signed_in(site), **{"hx-request": "true"})
+    assert answer.status_code == 502 and "The edge does not answer" in answer.text
+
+
+def test_names_from_the_configuration_stay_text(site: Site, edge: Edge) -> None:
+    edge.upstreams = [{**UP, "name": EVIL, "host": EVIL, "models": [EVIL], "preset": EVIL}]
+    shown = text(signed_in(site))
+    assert EVIL not in shown and "&lt;script&gt;alert(1)" in shown
+
+
+def test_the_table_has_every_model_with_its_prices_in_force_and_its_routes(site: Site) -> None:
+    shown = text(signed_in(site))
+    for model in site.desk.catalog.models:
+        assert f'<a href="/models/{model.id}">{model.id}</a></th>' in shown
+    assert "up to 512,000" in shown and "$0.30" in shown and "$2.40" in shown
+    assert "<script src=" in shown and not any(
+        inline in shown for inline in ("<style", " style=", "onclick=")
+    )
+
+
+def test_a_price_of_tomorrow_is_not_shown_today() -> None:
+    model = catalogs.models()["MiniMax-M3"]
+    before = min(p.valid_from for p in model.prices).replace(year=2020)
+    assert upstreams_page._in_force(model, before) == ()
