@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from growth import MOST, ratios
+from headgate import bounds
 from headgate.catalog import catalog, counting
 from headgate.chat import (
     Delta,
@@ -28,7 +29,6 @@ from headgate.chat import (
     ToolCall,
     Usage,
 )
-from headgate.dialects import bounds
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Facts, Target
 from headgate.dialects.registry import DIALECTS

@@ -31,6 +31,7 @@ DOTTED = {
 STORES = {"books", "_books", "store", "_store", "people", "_people"}
 
 BLOCKING = {
+    ("edge/overload.py", "machine_bytes"): "at the start, before anything is served",
     ("edge/counter.py", "load_tokenizer"): "at the start, before anything is served",
     ("edge/context.py", "__init__"): "at the start, before anything is served",
     ("edge/context.py", "close"): "at the end, when nothing reads any more",

@@ -245,6 +245,13 @@ def load(path: str | None, env: Mapping[str, str], **overrides: object) -> Setti
     )
 
 
+def base_url(host: str, port: int) -> str:
+    """Return the address by which this machine reaches a listener on the host."""
+    # Listening on "::" is IPv6 only, so not 127.0.0.1
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+
+
 def with_local_url(settings: Settings, url: str) -> Settings:
     """The settings with the local model's address, which is known only once it runs."""
     upstreams = {

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from headgate.dialects.bounds import VALUES_BASE, VALUES_BYTES, VALUES_MOST
+from headgate.bounds import VALUES_BASE, VALUES_BYTES, VALUES_MOST
 from headgate.errors import Failure, Refused, invalid
 
 T = TypeVar("T")

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from headgate.bounds import MAX_COUNT
 from headgate.chat import Finish, Message, Reply, Request, Text, Usage, collect
-from headgate.dialects.bounds import MAX_COUNT
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Facts, Target
 from headgate.dialects.registry import DIALECTS

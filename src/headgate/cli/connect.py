@@ -27,7 +27,7 @@ from msgspec import Struct
 
 from headgate.catalog.catalog import Catalog, models
 from headgate.catalog.catalog import load as load_catalog
-from headgate.cli.options import as_json, base_url, places, print_json, print_table, settings_of
+from headgate.cli.options import as_json, places, print_json, print_table, settings_of
 from headgate.cli.textedit import EDITORS, EditError
 from headgate.cli.tools import (
     KEY_VARIABLE,
@@ -40,7 +40,7 @@ from headgate.cli.tools import (
     needs_key,
     place,
 )
-from headgate.config import ConfigError, Settings
+from headgate.config import ConfigError, Settings, base_url
 
 _MASK = "********"
 _MAX_FILE_BYTES = 4 << 20  # no configuration is larger; what is, is something else

@@ -12,8 +12,9 @@ from collections.abc import Callable
 import click
 
 from headgate.cli.connect import target_of
-from headgate.cli.options import as_json, base_url, places, print_json, settings_of
+from headgate.cli.options import as_json, places, print_json, settings_of
 from headgate.cli.tools import KEY_VARIABLE, Target, claude_variables, filled
+from headgate.config import base_url
 
 PLACEHOLDER = "hg_live_..."
 # Another key of Anthropic's would be sent beside ours, and the gateway refuses two different keys.

@@ -104,13 +104,6 @@ def actor() -> str:
     return os.environ.get("SUDO_USER") or os.environ.get("USER") or "cli"
 
 
-def base_url(host: str, port: int) -> str:
-    """How this machine reaches who listens on the host."""
-    # Listening on "::" is IPv6 only, so not 127.0.0.1
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
-
-
 def print_json(value: object) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 

@@ -18,7 +18,9 @@ import click
 from headgate import config, output
 from headgate.catalog import catalog as catalogs
 from headgate.cli.admin import console_url
-from headgate.cli.options import DataUnusable, base_url
+from headgate.cli.options import DataUnusable
+from headgate.config import base_url
+from headgate.diagnostics.internal_api import Internal
 from headgate.edge.app import App, MetricsApp
 from headgate.edge.context import Gate
 from headgate.edge.control_proxy import Forward
@@ -172,7 +174,7 @@ async def _serve(
         socket_path.sweep(settings.data)
         socket = socket_path.fresh_socket(settings.data)
         stack.callback(socket_path.clear, socket, settings.data)
-        app = App(gate, Forward(socket))
+        app = App(gate, Forward(socket), Internal(gate).answer)
         stack.push_async_callback(app.close)
         limits = _limits(settings, descriptors.raise_limit())
         server = Server(app, limits, app.refuse_early, log.report, gate.refusals.again)

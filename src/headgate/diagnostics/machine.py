@@ -28,8 +28,7 @@ from urllib.request import getproxies_environment
 
 from headgate import __version__
 from headgate.catalog.catalog import Catalog, Route
-from headgate.cli.options import base_url
-from headgate.config import Settings
+from headgate.config import Settings, base_url
 from headgate.diagnostics.checks import Finding
 from headgate.local import model as local
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts

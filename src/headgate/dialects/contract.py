@@ -12,8 +12,8 @@ from typing import ClassVar, Literal, Protocol
 import msgspec
 
 from headgate import jsontext
+from headgate.bounds import WHOLE_BYTES, reply_too_large
 from headgate.chat import Event, Reply, Request
-from headgate.dialects.bounds import WHOLE_BYTES, reply_too_large
 from headgate.dialects.capabilities import Capabilities
 from headgate.errors import Failure
 from headgate.stream import sse

@@ -5,8 +5,8 @@ import math
 from msgspec import Raw
 
 from headgate import jsontext
+from headgate.bounds import MAX_TOKENS_BOUND, SCHEMA_VALUES, check_stops
 from headgate.chat import Media, Sampling
-from headgate.dialects.bounds import MAX_TOKENS_BOUND, SCHEMA_VALUES, check_stops
 from headgate.errors import invalid
 
 EMPTY_SCHEMA = Raw(b'{"type":"object","properties":{}}')

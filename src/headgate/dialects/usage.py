@@ -13,8 +13,8 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
+from headgate.bounds import MAX_COUNT, USAGE_BYTES
 from headgate.chat import Usage
-from headgate.dialects.bounds import MAX_COUNT, USAGE_BYTES
 
 T = TypeVar("T", bound=Struct)
 

@@ -7,7 +7,7 @@ come through.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import parse_qsl, unquote
 
 from headgate import __version__
@@ -20,7 +20,6 @@ from headgate.edge.control_proxy import Forward
 from headgate.edge.count import count
 from headgate.edge.exchange import exchange
 from headgate.edge.ids import new_id
-from headgate.edge.internal_api import PREFIX, Internal, is_ours
 from headgate.errors import Failure, Refused, invalid
 from headgate.net.server import Inbound
 from headgate.policy.keys import Key
@@ -59,13 +58,22 @@ _REPEATED = ("unauthenticated", "rate_limit", "overloaded")
 _TEXT = [("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store")]
 
 
-class App:
-    """`control`: what answers the paths that are none of the API's; None: nothing does."""
+INTERNAL = "/internal/"  # what only control and the doctor on this machine may ask
+InternalApi = Callable[[Inbound], Awaitable[bool]]
 
-    def __init__(self, gate: Gate, control: Forward | None = None) -> None:
+
+class App:
+    """`control` answers the paths that are none of the API's; None: nothing does.
+
+    `internal` answers what is below /internal/ and returns whether it did; None: nothing does.
+    """
+
+    def __init__(
+        self, gate: Gate, control: Forward | None = None, internal: InternalApi | None = None
+    ) -> None:
         self.gate = gate
         self.control = control
-        self._internal = Internal(gate)
+        self._internal = internal
 
     async def close(self) -> None:
         if self.control is not None:
@@ -116,9 +124,9 @@ class App:
         dialect = dialect_of(path, inbound.headers, inbound.query)
         try:
             if not _is_api(path) and (path not in _PAGES or _wants_page(inbound)):
-                if path.startswith(PREFIX) and await self._internal.answer(inbound):
+                if path.startswith(INTERNAL) and self._internal and await self._internal(inbound):
                     return
-                if self.control is None or path.startswith(PREFIX):
+                if self.control is None or path.startswith(INTERNAL):
                     raise Refused(_no_path(path))
                 place = self.gate.overload.enter(f"peer {inbound.client}")
                 try:
@@ -283,7 +291,7 @@ async def _readyz(gate: Gate, inbound: Inbound) -> None:
 
 async def _metrics(gate: Gate, inbound: Inbound) -> None:
     """Open when the operator says so, else for management keys, those of the admin API."""
-    if gate.settings.metrics != "open" and not is_ours(gate, inbound):
+    if gate.settings.metrics != "open" and not gate.proves(inbound):
         text = credential(inbound.headers, inbound.query, inbound.path)
         if text is None or not await gate.manages(text):
             if text:

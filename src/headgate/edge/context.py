@@ -7,6 +7,7 @@ as one that was revoked meanwhile would still work.
 
 import asyncio
 import contextlib
+import hmac
 import math
 import time
 
@@ -25,6 +26,7 @@ from headgate.edge.replay import Replays
 from headgate.edge.upstream_health import Turns
 from headgate.errors import Failure, Refused
 from headgate.net.client import Client, Timeouts
+from headgate.net.server import Inbound
 from headgate.policy import keys, routing
 from headgate.policy.guesses import GuessThrottle
 from headgate.policy.keys import Key, KeyRing
@@ -209,6 +211,11 @@ class Gate:
             return None
         ring = self.store.ring()
         return version, ring, self.admissions.read(ring.keys(), ring.accounts())
+
+    def proves(self, inbound: Inbound) -> bool:
+        """Return whether the request comes from who can read the data directory: control, or the doctor."""
+        given = inbound.headers.get("x-headgate-internal", "")
+        return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), self.proof.encode())
 
     async def manages(self, text: str) -> bool:
         """Whether this is a management key that is good now; Refused when the database fails."""

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headgate import jsontext
+from headgate.bounds import VALUES_BASE
 from headgate.chat import Format, Message, Reply, Request, Text, Thinking, ToolCall
-from headgate.dialects.bounds import VALUES_BASE
 
 if TYPE_CHECKING:
     import jsonschema_rs

@@ -10,6 +10,14 @@ whole JSON object, all at the end.  So no encoder ever asks which part is open.
 from collections import deque
 
 from headgate import jsontext
+from headgate.bounds import (
+    REPLY_CALLS,
+    REPLY_CHARS,
+    REPLY_NAME,
+    REPLY_PARTS,
+    call_id,
+    reply_too_large,
+)
 from headgate.chat import (
     Delta,
     Event,
@@ -20,14 +28,6 @@ from headgate.chat import (
     PartStop,
     Start,
     Usage,
-)
-from headgate.dialects.bounds import (
-    REPLY_CALLS,
-    REPLY_CHARS,
-    REPLY_NAME,
-    REPLY_PARTS,
-    call_id,
-    reply_too_large,
 )
 from headgate.errors import Failure
 

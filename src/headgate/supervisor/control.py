@@ -9,8 +9,6 @@ import contextlib
 import sys
 from collections.abc import Sequence
 
-import click
-
 from headgate.tasks import Tasks
 
 AGAIN_S = (0.2, 1.0, 5.0, 30.0)  # after it ended, so many times in a row
@@ -53,7 +51,7 @@ class Control:
         self._exits["control"] = self._exits.get("control", 0) + 1
         if self._ended <= REPORTED or not self._ended % REPORTED:
             again = f", for the {self._ended}th time in a row" if self._ended > 2 else ""
-            click.echo(f"note: control ended ({why}){again}; it is started again.", err=True)
+            print(f"note: control ended ({why}){again}; it is started again.", file=sys.stderr)
         return AGAIN_S[min(self._ended - 1, len(AGAIN_S) - 1)]
 
     async def stop(self, within_s: float = STOP_S) -> None:

@@ -22,7 +22,8 @@ from typing import ClassVar, Literal
 import msgspec
 from msgspec import Raw, Struct
 
-from headgate import jsontext
+from headgate import bounds, jsontext
+from headgate.bounds import Int64
 from headgate.chat import (
     Choice,
     Format,
@@ -39,10 +40,9 @@ from headgate.chat import (
     ToolCall,
     ToolResult,
 )
-from headgate.dialects import bounds, vendor_errors
+from headgate.dialects import vendor_errors
 from headgate.dialects.anthropic.reply import AnthropicEncoder, failure_out, reply_out
 from headgate.dialects.anthropic.upstream import AnthropicDecoder, request_out
-from headgate.dialects.bounds import Int64
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Encoder, Facts, ModelCard, Target
 from headgate.dialects.fields import check_sampling, media_of, schema_of

@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from headgate import jsontext
+from headgate.bounds import MAX_COUNT, REPLY_PARTS, reply_too_large
 from headgate.chat import (
     Choice,
     FinishReason,
@@ -39,7 +40,6 @@ from headgate.chat import (
 )
 from headgate.dialects import usage as usages
 from headgate.dialects import vendor_errors
-from headgate.dialects.bounds import MAX_COUNT, REPLY_PARTS, reply_too_large
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder
 

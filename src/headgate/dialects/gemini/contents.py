@@ -14,9 +14,8 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Raw, Struct
 
-from headgate import jsontext
+from headgate import bounds, jsontext
 from headgate.chat import Media, Message, Part, Text, Thinking, ToolCall, ToolResult
-from headgate.dialects import bounds
 from headgate.dialects.gemini.upstream import bytes_of, decode_signature
 from headgate.errors import invalid, unsupported
 

@@ -19,10 +19,9 @@ from typing import Any, ClassVar, Literal
 import msgspec
 from msgspec import Raw, Struct
 
-from headgate import jsontext
+from headgate import bounds, jsontext
+from headgate.bounds import Int64
 from headgate.chat import Choice, Format, Reasoning, Reply, Request, Sampling, Tool
-from headgate.dialects import bounds
-from headgate.dialects.bounds import Int64
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Encoder, Facts, ModelCard, Target
 from headgate.dialects.fields import EMPTY_SCHEMA, check_sampling, given, schema_of

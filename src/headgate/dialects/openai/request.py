@@ -19,7 +19,8 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from headgate import jsontext
+from headgate import bounds, jsontext
+from headgate.bounds import OPENAI_STOPS, Int64
 from headgate.chat import (
     Choice,
     Format,
@@ -35,8 +36,7 @@ from headgate.chat import (
     ToolCall,
     ToolResult,
 )
-from headgate.dialects import bounds, vendor_errors
-from headgate.dialects.bounds import OPENAI_STOPS, Int64
+from headgate.dialects import vendor_errors
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Encoder, Facts, ModelCard, Target
 from headgate.dialects.fields import carried, check_sampling, given

@@ -21,7 +21,8 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from headgate import jsontext
+from headgate import bounds, jsontext
+from headgate.bounds import Int64
 from headgate.chat import (
     Choice,
     Format,
@@ -38,8 +39,7 @@ from headgate.chat import (
     ToolCall,
     ToolResult,
 )
-from headgate.dialects import bounds, fields, vendor_errors
-from headgate.dialects.bounds import Int64
+from headgate.dialects import fields, vendor_errors
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Encoder, Facts, ModelCard, Target
 from headgate.dialects.openai.request import OpenAIDialect

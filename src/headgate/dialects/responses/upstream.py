@@ -24,6 +24,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from headgate import jsontext
+from headgate.bounds import REPLY_PARTS, reply_too_large
 from headgate.chat import (
     Choice,
     FinishReason,
@@ -41,7 +42,6 @@ from headgate.chat import (
 )
 from headgate.dialects import usage as usages
 from headgate.dialects import vendor_errors
-from headgate.dialects.bounds import REPLY_PARTS, reply_too_large
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder
 from headgate.dialects.openai.upstream import result_text

@@ -30,7 +30,6 @@ import msgspec
 
 from headgate.storage.sqlite.database import BUSY_MS, StoreError
 from headgate.storage.sqlite.ledger import LedgerFault, Row
-from headgate.web.site.deployment import Measured
 
 By = Literal["key", "account", "model", "day", "hour", "session", "upstream"]
 Step = Literal["hour", "day"]
@@ -96,6 +95,15 @@ def _quoted(words: tuple[str, ...]) -> str:
 
 _ERRORS = f"case when outcome in ({_quoted(FINE)}) then 0 else requests end"
 _ERROR = f"outcome not in ({_quoted(FINE)})"
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """What this gateway saw of one upstream lately; None means that there was too little to say."""
+
+    requests: int
+    error_rate: float  # 0 to 1
+    first_token_ms: float | None = None
+    tokens_per_s: float | None = None
 
 
 class Spent(msgspec.Struct, frozen=True):

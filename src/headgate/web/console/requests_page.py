@@ -22,7 +22,7 @@ from headgate.catalog.catalog import Price
 from headgate.policy import pricing
 from headgate.storage.sqlite.entries import Attempt, Row
 from headgate.storage.sqlite.reports import END_OF_TIME_S, FINE, Spent
-from headgate.web import csv_export, time_range
+from headgate.web import csv_response, time_range
 from headgate.web.app import Rule
 from headgate.web.console import request_details
 from headgate.web.console.usage_page import Names, added, money, names, tokens_per_s
@@ -133,8 +133,8 @@ def file(visit: Visit) -> Response:
     where = asked.where(visit.who.scope)
     desk, span = visit.desk, asked.span
 
-    def rows() -> Iterator[Sequence[csv_export.Cell]]:
-        yield csv_export.about(
+    def rows() -> Iterator[Sequence[csv_response.Cell]]:
+        yield csv_response.about(
             "requests", span.said(), asked.filters(), f"the last {MOST_IN_FILE} at most"
         )
         yield COLUMNS
@@ -156,10 +156,10 @@ def file(visit: Visit) -> Response:
             before = found[-1][0]
             left -= len(found)
 
-    return csv_export.streamed("requests.csv", rows())
+    return csv_response.streamed("requests.csv", rows())
 
 
-def _cells(row: Row, mine: Names) -> tuple[csv_export.Cell, ...]:
+def _cells(row: Row, mine: Names) -> tuple[csv_response.Cell, ...]:
     return (
         row.id, moment(row.began_s, "T") + "Z", row.account, row.key, mine.of("key", row.key),
         row.session, row.model, row.upstream, row.upstream_model, row.dialect, int(row.stream),

@@ -15,10 +15,9 @@ from starlette.responses import Response
 
 from headgate.catalog.catalog import Model, Price, Route, presets
 from headgate.storage.sqlite.entries import Row
-from headgate.storage.sqlite.reports import UPSTREAMS_FAULT, Where
+from headgate.storage.sqlite.reports import UPSTREAMS_FAULT, Measured, Where
 from headgate.web.app import MEASURED_S, Rule
 from headgate.web.context import Desk, Problem, Visit
-from headgate.web.site.deployment import Measured
 
 TEST_S = 180.0  # the edge gives its test a minute, after the upstream has let it wait for its turn
 MAX_ERRORS = 5  # of one upstream, shown

@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from headgate.policy import pricing
 from headgate.storage.sqlite.reports import By, Spent, Step, Where
-from headgate.web import csv_export, time_range
+from headgate.web import csv_response, time_range
 from headgate.web.app import Rule
 from headgate.web.context import Problem, Visit
 from headgate.web.time_range import DAY_S, HOUR_S, Asked, Span
@@ -394,9 +394,9 @@ COLUMNS = (
 def file(visit: Visit) -> Response:
     seen = look(visit)
 
-    def rows() -> Iterator[Sequence[csv_export.Cell]]:
+    def rows() -> Iterator[Sequence[csv_response.Cell]]:
         total = seen.total
-        yield csv_export.about(
+        yield csv_response.about(
             f"usage by {seen.by}",
             seen.asked.span.said(),
             seen.asked.filters(),
@@ -412,7 +412,7 @@ def file(visit: Visit) -> Response:
                 pricing.usd(s.cost_nano), _figure(first_token_ms(s), 1), _figure(tokens_per_s(s), 1),
             )  # fmt: skip
 
-    return csv_export.whole(f"usage-by-{seen.by}.csv", rows())
+    return csv_response.whole(f"usage-by-{seen.by}.csv", rows())
 
 
 def _figure(value: float | None, places: int) -> float | None:

@@ -11,6 +11,7 @@ from datetime import date
 from msgspec import Struct
 
 from headgate import __version__
+from headgate.storage.sqlite.reports import Measured
 from headgate.web.site import prose
 
 MARKDOWN = "text/markdown; charset=utf-8"
@@ -32,15 +33,6 @@ SOURCES = (
 _BASE_URL = re.compile(
     r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*"
 )
-
-
-class Measured(Struct, frozen=True):
-    """What this gateway saw of one upstream lately; None: too little to say."""
-
-    requests: int
-    error_rate: float  # 0 to 1
-    first_token_ms: float | None = None
-    tokens_per_s: float | None = None
 
 
 class Site(Struct, frozen=True, kw_only=True):

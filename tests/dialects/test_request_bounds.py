@@ -6,10 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from headgate import jsontext
+from headgate import bounds, jsontext
+from headgate.bounds import CALL_ID, NAME, PARTS, STOP, TOOLS
 from headgate.chat import Failed, Finish, Reply, ToolCall, ToolResult, collect
-from headgate.dialects import bounds
-from headgate.dialects.bounds import CALL_ID, NAME, PARTS, STOP, TOOLS
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Facts, Target
 from headgate.dialects.registry import DIALECTS
