@@ -2,7 +2,6 @@
 
 import contextlib
 import socket
-import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -12,6 +11,7 @@ import msgspec
 from attacking import Target, metered
 from headgate.policy import keys
 from headgate.policy.guesses import KEY_BURST, PEER_BURST
+from waiting import wait_for
 
 M = "MiniMax-M2"
 MB = 1 << 20
@@ -29,14 +29,6 @@ def dense_of(size: int) -> bytes:
     one = b'{"role":"user","content":"hi"}'
     many = b",".join([one] * (size // len(one)))
     return b'{"model":"MiniMax-M2","max_tokens":9,"messages":[%b]}' % many
-
-
-def until(what: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if what():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it did not come")
 
 
 def head_of(path: str, key: str, length: int, *more: str) -> bytes:
@@ -92,7 +84,7 @@ def test_a_refusal_comes_before_the_body_is_sent(target: Callable[..., Target]) 
     with contextlib.ExitStack() as open_:
         first = open_.enter_context(running.connect())  # sends no body, and holds the only slot
         first.sendall(head_of("/v1/chat/completions", narrow, 1000))
-        until(lambda: running.gateway.metric("headgate_in_flight") == 1)
+        wait_for(lambda: running.gateway.metric("headgate_in_flight") == 1)
         for key in (slow, narrow):
             conn = open_.enter_context(running.connect())
             conn.sendall(head_of("/v1/messages", key, 30 * MB, "expect: 100-continue"))
@@ -108,9 +100,9 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_gives_back_all_that_it_h
     for path in ("/v1/chat/completions", "/v1/messages", "/v1/messages/count_tokens"):
         with running.connect() as conn:
             conn.sendall(head_of(path, key, 5 * MB) + b"{" * MB)
-            until(lambda: metric("headgate_body_bytes_in_flight") == 5 * MB)
+            wait_for(lambda: metric("headgate_body_bytes_in_flight") == 5 * MB)
             assert metric("headgate_in_flight") == 1
-        until(lambda: metric("headgate_in_flight") == 0)
+        wait_for(lambda: metric("headgate_in_flight") == 0)
         assert metric("headgate_body_bytes_in_flight") == 0
         assert statuses(running, key, [CHAT, b"{", chat_of(MB)]) == {200: 2, 400: 1}
     assert metric("headgate_in_flight") == 0
@@ -168,7 +160,7 @@ def test_every_count_has_a_line_in_the_log_and_a_metric_also_when_it_fails(
     counted = 'headgate_token_counts_total{dialect="anthropic",model="%s",outcome="%s"}'
     assert metric(counted % (M, "counted")) == 1
     assert metric(counted % ("", "invalid")) + metric(counted % ("", "not_found")) == 2
-    until(lambda: running.log.count('"event":"count"') == 3)
+    wait_for(lambda: running.log.count('"event":"count"') == 3)
     lines = [msgspec.json.decode(t) for t in running.log.splitlines() if '"event":"count"' in t]
     key_id = running.key.removeprefix("hg_live_")[:8]
     assert [line["key"] for line in lines] == [key_id] * 3
@@ -237,7 +229,7 @@ def test_a_revoked_key_is_no_guess(target: Callable[..., Target]) -> None:
     running = target()
     key = running.create_key("gone")
     running.cli("keys", "revoke", key.removeprefix(keys.PREFIX)[: keys.ID_CHARS])
-    until(lambda: statuses(running, key, [CHAT])[401] == 1)
+    wait_for(lambda: statuses(running, key, [CHAT])[401] == 1)
     assert statuses(running, key, [CHAT] * (2 * PEER_BURST))[401] == 2 * PEER_BURST
 
 
@@ -260,5 +252,5 @@ def test_refusals_share_a_line_in_the_log(target: Callable[..., Target]) -> None
     running = target()
     key = running.create_key("slow", "--rpm", "1")
     assert statuses(running, key, [CHAT] * 200)[429] >= 190
-    until(lambda: '"outcome":"rate_limit"' in running.log)
+    wait_for(lambda: '"outcome":"rate_limit"' in running.log)
     assert running.log.count('"outcome":"rate_limit"') < 10

@@ -12,6 +12,7 @@ import pytest
 
 from attacking import Target, metered
 from load import Flow, fast_upstream, run, share
+from waiting import wait_for
 
 M = "MiniMax-M2"
 MB = 1 << 20
@@ -40,14 +41,6 @@ def status_of(conn: socket.socket, wait_s: float) -> int:
     return 0
 
 
-def until(what: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if what():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it did not come")
-
-
 def test_above_the_bound_of_requests_in_flight_all_protocols_are_refused_at_once(
     target: Callable[..., Target],
 ) -> None:
@@ -57,7 +50,7 @@ def test_above_the_bound_of_requests_in_flight_all_protocols_are_refused_at_once
         for _ in range(10):  # which send no body
             conn = open_.enter_context(running.connect())
             conn.sendall(head_of("/v1/messages", running.key, "content-length: 100"))
-        until(lambda: metric("headgate_in_flight") == 10)
+        wait_for(lambda: metric("headgate_in_flight") == 10)
         for path, body, status, words in DIALECTS:
             reply = running.gateway.post(path, body)
             assert reply.status_code == status, reply.text
@@ -69,7 +62,7 @@ def test_above_the_bound_of_requests_in_flight_all_protocols_are_refused_at_once
         key, running.gateway.key = running.gateway.key, other
         assert running.gateway.post(*DIALECTS[0][:2]).status_code == 200  # is not crowded out
         running.gateway.key = key
-    until(lambda: metric("headgate_in_flight") == 0)
+    wait_for(lambda: metric("headgate_in_flight") == 0)
     assert running.gateway.post(*DIALECTS[0][:2]).status_code == 200
 
 
@@ -96,7 +89,7 @@ def test_the_bytes_of_bodies_in_flight_are_bounded(
         assert found[0] <= 6 and found[429] >= 12, found
     assert meter.peak_mb < 200  # 400 MB were sent
     assert metric('headgate_shed_total{reason="key_body_bytes"}') >= 12
-    until(lambda: metric("headgate_in_flight") == 0)
+    wait_for(lambda: metric("headgate_in_flight") == 0)
     assert metric("headgate_body_bytes_in_flight") == 0
     assert running.gateway.post("/v1/messages", SMALL).status_code == 200
 
@@ -113,8 +106,8 @@ def test_a_client_that_leaves_while_its_large_body_is_worked_on_leaves_nothing_b
             conn.sendall(
                 head_of("/v1/messages", running.key, f"content-length: {len(body)}") + body
             )
-    until(lambda: metric("headgate_in_flight") == 0)
-    until(lambda: metric("headgate_body_bytes_in_flight") == 0)
+    wait_for(lambda: metric("headgate_in_flight") == 0)
+    wait_for(lambda: metric("headgate_body_bytes_in_flight") == 0)
     assert metric("headgate_large_bodies_waiting") == 0
     assert running.gateway.post("/v1/messages", SMALL).status_code == 200
 

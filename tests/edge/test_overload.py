@@ -18,6 +18,7 @@ from headgate.edge.overload import (
     default_bytes,
 )
 from headgate.errors import Refused
+from waiting import pause, until
 
 MB = 1 << 20
 PER_TURN = math.ceil(TURN_CPU_S / START_CPU_S)
@@ -38,11 +39,6 @@ def run(main: Callable[[Overload], Awaitable[None]]) -> Overload:
     made.close()
     assert made.in_flight.held == made.bytes.held == 0
     return made
-
-
-async def until(true: Callable[[], bool]) -> None:
-    while not true():
-        await asyncio.sleep(0.001)
 
 
 def test_a_place_gives_back_its_bytes_once_and_what_a_shorter_body_left() -> None:
@@ -98,7 +94,7 @@ def test_requests_with_longer_bodies_start_fewer_at_a_time() -> None:
             waits = [made.start("k", size) for _ in range(20)]
             assert waits.count(None) == per_turn  # what the thread works on is not counted here
             await asyncio.gather(*[w for w in waits if w is not None])
-            await asyncio.sleep(0.01)
+            await pause(0.01, "turns of the loop in which the queue empties")
 
     run(main)
 

@@ -19,8 +19,16 @@ from headgate.edge.record import ANSWERED
 from headgate.errors import STATUS
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.ledger import Ledger, Row
-from headgate.storage.sqlite.reports import FINE, UPSTREAMS_FAULT, Books, By, Column, Spent, Where
-from headgate.web.site.deployment import Measured
+from headgate.storage.sqlite.reports import (
+    FINE,
+    UPSTREAMS_FAULT,
+    Books,
+    By,
+    Column,
+    Measured,
+    Spent,
+    Where,
+)
 
 HOUR = 3600
 DAY = 24 * HOUR

@@ -12,6 +12,8 @@ from pathlib import Path
 import msgspec
 import uvloop
 
+from waiting import pause
+
 BENCH = Path(__file__).parents[2] / "bench"
 TICK_S = 0.002
 
@@ -130,7 +132,7 @@ async def _run(address: tuple[str, int], flow: Flow, seconds: float) -> None:
     if not flow.rate:
         opening = flow.at_a_time
         await asyncio.gather(*[connect() for _ in range(flow.at_a_time)])
-        await asyncio.sleep(seconds)
+        await pause(seconds, "the length of the load")
     due = 0.0
     while flow.rate and (now := time.monotonic() - began) < seconds:
         while due < now:
@@ -146,13 +148,13 @@ async def _run(address: tuple[str, int], flow: Flow, seconds: float) -> None:
                 task.add_done_callback(tasks.discard)
             else:
                 flow.unsent += 1
-        await asyncio.sleep(TICK_S)
+        await pause(TICK_S, "the pace of the load")
     flow_rate, flow.rate = flow.rate, flow.rate or -1.0  # nothing more is sent
     if flow_rate:
         for _ in range(200):  # two seconds for the last answers
             if len(flow.ended) >= flow.sent:
                 break
-            await asyncio.sleep(0.01)
+            await pause(0.01, "at most two seconds for the last answers")
     for each in all_:
         each.transport.abort()
     flow.rate = flow_rate

@@ -17,7 +17,6 @@ from headgate.cli.options import (
     Duration,
     actor,
     as_json,
-    base_url,
     places,
     print_json,
     print_table,
@@ -25,7 +24,7 @@ from headgate.cli.options import (
     store_of,
     when,
 )
-from headgate.config import Settings
+from headgate.config import Settings, base_url
 from headgate.policy import access
 from headgate.storage.sqlite.database import Store, StoreError
 from headgate.storage.sqlite.people import People

@@ -9,8 +9,9 @@ import msgspec
 
 from headgate.catalog.catalog import Catalog, Model, Preset, presets
 from headgate.dialects.capabilities import Capabilities
+from headgate.storage.sqlite.reports import Measured
 from headgate.web.site import prose
-from headgate.web.site.deployment import SOURCES, Measured, Page, Site, head
+from headgate.web.site.deployment import SOURCES, Page, Site, head
 
 # Presets for a kind of server: nobody knows what is behind them.
 _ANY_SERVER = ("openai", "anthropic", "custom")

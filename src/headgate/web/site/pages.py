@@ -23,8 +23,9 @@ from decimal import Decimal
 from typing import Literal
 
 from headgate.catalog.catalog import Catalog, Model, Price
+from headgate.storage.sqlite.reports import Measured
 from headgate.web.site import comparison, hypertext, prose
-from headgate.web.site.deployment import JSON, PLAIN, SOURCES, Measured, Page, Site, head, note
+from headgate.web.site.deployment import JSON, PLAIN, SOURCES, Page, Site, head, note
 from headgate.web.site.hypertext import Form, csp, negotiate
 
 __all__ = ["Form", "Measured", "Page", "Pages", "Site", "csp", "html", "negotiate", "page", "paths"]
