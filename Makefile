@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 BIN := .venv/bin
 
-.PHONY: run test check attack soak retention agents suites screenshots bench bench-console bench-litellm clean
+.PHONY: run test check house words attack soak retention agents suites screenshots bench bench-console bench-litellm clean
 
 run: .venv/.run
 	@$(BIN)/headgate serve
@@ -15,6 +15,13 @@ check: .venv/.test
 	@$(BIN)/ruff format --check src tests evals
 	@$(BIN)/ruff check src tests evals
 	@$(BIN)/mypy
+
+# The size of each package, as ARCHITECTURE.md shows it; and what is left of retired words.
+house:
+	@$(PYTHON) evals/house/numbers.py
+
+words:
+	@$(PYTHON) evals/house/words.py
 
 # Attacks on a running gateway over loopback, the long ones too; `make test` runs the quick ones.
 attack: .venv/.test

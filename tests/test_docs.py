@@ -15,7 +15,7 @@ import table
 
 from gateway import Gateway, start, stop
 from headgate.cli import env
-from headgate.cli.tools import TOOLS, Target
+from headgate.cli.tools import TOOLS, ConnectTarget
 from headgate.config import VARIABLES
 from programs import embedded_model, needs
 
@@ -70,7 +70,7 @@ def test_each_request_of_the_readme_gets_such_an_answer(
 def test_the_table_of_clients_sets_what_headgate_env_prints() -> None:
     """`make agents` runs the table's agents with these variables; here they are only compared."""
     url, key = "http://127.0.0.1:8787", "$HEADGATE_API_KEY"
-    target = Target(url, "MiniMax-M3", "MiniMax M3", 1_000_000, 524_288)
+    target = ConnectTarget(url, "MiniMax-M3", "MiniMax M3", 1_000_000, 524_288)
     printed = env.variables(url, key, target)
     found = table.rows(README)
     assert {client for row in found for client in row.clients} >= {

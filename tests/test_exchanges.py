@@ -35,7 +35,7 @@ from headgate import jsontext
 from headgate.catalog import catalog, counting
 from headgate.chat import Event, Failed, Finish, Grammar, Message, Reasoning, Request, Text, Usage
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Decoder, Dialect, Facts, Target
+from headgate.dialects.contract import Decoder, Dialect, ReplyFacts, RequestTarget
 from headgate.dialects.registry import DIALECTS
 from headgate.dialects.responses.reply import Echo
 from headgate.dialects.responses.request import ResponsesDialect
@@ -43,7 +43,7 @@ from headgate.stream import filters
 from headgate.stream.translate import Translator, Whole
 
 HERE = Path(__file__).parent / "exchanges"
-FACTS = Facts("0a1b2c", "MiniMax-M2.7", 1790000000, 50)
+FACTS = ReplyFacts("0a1b2c", "MiniMax-M2.7", 1790000000, 50)
 ALL: dict[str, Dialect] = {**DIALECTS, "responses": ResponsesDialect()}
 ECHO = jsontext.encode(Echo())[1:-1]
 CASES = {
@@ -117,7 +117,9 @@ class Transcript(msgspec.Struct, frozen=True):
     def answer(self, client: Client, pieces: list[bytes]) -> Answer:
         """What the client gets, as edge/exchange.py has it, when the upstream sends these pieces."""
         request = self.request(client)
-        encoder = client.dialect.encoder(request, FACTS, Target(FACTS.model, True, client.array))
+        encoder = client.dialect.encoder(
+            request, FACTS, RequestTarget(FACTS.model, True, client.array)
+        )
         sink = encoder if client.stream else Whole()
         stops = tuple(msgspec.json.decode(self.settings.get("stop", "[]")))
         show = request.reasoning.show

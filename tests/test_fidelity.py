@@ -32,7 +32,7 @@ from headgate.chat import (
     replay,
 )
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Facts, Target
+from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.registry import DIALECTS
 from headgate.errors import Refused
 from headgate.policy import history
@@ -391,7 +391,7 @@ def request_cell(feature: Feature, client: str, column: str) -> str:
     name, capabilities = UPSTREAMS[column]
     up = DIALECTS[name]
     body = msgspec.json.encode(base(client) | feature.bodies[client])
-    asked_for = down.decode_request(body, Target(MODEL, False))
+    asked_for = down.decode_request(body, RequestTarget(MODEL, False))
     asked_for, _ = sealing.unseal(asked_for, SEALER, "up")
     try:
         repaired = history.repair(asked_for, capabilities, client)
@@ -399,7 +399,7 @@ def request_cell(feature: Feature, client: str, column: str) -> str:
     except Refused:
         return "refused"
     sent = up.encode_request(fitted.request, capabilities, MODEL, False)
-    arrived = up.decode_request(sent, Target(MODEL, False))
+    arrived = up.decode_request(sent, RequestTarget(MODEL, False))
     notes = [w for w in fitted.request.warnings if w not in asked_for.warnings]
     wanted, got = feature.look(asked_for), feature.look(arrived)
     if wanted == got or (feature.raw and feature.raw in sent):
@@ -461,7 +461,7 @@ REPLIES = [
       for field, what in (("input", "input"), ("output", "output"), ("cached", "read from the cache"),
                           ("cache_write", "written to the cache"), ("reasoning", "of thinking"))),
 ]  # fmt: skip
-FACTS = Facts("1a2b", MODEL, 1700000000, 50)
+FACTS = ReplyFacts("1a2b", MODEL, 1700000000, 50)
 
 
 def _read(dialect: str, data: bytes, media: str) -> Reply:
@@ -486,7 +486,7 @@ def reply_cell(answer: Answer, client: str, upstream: str) -> str:
     events: list[Event] = seal.feed(list(replay(said)))
     whole = collect(events)
     assert isinstance(whole, Reply)
-    streamed = down.encoder(asked_for, FACTS, Target(MODEL, True)).feed(events)
+    streamed = down.encoder(asked_for, FACTS, RequestTarget(MODEL, True)).feed(events)
     got = (
         _read(client, down.encode_reply(whole, asked_for, FACTS), "application/json"),
         _read(client, streamed, "text/event-stream"),

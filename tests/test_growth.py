@@ -30,19 +30,19 @@ from headgate.chat import (
     Usage,
 )
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Facts, Target
+from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.registry import DIALECTS
 from headgate.policy import history
 from headgate.policy.fit import fit
 from headgate.reasoning import sealing
-from headgate.reasoning.cache import Gather, Memory
+from headgate.reasoning.cache import ReasoningCache, ReplyCollector
 from headgate.stream import filters, sse
 from headgate.stream.translate import Translator, Whole
 
 MODEL = "MiniMax-M3"
 CLIENTS = ("openai", "responses", "anthropic", "gemini")
-TARGET = Target(MODEL, False)
-FACTS = Facts("id", MODEL, 1_700_000_000)
+TARGET = RequestTarget(MODEL, False)
+FACTS = ReplyFacts("id", MODEL, 1_700_000_000)
 SEALER = sealing.Sealer(b"k" * sealing.SECRET_BYTES)
 _J = dict[str, Any]
 
@@ -200,7 +200,7 @@ THINGS: dict[str, tuple[int, Callable[[str, int], _J]]] = {
 def pipeline(client: str, raw: bytes) -> Callable[[], object]:
     """All that is done with a request before it is sent, for each kind of upstream."""
     dialect = DIALECTS[client]
-    memory = Memory()
+    memory = ReasoningCache()
     first = Request(MODEL, (Message("user", (Text("hi"),)),))
     kept = (Thinking("t"), Text("x"), *(ToolCall(f"c{k}", "f", "{}") for k in range(40)))
     memory.keep("key", first, kept, 0.0)
@@ -273,9 +273,9 @@ def translated(client: str, upstream: str, data: bytes, step: int) -> Callable[[
 
     def run() -> None:
         for whole in (False, True):
-            encoder = DIALECTS[client].encoder(_ASK, FACTS, Target(MODEL, True))
+            encoder = DIALECTS[client].encoder(_ASK, FACTS, RequestTarget(MODEL, True))
             sink = Whole() if whole else encoder
-            keepers = lambda: (Gather(), sealing.Seal(SEALER, "up"))  # noqa: E731
+            keepers = lambda: (ReplyCollector(), sealing.Seal(SEALER, "up"))  # noqa: E731
             chain = filters.build("yes", ("never",), False, keepers)
             decoder = DIALECTS[upstream].decoder(CHAT, "text/event-stream", "s")
             translator = Translator(decoder, chain, sink)
@@ -298,7 +298,7 @@ def test_the_work_for_a_reply_grows_with_its_size(dialect: str, kind: str) -> No
     """Each dialect as the upstream and as the client."""
 
     def make(n: int) -> Callable[[], object]:
-        encoder = DIALECTS[dialect].encoder(_ASK, FACTS, Target(MODEL, True))
+        encoder = DIALECTS[dialect].encoder(_ASK, FACTS, RequestTarget(MODEL, True))
         data = encoder.feed(_events(kind, n))
         return translated(dialect, dialect, data, 16 << 10)
 

@@ -32,14 +32,14 @@ from headgate.chat import (
     replay,
 )
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Dialect, Facts, Target
+from headgate.dialects.contract import Dialect, ReplyFacts, RequestTarget
 from headgate.dialects.registry import ANTHROPIC, DIALECTS, GEMINI, OPENAI
 from headgate.errors import STATUS, Failure
 from headgate.stream.translate import Translator, Whole
 
 NAMES = sorted(DIALECTS)
 PAIRS = list(itertools.product(NAMES, NAMES))
-FACTS = Facts("1a2b", "MiniMax-M2", 1700000000, 50)
+FACTS = ReplyFacts("1a2b", "MiniMax-M2", 1700000000, 50)
 MODEL = "MiniMax-M2"
 ASK = Request(MODEL, (Message("user", (Text("hi"),)),), stream=True, reasoning=Reasoning("on"))
 ALL = Capabilities(
@@ -122,7 +122,7 @@ def plain(reply: Reply) -> tuple[object, ...]:
 
 
 def streamed(dialect: Dialect, events: list[Event]) -> bytes:
-    return dialect.encoder(ASK, FACTS, Target(MODEL, True)).feed(events)
+    return dialect.encoder(ASK, FACTS, RequestTarget(MODEL, True)).feed(events)
 
 
 def read(dialect: Dialect, data: bytes, cuts: list[int] | None = None) -> list[Event]:
@@ -146,7 +146,7 @@ def whole(events: list[Event]) -> Reply:
 
 
 def translated(upstream: Dialect, client: Dialect, data: bytes) -> tuple[bytes, Finish | Failed]:
-    encoder = client.encoder(ASK, FACTS, Target(MODEL, True))
+    encoder = client.encoder(ASK, FACTS, RequestTarget(MODEL, True))
     translator = Translator(upstream.decoder(ALL, "text/event-stream", "s"), [], encoder)
     out = translator.feed(data) + translator.close()
     assert translator.end is not None
@@ -210,7 +210,7 @@ def test_a_stream_that_just_stops_is_told_to_the_client(
 @pytest.mark.parametrize("kind", sorted(set(STATUS) - {"client_gone"}))
 def test_a_failure_in_the_stream_reaches_the_client(upstream: str, client: str, kind: str) -> None:
     up = DIALECTS[upstream]
-    encoder = up.encoder(ASK, FACTS, Target(MODEL, True))
+    encoder = up.encoder(ASK, FACTS, RequestTarget(MODEL, True))
     begun = encoder.feed(list(replay(Reply((Text("So"),), Finish("stop"))))[:3])
     data = begun + b"".join(encoder.fail(Failure(kind, "It failed.")))  # type: ignore[arg-type]
     out, end = translated(up, DIALECTS[client], data)
@@ -313,7 +313,7 @@ def test_requests_survive_the_wire(path: tuple[str, ...], request: Request) -> N
         assert body == dialect.encode_request(
             request, BLOCKS if dialect is ANTHROPIC else ALL, MODEL, request.stream
         )
-        request = dialect.decode_request(body, Target(MODEL, request.stream))
+        request = dialect.decode_request(body, RequestTarget(MODEL, request.stream))
     assert carried(request) == expected
 
 

@@ -19,14 +19,14 @@ from headgate.chat import (
     replay,
 )
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Dialect, Facts, Target
+from headgate.dialects.contract import Dialect, ReplyFacts, RequestTarget
 from headgate.dialects.registry import ANTHROPIC, DIALECTS, GEMINI, RESPONSES
 from headgate.errors import Failure
 from headgate.money import cost_out, dollars
 from headgate.stream.translate import Translator, Whole
 
 TELLING = [ANTHROPIC, GEMINI, RESPONSES]
-FACTS = Facts("1a2b", "MiniMax-M3", 1700000000, 50)
+FACTS = ReplyFacts("1a2b", "MiniMax-M3", 1700000000, 50)
 ASK = Request("MiniMax-M3", (Message("user", (Text("hi"),)),), stream=True)
 USAGE = Usage(input=120, output=35, cached=100, reasoning=7)
 PARTS = (Thinking("Hm.", "sig"), Text("So."), ToolCall("call_1", "get_a", '{"n":1}'))
@@ -45,7 +45,7 @@ def whole(dialect: Dialect, reply: Reply) -> str:
 
 
 def streamed(dialect: Dialect, reply: Reply, array: bool = False) -> str:
-    encoder = dialect.encoder(ASK, FACTS, Target("MiniMax-M3", True, array))
+    encoder = dialect.encoder(ASK, FACTS, RequestTarget("MiniMax-M3", True, array))
     return encoder.feed(list(replay(reply))).decode()
 
 
@@ -90,7 +90,7 @@ def test_the_end_of_a_stream_tells_its_cost_and_nothing_before_it(
 ) -> None:
     reply = costing(54_000, reason)
     *before, last = replay(reply)
-    encoder = dialect.encoder(ASK, FACTS, Target("MiniMax-M3", True))
+    encoder = dialect.encoder(ASK, FACTS, RequestTarget("MiniMax-M3", True))
     assert b"cost" not in encoder.feed(before)
     assert encoder.feed([last]).count(b'"cost":0.000054') == 1
 
@@ -114,7 +114,7 @@ def test_an_unknown_cost_is_no_field(dialect: Dialect) -> None:
 
 @each
 def test_a_failed_stream_tells_no_cost(dialect: Dialect) -> None:
-    encoder = dialect.encoder(ASK, FACTS, Target("MiniMax-M3", True))
+    encoder = dialect.encoder(ASK, FACTS, RequestTarget("MiniMax-M3", True))
     encoder.feed(list(replay(costing(54_000)))[:-1])
     assert b"cost" not in b"".join(encoder.fail(Failure("upstream", "It broke.")))
 

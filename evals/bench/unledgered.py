@@ -4,10 +4,10 @@ Nothing that Headgate offers: an exchange is on the disk before its end is told.
 """
 
 from headgate.cli import main
-from headgate.storage.sqlite.ledger import Ledger, Mark, Row
+from headgate.storage.sqlite.ledger import IntentRecord, Ledger, LedgerRow
 
 
-async def _kept_by_nobody(ledger: Ledger, entry: Mark | Row) -> None:
+async def _kept_by_nobody(ledger: Ledger, entry: IntentRecord | LedgerRow) -> None:
     pass
 
 

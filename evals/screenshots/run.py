@@ -24,7 +24,7 @@ from headgate.catalog import catalog as catalogs  # noqa: E402
 from headgate.chat import Usage  # noqa: E402
 from headgate.policy import pricing  # noqa: E402
 from headgate.storage.sqlite.database import Store  # noqa: E402
-from headgate.storage.sqlite.ledger import Attempt, Ledger, Row  # noqa: E402
+from headgate.storage.sqlite.ledger import AttemptRecord, Ledger, LedgerRow  # noqa: E402
 from played import PlayedUpstream  # noqa: E402
 
 OUT = ROOT / "docs" / "img"
@@ -83,7 +83,7 @@ def fill(data: Path) -> None:
         charge = pricing.charge(prices[model], usage, "", _day(began_s))
         first = int(draw.lognormvariate(6.4, 0.4))
         rows.append(
-            Row(
+            LedgerRow(
                 id=f"{n:024x}", account=key.account, key=key.id,
                 session=f"agent-{n // 12:04d}" if key.name == "ci-agents" else "",
                 dialect=draw.choice(("anthropic", "openai", "openai", "responses", "gemini")),
@@ -95,7 +95,7 @@ def fill(data: Path) -> None:
                 input=0 if failed else usage.input, cached=0 if failed else usage.cached,
                 output=0 if failed else usage.output, cost_nano=0 if failed else charge.nano,
                 price_version=charge.version,
-                attempts=(Attempt("minimax", model, "overloaded" if failed else "stop", "", first + usage.output * 12),),
+                attempts=(AttemptRecord("minimax", model, "overloaded" if failed else "stop", "", first + usage.output * 12),),
                 warnings=() if failed else draw.choice(WARNINGS),
             )
         )  # fmt: skip

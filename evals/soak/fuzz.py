@@ -22,9 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))  # for 
 
 import mutations
 import sockets
-import work
-
 import wire
+import work
 
 EXAMPLES = 150  # a turn's; it takes a second or two
 

@@ -41,8 +41,8 @@ from callers import PROTOCOLS, Answer, Ask, arrived, call
 from headgate.policy import budgets
 from headgate.policy.keys import Key
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import Row
-from headgate.storage.sqlite.reports import Books
+from headgate.storage.sqlite.ledger import LedgerRow
+from headgate.storage.sqlite.reports import UsageReader
 from played import USAGE, PlayedUpstream
 from waiting import PATIENCE_S, pause, pause_thread
 
@@ -222,7 +222,7 @@ class Loop:
         demand(not list((self.data / "live").iterdir()), "locks of the dead are left")
 
     def check(self, gateway: Gateway, sent: list[tuple[Key, Answer]]) -> None:
-        books = Books(self.data)
+        books = UsageReader(self.data)
         found = books._all("select seq, id from ledger where seq > ? order by seq", (self.seq,))
         rows = [row for _, id in found if (row := books.generation(id)) is not None]
         self.seq = max([self.seq, *(seq for seq, _ in found)])
@@ -237,12 +237,12 @@ class Loop:
         self.rows += len(rows)
         self.recovered += sum(row.basis == "recovered" for row in rows)
 
-    def matched(self, rows: list[Row], sent: list[tuple[Key, Answer]]) -> None:
+    def matched(self, rows: list[LedgerRow], sent: list[tuple[Key, Answer]]) -> None:
         upstream = arrived(self.upstream)
         self.upstream.seen.clear()
         by_id = {row.id: row for row in rows}
         demand(len(by_id) == len(rows), "an id is doubled")
-        by_tag: dict[str, list[Row]] = {}
+        by_tag: dict[str, list[LedgerRow]] = {}
         for row in rows:
             if row.session:
                 by_tag.setdefault(row.session, []).append(row)
@@ -282,7 +282,7 @@ class Loop:
         left = {tag: count for tag, count in upstream.items() if count}
         demand(not left, "requests to the upstream that no client sent:", left)
 
-    def fits(self, row: Row, key: Key, answer: Answer, count: int) -> None:
+    def fits(self, row: LedgerRow, key: Key, answer: Answer, count: int) -> None:
         """One request, its row, and how often the upstream saw it."""
         demand(row.key == key.id, row, "is another key's")
         demand(not answer.id or answer.id == row.id, row, "is not", answer.id)

@@ -16,13 +16,13 @@ from turns import configured
 from headgate.catalog import catalog
 from headgate.chat import Event, Finish, Grammar, Message, Reasoning, Request, Start, Text, Usage
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Dialect, Facts, Target
+from headgate.dialects.contract import Dialect, ReplyFacts, RequestTarget
 from headgate.errors import STATUS, Failure, Refused
 from headgate.policy import fit, history
 from headgate.stream import filters
 from headgate.stream.translate import Translator, Whole
 
-FACTS = Facts("0a1b", "MiniMax-M2", 1790000000, 50)
+FACTS = ReplyFacts("0a1b", "MiniMax-M2", 1790000000, 50)
 STREAM, BODY = "text/event-stream", "application/json"
 
 
@@ -39,9 +39,9 @@ def routes() -> list[tuple[catalog.Model, str, Capabilities]]:
 def check_request(name: str, body: bytes, r: random.Random, ways: list[Any]) -> None:
     """Only Refused comes out, and what is sent to upstreams is JSON."""
     headers = {"anthropic-beta": "x", "x-claude-code-session-id": "s"}
-    target = Target("MiniMax-M2", r.choice((None, True, False)), r.random() < 0.5, headers)
+    target = RequestTarget("MiniMax-M2", r.choice((None, True, False)), r.random() < 0.5, headers)
     if target.stream is None and name == "gemini":
-        target = Target("MiniMax-M2", True)
+        target = RequestTarget("MiniMax-M2", True)
     try:
         request = ALL[name].decode_request(body, target)
         model, dialect, capabilities = r.choice(ways)
@@ -65,7 +65,7 @@ def answer(name: str, request: Request, r: random.Random) -> None:
     """Whatever was asked, a reply to it can be written."""
     events = [*r.choice(REPLIES), Finish("stop", Usage(1, 1))]
     dialect = ALL[name]
-    out = dialect.encoder(request, FACTS, Target("MiniMax-M2", True)).feed(events)
+    out = dialect.encoder(request, FACTS, RequestTarget("MiniMax-M2", True)).feed(events)
     read(dialect, out)
     whole = Whole()
     whole.feed(events)
@@ -117,7 +117,7 @@ def check_stream(
     asked = Request("m", (Message("user", (Text("x"),)),), True, reasoning=Reasoning("on", show))  # type: ignore[arg-type]
     for client, dialect in ALL.items():
         array = client == "gemini" and r.random() < 0.5
-        encoder = dialect.encoder(asked, FACTS, Target("m", True, array))
+        encoder = dialect.encoder(asked, FACTS, RequestTarget("m", True, array))
         decoder = ALL[name].decoder(capabilities, media, "s")
         each = filters.build(show, stops, fences)
         seen = _Checked(encoder)

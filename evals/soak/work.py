@@ -13,15 +13,15 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from mutations import ALL
+from wire import FACTS, STREAM, routes
 
 from headgate.chat import Message, Request, Text
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Dialect, Target
+from headgate.dialects.contract import Dialect, RequestTarget
 from headgate.errors import Refused
 from headgate.policy import fit, history
 from headgate.stream import filters
 from headgate.stream.translate import Translator
-from wire import FACTS, STREAM, routes
 
 T = TypeVar("T")
 
@@ -142,7 +142,7 @@ def check(seed: int, examples: int) -> None:
 
             def translate(pieces: list[bytes], u: Dialect = upstream, c: Dialect = client) -> None:
                 each = filters.build("inline", ("END", "\n\n\n"), True)
-                encoder = c.encoder(ask, FACTS, Target("m", True))
+                encoder = c.encoder(ask, FACTS, RequestTarget("m", True))
                 t = Translator(u.decoder(Capabilities(), STREAM, "s"), each, encoder)
                 for piece in pieces:
                     t.feed(piece)
@@ -154,7 +154,7 @@ def check(seed: int, examples: int) -> None:
 
         def ask_for(body: bytes, d: Dialect = ALL[name]) -> None:
             try:
-                request = d.decode_request(body, Target("m", True))
+                request = d.decode_request(body, RequestTarget("m", True))
                 for model, dialect, capabilities in ways[:3]:
                     repaired = history.repair(request, capabilities, d.name)
                     fitted = fit.fit(repaired, capabilities, max_output=9999, default_max_output=99)

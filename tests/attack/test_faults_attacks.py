@@ -21,8 +21,8 @@ import pytest
 
 import gateway as gateways
 from attacking import Target, tree
-from headgate.storage.sqlite.ledger import Row
-from headgate.storage.sqlite.reports import Books
+from headgate.storage.sqlite.ledger import LedgerRow
+from headgate.storage.sqlite.reports import UsageReader
 from played import PlayedUpstream
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
@@ -43,8 +43,8 @@ def ended(running: Target, within_s: float = 30) -> int:
     return running.gateway.process.wait(within_s)
 
 
-def rows(running: Target) -> list[Row]:
-    with contextlib.closing(Books(running.data)) as books:
+def rows(running: Target) -> list[LedgerRow]:
+    with contextlib.closing(UsageReader(running.data)) as books:
         return [row for _, row in books.requests()]
 
 
@@ -234,7 +234,7 @@ def test_what_is_left_after_the_grace_gets_an_error_of_its_protocol_and_a_row(
         assert re.search("event: (error|response.failed)", asking["responses"].text)
     found = rows(running)
     assert [row.outcome for row in found] == ["shutdown"] * len(BODIES)
-    with contextlib.closing(Books(running.data)) as books:
+    with contextlib.closing(UsageReader(running.data)) as books:
         assert books.audit() == [] and books.open_marks() == 0
 
 

@@ -16,8 +16,8 @@ import gateway as gateways
 from attacking import Target
 from headgate.net.server import Inbound, Server
 from headgate.policy.budgets import nano_of
-from headgate.storage.sqlite.ledger import Row
-from headgate.storage.sqlite.reports import Books
+from headgate.storage.sqlite.ledger import LedgerRow
+from headgate.storage.sqlite.reports import UsageReader
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 
@@ -115,8 +115,8 @@ def budget(running: Target, key: str) -> dict[str, Any]:
     return found
 
 
-def row_of(running: Target, reply: httpx2.Response) -> Row:
-    books = Books(running.data)
+def row_of(running: Target, reply: httpx2.Response) -> LedgerRow:
+    books = UsageReader(running.data)
     row = books.generation(reply.headers["x-request-id"])
     books.close()
     assert row is not None

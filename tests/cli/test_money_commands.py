@@ -12,18 +12,18 @@ from click.testing import CliRunner, Result
 
 from headgate.cli import accounts, audit, backup, keys, usage
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import Ledger, Row
-from headgate.storage.sqlite.reports import Books
+from headgate.storage.sqlite.ledger import Ledger, LedgerRow
+from headgate.storage.sqlite.reports import UsageReader
 
 DAY_S = 86400.0
 
 
-def row(id: str, key: str, ago_s: float, **fields: object) -> Row:
+def row(id: str, key: str, ago_s: float, **fields: object) -> LedgerRow:
     plain: dict[str, object] = {
         "model": "MiniMax-M2.7", "upstream": "minimax", "session": "s1", "input": 1000,
         "cached": 400, "output": 50, "reasoning": 20, "cost_nano": 1_234_000_001,
     }  # fmt: skip
-    return Row(
+    return LedgerRow(
         id=id, key=key, dialect="openai", outcome="stop", basis="upstream",
         began_s=time.time() - ago_s, **{**plain, **fields},  # type: ignore[arg-type]
     )  # fmt: skip
@@ -151,7 +151,7 @@ def test_pruning_deletes_what_is_older_than_was_said_and_the_books_still_add_up(
     asyncio.run(ledger.settle(row("d", "gone", 60)))
     ledger.close()
     assert run(audit.command, "--prune").stderr == "Deleted 1 requests older than 7 days.\n"
-    books = Books(data)
+    books = UsageReader(data)
     assert books.generation("c") is None
     books.close()
     assert len(printed(usage.command)) == len(before)
@@ -210,7 +210,7 @@ def test_a_backup_with_the_pepper_beside_it_is_a_whole_installation(
     restored = Store(copy)
     assert [k.name for k in restored.keys()] == ["team-a"]  # noqa: SIM118
     restored.close()
-    books = Books(copy)
+    books = UsageReader(copy)
     assert books.audit() == []
     assert sum(b.requests for b in books.balances()) == 3
     books.close()

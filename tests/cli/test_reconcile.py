@@ -10,19 +10,19 @@ from click.testing import CliRunner, Result
 
 from headgate.cli import reconcile
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import Ledger, Row
+from headgate.storage.sqlite.ledger import Ledger, LedgerRow
 
 
 def at(text: str) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
 
 
-def row(id: str, began: str, **fields: object) -> Row:
+def row(id: str, began: str, **fields: object) -> LedgerRow:
     plain: dict[str, object] = {
         "model": "MiniMax-M2", "upstream": "minimax", "input": 1000, "cached": 400, "output": 50,
         "cost_nano": 1_000_000, "basis": "upstream", "outcome": "stop",
     }  # fmt: skip
-    return Row(id=id, key="k", dialect="openai", began_s=at(began), **{**plain, **fields})  # type: ignore[arg-type]
+    return LedgerRow(id=id, key="k", dialect="openai", began_s=at(began), **{**plain, **fields})  # type: ignore[arg-type]
 
 
 @pytest.fixture

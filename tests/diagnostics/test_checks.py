@@ -14,7 +14,7 @@ from headgate.chat import Finish, Reply, Text, Usage
 from headgate.config import Settings, Upstream
 from headgate.diagnostics import checks as checkups
 from headgate.diagnostics.checks import Finding, Report, checkup, judge_stream
-from headgate.diagnostics.probes import Plan, Shot, habit_of, native_of, plan, sister_url
+from headgate.diagnostics.probes import Plan, ProbeResult, habit_of, native_of, plan, sister_url
 from headgate.net.client import Client, Timeouts
 from lab import ALL, KEY, MINIMAX, REPLY, THOUGHT, Lab
 
@@ -288,9 +288,9 @@ def test_how_thinking_is_told_is_seen_in_its_pieces(pieces: list[str], habit: st
     assert habit_of(pieces) == habit
 
 
-def _streamed(first_s: float, total_s: float, pieces: int, usage: Usage | None) -> Shot:
+def _streamed(first_s: float, total_s: float, pieces: int, usage: Usage | None) -> ProbeResult:
     reply = Reply((Text("x" * 100),), Finish("stop", usage))
-    return Shot(reply, first_s=first_s, total_s=total_s, pieces=pieces)
+    return ProbeResult(reply, first_s=first_s, total_s=total_s, pieces=pieces)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def _streamed(first_s: float, total_s: float, pieces: int, usage: Usage | None) 
         (_streamed(0.01, 0.01, 40, Usage(1, 1)), "ok"),
     ],
 )
-def test_a_reply_that_came_at_once_was_held_back(shot: Shot, state: str) -> None:
+def test_a_reply_that_came_at_once_was_held_back(shot: ProbeResult, state: str) -> None:
     assert judge_stream(shot).state == state
 
 

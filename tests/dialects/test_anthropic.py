@@ -41,12 +41,12 @@ from headgate.chat import (
 )
 from headgate.dialects.anthropic.request import AnthropicDialect
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Facts, ModelCard, Target
+from headgate.dialects.contract import ModelCard, ReplyFacts, RequestTarget
 from headgate.errors import STATUS, Failure, Refused
 from headgate.stream import sse
 
 ANTHROPIC = AnthropicDialect()
-FACTS = Facts("1", "MiniMax-M2", 1700000000)
+FACTS = ReplyFacts("1", "MiniMax-M2", 1700000000)
 ASK = Request("MiniMax-M2", (Message("user", (Text("hi"),)),), stream=True)
 STREAM = "text/event-stream"
 MINIMAX = Capabilities(reasoning_form="blocks", thinking_switch="adaptive", service_tier=True)
@@ -55,7 +55,7 @@ SDK_EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 
 def ask(headers: dict[str, str] | None = None, **fields: Any) -> Request:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}
-    return ANTHROPIC.decode_request(json.dumps(body).encode(), Target(headers=headers or {}))
+    return ANTHROPIC.decode_request(json.dumps(body).encode(), RequestTarget(headers=headers or {}))
 
 
 def history(*messages: tuple[str, Any]) -> tuple[Message, ...]:
@@ -72,8 +72,8 @@ def send(request: Request, capabilities: Capabilities = MINIMAX, stream: bool = 
     return json.loads(ANTHROPIC.encode_request(request, capabilities, "up", stream))
 
 
-def encode(events: list[Event], facts: Facts = FACTS) -> bytes:
-    return ANTHROPIC.encoder(ASK, facts, Target()).feed(events)
+def encode(events: list[Event], facts: ReplyFacts = FACTS) -> bytes:
+    return ANTHROPIC.encoder(ASK, facts, RequestTarget()).feed(events)
 
 
 def decode(*pieces: bytes, media: str = STREAM) -> list[Event]:
@@ -142,19 +142,19 @@ def test_what_real_clients_send_is_understood_and_can_be_sent_on(name: str) -> N
     body = json.dumps(RECORDED[name]).encode()
     if "thread" in RECORDED[name]:
         with pytest.raises(Refused):
-            ANTHROPIC.decode_request(body, Target())
+            ANTHROPIC.decode_request(body, RequestTarget())
         return
-    request = ANTHROPIC.decode_request(body, Target())
+    request = ANTHROPIC.decode_request(body, RequestTarget())
     sent = send(request)
     assert sent["messages"] and "x-anthropic-billing-header" not in json.dumps(sent)
-    assert ANTHROPIC.decode_request(json.dumps(sent).encode(), Target()).messages == tuple(
+    assert ANTHROPIC.decode_request(json.dumps(sent).encode(), RequestTarget()).messages == tuple(
         m for m in request.messages if m.parts
     )
 
 
 def test_claude_code_is_understood_in_full() -> None:
     body = RECORDED["claude-code-2.1.330/001-text"]
-    request = ANTHROPIC.decode_request(json.dumps(body).encode(), Target())
+    request = ANTHROPIC.decode_request(json.dumps(body).encode(), RequestTarget())
     assert request.session == "00000000-0000-0000-0000-000000000000"
     assert request.reasoning == Reasoning("on", "omit", body["output_config"]["effort"])
     assert request.warnings == ("output_config.effort",)
@@ -328,7 +328,7 @@ BROKEN = {
 def test_text_that_is_no_text_is_refused(name: str) -> None:
     body = b'{"model":"m","messages":[{"role":"assistant","content":[' + BROKEN[name] + b"]}]}"
     with pytest.raises(Refused) as caught:
-        ANTHROPIC.decode_request(body, Target())
+        ANTHROPIC.decode_request(body, RequestTarget())
     assert caught.value.failure.code == "invalid_json"
 
 
@@ -571,7 +571,7 @@ def test_a_request_survives_the_way_to_another_gateway(
         **tooled,
     )
     body = ANTHROPIC.encode_request(request, MINIMAX, "m", streamed)
-    assert ANTHROPIC.decode_request(body, Target()) == request
+    assert ANTHROPIC.decode_request(body, RequestTarget()) == request
     assert ANTHROPIC.encode_request(request, MINIMAX, "m", streamed) == body
 
 
@@ -1167,7 +1167,7 @@ def test_what_makes_claude_code_compact_stands_first() -> None:
 
 
 def test_a_failed_stream_ends_in_an_error_without_message_stop() -> None:
-    encoder = ANTHROPIC.encoder(ASK, FACTS, Target())
+    encoder = ANTHROPIC.encoder(ASK, FACTS, RequestTarget())
     sent = encoder.feed([Start(), PartStart("text"), Delta("x")])
     pieces = encoder.fail(Failure("overloaded", "Later."))
     error = {"type": "overloaded_error", "message": "Later."}

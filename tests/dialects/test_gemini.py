@@ -41,16 +41,16 @@ from headgate.chat import (
     replay,
 )
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Facts, ModelCard, Target
+from headgate.dialects.contract import ModelCard, ReplyFacts, RequestTarget
 from headgate.dialects.gemini.request import GeminiDialect
 from headgate.dialects.gemini.upstream import decode_signature, encode_signature
 from headgate.errors import STATUS, Failure, Refused
 from headgate.stream import sse
 
 GEMINI = GeminiDialect()
-FACTS = Facts("1", "MiniMax-M2", 1700000000)
+FACTS = ReplyFacts("1", "MiniMax-M2", 1700000000)
 ASK = Request("MiniMax-M2", (Message("user", (Text("hi"),)),), stream=True)
-SSE = Target()
+SSE = RequestTarget()
 STREAM, JSON = "text/event-stream", "application/json"
 LEVELS = Capabilities(thinking_switch="effort", thinking_off=True)
 BUDGET = Capabilities(thinking_switch="budget", thinking_off=True)
@@ -59,7 +59,7 @@ SIGNED = base64.b64encode(b"\x12\x07Google\xff").decode()
 
 def ask(*contents: Any, stream: bool = False, **fields: Any) -> Request:
     body = {"contents": list(contents) or [{"role": "user", "parts": [{"text": "hi"}]}], **fields}
-    return GEMINI.decode_request(json.dumps(body).encode(), Target("m", stream))
+    return GEMINI.decode_request(json.dumps(body).encode(), RequestTarget("m", stream))
 
 
 def refused(*contents: Any, **fields: Any) -> Failure:
@@ -89,7 +89,7 @@ def send(request: Request, capabilities: Capabilities = LEVELS) -> Any:
     return json.loads(GEMINI.encode_request(request, capabilities, "up", False))
 
 
-def encode(events: list[Event], target: Target = SSE) -> bytes:
+def encode(events: list[Event], target: RequestTarget = SSE) -> bytes:
     return GEMINI.encoder(ASK, FACTS, target).feed(events)
 
 
@@ -150,13 +150,17 @@ RECORDED = {
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_what_real_clients_send_is_understood_and_can_be_sent_on(name: str) -> None:
-    request = GEMINI.decode_request(RECORDED[name], Target("m"))
-    assert GEMINI.decode_request(GEMINI.encode_request(request, BUDGET, "m", False), Target("m"))
+    request = GEMINI.decode_request(RECORDED[name], RequestTarget("m"))
+    assert GEMINI.decode_request(
+        GEMINI.encode_request(request, BUDGET, "m", False), RequestTarget("m")
+    )
     assert send(request)["contents"]
 
 
 def test_every_parameter_arrives() -> None:
-    request = GEMINI.decode_request(RECORDED["python with every parameter"], Target("m", True))
+    request = GEMINI.decode_request(
+        RECORDED["python with every parameter"], RequestTarget("m", True)
+    )
     assert request == Request(
         "m",
         (Message("system", (Text("brief"),)), Message("user", (Text("x"),))),
@@ -176,7 +180,7 @@ def test_every_parameter_arrives() -> None:
 
 
 def test_gemini_clis_history_arrives_without_its_sentinel() -> None:
-    request = GEMINI.decode_request(RECORDED["gemini-cli"], Target("m"))
+    request = GEMINI.decode_request(RECORDED["gemini-cli"], RequestTarget("m"))
     assert request.messages[1:] == (
         Message("user", (Text("xy"),)),
         Message(
@@ -234,9 +238,9 @@ HI = (Message("user", (Text("hi"),)),)
 )
 def test_loose_contents_are_understood(contents: Any) -> None:
     body = json.dumps({"contents": contents, "generationConfig": None}).encode()
-    assert GEMINI.decode_request(body, Target("m")).messages == HI
+    assert GEMINI.decode_request(body, RequestTarget("m")).messages == HI
     body = json.dumps({"generateContentRequest": {"contents": contents}}).encode()
-    assert GEMINI.decode_request(body, Target("m")).messages == HI
+    assert GEMINI.decode_request(body, RequestTarget("m")).messages == HI
 
 
 UNSUPPORTED: dict[str, tuple[dict[str, Any], str]] = {
@@ -314,7 +318,7 @@ def test_what_is_wrong_is_refused_with_its_address(name: str) -> None:
 @pytest.mark.parametrize("body", [b"[]", b"1", b"{", b'{"contents":' + b"[" * 200_000])
 def test_no_body_is_anything_but_refused(body: bytes) -> None:
     with pytest.raises(Refused):
-        GEMINI.decode_request(body, Target("m"))
+        GEMINI.decode_request(body, RequestTarget("m"))
 
 
 def test_a_deep_body_is_refused() -> None:
@@ -710,7 +714,7 @@ def requests(draw: st.DrawFn) -> Request:
 def test_a_request_sent_on_is_the_request_that_came(request: Request) -> None:
     body = GEMINI.encode_request(request, LEVELS, "m", request.stream)
     assert body == GEMINI.encode_request(request, LEVELS, "m", request.stream)
-    assert GEMINI.decode_request(body, Target("m", request.stream)) == request
+    assert GEMINI.decode_request(body, RequestTarget("m", request.stream)) == request
     types.Content.model_validate(json.loads(body)["contents"][0])
 
 
@@ -808,7 +812,7 @@ def test_whole_array_and_stream_are_the_same_reply(made: tuple[list[Event], Repl
     events, reply = made
     whole = GEMINI.encode_reply(reply, ASK, FACTS)
     assert read(whole, media=JSON) == reply
-    assert read(encode(events, Target(array=True)), media=JSON) == reply
+    assert read(encode(events, RequestTarget(array=True)), media=JSON) == reply
     assert read(encode(events)) == reply
 
 
@@ -826,7 +830,7 @@ def test_a_stream_cut_before_its_finish_fails(
 @settings(max_examples=40, deadline=None)
 def test_each_chunk_is_what_the_sdk_expects(made: tuple[list[Event], Reply]) -> None:
     """`_validate_response` decides whether google-genai's chats keep the turn in their history."""
-    for sent in (*frames(encode(made[0])), *json.loads(encode(made[0], Target(array=True)))):
+    for sent in (*frames(encode(made[0])), *json.loads(encode(made[0], RequestTarget(array=True)))):
         assert _validate_response(types.GenerateContentResponse.model_validate(sent))
     whole = GEMINI.encode_reply(made[1], ASK, FACTS)
     assert _validate_response(types.GenerateContentResponse.model_validate_json(whole))
@@ -912,7 +916,7 @@ def test_an_empty_reply_has_an_empty_text() -> None:
 
 
 def test_an_array_is_one_json_value_with_its_error_inside() -> None:
-    target = Target(array=True)
+    target = RequestTarget(array=True)
     sent = encode(list(replay(HELLO)), target)
     assert sent.startswith(b"[{") and sent.endswith(b"}]") and sent.count(b"}\n,\n{") == 3
     assert len(json.loads(sent)) == 4
@@ -1155,7 +1159,7 @@ def test_where_when_and_what_the_upstream_said_are_told() -> None:
 
 
 def test_a_failed_stream_ends_in_an_error_told_twice() -> None:
-    encoder = GEMINI.encoder(ASK, FACTS, Target())
+    encoder = GEMINI.encoder(ASK, FACTS, RequestTarget())
     sent = encoder.feed([Start(), PartStart("text"), Delta("x")])
     first, second = encoder.fail(Failure("overloaded", "Later."))
     assert first == b"data: " + second and second.endswith(b"}\n\n")

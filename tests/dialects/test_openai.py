@@ -37,13 +37,13 @@ from headgate.chat import (
     replay,
 )
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Facts, ModelCard, Target
+from headgate.dialects.contract import ModelCard, ReplyFacts, RequestTarget
 from headgate.dialects.openai.request import OpenAIDialect
 from headgate.errors import STATUS, Failure, Refused
 from headgate.stream import sse
 
 OPENAI = OpenAIDialect()
-FACTS = Facts("1", "MiniMax-M2", 1700000000)
+FACTS = ReplyFacts("1", "MiniMax-M2", 1700000000)
 ASK = Request("MiniMax-M2", (Message("user", (Text("hi"),)),), stream=True)
 STREAM = "text/event-stream"
 MINIMAX = Capabilities(
@@ -58,7 +58,7 @@ MINIMAX = Capabilities(
 
 def ask(**fields: Any) -> Request:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}
-    return OPENAI.decode_request(json.dumps(body).encode(), Target())
+    return OPENAI.decode_request(json.dumps(body).encode(), RequestTarget())
 
 
 def history(*messages: dict[str, Any]) -> tuple[Message, ...]:
@@ -70,7 +70,7 @@ def send(request: Request, capabilities: Capabilities = MINIMAX, stream: bool = 
 
 
 def encode(events: list[Event], request: Request = ASK) -> bytes:
-    return OPENAI.encoder(request, FACTS, Target()).feed(events)
+    return OPENAI.encoder(request, FACTS, RequestTarget()).feed(events)
 
 
 def decode(*pieces: bytes, media: str = STREAM, can: Capabilities = MINIMAX) -> list[Event]:
@@ -117,12 +117,12 @@ RECORDED = {
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_what_real_clients_send_is_understood_and_can_be_sent_on(name: str) -> None:
-    request = OPENAI.decode_request(RECORDED[name], Target())
+    request = OPENAI.decode_request(RECORDED[name], RequestTarget())
     assert send(request)["messages"]
 
 
 def test_every_parameter_arrives() -> None:
-    request = OPENAI.decode_request(RECORDED["python with every parameter"], Target())
+    request = OPENAI.decode_request(RECORDED["python with every parameter"], RequestTarget())
     assert request.messages[0] == Message("system", (Text("be brief"),))
     assert request.sampling == Sampling(50, 0.2, 0.9, None, 1, 0.1, 0.1, ("END",))
     assert request.choice == Choice(parallel=False)
@@ -380,7 +380,7 @@ def test_a_request_survives_the_way_to_another_gateway(
         **tooled,
     )
     body = OPENAI.encode_request(request, MINIMAX, "m", stream)
-    assert OPENAI.decode_request(body, Target()) == request
+    assert OPENAI.decode_request(body, RequestTarget()) == request
     assert OPENAI.encode_request(request, MINIMAX, "m", stream) == body
 
 
@@ -835,7 +835,7 @@ def test_a_finer_code_and_the_upstreams_number_are_told() -> None:
 
 
 def test_a_failed_stream_ends_in_an_error_without_done() -> None:
-    encoder = OPENAI.encoder(ASK, FACTS, Target())
+    encoder = OPENAI.encoder(ASK, FACTS, RequestTarget())
     sent = encoder.feed([Start(), PartStart("text"), Delta("x")])
     pieces = encoder.fail(Failure("overloaded", "Later."))
     assert frames(b"".join(pieces)) == [

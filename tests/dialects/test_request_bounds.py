@@ -10,13 +10,13 @@ from headgate import bounds, jsontext
 from headgate.bounds import CALL_ID, NAME, PARTS, STOP, TOOLS
 from headgate.chat import Failed, Finish, Reply, ToolCall, ToolResult, collect
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Facts, Target
+from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.registry import DIALECTS
 from headgate.errors import Refused
 from headgate.stream import sse
 from test_growth import CLIENTS, allowed, body, called, tools, user
 
-TARGET = Target("m", True)
+TARGET = RequestTarget("m", True)
 
 
 def refused(client: str, value: dict[str, Any]) -> str:
@@ -110,7 +110,7 @@ def test_no_frame_of_a_stream_holds_a_newline_of_the_request(client: str) -> Non
         more["metadata"] = {"a": "b\nc"}
     raw = json.dumps(body(client, [user(client, "hi")], **more), indent=2).encode()
     request = DIALECTS[client].decode_request(raw, TARGET)
-    encoder = DIALECTS[client].encoder(request, Facts("id", "m", 1), TARGET)
+    encoder = DIALECTS[client].encoder(request, ReplyFacts("id", "m", 1), TARGET)
     decoder = DIALECTS["openai"].decoder(Capabilities(), "text/event-stream", "s")
     data = sse.encode(b'{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}')
     events = [*decoder.feed(data), *decoder.close()]

@@ -40,13 +40,13 @@ from headgate.chat import (
     replay,
 )
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Facts, ModelCard, Target
+from headgate.dialects.contract import ModelCard, ReplyFacts, RequestTarget
 from headgate.dialects.responses.request import ResponsesDialect
 from headgate.errors import STATUS, Failure, Refused
 from headgate.stream import sse
 
 RESPONSES = ResponsesDialect()
-FACTS = Facts("1", "MiniMax-M2", 1700000000)
+FACTS = ReplyFacts("1", "MiniMax-M2", 1700000000)
 ASK = Request("MiniMax-M2", (Message("user", (Text("hi"),)),), stream=True)
 STREAM = "text/event-stream"
 MINIMAX = Capabilities(
@@ -63,7 +63,7 @@ RECORDED = sorted((Path(__file__).parent.parent / "fixtures" / "responses").glob
 
 def ask(**fields: Any) -> Request:
     body = {"model": "m", "input": "hi", **fields}
-    return RESPONSES.decode_request(json.dumps(body).encode(), Target())
+    return RESPONSES.decode_request(json.dumps(body).encode(), RequestTarget())
 
 
 def history(*items: dict[str, Any]) -> tuple[Message, ...]:
@@ -75,7 +75,7 @@ def send(request: Request, capabilities: Capabilities = MINIMAX, stream: bool = 
 
 
 def encode(events: list[Event], request: Request = ASK) -> bytes:
-    return RESPONSES.encoder(request, FACTS, Target()).feed(events)
+    return RESPONSES.encoder(request, FACTS, RequestTarget()).feed(events)
 
 
 def decode(*pieces: bytes, media: str = STREAM) -> list[Event]:
@@ -119,14 +119,14 @@ def failure(data: bytes, media: str = STREAM) -> Failure:
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda p: p.stem)
 def test_what_real_clients_send_is_understood_and_can_be_sent_on(path: Path) -> None:
-    request = RESPONSES.decode_request(path.read_bytes(), Target())
+    request = RESPONSES.decode_request(path.read_bytes(), RequestTarget())
     sent = RESPONSES.encode_request(request, MINIMAX, "m", True)
-    assert RESPONSES.decode_request(sent, Target()).messages == request.messages
+    assert RESPONSES.decode_request(sent, RequestTarget()).messages == request.messages
 
 
 def test_codex_is_understood_whole() -> None:
     path = next(p for p in RECORDED if p.stem.startswith("codex"))
-    request = RESPONSES.decode_request(path.read_bytes(), Target())
+    request = RESPONSES.decode_request(path.read_bytes(), RequestTarget())
     assert [m.role for m in request.messages[-2:]] == ["assistant", "tool"]
     turn = request.messages[-2].parts
     assert turn[0] == Thinking("I should write the file.")
@@ -506,7 +506,7 @@ def test_a_request_survives_the_way_to_another_gateway(
         **tooled,
     )
     body = RESPONSES.encode_request(request, MINIMAX, "m", stream)
-    read = RESPONSES.decode_request(body, Target())
+    read = RESPONSES.decode_request(body, RequestTarget())
     assert msgspec.structs.replace(read, echo=None) == request
     assert RESPONSES.encode_request(request, MINIMAX, "m", stream) == body
 
@@ -1098,7 +1098,7 @@ def test_each_kind_of_failure_has_its_words(kind: Any) -> None:
     error = json.loads(body)["error"]
     assert set(error) == {"message", "type", "param", "code", "upstream_code"}
     failed = Failure(kind, "why", upstream_code="1002")
-    (sent,) = RESPONSES.encoder(ASK, FACTS, Target()).fail(failed)
+    (sent,) = RESPONSES.encoder(ASK, FACTS, RequestTarget()).fail(failed)
     last = frames(sent)[-1]
     assert last["response"]["error"]["upstream_code"] == "1002"
     assert last["type"] == "response.failed"
@@ -1118,7 +1118,7 @@ def test_each_kind_of_failure_has_its_words(kind: Any) -> None:
     ],
 )
 def test_a_failed_stream_has_the_code_that_codex_knows(kind: Any, code: str) -> None:
-    encoder = RESPONSES.encoder(ASK, FACTS, Target())
+    encoder = RESPONSES.encoder(ASK, FACTS, RequestTarget())
     sent = encoder.feed([Start(), PartStart("text"), Delta("x")])
     sent += b"".join(encoder.fail(Failure(kind, "why", retry_after_s=1.5)))
     out = frames(sent)
@@ -1134,7 +1134,7 @@ def test_a_rate_limit_says_in_words_how_long_to_wait() -> None:
     for said in (limit, msgspec.structs.replace(limit, message=told)):
         body = RESPONSES.encode_failure(said, "r")[1]
         assert json.loads(body)["error"]["message"] == told
-    (sent,) = RESPONSES.encoder(ASK, FACTS, Target()).fail(limit)
+    (sent,) = RESPONSES.encoder(ASK, FACTS, RequestTarget()).fail(limit)
     assert failure(sent).kind == "rate_limit"
     assert failure(sent).retry_after_s == 2.0
 

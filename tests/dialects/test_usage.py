@@ -8,13 +8,13 @@ import pytest
 from headgate.bounds import MAX_COUNT
 from headgate.chat import Finish, Message, Reply, Request, Text, Usage, collect
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Facts, Target
+from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.registry import DIALECTS
 from headgate.dialects.usage import usage_of
 from headgate.stream import sse
 
 ASK = Request("m", (Message("user", (Text("hi"),)),))
-FACTS = Facts("id", "m", 1)
+FACTS = ReplyFacts("id", "m", 1)
 DIALECT_NAMES = ("openai", "responses", "anthropic", "gemini")
 
 # Names of the counts: input, output, cached, and where they stand in a whole reply.
@@ -156,7 +156,7 @@ def test_a_usage_that_is_no_object_is_none(dialect: str, usage: str) -> None:
 def test_no_client_is_shown_a_number_of_thirty_digits(client: str) -> None:
     huge = '{"prompt_tokens":9,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":%d}}'
     reply = read("openai", whole("openai", huge % 10**30), "application/json")
-    encoder = DIALECTS[client].encoder(ASK, FACTS, Target("m", True))
+    encoder = DIALECTS[client].encoder(ASK, FACTS, RequestTarget("m", True))
     out = encoder.feed([Finish("stop", reply.usage)]) + DIALECTS[client].encode_reply(
         reply, ASK, FACTS
     )

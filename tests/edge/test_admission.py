@@ -12,10 +12,10 @@ from test_gateway import GENERATE, chat, contents, messages
 
 from gateway import Gateway, start, stop
 from headgate.catalog import counting
-from headgate.dialects.contract import Target
+from headgate.dialects.contract import RequestTarget
 from headgate.dialects.registry import ANTHROPIC
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.reports import Books, Where
+from headgate.storage.sqlite.reports import UsageReader, Where
 from played import PlayedUpstream
 from waiting import PATIENCE_S, pause_thread, until, wait_for
 
@@ -30,7 +30,7 @@ def gate(upstream: PlayedUpstream, tmp_path_factory: pytest.TempPathFactory) -> 
     running.upstream = upstream
     yield running
     assert stop(running) == 0
-    books = Books(running.data)
+    books = UsageReader(running.data)
     assert books.audit() == []
     assert books.open_marks() == 0
     books.close()
@@ -66,7 +66,7 @@ async def all_at_once(
 
 def reserved(body: dict[str, object]) -> int:
     """Nano-dollars: the input's upper bound at 0.375 (as if all were written to the cache), 100 out at 1.20."""
-    request = ANTHROPIC.decode_request(json.dumps(body).encode(), Target())
+    request = ANTHROPIC.decode_request(json.dumps(body).encode(), RequestTarget())
     return counting.input_bound(request, 204_800) * 375 + 100 * 1200
 
 
@@ -192,7 +192,7 @@ def test_the_keys_of_an_account_share_its_budget_and_are_told_whose_it_is(gate: 
     standing = mine[0]["account_budget"]
     assert (standing["held_nano"], standing["limit_nano"]) == (0, 13 * worst - 1)
     assert standing["spent_nano"] == sum(m["spent_nano"] for m in mine) > 0
-    books = Books(gate.data)
+    books = UsageReader(gate.data)
     (spent,) = books.usage("account", where=Where(account="red"))
     assert (spent.requests, spent.cost_nano) == (12, standing["spent_nano"])
     books.close()

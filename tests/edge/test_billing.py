@@ -10,8 +10,8 @@ import pytest
 from test_gateway import GENERATE, asked, chat, contents, messages, raw
 
 from gateway import Gateway, start, stop
-from headgate.storage.sqlite.ledger import Row
-from headgate.storage.sqlite.reports import Books
+from headgate.storage.sqlite.ledger import LedgerRow
+from headgate.storage.sqlite.reports import UsageReader
 from played import USAGE, PlayedUpstream
 from waiting import wait_for
 
@@ -30,14 +30,14 @@ def gate(upstream: PlayedUpstream, tmp_path: object) -> Iterator[Gateway]:
     yield running
     if running.process.poll() is None:
         assert stop(running) == 0
-    books = Books(running.data)
+    books = UsageReader(running.data)
     assert books.audit() == []
     books.close()
 
 
-def rows(gate: Gateway, count: int) -> list[Row]:
+def rows(gate: Gateway, count: int) -> list[LedgerRow]:
     """The rows so far, once there are as many as expected; never more."""
-    books = Books(gate.data)
+    books = UsageReader(gate.data)
 
     def ids() -> list[str]:
         return [r[0] for r in books._all("select id from ledger order by seq")]

@@ -35,24 +35,24 @@ from headgate.chat import (
     replay,
 )
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Facts, Target
+from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.registry import DIALECTS
 from headgate.edge import admission
 from headgate.edge import relay as relays
 from headgate.edge.admission import Admissions, Demand
 from headgate.edge.metrics import Metrics
-from headgate.edge.record import Booking
+from headgate.edge.record import ExchangeRecord
 from headgate.errors import Refused
 from headgate.policy import fit, history, reservations
 from headgate.policy.keys import Key
 from headgate.policy.pricing import Tariff
-from headgate.storage.sqlite.ledger import Row
+from headgate.storage.sqlite.ledger import LedgerRow
 from headgate.stream.translate import Translator, Whole
 
 NAMES = sorted(DIALECTS)
 PAIRS = list(itertools.product(NAMES, NAMES))
 MODELS = ("MiniMax-M2", "MiniMax-M3")
-FACTS = Facts("1a2b", "MiniMax-M2", 1700000000, 50)
+FACTS = ReplyFacts("1a2b", "MiniMax-M2", 1700000000, 50)
 DENSE = st.sampled_from(["7", "\u0f40", "\U0001f9ff", "字", "aZ9+/", "e\u0301", " ", '{"a":1,'])
 TEXTS = st.builds(lambda piece, times: f"x{piece * times}.", DENSE, st.integers(1, 300))
 T = TypeVar("T")
@@ -115,7 +115,7 @@ def asked(client: str, model: str, text: str, max_tokens: int | None, **more: An
             function = {"name": "f", "description": text, "parameters": tool}
             body |= {"tools": [{"functionDeclarations": [function]}]} if tools else {}
     body = {k: v for k, v in body.items() if v is not None}
-    return DIALECTS[client].decode_request(json.dumps(body).encode(), Target(model, False))
+    return DIALECTS[client].decode_request(json.dumps(body).encode(), RequestTarget(model, False))
 
 
 def fitted(request: Request, client: str, to: Route) -> fit.Fitted:
@@ -131,14 +131,14 @@ def received(request: Request, to: Route) -> Request:
     """The request as the upstream reads it."""
     dialect = DIALECTS[to.upstream.dialect]
     body = dialect.encode_request(request, to.capabilities, to.name, False)
-    return dialect.decode_request(body, Target(to.name, False))
+    return dialect.decode_request(body, RequestTarget(to.name, False))
 
 
 def answered(to: Route, reply: Reply) -> Translator:
     """The reply on its way through the upstream's dialect."""
     dialect = DIALECTS[to.upstream.dialect]
     ask = Request("m", (), stream=True)
-    data = dialect.encoder(ask, FACTS, Target("m", True)).feed(list(replay(reply)))
+    data = dialect.encoder(ask, FACTS, RequestTarget("m", True)).feed(list(replay(reply)))
     translator = Translator(dialect.decoder(to.capabilities, "text/event-stream", "s"), [], Whole())
     translator.feed(data)
     if translator.end is None:
@@ -150,15 +150,15 @@ class Ledger:
     """Commits whatever it is given."""
 
     def __init__(self) -> None:
-        self.rows: list[Row] = []
+        self.rows: list[LedgerRow] = []
 
     async def open(self, mark: object) -> None:
         pass
 
-    async def settle(self, row: Row) -> None:
+    async def settle(self, row: LedgerRow) -> None:
         self.rows.append(row)
 
-    def settle_soon(self, row: Row) -> None:
+    def settle_soon(self, row: LedgerRow) -> None:
         self.rows.append(row)
 
 
@@ -208,7 +208,7 @@ def test_the_instructions_that_emulate_a_format_are_within_the_bound() -> None:
         "messages": [{"role": "user", "content": "x"}],
         "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}},
     }
-    request = DIALECTS["openai"].decode_request(json.dumps(body).encode(), Target())
+    request = DIALECTS["openai"].decode_request(json.dumps(body).encode(), RequestTarget())
     to = route("responses", "MiniMax-M2")
     emulated = fitted(request, "openai", to)
     assert emulated.format is not None
@@ -275,7 +275,7 @@ def test_all_that_a_request_allows_is_paid_for_before_it_is_sent(
     gate = a_gate(key)
     request = asked(client, model, text, max_tokens, priority=priority)
     to, spare = route(upstream, model, tier=True), route("local", model, free=True)
-    booking = Booking(gate, "x1", client)
+    booking = ExchangeRecord(gate, "x1", client)
     first = fitted(request, client, to)
     try:
         lowered = at_once(
@@ -321,7 +321,7 @@ def counting_estimate(request: Request) -> int:
 
 
 class Running(msgspec.Struct, eq=False):
-    booking: Booking
+    booking: ExchangeRecord
     route: Route
     request: Request
     usage: Usage = Usage(estimated=True)
@@ -354,7 +354,7 @@ class Exact(RuleBasedStateMachine):
         self.count += 1
         request = asked(client, model, text, max_tokens, tools=tools)
         to = route(upstream, model)
-        booking = Booking(self.gate, f"x{self.count}", client)
+        booking = ExchangeRecord(self.gate, f"x{self.count}", client)
         first = fitted(request, client, to)
         before = self.gate.admissions.standing(self.key)
         try:

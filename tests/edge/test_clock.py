@@ -23,10 +23,10 @@ from test_gateway import messages
 
 from gateway import Gateway, start
 from headgate.catalog import counting
-from headgate.dialects.contract import Target
+from headgate.dialects.contract import RequestTarget
 from headgate.dialects.registry import ANTHROPIC
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.reports import Books
+from headgate.storage.sqlite.reports import UsageReader
 from played import PlayedUpstream
 from programs import path_of
 
@@ -87,7 +87,10 @@ class Ask:
 def reserved() -> int:
     """Nano-dollars of such a request: its input's upper bound at 0.375, 150 out at 1.20."""
     sent = json.dumps(messages("hello", max_tokens=150)).encode()
-    return counting.input_bound(ANTHROPIC.decode_request(sent, Target()), 204_800) * 375 + 180_000
+    return (
+        counting.input_bound(ANTHROPIC.decode_request(sent, RequestTarget()), 204_800) * 375
+        + 180_000
+    )
 
 
 Run = tuple[Clock, Callable[[str, datetime], tuple[Gateway, Ask]]]
@@ -119,7 +122,7 @@ def run(upstream: PlayedUpstream, tmp_path: Path) -> Iterator[Run]:
     yield clock, at
     for gate in running:
         kill(gate)
-    books = Books(tmp_path / "data")
+    books = UsageReader(tmp_path / "data")
     assert (books.audit(), books.open_marks()) == ([], 0)
     books.close()
 

@@ -14,13 +14,13 @@ from headgate import config
 from headgate.catalog import catalog as catalogs
 from headgate.catalog.catalog import Route
 from headgate.edge.app import App
-from headgate.edge.context import Gate
+from headgate.edge.context import EdgeContext
 from headgate.edge.log import Log
 from headgate.net.server import Server
 from headgate.policy.breaker import IN_A_ROW, OPEN_S
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import Ledger, Row
-from headgate.storage.sqlite.reports import Books
+from headgate.storage.sqlite.ledger import Ledger, LedgerRow
+from headgate.storage.sqlite.reports import UsageReader
 from played import PlayedUpstream
 from waiting import PATIENCE_S, until
 
@@ -31,7 +31,7 @@ Main = Callable[["Inside"], Awaitable[None]]
 class Inside:
     """A gateway in this process, in front of the played upstream by two names."""
 
-    def __init__(self, gate: Gate, key: str, port: int) -> None:
+    def __init__(self, gate: EdgeContext, key: str, port: int) -> None:
         self.gate = gate
         self.client = httpx2.AsyncClient(
             base_url=f"http://127.0.0.1:{port}",
@@ -75,9 +75,9 @@ def inside(tmp_path: Path, upstream: PlayedUpstream) -> Iterator[Callable[..., N
             async with asyncio.timeout(3 * PATIENCE_S):
                 store = Store(settings.data)
                 _, text = store.create_key("test", now_s=time.time(), **terms)
-                ledger, books = Ledger(settings.data), Books(settings.data)
+                ledger, books = Ledger(settings.data), UsageReader(settings.data)
                 catalog = catalogs.load(settings, env)
-                gate = Gate(settings, catalog, store, ledger, books, Log("off"))
+                gate = EdgeContext(settings, catalog, store, ledger, books, Log("off"))
                 server = Server(App(gate))
                 port = await server.listen("127.0.0.1", 0)
                 here = Inside(gate, text, port)
@@ -180,9 +180,9 @@ def test_a_client_that_leaves_while_the_end_is_recorded_leaves_no_upstream_behin
     stream: bool, inside: Callable[..., None], upstream: PlayedUpstream
 ) -> None:
     async def main(here: Inside) -> None:
-        ledger, rows = here.gate.ledger, asyncio.Queue[Row]()
+        ledger, rows = here.gate.ledger, asyncio.Queue[LedgerRow]()
 
-        async def never(row: Row) -> None:
+        async def never(row: LedgerRow) -> None:
             rows.put_nowait(row)
             await asyncio.Event().wait()
 

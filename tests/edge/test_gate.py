@@ -10,15 +10,15 @@ import pytest
 from headgate import config
 from headgate.catalog import catalog as catalogs
 from headgate.edge import context as gates
-from headgate.edge.context import Gate
+from headgate.edge.context import EdgeContext
 from headgate.edge.log import Log
 from headgate.errors import Refused
 from headgate.storage.sqlite.database import Store, StoreFault
 from headgate.storage.sqlite.ledger import Ledger
-from headgate.storage.sqlite.reports import Books
+from headgate.storage.sqlite.reports import UsageReader
 from waiting import until
 
-Main = Callable[[Gate, str], Awaitable[None]]
+Main = Callable[[EdgeContext, str], Awaitable[None]]
 
 
 @pytest.fixture
@@ -30,9 +30,9 @@ def inside(tmp_path: Path) -> Iterator[Callable[[Main], None]]:
         async def bounded() -> None:
             store = Store(settings.data)
             _, text = store.create_key("test", now_s=time.time())
-            ledger, books = Ledger(settings.data), Books(settings.data)
+            ledger, books = Ledger(settings.data), UsageReader(settings.data)
             catalog = catalogs.load(settings, env)
-            gate = Gate(settings, catalog, store, ledger, books, Log("off"))
+            gate = EdgeContext(settings, catalog, store, ledger, books, Log("off"))
             try:
                 async with asyncio.timeout(30):
                     await main(gate, text)
@@ -47,7 +47,7 @@ def inside(tmp_path: Path) -> Iterator[Callable[[Main], None]]:
     yield run
 
 
-def refusal(gate: Gate, text: str) -> str:
+def refusal(gate: EdgeContext, text: str) -> str:
     with pytest.raises(Refused) as found:
         gate.authenticate(text)
     return found.value.failure.code
@@ -56,7 +56,7 @@ def refusal(gate: Gate, text: str) -> str:
 def test_a_load_that_failed_is_tried_again_though_the_version_is_the_same(
     inside: Callable[[Main], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def main(gate: Gate, text: str) -> None:
+    async def main(gate: EdgeContext, text: str) -> None:
         gate.store.revoke(text[8:16], now_s=time.time())
         with monkeypatch.context() as broken:
 
@@ -79,7 +79,7 @@ def test_the_watch_goes_on_after_a_fault_and_says_so(
     monkeypatch.setattr(gates, "POLL_S", 0.01)
     monkeypatch.setattr("headgate.tasks.BACKOFF_S", (0.01,))
 
-    async def main(gate: Gate, text: str) -> None:
+    async def main(gate: EdgeContext, text: str) -> None:
         with monkeypatch.context() as broken:
 
             def version() -> int:
@@ -99,7 +99,7 @@ def test_the_watch_goes_on_after_a_fault_and_says_so(
 def test_keys_that_were_not_checked_for_too_long_open_nothing(
     inside: Callable[[Main], None],
 ) -> None:
-    async def main(gate: Gate, text: str) -> None:
+    async def main(gate: EdgeContext, text: str) -> None:
         gate._checked_s = time.monotonic() - gates.STALE_S - 1
         assert refusal(gate, text) == "storage_unavailable"
         assert "has not been read" in gate.unready()
@@ -115,7 +115,7 @@ def test_keys_that_were_not_checked_for_too_long_open_nothing(
 def test_a_key_that_was_created_a_moment_ago_is_looked_for_once_for_all_who_ask(
     inside: Callable[[Main], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def main(gate: Gate, text: str) -> None:
+    async def main(gate: EdgeContext, text: str) -> None:
         looks = 0
         look = gate.store.data_version
 
@@ -139,7 +139,7 @@ def test_a_key_that_was_created_a_moment_ago_is_looked_for_once_for_all_who_ask(
 def test_a_database_that_was_replaced_is_not_taken_for_the_old_one(
     inside: Callable[[Main], None],
 ) -> None:
-    async def main(gate: Gate, text: str) -> None:
+    async def main(gate: EdgeContext, text: str) -> None:
         path = Path(gate.settings.data) / "headgate.db"
         away = path.with_name("away")
         path.rename(away)

@@ -16,8 +16,8 @@ from callers import PROTOCOLS, Answer, Ask, arrived, call
 from gateway import Gateway, start, stop
 from headgate.policy.keys import Key
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import Row
-from headgate.storage.sqlite.reports import Books
+from headgate.storage.sqlite.ledger import LedgerRow
+from headgate.storage.sqlite.reports import UsageReader
 from played import PlayedUpstream
 from waiting import until, wait_for
 
@@ -124,8 +124,8 @@ async def all_of(gate: Gateway, keys: dict[str, tuple[Key, str]]) -> list[tuple[
     return out
 
 
-def rows_of(gate: Gateway) -> list[Row]:
-    books = Books(gate.data)
+def rows_of(gate: Gateway) -> list[LedgerRow]:
+    books = UsageReader(gate.data)
     wait_for(lambda: books.open_marks() == 0)
     assert books.audit() == []
     found = [books.generation(id) for (id,) in books._all("select id from ledger")]

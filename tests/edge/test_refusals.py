@@ -6,7 +6,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from headgate.dialects.contract import Dialect, Target
+from headgate.dialects.contract import Dialect, RequestTarget
 from headgate.dialects.registry import ANTHROPIC, GEMINI, OPENAI, RESPONSES
 from headgate.edge.log import Log
 from headgate.edge.metrics import Metrics
@@ -52,7 +52,9 @@ def refuse(
     refusals: Refusals, dialect: Dialect, head: Head, failure: Failure = LIMITED, key: str = "k"
 ) -> Played:
     inbound = Played(head)
-    refusals.answer(cast(Inbound, inbound), dialect, failure, key, (), Target(headers=head.headers))
+    refusals.answer(
+        cast(Inbound, inbound), dialect, failure, key, (), RequestTarget(headers=head.headers)
+    )
     assert inbound.ended
     return inbound
 

@@ -17,8 +17,8 @@ from test_gateway import GENERATE, STREAM, asked, chat, contents, messages, refu
 from gateway import Gateway, start, stop
 from headgate.edge.replay import free
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import Attempt, Row
-from headgate.storage.sqlite.reports import Books
+from headgate.storage.sqlite.ledger import AttemptRecord, LedgerRow
+from headgate.storage.sqlite.reports import UsageReader
 from played import PlayedUpstream
 from waiting import PATIENCE_S, wait_for
 
@@ -38,7 +38,7 @@ def begin(upstream: PlayedUpstream, data: Path, **env: str) -> Gateway:
 
 
 def audited(gate: Gateway) -> None:
-    books = Books(gate.data)
+    books = UsageReader(gate.data)
     assert books.audit() == []
     assert books.open_marks() == 0
     books.close()
@@ -68,10 +68,10 @@ def with_key(gate: Gateway, **terms: Any) -> Gateway:
     return mine
 
 
-def rows(gate: Gateway, count: int) -> list[Row]:
+def rows(gate: Gateway, count: int) -> list[LedgerRow]:
     """The rows of this key, once there are as many as expected; never more."""
     id = gate.key.removeprefix("hg_live_")[:8]
-    books = Books(gate.data)
+    books = UsageReader(gate.data)
 
     def ids() -> list[str]:
         return [r[0] for r in books._all("select id from ledger where key = ? order by seq", (id,))]
@@ -196,8 +196,8 @@ def test_what_was_refused_before_the_upstream_leaves_the_key_free(gate: Gateway)
 def test_a_key_of_a_request_that_a_shutdown_ended_is_free_if_no_upstream_was_asked(
     outcome: str, attempts: int, is_free: bool
 ) -> None:
-    attempt = Attempt("custom", M, outcome, "", 5)
-    row = Row(
+    attempt = AttemptRecord("custom", M, outcome, "", 5)
+    row = LedgerRow(
         id="a", account="", key="k", session="", dialect="openai", model=M, upstream="custom",
         upstream_model=M, stream=True, outcome=outcome, basis="none", status=503, began_s=1.0,
         first_token_ms=None, total_ms=5, input=0, cached=0, cache_write=0, output=0, reasoning=0,

@@ -21,8 +21,8 @@ from callers import Answer, Ask, Protocol, call
 from gateway import Gateway, start, stop
 from headgate.catalog import counting
 from headgate.net.server import Inbound, Server
-from headgate.storage.sqlite.ledger import Row
-from headgate.storage.sqlite.reports import Books
+from headgate.storage.sqlite.ledger import LedgerRow
+from headgate.storage.sqlite.reports import UsageReader
 from waiting import PATIENCE_S, wait_for
 
 # Which preset each model is sent to; those with a dialect are the custom one.
@@ -98,7 +98,7 @@ def gate(raw: Raw, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway
     )  # fmt: skip
     yield running
     assert stop(running) == 0
-    books = Books(running.data)
+    books = UsageReader(running.data)
     assert (books.audit(), books.open_marks()) == ([], 0)
     books.close()
 
@@ -110,11 +110,11 @@ def row_of(
     stream: bool,
     text: str = "hello",
     max_tokens: int = 200,
-) -> tuple[Row, Answer]:
+) -> tuple[LedgerRow, Answer]:
     """Ask once; the row, and what the client saw."""
     ask = Ask(protocol, text, f"{next(_tags)}", stream, model, max_tokens)
     answer = Answer(ask, gate.key)
-    books = Books(gate.data)
+    books = UsageReader(gate.data)
     (before,) = books._all("select coalesce(max(seq), 0) from ledger")[0]
     asyncio.run(call(gate.url, answer))
     assert answer.whole, answer
@@ -337,7 +337,7 @@ SILENT: dict[str, tuple[str, bytes]] = {
 }  # fmt: skip
 
 
-def tokens(row: Row) -> Tokens:
+def tokens(row: LedgerRow) -> Tokens:
     return row.input, row.cached, row.cache_write, row.output, row.reasoning
 
 

@@ -12,10 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from headgate.policy.budgets import (
     Budget,
+    BudgetRefusal,
     Budgets,
-    Hold,
     Owner,
-    Refusal,
+    Reservation,
     Settled,
     begins_s,
     ends_s,
@@ -39,15 +39,15 @@ def of(nano: int, period: Any = "total", zone: str = "UTC", now_s: float = 0.0) 
     return Budgets({KEY: Budget(nano, period, zone)}, {}, now_s)
 
 
-def held(budgets: Budgets, nano: int | None, now_s: float = 0.0) -> Hold:
+def held(budgets: Budgets, nano: int | None, now_s: float = 0.0) -> Reservation:
     found = budgets.reserve("k", nano, now_s)
-    assert isinstance(found, Hold), found
+    assert isinstance(found, Reservation), found
     return found
 
 
-def refused(budgets: Budgets, nano: int, now_s: float = 0.0) -> Refusal:
+def refused(budgets: Budgets, nano: int, now_s: float = 0.0) -> BudgetRefusal:
     found = budgets.reserve("k", nano, now_s)
-    assert isinstance(found, Refusal), found
+    assert isinstance(found, BudgetRefusal), found
     return found
 
 
@@ -65,7 +65,7 @@ def spent(budgets: Budgets, now_s: float = 0.0, owner: Owner = KEY) -> int:
 def test_of_500_requests_at_once_on_a_budget_for_37_exactly_37_are_admitted() -> None:
     budgets = of(37 * 1_000_003 + 1_000_002)
     holds = [budgets.reserve("k", 1_000_003, 0.0) for _ in range(500)]
-    admitted = [h for h in holds if isinstance(h, Hold)]
+    admitted = [h for h in holds if isinstance(h, Reservation)]
     assert len(admitted) == 37
     for hold in admitted:
         budgets.settle(hold, 1_000_003)
@@ -78,7 +78,7 @@ def test_holds_that_come_back_let_others_in_until_the_money_is_spent() -> None:
     waiting, done = 500, 0
     while True:
         running = []
-        while waiting and isinstance(hold := budgets.reserve("k", 2, 0.0), Hold):
+        while waiting and isinstance(hold := budgets.reserve("k", 2, 0.0), Reservation):
             running.append(hold)
             waiting -= 1
         if not running:
@@ -96,7 +96,7 @@ def test_after_10_000_mixed_outcomes_nothing_is_held_and_all_that_was_spent_is_k
     for _ in range(10_000):
         now += chance.choice([0, 1, 60, 3600])
         hold = budgets.reserve("k", chance.choice([None, 0, 10, 300]), now)
-        if isinstance(hold, Refusal):
+        if isinstance(hold, BudgetRefusal):
             refusals += 1
         else:
             running.append(hold)
@@ -152,13 +152,15 @@ def test_a_second_settlement_changes_nothing_and_says_what_the_first_one_said() 
 def test_what_the_account_cannot_pay_is_not_held_from_the_key_either() -> None:
     budgets = Budgets({KEY: Budget(100), ("account", "a"): Budget(50)}, {}, 0.0)
     answer = budgets.reserve("k", 60, 0.0, "a")
-    assert isinstance(answer, Refusal) and answer.what == "account" and answer.too_large
+    assert isinstance(answer, BudgetRefusal) and answer.what == "account" and answer.too_large
     assert budgets.standing(KEY, 0.0).held_nano == 0
-    assert isinstance(budgets.reserve("k", 60, 0.0, "b"), Hold)  # an account without a budget
+    assert isinstance(
+        budgets.reserve("k", 60, 0.0, "b"), Reservation
+    )  # an account without a budget
     answer = budgets.reserve("k", 45, 0.0, "a")
-    assert isinstance(answer, Refusal) and answer.what == "key"
-    assert isinstance(budgets.reserve("other", 50, 0.0, "a"), Hold)
-    assert isinstance(budgets.reserve("another", 1, 0.0, "a"), Refusal)
+    assert isinstance(answer, BudgetRefusal) and answer.what == "key"
+    assert isinstance(budgets.reserve("other", 50, 0.0, "a"), Reservation)
+    assert isinstance(budgets.reserve("another", 1, 0.0, "a"), BudgetRefusal)
 
 
 # --- what the client is told ----------------------------------------------------------------------
@@ -349,7 +351,7 @@ def test_a_request_that_runs_past_midnight_is_charged_to_the_day_it_began() -> N
     now = at("2026-06-15T23:59")
     budgets = of(10, "day", now_s=now)
     late = held(budgets, 8, now)
-    assert isinstance(budgets.reserve("k", 10, now + 120), Hold)
+    assert isinstance(budgets.reserve("k", 10, now + 120), Reservation)
     assert budgets.held_nano == 18
     budgets.settle(late, 9)
     assert (spent(budgets, now + 120), budgets.held_nano) == (0, 10)
@@ -403,7 +405,7 @@ def test_a_cost_that_is_settled_and_not_committed_is_not_lost_when_the_period_ch
     budgets = of(100, "month", now_s=now)
     for id, began in (("old", now - 86400), ("late", now), ("new", now)):
         hold = budgets.reserve("k", 10, began, id=id)
-        assert isinstance(hold, Hold)
+        assert isinstance(hold, Reservation)
         budgets.settle(hold, 10)
     assert sorted(budgets.uncommitted()) == ["late", "new", "old"]
     # The ledger has the row of "new" already, and its answer is still on the way.
@@ -418,7 +420,7 @@ def test_a_cost_that_is_settled_and_not_committed_is_not_lost_when_the_period_ch
 def test_what_the_ledger_says_is_spent_from_the_start() -> None:
     budgets = Budgets({KEY: Budget(100), ACCOUNT: Budget(500)}, {KEY: 60, ACCOUNT: 450}, 0.0)
     assert refused(budgets, 41).left_nano == 40
-    assert isinstance(budgets.reserve("other", 51, 0.0), Refusal)
+    assert isinstance(budgets.reserve("other", 51, 0.0), BudgetRefusal)
     held(budgets, 40)
 
 
@@ -489,7 +491,7 @@ class Term:
 
 
 class Open:
-    def __init__(self, hold: Hold, began_s: float, terms: dict[Owner, Term]) -> None:
+    def __init__(self, hold: Reservation, began_s: float, terms: dict[Owner, Term]) -> None:
         self.hold, self.began_s, self.terms = hold, began_s, terms
 
 
@@ -508,7 +510,7 @@ class Machine(RuleBasedStateMachine):
             ACCOUNT: Budget(300, "month", NEW_YORK),
         }
         self.rows: list[tuple[float, int]] = []
-        self.uncommitted: list[tuple[float, int, Hold]] = []
+        self.uncommitted: list[tuple[float, int, Reservation]] = []
         self.open: list[Open] = []
         self.ids = 0
         self.start()
@@ -555,7 +557,7 @@ class Machine(RuleBasedStateMachine):
         assert self.budgets.room("k", self.now).left_nano == min(left.values())
         self.ids += 1
         answer = self.budgets.reserve("k", nano, self.now, id=str(self.ids))
-        if isinstance(answer, Hold):
+        if isinstance(answer, Reservation):
             assert not amount or amount <= min(left.values())
             self.open.append(Open(answer, self.now, dict(self.term)))
             return
@@ -672,7 +674,7 @@ class Teams(RuleBasedStateMachine):
         self.limit: dict[Owner, int | None] = {}
         self.account = dict.fromkeys(KEYS, "")
         self.paid: list[tuple[tuple[Owner, Owner], int]] = []
-        self.open: list[tuple[tuple[Owner, Owner], Hold]] = []
+        self.open: list[tuple[tuple[Owner, Owner], Reservation]] = []
         self.budgets = Budgets({}, {}, 0.0)
 
     def owners(self, key: str) -> tuple[Owner, Owner]:
@@ -709,7 +711,7 @@ class Teams(RuleBasedStateMachine):
         }
         short = [owner for owner in owners if nano and nano > left.get(owner, nano)]
         answer = self.budgets.reserve(key, nano, 0.0, self.account[key])
-        if isinstance(answer, Hold):
+        if isinstance(answer, Reservation):
             assert not short
             self.open.append((owners, answer))
         else:

@@ -9,16 +9,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headgate.policy import keys
-from headgate.policy.keys import Account, Key, KeyRing, mac, new_text, parse
+from headgate.policy.keys import Account, Key, KeySnapshot, mac, new_text, parse
 
 PEPPER = bytes(range(32))
 TEXT, PARSED = new_text(bytes(range(100, 138)))
 OTHER, OTHER_PARSED = new_text(bytes(range(38)))
 
 
-def ring(**fields: object) -> KeyRing:
+def ring(**fields: object) -> KeySnapshot:
     key = msgspec.convert({"id": PARSED.id, "name": "n", "created_s": 0.0, **fields}, Key)
-    return KeyRing(PEPPER, [(key, mac(PEPPER, PARSED.secret))])
+    return KeySnapshot(PEPPER, [(key, mac(PEPPER, PARSED.secret))])
 
 
 @given(st.binary(min_size=38, max_size=38))
@@ -71,7 +71,7 @@ def test_a_right_key_is_known_the_first_and_every_later_time() -> None:
 
 def test_a_well_formed_key_of_another_gateway_is_refused() -> None:
     assert ring().authenticate(OTHER, 1) is None
-    assert KeyRing(bytes(32), ring()._rows.values()).authenticate(TEXT, 1) is None
+    assert KeySnapshot(bytes(32), ring()._rows.values()).authenticate(TEXT, 1) is None
 
 
 def test_the_right_id_with_another_secret_is_refused() -> None:
@@ -126,7 +126,7 @@ def test_what_is_remembered_is_bounded_and_never_the_text(monkeypatch: pytest.Mo
     monkeypatch.setattr(keys, "REMEMBERED", 2)
     made = [new_text(bytes([n]) * 38) for n in range(5)]
     rows = [(Key(p.id, "n", 0.0), mac(PEPPER, p.secret)) for _, p in made]
-    keyring = KeyRing(PEPPER, rows)
+    keyring = KeySnapshot(PEPPER, rows)
     for text, parsed in made * 2:
         found = keyring.authenticate(text, 1)
         assert found is not None and found.id == parsed.id
@@ -139,8 +139,8 @@ def test_a_key_of_an_account_that_is_closed_opens_nothing_from_then_on() -> None
     key = Key(parsed.id, "a", 0, account="red")
     rows = [(key, mac(PEPPER, parsed.secret))]
     open_, closed = Account("red", "Red", 0), Account("red", "Red", 0, closed_s=5)
-    assert KeyRing(PEPPER, rows, [open_]).authenticate(text, 9) == key
-    ring = KeyRing(PEPPER, rows, [Account("blue", "Blue", 0, closed_s=1), closed])
+    assert KeySnapshot(PEPPER, rows, [open_]).authenticate(text, 9) == key
+    ring = KeySnapshot(PEPPER, rows, [Account("blue", "Blue", 0, closed_s=1), closed])
     assert ring.authenticate(text, 4.9) == key
     assert ring.authenticate(text, 5) is None  # though it is remembered
     assert not ring.good(key, 5)

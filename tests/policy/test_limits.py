@@ -19,14 +19,14 @@ from headgate.policy.limits import (
     NS,
     SWEEP,
     Admission,
-    Later,
     Limit,
     Limiter,
-    Pace,
+    LimitRefusal,
+    LimitStatus,
+    PacedTurn,
     Pacer,
-    Refusal,
-    Standing,
-    Turn,
+    PacerRefusal,
+    UpstreamLimits,
     duration,
     headers,
     of_key,
@@ -37,7 +37,7 @@ RPM, TPM, SLOTS = Limit("requests", 60), Limit("tokens", 1000), Limit("concurren
 
 def admit(
     limiter: Limiter, key: str, limits: Sequence[Limit], tokens: int, now_ns: int
-) -> Admission | Refusal:
+) -> Admission | LimitRefusal:
     """A place and its tokens at once; the place is left again when there are too few tokens."""
     found = limiter.enter(key, limits, now_ns)
     if isinstance(found, Admission) and (refusal := limiter.take(found, tokens, now_ns)):
@@ -56,9 +56,9 @@ def admitted(
 
 def refused(
     limiter: Limiter, limits: Sequence[Limit], now_ns: int, tokens: int = 0, key: str = "k"
-) -> Refusal:
+) -> LimitRefusal:
     found = admit(limiter, key, limits, tokens, now_ns)
-    assert isinstance(found, Refusal), found
+    assert isinstance(found, LimitRefusal), found
     return found
 
 
@@ -119,7 +119,7 @@ def test_a_key_without_a_token_left_is_refused_before_its_tokens_are_known() -> 
     limiter = Limiter()
     admitted(limiter, [RPM, TPM], 0, 1000)
     answer = limiter.enter("k", [RPM, TPM], 0)
-    assert isinstance(answer, Refusal) and answer.limit == TPM
+    assert isinstance(answer, LimitRefusal) and answer.limit == TPM
     assert answer.retry_after_s == 0.06  # until one token is back
     assert remaining(limiter, [RPM, TPM], 0, "requests") == 59
 
@@ -132,7 +132,7 @@ def test_counts_and_look_ups_have_limits_of_their_own_also_for_keys_without_any(
     for _ in range(30):
         assert isinstance(limiter.enter("b", of_key(slow, "count"), 0), Admission)
     answer = limiter.enter("b", of_key(slow, "count"), 0)
-    assert isinstance(answer, Refusal)
+    assert isinstance(answer, LimitRefusal)
     assert "30 token counts a minute" in answer.failure().message
     assert isinstance(
         limiter.enter("b", of_key(slow), 0), Admission
@@ -378,7 +378,7 @@ class Machine(RuleBasedStateMachine):
             assert max(1, tokens) > room or len(self.open) >= self.slots
         tokens_only = [Limit("tokens", self.most)]
         waited = admit(copy.deepcopy(before), "k", tokens_only, tokens, self.now)
-        if isinstance(waited, Refusal) and not math.isinf(waited.retry_after_s):
+        if isinstance(waited, LimitRefusal) and not math.isinf(waited.retry_after_s):
             wait = waited.retry_after_s
             assert 0 < wait <= 120
             tokens = waited.asked or 1  # 0: no token was left, and it waits for the first
@@ -440,8 +440,8 @@ TestMachine.settings = settings(max_examples=120, stateful_step_count=50, deadli
 # --- headers -----------------------------------------------------------------------------------
 
 STANDINGS = {
-    "requests": Standing(60, 59, NS),
-    "tokens": Standing(150000, 149984, 6 * MINUTE_NS),
+    "requests": LimitStatus(60, 59, NS),
+    "tokens": LimitStatus(150000, 149984, 6 * MINUTE_NS),
 }
 
 
@@ -490,75 +490,79 @@ def test_what_is_left_is_told_of_the_tightest_of_several_limits() -> None:
     limits = [RPM, Limit("requests", 5, "MiniMax-M2")]
     for _ in range(2):
         admitted(limiter, limits, 0)
-    assert limiter.standings("k", limits, 0) == {"requests": Standing(5, 3, 24 * NS)}
-    assert limiter.standings("new", [RPM], 0) == {"requests": Standing(60, 60, 0)}
-    assert limiter.standings("k", [Limit("tokens", 0)], 0) == {"tokens": Standing(0, 0, 0)}
+    assert limiter.standings("k", limits, 0) == {"requests": LimitStatus(5, 3, 24 * NS)}
+    assert limiter.standings("new", [RPM], 0) == {"requests": LimitStatus(60, 60, 0)}
+    assert limiter.standings("k", [Limit("tokens", 0)], 0) == {"tokens": LimitStatus(0, 0, 0)}
 
 
 # --- towards an upstream -----------------------------------------------------------------------
 
 
 def test_what_is_published_passes_at_once_and_the_next_waits_until_the_minute_is_over() -> None:
-    pacer, pace = Pacer(), Pace(rpm=200)
+    pacer, pace = Pacer(), UpstreamLimits(rpm=200)
     for n in range(200):
         turn = pacer.ask("a", "MiniMax-M3", pace, 10, n, 0.0)
-        assert isinstance(turn, Turn) and turn.wait_s == 0
+        assert isinstance(turn, PacedTurn) and turn.wait_s == 0
     later = pacer.ask("a", "MiniMax-M3", pace, 10, 200, 5.0)
-    assert isinstance(later, Later) and later.retry_after_s == pytest.approx(60, abs=1e-6)
-    assert isinstance(pacer.ask("a", "MiniMax-M2", pace, 10, 200, 0.0), Turn)
-    assert isinstance(pacer.ask("b", "MiniMax-M3", pace, 10, 200, 0.0), Turn)
+    assert isinstance(later, PacerRefusal) and later.retry_after_s == pytest.approx(60, abs=1e-6)
+    assert isinstance(pacer.ask("a", "MiniMax-M2", pace, 10, 200, 0.0), PacedTurn)
+    assert isinstance(pacer.ask("b", "MiniMax-M3", pace, 10, 200, 0.0), PacedTurn)
     for n in range(2):  # in the order in which they came, each at its own time
         turn = pacer.ask("a", "MiniMax-M3", pace, 10, 55 * NS, 5.1)
-        assert isinstance(turn, Turn) and turn.at_ns == MINUTE_NS + n
-    assert isinstance(pacer.ask("a", "MiniMax-M3", pace, 10, 2 * MINUTE_NS + 2, 0.0), Turn)
+        assert isinstance(turn, PacedTurn) and turn.at_ns == MINUTE_NS + n
+    assert isinstance(pacer.ask("a", "MiniMax-M3", pace, 10, 2 * MINUTE_NS + 2, 0.0), PacedTurn)
 
 
 def test_a_minute_is_over_when_it_is_over_and_then_at_once() -> None:
-    pacer, pace = Pacer(), Pace(rpm=1)
-    assert isinstance(pacer.ask("a", "m", pace, 0, 0, 0.0), Turn)
-    assert pacer.ask("a", "m", pace, 0, MINUTE_NS - 1, 0.0) == Later(1e-9)
-    assert isinstance(pacer.ask("a", "m", pace, 0, MINUTE_NS, 0.0), Turn)
-    pace = Pace(tpm=100)
+    pacer, pace = Pacer(), UpstreamLimits(rpm=1)
+    assert isinstance(pacer.ask("a", "m", pace, 0, 0, 0.0), PacedTurn)
+    assert pacer.ask("a", "m", pace, 0, MINUTE_NS - 1, 0.0) == PacerRefusal(1e-9)
+    assert isinstance(pacer.ask("a", "m", pace, 0, MINUTE_NS, 0.0), PacedTurn)
+    pace = UpstreamLimits(tpm=100)
     for second in (0, 10):
-        assert isinstance(pacer.ask("b", "m", pace, 50, second * NS, 0.0), Turn)
+        assert isinstance(pacer.ask("b", "m", pace, 50, second * NS, 0.0), PacedTurn)
     turn = pacer.ask("b", "m", pace, 50, 20 * NS, 60.0)
-    assert isinstance(turn, Turn) and turn.wait_s == 40.0
+    assert isinstance(turn, PacedTurn) and turn.wait_s == 40.0
 
 
 def test_tokens_that_were_not_taken_make_room_and_a_turn_that_was_not_used_too() -> None:
-    pacer, pace = Pacer(), Pace(rpm=3, tpm=100)
+    pacer, pace = Pacer(), UpstreamLimits(rpm=3, tpm=100)
     first = pacer.ask("a", "m", pace, 90, 0, 0.0)
-    assert isinstance(first, Turn)
-    assert pacer.ask("a", "m", pace, 20, 1, 0.0) == Later((MINUTE_NS - 1) / NS)
+    assert isinstance(first, PacedTurn)
+    assert pacer.ask("a", "m", pace, 20, 1, 0.0) == PacerRefusal((MINUTE_NS - 1) / NS)
     pacer.settle(first, 5)
     second = pacer.ask("a", "m", pace, 95, 1, 0.0)
-    assert isinstance(second, Turn)
+    assert isinstance(second, PacedTurn)
     pacer.cancel(second)
     pacer.cancel(second)
     pacer.settle(second, 1000)
-    assert isinstance(pacer.ask("a", "m", pace, 95, 1, 0.0), Turn)
+    assert isinstance(pacer.ask("a", "m", pace, 95, 1, 0.0), PacedTurn)
     pacer.ask("a", "m", pace, 1, 2 * MINUTE_NS, 0.0)
     pacer.settle(first, 10**9)  # its minute is over
-    assert isinstance(pacer.ask("a", "m", pace, 99, 2 * MINUTE_NS, 0.0), Turn)
+    assert isinstance(pacer.ask("a", "m", pace, 99, 2 * MINUTE_NS, 0.0), PacedTurn)
 
 
 def test_a_request_larger_than_the_upstreams_minute_goes_alone() -> None:
-    pacer, pace = Pacer(), Pace(tpm=100)
-    assert isinstance(pacer.ask("a", "m", pace, 1000, 0, 0.0), Turn)
+    pacer, pace = Pacer(), UpstreamLimits(tpm=100)
+    assert isinstance(pacer.ask("a", "m", pace, 1000, 0, 0.0), PacedTurn)
     turn = pacer.ask("a", "m", pace, 1000, 1, 60.0)
-    assert isinstance(turn, Turn) and turn.at_ns == MINUTE_NS
+    assert isinstance(turn, PacedTurn) and turn.at_ns == MINUTE_NS
 
 
 @given(st.integers(0, 2**32))
 @settings(max_examples=40, deadline=None)
 def test_no_minute_ever_has_more_than_the_upstream_allows(seed: int) -> None:
     chance = random.Random(seed)
-    pacer, pace, now = Pacer(), Pace(rpm=chance.randint(1, 8), tpm=chance.randint(50, 200)), 0
-    turns: list[Turn] = []
+    pacer, pace, now = (
+        Pacer(),
+        UpstreamLimits(rpm=chance.randint(1, 8), tpm=chance.randint(50, 200)),
+        0,
+    )
+    turns: list[PacedTurn] = []
     for _ in range(150):
         now += chance.choice([0, 1, NS, 7 * NS, 20 * NS])
         answer = pacer.ask("a", "m", pace, chance.randint(0, 60), now, chance.choice([0, 5, 60]))
-        if isinstance(answer, Turn):
+        if isinstance(answer, PacedTurn):
             assert answer.at_ns == now + round(answer.wait_s * NS)
             if chance.random() < 0.1 and answer.wait_s:
                 pacer.cancel(answer)

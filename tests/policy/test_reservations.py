@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from headgate.catalog.catalog import Price, models
 from headgate.policy import reservations
-from headgate.policy.budgets import Budget, Budgets, Hold, Room
+from headgate.policy.budgets import Budget, Budgets, Reservation, Room
 from headgate.policy.pricing import UNBOUNDED, Tariff
 from headgate.policy.reservations import USEFUL_OUTPUT, USUAL_OUTPUT, Outputs, grant
 
@@ -73,7 +73,7 @@ def test_twenty_in_parallel_on_two_dollars_are_all_served(model: str) -> None:
     for _ in range(20):
         found = grant(tariff, 30_000, None, most, USUAL_OUTPUT, budgets.room("k", 0.0))
         assert found.max_tokens is None or found.max_tokens > 4 * USUAL_OUTPUT
-        assert isinstance(budgets.reserve("k", found.nano, 0.0), Hold)
+        assert isinstance(budgets.reserve("k", found.nano, 0.0), Reservation)
 
 
 def test_one_that_says_nothing_gets_what_is_usual_even_where_its_share_is_less() -> None:

@@ -29,10 +29,10 @@ from headgate.chat import (
 )
 from headgate.dialects.anthropic.request import AnthropicDialect
 from headgate.dialects.anthropic.upstream import wire_id
-from headgate.dialects.contract import Facts, Target
+from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.openai.request import OpenAIDialect
 from headgate.errors import Failure
-from headgate.reasoning.cache import MAX_TURN_BYTES, Gather, Memory
+from headgate.reasoning.cache import MAX_TURN_BYTES, ReasoningCache, ReplyCollector
 
 Said = tuple[Text | Thinking | ToolCall, ...]
 SYSTEM = Message("system", (Text("You are a tester."),))
@@ -60,7 +60,7 @@ def turns(request: Request) -> list[tuple[Part, ...]]:
 
 
 def recalled(made: Said, *replayed: tuple[Part, ...]) -> tuple[list[tuple[Part, ...]], int]:
-    memory = Memory()
+    memory = ReasoningCache()
     memory.keep("k", ASKED, made, 0.0)
     out, restored = memory.recall("k", answered(ASKED, *replayed), 1.0)
     return turns(out), restored
@@ -162,7 +162,7 @@ def test_invalid_arguments_are_found_too() -> None:
 
 def test_every_turn_of_a_long_loop_gets_its_own_back() -> None:
     for same_ids in (False, True):
-        memory, asked = Memory(), ASKED
+        memory, asked = ReasoningCache(), ASKED
         for n in range(20):
             call = ToolCall("call_0" if same_ids else f"call_{n}", "run", f'{{"n":{n}}}')
             memory.keep("k", asked, (Thinking(f"thought {n}"), call), float(n))
@@ -176,7 +176,7 @@ def test_every_turn_of_a_long_loop_gets_its_own_back() -> None:
 
 
 def test_a_turn_is_found_after_the_client_shortened_the_result_before_it() -> None:
-    memory = Memory()
+    memory = ReasoningCache()
     second = answered(ASKED, (C1,))
     memory.keep("k", second, (T2, C2), 0.0)
     shortened = Message("tool", (ToolResult(C1.id, (Text("[old result cleared]"),)),))
@@ -187,7 +187,7 @@ def test_a_turn_is_found_after_the_client_shortened_the_result_before_it() -> No
 
 
 def test_system_messages_in_mid_conversation_do_not_matter() -> None:
-    memory = Memory()
+    memory = ReasoningCache()
     note = Message("system", (Text("Be brief."),))
     memory.keep("k", Request("M", (SYSTEM, USER, note)), (T1, C1), 0.0)
     assert memory.recall("k", answered(ASKED, (C1,)), 1.0)[1] == 1
@@ -197,7 +197,7 @@ def test_system_messages_in_mid_conversation_do_not_matter() -> None:
 
 
 def test_another_key_gets_nothing() -> None:
-    memory = Memory()
+    memory = ReasoningCache()
     memory.keep("alice", ASKED, INTERLEAVED, 0.0)
     asked = answered(ASKED, (Text("I look. Now."), C1, C2))
     for key in ("bob", "", "alic", "alice\0", "ALICE"):
@@ -229,7 +229,7 @@ def exchanges(draw: st.DrawFn) -> list[tuple[str, Request, Said]]:
 def test_no_key_ever_gets_anothers_thinking_and_the_bound_holds(
     history: list[tuple[str, Request, Said]], max_bytes: int
 ) -> None:
-    memory = Memory(max_bytes)
+    memory = ReasoningCache(max_bytes)
     for n, (key, asked, made) in enumerate(history):
         memory.keep(key, asked, made, float(n))
         assert memory.bytes <= max_bytes
@@ -254,7 +254,7 @@ def test_the_same_answer_in_another_conversation_of_the_same_key_gets_nothing(
     bob: Request, said: Text | ToolCall
 ) -> None:
     """One key may serve an application with many users, and ids may be counted per reply."""
-    memory = Memory()
+    memory = ReasoningCache()
     memory.keep("k", ASKED, (Thinking("about Alice"), said), 0.0)
     asked = answered(bob, (said,))
     assert memory.recall("k", asked, 1.0) == (asked, 0)
@@ -265,7 +265,7 @@ def test_the_same_answer_in_another_conversation_of_the_same_key_gets_nothing(
     ["chatcmpl-tool-5f3a9be1", "call_function_2x8k4m9q_1", "toolu_01AbCdEf", "call_176403245178"],
 )
 def test_a_random_id_is_enough_where_clients_changed_all_that_came_before(id: str) -> None:
-    memory = Memory()
+    memory = ReasoningCache()
     call = ToolCall(id, "lookup", "{}")
     memory.keep("k", ASKED, (T1, call), 0.0)
     cut = Request("M", (Message("system", (Text("Now 12:01"),)), Message("user", (Text("..."),))))
@@ -274,7 +274,7 @@ def test_a_random_id_is_enough_where_clients_changed_all_that_came_before(id: st
 
 
 def test_a_signature_goes_back_only_to_where_it_came_from() -> None:
-    memory = Memory()
+    memory = ReasoningCache()
     memory.keep("k", ASKED, (Thinking("t", "sig"), Thinking("", "redacted"), C1), 0.0, "a")
     asked = answered(ASKED, (C1,))
     there = memory.recall("k", asked, 1.0, "a")[0]
@@ -301,14 +301,14 @@ def test_an_empty_thinking_part_counts_as_none() -> None:
 
 
 def test_a_turn_without_thinking_is_not_kept() -> None:
-    memory = Memory()
+    memory = ReasoningCache()
     memory.keep("k", ASKED, (Text("hi"), Thinking(""), C1), 0.0)
     memory.keep("k", ASKED, (T1,), 0.0)
     assert (len(memory), memory.bytes) == (0, 0)
 
 
 def test_a_request_that_lost_nothing_is_given_back_as_it_is() -> None:
-    memory = Memory()
+    memory = ReasoningCache()
     memory.keep("k", ASKED, (T1, C1), 0.0)
     assert memory.recall("k", ASKED, 1.0)[0] is ASKED
 
@@ -316,14 +316,14 @@ def test_a_request_that_lost_nothing_is_given_back_as_it_is() -> None:
 # --- through the protocols ---
 
 MADE: Said = (T1, Text("I look."), T2, ToolCall("functions.ls:0", "ls", '{"path": "."}'))
-FACTS = Facts("r1", "M", 1)
+FACTS = ReplyFacts("r1", "M", 1)
 
 
 def test_a_plain_loop_over_openai_chat_gets_back_what_it_dropped() -> None:
-    dialect, target = OpenAIDialect(), Target()
+    dialect, target = OpenAIDialect(), RequestTarget()
     body: dict[str, Any] = {"model": "M", "messages": [{"role": "user", "content": "list"}]}
     asked = dialect.decode_request(json.dumps(body).encode(), target)
-    memory = Memory()
+    memory = ReasoningCache()
     memory.keep("k", asked, MADE, 0.0)
     said = json.loads(dialect.encode_reply(Reply(MADE, Finish("tool_calls")), asked, FACTS))
     message = said["choices"][0]["message"]
@@ -338,14 +338,14 @@ def test_a_plain_loop_over_openai_chat_gets_back_what_it_dropped() -> None:
 
 
 def test_a_client_of_messages_that_asked_for_no_thinking_gets_it_back_all_the_same() -> None:
-    dialect, target = AnthropicDialect(), Target()
+    dialect, target = AnthropicDialect(), RequestTarget()
     body: dict[str, Any] = {
         "model": "M",
         "max_tokens": 9,
         "messages": [{"role": "user", "content": "list"}],
     }
     asked = dialect.decode_request(json.dumps(body).encode(), target)
-    memory = Memory()
+    memory = ReasoningCache()
     memory.keep("k", asked, MADE, 0.0)
     shown = Reply(tuple(p for p in MADE if not isinstance(p, Thinking)), Finish("tool_calls"))
     said = json.loads(dialect.encode_reply(shown, asked, FACTS))["content"]
@@ -364,7 +364,7 @@ def test_a_client_of_messages_that_asked_for_no_thinking_gets_it_back_all_the_sa
 
 
 def test_the_longest_unused_goes_first() -> None:
-    memory = Memory(max_bytes=5000)
+    memory = ReasoningCache(max_bytes=5000)
     asked = [Request("M", (Message("user", (Text(f"q{n}"),)),)) for n in range(3)]
     big = "x" * 800
     memory.keep("k", asked[0], (Thinking(big), C1), 0.0)
@@ -375,7 +375,7 @@ def test_the_longest_unused_goes_first() -> None:
 
 
 def test_a_turn_lives_until_it_was_not_needed_for_its_time() -> None:
-    memory = Memory(ttl_s=10.0)
+    memory = ReasoningCache(ttl_s=10.0)
     memory.keep("k", ASKED, (T1, C1), 0.0)
     asked = answered(ASKED, (C1,))
     assert memory.recall("k", asked, 9.0)[1] == 1
@@ -385,7 +385,7 @@ def test_a_turn_lives_until_it_was_not_needed_for_its_time() -> None:
 
 
 def test_a_turn_too_big_pushes_nothing_out() -> None:
-    memory = Memory()
+    memory = ReasoningCache()
     memory.keep("k", ASKED, (T1, C1), 0.0)
     memory.keep("k", ASKED, (Thinking("x" * MAX_TURN_BYTES), C2), 0.0)
     many = tuple(ToolCall(f"c{n}", "f", "{}") for n in range(500))
@@ -395,7 +395,7 @@ def test_a_turn_too_big_pushes_nothing_out() -> None:
 
 def test_the_latest_of_many_like_turns_is_found() -> None:
     """Conversations that begin with the same word, under one key and one id."""
-    memory = Memory()
+    memory = ReasoningCache()
     for n in range(500):
         memory.keep("k", ASKED, (Thinking(f"t{n}"), ToolCall("call_0", "f", f'{{"n":{n}}}')), 0.0)
     for n in (499, 450):
@@ -405,7 +405,7 @@ def test_the_latest_of_many_like_turns_is_found() -> None:
 
 def test_a_long_row_of_turns_is_searched_once_each() -> None:
     """Quadratic in the messages, this would take minutes."""
-    memory = Memory()
+    memory = ReasoningCache()
     memory.keep("k", ASKED, (T1, C1), 0.0)
     row = [Message("assistant", (Text("I look."),)), Message("system", (Text("Go on."),))] * 50_000
     asked = msgspec.structs.replace(ASKED, messages=(*ASKED.messages, *row))
@@ -416,7 +416,7 @@ def test_a_long_row_of_turns_is_searched_once_each() -> None:
 
 
 def test_gathering_changes_nothing_and_ends_with_the_parts_in_order() -> None:
-    gather = Gather()
+    gather = ReplyCollector()
     events = list(replay(Reply(INTERLEAVED, Finish("tool_calls", Usage(1, 1)))))
     assert [e for event in events for e in gather.feed([event])] == events
     assert gather.parts == INTERLEAVED
@@ -424,6 +424,6 @@ def test_gathering_changes_nothing_and_ends_with_the_parts_in_order() -> None:
 
 @pytest.mark.parametrize("end", [[], [Failed(Failure("upstream", "cut"))]])
 def test_nothing_is_gathered_from_a_reply_that_did_not_finish(end: list[Event]) -> None:
-    gather = Gather()
+    gather = ReplyCollector()
     gather.feed([Start(), PartStart("thinking"), Delta("a"), PartStop("s"), *end])
     assert gather.parts == ()

@@ -27,7 +27,7 @@ from headgate.chat import (
     replay,
 )
 from headgate.dialects.anthropic.request import AnthropicDialect
-from headgate.dialects.contract import Facts, Target
+from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.gemini.request import GeminiDialect
 from headgate.errors import Failure
 from headgate.reasoning import sealing
@@ -288,7 +288,7 @@ def test_any_history_passes_with_its_words_and_calls_untouched(history: list[tup
 
 # --- through the protocols ---
 
-FACTS = Facts("r1", "M", 1)
+FACTS = ReplyFacts("r1", "M", 1)
 REPLY = Reply((Thinking("\nplan "), CALL), Finish("tool_calls", Usage(1, 1)), "u1", "M")
 
 
@@ -308,7 +308,7 @@ def test_thinking_survives_in_an_anthropic_signature(show: str) -> None:
             {"role": "assistant", "content": said},
         ],
     }
-    back = AnthropicDialect().decode_request(json.dumps(body).encode(), Target())
+    back = AnthropicDialect().decode_request(json.dumps(body).encode(), RequestTarget())
     out, restored = unseal(back, SEALER)
     assert restored == 1
     assert turns(out)[0][0] == Thinking("\nplan ")
@@ -317,7 +317,7 @@ def test_thinking_survives_in_an_anthropic_signature(show: str) -> None:
 @pytest.mark.parametrize("kept", ["all", "no thoughts", "urlsafe", "one content a chunk"])
 def test_thinking_survives_in_a_gemini_thought_signature(kept: str) -> None:
     """As Gemini CLI drops thoughts, google-genai changes the alphabet, and both keep the call."""
-    encoder = GeminiDialect().encoder(Request("M", (USER,), stream=True), FACTS, Target())
+    encoder = GeminiDialect().encoder(Request("M", (USER,), stream=True), FACTS, RequestTarget())
     seal = Seal(SEALER)
     stream = b"".join(encoder.feed(seal.feed([e])) for e in replay(REPLY)).decode()
     chunks = [json.loads(line[6:]) for line in stream.splitlines() if line.startswith("data: ")]
@@ -333,7 +333,7 @@ def test_thinking_survives_in_a_gemini_thought_signature(kept: str) -> None:
     if kept == "one content a chunk":
         contents = [{"role": "model", "parts": [p]} for p in parts]
     body = {"contents": [{"role": "user", "parts": [{"text": "list"}]}, *contents]}
-    back = GeminiDialect().decode_request(json.dumps(body).encode(), Target("M"))
+    back = GeminiDialect().decode_request(json.dumps(body).encode(), RequestTarget("M"))
     out, restored = unseal(back, SEALER)
     assert restored == 1
     told = [p for t in turns(out) for p in t]

@@ -24,39 +24,46 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from disk import in_a_thread
 from headgate.storage.sqlite import writer
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import Attempt, Ledger, LedgerFault, LedgerRefused, Mark, Row
-from headgate.storage.sqlite.reports import Balance, Books, Spent, Where
+from headgate.storage.sqlite.ledger import (
+    AttemptRecord,
+    IntentRecord,
+    Ledger,
+    LedgerFault,
+    LedgerRefused,
+    LedgerRow,
+)
+from headgate.storage.sqlite.reports import Balance, Spent, UsageReader, Where
 from headgate.storage.sqlite.writer_process import start_process
 from waiting import PATIENCE_S, pause_thread, until
 
 HOUR = 3600
 T = 1_800_000_000.0  # 2027-01-15 08:00 UTC, a whole hour
 
-FULL = Row(
+FULL = LedgerRow(
     id="x1", account="acme", key="K1", session="s-1", dialect="anthropic", model="MiniMax-M2.7",
     upstream="minimax", upstream_model="MiniMax-M2.7", stream=True, outcome="tool_calls",
     basis="upstream", status=200, began_s=T + 0.25, first_token_ms=310, total_ms=2750,
     input=3936, cached=3712, cache_write=8, output=120, reasoning=60, cost_nano=433_920,
     price_version="2026-03-18.0a1b2c3d", service_tier="priority",
     attempts=(
-        Attempt("other", "m2", "overloaded", "1002", 40),
-        Attempt("minimax", "MiniMax-M2.7", "tool_calls", ms=2700),
+        AttemptRecord("other", "m2", "overloaded", "1002", 40),
+        AttemptRecord("minimax", "MiniMax-M2.7", "tool_calls", ms=2700),
     ),
     warnings=("seed", "stop"),
 )  # fmt: skip
 
 
-def row(id: str, **fields: object) -> Row:
-    plain = Row(
+def row(id: str, **fields: object) -> LedgerRow:
+    plain = LedgerRow(
         id=id, key="K1", dialect="openai", model="M", upstream="up", outcome="stop",
         basis="upstream", began_s=T, input=10, output=2, cost_nano=5,
     )  # fmt: skip
     return msgspec.structs.replace(plain, **fields)
 
 
-def mark(id: str, **fields: object) -> Mark:
+def mark(id: str, **fields: object) -> IntentRecord:
     return msgspec.structs.replace(
-        Mark(id=id, key="K1", dialect="openai", model="M", began_s=T), **fields
+        IntentRecord(id=id, key="K1", dialect="openai", model="M", began_s=T), **fields
     )
 
 
@@ -74,22 +81,22 @@ def ledger(data: Path) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def books(data: Path) -> Iterator[Books]:
+def books(data: Path) -> Iterator[UsageReader]:
     """Every test that writes ends with an audit."""
-    opened = Books(data)
+    opened = UsageReader(data)
     yield opened
     assert opened.audit() == []
     opened.close()
 
 
-def test_a_row_is_read_back_as_it_was_written(ledger: Ledger, books: Books) -> None:
+def test_a_row_is_read_back_as_it_was_written(ledger: Ledger, books: UsageReader) -> None:
     asyncio.run(ledger.settle(FULL))
     assert books.generation("x1") == FULL
     assert books.generation("x2") is None
     assert books.session("s-1") == [FULL]
 
 
-def test_settling_puts_the_row_in_the_place_of_its_mark(ledger: Ledger, books: Books) -> None:
+def test_settling_puts_the_row_in_the_place_of_its_mark(ledger: Ledger, books: UsageReader) -> None:
     async def exchange() -> None:
         await ledger.open(mark("a"))
         assert (books.open_marks(), books.generation("a")) == (1, None)
@@ -99,7 +106,7 @@ def test_settling_puts_the_row_in_the_place_of_its_mark(ledger: Ledger, books: B
     asyncio.run(exchange())
 
 
-def test_a_second_row_with_the_same_id_changes_nothing(ledger: Ledger, books: Books) -> None:
+def test_a_second_row_with_the_same_id_changes_nothing(ledger: Ledger, books: UsageReader) -> None:
     async def twice() -> None:
         await ledger.settle(row("a", cost_nano=5))
         await ledger.settle(row("a", cost_nano=99))
@@ -112,7 +119,7 @@ def test_a_second_row_with_the_same_id_changes_nothing(ledger: Ledger, books: Bo
 
 
 def test_rows_that_come_together_are_one_transaction(
-    data: Path, books: Books, monkeypatch: pytest.MonkeyPatch
+    data: Path, books: UsageReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     groups: list[int] = []
     insert = writer.insert
@@ -126,7 +133,7 @@ def test_rows_that_come_together_are_one_transaction(
     assert books.balances()[0].requests == 300
 
 
-def test_a_cancelled_settle_is_still_written(ledger: Ledger, books: Books) -> None:
+def test_a_cancelled_settle_is_still_written(ledger: Ledger, books: UsageReader) -> None:
     async def hang_up() -> None:
         await ledger.open(mark("a"))
         task = asyncio.create_task(ledger.settle(row("a")))
@@ -142,7 +149,7 @@ def test_a_cancelled_settle_is_still_written(ledger: Ledger, books: Books) -> No
 
 
 def test_a_row_settled_while_its_open_was_cancelled_leaves_no_mark(
-    ledger: Ledger, books: Books
+    ledger: Ledger, books: UsageReader
 ) -> None:
     async def hang_up() -> None:
         task = asyncio.create_task(ledger.open(mark("a")))
@@ -159,7 +166,7 @@ def test_a_row_settled_while_its_open_was_cancelled_leaves_no_mark(
     assert found is not None and found.outcome == "client_gone"
 
 
-def test_close_writes_what_was_left_for_soon(ledger: Ledger, books: Books) -> None:
+def test_close_writes_what_was_left_for_soon(ledger: Ledger, books: UsageReader) -> None:
     async def leave() -> None:
         for n in range(2000):
             ledger.settle_soon(row(f"a{n}"))
@@ -171,7 +178,7 @@ def test_close_writes_what_was_left_for_soon(ledger: Ledger, books: Books) -> No
         ledger.settle_soon(row("late"))
 
 
-def test_a_row_is_never_changed_or_deleted(ledger: Ledger, books: Books, data: Path) -> None:
+def test_a_row_is_never_changed_or_deleted(ledger: Ledger, books: UsageReader, data: Path) -> None:
     asyncio.run(ledger.settle(row("a")))
     db = apsw.Connection(str(data / "headgate.db"))
     for wish in (
@@ -187,7 +194,7 @@ def test_a_row_is_never_changed_or_deleted(ledger: Ledger, books: Books, data: P
 
 
 def test_a_row_that_breaks_the_schema_does_not_hold_up_the_others(
-    ledger: Ledger, books: Books
+    ledger: Ledger, books: UsageReader
 ) -> None:
     async def mixed() -> list[object]:
         await ledger.open(mark("bad"))
@@ -209,12 +216,12 @@ def test_a_row_that_breaks_the_schema_does_not_hold_up_the_others(
     "text", ["a\0b", "\ud800", "=cmd\n", "x" * 100_000, "'; drop table ledger"]
 )
 def test_whatever_a_client_calls_its_session_is_kept_as_harmless_text(
-    ledger: Ledger, books: Books, text: str
+    ledger: Ledger, books: UsageReader, text: str
 ) -> None:
     async def exchange() -> None:
         await ledger.open(mark("a", session=text))
         await ledger.settle(
-            row("a", session=text, warnings=(text,), attempts=(Attempt(text, "", ""),))
+            row("a", session=text, warnings=(text,), attempts=(AttemptRecord(text, "", ""),))
         )
 
     asyncio.run(exchange())
@@ -225,7 +232,7 @@ def test_whatever_a_client_calls_its_session_is_kept_as_harmless_text(
     assert books.session(kept) == [found]
 
 
-def test_an_unknown_price_is_null_and_counted_apart(ledger: Ledger, books: Books) -> None:
+def test_an_unknown_price_is_null_and_counted_apart(ledger: Ledger, books: UsageReader) -> None:
     async def two() -> None:
         await ledger.settle(row("a", cost_nano=None))
         await ledger.settle(row("b", cost_nano=0))
@@ -237,7 +244,9 @@ def test_an_unknown_price_is_null_and_counted_apart(ledger: Ledger, books: Books
     assert books.usage("key") == [Spent("K1", 2, 1, 20, 0, 0, 4, 0, 0)]
 
 
-def test_a_loop_that_is_never_idle_does_not_starve_the_writer(ledger: Ledger, books: Books) -> None:
+def test_a_loop_that_is_never_idle_does_not_starve_the_writer(
+    ledger: Ledger, books: UsageReader
+) -> None:
     """With a writer thread beside it this took from several seconds to minutes."""
 
     async def work() -> None:
@@ -274,7 +283,7 @@ def test_a_database_of_the_first_schema_keeps_its_keys(tmp_path: Path) -> None:
     ledger = Ledger(data)
     many(ledger, [row("a")])
     ledger.close()
-    books = Books(data)
+    books = UsageReader(data)
     assert (books.audit(), books.generation("a")) == ([], row("a"))
     books.close()
 
@@ -297,7 +306,7 @@ def test_a_database_from_before_disputes_takes_disputed_rows_and_keeps_its_own(
     other = apsw.Connection(str(data / "headgate.db"))  # reads on while the schema changes
     other.execute("select * from ledger").fetchall()
     Store(data).close()
-    ledger, books = Ledger(data), Books(data)
+    ledger, books = Ledger(data), UsageReader(data)
 
     async def write() -> list[object]:
         rows = [row("second", basis="disputed"), row("third", basis="guessed")]
@@ -340,7 +349,7 @@ def abandon(ledger: Ledger) -> None:
     ledger._live._file = None
 
 
-def test_open_marks_of_a_dead_process_become_recovered_rows(data: Path, books: Books) -> None:
+def test_open_marks_of_a_dead_process_become_recovered_rows(data: Path, books: UsageReader) -> None:
     dead = Ledger(data)
 
     async def work() -> None:
@@ -366,7 +375,7 @@ def test_open_marks_of_a_dead_process_become_recovered_rows(data: Path, books: B
     assert list((data / "live").iterdir()) == []
 
 
-def test_two_live_processes_do_not_take_each_others_marks(data: Path, books: Books) -> None:
+def test_two_live_processes_do_not_take_each_others_marks(data: Path, books: UsageReader) -> None:
     one, two = Ledger(data), Ledger(data)
 
     async def work() -> None:
@@ -382,7 +391,7 @@ def test_two_live_processes_do_not_take_each_others_marks(data: Path, books: Boo
     assert [books.generation(id) for id in "ab"] == [row("a"), row("b")]
 
 
-def test_a_mark_left_by_an_orderly_end_is_recovered_too(data: Path, books: Books) -> None:
+def test_a_mark_left_by_an_orderly_end_is_recovered_too(data: Path, books: UsageReader) -> None:
     one = Ledger(data)
     asyncio.run(one.open(mark("a")))
     one.close()
@@ -413,7 +422,9 @@ def stopped(ledger: Ledger) -> Iterator[int]:
         os.kill(pid, signal.SIGCONT)
 
 
-def test_what_was_sent_before_the_edge_died_is_still_written(data: Path, books: Books) -> None:
+def test_what_was_sent_before_the_edge_died_is_still_written(
+    data: Path, books: UsageReader
+) -> None:
     dead = Ledger(data)
     asyncio.run(dead.open(mark("a")))
     with stopped(dead):
@@ -427,7 +438,7 @@ def test_what_was_sent_before_the_edge_died_is_still_written(data: Path, books: 
 
 
 def test_marks_are_left_alone_while_the_writer_of_a_dead_edge_may_still_write(
-    data: Path, books: Books, monkeypatch: pytest.MonkeyPatch
+    data: Path, books: UsageReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead, live = Ledger(data), Ledger(data)
     asyncio.run(dead.open(mark("a")))
@@ -460,7 +471,7 @@ def test_the_writer_ends_with_its_ledger_and_with_nothing_else(ledger: Ledger) -
 
 
 def test_a_writer_that_is_killed_is_replaced_and_nothing_is_lost_or_doubled(
-    ledger: Ledger, books: Books
+    ledger: Ledger, books: UsageReader
 ) -> None:
     async def work() -> None:
         async def one(id: str) -> None:
@@ -482,7 +493,7 @@ def test_a_writer_that_is_killed_is_replaced_and_nothing_is_lost_or_doubled(
     assert books.open_marks() == 0
 
 
-def test_close_replaces_a_writer_that_has_died(ledger: Ledger, books: Books) -> None:
+def test_close_replaces_a_writer_that_has_died(ledger: Ledger, books: UsageReader) -> None:
     many(ledger, [row("a")])
     with stopped(ledger) as pid:
         ledger.settle_soon(row("b"))
@@ -492,7 +503,7 @@ def test_close_replaces_a_writer_that_has_died(ledger: Ledger, books: Books) -> 
 
 
 def test_a_writer_that_does_not_answer_refuses_new_exchanges_and_keeps_the_old(
-    ledger: Ledger, books: Books, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, books: UsageReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
     async def work() -> None:
@@ -521,7 +532,7 @@ def test_a_writer_that_does_not_answer_refuses_new_exchanges_and_keeps_the_old(
 
 
 def test_each_row_is_heard_of_once_it_is_on_the_disk_and_not_before(
-    ledger: Ledger, books: Books, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, books: UsageReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[str] = []
 
@@ -550,7 +561,7 @@ def test_each_row_is_heard_of_once_it_is_on_the_disk_and_not_before(
 
 
 def test_a_loop_that_was_late_itself_does_not_blame_the_writer(
-    ledger: Ledger, books: Books
+    ledger: Ledger, books: UsageReader
 ) -> None:
     async def work() -> None:
         await ledger.open(mark("a"))
@@ -567,7 +578,7 @@ def test_a_loop_that_was_late_itself_does_not_blame_the_writer(
 
 
 def test_a_writer_that_cannot_be_started_again_is_tried_until_it_can(
-    data: Path, books: Books, monkeypatch: pytest.MonkeyPatch
+    data: Path, books: UsageReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("headgate.storage.sqlite.ledger.RETRY_S", 0.01)
     full = False
@@ -603,7 +614,7 @@ def test_a_writer_that_cannot_be_started_again_is_tried_until_it_can(
 
 @pytest.mark.parametrize("whom", ["edge", "writer", "both"])
 def test_killed_again_and_again_no_acknowledged_row_is_lost_or_doubled(
-    data: Path, books: Books, whom: str
+    data: Path, books: UsageReader, whom: str
 ) -> None:
     """SIGKILL at a random moment, 10 times; what each edge said it had done is compared.
 
@@ -676,9 +687,9 @@ class Exchanges(RuleBasedStateMachine):
         Store(self.place.name).close()
         self.loop = asyncio.new_event_loop()
         self.ledger = Ledger(self.place.name)
-        self.open: dict[str, Mark] = {}
-        self.rows: dict[str, Row] = {}
-        self.left: dict[str, Mark] = {}  # by processes that died
+        self.open: dict[str, IntentRecord] = {}
+        self.rows: dict[str, LedgerRow] = {}
+        self.left: dict[str, IntentRecord] = {}  # by processes that died
         self.count = 0
 
     def settled(self, id: str, cost: int | None, soon: bool) -> None:
@@ -745,7 +756,7 @@ class Exchanges(RuleBasedStateMachine):
         self.ledger.recover()
         self.rows |= {id: left.recovered() for id, left in self.left.items()}
         self.left = {}
-        books = Books(self.place.name)
+        books = UsageReader(self.place.name)
         assert books.audit() == []
         assert books.open_marks() == len(self.open)
         for id in {*self.rows, *self.open}:
@@ -769,14 +780,14 @@ TestExchanges.settings = settings(max_examples=15, stateful_step_count=25, deadl
 # usage
 
 
-def many(ledger: Ledger, rows: list[Row]) -> None:
+def many(ledger: Ledger, rows: list[LedgerRow]) -> None:
     async def work() -> None:
         await asyncio.gather(*map(ledger.settle, rows))
 
     asyncio.run(work())
 
 
-def test_usage_is_by_key_model_day_session_and_upstream(ledger: Ledger, books: Books) -> None:
+def test_usage_is_by_key_model_day_session_and_upstream(ledger: Ledger, books: UsageReader) -> None:
     rows = [
         row("a", key="K1", model="M1", upstream="u", session="s"),
         row("b", key="K2", model="M1", upstream="v", cost_nano=50, cached=9, reasoning=1),
@@ -815,7 +826,7 @@ def test_usage_is_exact_for_any_span_though_it_is_kept_by_hours(
     ledger = Ledger(data)
     many(ledger, [row(f"a{n}", began_s=b, key=f"K{n % 2}") for n, b in enumerate(began)])
     ledger.close()
-    books = Books(data)
+    books = UsageReader(data)
     for since, before in spans:
         for by in ("model", "session"):
             for key in (None, "K1"):
@@ -828,7 +839,7 @@ def test_usage_is_exact_for_any_span_though_it_is_kept_by_hours(
     books.close()
 
 
-def test_a_session_of_one_key_is_not_shown_to_another(ledger: Ledger, books: Books) -> None:
+def test_a_session_of_one_key_is_not_shown_to_another(ledger: Ledger, books: UsageReader) -> None:
     many(ledger, [row("a", key="K1", session="s"), row("b", key="K2", session="s")])
     assert [r.id for r in books.session("s", "K2")] == ["b"]
     assert sorted(r.id for r in books.session("s")) == ["a", "b"]
@@ -856,7 +867,7 @@ def test_the_audit_finds_what_was_tampered_with(data: Path, damage: str, where: 
     many(ledger, [row("b")])
     many(ledger, [row("c")])
     ledger.close()
-    books = Books(data)
+    books = UsageReader(data)
     assert books.audit() == []
     db = apsw.Connection(str(data / "headgate.db"))
     db.execute(damage)
@@ -872,7 +883,7 @@ def test_the_audit_says_both_figures(data: Path) -> None:
     db = apsw.Connection(str(data / "headgate.db"))
     db.execute("update balance set spent_nano = 4")
     db.close()
-    books = Books(data)
+    books = UsageReader(data)
     (found,) = books.audit()
     assert (found.rows, found.stored) == ("spent_nano 5", "spent_nano 4")
     books.close()
@@ -882,7 +893,7 @@ def test_the_audit_says_both_figures(data: Path) -> None:
 
 
 def test_a_backup_taken_while_rows_are_written_is_a_sound_database(
-    ledger: Ledger, books: Books, data: Path, tmp_path: Path
+    ledger: Ledger, books: UsageReader, data: Path, tmp_path: Path
 ) -> None:
     async def work() -> None:
         await ledger.open(mark("running"))
@@ -900,7 +911,7 @@ def test_a_backup_taken_while_rows_are_written_is_a_sound_database(
     restored = Ledger(copy)
     assert restored.recover() == 1  # it was running when the copy was taken
     restored.close()
-    reader = Books(copy)
+    reader = UsageReader(copy)
     assert reader.audit() == []
     assert reader.balances()[0].requests == 3002
     reader.close()

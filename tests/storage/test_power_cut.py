@@ -12,20 +12,20 @@ import pytest
 from disk import Disk, after_power_cut, disk, in_a_thread
 from headgate.storage.sqlite import writer
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import Ledger, LedgerFault, Mark, Row
-from headgate.storage.sqlite.reports import Books
+from headgate.storage.sqlite.ledger import IntentRecord, Ledger, LedgerFault, LedgerRow
+from headgate.storage.sqlite.reports import UsageReader
 from waiting import until
 
 
-def row(id: str) -> Row:
-    return Row(
+def row(id: str) -> LedgerRow:
+    return LedgerRow(
         id=id, key="K1", session="s", dialect="openai", model="M", outcome="stop",
         basis="upstream", began_s=1.8e9, input=10, output=2, cost_nano=7,
     )  # fmt: skip
 
 
-def mark(id: str) -> Mark:
-    return Mark(id=id, key="K1", session="s", dialect="openai", model="M", began_s=1.8e9)
+def mark(id: str) -> IntentRecord:
+    return IntentRecord(id=id, key="K1", session="s", dialect="openai", model="M", began_s=1.8e9)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def missing(data: Path, said: list[str]) -> list[str]:
     ledger = Ledger(data, start=in_a_thread)
     ledger.recover()
     ledger.close()
-    books = Books(data)
+    books = UsageReader(data)
     assert books.audit() == []
     assert books.open_marks() == 0
     rows = {r.id: r.basis for r in books.session("s")}
@@ -159,7 +159,7 @@ def test_a_disk_that_takes_nothing_refuses_new_exchanges_and_keeps_the_old(
         ledger = Ledger(data, start=in_a_thread)
         asyncio.run(work(ledger, watched))
         assert ledger.close() == 0
-    books = Books(data)
+    books = UsageReader(data)
     assert sorted(r.id for r in books.session("s")) == ["a", "b", "c"]
     assert (books.open_marks(), books.audit()) == (0, [])
     books.close()
@@ -189,7 +189,7 @@ def test_a_mark_that_a_killed_writer_committed_is_withdrawn_when_the_next_one_ca
         ledger = Ledger(data, start=in_a_thread)
         asyncio.run(work(ledger, watched))
         assert (ledger.started, ledger.close()) == (2, 0)
-    books = Books(data)
+    books = UsageReader(data)
     assert (books.open_marks(), [r.id for r in books.session("s")]) == (0, ["b"])
     books.close()
 
@@ -210,7 +210,7 @@ def test_rows_that_wait_are_written_once_the_disk_has_room_with_no_new_request(
         ledger = Ledger(data, start=in_a_thread)
         asyncio.run(work(ledger, watched))
         ledger.close()
-    books = Books(data)
+    books = UsageReader(data)
     assert books.generation("a") == row("a")
     books.close()
 
@@ -239,7 +239,7 @@ def test_a_disk_that_fills_up_midway_loses_no_row(data: Path) -> None:
         admitted = asyncio.run(work(ledger, watched))
         assert ledger.close() == 0
     assert 0 < len(admitted) < 180
-    books = Books(data)
+    books = UsageReader(data)
     assert sorted(r.id for r in books.session("s")) == sorted(admitted)
     assert (books.open_marks(), books.audit()) == (0, [])
     books.close()
@@ -259,7 +259,7 @@ def test_close_says_how_many_rows_a_dead_disk_kept_out_and_their_marks_remain(da
     later = Ledger(data)
     assert later.recover() == 1
     later.close()
-    books = Books(data)
+    books = UsageReader(data)
     found = books.generation("a")
     assert found is not None and found.basis == "recovered"
     books.close()
@@ -281,6 +281,6 @@ def test_rows_beyond_the_bound_are_counted(data: Path, monkeypatch: pytest.Monke
         ledger = Ledger(data, start=in_a_thread)
         asyncio.run(work(ledger, watched))
         assert ledger.close() == 0
-    books = Books(data)
+    books = UsageReader(data)
     assert books.balances()[0].requests == 5
     books.close()

@@ -13,23 +13,23 @@ from hypothesis import strategies as st
 
 from headgate.storage.sqlite import retention
 from headgate.storage.sqlite.database import Store, StoreError
-from headgate.storage.sqlite.ledger import Ledger, Row
-from headgate.storage.sqlite.reports import Books, Where
+from headgate.storage.sqlite.ledger import Ledger, LedgerRow
+from headgate.storage.sqlite.reports import UsageReader, Where
 from headgate.storage.sqlite.retention import DAY_S, daily, floor_s, prune
 from waiting import until
 
 T = 20_000 * DAY_S  # a midnight, UTC
 
 
-def row(id: str, **fields: object) -> Row:
-    plain = Row(
+def row(id: str, **fields: object) -> LedgerRow:
+    plain = LedgerRow(
         id=id, account="red", key="K1", session="s", dialect="openai", model="M", upstream="up",
         outcome="stop", basis="upstream", began_s=float(T), input=10, output=2, cost_nano=5,
     )  # fmt: skip
     return msgspec.structs.replace(plain, **fields)
 
 
-def write(data: Path, rows: list[Row]) -> None:
+def write(data: Path, rows: list[LedgerRow]) -> None:
     ledger = Ledger(data)
 
     async def work() -> None:
@@ -54,7 +54,7 @@ def test_a_request_is_kept_for_as_many_whole_days_as_was_said() -> None:
 
 def test_old_rows_go_and_every_sum_stays_as_it_was(data: Path) -> None:
     write(data, [row("old", began_s=T - 0.25), row("young"), row("last", began_s=T + 5.0)])
-    books = Books(data)
+    books = UsageReader(data)
     before = [
         books.usage("model"),
         books.usage("session"),
@@ -75,7 +75,7 @@ def test_the_last_row_of_all_stays_so_that_no_number_is_given_twice(data: Path) 
     write(data, [row("a"), row("b")])
     assert prune(data, T + DAY_S) == 1
     write(data, [row("c")])
-    books = Books(data)
+    books = UsageReader(data)
     assert [(n, r.id) for n, r in books.requests()] == [(3, "c"), (2, "b")]
     assert books.audit() == []
     books.close()
@@ -106,7 +106,7 @@ def test_a_floor_is_a_midnight(data: Path) -> None:
     write(data, [row("old", began_s=T - 1.0), row("young")])
     with pytest.raises(StoreError, match="CHECK"):
         prune(data, T + 1)
-    books = Books(data)
+    books = UsageReader(data)
     assert len(books.requests()) == 2
     books.close()
 
@@ -126,7 +126,7 @@ def test_a_floor_is_a_midnight(data: Path) -> None:
 def test_the_audit_finds_what_was_tampered_with_after_a_pruning(data: Path, damage: str) -> None:
     write(data, [row("a", began_s=T - 1.0), row("b", began_s=T - 2.0), row("young"), row("c")])
     assert prune(data, T) == 2
-    books = Books(data)
+    books = UsageReader(data)
     assert books.audit() == []
     db = apsw.Connection(str(data / "headgate.db"))
     db.execute(damage)
@@ -150,7 +150,7 @@ def test_the_write_lock_is_let_go_after_each_batch(
 
     assert prune(data, T, stop=Resting()) == 95
     assert len(seen) == 9
-    books = Books(data)
+    books = UsageReader(data)
     assert sum(s.requests for s in books.usage("model")) == 95 + 9
     assert books.audit() == []
     books.close()
@@ -168,7 +168,7 @@ def test_a_pruning_that_is_stopped_has_done_whole_batches(
             return True
 
     assert prune(data, T, stop=Stopped()) == 10
-    books = Books(data)
+    books = UsageReader(data)
     assert books.audit() == []
     books.close()
 
@@ -188,7 +188,7 @@ def test_a_lock_that_is_not_let_go_is_told_and_leaves_nothing(
 
 def test_a_run_a_day_prunes_at_once_and_ends_when_it_is_cancelled(data: Path) -> None:
     write(data, [row("old"), row("young", began_s=T + 60 * 365 * DAY_S)])
-    books = Books(data)
+    books = UsageReader(data)
 
     async def work() -> None:
         task = asyncio.create_task(daily(data, 1))
@@ -221,8 +221,8 @@ def test_whatever_is_written_and_pruned_the_sums_are_those_of_all_rows(
 ) -> None:
     data = tmp_path_factory.mktemp("any")
     Store(data).close()
-    books = Books(data)
-    rows: list[Row] = []
+    books = UsageReader(data)
+    rows: list[LedgerRow] = []
     for step in steps:
         if isinstance(step, int):
             prune(data, T + step * DAY_S)

@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 from headgate.edge.record import ANSWERED
 from headgate.errors import STATUS
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import Ledger, Row
+from headgate.storage.sqlite.ledger import Ledger, LedgerRow
 from headgate.storage.sqlite.reports import (
     FINE,
     UPSTREAMS_FAULT,
-    Books,
     By,
     Column,
     Measured,
     Spent,
+    UsageReader,
     Where,
 )
 
@@ -36,15 +36,15 @@ T = 1_800_000_000.0  # 2027-01-15 08:00 UTC, a whole hour
 END = T + 100 * DAY
 
 
-def row(id: str, **fields: object) -> Row:
-    plain = Row(
+def row(id: str, **fields: object) -> LedgerRow:
+    plain = LedgerRow(
         id=id, key="K1", dialect="openai", model="M", upstream="up", outcome="stop",
         basis="upstream", began_s=T, input=10, output=2, cost_nano=5,
     )  # fmt: skip
     return msgspec.structs.replace(plain, **fields)
 
 
-def write(data: Path, rows: list[Row]) -> None:
+def write(data: Path, rows: list[LedgerRow]) -> None:
     ledger = Ledger(data)
 
     async def work() -> None:
@@ -78,7 +78,7 @@ def test_errors_and_times_are_added_up_by_account_and_hour(data: Path) -> None:
             row("d", account="blue", key="K3", first_token_ms=300, total_ms=300, began_s=T + HOUR),
         ],
     )
-    books = Books(data)
+    books = UsageReader(data)
     blue = Spent("blue", 2, 0, 20, 0, 0, 4, 0, 10, 0, 300, 1, 0)
     red = Spent("red", 2, 0, 20, 0, 0, 4, 0, 10, 1, 100, 1, 1000)
     assert books.usage("account") == [blue, red]
@@ -94,7 +94,7 @@ def test_errors_and_times_are_added_up_by_account_and_hour(data: Path) -> None:
 
 def test_a_series_has_the_start_of_each_step_and_the_names_of_its_split(data: Path) -> None:
     write(data, [row("a"), row("b", model="N"), row("c", began_s=T + 20 * HOUR)])
-    books = Books(data)
+    books = UsageReader(data)
     found = books.series("model", 0, END, step="day")
     assert [(start, s.name, s.requests) for start, s in found] == [
         (1799971200, "M", 1),
@@ -119,7 +119,7 @@ def test_an_upstream_is_measured_by_its_own_errors_only(data: Path) -> None:
             row("g", upstream="", outcome="crashed"),
         ],
     )
-    books = Books(data)
+    books = UsageReader(data)
     assert books.measured(T) == {
         "mute": Measured(1, 1.0, None, None),
         "up": Measured(4, 0.25, 100.0, 56.0),
@@ -129,7 +129,7 @@ def test_an_upstream_is_measured_by_its_own_errors_only(data: Path) -> None:
 
 def test_the_names_of_every_column_are_known(data: Path) -> None:
     write(data, [row("a", account="red"), row("b", outcome="timeout", model="N", key="K0")])
-    books = Books(data)
+    books = UsageReader(data)
     found = {column: books.names(column) for column in get_args(Column)}
     assert found == {
         "model": ["M", "N"], "upstream": ["up"], "outcome": ["stop", "timeout"],
@@ -174,12 +174,12 @@ wheres = st.builds(
 spans = st.one_of(st.just((0.0, END)), st.tuples(moments, moments))
 
 
-def meant(row: Row, where: Where, since_s: float, until_s: float) -> bool:
+def meant(row: LedgerRow, where: Where, since_s: float, until_s: float) -> bool:
     said = all(getattr(row, c) == v for c, v in where.said().items())
     return said and since_s <= row.began_s < until_s
 
 
-def named(row: Row, by: By) -> str:
+def named(row: LedgerRow, by: By) -> str:
     at = datetime.fromtimestamp(row.began_s, UTC)
     match by:
         case "day":
@@ -190,7 +190,7 @@ def named(row: Row, by: By) -> str:
             return str(getattr(row, by))
 
 
-def summed(name: str, rows: list[Row], by: By, where: Where) -> Spent:
+def summed(name: str, rows: list[LedgerRow], by: By, where: Where) -> Spent:
     money = (
         len(rows), sum(r.cost_nano is None for r in rows), sum(r.input for r in rows), 0, 0,
         sum(r.output for r in rows), 0, sum(r.cost_nano or 0 for r in rows),
@@ -223,7 +223,7 @@ def test_sums_and_pages_are_what_a_list_of_the_rows_says(
     Store(data).close()
     rows = [row(f"a{n}", **each) for n, each in enumerate(fields)]
     write(data, rows)
-    books = Books(data)
+    books = UsageReader(data)
     written = [r for _, r in books.requests(most=100)][::-1]
     assert sorted(r.id for r in written) == sorted(r.id for r in rows)
     for where, (since, until) in asked:
@@ -239,7 +239,7 @@ def test_sums_and_pages_are_what_a_list_of_the_rows_says(
             # What is not kept by session is read from the rows, with their times.
             assert sorted(map(money, found)) == sorted(map(money, wanted))
             assert sum(s.requests for _, s in split) == len(mine)
-        pages: list[Row] = []
+        pages: list[LedgerRow] = []
         before: int | None = None
         while page := books.requests(where, before=before, since_s=since, until_s=until, most=3):
             assert len(page) <= 3
@@ -261,7 +261,7 @@ def test_a_page_is_the_same_when_only_the_sums_say_where_its_rows_are(
     ]
     for n in range(0, 500, 50):
         write(data, rows[n : n + 50])
-    books = Books(data)
+    books = UsageReader(data)
     written = books.requests(most=1000)
     for key, outcome, (since, until) in itertools.product(
         (None, "K3"), (None, "timeout", "none"), ((0, END), (T + 500, T + 5 * HOUR + 7))
@@ -304,7 +304,7 @@ def test_the_sums_of_an_older_schema_are_made_anew_from_its_rows(
     assert [(k.name, k.account) for k in store.keys()] == [("team", "")]  # noqa: SIM118
     store.close()
     write(tmp_path, [row("new", account="red")])
-    books = Books(tmp_path)
+    books = UsageReader(tmp_path)
     assert books.audit() == []
     (old_, red) = sorted(books.usage("account"), key=lambda s: s.name)
     assert (old_.requests, old_.errors, old_.first_tokens) == (200, 28, 100)
@@ -331,14 +331,14 @@ select null, 'id' || i, 'team-' || (i * 7919 % 20), 'key' || (i * 7919 % 20) || 
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Books]:
+def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UsageReader]:
     data = tmp_path_factory.mktemp("million")
     Store(data).close()
     db = apsw.Connection(str(data / "headgate.db"))
     db.execute("pragma synchronous = off")
     db.execute(_MANY, (MILLION,))
     db.close()
-    books = Books(data)
+    books = UsageReader(data)
     yield books
     books.close()
 
@@ -346,7 +346,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Books]:
 class Asked:
     """The statements that were run on the books' connection, and their plans."""
 
-    def __init__(self, books: Books) -> None:
+    def __init__(self, books: UsageReader) -> None:
         self._db = books._db
         self.statements: list[tuple[str, Any]] = []
 
@@ -387,7 +387,7 @@ WHERES = [
 
 
 @pytest.mark.parametrize("where", WHERES, ids=lambda w: "+".join(w.said()) or "all")
-def test_no_page_of_the_log_reads_a_million_rows(many: Books, where: Where) -> None:
+def test_no_page_of_the_log_reads_a_million_rows(many: UsageReader, where: Where) -> None:
     for more in ({}, {"before": MILLION // 2}, {"since_s": T + 10 * DAY}, {"until_s": T + DAY}):
         with Asked(many) as asked:
             found = many.requests(where, **more)
@@ -402,13 +402,13 @@ def test_no_page_of_the_log_reads_a_million_rows(many: Books, where: Where) -> N
         assert sum(read) < MILLION / 20
 
 
-def test_the_rare_ones_are_found_all(many: Books) -> None:
+def test_the_rare_ones_are_found_all(many: UsageReader) -> None:
     found = [n for n, _ in many.requests(Where(model="rare"))]
     assert found == list(range(MILLION - RARE + 5, 0, -RARE))
     assert [n for n, _ in many.requests(Where(model="rare"), before=RARE + 5)] == [5]
 
 
-def test_no_sum_reads_a_million_rows(many: Books) -> None:
+def test_no_sum_reads_a_million_rows(many: UsageReader) -> None:
     since, until = T + 77.5, T + 30 * DAY + 7
     with Asked(many) as asked:
         for by, where in itertools.product(
@@ -428,7 +428,7 @@ def test_what_was_spent_since_several_moments_is_what_usage_says_of_each(tmp_pat
     from many import fill
 
     fill(tmp_path, keys=30, rows=3000, now_s=1_790_000_123.0)
-    books = Books(tmp_path)
+    books = UsageReader(tmp_path)
     moments = [0.0, 1_789_000_000.0, 1_789_003_600.0, 1_789_500_001.5, 1_789_990_000.0, 1.8e9]
     found = books.spent(("key", m) for m in moments)
     for moment in moments:
@@ -447,11 +447,11 @@ def test_the_sums_are_read_once_however_many_moments_and_keys_there_are(
 
     reads: list[object] = []
     at_start = set()
-    read = Books._all
-    monkeypatch.setattr(Books, "_all", lambda self, *a: reads.append(a) or read(self, *a))
+    read = UsageReader._all
+    monkeypatch.setattr(UsageReader, "_all", lambda self, *a: reads.append(a) or read(self, *a))
     for keys in (20, 200):
         fill(tmp_path / str(keys), keys=keys, rows=2000)
-        store, books = Store(tmp_path / str(keys)), Books(tmp_path / str(keys))
+        store, books = Store(tmp_path / str(keys)), UsageReader(tmp_path / str(keys))
         reads.clear()
         admissions = Admissions(books)
         admissions.load(store.keys(), store.accounts())

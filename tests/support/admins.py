@@ -14,7 +14,7 @@ import msgspec
 
 from consoles import Site, served
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import Attempt, Ledger, Row
+from headgate.storage.sqlite.ledger import AttemptRecord, Ledger, LedgerRow
 from headgate.web.api import openapi, reference_page, routes
 from headgate.web.api.route import Endpoint
 
@@ -79,13 +79,13 @@ class Made(msgspec.Struct):
         return [(c.action, c.subject, c.account) for c in self.site.desk.people.changes(most=200)]
 
 
-def row(n: int, key: str, account: str, **fields: object) -> Row:
-    plain = Row(
+def row(n: int, key: str, account: str, **fields: object) -> LedgerRow:
+    plain = LedgerRow(
         id=IDS[n], key=key, account=account, dialect="openai", model="MiniMax-M3", upstream="up",
         upstream_model="MiniMax-M3", outcome="stop", basis="upstream", status=200,
         began_s=time.time() - 60 * (6 - n), first_token_ms=100, total_ms=1100, input=100, cached=40,
         output=50, reasoning=20, cost_nano=1_500_000_000,
-        attempts=(Attempt("up", "MiniMax-M3", "stop", ms=1100),),
+        attempts=(AttemptRecord("up", "MiniMax-M3", "stop", ms=1100),),
     )  # fmt: skip
     return msgspec.structs.replace(plain, **fields)
 

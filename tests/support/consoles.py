@@ -16,7 +16,7 @@ from headgate.policy.access import Role
 from headgate.web import app, static_files
 from headgate.web.app import Rule
 from headgate.web.auth import sign_in
-from headgate.web.context import Desk
+from headgate.web.context import ConsoleContext
 from waiting import PATIENCE_S, wait_for
 
 UPSTREAM = {"HEADGATE_UPSTREAM_URL": "http://127.0.0.1:9", "HEADGATE_UPSTREAM_KEY": "sk-none"}
@@ -24,7 +24,7 @@ UPSTREAM = {"HEADGATE_UPSTREAM_URL": "http://127.0.0.1:9", "HEADGATE_UPSTREAM_KE
 
 class Site(msgspec.Struct):
     url: str
-    desk: Desk
+    desk: ConsoleContext
     data: Path
 
     def open(self, **headers: str) -> httpx2.Client:
@@ -37,7 +37,7 @@ def served(data: Path, rules: Iterable[Rule], edge_url: str = "") -> Iterator[Si
     """The rules, and those of signing in and static files; `edge_url`: where the edge listens."""
     settings = config.load(None, UPSTREAM, data=str(data))
     catalog = catalogs.load(settings, UPSTREAM)
-    desk = Desk(settings, catalog, "http://127.0.0.1:8787", edge_url)
+    desk = ConsoleContext(settings, catalog, "http://127.0.0.1:8787", edge_url)
     asgi = app.build(desk, (*sign_in.RULES, *static_files.RULES, *rules))
     server = uvicorn.Server(
         uvicorn.Config(asgi, port=0, lifespan="off", access_log=False, log_level="warning")

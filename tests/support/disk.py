@@ -20,7 +20,7 @@ from typing import Any, Literal
 import apsw
 
 from headgate.storage.sqlite import writer
-from headgate.storage.sqlite.writer import Orders
+from headgate.storage.sqlite.writer import WriterConfig
 
 SECTOR = 512
 Event = tuple[Literal["write", "truncate", "sync", "delete", "say"], str, int, bytes]
@@ -97,12 +97,12 @@ class in_a_thread:  # in the place of start_process
 
     pid = os.getpid()
 
-    def __init__(self, sock: socket.socket, lock: int, orders: Orders) -> None:
+    def __init__(self, sock: socket.socket, lock: int, orders: WriterConfig) -> None:
         args = (sock.dup(), os.dup(lock), orders)
         self._thread = threading.Thread(target=self._run, args=args, daemon=True)
         self._thread.start()
 
-    def _run(self, sock: socket.socket, lock: int, orders: Orders) -> None:
+    def _run(self, sock: socket.socket, lock: int, orders: WriterConfig) -> None:
         writer.run(sock, orders)
         os.close(lock)
 

@@ -28,7 +28,7 @@ from headgate.chat import (
     ToolCall,
     Usage,
 )
-from headgate.dialects.contract import Dialect, Facts, Target
+from headgate.dialects.contract import Dialect, ReplyFacts, RequestTarget
 from headgate.dialects.registry import ANTHROPIC, OPENAI
 from headgate.net.server import Inbound, Server
 from waiting import PATIENCE_S
@@ -115,7 +115,7 @@ class Lab:
         inbound.respond(status, [("content-type", "application/json")], msgspec.json.encode(page))
 
     async def _answer(self, inbound: Inbound, dialect: Dialect, body: bytes) -> None:
-        target = Target(headers=inbound.headers)
+        target = RequestTarget(headers=inbound.headers)
         request = dialect.decode_request(body, target)
         for words, (status, message) in self.fails.items():
             if words == "*" or words.encode() in body:
@@ -134,7 +134,7 @@ class Lab:
         cached = 600 if system and system in self._known and "cache" in self.can else 0
         self._known.add(system)
         usage = Usage(100 + read // 4 + len(system) // 4, 20, cached) if "usage" in self.can else None  # fmt: skip
-        facts = Facts("up1", request.model, 1700000000, 0)
+        facts = ReplyFacts("up1", request.model, 1700000000, 0)
         encoder = dialect.encoder(request, facts, target)
         inbound.start(200, [("content-type", dialect.stream_type)])
         for event in self._events(request, picture, usage):

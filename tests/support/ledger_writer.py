@@ -9,7 +9,7 @@ import os
 import sys
 
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import Ledger, Mark, Row
+from headgate.storage.sqlite.ledger import IntentRecord, Ledger, LedgerRow
 
 
 def say(line: str) -> None:
@@ -33,10 +33,12 @@ async def exchanges(ledger: Ledger, name: str) -> None:
         id = f"{name}-{n}"
         key, session, began_s = f"key{n % 3}", f"s{n % 5}", 1.7e9 + n
         await ledger.open(
-            Mark(id=id, key=key, session=session, dialect="openai", model="m", began_s=began_s)
+            IntentRecord(
+                id=id, key=key, session=session, dialect="openai", model="m", began_s=began_s
+            )
         )
         say(f"marked {id}")
-        row = Row(
+        row = LedgerRow(
             id=id, key=key, session=session, dialect="openai", model="m", began_s=began_s,
             outcome="stop", basis="upstream", input=n, output=1, cost_nano=7 * n,
         )  # fmt: skip

@@ -30,7 +30,7 @@ from headgate.chat import (
     Usage,
     collect,
 )
-from headgate.dialects.contract import Dialect, Facts, Target
+from headgate.dialects.contract import Dialect, ReplyFacts, RequestTarget
 from headgate.dialects.registry import ANTHROPIC, GEMINI, OPENAI, RESPONSES
 from headgate.errors import Failure
 from headgate.net.server import Inbound, Server
@@ -92,7 +92,7 @@ class PlayedUpstream:
 
     async def _handle(self, inbound: Inbound) -> None:
         dialect: Dialect
-        target = Target(headers=inbound.headers)
+        target = RequestTarget(headers=inbound.headers)
         if inbound.path == "/openai/chat/completions":
             dialect = OPENAI
         elif inbound.path == "/responses/responses":
@@ -101,7 +101,9 @@ class PlayedUpstream:
             dialect = ANTHROPIC
         elif found := _GEMINI.fullmatch(inbound.path):
             dialect = GEMINI
-            target = Target(found[1], found[2] == "streamGenerateContent", headers=inbound.headers)
+            target = RequestTarget(
+                found[1], found[2] == "streamGenerateContent", headers=inbound.headers
+            )
         else:
             inbound.respond(404, [], b"nothing here")
             return
@@ -116,9 +118,14 @@ class PlayedUpstream:
             raise
 
     async def _answer(
-        self, inbound: Inbound, dialect: Dialect, target: Target, request: Request, seen: Seen
+        self,
+        inbound: Inbound,
+        dialect: Dialect,
+        target: RequestTarget,
+        request: Request,
+        seen: Seen,
     ) -> None:
-        facts = Facts("up1", request.model, 1700000000, 9)
+        facts = ReplyFacts("up1", request.model, 1700000000, 9)
         word, _, rest = said(request).partition(" ")
         if word == "fail":
             status, _, words = rest.partition(" ")

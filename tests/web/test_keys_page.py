@@ -22,9 +22,9 @@ from gateway import Gateway, start, stop
 from headgate.cli import tools
 from headgate.policy.keys import Key
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import Ledger, Row
+from headgate.storage.sqlite.ledger import Ledger, LedgerRow
 from headgate.storage.sqlite.people import People
-from headgate.storage.sqlite.reports import Books
+from headgate.storage.sqlite.reports import UsageReader
 from headgate.web import app
 from headgate.web.console import audit_log_page, form_fields, keys_page, snippets
 from headgate.web.site import prose
@@ -64,7 +64,7 @@ def text_of(page: str) -> str:
     return shown[0] if shown else ""
 
 
-def settle(site: Site, *rows: Row) -> None:
+def settle(site: Site, *rows: LedgerRow) -> None:
     ledger = Ledger(site.data)
 
     async def all_of_them() -> None:
@@ -75,8 +75,8 @@ def settle(site: Site, *rows: Row) -> None:
     ledger.close()
 
 
-def row(key: Key, n: int) -> Row:
-    return Row(
+def row(key: Key, n: int) -> LedgerRow:
+    return LedgerRow(
         id=f"{n:024x}", key=key.id, account=key.account, dialect="openai", model="MiniMax-M3",
         outcome="stop", basis="upstream", began_s=time.time(), cost_nano=1_250_000_000,
     )  # fmt: skip
@@ -382,7 +382,7 @@ def test_a_test_request_with_the_new_key_is_answered_and_in_the_books(
     expect(page.locator("#status")).to_have_text("Status 200")
     expect(page.locator("#text")).to_contain_text(HELLO)
     id = (page.get_attribute("#link", "href") or "").removeprefix("/requests/")
-    row = Books(gate.data).generation(id)
+    row = UsageReader(gate.data).generation(id)
     assert row is not None and key.startswith(f"hg_live_{row.key}")
 
 

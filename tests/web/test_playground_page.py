@@ -28,7 +28,7 @@ from gateway import Gateway, start, stop
 from headgate.catalog import catalog as catalogs
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.people import People
-from headgate.storage.sqlite.reports import Books
+from headgate.storage.sqlite.reports import UsageReader
 from headgate.web import app
 from headgate.web.console import playground_page
 from programs import needs
@@ -425,7 +425,7 @@ def test_a_reply_is_shown_with_its_thinking_tokens_cost_and_times(
     for told in ("in 120", "cached 100", "out 35", "thinking 7", "cost $0.000054", "first token "):
         expect(figures).to_contain_text(told)
     id = (figures.locator("a").get_attribute("href") or "").removeprefix("/requests/")
-    row = Books(gate.data).generation(id)
+    row = UsageReader(gate.data).generation(id)
     assert row is not None and row.outcome == "stop" and row.session.startswith("playground-")
     expect(page.locator("#key_state")).to_contain_text(row.key)
 
@@ -489,7 +489,7 @@ def test_a_stopped_reply_says_so_and_what_it_cost(
     expect(reply.locator(".note.warn")).to_have_text("Stopped.")
     assert upstream.last.wait() and upstream.last.hung_up
     id = (reply.locator(".figures a").get_attribute("href") or "").removeprefix("/requests/")
-    row = Books(gate.data).generation(id)
+    row = UsageReader(gate.data).generation(id)
     assert row is not None and row.outcome == "client_gone" and row.output > 0
     expect(reply.locator(".figures")).to_contain_text(f"out {row.output}")
     expect(page.locator("#stop")).to_be_hidden()
@@ -521,7 +521,7 @@ def test_a_reply_that_is_stopped_before_it_begins_is_found_in_the_books(
     expect(reply.locator(".note.warn")).to_have_text("Stopped.")
     expect(reply.locator(".figures")).to_contain_text("cost $0.00")
     id = (reply.locator(".figures a").get_attribute("href") or "").removeprefix("/requests/")
-    row = Books(gate.data).generation(id)
+    row = UsageReader(gate.data).generation(id)
     assert row is not None and row.outcome == "client_gone"
 
 

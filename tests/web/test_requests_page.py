@@ -28,8 +28,8 @@ from headgate.dialects.responses import request as responses_request
 from headgate.edge import record
 from headgate.policy import pricing
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.entries import Attempt, Basis
-from headgate.storage.sqlite.ledger import Ledger, Row
+from headgate.storage.sqlite.entries import AttemptRecord, Basis
+from headgate.storage.sqlite.ledger import Ledger, LedgerRow
 from headgate.storage.sqlite.reports import Where
 from headgate.web import time_range
 from headgate.web.console import request_details, requests_page
@@ -41,17 +41,17 @@ M3 = catalog.models()["MiniMax-M3"]
 ON = date(2026, 11, 27)
 
 
-def row(n: int, **fields: object) -> Row:
-    plain = Row(
+def row(n: int, **fields: object) -> LedgerRow:
+    plain = LedgerRow(
         id=f"req-{n:03}", key="K", dialect="openai", model="MiniMax-M3", upstream="custom",
         upstream_model="MiniMax-M3", stream=True, outcome="stop", basis="upstream", status=200,
         began_s=T + n, first_token_ms=400, total_ms=1400, input=1000, cached=250, output=100,
-        cost_nano=1_000_001, attempts=(Attempt("custom", "MiniMax-M3", "stop", "", 1300),),
+        cost_nano=1_000_001, attempts=(AttemptRecord("custom", "MiniMax-M3", "stop", "", 1300),),
     )  # fmt: skip
     return msgspec.structs.replace(plain, **fields)
 
 
-def write(data: Path, rows: list[Row]) -> None:
+def write(data: Path, rows: list[LedgerRow]) -> None:
     ledger = Ledger(data)
 
     async def work() -> None:
@@ -68,8 +68,8 @@ SPECIAL = (
         warnings=("temperature", "history: tool result moved to its call", EVIL),
         service_tier="priority", input=1003, cached=501, cache_write=100, output=77, reasoning=7,
         attempts=(
-            Attempt("other", "m", "rate_limit", "1002", 200),
-            Attempt("custom", "MiniMax-M3", "stop", "", 1000),
+            AttemptRecord("other", "m", "rate_limit", "1002", 200),
+            AttemptRecord("custom", "MiniMax-M3", "stop", "", 1000),
         ),
     ),
     row(901, account="blue", key="B", outcome="timeout", basis="none", status=504, input=0, cached=0,
@@ -354,12 +354,12 @@ def test_a_sum_that_was_rounded_says_by_how_much() -> None:
 
 def test_attempts_stand_one_after_the_other_and_the_last_ends_at_the_end() -> None:
     first, last = requests_page.bars(
-        row(1, total_ms=1000, first_token_ms=700, attempts=(Attempt("a", "m", "timeout", "", 200), Attempt("b", "m", "stop", "", 500)))
+        row(1, total_ms=1000, first_token_ms=700, attempts=(AttemptRecord("a", "m", "timeout", "", 200), AttemptRecord("b", "m", "stop", "", 500)))
     )  # fmt: skip
     assert (first.at, first.width, first.first) == (0, 20, None)
     assert (last.at, last.width, last.first) == (50, 50, 70)
     assert requests_page.bars(row(1, attempts=())) == []
-    (only,) = requests_page.bars(row(1, total_ms=0, attempts=(Attempt("a", "m", "stop"),)))
+    (only,) = requests_page.bars(row(1, total_ms=0, attempts=(AttemptRecord("a", "m", "stop"),)))
     assert only.at + only.width <= 101
 
 

@@ -17,7 +17,7 @@ from headgate.config import Oidc
 from headgate.web.app import COOKIE, Rule
 from headgate.web.auth import passwords
 from headgate.web.console import keys_page, playground_page
-from headgate.web.context import Visit
+from headgate.web.context import RequestContext
 from idp import CLIENT_ID, SECRET, Idp
 
 HERE = {"x-headgate-host": "127.0.0.1"}
@@ -25,11 +25,11 @@ PASSWORD = "correct horse battery"
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 
-def told(visit: Visit) -> Response:
+def told(visit: RequestContext) -> Response:
     return PlainTextResponse(f"{visit.who.name} {visit.form.get('x', '')}")
 
 
-def fails(visit: Visit) -> Response:
+def fails(visit: RequestContext) -> Response:
     raise RuntimeError("a secret of ours")
 
 

@@ -16,7 +16,7 @@ from consoles import Site, served, signed_in
 from headgate.catalog import catalog as catalogs
 from headgate.net.server import Inbound, Server
 from headgate.policy.access import Role
-from headgate.storage.sqlite.ledger import Ledger, Row
+from headgate.storage.sqlite.ledger import Ledger, LedgerRow
 from headgate.web.console import upstreams_page
 
 KEY: dict[str, Any] = {"account": "custom#1", "paused_s": 0.0, "kind": "", "code": "", "models": []}
@@ -104,7 +104,7 @@ def write(site: Site, *rows: dict[str, Any]) -> None:
                 "outcome": "stop", "basis": "upstream", "began_s": time.time(), "output": 50,
                 "first_token_ms": 200, "total_ms": 1200, "input": 10, "cost_nano": 1,
             }  # fmt: skip
-            await ledger.settle(Row(**{**fields, **row}))
+            await ledger.settle(LedgerRow(**{**fields, **row}))
 
     asyncio.run(settle())
     assert ledger.close() == 0

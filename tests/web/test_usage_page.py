@@ -19,7 +19,7 @@ import pytest
 from consoles import Site, served, signed_in
 from headgate.policy import pricing
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import Ledger, Row
+from headgate.storage.sqlite.ledger import Ledger, LedgerRow
 from headgate.storage.sqlite.reports import Where
 from headgate.web import time_range
 from headgate.web.console import requests_page, usage_page
@@ -32,8 +32,8 @@ EVIL = "<script>alert(1)</script>"
 FORMULA = '=HYPERLINK("http://evil")'
 
 
-def row(n: int, **fields: object) -> Row:
-    plain = Row(
+def row(n: int, **fields: object) -> LedgerRow:
+    plain = LedgerRow(
         id=f"req-{n}", key="K", dialect="openai", model="MiniMax-M3", upstream="main",
         outcome="stop", basis="upstream", status=200, began_s=T + n * 1000, first_token_ms=400,
         total_ms=1400, input=1000, cached=250, output=100, cost_nano=1_000_001, price_version="v",
@@ -41,7 +41,7 @@ def row(n: int, **fields: object) -> Row:
     return msgspec.structs.replace(plain, **fields)
 
 
-def write(data: Path, rows: list[Row]) -> None:
+def write(data: Path, rows: list[LedgerRow]) -> None:
     ledger = Ledger(data)
 
     async def work() -> None:
@@ -262,7 +262,7 @@ def test_names_are_shown_with_their_ids_and_run_nothing(place: Place, admin: htt
 # --- spans ---------------------------------------------------------------------------------------
 
 
-def read(**query: str) -> time_range.Span:
+def read(**query: str) -> time_range.TimeRange:
     named = {name.removesuffix("_"): value for name, value in query.items()}
     return time_range.read(named, NOW, "7d", scoped=False).span
 
@@ -270,7 +270,7 @@ def read(**query: str) -> time_range.Span:
 NOW = datetime(2026, 3, 15, 12, 30, 5, tzinfo=UTC).timestamp() + 0.5
 
 
-def ends(span: time_range.Span) -> tuple[str, str]:
+def ends(span: time_range.TimeRange) -> tuple[str, str]:
     return time_range.iso(span.since_s), time_range.iso(span.until_s)
 
 
@@ -303,7 +303,7 @@ def test_times_are_utc_and_a_day_as_the_end_is_in_it() -> None:
 
 def test_a_link_gives_the_span_back() -> None:
     span = read(from_="2026-01-01T08:00:01", to="2026-01-02T00:00")
-    asked = time_range.Asked(span, account="-", session="a&b=c/ü")
+    asked = time_range.ReportQuery(span, account="-", session="a&b=c/ü")
     for fixed in (True, False):
         address = httpx2.URL(asked.link("/x", fixed=fixed))
         assert time_range.read(dict(address.params), NOW, "24h", scoped=False) == asked

@@ -6,7 +6,7 @@ import click
 
 from headgate.cli.options import as_json, places, print_json, print_table, settings_of, store_of
 from headgate.storage.sqlite import retention
-from headgate.storage.sqlite.reports import Books
+from headgate.storage.sqlite.reports import UsageReader
 
 
 @click.command()
@@ -30,7 +30,7 @@ def command(config_file: str | None, data: str | None, json_: bool, prune: bool)
         if prune:
             gone = retention.prune(store.directory, retention.floor_s(days, time.time()))
             click.echo(f"Deleted {gone:,} requests older than {days} days.", err=True)
-        books = Books(store.directory)
+        books = UsageReader(store.directory)
         try:
             found = books.audit()
             requests = sum(b.requests for b in books.balances())

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from headgate.cli.options import as_json, places, print_json, settings_of, store_of
-from headgate.storage.sqlite.reports import Books
+from headgate.storage.sqlite.reports import UsageReader
 
 
 @click.command()
@@ -21,7 +21,7 @@ def command(file: Path, config_file: str | None, data: str | None, json_: bool) 
     with store_of(settings) as store:
         if store.directory != Path(settings.data):
             raise click.ClickException(f"there is nothing to back up in {settings.data}.")
-        books = Books(store.directory)
+        books = UsageReader(store.directory)
         try:
             books.backup(file)
         finally:

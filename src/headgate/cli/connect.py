@@ -32,7 +32,7 @@ from headgate.cli.textedit import EDITORS, EditError
 from headgate.cli.tools import (
     KEY_VARIABLE,
     TOOLS,
-    Target,
+    ConnectTarget,
     Tool,
     ToolName,
     changes,
@@ -78,7 +78,7 @@ class Edit(Struct, frozen=True):
 # -- Deciding --------------------------------------------------------------------------------------
 
 
-def target_of(settings: Settings, url: str | None, key: str, model: str | None) -> Target:
+def target_of(settings: Settings, url: str | None, key: str, model: str | None) -> ConnectTarget:
     """Where to point a tool; UsageError for what would not survive in a configuration file."""
     url = url or base_url(settings.host, settings.port)
     url = url.rstrip("/").removesuffix("/v1")
@@ -102,13 +102,13 @@ def target_of(settings: Settings, url: str | None, key: str, model: str | None) 
         if wanted is None:
             raise click.UsageError(f"no such model. {catalog.hint(model)}")
         found = wanted
-    return Target(
+    return ConnectTarget(
         url, found.id, found.display_name, found.context_window, found.max_output, key,
         images="image" in found.input,
     )  # fmt: skip
 
 
-def plan(tool: Tool, target: Target) -> list[Edit]:
+def plan(tool: Tool, target: ConnectTarget) -> list[Edit]:
     """Every change that is to be made, in order; ClickException when one cannot be."""
     edits = []
     target = msgspec.structs.replace(target, home=str(place(tool.files[0], os.environ).parent))
@@ -324,7 +324,7 @@ def shown(edit: Edit, key: str) -> str:
     return text.replace(key, _MASK) if key else text
 
 
-def advice(tool: Tool, target: Target) -> list[str]:
+def advice(tool: Tool, target: ConnectTarget) -> list[str]:
     """What is left for the person to do."""
     out = []
     written = bool(target.key) and any(needs_key(file) for file in tool.files)
@@ -446,7 +446,7 @@ def command(
         click.echo(hint, err=True)
 
 
-def _variables(tool: Tool, target: Target, json_: bool) -> None:
+def _variables(tool: Tool, target: ConnectTarget, json_: bool) -> None:
     """For a tool without a file of its own."""
     named = msgspec.structs.replace(target, key=target.key or f"${KEY_VARIABLE}")
     found = environment(tool, named)

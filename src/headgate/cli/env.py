@@ -13,7 +13,7 @@ import click
 
 from headgate.cli.connect import target_of
 from headgate.cli.options import as_json, places, print_json, settings_of
-from headgate.cli.tools import KEY_VARIABLE, Target, claude_variables, filled
+from headgate.cli.tools import KEY_VARIABLE, ConnectTarget, claude_variables, filled
 from headgate.config import base_url
 
 PLACEHOLDER = "hg_live_..."
@@ -21,7 +21,7 @@ PLACEHOLDER = "hg_live_..."
 UNSET = ("ANTHROPIC_API_KEY",)
 
 
-def variables(base: str, key: str, target: Target | None = None) -> dict[str, str]:
+def variables(base: str, key: str, target: ConnectTarget | None = None) -> dict[str, str]:
     """Return the variables by protocol; `target` adds those that choose its model.
 
     OpenAI's base URL has /v1 in it, the others have not.

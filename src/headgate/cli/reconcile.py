@@ -38,7 +38,7 @@ from headgate.cli.options import (
 )
 from headgate.policy import budgets
 from headgate.policy.pricing import usd
-from headgate.storage.sqlite.reports import HOUR_S, Books
+from headgate.storage.sqlite.reports import HOUR_S, UsageReader
 
 Figure = Literal["requests", "input", "cached", "cache_write", "output", "cost_nano"]
 FIGURES: tuple[Figure, ...] = ("requests", "input", "cached", "cache_write", "output", "cost_nano")
@@ -167,7 +167,7 @@ def command(
     bill, told = _sum(lines, name_of)
     first, last = min(d for d, _ in bill), max(d for d, _ in bill)
     with store_of(settings) as store:
-        books = Books(store.directory)
+        books = UsageReader(store.directory)
         try:
             ledger = _ledger(books, first, last, where, upstream)
             disputed = books.disputed(*_span(first, last, where), upstream)
@@ -382,7 +382,9 @@ def _sum(lines: Iterable[Line], name_of: Callable[[str], str]) -> tuple[Sums, li
     return sums, [f for f in FIGURES if f in told]
 
 
-def _ledger(books: Books, first: date, last: date, zone: tzinfo, upstream: str | None) -> Sums:
+def _ledger(
+    books: UsageReader, first: date, last: date, zone: tzinfo, upstream: str | None
+) -> Sums:
     since, until = _span(first, last, zone)
     sums: Sums = {}
     for hour, spent in books.hours(since, until, upstream):

@@ -20,8 +20,8 @@ from headgate.cli.options import places, settings_of
 from headgate.cli.textedit import EDITORS, EditError
 from headgate.cli.tools import (
     KEY_VARIABLE,
+    ConnectTarget,
     Overlay,
-    Target,
     Tool,
     ToolName,
     changes,
@@ -33,7 +33,7 @@ from headgate.cli.tools import (
 _ANSWER_S = 3.0  # longer than a gateway needs, short enough for a person who waits for a tool
 
 
-def _overlay(overlay: Overlay, tool: Tool, target: Target) -> None:
+def _overlay(overlay: Overlay, tool: Tool, target: ConnectTarget) -> None:
     """Make the file that the tool reads in place of its own, which stays as it is."""
     path = Path(target.run) / overlay.name
     own = place(tool.files[0], os.environ)

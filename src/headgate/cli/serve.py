@@ -20,11 +20,11 @@ from headgate.catalog import catalog as catalogs
 from headgate.cli.admin import console_url
 from headgate.cli.options import DataUnusable
 from headgate.config import base_url
-from headgate.diagnostics.internal_api import Internal
+from headgate.diagnostics.internal_api import InternalApi
 from headgate.edge.app import App, MetricsApp
-from headgate.edge.context import Gate
-from headgate.edge.control_proxy import Forward
-from headgate.edge.log import LEVELS, Line, Log, places
+from headgate.edge.context import EdgeContext
+from headgate.edge.control_proxy import ControlProxy
+from headgate.edge.log import LEVELS, Log, LogLine, places
 from headgate.edge.log import now as log_now
 from headgate.edge.overload import SWITCH_INTERVAL_S
 from headgate.local.model import LocalModel, LocalModelMissing
@@ -35,7 +35,7 @@ from headgate.storage.sqlite.database import Store, StoreError
 from headgate.storage.sqlite.ledger import Ledger
 from headgate.storage.sqlite.people import People
 from headgate.storage.sqlite.process_lock import AlreadyServed, ServeLock
-from headgate.storage.sqlite.reports import Books
+from headgate.storage.sqlite.reports import UsageReader
 from headgate.supervisor.control import STOP_S, Control
 from headgate.web import socket_path
 
@@ -161,20 +161,20 @@ async def _serve(
         catalog = catalogs.load(settings, os.environ)
         ledger = Ledger(settings.data)
         stack.callback(ledger.close)  # a second time changes nothing
-        books = Books(settings.data)
+        books = UsageReader(settings.data)
         stack.callback(books.close)
         recovered = ledger.recover()
         if recovered:
             click.echo(
                 f"note: {recovered} exchanges of a run that died are in the ledger.", err=True
             )
-        gate = Gate(settings, catalog, store, ledger, books, log)
+        gate = EdgeContext(settings, catalog, store, ledger, books, log)
         stack.push_async_callback(gate.close)
         gate.metrics.log_lines_dropped = lambda: out.dropped
         socket_path.sweep(settings.data)
         socket = socket_path.fresh_socket(settings.data)
         stack.callback(socket_path.clear, socket, settings.data)
-        app = App(gate, Forward(socket), Internal(gate).answer)
+        app = App(gate, ControlProxy(socket), InternalApi(gate).answer)
         stack.push_async_callback(app.close)
         limits = _limits(settings, descriptors.raise_limit())
         server = Server(app, limits, app.refuse_early, log.report, gate.refusals.again)
@@ -255,7 +255,7 @@ def _limits(settings: config.Settings, open_files: int) -> Limits:
     )
 
 
-def _kept(local: LocalModel, gate: Gate) -> Callable[[], Awaitable[None]]:
+def _kept(local: LocalModel, gate: EdgeContext) -> Callable[[], Awaitable[None]]:
     async def again() -> None:
         try:
             await local.again()
@@ -272,12 +272,12 @@ def _report_stray_errors(log: Log) -> None:
         # Any: as asyncio has it
         error = context.get("exception")
         where = places(error) if error is not None else str(context.get("message", ""))[:200]
-        log.write(Line(log_now(), "error", "stray_error", where=where))
+        log.write(LogLine(log_now(), "error", "stray_error", where=where))
 
     asyncio.get_running_loop().set_exception_handler(report)
 
 
-def _greet(base: str, public: str, gate: Gate, local: bool) -> None:
+def _greet(base: str, public: str, gate: EdgeContext, local: bool) -> None:
     """What a stranger needs next, then the one line that scripts wait for."""
     say = click.echo
     for note in gate.settings.notes:

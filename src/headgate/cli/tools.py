@@ -32,7 +32,7 @@ KEY_VARIABLE = "HEADGATE_API_KEY"
 Protocol = Literal["Messages", "Responses", "Gemini", "Chat"]
 
 
-class Target(Struct, frozen=True):
+class ConnectTarget(Struct, frozen=True):
     """What a tool is pointed at."""
 
     url: str  # without a slash at the end, and without /v1
@@ -753,7 +753,7 @@ class ToolName(click.ParamType[Tool]):
         self.fail(f"`{value[:40]}` is none of {', '.join(t.name for t in TOOLS)}.", param, ctx)
 
 
-def filled(text: Any, target: Target) -> Any:  # Any: a template of whatever shape
+def filled(text: Any, target: ConnectTarget) -> Any:  # Any: a template of whatever shape
     """The template with the target's values in it; parts that need a missing key are None."""
     if text == "#context":
         return target.context
@@ -792,7 +792,7 @@ def filled(text: Any, target: Target) -> Any:  # Any: a template of whatever sha
     return text
 
 
-def changes(file: File | Overlay, target: Target) -> list[Any]:
+def changes(file: File | Overlay, target: ConnectTarget) -> list[Any]:
     """What goes into a file, without what needs a key when there is none."""
     return [c for c in filled(file.changes, target) if isinstance(c, Block) or c[1] is not None]
 
@@ -814,11 +814,11 @@ def place(file: File, env: Mapping[str, str]) -> Path:
     return Path(os.path.realpath(next((p for p in paths if p.exists()), paths[0])))
 
 
-def environment(tool: Tool, target: Target) -> dict[str, str]:
+def environment(tool: Tool, target: ConnectTarget) -> dict[str, str]:
     """The variables that start the tool pointed here with nothing edited."""
     found = {name: filled(text, target) for name, text in tool.variables.items()}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _opencode(target: Target) -> str:
+def _opencode(target: ConnectTarget) -> str:
     return set_json("{}", filled(_OPENCODE, target))

@@ -17,7 +17,7 @@ from headgate.cli.options import (
     store_of,
 )
 from headgate.policy.pricing import usd
-from headgate.storage.sqlite.reports import Books, By, Spent, Where
+from headgate.storage.sqlite.reports import By, Spent, UsageReader, Where
 
 _TITLES = (
     "requests", "input", "cached", "cache write", "output", "reasoning", "cost (USD)", "unpriced",
@@ -54,7 +54,7 @@ def command(
         raise click.UsageError("--json and --csv exclude each other.")
     settings = settings_of(config_file, data=data)
     with store_of(settings) as store:
-        books = Books(store.directory)
+        books = UsageReader(store.directory)
         try:
             where = Where(account=account, key=key, model=model)
             since_s = time.time() - since if since is not None else 0.0

@@ -25,7 +25,7 @@ from msgspec import Struct, structs
 from headgate.catalog.catalog import Route
 from headgate.chat import Format, Thinking, Usage
 from headgate.diagnostics import probes
-from headgate.diagnostics.probes import MAX_TOKENS, Run, Shot
+from headgate.diagnostics.probes import MAX_TOKENS, ProbeResult, Run
 from headgate.dialects.capabilities import Capabilities, ReasoningForm
 from headgate.errors import Failure
 from headgate.net.client import Client, Timeouts
@@ -83,7 +83,7 @@ def _what(failure: Failure) -> str:
     return f"{failure.kind}, {shown}" if shown else failure.kind
 
 
-def _declined(shot: Shot) -> bool:
+def _declined(shot: ProbeResult) -> bool:
     """Whether the upstream understood the question and does not do it (a 400)."""
     return shot.failure is not None and shot.failure.kind in ("invalid", "upstream_config", "media_type")  # fmt: skip
 
@@ -99,7 +99,7 @@ class _Book:
     def add(self, check: str, state: State, said: str, do: str = "") -> None:
         self.findings.append(Finding(check, state, said, do))
 
-    def failed(self, check: str, shot: Shot) -> bool:
+    def failed(self, check: str, shot: ProbeResult) -> bool:
         """Whether nothing can be said of this check, as the request itself failed."""
         if shot.failure is None or _declined(shot):
             return False
@@ -124,7 +124,9 @@ class _Book:
         return {k: v for k, v in self.measured.items() if v != getattr(self.has, k)}
 
 
-def judge_access(shot: Shot, route: Route, home: str, sister: str, there: Shot | None) -> Finding:
+def judge_access(
+    shot: ProbeResult, route: Route, home: str, sister: str, there: ProbeResult | None
+) -> Finding:
     """Whether we may talk to it at all; `home` is the preset's own address."""
     base = route.upstream.base_url.rstrip("/")
     host = urlsplit(base).netloc
@@ -180,7 +182,7 @@ def judge_access(shot: Shot, route: Route, home: str, sister: str, there: Shot |
     return Finding(check, "red", said, do)
 
 
-def judge_stream(shot: Shot) -> Finding:
+def judge_stream(shot: ProbeResult) -> Finding:
     """Whether the reply came as it was written."""
     said = f"first token after {shot.first_s:.2f} s, {shot.pieces} pieces in {shot.total_s:.2f} s"
     whole = shot.pieces <= 1 and len(shot.text) > 60
@@ -211,7 +213,7 @@ def _reads(returned: Returned, thought: Thinking) -> bool:
     return returned.grown is not None and returned.grown >= max(2, len(thought.text) // 16)
 
 
-def _came(turn: Shot) -> str:
+def _came(turn: ProbeResult) -> str:
     if turn.thinking is None:
         return "none came"
     where = f" in {' and '.join(turn.channels)}" if turn.channels else ""
@@ -249,7 +251,7 @@ def _judge_returned(book: _Book, dialect: str, thought: Thinking, found: dict[Re
         )  # fmt: skip
 
 
-def _cached(shot: Shot) -> str:
+def _cached(shot: ProbeResult) -> str:
     if shot.usage is None:
         return "no usage" if shot.failure is None else _what(shot.failure)
     return f"{shot.usage.cached:,} of {shot.usage.input:,} tokens"
@@ -316,7 +318,7 @@ async def checkup(
     return Report(tuple(book.findings), book.changes(), comparison, run.requests, run.usage)
 
 
-def _judge_calls(book: _Book, turn: Shot) -> None:
+def _judge_calls(book: _Book, turn: ProbeResult) -> None:
     check = "tool calls"
     if book.failed(check, turn):
         return
@@ -346,7 +348,7 @@ def _judge_calls(book: _Book, turn: Shot) -> None:
         book.add(check, "ok", "none came, and none are relied on")
 
 
-def _judge_thinking(book: _Book, route: Route, turn: Shot) -> None:
+def _judge_thinking(book: _Book, route: Route, turn: ProbeResult) -> None:
     if turn.failure is not None:
         return  # the tool calls' finding says so
     said = f"{_came(turn)}, when asked to think"
@@ -359,7 +361,7 @@ def _judge_thinking(book: _Book, route: Route, turn: Shot) -> None:
 
 
 async def _turn_two(
-    run: Run, route: Route, turn: Shot, book: _Book, tell: Callable[[str], None]
+    run: Run, route: Route, turn: ProbeResult, book: _Book, tell: Callable[[str], None]
 ) -> str:
     """Judge the reasoning given back; returns a word for the comparison."""
     if turn.failure is not None or not (turn.calls or book.has.tools):
@@ -509,7 +511,7 @@ async def _counts(
     book.able(check, "counts", bool(book.has.counts), count is not None, value, "counting tokens")
 
 
-def _judge_cache(book: _Book, again: Shot) -> None:
+def _judge_cache(book: _Book, again: ProbeResult) -> None:
     check = "cache"
     if book.failed(check, again):
         return
@@ -530,7 +532,7 @@ async def _compare(
     native: Route,
     book: _Book,
     tell: Callable[[str], None],
-    bridge: tuple[Shot, Shot, str, Shot],
+    bridge: tuple[ProbeResult, ProbeResult, str, ProbeResult],
 ) -> tuple[Comparison, ...]:
     """The same few questions on the vendor's Anthropic path, beside the answers of the bridge."""
     hello, turn, seen, again = bridge
@@ -549,10 +551,12 @@ async def _compare(
     seen_ = await _turn_two(run, native, turn_, aside, tell)
     again_ = await run.ask(native, probes.prefix(mark))
 
-    def row(name: str, tells: Callable[[Shot], str], a: Shot, b: Shot) -> Comparison:
+    def row(
+        name: str, tells: Callable[[ProbeResult], str], a: ProbeResult, b: ProbeResult
+    ) -> Comparison:
         return Comparison(name, *(_what(s.failure) if s.failure else tells(s) for s in (a, b)))
 
-    def thinks(shot: Shot) -> str:
+    def thinks(shot: ProbeResult) -> str:
         return "none came" if shot.thinking is None else "came"
 
     rows = (
@@ -573,7 +577,7 @@ async def _compare(
     return rows
 
 
-def _score(turn: Shot, seen: str, again: Shot) -> tuple[int, int, int, int]:
+def _score(turn: ProbeResult, seen: str, again: ProbeResult) -> tuple[int, int, int, int]:
     """What an agent needs, the most important first: tools, reasoning kept, thinking, cache."""
     cached = again.usage is not None and again.usage.cached > 0
     kept = {"read": 2, "accepted": 1}.get(seen, 0)

@@ -15,7 +15,7 @@ from headgate.diagnostics import probes
 from headgate.diagnostics.checks import Finding, judge_access, judge_stream
 from headgate.diagnostics.probes import Run, sister_url
 from headgate.edge.app import INTERNAL
-from headgate.edge.context import Gate
+from headgate.edge.context import EdgeContext
 from headgate.net.server import Inbound
 
 TEST_S = 60.0
@@ -24,8 +24,8 @@ _CIRCUIT = {"closed": "up", "open": "resting", "half_open": "half"}
 _STATE = {"ok": "ok", "note": "warn", "red": "fail"}
 
 
-class Internal:
-    def __init__(self, gate: Gate) -> None:
+class InternalApi:
+    def __init__(self, gate: EdgeContext) -> None:
         self._gate = gate
 
     async def answer(self, inbound: Inbound) -> bool:

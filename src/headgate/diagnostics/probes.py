@@ -4,7 +4,7 @@ Beside `diagnostics/checks.py`, which judges what comes back and is the only use
 requests of the hub, encoded by the route's own dialect and not fitted to its capabilities, so that a
 `stop` goes out also where the preset says that it is ignored.
 
-What will surprise: a chat stream is read twice, by its decoder and by a `_Tap`, as the decoder makes
+What will surprise: a chat stream is read twice, by its decoder and by a `_RawReader`, as the decoder makes
 all of the ways to tell thinking the same (protocols.md 1.5) and the checkup wants to know which it was.
 """
 
@@ -64,7 +64,7 @@ class Plan(Struct, frozen=True):
     output_tokens: int
 
 
-class Shot(Struct, frozen=True):
+class ProbeResult(Struct, frozen=True):
     """One probe and what came of it."""
 
     reply: Reply | None = None
@@ -194,7 +194,7 @@ def first_turn() -> Request:
     return request(user(_CALL), tools=(_WEATHER,), thinking="on")
 
 
-def second_turn(turn: Shot, thought: Thinking | None) -> Request:
+def second_turn(turn: ProbeResult, thought: Thinking | None) -> Request:
     """The turn after a tool was called, with or without the thinking that led to the call."""
     call = next(iter(turn.calls), ToolCall("call_doctor_1", "get_weather", '{"city":"Paris"}'))
     said = (thought, call) if thought is not None else (call,)
@@ -315,7 +315,7 @@ class _ChunkIn(Struct):
 _chunks = msgspec.json.Decoder(_ChunkIn)
 
 
-class _Tap:
+class _RawReader:
     """Reads a chat stream beside its decoder, which would make all habits of thinking the same."""
 
     def __init__(self) -> None:
@@ -375,11 +375,11 @@ class Run:
         self.requests = 0
         self.usage = Usage()
 
-    async def ask(self, route: Route, request: Request) -> Shot:
+    async def ask(self, route: Route, request: Request) -> ProbeResult:
         loop = asyncio.get_running_loop()
         began = loop.time()
         if began > self._until:
-            return Shot(failure=Failure("timeout", "", upstream_code="total"))
+            return ProbeResult(failure=Failure("timeout", "", upstream_code="total"))
         self.requests += 1
         try:
             body = upstreams.encoded(route, request)
@@ -391,8 +391,8 @@ class Run:
             # `begin` keeps no cause, but the exception it was busy with says what was not reached.
             cause = refused.__context__
             reason = str(cause) if isinstance(cause, NotSent) else ""
-            return Shot(failure=refused.failure, reason=reason)
-        tap = _Tap() if route.upstream.dialect == "openai" else None
+            return ProbeResult(failure=refused.failure, reason=reason)
+        tap = _RawReader() if route.upstream.dialect == "openai" else None
         events: list[Event] = []
         first, pieces, size = 0.0, 0, 0
         try:
@@ -408,14 +408,14 @@ class Run:
                 if not first and any(isinstance(e, Delta | PartStart) for e in fresh):
                     first = loop.time() - began
         except (Broken, TimedOut) as error:
-            return Shot(failure=upstreams.failure_of(error), total_s=loop.time() - began)
+            return ProbeResult(failure=upstreams.failure_of(error), total_s=loop.time() - began)
         except sse.EventTooLarge:
             attempt.response.abort()
-            return Shot(failure=Failure("upstream", "", upstream_code="too_large"))
+            return ProbeResult(failure=Failure("upstream", "", upstream_code="too_large"))
         events += attempt.decoder.close()
         outcome = collect(events)
         if not isinstance(outcome, Reply):
-            return Shot(failure=outcome.failure, total_s=loop.time() - began)
+            return ProbeResult(failure=outcome.failure, total_s=loop.time() - began)
         if (spent := outcome.finish.usage) is not None:
             self.usage = Usage(
                 self.usage.input + spent.input,
@@ -424,7 +424,7 @@ class Run:
                 self.usage.cache_write + spent.cache_write,
                 self.usage.reasoning + spent.reasoning,
             )
-        return Shot(
+        return ProbeResult(
             outcome,
             first_s=first,
             total_s=loop.time() - began,

@@ -20,7 +20,7 @@ from headgate.stream import sse
 from headgate.stream.framing import Framer
 
 
-class Target(msgspec.Struct, frozen=True):
+class RequestTarget(msgspec.Struct, frozen=True):
     """What a request says outside its body."""
 
     model: str = ""  # Gemini names it in the path
@@ -29,7 +29,7 @@ class Target(msgspec.Struct, frozen=True):
     headers: Mapping[str, str] = {}  # names in lower case
 
 
-class Facts(msgspec.Struct, frozen=True):
+class ReplyFacts(msgspec.Struct, frozen=True):
     """What a reply shows of its exchange, the same in every chunk."""
 
     id: str  # the request id, without any protocol's prefix
@@ -166,12 +166,12 @@ class Dialect(Protocol):
     keepalive: ClassVar[bytes]  # what may be sent into a silent stream
 
     # the server's part
-    def decode_request(self, body: bytes, target: Target) -> Request:
+    def decode_request(self, body: bytes, target: RequestTarget) -> Request:
         """A client's request; raises errors.Refused."""
 
-    def encoder(self, request: Request, facts: Facts, target: Target) -> Encoder: ...
+    def encoder(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> Encoder: ...
 
-    def encode_reply(self, reply: Reply, request: Request, facts: Facts) -> bytes: ...
+    def encode_reply(self, reply: Reply, request: Request, facts: ReplyFacts) -> bytes: ...
 
     def encode_count(self, tokens: int) -> bytes:
         """The answer to a question for the input's tokens."""

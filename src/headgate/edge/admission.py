@@ -19,13 +19,13 @@ import msgspec
 from headgate.catalog.catalog import Model
 from headgate.errors import Refused
 from headgate.policy import budgets, limits, reservations
-from headgate.policy.budgets import Budget, Budgets, Hold, Owner, Room
+from headgate.policy.budgets import Budget, Budgets, Owner, Reservation, Room
 from headgate.policy.keys import Account, Key
 from headgate.policy.limits import Admission, Limit, Limiter, Scope
 from headgate.policy.pricing import Tariff
 from headgate.policy.reservations import Grant, Outputs
 from headgate.storage.sqlite.ledger import LedgerFault
-from headgate.storage.sqlite.reports import END_OF_TIME_S, Books
+from headgate.storage.sqlite.reports import END_OF_TIME_S, UsageReader
 
 # Of the output that a request allows, how much its tokens-a-minute limit reserves: clients ask for
 # far more than they get, and what comes above it is charged at the end.
@@ -46,9 +46,9 @@ class Demand(msgspec.Struct, frozen=True, gc=False):
     most: int  # output tokens when nobody limits them
 
 
-class Ticket(msgspec.Struct, eq=False):
+class Admitted(msgspec.Struct, eq=False):
     admission: Admission | None  # the request's place; None: the key has no limits
-    hold: Hold
+    hold: Reservation
     max_tokens: int | None = None  # what the budget pays for; None: all that the request allows
 
 
@@ -62,7 +62,7 @@ class Spent(msgspec.Struct, frozen=True):
 
 
 class Admissions:
-    def __init__(self, books: Books) -> None:
+    def __init__(self, books: UsageReader) -> None:
         self._books = books
         self._limiter = Limiter()
         self._budgets = Budgets({}, {}, time.time())
@@ -146,7 +146,7 @@ class Admissions:
         if not mine:
             return None
         found = self._limiter.enter(key.payer, mine, time.monotonic_ns())
-        if isinstance(found, limits.Refusal):
+        if isinstance(found, limits.LimitRefusal):
             raise Refused(found.failure())
         return found
 
@@ -162,7 +162,7 @@ class Admissions:
         input: int,
         max_output: int | None,
         demand: Demand,
-    ) -> Ticket:
+    ) -> Admitted:
         """Take the tokens and hold the most it may cost; Refused when there is too little.
 
         `admission` is what `enter` returned for this request; who is refused here must still leave.
@@ -177,12 +177,12 @@ class Admissions:
         hold = self._budgets.reserve(
             key.payer, granted.nano, demand.began_s, key.account, demand.id
         )
-        if isinstance(hold, budgets.Refusal):
+        if isinstance(hold, budgets.BudgetRefusal):
             self.leave(admission)
             raise Refused(hold.failure())
-        return Ticket(admission, hold, granted.max_tokens)
+        return Admitted(admission, hold, granted.max_tokens)
 
-    def extend(self, ticket: Ticket, key: Key, demand: Demand, spent_nano: int) -> Grant | None:
+    def extend(self, ticket: Admitted, key: Key, demand: Demand, spent_nano: int) -> Grant | None:
         """Reserve another call of the same exchange, whose calls so far cost `spent_nano`.
 
         None when the budget has no room for it; nothing is changed then.
@@ -219,7 +219,7 @@ class Admissions:
             for owner, _, nano in spent.owners:
                 self._budgets.follow(owner, nano, now_s, spent.recorded)
 
-    def settle(self, ticket: Ticket, tokens: int, nano: int | None) -> None:
+    def settle(self, ticket: Admitted, tokens: int, nano: int | None) -> None:
         """What the request took in the end; a second time changes nothing."""
         if ticket.admission is not None:
             self._limiter.settle(ticket.admission, tokens, time.monotonic_ns())
@@ -253,10 +253,10 @@ class Admissions:
             self._tariffs[model.id, service_tier, day] = known
         return known
 
-    def standing(self, key: Key) -> budgets.Standing:
+    def standing(self, key: Key) -> budgets.BudgetStatus:
         return self._budgets.standing(("key", key.payer), time.time())
 
-    def account_standing(self, key: Key) -> budgets.Standing | None:
+    def account_standing(self, key: Key) -> budgets.BudgetStatus | None:
         """That of the key's account; None when it has none."""
         if not key.account:
             return None

@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import parse_qsl, unquote
 
 from headgate import __version__
-from headgate.dialects.contract import Dialect, Target
+from headgate.dialects.contract import Dialect, RequestTarget
 from headgate.dialects.registry import ANTHROPIC, GEMINI, OPENAI, RESPONSES
 from headgate.edge import reports
 from headgate.edge.answers import refusal
-from headgate.edge.context import Gate
-from headgate.edge.control_proxy import Forward
+from headgate.edge.context import EdgeContext
+from headgate.edge.control_proxy import ControlProxy
 from headgate.edge.count import count
 from headgate.edge.exchange import exchange
 from headgate.edge.ids import new_id
@@ -69,7 +69,10 @@ class App:
     """
 
     def __init__(
-        self, gate: Gate, control: Forward | None = None, internal: InternalApi | None = None
+        self,
+        gate: EdgeContext,
+        control: ControlProxy | None = None,
+        internal: InternalApi | None = None,
     ) -> None:
         self.gate = gate
         self.control = control
@@ -84,14 +87,14 @@ class App:
         counts = path in _COUNT
         dialect = _COUNT[path] if counts else _POST.get(path)
         if dialect is not None:
-            target = Target(headers=inbound.headers)
+            target = RequestTarget(headers=inbound.headers)
         elif found := _GENERATE.fullmatch(path):
             dialect = GEMINI
             stream, counts = found[2] == "streamGenerateContent", found[2] == "countTokens"
             sse = dict(parse_qsl(inbound.query)).get(
                 "alt", dict(parse_qsl(inbound.query)).get("$alt")
             )
-            target = Target(found[1], stream, stream and sse != "sse", inbound.headers)
+            target = RequestTarget(found[1], stream, stream and sse != "sse", inbound.headers)
         else:
             await self._other(inbound)
             return
@@ -199,7 +202,7 @@ class App:
         dialect: Dialect,
         failure: Failure,
         key: Key | None = None,
-        target: Target | None = None,
+        target: RequestTarget | None = None,
     ) -> None:
         """Answer a request that gets no further; `target` is that of a request to a model."""
         gate, more = self.gate, []
@@ -277,11 +280,11 @@ def credential(headers: Mapping[str, str], query: str, path: str) -> str | None:
     return found.pop() if found else None
 
 
-async def _livez(gate: Gate, inbound: Inbound) -> None:
+async def _livez(gate: EdgeContext, inbound: Inbound) -> None:
     inbound.respond(200, _TEXT, b"ok\n")
 
 
-async def _readyz(gate: Gate, inbound: Inbound) -> None:
+async def _readyz(gate: EdgeContext, inbound: Inbound) -> None:
     why = gate.unready()
     if why:
         inbound.respond(503, [*_TEXT, ("retry-after", "1")], f"{why}\n".encode())
@@ -289,7 +292,7 @@ async def _readyz(gate: Gate, inbound: Inbound) -> None:
         inbound.respond(200, _TEXT, b"ready\n")
 
 
-async def _metrics(gate: Gate, inbound: Inbound) -> None:
+async def _metrics(gate: EdgeContext, inbound: Inbound) -> None:
     """Open when the operator says so, else for management keys, those of the admin API."""
     if gate.settings.metrics != "open" and not gate.proves(inbound):
         text = credential(inbound.headers, inbound.query, inbound.path)
@@ -309,7 +312,7 @@ async def _metrics(gate: Gate, inbound: Inbound) -> None:
     metrics_page(gate, inbound)
 
 
-def metrics_page(gate: Gate, inbound: Inbound) -> None:
+def metrics_page(gate: EdgeContext, inbound: Inbound) -> None:
     kind = "text/plain; version=0.0.4; charset=utf-8"
     inbound.respond(
         200, [("content-type", kind), ("cache-control", "no-store")], gate.metrics.page()
@@ -319,7 +322,7 @@ def metrics_page(gate: Gate, inbound: Inbound) -> None:
 class MetricsApp:
     """What the listener answers that is for /metrics alone; it asks for no key."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: EdgeContext) -> None:
         self._gate = gate
 
     async def __call__(self, inbound: Inbound) -> None:
@@ -329,7 +332,7 @@ class MetricsApp:
             inbound.respond(404, _TEXT, b"Only GET /metrics is here.\n")
 
 
-async def _root(gate: Gate, inbound: Inbound) -> None:
+async def _root(gate: EdgeContext, inbound: Inbound) -> None:
     body = (
         f"Headgate {__version__}, a gate to MiniMax's text models.\n\n"
         "OpenAI     POST /v1/chat/completions, /v1/responses\n"

@@ -16,27 +16,27 @@ from headgate.chat import Request
 from headgate.config import Settings
 from headgate.edge.admission import Admissions, Spent
 from headgate.edge.counter import Counter, load_tokenizer
-from headgate.edge.log import Line, Log, places
+from headgate.edge.log import Log, LogLine, places
 from headgate.edge.log import now as log_now
 from headgate.edge.metrics import Metrics
 from headgate.edge.overload import Overload, Place
 from headgate.edge.reads import Reads, unavailable
 from headgate.edge.refusals import Refusals
-from headgate.edge.replay import Replays
-from headgate.edge.upstream_health import Turns
+from headgate.edge.replay import ReplayStore
+from headgate.edge.upstream_health import UpstreamHealth
 from headgate.errors import Failure, Refused
 from headgate.net.client import Client, Timeouts
 from headgate.net.server import Inbound
 from headgate.policy import keys, routing
 from headgate.policy.guesses import GuessThrottle
-from headgate.policy.keys import Key, KeyRing
+from headgate.policy.keys import Key, KeySnapshot
 from headgate.policy.limits import Admission, Scope
-from headgate.reasoning.cache import Memory
+from headgate.reasoning.cache import ReasoningCache
 from headgate.reasoning.sealing import Sealer
 from headgate.storage.sqlite.database import Store, StoreError
 from headgate.storage.sqlite.ledger import Ledger
 from headgate.storage.sqlite.people import MANAGEMENT_PREFIX, People
-from headgate.storage.sqlite.reports import Books
+from headgate.storage.sqlite.reports import UsageReader
 from headgate.tasks import Tasks
 
 _NO_KEY = Failure(
@@ -69,14 +69,14 @@ class Entry:
         self._admissions.leave(self.admission)
 
 
-class Gate:
+class EdgeContext:
     def __init__(
         self,
         settings: Settings,
         catalog: Catalog,
         store: Store,
         ledger: Ledger,
-        books: Books,
+        books: UsageReader,
         log: Log,
     ) -> None:
         self.settings = settings
@@ -95,16 +95,16 @@ class Gate:
         self.timeouts = Timeouts(
             connect_s=t.connect, first_token_s=t.first_token, stall_s=t.stall, total_s=t.total
         )
-        self.turns = Turns()
+        self.turns = UpstreamHealth()
         self.draining = False
         self.sealer = Sealer(store.derived("capsules"))
         self.proof = store.derived("internal").hex()  # of who has read this pepper
         self.reads = Reads()
         self.tasks = Tasks(self._task_failed)
-        self.replays = Replays(store.derived("idempotency"), books, self.reads)
-        self.memory = Memory() if settings.memory else None
+        self.replays = ReplayStore(store.derived("idempotency"), books, self.reads)
+        self.memory = ReasoningCache() if settings.memory else None
         self._version = store.data_version()  # before the ring: a change in between is seen
-        self.ring: KeyRing = store.ring()
+        self.ring: KeySnapshot = store.ring()
         self.admissions = Admissions(books)
         ledger.on_commit = self.admissions.committed
         self.admissions.load(self.ring.keys(), self.ring.accounts())
@@ -204,7 +204,7 @@ class Gate:
         if self._checked_s != math.inf:
             self._checked_s = began_s
 
-    def _changed(self) -> tuple[int, KeyRing, Spent] | None:
+    def _changed(self) -> tuple[int, KeySnapshot, Spent] | None:
         """In a thread: what has changed since the last time; None: nothing."""
         version = self.store.data_version()
         if version == self._version:
@@ -248,7 +248,7 @@ class Gate:
     def _task_failed(self, name: str, error: Exception) -> None:
         # The store names its file and SQLite's reason; other errors may quote what a client sent.
         why = str(error) if isinstance(error, StoreError) else places(error)
-        self.log.write(Line(log_now(), "error", "task_failed", where=f"{name}: {why}"))
+        self.log.write(LogLine(log_now(), "error", "task_failed", where=f"{name}: {why}"))
 
     def routes(self, name: str, key: Key, request: Request | None = None) -> tuple[Route, ...]:
         """The routes of the model a client named; refused when it is unknown or not this key's.

@@ -30,7 +30,7 @@ _TIMEOUTS = Timeouts(connect_s=5, first_token_s=200, stall_s=60, total_s=600)
 _PATH = re.compile(r"/[\x21-\x7e]*")
 
 
-class Forward:
+class ControlProxy:
     def __init__(self, socket: str) -> None:
         # Shorter than what control keeps a connection for, so that none is taken up as it closes.
         self._client = Client(unix=socket, proxies={}, idle_s=10.0)

@@ -6,10 +6,10 @@ Whatever becomes of it, it is answered in the caller's protocol, counted and log
 import asyncio
 import time
 
-from headgate.dialects.contract import Dialect, Target
+from headgate.dialects.contract import Dialect, RequestTarget
 from headgate.edge import answers
 from headgate.edge import log as logs
-from headgate.edge.context import Entry, Gate
+from headgate.edge.context import EdgeContext, Entry
 from headgate.edge.counter import Count
 from headgate.edge.ids import new_id
 from headgate.edge.overload import OFF_LOOP_BYTES
@@ -19,7 +19,7 @@ from headgate.reasoning import sealing
 
 
 async def count(
-    inbound: Inbound, gate: Gate, dialect: Dialect, target: Target, entry: Entry
+    inbound: Inbound, gate: EdgeContext, dialect: Dialect, target: RequestTarget, entry: Entry
 ) -> None:
     """Answer how many tokens a request would be; the caller leaves the entry afterwards."""
     await _Counting(inbound, gate, dialect, target, entry).run()
@@ -34,7 +34,12 @@ class _Counting:
     warnings: tuple[str, ...] = ()
 
     def __init__(
-        self, inbound: Inbound, gate: Gate, dialect: Dialect, target: Target, entry: Entry
+        self,
+        inbound: Inbound,
+        gate: EdgeContext,
+        dialect: Dialect,
+        target: RequestTarget,
+        entry: Entry,
     ) -> None:
         self.inbound = inbound
         self.gate = gate
@@ -107,7 +112,7 @@ class _Counting:
         self.gate.metrics.counts.add(self.dialect.name, self.model, self.outcome)
         if self.gate.log.wants("info"):
             self.gate.log.write(
-                logs.Line(
+                logs.LogLine(
                     logs.now(), "error" if self.where else "info", "count", self.id,
                     self.dialect.name, self.model, key=self.entry.key.id, status=self.status,
                     outcome=self.outcome, input_tokens=self.tokens,

@@ -23,15 +23,15 @@ from headgate.catalog import counting
 from headgate.catalog.catalog import Route
 from headgate.catalog.counting import Features
 from headgate.chat import Failed, Finish, Reply, Request, Usage
-from headgate.dialects.contract import Dialect, Encoder, Facts, Target
+from headgate.dialects.contract import Dialect, Encoder, ReplyFacts, RequestTarget
 from headgate.edge import answers, replay, upstream
 from headgate.edge import log as logs
 from headgate.edge import relay as relays
-from headgate.edge.context import Entry, Gate
+from headgate.edge.context import EdgeContext, Entry
 from headgate.edge.ids import new_id
 from headgate.edge.metrics import RouteMetrics
 from headgate.edge.overload import OFF_LOOP_BYTES
-from headgate.edge.record import Booking
+from headgate.edge.record import ExchangeRecord
 from headgate.edge.relay import Relay
 from headgate.errors import Failure, Refused, invalid
 from headgate.net import guard
@@ -40,11 +40,11 @@ from headgate.net.server import Inbound
 from headgate.policy import fit, history, idempotency, reservations, retry, structured
 from headgate.policy.fit import Fitted
 from headgate.policy.keys import Key
-from headgate.policy.limits import Turn
+from headgate.policy.limits import PacedTurn
 from headgate.policy.retry import After, decide
 from headgate.reasoning import sealing
-from headgate.reasoning.cache import Gather
-from headgate.storage.sqlite.ledger import Row
+from headgate.reasoning.cache import ReplyCollector
+from headgate.storage.sqlite.ledger import LedgerRow
 from headgate.stream import filters
 from headgate.stream.translate import Translator, Whole
 
@@ -56,7 +56,7 @@ _NO_FEATURES, _UNKNOWN = Features(), Usage(estimated=True)
 
 
 async def exchange(
-    inbound: Inbound, gate: Gate, dialect: Dialect, target: Target, entry: Entry
+    inbound: Inbound, gate: EdgeContext, dialect: Dialect, target: RequestTarget, entry: Entry
 ) -> None:
     """Answer one request to a model, whatever happens; the caller leaves the entry afterwards."""
     run = _Exchange(inbound, gate, dialect, target, entry)
@@ -117,15 +117,20 @@ class _Exchange:
     upstream_code = ""
     warnings: tuple[str, ...] = ()
     recalled: tuple[str, ...] = ()  # how reasoning came back that the client did not carry
-    _paced: Turn | None = None
+    _paced: PacedTurn | None = None
     _probe: Route | None = None  # a paused route that nobody else asks meanwhile
     _fallbacks: tuple[str, ...] = ()  # warnings of what was asked before
     _keepalive: asyncio.TimerHandle | None = None
 
     def __init__(
-        self, inbound: Inbound, gate: Gate, dialect: Dialect, target: Target, entry: Entry
+        self,
+        inbound: Inbound,
+        gate: EdgeContext,
+        dialect: Dialect,
+        target: RequestTarget,
+        entry: Entry,
     ) -> None:
-        self.inbound: Inbound | replay.Recorder = inbound
+        self.inbound: Inbound | replay.ReplyRecorder = inbound
         self.client = inbound
         self.gate = gate
         self.dialect = dialect
@@ -133,7 +138,7 @@ class _Exchange:
         self.entry = entry
         self.key: Key = entry.key
         self.id = new_id()
-        self.booking = Booking(gate, self.id, dialect.name)
+        self.booking = ExchangeRecord(gate, self.id, dialect.name)
         self.began = self._last_write = time.monotonic()
 
     async def through(self) -> None:
@@ -160,7 +165,7 @@ class _Exchange:
                 break
         self.features = await self._worked(counting.features, request)
         self.input_estimate = gate.counter.estimate(self.model, self.features)
-        facts = Facts(self.id, self.model, int(time.time()), self.input_estimate)
+        facts = ReplyFacts(self.id, self.model, int(time.time()), self.input_estimate)
         if request.stream:
             self.encoder = dialect.encoder(request, facts, self.target)
             self._watch_silence()
@@ -178,9 +183,9 @@ class _Exchange:
         address = (dialect, target.model, target.stream, target.array)
         mark = await self._worked(idempotency.fingerprint, body, *address)
         found = await self.gate.replays.begin(self.client, key.id, mark)
-        if isinstance(found, replay.Recorder):
+        if isinstance(found, replay.ReplyRecorder):
             self.inbound, self.id = found, found.id
-            self.booking = Booking(self.gate, self.id, dialect)
+            self.booking = ExchangeRecord(self.gate, self.id, dialect)
             self.client.drains = True
             return False
         self.outcome, self.status = "replayed", found.status
@@ -201,7 +206,9 @@ class _Exchange:
         self.recalled = tuple(warnings)
         return request
 
-    async def _attempt(self, routes: tuple[Route, ...], request: Request, facts: Facts) -> None:
+    async def _attempt(
+        self, routes: tuple[Route, ...], request: Request, facts: ReplyFacts
+    ) -> None:
         """Ask the routes in their order until one begins to answer, then relay it."""
         turns = self.gate.turns
         plan = list(routes)
@@ -297,7 +304,7 @@ class _Exchange:
                         await asyncio.sleep(random.random() * BACKOFF_S)
 
     async def _asked(
-        self, route: Route, request: Request, fitted: Fitted, facts: Facts, fresh: bool
+        self, route: Route, request: Request, fitted: Fitted, facts: ReplyFacts, fresh: bool
     ) -> Failure | None:
         """One attempt that is counted; as `_try`."""
         if not self.attempts:
@@ -309,7 +316,7 @@ class _Exchange:
         return await self._try(route, request, fitted, facts, fresh)
 
     async def _try(
-        self, route: Route, request: Request, fitted: Fitted, facts: Facts, fresh: bool
+        self, route: Route, request: Request, fitted: Fitted, facts: ReplyFacts, fresh: bool
     ) -> Failure | None:
         """One attempt: None when the client has its answer, the failure when it has nothing yet."""
         gate = self.gate
@@ -323,7 +330,7 @@ class _Exchange:
             return refused.failure
         response = self.response = attempt.response
         sink = self.encoder if self.encoder is not None else Whole()
-        gathers: list[Gather] = []
+        gathers: list[ReplyCollector] = []
         relay = Relay(attempt, self._filters(fitted, route, gathers), sink, self._say, self.inbound)
         translator = self.translator = relay.translator
         self.counters = gate.metrics.of(self.model, route.upstream.name)
@@ -378,7 +385,9 @@ class _Exchange:
         self._last_write = now
         self.inbound.write(out)
 
-    def _filters(self, fitted: Fitted, route: Route, gathers: list[Gather]) -> list[filters.Filter]:
+    def _filters(
+        self, fitted: Fitted, route: Route, gathers: list[ReplyCollector]
+    ) -> list[filters.Filter]:
         """`gathers` gets the one that gathers the reply, once the reply thinks."""
         asked = fitted.request
         show, capsules = asked.reasoning.show, self.dialect.capsules
@@ -386,7 +395,7 @@ class _Exchange:
             show = "omit"
 
         def keepers() -> tuple[filters.Filter, ...]:
-            gathers.append(Gather())
+            gathers.append(ReplyCollector())
             signed = capsules == "signed"
             return gathers[0], sealing.Seal(self.gate.sealer, route.upstream.name, signed)
 
@@ -414,7 +423,13 @@ class _Exchange:
         self.inbound.end()
 
     async def _finish_whole(
-        self, end: Finish, sink: Whole, route: Route, request: Request, fitted: Fitted, facts: Facts
+        self,
+        end: Finish,
+        sink: Whole,
+        route: Route,
+        request: Request,
+        fitted: Fitted,
+        facts: ReplyFacts,
     ) -> None:
         """A whole reply is known: see that it is what was asked for, record it, let it go."""
         if self.counters is not None:
@@ -435,7 +450,7 @@ class _Exchange:
         reply = msgspec.structs.replace(reply, finish=finish)
         body = self.dialect.encode_reply(reply, request, facts)
         inbound, kind = self.inbound, "application/json"
-        if isinstance(inbound, replay.Recorder):  # which keeps them one by one
+        if isinstance(inbound, replay.ReplyRecorder):  # which keeps them one by one
             inbound.respond(200, self._headers(kind), body)
         else:
             inbound.respond(200, self._block(kind), body)
@@ -509,7 +524,7 @@ class _Exchange:
             self.booking.attempted(self.route, outcome, code, took)
             self.attempt_began = 0.0
 
-    def _row(self) -> Row:
+    def _row(self) -> LedgerRow:
         assert self.route is not None  # a mark is opened for a route
         self._attempted(self.outcome, self.upstream_code)
         row = self.booking.row(
@@ -521,7 +536,7 @@ class _Exchange:
             total_s=time.monotonic() - self.began,
             warnings=(*self.warnings, *self.recalled) if self.recalled else self.warnings,
         )
-        if isinstance(self.inbound, replay.Recorder):
+        if isinstance(self.inbound, replay.ReplyRecorder):
             self.inbound.row = row
         return row
 
@@ -542,7 +557,7 @@ class _Exchange:
         if paused:
             gate.metrics.upstream_pauses.add(route.upstream.name, failure.kind)
             gate.log.write(
-                logs.Line(
+                logs.LogLine(
                     logs.now(), "warning", "upstream_paused", self.id, model=self.model,
                     upstream=route.served_by, outcome=failure.kind,
                     upstream_code=failure.upstream_code,
@@ -564,7 +579,7 @@ class _Exchange:
             self.status = 200
             kind = self.dialect.array_type if self.target.array else self.dialect.stream_type
             inbound = self.inbound
-            if isinstance(inbound, replay.Recorder) or self.route is None:
+            if isinstance(inbound, replay.ReplyRecorder) or self.route is None:
                 inbound.start(200, self._headers(kind))
             else:
                 inbound.start(200, self._block(kind))
@@ -665,7 +680,7 @@ class _Exchange:
         if self.booking.opened and not self.booking.settled:
             self.booking.settle_soon(self._row())
         self.translator = None  # whose filters know us: else only the collector of garbage helps
-        if isinstance(self.inbound, replay.Recorder):
+        if isinstance(self.inbound, replay.ReplyRecorder):
             self.inbound.close()
         metrics, name = self.gate.metrics, self.route.upstream.name if self.route else ""
         if self.relaying:  # an error page has started an answer too
@@ -683,7 +698,7 @@ class _Exchange:
             level = "error"
         if self.gate.log.wants(level):
             self.gate.log.write(
-                logs.Line(
+                logs.LogLine(
                     logs.now(), level, "exchange", self.id,
                     self.dialect.name, self.model, name, self._key_id, self.status, self.outcome,
                     self.stream, self.attempts, usage.input, usage.output,

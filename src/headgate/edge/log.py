@@ -16,7 +16,7 @@ import msgspec
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "off": 100}
 
 
-class Line(msgspec.Struct, omit_defaults=True):
+class LogLine(msgspec.Struct, omit_defaults=True):
     at: str
     level: str
     event: str
@@ -55,7 +55,7 @@ class Log:
     def wants(self, level: str) -> bool:
         return LEVELS[level] >= self._level
 
-    def write(self, line: Line) -> None:
+    def write(self, line: LogLine) -> None:
         if LEVELS[line.level] >= self._level:
             self._lines.append(self._encoder.encode(line))
             if len(self._lines) >= 256:
@@ -63,7 +63,7 @@ class Log:
 
     def report(self, text: str) -> None:
         """Write what went wrong outside of any request."""
-        self.write(Line(now(), "error", "listener", where=text))
+        self.write(LogLine(now(), "error", "listener", where=text))
 
     def flush(self) -> None:
         if self._lines:

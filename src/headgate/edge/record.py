@@ -18,15 +18,21 @@ import msgspec
 from headgate.catalog import counting
 from headgate.catalog.catalog import Route
 from headgate.chat import Request, Usage
-from headgate.edge.admission import Demand, Ticket
-from headgate.edge.context import Gate
+from headgate.edge.admission import Admitted, Demand
+from headgate.edge.context import EdgeContext
 from headgate.errors import Failure, Refused
 from headgate.policy import reservations
 from headgate.policy.keys import Key
 from headgate.policy.limits import Admission
 from headgate.policy.pricing import Charge, Tariff
 from headgate.storage.sqlite.database import StoreError
-from headgate.storage.sqlite.ledger import Attempt, Basis, LedgerFault, Mark, Row
+from headgate.storage.sqlite.ledger import (
+    AttemptRecord,
+    Basis,
+    IntentRecord,
+    LedgerFault,
+    LedgerRow,
+)
 
 ANSWERED = ("stop", "stop_sequence", "length", "context_full", "tool_calls", "content_filter")
 FREE = Charge(0, "free")
@@ -34,13 +40,13 @@ NO_USAGE = Usage()
 MAX_SHOWN = 10**18  # of a number that an upstream reported
 
 
-class Booking:
+class ExchangeRecord:
     opened = False
     settled = False
     _account = _session = _tier = _model = ""
     _stream = False
     _key: Key | None = None
-    _ticket: Ticket | None = None
+    _ticket: Admitted | None = None
     # Of the call that runs: the bounds of what its upstream may report, and what it did report.
     _most_input = _most_output = 0
     _call = NO_USAGE
@@ -50,12 +56,12 @@ class Booking:
     _earlier_nano: int | None = 0
     _earlier_dispute = ""
 
-    def __init__(self, gate: Gate, id: str, dialect: str) -> None:
+    def __init__(self, gate: EdgeContext, id: str, dialect: str) -> None:
         self._gate = gate
         self._id = id
         self._dialect = dialect
         self._began_s = time.time()
-        self._attempts: list[Attempt] = []
+        self._attempts: list[AttemptRecord] = []
 
     async def open(
         self,
@@ -82,7 +88,7 @@ class Booking:
         asked = fitted.sampling.max_tokens
         self._ticket = self._gate.admissions.admit(key, admission, input, asked, demand)
         self.opened = True  # also when this is cancelled: what was queued is written
-        mark = Mark(
+        mark = IntentRecord(
             id=self._id,
             account=key.account,
             key=key.id,
@@ -201,7 +207,9 @@ class Booking:
 
     def attempted(self, route: Route, outcome: str, code: str, seconds: float) -> None:
         ms, number = round(seconds * 1000), route.key.number
-        self._attempts.append(Attempt(route.upstream.name, route.name, outcome, code, ms, number))
+        self._attempts.append(
+            AttemptRecord(route.upstream.name, route.name, outcome, code, ms, number)
+        )
 
     def row(
         self,
@@ -213,7 +221,7 @@ class Booking:
         first_token_s: float,
         total_s: float,
         warnings: tuple[str, ...],
-    ) -> Row:
+    ) -> LedgerRow:
         """The row of an exchange that ended so, priced."""
         basis, remarks = _basis(outcome, usage), warnings
         if basis == "none":
@@ -225,7 +233,7 @@ class Booking:
             remarks = (*warnings, self.dispute)
             self._gate.metrics.disputed.add(route.upstream.name)
         assert self._key is not None
-        return Row(
+        return LedgerRow(
             id=self._id,
             account=self._account,
             key=self._key.id,
@@ -253,7 +261,7 @@ class Booking:
             warnings=remarks,
         )
 
-    async def settle(self, row: Row) -> None:
+    async def settle(self, row: LedgerRow) -> None:
         """Commit the row; a disk that fails keeps nobody waiting, and the row is kept for it."""
         self._done(row)
         try:
@@ -261,11 +269,11 @@ class Booking:
         except LedgerFault:
             self._gate.metrics.ledger_faults.add()
 
-    def settle_soon(self, row: Row) -> None:
+    def settle_soon(self, row: LedgerRow) -> None:
         self._done(row)
         self._gate.ledger.settle_soon(row)
 
-    def _done(self, row: Row) -> None:
+    def _done(self, row: LedgerRow) -> None:
         self.settled = True
         assert self._ticket is not None
         assert self._key is not None

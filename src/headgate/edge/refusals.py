@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import msgspec
 
 from headgate.chat import Request
-from headgate.dialects.contract import Dialect, Facts, Target
+from headgate.dialects.contract import Dialect, ReplyFacts, RequestTarget
 from headgate.edge import answers
 from headgate.edge import log as logs
 from headgate.edge.ids import new_id
@@ -72,7 +72,7 @@ class Refusals:
         failure: Failure,
         key_id: str = "",
         more: Sequence[tuple[str, str]] = (),
-        target: Target | None = None,
+        target: RequestTarget | None = None,
     ) -> None:
         """Answer the request; `more` are headers beside those of the failure.
 
@@ -83,7 +83,7 @@ class Refusals:
         self._metrics.requests.add(*counted)
         if target is not None and dialect.refuses_in_stream(failure, inbound.headers):
             self._line(dialect.name, key_id, failure.kind, 200, request_id)
-            facts = Facts(request_id, "", int(time.time()))
+            facts = ReplyFacts(request_id, "", int(time.time()))
             encoder = dialect.encoder(Request("", (), stream=True), facts, target)
             inbound.start(200, answers.always(dialect.stream_type, request_id) + list(more))
             for piece in encoder.fail(failure):
@@ -160,7 +160,7 @@ class Refusals:
         seen = self._seen[kind] = _Seen(time.monotonic() + COALESCE_S)
         if self._log.wants("info"):
             self._log.write(
-                logs.Line(
+                logs.LogLine(
                     logs.now(), "info", "exchange", id, dialect, key=key_id, status=status,
                     outcome=outcome,
                 )
@@ -171,7 +171,7 @@ class Refusals:
         if more and self._log.wants("info"):
             dialect, key_id, outcome, status = kind
             self._log.write(
-                logs.Line(
+                logs.LogLine(
                     logs.now(), "info", "refusals", dialect=dialect, key=key_id, status=status,
                     outcome=outcome, count=more,
                 )

@@ -14,7 +14,7 @@ import msgspec
 from headgate.catalog import counting
 from headgate.chat import Failed, Finish, Usage
 from headgate.dialects.contract import Encoder
-from headgate.edge.upstream import Attempt
+from headgate.edge.upstream import UpstreamReply
 from headgate.net.client import Broken, Response, TimedOut
 from headgate.stream.translate import Filter, Translator, Whole
 
@@ -23,7 +23,7 @@ SLACK = 64  # tokens that a report may be below that
 TAIL_S = 1.0  # how long the upstream may take to close a finished reply before we do
 
 
-class Reader(Protocol):
+class Backpressure(Protocol):
     """The client, as far as its pace goes."""
 
     @property
@@ -37,11 +37,11 @@ class Relay:
 
     def __init__(
         self,
-        attempt: Attempt,
+        attempt: UpstreamReply,
         filters: Sequence[Filter],
         sink: Encoder | Whole,
         say: Callable[[bytes], None],
-        reader: Reader,
+        reader: Backpressure,
     ) -> None:
         self.response = attempt.response
         self.translator = Translator(attempt.decoder, filters, sink)

@@ -18,8 +18,8 @@ from headgate.errors import Failure, Refused
 from headgate.net.server import Headers, Inbound
 from headgate.policy import idempotency
 from headgate.policy.idempotency import Past, Saved, Slot, Table
-from headgate.storage.sqlite.ledger import LedgerFault, Row
-from headgate.storage.sqlite.reports import FINE, Books
+from headgate.storage.sqlite.ledger import LedgerFault, LedgerRow
+from headgate.storage.sqlite.reports import FINE, UsageReader
 
 HEADER = "idempotency-key"
 SLICE_BYTES = 65536  # of a kept reply, after each of which a slow client is waited for
@@ -27,16 +27,16 @@ LOOKED_UP = 4  # attempts of a day that are asked for at a time; nearly always n
 APART_S = 0.02  # as exchange.py sends two forms of a failure
 
 
-class Replays:
+class ReplayStore:
     """All of one edge's."""
 
-    def __init__(self, secret: bytes, books: Books, reads: Reads) -> None:
+    def __init__(self, secret: bytes, books: UsageReader, reads: Reads) -> None:
         self._secret = secret
         self._books = books
         self._reads = reads
         self.table = Table()
 
-    async def begin(self, inbound: Inbound, key: str, mine: bytes) -> "Saved | Recorder":
+    async def begin(self, inbound: Inbound, key: str, mine: bytes) -> "Saved | ReplyRecorder":
         """The reply that is kept, or who records it from now on; Refused where there is neither.
 
         `key` is the id of the API key, `mine` the request's fingerprint (policy/idempotency.py).  The
@@ -64,7 +64,7 @@ class Replays:
         except BaseException:  # also when the client leaves meanwhile
             self.table.drop(slot)
             raise
-        return Recorder(inbound, self.table, slot, id)
+        return ReplyRecorder(inbound, self.table, slot, id)
 
     async def _fresh(self, slot: Slot, now_s: float) -> str:
         """The id for a key that this process does not know; Refused when the ledger does."""
@@ -101,7 +101,7 @@ class Replays:
         return {id: _past(row) for id, row in known.items()}
 
 
-def _past(row: Row | None) -> Past:
+def _past(row: LedgerRow | None) -> Past:
     if row is None:
         return Past(time.time(), "open")
     if free(row):
@@ -110,7 +110,7 @@ def _past(row: Row | None) -> Past:
     return Past(row.began_s, "broken_off" if broken else "done")
 
 
-def free(row: Row) -> bool:
+def free(row: LedgerRow) -> bool:
     """Whether the exchange surely cost nothing: no upstream answered, or it said that it failed."""
     if row.basis != "none" or row.outcome in ("client_gone", "timeout", "internal"):
         return False
@@ -121,7 +121,7 @@ def free(row: Row) -> bool:
     return not any(a.outcome == "timeout" or a.upstream_code == "broken" for a in row.attempts)
 
 
-class Recorder:
+class ReplyRecorder:
     """An Inbound to the exchange; what it sends is kept as well."""
 
     __slots__ = (
@@ -135,7 +135,7 @@ class Recorder:
         self._slot = slot
         self.id = id  # the exchange's
         self.gone = False  # what is sent is kept, whoever is there
-        self.row: Row | None = None  # how the exchange is in the ledger, once it is known
+        self.row: LedgerRow | None = None  # how the exchange is in the ledger, once it is known
         self._open = True
         self._streamed = False
         self._status = 0

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 
 import msgspec
 
-from headgate.edge.context import Gate
+from headgate.edge.context import EdgeContext
 from headgate.errors import Failure, Refused, invalid
 from headgate.policy import pricing
 from headgate.policy.keys import Key
-from headgate.storage.sqlite.ledger import Row
+from headgate.storage.sqlite.ledger import LedgerRow
 
 PAGE = 100  # generations of a session in one answer, if the request names no number
 MAX_PAGE = 1000  # some 600 kB
 
 
-async def of_generation(gate: Gate, key: Key, id: str) -> bytes:
+async def of_generation(gate: EdgeContext, key: Key, id: str) -> bytes:
     """One exchange by its request id; Refused while it runs and when there is none."""
 
     def read() -> bytes:
@@ -30,7 +30,7 @@ async def of_generation(gate: Gate, key: Key, id: str) -> bytes:
     return page
 
 
-async def of_session(gate: Gate, key: Key, id: str, query: Mapping[str, str]) -> bytes:
+async def of_session(gate: EdgeContext, key: Key, id: str, query: Mapping[str, str]) -> bytes:
     """One conversation by the id that the client gave it: its sum, and a page of its exchanges.
 
     `query` may have `limit` (up to MAX_PAGE) and `after`, the `next` of the page before.
@@ -67,7 +67,7 @@ async def of_session(gate: Gate, key: Key, id: str, query: Mapping[str, str]) ->
     return page
 
 
-async def of_key(gate: Gate, key: Key) -> bytes:
+async def of_key(gate: EdgeContext, key: Key) -> bytes:
     """The asking key: its terms, what it has spent, and how it and its account stand."""
     spent = await gate.reads(lambda: gate.books.spent_by_key(key.id))
     now = gate.admissions.standing(key)
@@ -85,7 +85,7 @@ async def of_key(gate: Gate, key: Key) -> bytes:
     )
 
 
-def _shown(row: Row) -> dict[str, object]:
+def _shown(row: LedgerRow) -> dict[str, object]:
     fields: dict[str, object] = msgspec.to_builtins(row)
     fields["cost_usd"] = None if row.cost_nano is None else pricing.usd(row.cost_nano)
     return fields

@@ -36,12 +36,12 @@ _MEDIA = re.compile(r"[a-z0-9.+*-]+/[a-z0-9.+*-]+")
 _STREAMS = ("text/event-stream", "application/json")
 
 
-class Attempt(msgspec.Struct):
+class UpstreamReply(msgspec.Struct):
     response: Response
     decoder: Decoder
 
 
-class _Way(msgspec.Struct, frozen=True):
+class _PreparedRoute(msgspec.Struct, frozen=True):
     """What every attempt at a route has in common."""
 
     route: Route
@@ -49,12 +49,12 @@ class _Way(msgspec.Struct, frozen=True):
     request: Prepared
 
 
-def _way(client: Client, route: Route) -> _Way:
+def _way(client: Client, route: Route) -> _PreparedRoute:
     way = client.known.get(id(route))
-    if not isinstance(way, _Way) or way.route is not route:
+    if not isinstance(way, _PreparedRoute) or way.route is not route:
         dialect = DIALECTS[route.upstream.dialect]
         url = route.upstream.base_url.rstrip("/") + dialect.request_path(route.name, True)
-        way = _Way(route, dialect, client.prepared("POST", url, headers(route)))
+        way = _PreparedRoute(route, dialect, client.prepared("POST", url, headers(route)))
         if len(client.known) >= MAX_WAYS:
             client.known.pop(next(iter(client.known)))
         client.known[id(route)] = way
@@ -75,7 +75,7 @@ async def begin(
     seed: str,
     *,
     fresh: bool = False,
-) -> Attempt:
+) -> UpstreamReply:
     """Send the encoded request and wait for the answer's head; Refused when there is no good one.
 
     `fresh`: on a new connection.
@@ -111,7 +111,7 @@ async def begin(
                 upstream_code=shown,
             )
         )
-    return Attempt(response, dialect.decoder(route.capabilities, media, seed))
+    return UpstreamReply(response, dialect.decoder(route.capabilities, media, seed))
 
 
 def headers(route: Route) -> dict[str, str]:

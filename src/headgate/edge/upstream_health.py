@@ -15,7 +15,7 @@ from headgate.errors import OPERATORS, Failure, Refused
 from headgate.policy import breaker, retry
 from headgate.policy.breaker import Breaker, Quality, Retries
 from headgate.policy.cooldown import Cooldowns, Pause
-from headgate.policy.limits import Later, Pace, Pacer, Turn
+from headgate.policy.limits import PacedTurn, Pacer, PacerRefusal, UpstreamLimits
 
 
 class KeyStanding(msgspec.Struct, frozen=True):
@@ -28,7 +28,7 @@ class KeyStanding(msgspec.Struct, frozen=True):
     models: tuple[str, ...] = ()  # paused for these only; (): for all
 
 
-class Turns:
+class UpstreamHealth:
     def __init__(self) -> None:
         self.breaker = Breaker()
         self.cooldowns = Cooldowns()
@@ -80,17 +80,17 @@ class Turns:
         wait_s = self._wait_s(route, now_s)
         return retry.paused(route.model.id, route.upstream.name, worst.kind, worst.code, wait_s)
 
-    async def wait(self, route: Route, tokens: int, patience_s: float) -> Turn | None:
+    async def wait(self, route: Route, tokens: int, patience_s: float) -> PacedTurn | None:
         """Wait until the upstream's limits let `tokens` through; Refused when that is too long.
 
         None: nobody knows its limits.
         """
         if route.rpm is None and route.tpm is None:
             return None
-        pace = Pace(route.rpm, route.tpm)
+        pace = UpstreamLimits(route.rpm, route.tpm)
         account = route.key.account or route.upstream.name
         turn = self._pacer.ask(account, route.name, pace, tokens, time.monotonic_ns(), patience_s)
-        if isinstance(turn, Later):
+        if isinstance(turn, PacerRefusal):
             raise Refused(
                 Failure(
                     "rate_limit",
@@ -108,7 +108,7 @@ class Turns:
                 raise
         return turn
 
-    def took(self, turn: Turn, tokens: int) -> None:
+    def took(self, turn: PacedTurn, tokens: int) -> None:
         """Count what the request took in the end."""
         self._pacer.settle(turn, tokens)
 

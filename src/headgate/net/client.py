@@ -35,11 +35,11 @@ import msgspec
 
 from headgate.net.dial import (
     ConnectTimedOut,
+    DialTarget,
     Key,
     NotSent,
     Proxies,
     Proxy,
-    Target,
     dial,
     reason,
     target_of,
@@ -619,7 +619,7 @@ def _decoded(head: list[tuple[bytes, bytes]]) -> dict[str, str]:
 class Prepared(msgspec.Struct, frozen=True):
     """A request but for its body: where it goes, and its head before and after the length."""
 
-    target: Target
+    target: DialTarget
     proxy: Proxy | None
     before: bytes
     after: bytes
@@ -810,7 +810,9 @@ class Client:
 
     # -- dialling
 
-    async def _connect(self, target: Target, proxy: Proxy | None, connect_s: float) -> _Connection:
+    async def _connect(
+        self, target: DialTarget, proxy: Proxy | None, connect_s: float
+    ) -> _Connection:
         self._make_room(target.key)
         conn = _Connection(self, target.key)
         self._admit(conn)
@@ -851,7 +853,7 @@ class Client:
 
 @functools.lru_cache(maxsize=256)  # an upstream gets the same head each time, but for the length
 def _fixed(
-    method: str, target: Target, proxy: Proxy | None, headers: tuple[tuple[str, str], ...]
+    method: str, target: DialTarget, proxy: Proxy | None, headers: tuple[tuple[str, str], ...]
 ) -> tuple[bytes, bytes]:
     """The request's head around its length; ValueError names what is wrong in it, never a value."""
     # An answer to HEAD has a length and no body, which llhttp cannot be told; nobody needs it.

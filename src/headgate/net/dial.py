@@ -37,7 +37,7 @@ class ConnectTimedOut(NotSent):
     what: Literal["connect"] = "connect"
 
 
-class Target(msgspec.Struct, frozen=True):
+class DialTarget(msgspec.Struct, frozen=True):
     """A URL, taken apart."""
 
     key: Key
@@ -46,7 +46,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 @functools.lru_cache(maxsize=256)  # a handful of upstreams, each with a few paths
-def target_of(url: str) -> Target:
+def target_of(url: str) -> DialTarget:
     """ValueError, without the URL in it as there may be a key in its query."""
     try:
         parts = urlsplit(url)
@@ -61,7 +61,7 @@ def target_of(url: str) -> Target:
     named = f"[{host}]" if ":" in host else host
     authority = named if port == PORTS[parts.scheme] else f"{named}:{port}"
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Target((parts.scheme, host, port), authority, path)
+    return DialTarget((parts.scheme, host, port), authority, path)
 
 
 class Proxy:
@@ -162,7 +162,10 @@ def _names(entry: str, host: str, port: int) -> bool:
 
 
 async def dial(
-    protocol: asyncio.Protocol, target: Target, proxy: Proxy | None, context: ssl.SSLContext | None
+    protocol: asyncio.Protocol,
+    target: DialTarget,
+    proxy: Proxy | None,
+    context: ssl.SSLContext | None,
 ) -> None:
     """Connect the protocol to the target; NotSent, or OSError as it came.
 

@@ -34,7 +34,7 @@ RETRY_SHARE, RETRY_MOST = 0.2, 10.0
 State = Literal["closed", "open", "half_open"]
 
 
-class Standing(msgspec.Struct, frozen=True):
+class CircuitStatus(msgspec.Struct, frozen=True):
     state: State
     failures: int  # in a row
     paused_s: float  # still to come
@@ -135,15 +135,15 @@ class Breaker:
         if pause is not None:
             pause.end_probe()
 
-    def standing(self, place: str, now_s: float) -> Standing:
+    def standing(self, place: str, now_s: float) -> CircuitStatus:
         line = self.lines.get(place)
         if line is None:
-            return Standing("closed", 0, 0.0)
+            return CircuitStatus("closed", 0, 0.0)
         demoted = now_s < line.demoted_until_s
         if line.pause is None:
-            return Standing("closed", line.row, 0.0, demoted)
+            return CircuitStatus("closed", line.row, 0.0, demoted)
         left = max(0.0, line.pause.until_s - now_s)
-        return Standing("open" if left else "half_open", line.row, left, demoted)
+        return CircuitStatus("open" if left else "half_open", line.row, left, demoted)
 
     def _line(self, place: str) -> _Line:
         line = self.lines.get(place)

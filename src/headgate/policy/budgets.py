@@ -116,7 +116,7 @@ def ends_s(budget: Budget, now_s: float) -> float | None:
     return _ends_s(budget, period_of(budget, now_s))
 
 
-class _Term(msgspec.Struct, eq=False):
+class _Period(msgspec.Struct, eq=False):
     """One period of one owner.  Holds keep theirs, also when the owner is in the next one."""
 
     first: date
@@ -124,13 +124,13 @@ class _Term(msgspec.Struct, eq=False):
     held: int = 0
 
 
-class _Purse(msgspec.Struct, eq=False):
+class _OwnerBudget(msgspec.Struct, eq=False):
     budget: Budget | None
-    term: _Term
+    term: _Period
     latest: date  # the first day of the latest period that the clock has been in
-    past: dict[date, _Term] = {}  # other periods that it has been in, by their first day
+    past: dict[date, _Period] = {}  # other periods that it has been in, by their first day
 
-    def enter(self, term: _Term) -> None:
+    def enter(self, term: _Period) -> None:
         """Make it the current period, and keep the one that it follows."""
         self.past[self.term.first] = self.term
         if len(self.past) > PAST_PERIODS:  # but not one that a running request will be charged to
@@ -140,14 +140,14 @@ class _Purse(msgspec.Struct, eq=False):
         self.term, self.latest = term, max(self.latest, term.first)
 
 
-class Hold(msgspec.Struct, eq=False):
+class Reservation(msgspec.Struct, eq=False):
     """Must be settled or released, whatever becomes of the request."""
 
     id: str  # of the exchange, as in the ledger; "": of none that will be there
     nano: int
     began_s: float
     owners: tuple[Owner, ...]
-    terms: tuple[_Term, ...]
+    terms: tuple[_Period, ...]
     settled: "Settled | None" = None
 
 
@@ -166,7 +166,7 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     unpriced: bool = False
 
 
-class Refusal(msgspec.Struct, frozen=True, gc=False):
+class BudgetRefusal(msgspec.Struct, frozen=True, gc=False):
     what: What
     asked_nano: int
     left_nano: int  # neither spent nor held
@@ -213,7 +213,7 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
         return Failure("no_credit", text, code="insufficient_quota", should_retry=False)
 
 
-class Standing(msgspec.Struct, frozen=True, gc=False):
+class BudgetStatus(msgspec.Struct, frozen=True, gc=False):
     """`limit_nano` None: no budget."""
 
     spent_nano: int
@@ -237,11 +237,11 @@ class Budgets:
         # Owners whose clock went back to a period that nothing is known of here: see `follow`.
         self.behind: set[Owner] = set()
         # By the exchange's id: settled at a cost, and maybe not in the ledger yet.
-        self._uncommitted: dict[str, Hold] = {}
+        self._uncommitted: dict[str, Reservation] = {}
         self._readers = 0  # of the ledger's sums
         self._late: list[str] = []  # committed while there were some
-        self._purses: dict[Owner, _Purse] = {
-            owner: _Purse(budget, _Term(first, spent.get(owner, 0)), first)
+        self._purses: dict[Owner, _OwnerBudget] = {
+            owner: _OwnerBudget(budget, _Period(first, spent.get(owner, 0)), first)
             for owner, budget in budgets.items()
             for first in (period_of(budget, now_s),)
         }
@@ -280,7 +280,7 @@ class Budgets:
             return
         first = period_of(purse.budget, now_s)
         if first != purse.term.first:
-            purse.enter(_Term(first))
+            purse.enter(_Period(first))
         purse.term.spent = spent_nano + self._missing(owner, purse.budget, first, recorded)
 
     def uncommitted(self) -> list[str]:
@@ -335,7 +335,7 @@ class Budgets:
 
     def reserve(
         self, key_id: str, nano: int | None, now_s: float, account: str = "", id: str = ""
-    ) -> Hold | Refusal:
+    ) -> Reservation | BudgetRefusal:
         """Hold the most that a request may cost, from the key and its account, or from neither."""
         amount = max(0, nano or 0)
         owners = _owners(key_id, account)
@@ -348,9 +348,9 @@ class Budgets:
             term.held += amount
         self.held_nano += amount
         self.open += 1
-        return Hold(id, amount, now_s, owners, terms)
+        return Reservation(id, amount, now_s, owners, terms)
 
-    def extend(self, hold: Hold, nano: int | None) -> Refusal | None:
+    def extend(self, hold: Reservation, nano: int | None) -> BudgetRefusal | None:
         """Hold so much more for the same request, in the period in which it began."""
         amount = max(0, nano or 0)
         purses = [self._purses[owner] for owner in hold.owners]
@@ -362,7 +362,7 @@ class Budgets:
             self.held_nano += amount
         return refused
 
-    def settle(self, hold: Hold, nano: int | None) -> Settled:
+    def settle(self, hold: Reservation, nano: int | None) -> Settled:
         """Spend what the request did cost; None: unknown.  Once: then it says what it said first."""
         if hold.settled is not None:
             return hold.settled
@@ -380,29 +380,29 @@ class Budgets:
             self._uncommitted[hold.id] = hold
         return settled
 
-    def release(self, hold: Hold) -> None:
+    def release(self, hold: Reservation) -> None:
         """Nothing was spent."""
         self.settle(hold, 0)
 
-    def standing(self, owner: Owner, now_s: float) -> Standing:
+    def standing(self, owner: Owner, now_s: float) -> BudgetStatus:
         purse = self._purse(owner, now_s)
         budget, term = purse.budget, purse.term
         if budget is None:
-            return Standing(term.spent, term.held, None, "total", None)
+            return BudgetStatus(term.spent, term.held, None, "total", None)
         ends_s = _ends_s(budget, term.first)
-        return Standing(term.spent, term.held, budget.nano, budget.period, ends_s)
+        return BudgetStatus(term.spent, term.held, budget.nano, budget.period, ends_s)
 
-    def _purse(self, owner: Owner, now_s: float) -> _Purse:
+    def _purse(self, owner: Owner, now_s: float) -> _OwnerBudget:
         purse = self._purses.get(owner)
         if purse is None:
-            purse = self._purses[owner] = _Purse(None, _Term(date.min), date.min)
+            purse = self._purses[owner] = _OwnerBudget(None, _Period(date.min), date.min)
         elif purse.budget is not None and purse.budget.period != "total":
             first = period_of(purse.budget, now_s)
             if first != purse.term.first:
                 self._turn(owner, purse, first)
         return purse
 
-    def _turn(self, owner: Owner, purse: _Purse, first: date) -> None:
+    def _turn(self, owner: Owner, purse: _OwnerBudget, first: date) -> None:
         """Enter the period that begins on `first`, or stay where going back is not safe."""
         known = purse.past.pop(first, None)
         if known is None and first <= purse.latest:
@@ -411,7 +411,7 @@ class Budgets:
                 return
         else:
             self.behind.discard(owner)
-        purse.enter(known or _Term(first))
+        purse.enter(known or _Period(first))
 
 
 _BOUNDLESS = Room()
@@ -422,15 +422,15 @@ def _owners(key_id: str, account: str) -> tuple[Owner, Owner]:
 
 
 def _refusal(
-    owners: Sequence[Owner], purses: Sequence[_Purse], terms: Sequence[_Term], amount: int
-) -> Refusal | None:
+    owners: Sequence[Owner], purses: Sequence[_OwnerBudget], terms: Sequence[_Period], amount: int
+) -> BudgetRefusal | None:
     """Of the first owner whose budget does not hold so much more; nothing always fits."""
     if not amount:
         return None
     for owner, purse, term in zip(owners, purses, terms, strict=True):
         budget = purse.budget
         if budget is not None and term.spent + term.held + amount > budget.nano:
-            return Refusal(
+            return BudgetRefusal(
                 owner[0],
                 amount,
                 max(0, budget.nano - term.spent - term.held),

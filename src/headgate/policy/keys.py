@@ -110,7 +110,7 @@ def _check(text: str) -> str:
     return _base62(zlib.crc32(text.encode()), CHECK_CHARS)
 
 
-class KeyRing:
+class KeySnapshot:
     """The keys and the accounts of one moment, by id."""
 
     def __init__(

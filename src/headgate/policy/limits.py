@@ -49,7 +49,7 @@ Takes = Literal["request", "tokens", "slot"]
 Scope = Literal["exchange", "count", "lookup"]  # which kind of request a limit is for
 
 
-class Kind(msgspec.Struct, frozen=True):
+class LimitKind(msgspec.Struct, frozen=True):
     """What can be limited: what one request takes of it, and in how long `most` comes back."""
 
     name: str
@@ -66,17 +66,19 @@ def _counts_a_minute(key: Key) -> int:
 
 
 # A new limit is a row.
-LIMITS: dict[str, Kind] = {
+LIMITS: dict[str, LimitKind] = {
     kind.name: kind
     for kind in (
-        Kind("requests", "requests a minute", lambda key: key.rpm, "request", header="requests"),
-        Kind("tokens", "tokens a minute", lambda key: key.tpm, "tokens", header="tokens"),
-        Kind("concurrency", "requests at a time", lambda key: key.concurrency, "slot"),
-        Kind("counts", "token counts a minute", _counts_a_minute, "request", scope="count"),
-        Kind(
+        LimitKind(
+            "requests", "requests a minute", lambda key: key.rpm, "request", header="requests"
+        ),
+        LimitKind("tokens", "tokens a minute", lambda key: key.tpm, "tokens", header="tokens"),
+        LimitKind("concurrency", "requests at a time", lambda key: key.concurrency, "slot"),
+        LimitKind("counts", "token counts a minute", _counts_a_minute, "request", scope="count"),
+        LimitKind(
             "counting", "token counts at a time", lambda _: COUNTS_AT_A_TIME, "slot", scope="count"
         ),
-        Kind("lookups", "look-ups a minute", lambda _: LOOKUPS, "request", scope="lookup"),
+        LimitKind("lookups", "look-ups a minute", lambda _: LOOKUPS, "request", scope="lookup"),
     )
 }
 
@@ -93,7 +95,7 @@ def of_key(key: Key, scope: Scope = "exchange") -> tuple[Limit, ...]:
     return tuple(Limit(name, most) for name, most in found if most is not None)
 
 
-class Refusal(msgspec.Struct, frozen=True, gc=False):
+class LimitRefusal(msgspec.Struct, frozen=True, gc=False):
     """Which limit asks for the longest wait, and how long: math.inf when no wait would help."""
 
     limit: Limit
@@ -196,7 +198,7 @@ class Admission(msgspec.Struct, eq=False):
     settled: bool = False
 
 
-class Standing(msgspec.Struct, frozen=True, gc=False):
+class LimitStatus(msgspec.Struct, frozen=True, gc=False):
     """What a client may know of one of its rates; `reset_ns`: until all of it is back."""
 
     limit: int
@@ -212,7 +214,7 @@ class Limiter:
         self._running: dict[_Slot, int] = {}
         self._sweep = SWEEP
 
-    def enter(self, key_id: str, limits: Sequence[Limit], now_ns: int) -> Admission | Refusal:
+    def enter(self, key_id: str, limits: Sequence[Limit], now_ns: int) -> Admission | LimitRefusal:
         """Take one request and its slots from all limits, or say when to come back.
 
         Who waits for `retry_after_s` passes, if others took nothing meanwhile; the wait for a
@@ -241,14 +243,14 @@ class Limiter:
             if wait_ns > longest_ns:
                 refused, longest_ns = limit, wait_ns
         if refused is not None:
-            return Refusal(refused, 0, _seconds(longest_ns))
+            return LimitRefusal(refused, 0, _seconds(longest_ns))
         for bucket in rates:
             bucket.level += bucket.window_ns
         for slot in slots:
             self._running[slot] = self._running.get(slot, 0) + 1
         return Admission(tuple(token_limits), key_id, tuple(slots))
 
-    def take(self, admission: Admission, tokens: int, now_ns: int) -> Refusal | None:
+    def take(self, admission: Admission, tokens: int, now_ns: int) -> LimitRefusal | None:
         """Take an estimate of the request's tokens, or say when to come back; None: taken.
 
         One that is larger than a whole limit never passes.
@@ -269,7 +271,7 @@ class Limiter:
             if wait_ns > longest_ns:
                 refused, longest_ns = limit, wait_ns
         if refused is not None:
-            return Refusal(refused, tokens, _seconds(longest_ns))
+            return LimitRefusal(refused, tokens, _seconds(longest_ns))
         taken = []
         for slot, bucket, units in rates:
             bucket.level += units
@@ -299,9 +301,11 @@ class Limiter:
                 bucket.advance(now_ns)
                 bucket.level -= bucket.share(-more * bucket.window_ns, taken.kept, taken.epoch)
 
-    def standings(self, key_id: str, limits: Sequence[Limit], now_ns: int) -> dict[str, Standing]:
+    def standings(
+        self, key_id: str, limits: Sequence[Limit], now_ns: int
+    ) -> dict[str, LimitStatus]:
         """By header word: of several limits that share it, the one with the least left."""
-        found: dict[str, Standing] = {}
+        found: dict[str, LimitStatus] = {}
         for limit in limits:
             kind = LIMITS[limit.kind]
             if not kind.header:
@@ -311,7 +315,7 @@ class Limiter:
             reset_ns = -(-bucket.level // bucket.most) if bucket.most else 0
             other = found.get(kind.header)
             if other is None or left < other.remaining:
-                found[kind.header] = Standing(limit.most, left, reset_ns)
+                found[kind.header] = LimitStatus(limit.most, left, reset_ns)
         return found
 
     def running(self, key_id: str) -> int:
@@ -338,7 +342,9 @@ class Limiter:
         self._sweep = max(SWEEP, 2 * len(self._buckets))
 
 
-def headers(dialect: str, standings: dict[str, Standing], wall_s: float) -> list[tuple[str, str]]:
+def headers(
+    dialect: str, standings: dict[str, LimitStatus], wall_s: float
+) -> list[tuple[str, str]]:
     """What is left, in the words of the client's protocol; Gemini's has none.
 
     OpenAI: developers.openai.com/api/docs/guides/rate-limits; Anthropic: platform.claude.com/docs,
@@ -384,14 +390,14 @@ def _seconds(ns: float) -> float:
 # --- towards an upstream ---------------------------------------------------------------------
 
 
-class Pace(msgspec.Struct, frozen=True, gc=False):
+class UpstreamLimits(msgspec.Struct, frozen=True, gc=False):
     """What an upstream publishes for one model and account; None: it does not."""
 
     rpm: int | None = None
     tpm: int | None = None
 
 
-class Turn(msgspec.Struct, eq=False):
+class PacedTurn(msgspec.Struct, eq=False):
     """Leave to contact the upstream after `wait_s`."""
 
     wait_s: float
@@ -401,14 +407,14 @@ class Turn(msgspec.Struct, eq=False):
     counted: bool = True
 
 
-class Later(msgspec.Struct, frozen=True, gc=False):
+class PacerRefusal(msgspec.Struct, frozen=True, gc=False):
     """The wait would be longer than the caller has patience for."""
 
     retry_after_s: float
 
 
 class _Line(msgspec.Struct, eq=False):
-    turns: deque[Turn]  # in the order of their times, of which some are still to come
+    turns: deque[PacedTurn]  # in the order of their times, of which some are still to come
     tokens: int = 0  # of all turns
 
 
@@ -423,8 +429,14 @@ class Pacer:
         self._lines: dict[tuple[str, str], _Line] = {}
 
     def ask(
-        self, account: str, model: str, pace: Pace, tokens: int, now_ns: int, patience_s: float
-    ) -> Turn | Later:
+        self,
+        account: str,
+        model: str,
+        pace: UpstreamLimits,
+        tokens: int,
+        now_ns: int,
+        patience_s: float,
+    ) -> PacedTurn | PacerRefusal:
         """A turn for a request of up to `tokens`, or Later, which takes nothing."""
         line = self._lines.get((account, model))
         if line is None:
@@ -447,24 +459,24 @@ class Pacer:
                     break
         wait_s = _seconds(at_ns - now_ns)
         if wait_s > patience_s:
-            return Later(wait_s)
-        turn = Turn(wait_s, at_ns, tokens, line)
+            return PacerRefusal(wait_s)
+        turn = PacedTurn(wait_s, at_ns, tokens, line)
         turns.append(turn)
         line.tokens += tokens
         return turn
 
-    def settle(self, turn: Turn, tokens: int) -> None:
+    def settle(self, turn: PacedTurn, tokens: int) -> None:
         """Count what it really took in the place of the estimate."""
         if turn.counted:
             turn.line.tokens += tokens - turn.tokens
             turn.tokens = tokens
 
-    def cancel(self, turn: Turn) -> None:
+    def cancel(self, turn: PacedTurn) -> None:
         """It was not used after all; those behind it keep the times they were told."""
         if turn.counted:
             turn.line.turns.remove(turn)
             self._uncount(turn)
 
-    def _uncount(self, turn: Turn) -> None:
+    def _uncount(self, turn: PacedTurn) -> None:
         turn.counted = False
         turn.line.tokens -= turn.tokens

@@ -106,7 +106,7 @@ class _Turn(msgspec.Struct, eq=False):
         return len(thoughts) == 1 and not thoughts[0].signature and self.slots[0] is thoughts[0]
 
 
-class Gather:
+class ReplyCollector:
     """A filter of replies that changes nothing: it gathers the parts, `()` until the finish.
 
     It must stand after the filters that change what the client is told (stops, fences) and before
@@ -150,7 +150,7 @@ class Gather:
                 self._parts.append(ToolCall(part.id, part.name, text))
 
 
-class Memory:
+class ReasoningCache:
     """`now` is seconds of one monotonic clock, never less than before.
 
     `origin` names the upstream that a signature is for: another one gets the text only.

@@ -30,10 +30,10 @@ from headgate.web.auth import passwords
 from headgate.web.context import (
     CSP,
     MAX_FORM_BYTES,
-    Desk,
+    Caller,
+    ConsoleContext,
     Problem,
-    Visit,
-    Who,
+    RequestContext,
     host_is_loopback,
     sentence,
 )
@@ -50,7 +50,7 @@ MEASURED_EVERY_S = 60.0
 
 _SECRETS = ("password", "old")  # fields of forms
 _METHODS = ["GET", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"]
-Handler = Callable[[Visit], Response]
+Handler = Callable[[RequestContext], Response]
 Door = Literal["open", "session", "management"]
 log = logging.getLogger("headgate.web")
 
@@ -91,7 +91,7 @@ class _Slots:
         self._turns.release()
 
 
-def build(desk: Desk, rules: Iterable[Rule]) -> Starlette:
+def build(desk: ConsoleContext, rules: Iterable[Rule]) -> Starlette:
     """The app; every path that no rule has is a page of the catalog, or a 404."""
     by_path: dict[str, dict[str, Rule]] = {}
     for rule in rules:
@@ -113,12 +113,12 @@ def build(desk: Desk, rules: Iterable[Rule]) -> Starlette:
 
 
 def _endpoint(
-    desk: Desk, rules: dict[str, Rule], slots: _Slots, hashing: _Slots
+    desk: ConsoleContext, rules: dict[str, Rule], slots: _Slots, hashing: _Slots
 ) -> Callable[[Request], object]:
     async def endpoint(request: Request) -> Response:
         rule = rules.get("GET" if request.method == "HEAD" else request.method)
         api = request.url.path.startswith("/admin/")
-        visit = Visit(desk, request, None, b"")
+        visit = RequestContext(desk, request, None, b"")
         try:
             if not rules:
                 response = _refusal(visit, Problem(404, "There is nothing at this path."), api)
@@ -143,7 +143,7 @@ def _endpoint(
     return endpoint
 
 
-def _answer(visit: Visit, rule: Rule, api: bool) -> Response:
+def _answer(visit: RequestContext, rule: Rule, api: bool) -> Response:
     try:
         _admit(visit, rule)
         return rule.handler(visit)
@@ -173,7 +173,7 @@ async def _body(request: Request) -> bytes:
 # --- who may ------------------------------------------------------------------------------------
 
 
-def _admit(visit: Visit, rule: Rule) -> None:
+def _admit(visit: RequestContext, rule: Rule) -> None:
     """Find out who asks; Problem, or a redirect to the sign-in, when they may not."""
     request = visit.request
     if rule.door == "management":
@@ -194,17 +194,17 @@ def _admit(visit: Visit, rule: Rule) -> None:
         raise Problem(403, f"Your role, {visit.known.role}, may not do this.")
 
 
-def session(visit: Visit) -> Who | None:
+def session(visit: RequestContext) -> Caller | None:
     """Who is signed in."""
     token = visit.request.cookies.get(COOKIE, "")
     people = visit.desk.people
     user = people.session(token, now_s=time.time()) if token else None
     if user is None:
         return None
-    return Who(user.id, user.name, user.role, user.account, "console", people.form_token(token))
+    return Caller(user.id, user.name, user.role, user.account, "console", people.form_token(token))
 
 
-def _manager(visit: Visit) -> Who | None:
+def _manager(visit: RequestContext) -> Caller | None:
     headers = visit.request.headers
     scheme, _, token = headers.get("authorization", "").partition(" ")
     text = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
@@ -214,13 +214,13 @@ def _manager(visit: Visit) -> Who | None:
         parsed = keys.parse(keys.PREFIX + text.removeprefix(MANAGEMENT_PREFIX))
         visit.desk.wrong_key(headers.get("x-headgate-peer", ""), parsed.id if parsed else "")
     return (
-        Who(key.id, f"{key.name} ({key.id})", key.role, EVERYTHING, "api")
+        Caller(key.id, f"{key.name} ({key.id})", key.role, EVERYTHING, "api")
         if key is not None
         else None
     )
 
 
-def _form(visit: Visit) -> None:
+def _form(visit: RequestContext) -> None:
     """Read a form's fields; the last of several of one name, and all of them in `lists`."""
     kind = visit.request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/x-www-form-urlencoded":
@@ -235,7 +235,7 @@ def _form(visit: Visit) -> None:
             visit.lists.setdefault(name, []).append(value)
 
 
-def _same_origin(visit: Visit, rule: Rule) -> None:
+def _same_origin(visit: RequestContext, rule: Rule) -> None:
     """Refuse what another site made a browser send (promises.md T19)."""
     request = visit.request
     origin = request.headers.get("origin")
@@ -277,7 +277,7 @@ def _origin(url: str) -> tuple[str, str] | None:
     return parts.scheme, parts.hostname if usual else f"{parts.hostname}:{port}"
 
 
-def secure(visit: Visit) -> bool:
+def secure(visit: RequestContext) -> bool:
     """Whether a browser takes a Secure cookie from us: over https, or on this very machine."""
     if visit.desk.settings.public_url.startswith("https://"):
         return True
@@ -287,7 +287,7 @@ def secure(visit: Visit) -> bool:
 # --- answers ------------------------------------------------------------------------------------
 
 
-def _refusal(visit: Visit, problem: Problem, api: bool) -> Response:
+def _refusal(visit: RequestContext, problem: Problem, api: bool) -> Response:
     path = visit.request.url.path
     if api:
         error = {"error": {"message": problem.text, "field": problem.field or None}}
@@ -319,13 +319,13 @@ def _sealed(response: Response) -> Response:
 class _CatalogPages:
     """The catalog's pages as they are today, with what this gateway measured lately."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: ConsoleContext) -> None:
         self._desk = desk
         self._made: Pages | None = None
         self._made_on = date.min
         self._made_s = 0.0
 
-    def __call__(self, visit: Visit) -> Response:
+    def __call__(self, visit: RequestContext) -> Response:
         path = "/" + visit.path["path"]
         found = self._pages().answer(path, visit.request.headers.get("accept", ""))
         if found is None:

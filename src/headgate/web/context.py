@@ -1,6 +1,6 @@
 """What every handler of control shares: the books, the people, the catalog, templates, words.
 
-`Desk` is one deployment, `Visit` one request of somebody.  What will surprise: handlers are plain
+`ConsoleContext` is one deployment, `RequestContext` one request of somebody.  What will surprise: handlers are plain
 functions that run in a few threads, as SQLite waits; each thread has its own connections.
 """
 
@@ -28,7 +28,7 @@ from headgate.policy.access import Action, Role
 from headgate.policy.guesses import GuessThrottle
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.people import People, Via
-from headgate.storage.sqlite.reports import Books
+from headgate.storage.sqlite.reports import UsageReader
 from headgate.web import i18n
 from headgate.web.auth.passwords import Throttle
 
@@ -52,7 +52,7 @@ class Problem(Exception):
         self.retry_after_s = retry_after_s  # 0: waiting does not help
 
 
-class Who(msgspec.Struct, frozen=True):
+class Caller(msgspec.Struct, frozen=True):
     """Who is behind a request: a user, or a management key."""
 
     id: str
@@ -71,7 +71,7 @@ class Who(msgspec.Struct, frozen=True):
         return access.scope(self.role, self.account)
 
 
-class Desk:
+class ConsoleContext:
     def __init__(
         self, settings: Settings, catalog: Catalog, base_url: str, edge_url: str = ""
     ) -> None:
@@ -121,8 +121,8 @@ class Desk:
         return self._own("people", lambda: People(self.store, self.settings.data))
 
     @property
-    def books(self) -> Books:
-        return self._own("books", lambda: Books(self.settings.data))
+    def books(self) -> UsageReader:
+        return self._own("books", lambda: UsageReader(self.settings.data))
 
     def edge(self, method: str, path: str, *, total_s: float = 60.0) -> Any:
         """What the edge says of itself at /internal/...; Problem 502 when it does not.
@@ -151,10 +151,12 @@ class Desk:
         return msgspec.json.decode(body)
 
 
-class Visit:
+class RequestContext:
     """One request; `who` is None on open pages only."""
 
-    def __init__(self, desk: Desk, request: Request, who: Who | None, body: bytes) -> None:
+    def __init__(
+        self, desk: ConsoleContext, request: Request, who: Caller | None, body: bytes
+    ) -> None:
         self.desk = desk
         self.request = request
         self.known = who
@@ -168,7 +170,7 @@ class Visit:
         )
 
     @property
-    def who(self) -> Who:
+    def who(self) -> Caller:
         assert self.known is not None, "the route is open"
         return self.known
 

@@ -22,7 +22,7 @@ from headgate.storage.sqlite.database import Store
 from headgate.web import app, socket_path, static_files
 from headgate.web.auth import sign_in
 from headgate.web.console.navigation import RULES
-from headgate.web.context import Desk
+from headgate.web.context import ConsoleContext
 
 KEEP_ALIVE_S = 30  # longer than the edge keeps a connection (edge/control_proxy.py)
 
@@ -59,7 +59,7 @@ def run(settings: Settings, path: str, base_url: str, edge_url: str) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     catalog = catalogs.load(settings, os.environ)
     Store(settings.data, create=False).close()  # refused before anybody asks
-    desk = Desk(settings, catalog, base_url, edge_url)
+    desk = ConsoleContext(settings, catalog, base_url, edge_url)
     sock = listen(path)
     try:
         asyncio.run(_serve(app.build(desk, (*sign_in.RULES, *static_files.RULES, *RULES)), sock))

@@ -8,7 +8,7 @@ from importlib.resources import files
 from starlette.responses import Response
 
 from headgate.web.app import Rule
-from headgate.web.context import Problem, Visit
+from headgate.web.context import Problem, RequestContext
 
 
 @cache
@@ -23,7 +23,7 @@ def _files() -> dict[str, tuple[bytes, str, str]]:
     return found
 
 
-def serve(visit: Visit) -> Response:
+def serve(visit: RequestContext) -> Response:
     found = _files().get(visit.path["name"])
     if found is None:
         raise Problem(404, "There is no such file.")

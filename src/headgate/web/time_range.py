@@ -33,7 +33,7 @@ FILTERS = ("account", "key", "model", "upstream", "outcome", "session")
 MAX_CHARS = 256  # of a filter, as of the ledger's texts
 
 
-class Span(msgspec.Struct, frozen=True):
+class TimeRange(msgspec.Struct, frozen=True):
     """[since_s, until_s), Unix seconds."""
 
     name: Name
@@ -44,14 +44,14 @@ class Span(msgspec.Struct, frozen=True):
     def length_s(self) -> float:
         return self.until_s - self.since_s
 
-    def before(self) -> "Span":
+    def before(self) -> "TimeRange":
         """What it is set against: as long, just before; of a month, as much of the month before."""
         since_s = self.since_s - self.length_s
         if self.name == "month":
             first = datetime.fromtimestamp(self.since_s - 1, UTC).replace(day=1)
             since_s = _midnight(first).timestamp()
         until_s = min(since_s + self.length_s, self.since_s)
-        return Span("custom", max(since_s, 0.0), max(until_s, 0.0))
+        return TimeRange("custom", max(since_s, 0.0), max(until_s, 0.0))
 
     def said(self) -> str:
         if self.name == "all":
@@ -69,13 +69,13 @@ class Span(msgspec.Struct, frozen=True):
         return self.ends() if self.name == "custom" else {"span": self.name}
 
 
-ALWAYS = Span("all", 0.0, END_OF_TIME_S)
+ALWAYS = TimeRange("all", 0.0, END_OF_TIME_S)
 
 
-class Asked(msgspec.Struct, frozen=True):
+class ReportQuery(msgspec.Struct, frozen=True):
     """A span and its filters; "" is no filter."""
 
-    span: Span
+    span: TimeRange
     account: str = ""
     key: str = ""
     model: str = ""
@@ -106,9 +106,9 @@ class Asked(msgspec.Struct, frozen=True):
         return address(path, {**span, **self.filters(), **changes})
 
 
-def read(query: Mapping[str, str], now_s: float, default: Name, *, scoped: bool) -> Asked:
+def read(query: Mapping[str, str], now_s: float, default: Name, *, scoped: bool) -> ReportQuery:
     """What a query asks for, or Problem; `scoped`: it may choose no account."""
-    return Asked(
+    return ReportQuery(
         _span(query, now_s, default),
         **{
             name: query.get(name, "").strip()[:MAX_CHARS]
@@ -132,7 +132,7 @@ def of_request(id: str) -> str:
 
 
 def custom(since_s: float, until_s: float) -> dict[str, str]:
-    return Span("custom", since_s, until_s).ends()
+    return TimeRange("custom", since_s, until_s).ends()
 
 
 def iso(at_s: float) -> str:
@@ -140,7 +140,7 @@ def iso(at_s: float) -> str:
     return _text(at_s, "T")
 
 
-def _span(query: Mapping[str, str], now_s: float, default: Name) -> Span:
+def _span(query: Mapping[str, str], now_s: float, default: Name) -> TimeRange:
     # A second more, or what ended just now would not be in it.
     until_s = math.floor(now_s) + 1.0
     asked = query.get("span", "")
@@ -152,18 +152,18 @@ def _span(query: Mapping[str, str], now_s: float, default: Name) -> Span:
     name: Name = next((n for n in get_args(Name) if n == asked), default)
     if name == "month":
         first = datetime.fromtimestamp(now_s, UTC).replace(day=1)
-        return Span(name, _midnight(first).timestamp(), until_s)
+        return TimeRange(name, _midnight(first).timestamp(), until_s)
     if name in _LENGTH_S:
-        return Span(name, until_s - _LENGTH_S[name], until_s)
+        return TimeRange(name, until_s - _LENGTH_S[name], until_s)
     return ALWAYS
 
 
-def _custom(since: str, until: str, now_s: float) -> Span:
+def _custom(since: str, until: str, now_s: float) -> TimeRange:
     until_s = _seconds(until, "to", end=True) if until else now_s
     since_s = _seconds(since, "from", end=False) if since else max(until_s - 7 * DAY_S, 0.0)
     if since_s >= until_s:
         raise Problem(400, "The span ends before it begins.", "to")
-    return Span("custom", since_s, until_s)
+    return TimeRange("custom", since_s, until_s)
 
 
 def _seconds(text: str, field: str, *, end: bool) -> float:

@@ -28,7 +28,7 @@ from headgate.chat import (
     Usage,
 )
 from headgate.dialects.anthropic.upstream import call_out, wire_id
-from headgate.dialects.contract import Facts
+from headgate.dialects.contract import ReplyFacts
 from headgate.errors import Failure, Kind
 from headgate.money import cost_out
 from headgate.stream import sse
@@ -71,7 +71,7 @@ def _ending(finish: Finish) -> _Json:
     }
 
 
-def _message_out(facts: Facts, usage: _Json) -> _Json:
+def _message_out(facts: ReplyFacts, usage: _Json) -> _Json:
     """A reply that has said nothing yet; each key stands where Anthropic puts it."""
     return {
         "id": f"msg_{facts.id}",
@@ -99,7 +99,7 @@ def _block_out(part: Text | Thinking | ToolCall) -> _Json:
             return call_out(part) | {"caller": {"type": "direct"}}  # the model itself
 
 
-def reply_out(reply: Reply, facts: Facts) -> bytes:
+def reply_out(reply: Reply, facts: ReplyFacts) -> bytes:
     """The body of a reply that is not streamed."""
     out = _message_out(facts, _usage(reply.usage, reply.cost_nano))
     out["content"] = [_block_out(part) for part in reply.parts]
@@ -121,7 +121,7 @@ _DELTAS = {
 class AnthropicEncoder:
     """Only the text of a delta is encoded anew; the rest of its bytes are the same in a block."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: ReplyFacts) -> None:
         self._facts = facts
         self._input = facts.input_estimate
         self._index = -1

@@ -44,7 +44,7 @@ from headgate.dialects import vendor_errors
 from headgate.dialects.anthropic.reply import AnthropicEncoder, failure_out, reply_out
 from headgate.dialects.anthropic.upstream import AnthropicDecoder, request_out
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Decoder, Encoder, Facts, ModelCard, Target
+from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
 from headgate.dialects.fields import check_sampling, media_of, schema_of
 from headgate.errors import Failure, invalid, unsupported
 
@@ -511,13 +511,13 @@ class AnthropicDialect:
     array_type: ClassVar[str] = "application/json"
     keepalive: ClassVar[bytes] = b'event: ping\ndata: {"type": "ping"}\n\n'
 
-    def decode_request(self, body: bytes, target: Target) -> Request:
+    def decode_request(self, body: bytes, target: RequestTarget) -> Request:
         return _request(jsontext.decode_request(_request_decoder, body), target.headers)
 
-    def encoder(self, request: Request, facts: Facts, target: Target) -> Encoder:
+    def encoder(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> Encoder:
         return AnthropicEncoder(facts)
 
-    def encode_reply(self, reply: Reply, request: Request, facts: Facts) -> bytes:
+    def encode_reply(self, reply: Reply, request: Request, facts: ReplyFacts) -> bytes:
         return reply_out(reply, facts)
 
     def encode_count(self, tokens: int) -> bytes:

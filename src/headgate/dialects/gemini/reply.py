@@ -32,7 +32,7 @@ from headgate.chat import (
     ToolCall,
     Usage,
 )
-from headgate.dialects.contract import Facts
+from headgate.dialects.contract import ReplyFacts
 from headgate.dialects.gemini.upstream import compact, encode_signature
 from headgate.errors import Failure, Kind
 from headgate.money import cost_out
@@ -92,11 +92,11 @@ def _candidate(parts: Sequence[bytes], reason: str = "") -> bytes:
     return head + b",".join(parts) + b"]}" + finish + b',"index":0}]'
 
 
-def _facts(facts: Facts) -> bytes:
+def _facts(facts: ReplyFacts) -> bytes:
     return b"," + jsontext.encode({"modelVersion": facts.model, "responseId": facts.id})[1:]
 
 
-def reply_out(reply: Reply, facts: Facts) -> bytes:
+def reply_out(reply: Reply, facts: ReplyFacts) -> bytes:
     """The body of a reply that is not streamed."""
     parts: list[bytes] = []
     reason, signature = _FINISH_OUT[reply.finish.reason], ""
@@ -123,7 +123,7 @@ def reply_out(reply: Reply, facts: Facts) -> bytes:
 class GeminiEncoder:
     """Only the text of a chunk is encoded anew; the rest of its bytes are the same each time."""
 
-    def __init__(self, facts: Facts, array: bool) -> None:
+    def __init__(self, facts: ReplyFacts, array: bool) -> None:
         self._array = array
         self._facts = _facts(facts)
         self._id = facts.id

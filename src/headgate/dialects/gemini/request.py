@@ -23,7 +23,7 @@ from headgate import bounds, jsontext
 from headgate.bounds import Int64
 from headgate.chat import Choice, Format, Reasoning, Reply, Request, Sampling, Tool
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Decoder, Encoder, Facts, ModelCard, Target
+from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
 from headgate.dialects.fields import EMPTY_SCHEMA, check_sampling, given, schema_of
 from headgate.dialects.gemini.contents import PART_TYPES, ContentIn, messages_of, system_of
 from headgate.dialects.gemini.names import Finder, camel, in_camel_case
@@ -126,7 +126,7 @@ _CONFIG = "$.generationConfig"
 _USUAL_SAMPLING = Sampling()
 
 
-def _request(wire: _RequestIn, target: Target) -> Request:
+def _request(wire: _RequestIn, target: RequestTarget) -> Request:
     config = wire.generation_config or _DEFAULTS
     _refuse(wire, config)
     tools, choice = _choice(wire.tool_config, _tools(wire.tools))
@@ -375,13 +375,13 @@ class GeminiDialect:
     array_type: ClassVar[str] = "application/json"
     keepalive: ClassVar[bytes] = b"\n"  # in an array, too: whitespace between its elements
 
-    def decode_request(self, body: bytes, target: Target) -> Request:
+    def decode_request(self, body: bytes, target: RequestTarget) -> Request:
         return _request(_read(body), target)
 
-    def encoder(self, request: Request, facts: Facts, target: Target) -> Encoder:
+    def encoder(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> Encoder:
         return GeminiEncoder(facts, target.array)
 
-    def encode_reply(self, reply: Reply, request: Request, facts: Facts) -> bytes:
+    def encode_reply(self, reply: Reply, request: Request, facts: ReplyFacts) -> bytes:
         return reply_out(reply, facts)
 
     def encode_count(self, tokens: int) -> bytes:

@@ -25,7 +25,7 @@ from headgate.chat import (
     ToolCall,
     Usage,
 )
-from headgate.dialects.contract import Facts
+from headgate.dialects.contract import ReplyFacts
 from headgate.dialects.openai.upstream import WireCall, WireDetail, calls, details
 from headgate.errors import Failure, Kind
 from headgate.money import dollars
@@ -91,7 +91,7 @@ def _usage(usage: Usage, cost_nano: int | None) -> bytes:
     )
 
 
-def reply_out(reply: Reply, facts: Facts) -> _ReplyOut:
+def reply_out(reply: Reply, facts: ReplyFacts) -> _ReplyOut:
     if len(reply.parts) == 1 and type(one := reply.parts[0]) is Text:
         message = _ReplyMessage(one.text)
     else:
@@ -117,7 +117,7 @@ def reply_out(reply: Reply, facts: Facts) -> _ReplyOut:
 class OpenAIEncoder:
     """Only the text of a chunk is encoded anew; the rest of its bytes are the same each time."""
 
-    def __init__(self, request: Request, facts: Facts) -> None:
+    def __init__(self, request: Request, facts: ReplyFacts) -> None:
         facts_json = jsontext.encode(
             {
                 "id": f"chatcmpl-{facts.id}",

@@ -38,7 +38,7 @@ from headgate.chat import (
 )
 from headgate.dialects import vendor_errors
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Decoder, Encoder, Facts, ModelCard, Target
+from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
 from headgate.dialects.fields import carried, check_sampling, given
 from headgate.dialects.openai.reply import OpenAIEncoder, error_out, reply_out
 from headgate.dialects.openai.upstream import DetailIn, OpenAIDecoder, request_out
@@ -511,13 +511,13 @@ class OpenAIDialect:
     array_type: ClassVar[str] = "application/json"
     keepalive: ClassVar[bytes] = b": keepalive\n\n"
 
-    def decode_request(self, body: bytes, target: Target) -> Request:
+    def decode_request(self, body: bytes, target: RequestTarget) -> Request:
         return _request(jsontext.decode_request(_request_decoder, body))
 
-    def encoder(self, request: Request, facts: Facts, target: Target) -> Encoder:
+    def encoder(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> Encoder:
         return OpenAIEncoder(request, facts)
 
-    def encode_reply(self, reply: Reply, request: Request, facts: Facts) -> bytes:
+    def encode_reply(self, reply: Reply, request: Request, facts: ReplyFacts) -> bytes:
         return jsontext.encode(reply_out(reply, facts))
 
     def encode_count(self, tokens: int) -> bytes:

@@ -32,7 +32,7 @@ from headgate.chat import (
     Usage,
     replay,
 )
-from headgate.dialects.contract import Facts
+from headgate.dialects.contract import ReplyFacts
 from headgate.dialects.responses.upstream import flat
 from headgate.errors import Failure, Kind
 from headgate.money import cost_out
@@ -156,7 +156,7 @@ def _usage(usage: Usage, cost_nano: int | None) -> _Json:
 class _Frame:
     """The response object around its output: what is the same each time is encoded once."""
 
-    def __init__(self, request: Request, facts: Facts) -> None:
+    def __init__(self, request: Request, facts: ReplyFacts) -> None:
         self.echo = request.echo if isinstance(request.echo, Echo) else Echo()
         head: _Json = {"id": f"resp_{facts.id}", "object": "response", "created_at": facts.created}
         self._head = jsontext.encode({**head, "model": facts.model})[:-1] + b","
@@ -192,7 +192,7 @@ class _Frame:
 class ResponsesEncoder:
     """Each part is an item of its own.  Only the text of a delta is encoded anew."""
 
-    def __init__(self, request: Request, facts: Facts) -> None:
+    def __init__(self, request: Request, facts: ReplyFacts) -> None:
         self._frame = _Frame(request, facts)
         self._tools = {t.name: t for t in request.tools}
         self._id = facts.id
@@ -365,7 +365,7 @@ class ResponsesEncoder:
         return item
 
 
-def reply_out(reply: Reply, request: Request, facts: Facts) -> bytes:
+def reply_out(reply: Reply, request: Request, facts: ReplyFacts) -> bytes:
     """The body of a reply that is not streamed."""
     encoder = ResponsesEncoder(request, facts)
     encoder.feed([e for e in replay(reply) if not isinstance(e, Start | Finish)])

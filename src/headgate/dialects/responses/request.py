@@ -41,7 +41,7 @@ from headgate.chat import (
 )
 from headgate.dialects import fields, vendor_errors
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Decoder, Encoder, Facts, ModelCard, Target
+from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
 from headgate.dialects.openai.request import OpenAIDialect
 from headgate.dialects.responses.reply import Echo, ResponsesEncoder, reply_out, timed
 from headgate.dialects.responses.upstream import ResponsesDecoder, flat, request_out, wrapped
@@ -580,13 +580,13 @@ class ResponsesDialect:
 
     _chat: ClassVar[OpenAIDialect] = OpenAIDialect()
 
-    def decode_request(self, body: bytes, target: Target) -> Request:
+    def decode_request(self, body: bytes, target: RequestTarget) -> Request:
         return _request(jsontext.decode_request(_request_decoder, body))
 
-    def encoder(self, request: Request, facts: Facts, target: Target) -> Encoder:
+    def encoder(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> Encoder:
         return ResponsesEncoder(request, facts)
 
-    def encode_reply(self, reply: Reply, request: Request, facts: Facts) -> bytes:
+    def encode_reply(self, reply: Reply, request: Request, facts: ReplyFacts) -> bytes:
         return reply_out(reply, request, facts)
 
     def encode_failure(self, failure: Failure, request_id: str) -> tuple[int, bytes]:

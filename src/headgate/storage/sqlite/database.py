@@ -19,7 +19,7 @@ import apsw
 import msgspec
 
 from headgate.policy import budgets, keys
-from headgate.policy.keys import Account, HangUp, Key, KeyRing, Period
+from headgate.policy.keys import Account, HangUp, Key, KeySnapshot, Period
 
 T = TypeVar("T")
 BUSY_MS = 5000
@@ -303,10 +303,10 @@ class Store:
             rows = self._db.execute(f"select mac, {_KEY} from keys order by created_s, id")
             return [(_key(columns), mac) for mac, *columns in rows]
 
-    def ring(self) -> KeyRing:
+    def ring(self) -> KeySnapshot:
         with self._faults(), self._db:  # one snapshot of both
             rows, accounts = self._rows(), self.accounts()
-        return KeyRing(self._pepper, rows, accounts)
+        return KeySnapshot(self._pepper, rows, accounts)
 
     def revoke(self, id: str, *, now_s: float) -> bool:
         """Close a key for good; False when there is none with this id that is open."""

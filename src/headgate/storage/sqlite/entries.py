@@ -17,7 +17,7 @@ PLAIN = 2048  # bytes of an entry that is taken as it is, if nothing in it is ou
 _encode = msgspec.json.Encoder().encode
 
 
-class Attempt(msgspec.Struct, frozen=True, gc=False):
+class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
     """One contact with an upstream; the client pays for the last one only."""
 
     upstream: str
@@ -28,7 +28,7 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     key: int = 0  # its place in the upstream's pool of keys, from 1; 0: there is no pool
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
     """One exchange as it ended.  The fields are the columns of `ledger`, in their order."""
 
     id: str
@@ -54,11 +54,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     cost_nano: int | None  # None: no price is known
     price_version: str = ""
     service_tier: str = ""
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[AttemptRecord, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
-class Mark(msgspec.Struct, frozen=True, kw_only=True):
+class IntentRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of an exchange before its upstream is contacted, or at a checkpoint."""
 
     id: str
@@ -78,20 +78,20 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     price_version: str = ""
     service_tier: str = ""
 
-    def recovered(self) -> Row:
-        return Row(
+    def recovered(self) -> LedgerRow:
+        return LedgerRow(
             **{name: getattr(self, name) for name in self.__struct_fields__},
             outcome="crashed",
             basis="recovered",
         )
 
 
-def encode_row(row: Row) -> bytes:
+def encode_row(row: LedgerRow) -> bytes:
     values = msgspec.structs.astuple(row)
     return _plain((1, *values), row.session) or _encode((1, *_clean(values)))
 
 
-def encode_mark(mark: Mark, *before: object) -> bytes:
+def encode_mark(mark: IntentRecord, *before: object) -> bytes:
     data = _plain((*before, mark), mark.session)
     if data is None:
         values = _clean(msgspec.structs.astuple(mark))
@@ -128,11 +128,11 @@ def _words(values: tuple[object, ...]) -> list[object]:
     return [
         _word(v)
         if isinstance(v, str)
-        else Attempt(*_clean(msgspec.structs.astuple(v)))  # type: ignore[arg-type]  # same fields
-        if isinstance(v, Attempt)
+        else AttemptRecord(*_clean(msgspec.structs.astuple(v)))  # type: ignore[arg-type]  # same fields
+        if isinstance(v, AttemptRecord)
         else v
         for v in values[:MAX_WORDS]
     ]
 
 
-decode_mark = msgspec.json.Decoder(Mark).decode
+decode_mark = msgspec.json.Decoder(IntentRecord).decode

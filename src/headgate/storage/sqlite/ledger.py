@@ -37,19 +37,27 @@ import msgspec
 from headgate.storage.sqlite import writer as writers
 from headgate.storage.sqlite.database import BUSY_MS, StoreError, StoreFault
 from headgate.storage.sqlite.entries import (
-    Attempt,
+    AttemptRecord,
     Basis,
-    Mark,
-    Row,
+    IntentRecord,
+    LedgerRow,
     decode_mark,
     encode_mark,
     encode_row,
 )
-from headgate.storage.sqlite.process_lock import Live
-from headgate.storage.sqlite.writer import GROUP, HEAD, Answer, Orders, frame
+from headgate.storage.sqlite.process_lock import ProcessLock
+from headgate.storage.sqlite.writer import GROUP, HEAD, CommitResult, WriterConfig, frame
 from headgate.storage.sqlite.writer_process import Start, Writing, start_process
 
-__all__ = ["Attempt", "Basis", "Ledger", "LedgerFault", "LedgerRefused", "Mark", "Row"]
+__all__ = [
+    "AttemptRecord",
+    "Basis",
+    "IntentRecord",
+    "Ledger",
+    "LedgerFault",
+    "LedgerRefused",
+    "LedgerRow",
+]
 RETRY_S = 0.25  # how often a disk that took nothing is asked again, or a writer started again
 PATIENCE_S = BUSY_MS / 1000 + 3  # without any answer; the writer itself waits for other processes
 ORPHAN_S = 5.0  # for how long a writer whose edge has died asks a disk that takes nothing
@@ -92,7 +100,7 @@ class _Entry(msgspec.Struct, eq=False):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode_answer = msgspec.json.Decoder(Answer).decode
+_decode_answer = msgspec.json.Decoder(CommitResult).decode
 
 
 class Ledger:
@@ -105,7 +113,7 @@ class Ledger:
         directory = Path(data)
         self._start = start
         name = f"{directory}/headgate.db"
-        self._orders = Orders(name, BUSY_MS, MAX_WAITING, RETRY_S, ORPHAN_S)
+        self._orders = WriterConfig(name, BUSY_MS, MAX_WAITING, RETRY_S, ORPHAN_S)
         self._gathered: list[_Entry] = []  # in this turn of the loop
         self._pending: deque[_Entry] = deque()  # sent, or to be sent when there is a writer
         self._late = 0  # of these: the first that a writer before could not write
@@ -127,7 +135,7 @@ class Ledger:
         self.refused = 0
         try:
             with contextlib.ExitStack() as stack:
-                self._live = Live(directory / "live")
+                self._live = ProcessLock(directory / "live")
                 stack.callback(self._live.end)
                 self._begin()
                 stack.pop_all()
@@ -155,18 +163,18 @@ class Ledger:
     def writer_pid(self) -> int | None:
         return self._writer.pid if self._writer is not None else None
 
-    async def open(self, mark: Mark) -> None:
+    async def open(self, mark: IntentRecord) -> None:
         """Commit that an upstream is about to be contacted; LedgerFault: it must not be."""
         if self._stuck:
             raise self._silent()
         await self._asked(_Entry(0, mark.id, encode_mark(mark, 0, mark.id, self._live.boot)))
 
-    def checkpoint(self, mark: Mark) -> None:
+    def checkpoint(self, mark: IntentRecord) -> None:
         """Let an open mark say what was used so far; lost without harm if the disk fails."""
         if not self._stuck:
             self._put(_Entry(2, mark.id, encode_mark(mark, 2, mark.id)))
 
-    async def settle(self, row: Row) -> None:
+    async def settle(self, row: LedgerRow) -> None:
         """Commit the row in the place of its mark.  A second one with the same id changes nothing.
 
         LedgerFault: not committed yet, but kept and tried again.  LedgerRefused: never.
@@ -177,7 +185,7 @@ class Ledger:
             raise self._silent()
         await self._asked(entry)
 
-    def settle_soon(self, row: Row) -> None:
+    def settle_soon(self, row: LedgerRow) -> None:
         """As `settle`, for a task that cannot wait because it is being cancelled."""
         self._put(_Entry(1, row.id, encode_row(row)))
 
@@ -352,7 +360,7 @@ class Ledger:
             if heard is not None and entry.kind == 1:
                 heard(entry.id)
 
-    def _decide(self, group: list[_Entry], answer: Answer) -> None:
+    def _decide(self, group: list[_Entry], answer: CommitResult) -> None:
         refused = dict(answer.refused)
         self.refused += len(answer.refused)
         # One kept before that was refused after all (-1) is among the written: it is not tried again.

@@ -87,7 +87,7 @@ def _pid_in(file: int) -> int:
     return int(text) if text.isdigit() else 0
 
 
-class Live:
+class ProcessLock:
     """The lock that says an edge lives; OSError when it cannot be had."""
 
     def __init__(self, directory: Path) -> None:

@@ -29,7 +29,7 @@ import apsw
 import msgspec
 
 from headgate.storage.sqlite.database import BUSY_MS, StoreError
-from headgate.storage.sqlite.ledger import LedgerFault, Row
+from headgate.storage.sqlite.ledger import LedgerFault, LedgerRow
 
 By = Literal["key", "account", "model", "day", "hour", "session", "upstream"]
 Step = Literal["hour", "day"]
@@ -172,7 +172,7 @@ class SessionSum(msgspec.Struct, frozen=True):
     cost_nano: int
 
 
-class Books:
+class UsageReader:
     """Reads one installation; the database must be up to date: a Store has opened it before.
 
     Several threads may use it at the same time: each has a connection of its own.
@@ -216,12 +216,12 @@ class Books:
         with self._faults():
             return list(self._db.execute(sql, values))
 
-    def generation(self, id: str) -> Row | None:
+    def generation(self, id: str) -> LedgerRow | None:
         """The row of one exchange; None while it runs, and when there is none."""
         found = self._all(f"select {_COLUMNS} from ledger where id = ?", (id,))
         return _row(found[0]) if found else None
 
-    def begun(self, ids: Sequence[str]) -> dict[str, Row | None]:
+    def begun(self, ids: Sequence[str]) -> dict[str, LedgerRow | None]:
         """Of these exchanges those that have a row, or None: an open mark."""
         places = ", ".join("?" * len(ids))
         # Marks first: one that becomes a row meanwhile is then seen as either.
@@ -248,7 +248,7 @@ class Books:
 
     def session(
         self, id: str, key: str | None = None, *, most: int = 10_000, after: str = ""
-    ) -> list[Row]:
+    ) -> list[LedgerRow]:
         """The exchanges of one session, oldest first; of one key only, where others must not see.
 
         `after`: the id of the last one of the page before.
@@ -349,7 +349,7 @@ class Books:
         since_s: float = 0.0,
         until_s: float = END_OF_TIME_S,
         most: int = 50,
-    ) -> list[tuple[int, Row]]:
+    ) -> list[tuple[int, LedgerRow]]:
         """Exchanges as they were settled, the last one first, each with its seq.
 
         `before`: the seq of the last one of the page before.
@@ -381,7 +381,7 @@ class Books:
         low: int,
         high: int,
         most: int,
-    ) -> list[tuple[int, Row]]:
+    ) -> list[tuple[int, LedgerRow]]:
         """The last rows with a seq in [low, high) that are meant."""
         tests = _tests(said)
         rows = self._all(
@@ -602,7 +602,7 @@ class Books:
             raise StoreError(f"{to}: {error}.") from None
 
 
-_COLUMNS = ", ".join(Row.__struct_fields__)
+_COLUMNS = ", ".join(LedgerRow.__struct_fields__)
 _OVER = {"first_seq": "min", "last_seq": "max"}
 _SPENT = ", ".join(f"sum({c}) as {c}" for c in Spent.__struct_fields__[1:])
 
@@ -655,11 +655,11 @@ def _source(
     )
 
 
-def _row(columns: tuple[Any, ...]) -> Row:
-    fields = dict(zip(Row.__struct_fields__, columns, strict=True))
+def _row(columns: tuple[Any, ...]) -> LedgerRow:
+    fields = dict(zip(LedgerRow.__struct_fields__, columns, strict=True))
     for name in ("attempts", "warnings"):
         fields[name] = msgspec.json.decode(fields[name])
-    return msgspec.convert({**fields, "stream": bool(fields["stream"])}, Row)
+    return msgspec.convert({**fields, "stream": bool(fields["stream"])}, LedgerRow)
 
 
 def _told(

@@ -103,7 +103,7 @@ _INSERT_ROW = (
 )
 
 
-class Orders(msgspec.Struct, frozen=True):
+class WriterConfig(msgspec.Struct, frozen=True):
     """What the writer is told as it starts."""
 
     name: str  # of the database
@@ -113,7 +113,7 @@ class Orders(msgspec.Struct, frozen=True):
     orphan_s: float  # and for how long when the edge has died
 
 
-class Answer(msgspec.Struct, frozen=True, array_like=True):
+class CommitResult(msgspec.Struct, frozen=True, array_like=True):
     """What became of a group that was not committed as it was."""
 
     fault: str = ""  # the disk's; then marks are forgotten, rows and withdrawals kept
@@ -122,7 +122,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     dropped: int = 0  # of this group, as too many were kept
 
 
-DONE = Answer()
+DONE = CommitResult()
 
 
 def connect(name: str, busy_ms: int) -> apsw.Connection:
@@ -182,7 +182,7 @@ def frame(body: bytes, count: int) -> bytes:
 
 
 class Writer:
-    def __init__(self, orders: Orders) -> None:
+    def __init__(self, orders: WriterConfig) -> None:
         self._orders = orders
         self._db: apsw.Connection | None = None
         self._kept: list[str] = []
@@ -191,7 +191,7 @@ class Writer:
     def waiting(self) -> int:
         return len(self._kept)
 
-    def write(self, group: str) -> Answer:
+    def write(self, group: str) -> CommitResult:
         """Commit what is kept, then the group: no mark is taken while rows wait."""
         refused: list[tuple[int, str]] = []
         written = 0
@@ -210,8 +210,8 @@ class Writer:
             dropped = max(0, len(self._kept) - self._orders.most)
             del self._kept[self._orders.most :]
             fault = f"{self._orders.name}: {error}."
-            return Answer(fault, tuple(refused), written, dropped)
-        return Answer("", tuple(refused), written) if refused else DONE
+            return CommitResult(fault, tuple(refused), written, dropped)
+        return CommitResult("", tuple(refused), written) if refused else DONE
 
     def _commit(self, db: apsw.Connection, group: str) -> list[tuple[int, str]]:
         """One transaction; the entries that no disk would take, as they break the schema."""
@@ -295,7 +295,7 @@ class _Inbox:
         return not self.ended
 
 
-def run(sock: socket.socket, orders: Orders) -> None:
+def run(sock: socket.socket, orders: WriterConfig) -> None:
     """Write what comes until the socket ends."""
     inbox, writer = _Inbox(sock), Writer(orders)
     until = math.inf
@@ -321,7 +321,7 @@ def run(sock: socket.socket, orders: Orders) -> None:
 
 def main() -> None:
     """The socket is standard input, the orders are the argument."""
-    run(socket.socket(fileno=0), msgspec.json.decode(sys.argv[1], type=Orders))
+    run(socket.socket(fileno=0), msgspec.json.decode(sys.argv[1], type=WriterConfig))
 
 
 if __name__ == "__main__":

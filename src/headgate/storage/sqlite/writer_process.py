@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from headgate.storage.sqlite import writer
-from headgate.storage.sqlite.writer import Orders
+from headgate.storage.sqlite.writer import WriterConfig
 
 # Meant for the edge, and sent to its whole group by a terminal or to all its processes by systemd.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
@@ -32,10 +32,10 @@ class Writing(Protocol):
         """Until it has ended; TimeoutExpired if it has not."""
 
 
-Start = Callable[[socket.socket, int, Orders], Writing]
+Start = Callable[[socket.socket, int, WriterConfig], Writing]
 
 
-def start_process(sock: socket.socket, lock: int, orders: Orders) -> Writing:
+def start_process(sock: socket.socket, lock: int, orders: WriterConfig) -> Writing:
     """A writer that holds the lock and reads the socket; OSError when the system has no room.
 
     Not a fork: it must also work beside threads and a running loop, when one has to be replaced, and

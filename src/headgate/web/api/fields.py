@@ -10,7 +10,7 @@ from msgspec import UNSET
 from headgate.policy import budgets
 from headgate.storage.sqlite.database import MAX_NAME_CHARS, BudgetTerms
 from headgate.web.api.shapes import AccountChanges, Asked, KeyChanges, seconds_of
-from headgate.web.context import Problem, Visit, sentence
+from headgate.web.context import Problem, RequestContext, sentence
 
 
 def name(text: str) -> str:
@@ -57,7 +57,7 @@ def future(moment: datetime | None, now_s: float) -> float | None:
     return ends_s
 
 
-def models(visit: Visit, names: tuple[str, ...]) -> tuple[str, ...]:
+def models(visit: RequestContext, names: tuple[str, ...]) -> tuple[str, ...]:
     """The catalog's ids of the models that were named, each once."""
     catalog = visit.desk.catalog
     ids: list[str] = []

@@ -16,13 +16,13 @@ from headgate.storage.sqlite.reports import By
 from headgate.web.api import fields as fields
 from headgate.web.api import shapes as shapes
 from headgate.web.api.route import nothing_here, page
-from headgate.web.context import Problem, Visit
+from headgate.web.context import Problem, RequestContext
 
 
 class _Spending:
     """What everybody has spent, asked of the books at most once for each beginning of a period."""
 
-    def __init__(self, visit: Visit, now_s: float) -> None:
+    def __init__(self, visit: RequestContext, now_s: float) -> None:
         self._books = visit.desk.books
         self._now_s = now_s
         self._since: dict[tuple[What, float], dict[str, int]] = {}
@@ -51,7 +51,7 @@ class _Spending:
 class _Ring:
     """The keys and accounts of this moment that the visitor sees."""
 
-    def __init__(self, visit: Visit) -> None:
+    def __init__(self, visit: RequestContext) -> None:
         self.now_s = time.time()
         self._all = visit.desk.store.keys()
         self._families: dict[str, list[str]] = {}
@@ -121,7 +121,7 @@ class _Ring:
         )  # fmt: skip
 
 
-def list_keys(visit: Visit, query: shapes.KeysAsked) -> shapes.Keys:
+def list_keys(visit: RequestContext, query: shapes.KeysAsked) -> shapes.Keys:
     """List the keys, oldest first."""
     ring = _Ring(visit)
     if query.account is not UNSET:
@@ -135,13 +135,13 @@ def list_keys(visit: Visit, query: shapes.KeysAsked) -> shapes.Keys:
     return shapes.Keys(data=[ring.shown(k) for k in found], next=next_)
 
 
-def show_key(visit: Visit) -> shapes.Key:
+def show_key(visit: RequestContext) -> shapes.Key:
     """Show one key."""
     ring = _Ring(visit)
     return ring.shown(ring.key(visit.path["id"]))
 
 
-def make_key(visit: Visit, body: shapes.NewKey) -> shapes.MadeKey:
+def make_key(visit: RequestContext, body: shapes.NewKey) -> shapes.MadeKey:
     """Make a key of models.
 
     The answer has its text, and nothing has it later. A running gateway takes it within a second.
@@ -159,7 +159,7 @@ def make_key(visit: Visit, body: shapes.NewKey) -> shapes.MadeKey:
     return _made(visit, key.id, text)
 
 
-def change_key(visit: Visit, body: shapes.KeyChanges) -> shapes.Key:
+def change_key(visit: RequestContext, body: shapes.KeyChanges) -> shapes.Key:
     """Change a key.
 
     What is left out stays; null takes a limit, the budget or the expiry away. Its rotations get the
@@ -197,7 +197,7 @@ def change_key(visit: Visit, body: shapes.KeyChanges) -> shapes.Key:
     return show_key(visit)
 
 
-def revoke_key(visit: Visit) -> shapes.Key:
+def revoke_key(visit: RequestContext) -> shapes.Key:
     """Revoke a key, for good.
 
     Doing it again changes nothing.
@@ -209,7 +209,7 @@ def revoke_key(visit: Visit) -> shapes.Key:
     return show_key(visit)
 
 
-def rotate_key(visit: Visit, body: shapes.Rotation) -> shapes.MadeKey:
+def rotate_key(visit: RequestContext, body: shapes.Rotation) -> shapes.MadeKey:
     """Replace a key by a new one with the same rights, limits and budget.
 
     The answer has the new one's text. The old one still works for `overlap_s` seconds.
@@ -224,7 +224,7 @@ def rotate_key(visit: Visit, body: shapes.Rotation) -> shapes.MadeKey:
     return _made(visit, key.id, text)
 
 
-def _made(visit: Visit, id: str, text: str) -> shapes.MadeKey:
+def _made(visit: RequestContext, id: str, text: str) -> shapes.MadeKey:
     ring = _Ring(visit)
     return shapes.MadeKey(**structs.asdict(ring.shown(ring.key(id))), key=text)
 
@@ -232,20 +232,20 @@ def _made(visit: Visit, id: str, text: str) -> shapes.MadeKey:
 # --- accounts -------------------------------------------------------------------------------------
 
 
-def list_accounts(visit: Visit, query: shapes.Page) -> shapes.Accounts:
+def list_accounts(visit: RequestContext, query: shapes.Page) -> shapes.Accounts:
     """List the accounts, oldest first."""
     ring = _Ring(visit)
     found, next_ = page(ring.accounts, query.after, query.limit, lambda a: a.id)
     return shapes.Accounts(data=[ring.shown_account(a) for a in found], next=next_)
 
 
-def show_account(visit: Visit) -> shapes.Account:
+def show_account(visit: RequestContext) -> shapes.Account:
     """Show one account."""
     ring = _Ring(visit)
     return ring.shown_account(ring.account(visit.path["id"]))
 
 
-def make_account(visit: Visit, body: shapes.NewAccount) -> shapes.Account:
+def make_account(visit: RequestContext, body: shapes.NewAccount) -> shapes.Account:
     """Make an account: a team whose keys share a budget."""
     store, now_s = visit.desk.store, time.time()
     fields.zone(body.budget_zone)
@@ -259,7 +259,7 @@ def make_account(visit: Visit, body: shapes.NewAccount) -> shapes.Account:
     return _Ring(visit).shown_account(account)
 
 
-def change_account(visit: Visit, body: shapes.AccountChanges) -> shapes.Account:
+def change_account(visit: RequestContext, body: shapes.AccountChanges) -> shapes.Account:
     """Change an account.
 
     What is left out stays; null takes the budget away.
@@ -280,7 +280,7 @@ def change_account(visit: Visit, body: shapes.AccountChanges) -> shapes.Account:
     return show_account(visit)
 
 
-def close_account(visit: Visit) -> shapes.Account:
+def close_account(visit: RequestContext) -> shapes.Account:
     """Close an account, for good: its keys open nothing any more.
 
     Doing it again changes nothing.

@@ -19,7 +19,7 @@ from headgate.web.api.openapi_gateway import ANSWERED, PATHS, Outline
 from headgate.web.api.route import Endpoint
 from headgate.web.api.routes import ENDPOINTS
 from headgate.web.app import Rule
-from headgate.web.context import MAX_FORM_BYTES, Visit
+from headgate.web.context import MAX_FORM_BYTES, RequestContext
 
 JSON = dict[str, Any]  # Any: JSON, of the shapes that the specification has
 _REF = "#/components/schemas/{name}"
@@ -242,7 +242,7 @@ def _outlined(outline: Outline) -> JSON:
     return operation
 
 
-def show(visit: Visit) -> Response:
+def show(visit: RequestContext) -> Response:
     data = msgspec.json.encode(document(visit.desk.base_url))
     return Response(data, headers={"cache-control": "no-cache"}, media_type=ANSWERED)
 

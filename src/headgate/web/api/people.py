@@ -14,12 +14,12 @@ from headgate.web.api import fields as fields
 from headgate.web.api import shapes as shapes
 from headgate.web.api.route import given, nothing_here, page
 from headgate.web.auth import passwords
-from headgate.web.context import Problem, Visit
+from headgate.web.context import Problem, RequestContext
 
 _ACTIONS: tuple[access.Action, ...] = ("see", "use", "keys", "manage")
 
 
-def me(visit: Visit) -> shapes.Me:
+def me(visit: RequestContext) -> shapes.Me:
     """Show the management key that asks."""
     who = visit.who
     return shapes.Me(
@@ -31,18 +31,18 @@ def me(visit: Visit) -> shapes.Me:
 # --- users ----------------------------------------------------------------------------------------
 
 
-def list_users(visit: Visit, query: shapes.Page) -> shapes.Users:
+def list_users(visit: RequestContext, query: shapes.Page) -> shapes.Users:
     """List the users of the console, by name."""
     found, next_ = page(visit.desk.people.users(), query.after, query.limit, lambda u: u.id)
     return shapes.Users(data=[_user(u) for u in found], next=next_)
 
 
-def show_user(visit: Visit) -> shapes.User:
+def show_user(visit: RequestContext) -> shapes.User:
     """Show one user."""
     return _user(_found_user(visit))
 
 
-def make_user(visit: Visit, body: shapes.NewUser) -> shapes.User:
+def make_user(visit: RequestContext, body: shapes.NewUser) -> shapes.User:
     """Make a user, who signs in with this name and password."""
     people, name = visit.desk.people, fields.name(body.name)
     if any(u.name.lower() == name.lower() for u in people.users()):
@@ -54,7 +54,7 @@ def make_user(visit: Visit, body: shapes.NewUser) -> shapes.User:
     return _user(user)
 
 
-def change_user(visit: Visit, body: shapes.UserChanges) -> shapes.User:
+def change_user(visit: RequestContext, body: shapes.UserChanges) -> shapes.User:
     """Change a user's role, account or password; their sessions end."""
     people, old = visit.desk.people, _found_user(visit)
     if old.closed_s is not None:
@@ -80,7 +80,7 @@ def change_user(visit: Visit, body: shapes.UserChanges) -> shapes.User:
     return _user(_found_user(visit))
 
 
-def close_user(visit: Visit) -> shapes.User:
+def close_user(visit: RequestContext) -> shapes.User:
     """Close a user, for good; their sessions end.
 
     Doing it again changes nothing.
@@ -93,21 +93,21 @@ def close_user(visit: Visit) -> shapes.User:
     return _user(_found_user(visit))
 
 
-def _found_user(visit: Visit) -> User:
+def _found_user(visit: RequestContext) -> User:
     found = visit.desk.people.user(visit.path["id"])
     if found is None:
         raise nothing_here()
     return found
 
 
-def _must_not_be_last(visit: Visit, user: User) -> None:
+def _must_not_be_last(visit: RequestContext, user: User) -> None:
     """As the store refuses it too, under its lock."""
     others = [u for u in visit.desk.people.users() if u.role == "admin" and u.closed_s is None]
     if others == [user]:
         raise Problem(409, "This is the last admin; make another one first.")
 
 
-def _must_be_open(visit: Visit, account: str) -> None:
+def _must_be_open(visit: RequestContext, account: str) -> None:
     now_s = time.time()
     if account and not any(a.id == account and a.good(now_s) for a in visit.desk.store.accounts()):
         raise Problem(422, f"There is no open account `{account}`; GET /admin/v1/accounts has them.", "$.account")  # fmt: skip
@@ -131,19 +131,21 @@ def _user(user: User) -> shapes.User:
 # --- management keys ------------------------------------------------------------------------------
 
 
-def list_management_keys(visit: Visit, query: shapes.Page) -> shapes.ManagementKeys:
+def list_management_keys(visit: RequestContext, query: shapes.Page) -> shapes.ManagementKeys:
     """List the management keys, oldest first."""
     keys = visit.desk.people.management_keys()
     found, next_ = page(keys, query.after, query.limit, lambda k: k.id)
     return shapes.ManagementKeys(data=[_management_key(k) for k in found], next=next_)
 
 
-def show_management_key(visit: Visit) -> shapes.ManagementKey:
+def show_management_key(visit: RequestContext) -> shapes.ManagementKey:
     """Show one management key."""
     return _management_key(_found_management_key(visit))
 
 
-def make_management_key(visit: Visit, body: shapes.NewManagementKey) -> shapes.MadeManagementKey:
+def make_management_key(
+    visit: RequestContext, body: shapes.NewManagementKey
+) -> shapes.MadeManagementKey:
     """Make a key of this API.
 
     The answer has its text, and nothing has it later.
@@ -156,7 +158,7 @@ def make_management_key(visit: Visit, body: shapes.NewManagementKey) -> shapes.M
     return shapes.MadeManagementKey(**structs.asdict(_management_key(key)), key=text)
 
 
-def revoke_management_key(visit: Visit) -> shapes.ManagementKey:
+def revoke_management_key(visit: RequestContext) -> shapes.ManagementKey:
     """Revoke a management key, for good; it may be the one that asks.
 
     Doing it again changes nothing.
@@ -167,7 +169,7 @@ def revoke_management_key(visit: Visit) -> shapes.ManagementKey:
     return _management_key(_found_management_key(visit))
 
 
-def _found_management_key(visit: Visit) -> ManagementKey:
+def _found_management_key(visit: RequestContext) -> ManagementKey:
     keys = visit.desk.people.management_keys()
     found = next((k for k in keys if k.id == visit.path["id"]), None)
     if found is None:
@@ -189,7 +191,7 @@ def _management_key(key: ManagementKey) -> shapes.ManagementKey:
 # --- changes --------------------------------------------------------------------------------------
 
 
-def list_changes(visit: Visit, query: shapes.ChangesAsked) -> shapes.Changes:
+def list_changes(visit: RequestContext, query: shapes.ChangesAsked) -> shapes.Changes:
     """List who changed what, the last first."""
     account = given(query.account)
     if account is not None:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from headgate.web.api import openapi
 from headgate.web.api.openapi import JSON
 from headgate.web.app import Rule
-from headgate.web.context import Visit
+from headgate.web.context import RequestContext
 
 _WIDE = 100  # characters of a body in one line of a command
 _NOUNS = {"string": "characters", "array": "items"}
@@ -217,7 +217,7 @@ def _quoted(url: str) -> str:
     return f'"{url}"' if "{" in url else url
 
 
-def show(visit: Visit) -> Response:
+def show(visit: RequestContext) -> Response:
     base_url = visit.desk.base_url
     return visit.render("reference.html", groups=groups(base_url), objects=objects(base_url))
 

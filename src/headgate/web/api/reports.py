@@ -11,12 +11,12 @@ from urllib.parse import quote
 import msgspec
 
 from headgate.policy import pricing
-from headgate.storage.sqlite.entries import Row
+from headgate.storage.sqlite.entries import LedgerRow
 from headgate.storage.sqlite.reports import END_OF_TIME_S, By, Spent, Step, Where
 from headgate.web.api import figures as figures
 from headgate.web.api import shapes as shapes
 from headgate.web.api.route import given, nothing_here
-from headgate.web.context import Problem, Visit
+from headgate.web.context import Problem, RequestContext
 
 LOOKS_BACK_S = 30 * 86400.0
 # With `step` all rows are made before a page of them is cut out; as the console has it.
@@ -26,7 +26,7 @@ _ID = re.compile(r"(?:chatcmpl-|msg_|resp_)?([0-9a-f]{24})")  # as clients got i
 _KEPT_BY_SESSION = {"session", "account", "key"}  # sums without errors and times (books.py)
 
 
-def _where(visit: Visit, query: figures.Filters) -> Where:
+def _where(visit: RequestContext, query: figures.Filters) -> Where:
     """What is asked for, narrowed to what the visitor sees."""
     if query.account is not msgspec.UNSET:
         visit.must_see(query.account)
@@ -50,7 +50,7 @@ def _span(query: figures.UsageAsked | figures.ExchangesAsked, since_s: float, un
 # --- usage ----------------------------------------------------------------------------------------
 
 
-def show_usage(visit: Visit, query: figures.UsageAsked) -> figures.Usage:
+def show_usage(visit: RequestContext, query: figures.UsageAsked) -> figures.Usage:
     """Sum up what was used and what it cost, by day, hour, key, account, model, upstream or session.
 
     With `step`, a row for each hour (of at most 62 days) or day (of 800) of each name. Without `since`: the last thirty days.
@@ -105,7 +105,7 @@ def _per(sum: float, count: int) -> float | None:
 # --- requests and sessions ------------------------------------------------------------------------
 
 
-def list_requests(visit: Visit, query: figures.ExchangesAsked) -> figures.Exchanges:
+def list_requests(visit: RequestContext, query: figures.ExchangesAsked) -> figures.Exchanges:
     """List requests, the last one first."""
     since_s, until_s = _span(query, 0.0, END_OF_TIME_S)
     data, next_ = _exchanges(
@@ -114,7 +114,7 @@ def list_requests(visit: Visit, query: figures.ExchangesAsked) -> figures.Exchan
     return figures.Exchanges(data=data, next=next_)
 
 
-def show_request(visit: Visit) -> figures.Exchange:
+def show_request(visit: RequestContext) -> figures.Exchange:
     """Show one request, by the id that its client got.
 
     Not while it runs: its row is written when it has ended.
@@ -127,7 +127,7 @@ def show_request(visit: Visit) -> figures.Exchange:
     return _exchange(None, row)
 
 
-def show_session(visit: Visit, query: figures.SessionAsked) -> figures.Session:
+def show_session(visit: RequestContext, query: figures.SessionAsked) -> figures.Session:
     """Show one session: its sum, and its requests, the last one first.
 
     Two keys may use the same id; `account` and `key` of each request tell them apart.
@@ -144,7 +144,12 @@ def show_session(visit: Visit, query: figures.SessionAsked) -> figures.Session:
 
 
 def _exchanges(
-    visit: Visit, where: Where, before: int | None, since_s: float, until_s: float, most: int
+    visit: RequestContext,
+    where: Where,
+    before: int | None,
+    since_s: float,
+    until_s: float,
+    most: int,
 ) -> tuple[list[figures.Exchange], int | None]:
     rows = visit.desk.books.requests(
         where, before=before, since_s=since_s, until_s=until_s, most=most + 1
@@ -153,7 +158,7 @@ def _exchanges(
     return [_exchange(*r) for r in shown], shown[-1][0] if len(rows) > most else None
 
 
-def _exchange(seq: int | None, row: Row) -> figures.Exchange:
+def _exchange(seq: int | None, row: LedgerRow) -> figures.Exchange:
     return figures.Exchange(
         id=row.id, seq=seq, account=row.account, key=row.key, session=row.session,
         dialect=row.dialect, model=row.model, upstream=row.upstream,
@@ -175,7 +180,7 @@ def _exchange(seq: int | None, row: Row) -> figures.Exchange:
 # --- upstreams and models -------------------------------------------------------------------------
 
 
-def list_upstreams(visit: Visit) -> figures.Upstreams:
+def list_upstreams(visit: RequestContext) -> figures.Upstreams:
     """List the upstreams as they stand now, with what was measured in the last 24 hours."""
     told = msgspec.convert(visit.desk.edge("GET", "/internal/upstreams"), list[_Told])
     measured = visit.desk.books.measured(time.time() - MEASURED_S)
@@ -212,7 +217,7 @@ class _Told(msgspec.Struct):
     keys: list[figures.UpstreamKey] = []
 
 
-def check_upstream(visit: Visit) -> figures.Checked:
+def check_upstream(visit: RequestContext) -> figures.Checked:
     """Ask an upstream one short question, and say what its answer shows.
 
     It costs what such a request costs there.
@@ -225,7 +230,7 @@ def check_upstream(visit: Visit) -> figures.Checked:
     return msgspec.convert(told, figures.Checked)
 
 
-def list_models(visit: Visit) -> figures.ModelList:
+def list_models(visit: RequestContext) -> figures.ModelList:
     """List the models of the catalog with their prices."""
     catalog = visit.desk.catalog
     return figures.ModelList(

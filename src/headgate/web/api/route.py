@@ -21,7 +21,7 @@ from starlette.responses import Response
 from headgate.policy.access import Action
 from headgate.web.api.shapes import Asked
 from headgate.web.app import Rule
-from headgate.web.context import Problem, Visit
+from headgate.web.context import Problem, RequestContext
 
 T = TypeVar("T")
 ROOT = "/admin/v1"
@@ -81,7 +81,7 @@ class Endpoint(msgspec.Struct, frozen=True, dict=True):
             self.method, ROOT + self.path, self._serve, self.action, "management", hashes=hashes
         )
 
-    def _serve(self, visit: Visit) -> Response:
+    def _serve(self, visit: RequestContext) -> Response:
         given: dict[str, object] = {}
         query = _query(visit, self.query)
         if "query" in self._hints:
@@ -98,7 +98,7 @@ class Endpoint(msgspec.Struct, frozen=True, dict=True):
         return Response(data, self.status, headers, media_type="application/json")
 
 
-def _query(visit: Visit, kind: type[T]) -> T:
+def _query(visit: RequestContext, kind: type[T]) -> T:
     pairs = visit.request.query_params.multi_items()
     seen: set[str] = set()
     for name, _ in pairs:
@@ -111,7 +111,7 @@ def _query(visit: Visit, kind: type[T]) -> T:
         raise _refused(error, kind, "parameter", "") from None
 
 
-def _body(visit: Visit, kind: type[T]) -> T:
+def _body(visit: RequestContext, kind: type[T]) -> T:
     try:
         # One whose fields can all be left out can be left out itself
         return msgspec.json.decode(visit.body.strip() or _nothing(kind), type=kind)

@@ -18,7 +18,7 @@ from headgate.policy.access import User
 from headgate.storage.sqlite.people import SESSION_S
 from headgate.web.app import COOKIE, Rule, secure, session
 from headgate.web.auth import oidc, passwords
-from headgate.web.context import Problem, Visit
+from headgate.web.context import Problem, RequestContext
 from headgate.web.i18n import LANGUAGES
 
 FLOW_COOKIE = "__Host-headgate-flow"
@@ -31,12 +31,12 @@ _INSECURE = (
 )
 
 
-def _must_be_secure(visit: Visit) -> None:
+def _must_be_secure(visit: RequestContext) -> None:
     if not secure(visit):
         raise Problem(403, visit.word(_INSECURE))
 
 
-def _next(visit: Visit) -> str:
+def _next(visit: RequestContext) -> str:
     """Where to go after the sign-in: a path of ours, never an address."""
     wanted = visit.form.get("next") or visit.query.get("next", "")
     # Printable: browsers leave tabs and line feeds out of an address, and "/\t/" becomes "//".
@@ -44,7 +44,7 @@ def _next(visit: Visit) -> str:
     return wanted if plain and wanted.isprintable() and len(wanted) <= MAX_NEXT else HOME
 
 
-def _signed_in(visit: Visit, user: User, response: Response) -> Response:
+def _signed_in(visit: RequestContext, user: User, response: Response) -> Response:
     """A fresh session, whatever cookie was sent."""
     people = visit.desk.people
     if old := visit.request.cookies.get(COOKIE):
@@ -57,7 +57,7 @@ def _signed_in(visit: Visit, user: User, response: Response) -> Response:
     return response
 
 
-def _page(visit: Visit, status: int = 200, problem: str = "", name: str = "") -> Response:
+def _page(visit: RequestContext, status: int = 200, problem: str = "", name: str = "") -> Response:
     provider = visit.desk.settings.oidc.issuer
     return visit.render(
         "sign_in.html", status, problem=problem, name=name, next=_next(visit),
@@ -66,14 +66,14 @@ def _page(visit: Visit, status: int = 200, problem: str = "", name: str = "") ->
     )  # fmt: skip
 
 
-def show(visit: Visit) -> Response:
+def show(visit: RequestContext) -> Response:
     _must_be_secure(visit)
     if session(visit) is not None:
         return visit.redirect(_next(visit))
     return _page(visit)
 
 
-def sign_in(visit: Visit) -> Response:
+def sign_in(visit: RequestContext) -> Response:
     """By name and password; the same words and the same work for whatever was wrong."""
     _must_be_secure(visit)
     name, password = visit.form.get("name", ""), visit.form.get("password", "")
@@ -96,7 +96,7 @@ def sign_in(visit: Visit) -> Response:
     return _signed_in(visit, user, visit.redirect(_next(visit)))
 
 
-def sign_out(visit: Visit) -> Response:
+def sign_out(visit: RequestContext) -> Response:
     if token := visit.request.cookies.get(COOKIE):
         visit.desk.people.close_session(token)
     response = visit.redirect("/sign-in", "signed_out")
@@ -107,7 +107,7 @@ def sign_out(visit: Visit) -> Response:
 # --- the first admin ------------------------------------------------------------------------------
 
 
-def setup(visit: Visit) -> Response:
+def setup(visit: RequestContext) -> Response:
     _must_be_secure(visit)
     token = visit.path["token"]
     if not visit.desk.people.setup_open(token, now_s=time.time()):
@@ -116,7 +116,7 @@ def setup(visit: Visit) -> Response:
     return visit.render("setup.html", token=token, problem="", name="admin")
 
 
-def set_up(visit: Visit) -> Response:
+def set_up(visit: RequestContext) -> Response:
     _must_be_secure(visit)
     token, name = visit.path["token"], visit.form.get("name", "")
     problem = passwords.problem(visit.form.get("password", ""), name)
@@ -136,7 +136,7 @@ def set_up(visit: Visit) -> Response:
 # --- OIDC -----------------------------------------------------------------------------------------
 
 
-def to_provider(visit: Visit) -> Response:
+def to_provider(visit: RequestContext) -> Response:
     """Off to the identity provider, with the flow sealed in a cookie that travels back."""
     _must_be_secure(visit)
     provider = _provider(visit)
@@ -149,7 +149,7 @@ def to_provider(visit: Visit) -> Response:
     return response
 
 
-def from_provider(visit: Visit) -> Response:
+def from_provider(visit: RequestContext) -> Response:
     _must_be_secure(visit)
     provider = _provider(visit)
     sealed = visit.request.cookies.get(FLOW_COOKIE, "")
@@ -174,7 +174,7 @@ def from_provider(visit: Visit) -> Response:
     return _signed_in(visit, user, visit.render("signed_in.html", to=HOME))
 
 
-def _provider(visit: Visit) -> oidc.Provider:
+def _provider(visit: RequestContext) -> oidc.Provider:
     provider = oidc.provider(visit.desk.settings.oidc)
     if provider is None:
         raise Problem(404, visit.word("No identity provider is set up ([oidc] in headgate.toml)."))
@@ -204,11 +204,11 @@ async def _finished(
 # --- one's own ------------------------------------------------------------------------------------
 
 
-def profile(visit: Visit) -> Response:
+def profile(visit: RequestContext) -> Response:
     return visit.render("profile.html", problem="")
 
 
-def change_password(visit: Visit) -> Response:
+def change_password(visit: RequestContext) -> Response:
     """With the old one; all of the user's sessions end, and this one begins anew."""
     who, people = visit.who, visit.desk.people
     found = people.sign_in(who.name)
@@ -222,7 +222,7 @@ def change_password(visit: Visit) -> Response:
     return _signed_in(visit, found[0], visit.redirect("/profile", "changed"))
 
 
-def choose_language(visit: Visit) -> Response:
+def choose_language(visit: RequestContext) -> Response:
     wanted = visit.form.get("language", "")
     if wanted not in LANGUAGES:
         raise Problem(422, "There is no such language here.", "language")

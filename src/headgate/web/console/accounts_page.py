@@ -10,19 +10,19 @@ from collections import Counter
 import msgspec
 from starlette.responses import Response
 
-from headgate.policy.budgets import Standing
+from headgate.policy.budgets import BudgetStatus
 from headgate.policy.keys import Account
 from headgate.storage.sqlite.database import AccountChanges, BudgetTerms, StoreError
 from headgate.web.app import Rule
 from headgate.web.console import form_fields as fields
 from headgate.web.console.keys_page import Ring
-from headgate.web.context import Problem, Visit
+from headgate.web.context import Problem, RequestContext
 
 
-class Shown(msgspec.Struct, frozen=True):
+class AccountView(msgspec.Struct, frozen=True):
     account: Account
     open: bool
-    standing: Standing
+    standing: BudgetStatus
     keys: int  # that are good
     people: int
 
@@ -33,16 +33,16 @@ class Form(msgspec.Struct, frozen=True):
     periods: tuple[str, ...] = fields.PERIODS
 
 
-def show(visit: Visit) -> Response:
+def show(visit: RequestContext) -> Response:
     return _list(visit)
 
 
-def _list(visit: Visit, refused: Problem | None = None) -> Response:
+def _list(visit: RequestContext, refused: Problem | None = None) -> Response:
     ring = Ring(visit)
     keys = Counter(k.account for k in ring.all if k.good(ring.now_s))
     people = Counter(u.account for u in visit.desk.people.users() if u.closed_s is None)
     shown = [
-        Shown(
+        AccountView(
             a,
             a.good(ring.now_s),
             ring.spending.standing("account", [a.id], a),
@@ -60,24 +60,24 @@ def _list(visit: Visit, refused: Problem | None = None) -> Response:
     )
 
 
-def _shown(visit: Visit, ring: Ring, account: Account) -> Shown:
+def _shown(visit: RequestContext, ring: Ring, account: Account) -> AccountView:
     good = account.good(ring.now_s)
     keys = [k for k in ring.all if k.account == account.id and k.good(ring.now_s)]
     people = [
         u for u in visit.desk.people.users() if u.account == account.id and u.closed_s is None
     ]
     standing = ring.spending.standing("account", [account.id], account)
-    return Shown(account, good, standing, len(keys) if good else 0, len(people))
+    return AccountView(account, good, standing, len(keys) if good else 0, len(people))
 
 
-def _found(visit: Visit, ring: Ring) -> Account:
+def _found(visit: RequestContext, ring: Ring) -> Account:
     account = ring.accounts.get(visit.path["id"])
     if account is None:
         raise Problem(404, "There is no such thing here.")
     return account
 
 
-def make(visit: Visit) -> Response:
+def make(visit: RequestContext) -> Response:
     try:
         fields.only(visit, "id", "name", *fields.BUDGET)
         id = visit.form.get("id", "")
@@ -95,11 +95,11 @@ def make(visit: Visit) -> Response:
     return visit.redirect(f"/accounts/{account.id}", "made")
 
 
-def show_account(visit: Visit) -> Response:
+def show_account(visit: RequestContext) -> Response:
     return _one(visit)
 
 
-def _one(visit: Visit, refused: Problem | None = None) -> Response:
+def _one(visit: RequestContext, refused: Problem | None = None) -> Response:
     ring = Ring(visit)
     account = _found(visit, ring)
     keys = [k for k in reversed(ring.all) if k.account == account.id]
@@ -120,7 +120,7 @@ def _one(visit: Visit, refused: Problem | None = None) -> Response:
     )
 
 
-def change(visit: Visit) -> Response:
+def change(visit: RequestContext) -> Response:
     ring = Ring(visit)
     old = _found(visit, ring)
     if not old.good(ring.now_s):
@@ -143,7 +143,7 @@ def change(visit: Visit) -> Response:
     return visit.redirect(f"/accounts/{old.id}", "changed")
 
 
-def close(visit: Visit) -> Response:
+def close(visit: RequestContext) -> Response:
     """For good: its keys open nothing any more."""
     account = _found(visit, Ring(visit))
     fields.only(visit)

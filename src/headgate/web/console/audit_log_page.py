@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from headgate.storage.sqlite.people import Change
 from headgate.web.app import Rule
-from headgate.web.context import Visit, usd, when
+from headgate.web.context import RequestContext, usd, when
 
 A_PAGE = 50
 _MOST_BATCHES = 20  # that are looked through for one page
@@ -60,7 +60,7 @@ LABELS: dict[str, str] = {
 }
 
 
-class Shown(msgspec.Struct, frozen=True):
+class AuditEntryView(msgspec.Struct, frozen=True):
     change: Change
     title: str
     name: str  # of the subject, where it was recorded
@@ -68,7 +68,7 @@ class Shown(msgspec.Struct, frozen=True):
     lines: tuple[str, ...]
 
 
-def show(visit: Visit) -> Response:
+def show(visit: RequestContext) -> Response:
     who, query = visit.who, visit.query
     account = who.scope
     if account is None and query.get("account"):
@@ -88,7 +88,9 @@ def show(visit: Visit) -> Response:
     )
 
 
-def _page(visit: Visit, account: str | None, before: int | None) -> tuple[list[Change], bool]:
+def _page(
+    visit: RequestContext, account: str | None, before: int | None
+) -> tuple[list[Change], bool]:
     """One page, and whether there may be more."""
     people = visit.desk.people
     if visit.who.scope != "":
@@ -104,7 +106,7 @@ def _page(visit: Visit, account: str | None, before: int | None) -> tuple[list[C
     return found, True
 
 
-def _shown(visit: Visit, change: Change) -> Shown:
+def _shown(visit: RequestContext, change: Change) -> AuditEntryView:
     detail = dict(change.detail)
     name = detail.pop("name", "") if isinstance(detail.get("name"), str) else ""
     kind = change.action.partition(".")[0]
@@ -117,10 +119,10 @@ def _shown(visit: Visit, change: Change) -> Shown:
     elif kind in ("user", "session") and manages:
         path = f"/people/{change.subject}"
     title = visit.word(ACTIONS.get(change.action, change.action))
-    return Shown(change, title, str(name), path, tuple(told(visit, detail)))
+    return AuditEntryView(change, title, str(name), path, tuple(told(visit, detail)))
 
 
-def told(visit: Visit, detail: dict[str, Any]) -> list[str]:
+def told(visit: RequestContext, detail: dict[str, Any]) -> list[str]:
     """A detail as lines of text.  Any: JSON, of whatever was recorded."""
     lines = []
     for field, value in detail.items():
@@ -133,7 +135,7 @@ def told(visit: Visit, detail: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _value(visit: Visit, field: str, value: Any) -> str:
+def _value(visit: RequestContext, field: str, value: Any) -> str:
     if field == "models" and not value:
         return visit.word("all")
     if value is None:

@@ -23,7 +23,7 @@ from headgate.storage.sqlite.database import (
     StoreError,
     StoreFault,
 )
-from headgate.web.context import Problem, Visit, sentence
+from headgate.web.context import Problem, RequestContext, sentence
 
 T = TypeVar("T", bound=str)
 PERIODS: tuple[Period, ...] = get_args(Period)
@@ -38,7 +38,7 @@ MAX_NUMBER = 32  # characters of a form's number; ours have 16
 _MOMENT = "%Y-%m-%dT%H:%M"  # as <input type="datetime-local"> writes it
 
 
-def only(visit: Visit, *names: str) -> None:
+def only(visit: RequestContext, *names: str) -> None:
     """Problem for a form with any other field."""
     for found in visit.form:
         if found not in names and found != "csrf":
@@ -46,7 +46,7 @@ def only(visit: Visit, *names: str) -> None:
             raise Problem(422, text, found)
 
 
-def name(visit: Visit) -> str:
+def name(visit: RequestContext) -> str:
     text = visit.form.get("name", "")
     if not text or len(text) > MAX_NAME_CHARS or not text.isprintable():
         text = visit.word("A name has 1 to {most} printable characters.", most=MAX_NAME_CHARS)
@@ -54,7 +54,7 @@ def name(visit: Visit) -> str:
     return text
 
 
-def choice(visit: Visit, field: str, of: Sequence[T]) -> T:
+def choice(visit: RequestContext, field: str, of: Sequence[T]) -> T:
     found = visit.form.get(field, "")
     for one in of:
         if one == found:
@@ -63,7 +63,7 @@ def choice(visit: Visit, field: str, of: Sequence[T]) -> T:
     raise Problem(422, text, field)
 
 
-def limit(visit: Visit, field: str) -> int | None:
+def limit(visit: RequestContext, field: str) -> int | None:
     """A whole number; None, for an empty field, is no limit."""
     text = visit.form.get(field, "").replace(",", "")
     if not text:
@@ -76,7 +76,7 @@ def limit(visit: Visit, field: str) -> int | None:
     return int(text)
 
 
-def budget(visit: Visit) -> BudgetTerms:
+def budget(visit: RequestContext) -> BudgetTerms:
     """What was said of a budget; an empty amount takes it away."""
     terms: BudgetTerms = {}
     form = visit.form
@@ -102,7 +102,9 @@ def budget(visit: Visit) -> BudgetTerms:
     return terms
 
 
-def moment(visit: Visit, field: str, now_s: float, old_s: float | None = None) -> float | None:
+def moment(
+    visit: RequestContext, field: str, now_s: float, old_s: float | None = None
+) -> float | None:
     """A moment to come, UTC, in Unix seconds; None for an empty field.
 
     What the form showed of the old one comes back without its seconds, and is the old one still.
@@ -126,7 +128,7 @@ def moment_text(seconds: float | None) -> str:
     return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime(_MOMENT)
 
 
-def open_account(visit: Visit, now_s: float, field: str = "account") -> str:
+def open_account(visit: RequestContext, now_s: float, field: str = "account") -> str:
     """The id of an account that is open, or "" for none."""
     id = visit.form.get(field, "")
     if id and not any(a.id == id and a.good(now_s) for a in visit.desk.store.accounts()):

@@ -3,10 +3,10 @@
 from starlette.responses import Response
 
 from headgate.web.app import Rule, secure, session
-from headgate.web.context import Visit
+from headgate.web.context import RequestContext
 
 
-def home(visit: Visit) -> Response:
+def home(visit: RequestContext) -> Response:
     if session(visit) is not None:
         return visit.redirect("/usage")
     return visit.render("home.html", secure=secure(visit), models=visit.desk.catalog.models)

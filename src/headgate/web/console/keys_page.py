@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import msgspec
 from starlette.responses import Response
 
-from headgate.policy.budgets import Standing
+from headgate.policy.budgets import BudgetStatus
 from headgate.policy.keys import PREFIX, Account, HangUp, Key
 from headgate.storage.sqlite.database import Changes, StoreError, Terms
 from headgate.storage.sqlite.reports import Where
@@ -20,7 +20,7 @@ from headgate.web.app import Rule
 from headgate.web.console import form_fields as fields
 from headgate.web.console import snippets
 from headgate.web.console.spending import Spending
-from headgate.web.context import Problem, Visit
+from headgate.web.context import Problem, RequestContext
 
 State = Literal["active", "rotating", "expired", "revoked", "closed"]
 STATES: tuple[State, ...] = get_args(State)
@@ -35,12 +35,12 @@ _TOLD = ("models", "expires_s", *Terms.__annotations__)
 _taken = fields.Taken()
 
 
-class Shown(msgspec.Struct, frozen=True):
+class KeyView(msgspec.Struct, frozen=True):
     """One row of the list."""
 
     key: Key
     state: State
-    standing: Standing
+    standing: BudgetStatus
     used_s: float | None = None  # the day of it
 
 
@@ -60,7 +60,7 @@ class Form(msgspec.Struct, frozen=True):
 class Ring:
     """The keys of this moment that the visitor sees, and their accounts."""
 
-    def __init__(self, visit: Visit) -> None:
+    def __init__(self, visit: RequestContext) -> None:
         self.now_s = time.time()
         self.all = visit.desk.store.keys()
         self.accounts = {a.id: a for a in visit.desk.store.accounts()}
@@ -68,13 +68,13 @@ class Ring:
         scope = visit.who.scope
         self.keys = [k for k in self.all if scope in (None, k.account)]
 
-    def key(self, visit: Visit) -> Key:
+    def key(self, visit: RequestContext) -> Key:
         found = next((k for k in self.keys if k.id == visit.path["id"]), None)
         if found is None:
             raise Problem(404, "There is no such thing here.")
         return found
 
-    def good(self, visit: Visit) -> Key:
+    def good(self, visit: RequestContext) -> Key:
         """One of which something can be changed."""
         key = self.key(visit)
         if not key.good(self.now_s):
@@ -94,12 +94,12 @@ class Ring:
     def family(self, key: Key) -> list[Key]:
         return [k for k in self.all if k.payer == key.payer]
 
-    def shown(self, keys: Sequence[Key]) -> list[Shown]:
+    def shown(self, keys: Sequence[Key]) -> list[KeyView]:
         families: dict[str, list[str]] = {}
         for k in self.all:
             families.setdefault(k.payer, []).append(k.id)
         return [
-            Shown(k, self.state(k), self.spending.standing("key", families[k.payer], k))
+            KeyView(k, self.state(k), self.spending.standing("key", families[k.payer], k))
             for k in keys
         ]
 
@@ -110,11 +110,11 @@ class Ring:
 # --- the list -------------------------------------------------------------------------------------
 
 
-def show(visit: Visit) -> Response:
+def show(visit: RequestContext) -> Response:
     return _list(visit)
 
 
-def _list(visit: Visit, refused: Problem | None = None) -> Response:
+def _list(visit: RequestContext, refused: Problem | None = None) -> Response:
     ring, query, scope = Ring(visit), visit.query, visit.who.scope
     state, text = query.get("state", ""), query.get("text", "").strip()[:128]
     account = query.get("account", "") if scope is None else ""
@@ -149,7 +149,7 @@ def _page_number(text: str) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 7 else 0
 
 
-def _used(visit: Visit, now_s: float) -> dict[str, float]:
+def _used(visit: RequestContext, now_s: float) -> dict[str, float]:
     """The last day (UTC) on which each key was used, if it was lately."""
     series = visit.desk.books.series(
         "key", now_s - USED_S, now_s + 60, step="day", where=Where(account=visit.who.scope)
@@ -157,7 +157,9 @@ def _used(visit: Visit, now_s: float) -> dict[str, float]:
     return {spent.name: float(start) for start, spent in series}  # days are in order
 
 
-def _form(visit: Visit, ring: Ring, refused: Problem | None = None, key: Key | None = None) -> Form:
+def _form(
+    visit: RequestContext, ring: Ring, refused: Problem | None = None, key: Key | None = None
+) -> Form:
     """The fields as they were sent, or as they are."""
     if refused is not None:
         values, chosen = dict(visit.form), visit.lists.get("models", [])
@@ -192,7 +194,7 @@ def _written(key: Key) -> dict[str, str]:
 # --- making and changing --------------------------------------------------------------------------
 
 
-def make(visit: Visit) -> Response:
+def make(visit: RequestContext) -> Response:
     number = visit.form.get("number", "")
     try:
         said = _said(visit, None)
@@ -220,7 +222,7 @@ def make(visit: Visit) -> Response:
     return _made(visit, key, text)
 
 
-def _said(visit: Visit, old: Key | None) -> Changes:
+def _said(visit: RequestContext, old: Key | None) -> Changes:
     """What a form says of a key; only an admin says whose it is."""
     who, form = visit.who, visit.form
     mine = ("account",) if who.scope is None else ()
@@ -258,7 +260,7 @@ def _terms(said: Changes) -> Terms:
     return terms
 
 
-def _models(visit: Visit, old: tuple[str, ...]) -> tuple[str, ...]:
+def _models(visit: RequestContext, old: tuple[str, ...]) -> tuple[str, ...]:
     """(): all.  Nothing ticked is not all: that would give more than was meant."""
     if fields.choice(visit, "models_of", ("all", "these")) == "all":
         return ()
@@ -272,7 +274,7 @@ def _models(visit: Visit, old: tuple[str, ...]) -> tuple[str, ...]:
     return chosen
 
 
-def _made(visit: Visit, key: Key, text: str, old: Key | None = None) -> Response:
+def _made(visit: RequestContext, key: Key, text: str, old: Key | None = None) -> Response:
     """The one answer that has the key's text."""
     model = _model(visit, key)
     base_url = visit.desk.base_url
@@ -288,7 +290,7 @@ def _made(visit: Visit, key: Key, text: str, old: Key | None = None) -> Response
     )
 
 
-def _model(visit: Visit, key: Key) -> str:
+def _model(visit: RequestContext, key: Key) -> str:
     """The first that it may use and that is served."""
     catalog = visit.desk.catalog
     served = [m.id for m in catalog.models if catalog.routes(m.id)]
@@ -296,11 +298,11 @@ def _model(visit: Visit, key: Key) -> str:
     return (mine or list(key.models) or served or [m.id for m in catalog.models])[0]
 
 
-def show_key(visit: Visit) -> Response:
+def show_key(visit: RequestContext) -> Response:
     return _one(visit)
 
 
-def _one(visit: Visit, refused: Problem | None = None) -> Response:
+def _one(visit: RequestContext, refused: Problem | None = None) -> Response:
     ring = Ring(visit)
     key = ring.key(visit)
     books = visit.desk.books
@@ -329,7 +331,7 @@ def _one(visit: Visit, refused: Problem | None = None) -> Response:
     )
 
 
-def change(visit: Visit) -> Response:
+def change(visit: RequestContext) -> Response:
     ring = Ring(visit)
     old = ring.good(visit)
     try:
@@ -349,7 +351,7 @@ def change(visit: Visit) -> Response:
     return visit.redirect(f"/api_keys/{old.id}", "changed")
 
 
-def rotate(visit: Visit) -> Response:
+def rotate(visit: RequestContext) -> Response:
     """A new key with the rights of this one, which still works for a while."""
     ring = Ring(visit)
     old = ring.good(visit)
@@ -377,7 +379,7 @@ def rotate(visit: Visit) -> Response:
     return _made(visit, key, text, msgspec.structs.replace(old, revoked_s=ends_s))
 
 
-def revoke(visit: Visit) -> Response:
+def revoke(visit: RequestContext) -> Response:
     key = Ring(visit).key(visit)
     fields.only(visit)
     if visit.desk.store.revoke(key.id, now_s=time.time()):

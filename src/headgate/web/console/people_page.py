@@ -16,7 +16,7 @@ from headgate.storage.sqlite.database import StoreError
 from headgate.web.app import Rule
 from headgate.web.auth import passwords
 from headgate.web.console import form_fields as fields
-from headgate.web.context import Problem, Visit
+from headgate.web.context import Problem, RequestContext
 
 _KEY_ROLES: tuple[Literal["admin", "viewer"], ...] = ("viewer", "admin")
 # Without those that look alike in print: 31 of them, so that 20 have 99 bits.
@@ -32,11 +32,11 @@ def new_password() -> str:
 # --- users ----------------------------------------------------------------------------------------
 
 
-def show(visit: Visit) -> Response:
+def show(visit: RequestContext) -> Response:
     return _list(visit)
 
 
-def _list(visit: Visit, refused: Problem | None = None, of: str = "") -> Response:
+def _list(visit: RequestContext, refused: Problem | None = None, of: str = "") -> Response:
     """`of`: which form was refused."""
     desk, now_s = visit.desk, time.time()
     users = sorted(desk.people.users(), key=lambda u: (u.closed_s is not None, u.name.casefold()))
@@ -57,7 +57,7 @@ def _list(visit: Visit, refused: Problem | None = None, of: str = "") -> Respons
     )
 
 
-def make(visit: Visit) -> Response:
+def make(visit: RequestContext) -> Response:
     number = visit.form.get("number", "")
     people, now_s = visit.desk.people, time.time()
     try:
@@ -82,17 +82,17 @@ def make(visit: Visit) -> Response:
     return _password_shown(visit, user, password)
 
 
-def _password_shown(visit: Visit, user: User, password: str) -> Response:
+def _password_shown(visit: RequestContext, user: User, password: str) -> Response:
     return visit.render(
         "people_password.html", headers={"cache-control": "no-store"}, user=user, password=password
     )
 
 
-def show_user(visit: Visit) -> Response:
+def show_user(visit: RequestContext) -> Response:
     return _one(visit, _found(visit))
 
 
-def _one(visit: Visit, user: User, refused: Problem | None = None) -> Response:
+def _one(visit: RequestContext, user: User, refused: Problem | None = None) -> Response:
     now_s = time.time()
     shown = {"role": user.role, "account": user.account}
     return visit.render(
@@ -107,21 +107,21 @@ def _one(visit: Visit, user: User, refused: Problem | None = None) -> Response:
     )
 
 
-def _found(visit: Visit) -> User:
+def _found(visit: RequestContext) -> User:
     user = visit.desk.people.user(visit.path["id"])
     if user is None:
         raise Problem(404, "There is no such thing here.")
     return user
 
 
-def _open(visit: Visit) -> User:
+def _open(visit: RequestContext) -> User:
     user = _found(visit)
     if user.closed_s is not None:
         raise Problem(409, "This user is closed for good; nothing of them can be changed.")
     return user
 
 
-def change(visit: Visit) -> Response:
+def change(visit: RequestContext) -> Response:
     """Another role or account; what is as before is no change, and ends no session."""
     user = _open(visit)
     try:
@@ -146,7 +146,7 @@ def change(visit: Visit) -> Response:
     return visit.redirect(f"/people/{user.id}", "changed")
 
 
-def reset(visit: Visit) -> Response:
+def reset(visit: RequestContext) -> Response:
     """A new password, drawn here; the old one and all sessions end."""
     user = _open(visit)
     fields.only(visit, "number")
@@ -169,7 +169,7 @@ def reset(visit: Visit) -> Response:
     return _password_shown(visit, user, password)
 
 
-def close(visit: Visit) -> Response:
+def close(visit: RequestContext) -> Response:
     user = _found(visit)
     fields.only(visit)
     if user.closed_s is None:
@@ -184,7 +184,7 @@ def close(visit: Visit) -> Response:
 # --- keys of the admin API ------------------------------------------------------------------------
 
 
-def make_key(visit: Visit) -> Response:
+def make_key(visit: RequestContext) -> Response:
     number = visit.form.get("number", "")
     now_s = time.time()
     try:
@@ -208,7 +208,7 @@ def make_key(visit: Visit) -> Response:
     )
 
 
-def revoke_key(visit: Visit) -> Response:
+def revoke_key(visit: RequestContext) -> Response:
     people, id = visit.desk.people, visit.path["id"]
     key = next((k for k in people.management_keys() if k.id == id), None)
     if key is None:

@@ -13,14 +13,14 @@ from headgate.policy import pricing
 from headgate.policy.keys import Key
 from headgate.storage.sqlite.database import MAX_NAME_CHARS, Store
 from headgate.web.app import Rule
-from headgate.web.context import Problem, Visit
+from headgate.web.context import Problem, RequestContext
 
 KEY_S = 3600.0  # a made key lives so long
 KEY_NANO = 10**9  # and may spend a dollar
 MOST_KEYS = 5  # of one person at a time: each page that is loaded anew makes one
 
 
-def show(visit: Visit) -> Response:
+def show(visit: RequestContext) -> Response:
     catalog = visit.desk.catalog
     models = [
         (m, any("image" in r.capabilities.input for r in routes))
@@ -32,7 +32,7 @@ def show(visit: Visit) -> Response:
     )
 
 
-def make_key(visit: Visit) -> Response:
+def make_key(visit: RequestContext) -> Response:
     """A key for an hour and a dollar, as JSON; its text is shown to nobody again."""
     if visit.body:
         raise Problem(400, "This takes no body.")

@@ -20,25 +20,25 @@ from starlette.responses import Response
 
 from headgate.catalog.catalog import Price
 from headgate.policy import pricing
-from headgate.storage.sqlite.entries import Attempt, Row
+from headgate.storage.sqlite.entries import AttemptRecord, LedgerRow
 from headgate.storage.sqlite.reports import END_OF_TIME_S, FINE, Spent
 from headgate.web import csv_response, time_range
 from headgate.web.app import Rule
 from headgate.web.console import request_details
 from headgate.web.console.usage_page import Names, added, money, names, tokens_per_s
-from headgate.web.context import Problem, Visit
-from headgate.web.time_range import Asked
+from headgate.web.context import Problem, RequestContext
+from headgate.web.time_range import ReportQuery
 
 A_PAGE = 50
 MOST_IN_FILE = 100_000
 _BATCH = 1000  # rows of a file that are read at a time
 
 
-class Entry(msgspec.Struct, frozen=True):
+class RequestView(msgspec.Struct, frozen=True):
     """A row of the log."""
 
     seq: int
-    row: Row
+    row: LedgerRow
 
     @property
     def fine(self) -> bool:
@@ -48,7 +48,7 @@ class Entry(msgspec.Struct, frozen=True):
 # --- the log -------------------------------------------------------------------------------------
 
 
-def log(visit: Visit) -> Response:
+def log(visit: RequestContext) -> Response:
     if id := visit.query.get("id", "").strip():
         return visit.redirect(time_range.of_request(id))
     asked = _asked(visit)
@@ -81,11 +81,11 @@ def log(visit: Visit) -> Response:
     )
 
 
-def _asked(visit: Visit) -> Asked:
+def _asked(visit: RequestContext) -> ReportQuery:
     return time_range.read(visit.query, time.time(), "all", scoped=visit.who.scope is not None)
 
 
-def _before(visit: Visit) -> int | None:
+def _before(visit: RequestContext) -> int | None:
     text = visit.query.get("before", "")
     if not text:
         return None
@@ -94,7 +94,9 @@ def _before(visit: Visit) -> int | None:
     return int(text)
 
 
-def _page(visit: Visit, asked: Asked, before: int | None) -> tuple[list[Entry], bool]:
+def _page(
+    visit: RequestContext, asked: ReportQuery, before: int | None
+) -> tuple[list[RequestView], bool]:
     found = visit.desk.books.requests(
         asked.where(visit.who.scope),
         before=before,
@@ -102,10 +104,10 @@ def _page(visit: Visit, asked: Asked, before: int | None) -> tuple[list[Entry], 
         until_s=asked.span.until_s,
         most=A_PAGE + 1,
     )
-    return [Entry(*pair) for pair in found[:A_PAGE]], len(found) > A_PAGE
+    return [RequestView(*pair) for pair in found[:A_PAGE]], len(found) > A_PAGE
 
 
-def _render(visit: Visit, template: str, **context: Any) -> Response:
+def _render(visit: RequestContext, template: str, **context: Any) -> Response:
     """With what every page of single exchanges needs; Any: whatever a template takes."""
     return visit.render(
         template,
@@ -128,7 +130,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def file(visit: Visit) -> Response:
+def file(visit: RequestContext) -> Response:
     asked, mine = _asked(visit), names(visit)
     where = asked.where(visit.who.scope)
     desk, span = visit.desk, asked.span
@@ -159,7 +161,7 @@ def file(visit: Visit) -> Response:
     return csv_response.streamed("requests.csv", rows())
 
 
-def _cells(row: Row, mine: Names) -> tuple[csv_response.Cell, ...]:
+def _cells(row: LedgerRow, mine: Names) -> tuple[csv_response.Cell, ...]:
     return (
         row.id, moment(row.began_s, "T") + "Z", row.account, row.key, mine.of("key", row.key),
         row.session, row.model, row.upstream, row.upstream_model, row.dialect, int(row.stream),
@@ -204,13 +206,13 @@ class Bill(msgspec.Struct, frozen=True):
 class Bar(msgspec.Struct, frozen=True):
     """An attempt as a bar: from and width, in hundredths of the whole time."""
 
-    attempt: Attempt
+    attempt: AttemptRecord
     at: float
     width: float
     first: float | None  # where its first token came
 
 
-def one(visit: Visit) -> Response:
+def one(visit: RequestContext) -> Response:
     row = visit.desk.books.generation(visit.path["id"])
     if row is None:
         raise Problem(404, "There is no such thing here.")
@@ -240,12 +242,12 @@ def one(visit: Visit) -> Response:
     )
 
 
-def _prices(visit: Visit, row: Row) -> tuple[Price, ...]:
+def _prices(visit: RequestContext, row: LedgerRow) -> tuple[Price, ...]:
     model = visit.desk.catalog.find(row.model)
     return model.prices if model is not None and model.id == row.model else ()
 
 
-def bill(prices: Sequence[Price], row: Row) -> Bill | None:
+def bill(prices: Sequence[Price], row: LedgerRow) -> Bill | None:
     """The row's cost line by line; None where these prices do not give it to the nano-dollar."""
     price = next((p for p in prices if pricing.version(p) == row.price_version), None)
     if price is None or row.cost_nano is None:
@@ -281,7 +283,7 @@ def decimal(value: Fraction, places: int) -> str:
     return f"{whole}.{rest.rstrip('0').ljust(places, '0')}"
 
 
-def bars(row: Row) -> list[Bar]:
+def bars(row: LedgerRow) -> list[Bar]:
     """The attempts along the exchange's time: in order from its start, the last one up to its end.
 
     How long was waited between them is not kept; it is what is left before the last one.
@@ -310,9 +312,9 @@ def bars(row: Row) -> list[Bar]:
 # --- a conversation ------------------------------------------------------------------------------
 
 
-def session(visit: Visit) -> Response:
+def session(visit: RequestContext) -> Response:
     id = visit.path["id"]
-    asked = Asked(time_range.ALWAYS, session=id)
+    asked = ReportQuery(time_range.ALWAYS, session=id)
     entries, more = _page(visit, asked, _before(visit))
     if not id or not entries:
         raise Problem(404, "There is no such thing here.")
@@ -345,7 +347,7 @@ def session(visit: Visit) -> Response:
     )
 
 
-def _sums(visit: Visit, asked: Asked) -> list[Spent]:
+def _sums(visit: RequestContext, asked: ReportQuery) -> list[Spent]:
     """By model: these sums are made of the rows, and so have the errors and times too."""
     return visit.desk.books.usage("model", where=asked.where(visit.who.scope))
 

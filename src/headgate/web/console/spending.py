@@ -8,27 +8,27 @@ does; so these sums are not narrowed to an account, the keys that are shown are.
 from collections.abc import Iterable
 
 from headgate.policy import budgets
-from headgate.policy.budgets import Budget, Budgets, Standing, What
+from headgate.policy.budgets import Budget, Budgets, BudgetStatus, What
 from headgate.policy.keys import Account, Key
-from headgate.storage.sqlite.reports import Balance, Books
+from headgate.storage.sqlite.reports import Balance, UsageReader
 
 
 class Spending:
     """Asks the books at most once for each beginning of a period, however many keys there are."""
 
-    def __init__(self, books: Books, now_s: float) -> None:
+    def __init__(self, books: UsageReader, now_s: float) -> None:
         self._books = books
         self._now_s = now_s
         self._sums: dict[tuple[What, float], dict[str, int]] = {}
         self._balances: list[Balance] | None = None
         self._ever: dict[tuple[What, str], tuple[int, int, int]] = {}
 
-    def standing(self, what: What, ids: Iterable[str], owner: Key | Account) -> Standing:
+    def standing(self, what: What, ids: Iterable[str], owner: Key | Account) -> BudgetStatus:
         """Of the owner's budget, or of all time where there is none; `ids`: who spends from it."""
         budget = budgets.written_on(owner)
         spent = self._spent(what, ids, budget)
         if budget is None:
-            return Standing(spent, 0, None, "total", None)
+            return BudgetStatus(spent, 0, None, "total", None)
         mine = (what, owner.id)
         return Budgets({mine: budget}, {mine: spent}, self._now_s).standing(mine, self._now_s)
 

@@ -14,10 +14,10 @@ import msgspec
 from starlette.responses import Response
 
 from headgate.catalog.catalog import Model, Price, Route, presets
-from headgate.storage.sqlite.entries import Row
+from headgate.storage.sqlite.entries import LedgerRow
 from headgate.storage.sqlite.reports import UPSTREAMS_FAULT, Measured, Where
 from headgate.web.app import MEASURED_S, Rule
-from headgate.web.context import Desk, Problem, Visit
+from headgate.web.context import ConsoleContext, Problem, RequestContext
 
 TEST_S = 180.0  # the edge gives its test a minute, after the upstream has let it wait for its turn
 MAX_ERRORS = 5  # of one upstream, shown
@@ -33,7 +33,7 @@ class KeyStanding(msgspec.Struct, frozen=True):
     models: tuple[str, ...] = ()
 
 
-class Standing(msgspec.Struct, frozen=True):
+class UpstreamStatus(msgspec.Struct, frozen=True):
     """One upstream, as edge/internal_api.py tells it."""
 
     name: str
@@ -64,14 +64,14 @@ class _Test(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...]
 
 
-class Shown(msgspec.Struct, frozen=True):
+class UpstreamView(msgspec.Struct, frozen=True):
     """One card."""
 
-    standing: Standing
+    standing: UpstreamStatus
     label: str
     path: str  # of its test
     measured: Measured | None
-    errors: tuple[Row, ...]  # the last one first
+    errors: tuple[LedgerRow, ...]  # the last one first
 
 
 class Priced(msgspec.Struct, frozen=True):
@@ -82,11 +82,11 @@ class Priced(msgspec.Struct, frozen=True):
     routes: tuple[Route, ...]
 
 
-def show(visit: Visit) -> Response:
+def show(visit: RequestContext) -> Response:
     return _page(visit)
 
 
-def test(visit: Visit) -> Response:
+def test(visit: RequestContext) -> Response:
     """Ask the edge to try the upstream with a short request, and show each finding."""
     name = visit.path["name"]
     if name not in visit.desk.settings.upstreams:
@@ -101,17 +101,17 @@ def test(visit: Visit) -> Response:
     return _page(visit, name, steps)
 
 
-def _page(visit: Visit, tested: str = "", steps: tuple[Step, ...] = ()) -> Response:
+def _page(visit: RequestContext, tested: str = "", steps: tuple[Step, ...] = ()) -> Response:
     desk, now_s = visit.desk, time.time()
     try:
-        standings = msgspec.convert(desk.edge("GET", "/internal/upstreams"), list[Standing])
+        standings = msgspec.convert(desk.edge("GET", "/internal/upstreams"), list[UpstreamStatus])
         silent = ""
     except Problem as problem:
         standings, silent = _configured(desk), problem.text
     measured = desk.books.measured(now_s - MEASURED_S)
     known = presets()
     cards = [
-        Shown(
+        UpstreamView(
             s,
             known[s.preset].label if s.preset in known else s.preset,
             f"/upstreams/{quote(s.name, safe='')}/test",
@@ -131,7 +131,7 @@ def _page(visit: Visit, tested: str = "", steps: tuple[Step, ...] = ()) -> Respo
     )
 
 
-def _configured(desk: Desk) -> list[Standing]:
+def _configured(desk: ConsoleContext) -> list[UpstreamStatus]:
     """What can be said of the upstreams without the edge."""
     catalog = desk.catalog
     routes = [r for m in catalog.models for r in catalog.routes(m.id)]
@@ -142,7 +142,7 @@ def _configured(desk: Desk) -> list[Standing]:
         # Never the whole address: a password may stand before the host.
         host = urlsplit(one.upstream.base_url).netloc.rpartition("@")[2] if one is not None else ""
         found.append(
-            Standing(
+            UpstreamStatus(
                 name,
                 own.preset,
                 one.upstream.dialect if one is not None else own.dialect,
@@ -157,7 +157,7 @@ def _configured(desk: Desk) -> list[Standing]:
     return found
 
 
-def _errors(visit: Visit, upstream: str, now_s: float) -> tuple[Row, ...]:
+def _errors(visit: RequestContext, upstream: str, now_s: float) -> tuple[LedgerRow, ...]:
     """The last failures of the upstream that the visitor may see, of as long as is measured."""
     books = visit.desk.books
     found = [
@@ -172,7 +172,7 @@ def _errors(visit: Visit, upstream: str, now_s: float) -> tuple[Row, ...]:
     return tuple(row for _, row in sorted(found, key=lambda f: -f[0])[:MAX_ERRORS])
 
 
-def _models(desk: Desk, on: date) -> list[Priced]:
+def _models(desk: ConsoleContext, on: date) -> list[Priced]:
     catalog = desk.catalog
     return [Priced(m, _in_force(m, on), catalog.routes(m.id)) for m in catalog.models]
 

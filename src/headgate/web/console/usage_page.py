@@ -21,8 +21,8 @@ from headgate.policy import pricing
 from headgate.storage.sqlite.reports import By, Spent, Step, Where
 from headgate.web import csv_response, time_range
 from headgate.web.app import Rule
-from headgate.web.context import Problem, Visit
-from headgate.web.time_range import DAY_S, HOUR_S, Asked, Span
+from headgate.web.context import Problem, RequestContext
+from headgate.web.time_range import DAY_S, HOUR_S, ReportQuery, TimeRange
 
 MOST = 200  # lines of a table
 MAX_SPAN_S = 800 * DAY_S  # a chart has no more room for days
@@ -54,7 +54,7 @@ class Figure(msgspec.Struct, frozen=True):
     note: str = ""
 
 
-class Line(msgspec.Struct, frozen=True):
+class UsageTableRow(msgspec.Struct, frozen=True):
     """One row of the table; paths are "" where there is nothing to see."""
 
     spent: Spent
@@ -98,10 +98,10 @@ class Names(msgspec.Struct, frozen=True):
 class Seen(msgspec.Struct, frozen=True):
     """One answer of the books, in full."""
 
-    asked: Asked
+    asked: ReportQuery
     by: By
     total: Spent
-    lines: list[Line]
+    lines: list[UsageTableRow]
     names: Names
     series: list[tuple[int, Spent]]
     step: Step
@@ -110,7 +110,7 @@ class Seen(msgspec.Struct, frozen=True):
 # --- reading -------------------------------------------------------------------------------------
 
 
-def look(visit: Visit) -> Seen:
+def look(visit: RequestContext) -> Seen:
     who, books = visit.who, visit.desk.books
     asked = time_range.read(visit.query, time.time(), "7d", scoped=who.scope is not None)
     asked = msgspec.structs.replace(asked, outcome="", session="")
@@ -133,12 +133,16 @@ def look(visit: Visit) -> Seen:
         rest = less(total, added("", shown))
         if rest.requests:
             others = visit.word("earlier" if by in ("day", "hour") else "others")
-            lines.append(Line(rest, others, timed=by != "session"))
+            lines.append(UsageTableRow(rest, others, timed=by != "session"))
     return Seen(asked, by, total, lines, mine, series, step)
 
 
 def _groups(
-    visit: Visit, by: By, span: Span, where: Where, series: Sequence[tuple[int, Spent]]
+    visit: RequestContext,
+    by: By,
+    span: TimeRange,
+    where: Where,
+    series: Sequence[tuple[int, Spent]],
 ) -> list[Spent]:
     """The lines' sums: times the last first, others by cost."""
     if by == "session":
@@ -171,7 +175,9 @@ def less(one: Spent, other: Spent) -> Spent:
 _SUMS = Spent.__struct_fields__[1:]
 
 
-def _line(visit: Visit, asked: Asked, mine: Names, by: By, spent: Spent) -> Line:
+def _line(
+    visit: RequestContext, asked: ReportQuery, mine: Names, by: By, spent: Spent
+) -> UsageTableRow:
     name = spent.name
     match by:
         case "day" | "hour":
@@ -181,20 +187,22 @@ def _line(visit: Visit, asked: Asked, mine: Names, by: By, spent: Spent) -> Line
             ends = time_range.custom(max(start, span.since_s), min(start + length, span.until_s))
             into = asked.link("/usage", {**ends, "by": "hour" if by == "day" else "model"})
             title = name if by == "day" else name.replace("T", " ").removesuffix("Z")
-            return Line(spent, title, into=into, log=asked.link("/requests", ends))
+            return UsageTableRow(spent, title, into=into, log=asked.link("/requests", ends))
         case "session":
             log = asked.link("/requests", {"session": name}, fixed=True) if name else ""
             into = time_range.of_session(name) if name else ""
-            return Line(spent, name or visit.word("(no session)"), "", into, log, timed=False)
+            return UsageTableRow(
+                spent, name or visit.word("(no session)"), "", into, log, timed=False
+            )
     value = time_range.NO_ACCOUNT if by == "account" and not name else name
     into = asked.link("/usage", {by: value, "by": _INTO[by]}) if value else ""
     log = asked.link("/requests", {by: value}, fixed=True) if value else ""
     given = mine.of(by, name)
     title = given or name or visit.word("(no account)" if by == "account" else "(none)")
-    return Line(spent, title, name if given and given != name else "", into, log)
+    return UsageTableRow(spent, title, name if given and given != name else "", into, log)
 
 
-def names(visit: Visit) -> Names:
+def names(visit: RequestContext) -> Names:
     scope, keys = visit.who.scope, visit.desk.store.keys()
     return Names(
         {k.id: k.name for k in keys if scope in (None, k.account)},
@@ -205,7 +213,7 @@ def names(visit: Visit) -> Names:
 # --- figures -------------------------------------------------------------------------------------
 
 
-def figures(visit: Visit, now: Spent, before: Spent) -> list[Figure]:
+def figures(visit: RequestContext, now: Spent, before: Spent) -> list[Figure]:
     _ = visit.word
 
     def figure(
@@ -294,7 +302,7 @@ def money(nano: float) -> str:
 # --- the chart -----------------------------------------------------------------------------------
 
 
-def chart(seen: Seen, visit: Visit) -> Chart:
+def chart(seen: Seen, visit: RequestContext) -> Chart:
     """Each of the dearest groups at each step, the others together; without groups, kinds of tokens."""
     span, step_s = seen.asked.span, HOUR_S if seen.step == "hour" else DAY_S
     first = math.floor(span.since_s / step_s) * step_s
@@ -342,7 +350,7 @@ def chart(seen: Seen, visit: Visit) -> Chart:
     )
 
 
-def _labels(lines: Sequence[Line]) -> dict[str, str]:
+def _labels(lines: Sequence[UsageTableRow]) -> dict[str, str]:
     """What to call each group: its title, with the id where two have the same."""
     often = Counter(line.title for line in lines)
     return {
@@ -354,7 +362,7 @@ def _labels(lines: Sequence[Line]) -> dict[str, str]:
 # --- pages ---------------------------------------------------------------------------------------
 
 
-def show(visit: Visit) -> Response:
+def show(visit: RequestContext) -> Response:
     seen = look(visit)
     asked, who = seen.asked, visit.who
     before = asked.span.before()
@@ -391,7 +399,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def file(visit: Visit) -> Response:
+def file(visit: RequestContext) -> Response:
     seen = look(visit)
 
     def rows() -> Iterator[Sequence[csv_response.Cell]]:
