@@ -125,18 +125,6 @@ def test_control_ends_with_a_gateway_that_was_killed(tmp_path: Path) -> None:
     wait_for(lambda: ended(pid))
 
 
-def test_two_gateways_of_one_data_directory_each_have_their_own_pages(gate: Gateway) -> None:
-    env = {"HEADGATE_UPSTREAM_URL": "http://127.0.0.1:9", "HEADGATE_UPSTREAM_KEY": "k"}
-    assert gate.url in gate.get("/", accept="text/html").text
-    other = gateway.start(gate.data, **env)
-    assert other.url in other.get("/", accept="text/html").text
-    assert gate.url in gate.get("/", accept="text/html").text
-    assert len(list(gate.data.glob("control*"))) == 2
-    assert gateway.stop(other) == 0
-    assert gate.url in gate.get("/", accept="text/html").text
-    assert len(list(gate.data.glob("control*"))) == 1
-
-
 def test_ctrl_c_in_a_terminal_is_for_the_gateway_and_not_for_its_control(gate: Gateway) -> None:
     gate.get("/", accept="text/html")
     assert os.getpgid(control_pid(gate)) != os.getpgid(gate.process.pid)

@@ -419,7 +419,14 @@ def test_another_upstream_answers_when_the_first_cannot_be_reached(
         stop(gate)
 
 
-def test_the_names_that_agents_choose_by_themselves_are_answered(gate: Gateway) -> None:
+def test_the_names_that_agents_choose_by_themselves_are_answered(
+    upstream: PlayedUpstream, tmp_path: Path
+) -> None:
+    gate = start(  # of its own, as failures in other tests pause models of the shared one
+        tmp_path / "data",
+        HEADGATE_UPSTREAM_URL=upstream.url("openai"),
+        HEADGATE_UPSTREAM_KEY="upstream-secret",
+    )
     for path, body in (
         ("/v1/messages", messages("hello", model="claude-opus-5-5")),
         ("/v1/chat/completions", chat("hello", model="gpt-5-mini")),
@@ -431,6 +438,7 @@ def test_the_names_that_agents_choose_by_themselves_are_answered(gate: Gateway) 
         assert HELLO.split()[0] in reply.text
     unknown = gate.post("/v1/chat/completions", chat("hello", model="llama-4"))
     assert unknown.status_code == 404 and "The models here: MiniMax-M3" in unknown.text
+    assert stop(gate) == 0
 
 
 def test_nothing_of_the_client_but_the_request_reaches_the_upstream(gate: Gateway) -> None:

@@ -11,6 +11,7 @@ import itertools
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import msgspec
@@ -81,7 +82,16 @@ def raw() -> Iterator[Raw]:
 
 @pytest.fixture(scope="module")
 def gate(raw: Raw, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    directory = tmp_path_factory.mktemp("shapes")
+    running = begin(raw, tmp_path_factory.mktemp("shapes"))
+    yield running
+    assert stop(running) == 0
+    books = UsageReader(running.data)
+    assert (books.audit(), books.open_marks()) == ([], 0)
+    books.close()
+
+
+def begin(raw: Raw, directory: Path) -> Gateway:
+    """Start a gateway in front of the raw upstream, in each dialect."""
     lines = []
     for model, name in UPSTREAMS.items():
         dialect = name in ("responses", "gemini")
@@ -92,15 +102,10 @@ def gate(raw: Raw, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway
             f'[models."{model}"]\nroutes = [{{ upstream = "{name}", model = "m" }}]',
         ]
     (directory / "headgate.toml").write_text("\n".join(lines))
-    running = start(
+    return start(
         directory / "data", "--config", str(directory / "headgate.toml"), SOME_KEY="x",
         HEADGATE_RETRY_ATTEMPTS="1",
     )  # fmt: skip
-    yield running
-    assert stop(running) == 0
-    books = UsageReader(running.data)
-    assert (books.audit(), books.open_marks()) == ([], 0)
-    books.close()
 
 
 def row_of(
@@ -114,10 +119,23 @@ def row_of(
     """Ask once; the row, and what the client saw."""
     ask = Ask(protocol, text, f"{next(_tags)}", stream, model, max_tokens)
     answer = Answer(ask, gate.key)
-    books = UsageReader(gate.data)
-    (before,) = books._all("select coalesce(max(seq), 0) from ledger")[0]
+    before = newest(gate)
     asyncio.run(call(gate.url, answer))
     assert answer.whole, answer
+    return row_after(gate, before), answer
+
+
+def newest(gate: Gateway) -> int:
+    """The number of the newest row."""
+    books = UsageReader(gate.data)
+    (before,) = books._all("select coalesce(max(seq), 0) from ledger")[0]
+    books.close()
+    return int(before)
+
+
+def row_after(gate: Gateway, before: int) -> LedgerRow:
+    """The one row that came after the row of this number."""
+    books = UsageReader(gate.data)
 
     def ids() -> list[str]:
         return [id for (id,) in books._all("select id from ledger where seq > ?", (before,))]
@@ -127,7 +145,7 @@ def row_of(
     row = books.generation(id)
     books.close()
     assert row is not None
-    return row, answer
+    return row
 
 
 # how each dialect says it
@@ -475,17 +493,33 @@ def test_a_reply_that_fails_is_billed_what_was_relayed_of_it(
     assert (row.basis, tokens(row), row.cost_nano) == ("none", (0, 0, 0, 0, 0), 0)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 429, 500, 503, 529])
+def an_error_page(raw: Raw, status: int) -> None:
+    page = {"error": {"type": "x", "message": TEXT * 20}, "usage": json.loads(OPENAI)}
+    raw.status, raw.media, raw.data = status, "application/json", json.dumps(page).encode()
+
+
+def costs_nothing(gate: Gateway, model: str, protocol: Protocol, stream: bool) -> None:
+    row, answer = row_of(gate, model, protocol, stream)
+    assert not answer.finished
+    assert (row.basis, tokens(row), row.cost_nano) == ("none", (0, 0, 0, 0, 0), 0)
+    assert len(row.attempts) == 1
+
+
+@pytest.mark.parametrize("status", [400, 413])
 def test_the_usage_of_an_error_page_and_its_text_cost_nothing(
     gate: Gateway, raw: Raw, status: int
 ) -> None:
-    page = {"error": {"type": "x", "message": TEXT * 20}, "usage": json.loads(OPENAI)}
-    raw.status, raw.media, raw.data = status, "application/json", json.dumps(page).encode()
+    an_error_page(raw, status)
     for model, (protocol, stream) in itertools.product((M2, M21), CLIENTS):
-        row, answer = row_of(gate, model, protocol, stream)
-        assert not answer.finished
-        assert (row.basis, tokens(row), row.cost_nano) == ("none", (0, 0, 0, 0, 0), 0)
-        assert len(row.attempts) == 1
+        costs_nothing(gate, model, protocol, stream)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 503, 529])
+def test_also_of_one_that_pauses_the_upstream(raw: Raw, tmp_path: Path, status: int) -> None:
+    an_error_page(raw, status)
+    gate = begin(raw, tmp_path)
+    costs_nothing(gate, M2, "openai", True)
+    assert stop(gate) == 0
 
 
 def test_what_the_client_is_told_is_what_the_row_says(gate: Gateway, raw: Raw) -> None:
