@@ -23,10 +23,8 @@ import gateway as gateways
 from attacking import Target, tree
 from headgate.storage.sqlite.ledger import LedgerRow
 from headgate.storage.sqlite.reports import UsageReader
-from played import PlayedUpstream
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
 from many import fill
+from played import PlayedUpstream
 from waiting import pause_thread, wait_for
 
 M = "MiniMax-M2"

@@ -76,7 +76,7 @@ def test_a_streamed_reply_ends_with_its_usage() -> None:
 
 
 def test_its_output_is_one_line_and_it_ends_with_its_input() -> None:
-    command = [sys.executable, "-m", "headgate.local.model"]
+    command = [sys.executable, "-m", "headgate.local.model", "0"]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdin is not None
     assert child.stdout is not None

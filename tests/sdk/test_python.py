@@ -18,7 +18,9 @@ from played import CITY, HELLO, THOUGHT
 
 MODEL = "MiniMax-M3"
 # Of these only refusals are asked, as those pause a model for seven seconds.
-PAUSED = ("MiniMax-M2.1", "MiniMax-M2.5", "MiniMax-M2.7")
+PAUSED = ("MiniMax-M2.1", "MiniMax-M2.5", "MiniMax-M2.7", "MiniMax-M2.7-highspeed")
+# Five broken replies in a row pause a model: each kind has one of its own, and an answer comes after it.
+BROKEN = {"break": "MiniMax-M2.5-highspeed", "cut": "MiniMax-M2", "trip": "MiniMax-M3"}
 SCHEMA = {
     "type": "object",
     "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
@@ -157,7 +159,7 @@ def test_openai_errors_are_typed(chat: OpenAI, gateway: Gateway) -> None:
     assert 1 <= int(limited.value.response.headers["retry-after"]) <= 7
     assert limited.value.request_id
     with pytest.raises(openai.InternalServerError):
-        chat.chat.completions.create(model=MODEL, messages=ask("fail 500"))
+        chat.chat.completions.create(model=PAUSED[3], messages=ask("fail 500"))
     with pytest.raises(openai.APIStatusError, match="operator") as missing:
         chat.chat.completions.create(model=PAUSED[1], messages=ask("fail 404"))
     assert missing.value.status_code == 424
@@ -175,9 +177,10 @@ def test_openai_errors_are_typed(chat: OpenAI, gateway: Gateway) -> None:
 @pytest.mark.parametrize("word", ["break", "cut", "trip"])
 def test_openai_a_broken_stream_is_an_error(chat: OpenAI, word: str) -> None:
     with pytest.raises(openai.APIError):
-        list(chat.chat.completions.create(model=MODEL, messages=ask(word), stream=True))
+        list(chat.chat.completions.create(model=BROKEN[word], messages=ask(word), stream=True))
     with pytest.raises(openai.APIError):
-        chat.chat.completions.create(model=MODEL, messages=ask(word))
+        chat.chat.completions.create(model=BROKEN[word], messages=ask(word))
+    assert chat.chat.completions.create(model=BROKEN[word], messages=ask("hello"))
 
 
 def test_openai_models(chat: OpenAI) -> None:
@@ -285,11 +288,12 @@ def test_anthropic_errors_are_typed(messages: Anthropic, gateway: Gateway) -> No
 
 @pytest.mark.parametrize("word", ["break", "cut", "trip"])
 def test_anthropic_a_broken_stream_is_an_error(messages: Anthropic, word: str) -> None:
-    given = {"model": MODEL, "max_tokens": 10, "messages": ask(word)}
+    given = {"model": BROKEN[word], "max_tokens": 10, "messages": ask(word)}
     with pytest.raises(anthropic.APIError), messages.messages.stream(**given) as events:
         events.get_final_message()
     with pytest.raises(anthropic.APIError):
         messages.messages.create(**given)
+    assert messages.messages.create(**(given | {"messages": ask("hello")}))
 
 
 def test_anthropic_models(messages: Anthropic) -> None:
@@ -417,7 +421,7 @@ def test_gemini_errors_are_typed(gemini: genai.Client, gateway: Gateway) -> None
         gemini.models.generate_content(model=PAUSED[0], contents="fail 429")
     assert (limited.value.code, limited.value.status) == (429, "RESOURCE_EXHAUSTED")
     with pytest.raises(genai_errors.ServerError) as broken:
-        gemini.models.generate_content(model=MODEL, contents="fail 500")
+        gemini.models.generate_content(model=PAUSED[3], contents="fail 500")
     assert broken.value.status == "UNAVAILABLE"
     with pytest.raises(genai_errors.ClientError) as unknown:
         gemini.models.generate_content(model="llama-4", contents="hello")
@@ -432,9 +436,10 @@ def test_gemini_errors_are_typed(gemini: genai.Client, gateway: Gateway) -> None
 @pytest.mark.parametrize("word", ["break", "cut", "trip"])
 def test_gemini_a_broken_stream_is_an_error(gemini: genai.Client, word: str) -> None:
     with pytest.raises(genai_errors.APIError):
-        list(gemini.models.generate_content_stream(model=MODEL, contents=word))
+        list(gemini.models.generate_content_stream(model=BROKEN[word], contents=word))
     with pytest.raises(genai_errors.APIError):
-        gemini.models.generate_content(model=MODEL, contents=word)
+        gemini.models.generate_content(model=BROKEN[word], contents=word)
+    assert gemini.models.generate_content(model=BROKEN[word], contents="hello")
 
 
 def test_gemini_models(gemini: genai.Client) -> None:
@@ -517,8 +522,9 @@ def test_responses_thinking_and_tools(chat: OpenAI, gateway: Gateway, stream: bo
 
 @pytest.mark.parametrize("word", ["break", "cut", "trip"])
 def test_responses_a_broken_stream_fails(chat: OpenAI, word: str) -> None:
-    events = list(chat.responses.create(model=MODEL, input=word, stream=True))
+    events = list(chat.responses.create(model=BROKEN[word], input=word, stream=True))
     assert events[-1].type == "response.failed"
+    assert chat.responses.create(model=BROKEN[word], input="hello")
 
 
 # Reasoning that the client does not return itself

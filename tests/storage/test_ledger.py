@@ -624,7 +624,7 @@ def test_killed_again_and_again_no_acknowledged_row_is_lost_or_doubled(
     settled: set[str] = set()
     recovered = 0
     dice = random.Random(4)
-    program = Path(__file__).with_name("ledger_writer.py")
+    program = Path(__file__).parents[1] / "support" / "ledger_writer.py"
     for n in range(10):
         child = subprocess.Popen(
             [sys.executable, str(program), str(data), str(n)], stdout=subprocess.PIPE, text=True
@@ -633,6 +633,7 @@ def test_killed_again_and_again_no_acknowledged_row_is_lost_or_doubled(
         lines: list[str] = []
         while not lines or not lines[-1].startswith("recovered"):
             lines.append(child.stdout.readline())
+            assert lines[-1], "the program ended before it began"
         for _ in range(dice.randrange(8, 80)):
             lines.append(child.stdout.readline())
         pause_thread(dice.uniform(0.0, 0.02), "the kill comes at any moment")

@@ -14,7 +14,7 @@ import uvloop
 
 from waiting import pause
 
-BENCH = Path(__file__).parents[2] / "bench"
+BENCH = Path(__file__).parents[2] / "evals" / "bench"
 TICK_S = 0.002
 
 
