@@ -534,6 +534,9 @@ def test_a_refusal_is_told_in_the_gateways_words_and_can_be_tried_again(
     reply.locator(".again").click()
     expect(column(page).locator(".note.bad:visible")).to_have_count(1)
     expect(column(page).locator(".reply")).to_have_count(1)
+    body = {"model": "MiniMax-M3", "messages": [{"role": "user", "content": "hello"}]}
+    # The refusal paused the model for a few seconds.
+    wait_for(lambda: gate.post("/v1/chat/completions", body).status_code == 200)
     say(page, "break mid stream")
     broken = column(page).locator(".reply").last
     expect(broken.locator(".note.bad")).to_contain_text("broke before the reply was finished")
@@ -542,9 +545,6 @@ def test_a_refusal_is_told_in_the_gateways_words_and_can_be_tried_again(
     expect(column(page).locator(".reply").last.locator(".note.bad")).to_contain_text(
         "No valid API key"
     )
-    body = {"model": "MiniMax-M3", "messages": [{"role": "user", "content": "hello"}]}
-    # The model is paused for a second, which is not for the tests that follow.
-    wait_for(lambda: gate.post("/v1/chat/completions", body).status_code == 200)
 
 
 def test_what_cannot_be_sent_is_told_before_it_is(page: Page, upstream: FakeUpstream) -> None:
