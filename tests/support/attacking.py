@@ -13,7 +13,7 @@ import msgspec
 import gateway as gateways
 from gateway import Gateway
 from played import PlayedUpstream
-from waiting import wait_for
+from waiting import pause_thread, wait_for
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -102,8 +102,6 @@ def start_target(
         directory / "data", "--config", str(path), descriptors=descriptors, **env
     )
     found.upstream = upstream
-    # Its pages are served by a process that starts after it is ready.
-    wait_for(lambda: found.get("/models").status_code == 200)
     return Target(found, path)
 
 
@@ -117,6 +115,7 @@ class Meter(msgspec.Struct):
 @contextlib.contextmanager
 def metered(pid: int) -> Iterator[Meter]:
     """Measure the process tree under `pid`; the figures are there after the block."""
+    wait_for(lambda: _settled(pid))
     meter = Meter()
     before = tree(pid)
     for each in before:
@@ -127,6 +126,22 @@ def metered(pid: int) -> Iterator[Meter]:
     meter.cpu_s = _cpu_s(after) - cpu_s
     grown = sum(_kilobytes(each, "VmHWM") - memory.get(each, 0) for each in after)
     meter.peak_mb = max(0.0, grown / 1024)
+
+
+def _settled(pid: int) -> bool:
+    """Return whether control, which starts after the gateway is ready, has started and does nothing."""
+    pids = tree(pid)
+    if not any(b"headgate.cli\0control" in _command(each) for each in pids):
+        return False
+    before = _cpu_s(pids)
+    pause_thread(0.1, "the time over which nothing is done")
+    return _cpu_s(pids) - before < 0.02
+
+
+def _command(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def tree(pid: int) -> list[int]:
