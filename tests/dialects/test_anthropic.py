@@ -157,7 +157,7 @@ def test_claude_code_is_understood_in_full() -> None:
     request = ANTHROPIC.decode_request(json.dumps(body).encode(), RequestTarget())
     assert request.session == "00000000-0000-0000-0000-000000000000"
     assert request.reasoning == Reasoning("on", "omit", body["output_config"]["effort"])
-    assert request.warnings == ("output_config.effort",)
+    assert request.warnings == ("context_management", "output_config.effort")
     assert len(request.tools) == len(body["tools"])
     assert [m.role for m in request.messages].count("system") == len(body["system"]) - 1 + sum(
         m["role"] == "system" for m in body["messages"]
@@ -210,23 +210,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"messages": [{"role": "user", "content": [PDF]}]},
         "messages[0].content[0].source.type",
     ),
-    "a PDF in a result": (
-        {
-            "messages": [
-                {
-                    "role": "user",
-                    "content": [{"type": "tool_result", "tool_use_id": "1", "content": [PDF]}],
-                }
-            ]
-        },
-        "messages[0].content[0].content[0].source.type",
-    ),
     "an upload": (
         {"messages": [{"role": "user", "content": [{"type": "container_upload"}]}]},
-        "messages[0].content[0].type",
-    ),
-    "an image of the assistant's": (
-        {"messages": [{"role": "assistant", "content": [IMAGE]}]},
         "messages[0].content[0].type",
     ),
     "an image in the system prompt": ({"system": [IMAGE]}, "system[0].type"),
@@ -250,7 +235,6 @@ DEEP: Any = {}
 for _ in range(70):
     DEEP = {"a": DEEP}
 INVALID: dict[str, tuple[dict[str, Any], str]] = {
-    "an unknown role": ({"messages": [{"role": "root", "content": "x"}]}, "$.messages[0].role"),
     "no content": ({"messages": [{"role": "user"}]}, "$.messages[0]"),
     "no tokens": ({"max_tokens": 0}, "$.max_tokens"),
     "tokens as text": ({"max_tokens": "5"}, "$.max_tokens"),
@@ -259,13 +243,11 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "too hot": ({"temperature": 2.1}, "$.temperature"),
     "top_p": ({"top_p": 1.1}, "$.top_p"),
     "an empty stop": ({"stop_sequences": [""]}, "$.stop_sequences"),
-    "thinking": ({"thinking": {"type": "maybe"}}, "$.thinking.type"),
     "a missing tool": (
         {"tools": [{"name": "f"}], "tool_choice": {"type": "tool", "name": "g"}},
         "$.tool_choice.name",
     ),
     "a call without tools": ({"tool_choice": {"type": "any"}}, "$.tool_choice"),
-    "an unknown choice": ({"tool_choice": {"type": "must"}}, "$.tool_choice.type"),
     "a tool without a name": ({"tools": [{"type": "custom"}]}, "$.tools[0].name"),
     "a schema that is no object": (
         {"tools": [{"name": "f", "input_schema": 1}]},
@@ -277,10 +259,6 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a deep input": (
         said({"type": "tool_use", "id": "1", "name": "f", "input": DEEP}, role="assistant"),
-        "$.messages[0].content[0].input",
-    ),
-    "an input that is no object": (
-        said({"type": "tool_use", "id": "1", "name": "f", "input": [1]}, role="assistant"),
         "$.messages[0].content[0].input",
     ),
     "a text that is a number": (

@@ -40,13 +40,13 @@ from headgate.chat import (
     ToolCall,
     ToolResult,
 )
-from headgate.dialects import vendor_errors
+from headgate.dialects import unreadable, vendor_errors
 from headgate.dialects.anthropic.reply import AnthropicEncoder, failure_out, reply_out
 from headgate.dialects.anthropic.upstream import AnthropicDecoder, request_out
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
 from headgate.dialects.fields import check_sampling, media_of, schema_of
-from headgate.errors import Failure, invalid, unsupported
+from headgate.errors import Failure, Refused, invalid, unsupported
 
 _Json = dict[str, object]
 
@@ -94,6 +94,7 @@ class _Rendered(Struct, frozen=True):
     name: Raw = _NOTHING
     source: Raw = _NOTHING
     text: Raw = _NOTHING
+    thinking: Raw = _NOTHING
     content: Raw = _NOTHING
 
 
@@ -163,6 +164,13 @@ class _RequestIn(Struct, frozen=True):
     service_tier: str | None = None
     thread: Raw = _NOTHING
     mcp_servers: list[Raw] | None = None
+    # Ignored with a warning, see `_IGNORED`:
+    container: Raw = _NOTHING
+    context_management: Raw = _NOTHING
+    fallbacks: Raw = _NOTHING
+    inference_geo: Raw = _NOTHING
+    speed: Raw = _NOTHING
+    user_profile_id: Raw = _NOTHING
 
 
 _request_decoder = msgspec.json.Decoder(_RequestIn)
@@ -194,23 +202,34 @@ def _request(wire: _RequestIn, headers: Mapping[str, str]) -> Request:
     if wire.mcp_servers:
         raise unsupported("$.mcp_servers", "Run the servers in the client.")
     bounds.check_size(wire.model, bounds.MODEL, "$.model")
+    notes: list[str] = [name for name in _IGNORED if bytes(getattr(wire, name)) != b"null"]
+    if wire.service_tier not in _TIERS:
+        notes.append("service_tier")
     config = wire.output_config or _OutputConfig()
     bounds.check_size(config.effort, bounds.LABEL, "$.output_config.effort")
     tools = _tools(wire.tools)
     request = Request(
         model=wire.model,
-        messages=(*_system(wire.system), *_messages(wire.messages)),
+        messages=(*_system(wire.system, notes), *_messages(wire.messages, notes)),
         stream=bool(wire.stream),
         tools=tools,
-        choice=_choice(wire.tool_choice, tools),
+        choice=_choice(wire.tool_choice, tools, notes),
         sampling=_sampling(wire),
-        reasoning=_reasoning(wire.thinking, config.effort or ""),
+        reasoning=_reasoning(wire.thinking, config.effort or "", notes),
         format=_format(config.format, "$.output_config.format")
         or _format(wire.output_format, "$.output_format"),
         service_tier="priority" if wire.service_tier == "priority" else "",
         session=_session(wire, headers),
     )
-    return request.warn("output_config.effort") if config.effort else request
+    if config.effort:
+        notes.append("output_config.effort")
+    return request.warn(*notes)
+
+
+_IGNORED = (
+    "container", "context_management", "fallbacks", "inference_geo", "speed", "user_profile_id",
+)  # fmt: skip
+_TIERS = (None, "auto", "standard_only", "priority")
 
 
 def _sampling(wire: _RequestIn) -> Sampling:
@@ -231,15 +250,11 @@ def _format(wire: _FormatIn | None, param: str) -> Format | None:
     )
 
 
-def _reasoning(wire: _ThinkingIn | None, effort: str) -> Reasoning:
+def _reasoning(wire: _ThinkingIn | None, effort: str, notes: list[str]) -> Reasoning:
     if wire is None or wire.type == "disabled":
         return Reasoning("off", "no", effort)
     if wire.type not in ("enabled", "adaptive", "between_tools"):
-        raise invalid(
-            "Expected `enabled`, `adaptive`, `between_tools` or `disabled`,"
-            f" got `{wire.type[:40]}`.",
-            "$.thinking.type",
-        )
+        notes.append(f"thinking.type ({unreadable.plain(wire.type)} read as adaptive)")
     show: Literal["omit", "yes"] = "omit" if wire.display == "omitted" else "yes"
     return Reasoning("on", show, effort, wire.budget_tokens)
 
@@ -277,7 +292,7 @@ def _tool(wire: _ToolIn, param: str) -> Tool:
     )
 
 
-def _choice(wire: _ChoiceIn | None, tools: tuple[Tool, ...]) -> Choice:
+def _choice(wire: _ChoiceIn | None, tools: tuple[Tool, ...], notes: list[str]) -> Choice:
     if wire is None:
         return Choice()
     said = wire.disable_parallel_tool_use
@@ -295,12 +310,11 @@ def _choice(wire: _ChoiceIn | None, tools: tuple[Tool, ...]) -> Choice:
             return Choice("named", wire.name, parallel)
         case "tool":
             raise invalid(f"There is no tool `{(wire.name or '')[:64]}`.", "$.tool_choice.name")
-    raise invalid(
-        f"Expected `auto`, `any`, `tool` or `none`, got `{wire.type[:40]}`.", "$.tool_choice.type"
-    )
+    notes.append(f"tool_choice ({unreadable.plain(wire.type)} read as auto)")
+    return Choice("auto", parallel=parallel)
 
 
-def _system(wire: str | list[Raw] | None) -> Iterator[Message]:
+def _system(wire: str | list[Raw] | None, notes: list[str]) -> Iterator[Message]:
     """One message for each block: whoever joins them puts a blank line between."""
     if isinstance(wire, list):
         bounds.check_size(wire, bounds.MESSAGES, "$.system")
@@ -309,12 +323,12 @@ def _system(wire: str | list[Raw] | None) -> Iterator[Message]:
             yield Message("system", (Text(wire),))
         return
     for i, raw in enumerate(wire or ()):
-        text = _text(_block(raw, f"$.system[{i}]"), f"$.system[{i}]")
+        text = _text(_block(raw, f"$.system[{i}]", notes), f"$.system[{i}]")
         if i or not _BILLING.match(text.text):
             yield Message("system", (text,))
 
 
-def _messages(wires: list[_MessageIn]) -> Iterator[Message]:
+def _messages(wires: list[_MessageIn], notes: list[str]) -> Iterator[Message]:
     bounds.check_size(wires, bounds.MESSAGES, "$.messages")
     tally = bounds.Tally()
     for i, wire in enumerate(wires):
@@ -325,51 +339,78 @@ def _messages(wires: list[_MessageIn]) -> Iterator[Message]:
                 blocks.append(_BlockIn("text", wire.content))
         else:
             tally.add(wire.content, f"{param}.content")
-            blocks += [_block(r, f"{param}.content[{k}]") for k, r in enumerate(wire.content)]
+            blocks += [
+                _block(r, f"{param}.content[{k}]", notes) for k, r in enumerate(wire.content)
+            ]
         places = [(block, f"{param}.content[{k}]") for k, block in enumerate(blocks)]
         match wire.role:
             case "user":
-                yield from _user(places, tally)
+                yield from _user(places, tally, notes)
             case "assistant":
-                yield Message("assistant", tuple(_assistant(places)))
-            case "system":
-                yield Message("system", tuple(_text(block, place) for block, place in places))
+                yield Message("assistant", tuple(_assistant(places, notes)))
+            case "system" | "developer":
+                yield Message("system", tuple(_told(places, notes)))
             case role:
-                raise invalid(
-                    f"Expected `user`, `assistant` or `system`, got `{role[:40]}`.",
-                    f"{param}.role",
-                )
+                notes.append(f"history: role {unreadable.plain(role)} read as user")
+                yield from _user(places, tally, notes)
 
 
-def _user(places: list[tuple[_BlockIn, str]], tally: bounds.Tally) -> Iterator[Message]:
+def _told(places: list[tuple[_BlockIn, str]], notes: list[str]) -> Iterator[Text]:
+    """The texts of a message that holds nothing else."""
+    for block, param in places:
+        if block.type == "text":
+            yield _text(block, param)
+        else:
+            yield from _kept(block, notes)
+
+
+def _user(
+    places: list[tuple[_BlockIn, str]], tally: bounds.Tally, notes: list[str]
+) -> Iterator[Message]:
     """Results are messages of their own, before what else the turn says."""
     parts: list[Part] = []
     results = 0
     for block, param in places:
         if block.type == "tool_result":
             results += 1
-            yield Message("tool", (_result(block, param, tally),))
+            yield Message("tool", (_result(block, param, tally, notes),))
+        elif block.type in _SHOWN or block.type in unreadable.ATTACHMENTS:
+            parts.append(_shown(block, param, notes))
         else:
-            parts.append(_shown(block, param))
+            parts.extend(_kept(block, notes))
     if parts or not results:
         yield Message("user", tuple(parts))
 
 
-def _assistant(places: list[tuple[_BlockIn, str]]) -> Iterator[Part]:
+_SHOWN = ("text", "image", "video", "document")
+
+
+def _kept(block: _BlockIn, notes: list[str]) -> Iterator[Text]:
+    """What a turn of this role does not hold: its text, or a warning only."""
+    what = f"{unreadable.plain(block.type)} block"
+    said = block.text or block.thinking or block.content
+    if block.type == "document" and block.source is not None and block.source.type == "text":
+        said = block.source.data
+    if isinstance(said, str) and said.strip():
+        notes.append(unreadable.kept_as_text(what))
+        yield Text(said, _cache(block.cache_control))
+    else:
+        notes.append(unreadable.skipped(what))
+
+
+def _assistant(places: list[tuple[_BlockIn, str]], notes: list[str]) -> Iterator[Part]:
     for block, param in places:
         match block.type:
             case "thinking":
                 yield Thinking(block.thinking or "", block.signature or "")
             case "redacted_thinking":
-                pass
+                notes.append(unreadable.skipped("redacted_thinking block"))
             case "tool_use":
                 yield _call(block, param)
             case "text":
                 yield _text(block, param)
-            case kind:
-                raise unsupported(
-                    f"{param}.type", f"`{kind[:40]}` cannot stand in an assistant's turn."
-                )
+            case _:
+                yield from _kept(block, notes)
 
 
 def _call(block: _BlockIn, param: str) -> ToolCall:
@@ -378,14 +419,15 @@ def _call(block: _BlockIn, param: str) -> ToolCall:
     arguments = bytes(block.input).decode()
     if arguments == "null":
         arguments = "{}"
-    if not arguments.startswith("{"):
-        raise invalid("The input of a tool is an object.", f"{param}.input")
+    elif arguments.startswith('"'):  # some clients keep it as the model wrote it
+        arguments = msgspec.json.decode(block.input, type=str)
     jsontext.check_depth(block.input, f"{param}.input")
     name = bounds.called_name(block.name)
     return ToolCall(bounds.call_id(block.id), name, arguments, _cache(block.cache_control))
 
 
-def _result(block: _BlockIn, param: str, tally: bounds.Tally) -> ToolResult:
+def _result(block: _BlockIn, param: str, tally: bounds.Tally, notes: list[str]) -> ToolResult:
+    """What a tool returned; a note stands for each block that cannot be read."""
     if not block.tool_use_id:
         raise invalid("A `tool_result` needs `tool_use_id`.", f"{param}.tool_use_id")
     parts: list[Text | Media] = []
@@ -395,14 +437,34 @@ def _result(block: _BlockIn, param: str, tally: bounds.Tally) -> ToolResult:
     elif block.content:
         tally.add(block.content, f"{param}.content")
         for i, raw in enumerate(block.content):
-            place = f"{param}.content[{i}]"
-            parts.append(_shown(_block(raw, place), place))
+            parts.append(_returned(raw, f"{param}.content[{i}]", notes))
     cache = _cache(block.cache_control)
     id = bounds.call_id(block.tool_use_id)
     return ToolResult(id, tuple(parts), bool(block.is_error), cache=cache)
 
 
-def _shown(block: _BlockIn, param: str) -> Text | Media:
+def _returned(raw: Raw, param: str, notes: list[str]) -> Text | Media:
+    """One block of a tool's result, or a note in its place."""
+    kind, what = _kind(raw), ""
+    cache = ""
+    try:
+        block = _block(raw, param, notes)
+        cache, source = _cache(block.cache_control), block.source
+        media_type = (source.media_type or "") if source is not None else ""
+        what = unreadable.name_of(kind, media_type)
+        if block.type in _SHOWN:
+            return _shown(block, param, notes)
+        if isinstance(said := block.text or block.content, str) and said.strip():
+            notes.append(f"tool result: {unreadable.plain(kind)} block kept as text")
+            return Text(said, cache)
+    except Refused:
+        pass
+    what = what or unreadable.name_of(kind)
+    notes.append(unreadable.warning_of(what))
+    return unreadable.note_of(what, cache)
+
+
+def _shown(block: _BlockIn, param: str, notes: list[str]) -> Text | Media:
     """What a user or a tool can show the model."""
     match block.type:
         case "text":
@@ -410,7 +472,7 @@ def _shown(block: _BlockIn, param: str) -> Text | Media:
         case "image" | "video":  # films are MiniMax's addition
             return _media(block, param)
         case "document":
-            return _document(block, param)
+            return _document(block, param, notes)
     raise unsupported(f"{param}.type", f"`{block.type[:40]}` cannot stand here.")
 
 
@@ -441,7 +503,7 @@ def _media(block: _BlockIn, param: str) -> Media:
     return Media("image" if kind == "image" else "video", "", media_type, source.data, cache=cache)
 
 
-def _document(block: _BlockIn, param: str) -> Text:
+def _document(block: _BlockIn, param: str, notes: list[str]) -> Text:
     source = block.source
     if source is None or source.type not in ("text", "content"):
         raise unsupported(f"{param}.source.type", "Send documents as text.")
@@ -451,27 +513,40 @@ def _document(block: _BlockIn, param: str) -> Text:
         if isinstance(source.content, list):
             bounds.check_size(source.content, bounds.PARTS, f"{param}.source.content")
             place = f"{param}.source.content"
-            blocks = [_block(raw, f"{place}[{i}]") for i, raw in enumerate(source.content)]
+            blocks = [_block(raw, f"{place}[{i}]", notes) for i, raw in enumerate(source.content)]
             text = "\n".join(_text(b, f"{place}[{i}]").text for i, b in enumerate(blocks))
     title = f" title={json.dumps(block.title, ensure_ascii=False)}" if block.title else ""
     return Text(f"<document{title}>\n{text}\n</document>", _cache(block.cache_control))
 
 
-def _block(raw: Raw, param: str) -> _BlockIn:
+def _block(raw: Raw, param: str, notes: list[str]) -> _BlockIn:
     """A block in its own type; one that the model can only be shown as text is text here."""
     try:
         try:
             block = _block_decoder.decode(raw)
-            if not _is_rendered(block.type):
+            if block.type in _BLOCKS:
                 return block
+            kind = block.type
         except msgspec.ValidationError as error:
+            kind = _kind(raw)
             message, _, place = str(error).partition(" - at ")
             place = param + place.strip("`").removeprefix("$")
-            if not _is_rendered(_kind(raw)):
+            if kind in _BLOCKS or not kind:
                 raise invalid(f"{message} - at `{place}`", place) from None
-        return _BlockIn("text", _rendering(_rendered_decoder.decode(raw)))
+        rendered = _rendering(_rendered_decoder.decode(raw))
+        if not _is_rendered(kind) and "\n" not in rendered:
+            return _BlockIn(kind)  # nothing of it can be read
+        notes.append(unreadable.kept_as_text(f"{unreadable.plain(kind)} block"))
+        return _BlockIn("text", rendered)
     except msgspec.DecodeError as error:  # an unpaired surrogate
         raise invalid(f"The text is not valid JSON: {error}", param, "invalid_json") from None
+
+
+# Kinds that are read in their own types, or refused by their names.
+_BLOCKS = frozenset(
+    ("text", "image", "video", "document", "thinking", "redacted_thinking", "tool_use")
+    + ("tool_result", "container_upload", "audio", "input_audio", "file")
+)
 
 
 def _kind(raw: Raw) -> str:
@@ -486,7 +561,7 @@ def _is_rendered(kind: str) -> bool:
 def _rendering(wire: _Rendered) -> str:
     names = map(_string, (wire.title, wire.tool_name, wire.name, wire.source))
     title = next((name for name in names if name), "")
-    said = [_string(wire.text), _string(wire.content)]
+    said = [_string(wire.text), _string(wire.thinking), _string(wire.content)]
     if bytes(wire.content).startswith(b"["):
         for raw in _list_decoder.decode(wire.content):
             if bytes(raw).startswith(b"{"):
