@@ -544,8 +544,20 @@ def _block(raw: Raw, param: str, notes: list[str]) -> _BlockIn:
 
 # Kinds that are read in their own types, or refused by their names.
 _BLOCKS = frozenset(
-    ("text", "image", "video", "document", "thinking", "redacted_thinking", "tool_use")
-    + ("tool_result", "container_upload", "audio", "input_audio", "file")
+    (
+        "text",
+        "image",
+        "video",
+        "document",
+        "thinking",
+        "redacted_thinking",
+        "tool_use",
+        "tool_result",
+        "container_upload",
+        "audio",
+        "input_audio",
+        "file",
+    )
 )
 
 

@@ -16,8 +16,10 @@ from msgspec import Raw, Struct
 
 from headgate import bounds, jsontext
 from headgate.chat import Media, Message, Part, Text, Thinking, ToolCall, ToolResult
+from headgate.dialects import unreadable
+from headgate.dialects.gemini.names import camel
 from headgate.dialects.gemini.upstream import bytes_of, decode_signature
-from headgate.errors import invalid, unsupported
+from headgate.errors import Refused, invalid, unsupported
 
 SENTINEL = "skip_thought_signature_validator"  # gemini-cli 0.61, for turns that had no signature
 
@@ -69,6 +71,11 @@ class _PartIn(Struct, frozen=True, gc=False, rename="camel"):
     code_execution_result: _OutcomeIn | None = None
     tool_call: Raw = _NULL
     tool_response: Raw = _NULL
+    # Ignored with a warning, see `_HINTS`:
+    media_resolution: Raw = _NULL
+    media_processing: Raw = _NULL
+    video_metadata: Raw = _NULL
+    audio_transcription: Raw = _NULL
 
 
 class ContentIn(Struct, frozen=True, gc=False):
@@ -96,22 +103,39 @@ def _parts_of(wire: str | ContentIn) -> Sequence[_PartIn]:
     return (_PartIn(parts) if isinstance(parts, str) else parts,)
 
 
+_HINTS = ("media_resolution", "media_processing", "video_metadata", "audio_transcription")
+
+
+def _note_hints(p: _PartIn, notes: list[str]) -> None:
+    if (
+        p.media_resolution is _NULL
+        and p.media_processing is _NULL
+        and p.video_metadata is _NULL
+        and p.audio_transcription is _NULL
+    ):
+        return
+    notes += [camel(name) for name in _HINTS if bytes(getattr(p, name)) != b"null"]
+
+
 def system_of(
-    wire: str | ContentIn | None, param: str = "$.systemInstruction"
+    wire: str | ContentIn | None, notes: list[str], param: str = "$.systemInstruction"
 ) -> tuple[Message, ...]:
     parts = _parts_of(wire) if wire is not None else ()
     bounds.check_size(parts, bounds.PARTS, f"{param}.parts")
     for k, p in enumerate(parts):
-        if p.text is None:
+        if p.inline_data is not None or p.file_data is not None:
             raise unsupported(f"{param}.parts[{k}]", "System instructions are text.")
-    text = "".join([p.text or "" for p in parts])
+        if p.text is None and not _rendered(p):
+            notes.append("systemInstruction: part without text skipped")
+    text = "".join([_rendered(p) if p.text is None else p.text for p in parts])
     return (Message("system", (Text(text),)),) if text else ()
 
 
-def messages_of(contents: Sequence[str | ContentIn]) -> list[Message]:
+def messages_of(contents: Sequence[str | ContentIn], notes: list[str]) -> list[Message]:
+    """The messages of all turns; what is skipped or kept in another form is added to `notes`."""
     bounds.check_size(contents, bounds.MESSAGES, "$.contents")
     tally = bounds.Tally()
-    history = _History(tally)
+    history = _History(tally, notes)
     for i, content in enumerate(contents):
         parts = _parts_of(content)
         tally.add(parts, f"$.contents[{i}].parts")
@@ -122,10 +146,10 @@ def messages_of(contents: Sequence[str | ContentIn]) -> list[Message]:
                 history.user(parts, i)
             case "system":  # not Google's; what we ourselves send to upstreams that take it
                 assert not isinstance(content, str)
-                history.out += system_of(content, f"$.contents[{i}]")
+                history.out += system_of(content, notes, f"$.contents[{i}]")
             case role:
-                where = f"$.contents[{i}].role"
-                raise invalid(f"Unknown role `{role[:40]}`: expected user or model.", where)
+                notes.append(f"history: role {unreadable.plain(role)} read as user")
+                history.user(parts, i)
     return history.out
 
 
@@ -176,16 +200,19 @@ _Results = list[tuple[str, _ResultIn]]
 class _History:
     """Contents to messages; remembers the calls of the last model turn that wait for results."""
 
-    def __init__(self, tally: bounds.Tally) -> None:
+    def __init__(self, tally: bounds.Tally, notes: list[str]) -> None:
         self.out: list[Message] = []
+        self._notes = notes
         self._waiting: list[ToolCall] = []
         self._tally = tally
 
     def model(self, parts: Sequence[_PartIn], i: int) -> None:
         turn = _Turn()
         self._waiting = []
+        results: _Results = []
         for k, p in enumerate(parts):
             where = f"$.contents[{i}].parts[{k}]"
+            _note_hints(p, self._notes)
             signature = decode_signature(said) if (said := _signed_by(p)) else ""
             if p.thought and p.function_call is None:
                 turn.think(p.text or "", signature)
@@ -197,21 +224,34 @@ class _History:
                 self._waiting.append(call)
                 turn.add(call)
             elif p.inline_data is not None or p.file_data is not None:
-                raise unsupported(where, "A turn of the model holds text and calls.")
+                media = p.inline_data or p.file_data
+                assert media is not None
+                what = unreadable.name_of("file", media.mime_type or "")
+                self._notes.append(unreadable.skipped(f"{what} in a turn of the model"))
             elif p.function_response is not None:
-                raise invalid(
-                    "A functionResponse belongs in a turn of the role `user`.",
-                    f"{where}.functionResponse",
-                )
+                results.append((f"{where}.functionResponse", p.function_response))
+                self._notes.append("history: functionResponse moved out of a turn of the model")
             else:
-                turn.say(p.text or _rendered(p))
+                turn.say(p.text or self._kept(p))
         self.out.append(Message("assistant", turn.close()))
+        if results:
+            self._results(results)
+
+    def _kept(self, p: _PartIn) -> str:
+        """The text of a part that has none of its own, with a warning."""
+        said = _rendered(p)
+        if said:
+            self._notes.append(unreadable.kept_as_text("part of a hosted tool"))
+        elif p.text is None and not p.thought_signature:
+            self._notes.append(unreadable.skipped("part of an unknown kind"))
+        return said
 
     def user(self, parts: Sequence[_PartIn], i: int) -> None:
         turn = _Turn()
         results: _Results = []
         for k, p in enumerate(parts):
             where = f"$.contents[{i}].parts[{k}]"
+            _note_hints(p, self._notes)
             if p.function_response is not None:
                 results.append((f"{where}.functionResponse", p.function_response))
             elif p.inline_data is not None:
@@ -223,13 +263,11 @@ class _History:
             elif p.file_data is not None:
                 turn.add(_file(p.file_data, f"{where}.fileData"))
             elif p.function_call is not None:
-                raise invalid(
-                    "A functionCall belongs in a turn of the role `model`.", f"{where}.functionCall"
-                )
-            elif p.text is None and not (rendered := _rendered(p)):
-                raise invalid("A part needs text, data, a call or a result.", where)
+                call = _call(p.function_call, i, k, f"{where}.functionCall")
+                turn.say(f"[functionCall {call.name}: {call.arguments}]")
+                self._notes.append(unreadable.kept_as_text("functionCall in a turn of the user"))
             else:
-                turn.say(rendered if p.text is None else p.text)
+                turn.say(self._kept(p) if p.text is None else p.text)
         if results:
             self._results(results)
         said = turn.close()
@@ -259,13 +297,27 @@ class _History:
         if wire.parts:
             self._tally.add(wire.parts, f"{where}.parts")
         for k, p in enumerate(wire.parts or ()):
-            if p.inline_data is not None:
-                parts.append(_blob(p.inline_data, f"{where}.parts[{k}].inlineData"))
-            elif p.file_data is not None:
-                parts.append(_file(p.file_data, f"{where}.parts[{k}].fileData"))
-            else:
-                raise unsupported(f"{where}.parts[{k}]", "Send inlineData or fileData.")
+            _note_hints(p, self._notes)
+            parts.append(self._returned(p, f"{where}.parts[{k}]"))
         return ToolResult(id, tuple(parts), is_error, bounds.called_name(wire.name))
+
+    def _returned(self, p: _PartIn, where: str) -> Text | Media:
+        """One part of a function's response, or a note in its place."""
+        media = p.inline_data or p.file_data
+        try:
+            if p.inline_data is not None:
+                return _blob(p.inline_data, f"{where}.inlineData")
+            if p.file_data is not None:
+                return _file(p.file_data, f"{where}.fileData")
+            if p.text:
+                return Text(p.text)
+        except Refused:
+            pass
+        what = "a part of an unknown kind"
+        if media is not None:
+            what = unreadable.name_of("file", media.mime_type or "")
+        self._notes.append(unreadable.warning_of(what))
+        return unreadable.note_of(what)
 
 
 def _answered(calls: Sequence[ToolCall], results: Sequence[_ResultIn]) -> list[int | None]:
@@ -304,12 +356,23 @@ def _signed_by(p: _PartIn) -> str:
 def _call(wire: _CallIn, turn: int, k: int, where: str) -> ToolCall:
     if not wire.name:
         raise invalid("A functionCall needs a name.", f"{where}.name")
-    args, name = _object(wire.args, f"{where}.args") or "{}", bounds.called_name(wire.name)
+    args, name = _args(wire.args, f"{where}.args"), bounds.called_name(wire.name)
     if wire.id:
         return ToolCall(bounds.call_id(wire.id), name, args)
     # The same each time the history is replayed, or the upstream's prompt cache would miss.
     hashed = hashlib.sha256(f"{name}{args}".encode()).hexdigest()[:8]
     return ToolCall(f"call_{turn}_{k}_{hashed}", name, args)
+
+
+def _args(raw: Raw, where: str) -> str:
+    """The arguments of a call in a history; what is no object is for policy/history.py to repair."""
+    text = bytes(raw).strip()
+    if text.startswith(b'"'):  # some clients keep them as the model wrote them
+        return msgspec.json.decode(text, type=str)
+    if text.startswith(b"{") or text == b"null":
+        return _object(raw, where) or "{}"
+    jsontext.check_depth(text, where)
+    return text.decode()
 
 
 def _object(raw: Raw, where: str) -> str:

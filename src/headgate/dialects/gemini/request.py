@@ -22,6 +22,7 @@ from msgspec import Raw, Struct
 from headgate import bounds, jsontext
 from headgate.bounds import Int64
 from headgate.chat import Choice, Format, Reasoning, Reply, Request, Sampling, Tool
+from headgate.dialects import unreadable
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
 from headgate.dialects.fields import EMPTY_SCHEMA, check_sampling, given, schema_of
@@ -43,6 +44,9 @@ class _FunctionIn(Struct, frozen=True, rename="camel"):
     description: str | None = None
     parameters: Raw = _NOTHING
     parameters_json_schema: Raw = _NOTHING
+    behavior: str | None = None
+    response: Raw = _NOTHING
+    response_json_schema: Raw = _NOTHING
 
 
 class _FunctionConfigIn(Struct, frozen=True, gc=False, rename="camel"):
@@ -52,6 +56,8 @@ class _FunctionConfigIn(Struct, frozen=True, gc=False, rename="camel"):
 
 class _ToolConfigIn(Struct, frozen=True, gc=False, rename="camel"):
     function_calling_config: _FunctionConfigIn | None = None
+    retrieval_config: Raw = _NOTHING
+    include_server_side_tool_invocations: bool | None = None
 
 
 class _ThinkingIn(Struct, frozen=True, gc=False, rename="camel"):
@@ -79,6 +85,15 @@ class _ConfigIn(Struct, frozen=True, rename="camel"):
     logprobs: Int64 | None = None
     response_modalities: list[str] | None = None
     speech_config: Raw = _NOTHING
+    # Ignored with a warning, see `_IGNORED`:
+    media_resolution: Raw = _NOTHING
+    image_config: Raw = _NOTHING
+    audio_timestamp: Raw = _NOTHING
+    routing_config: Raw = _NOTHING
+    model_selection_config: Raw = _NOTHING
+    enable_enhanced_civic_answers: Raw = _NOTHING
+    audio_transcription_config: Raw = _NOTHING
+    generation_output_config: Raw = _NOTHING
 
 
 class _RequestIn(Struct, frozen=True, rename="camel"):
@@ -89,6 +104,11 @@ class _RequestIn(Struct, frozen=True, rename="camel"):
     tool_config: _ToolConfigIn | None = None
     generation_config: _ConfigIn | None = None
     cached_content: str | None = None
+    safety_settings: Raw = _NOTHING
+    labels: Raw = _NOTHING
+    model_armor_config: Raw = _NOTHING
+    service_tier: Raw = _NOTHING
+    store: Raw = _NOTHING
     generate_content_request: "_RequestIn | None" = None  # of countTokens
 
 
@@ -128,8 +148,9 @@ _USUAL_SAMPLING = Sampling()
 
 def _request(wire: _RequestIn, target: RequestTarget) -> Request:
     config = wire.generation_config or _DEFAULTS
-    _refuse(wire, config)
-    tools, choice = _choice(wire.tool_config, _tools(wire.tools))
+    notes = _ignored(wire, config)
+    _refuse(wire, config, notes)
+    tools, choice = _choice(wire.tool_config, _tools(wire.tools, notes), notes)
     contents = wire.contents
     if contents is None:
         raise invalid("Object missing required field `contents` - at `$`", "$.contents")
@@ -137,19 +158,46 @@ def _request(wire: _RequestIn, target: RequestTarget) -> Request:
         contents = [contents]
     if not contents:
         raise invalid("`contents` is empty; send at least one turn.", "$.contents")
-    return Request(
+    request = Request(
         model=target.model,
-        messages=(*system_of(wire.system_instruction), *messages_of(contents)),
+        messages=(*system_of(wire.system_instruction, notes), *messages_of(contents, notes)),
         stream=bool(target.stream),
         tools=tools,
         choice=choice,
         sampling=_sampling(config),
-        reasoning=_reasoning(config.thinking_config),
+        reasoning=_reasoning(config.thinking_config, notes),
         format=_format(config),
     )
+    return request.warn(*notes)
 
 
-def _refuse(wire: _RequestIn, config: _ConfigIn) -> None:
+# Hints: what they ask for is not had, and the reply means the same without them.
+_IGNORED = (
+    "safety_settings", "labels", "model_armor_config", "service_tier", "store",
+)  # fmt: skip
+_IGNORED_OF_CONFIG = (
+    "media_resolution", "image_config", "audio_timestamp", "routing_config",
+    "model_selection_config", "enable_enhanced_civic_answers", "audio_transcription_config",
+    "generation_output_config",
+)  # fmt: skip
+_ASKS_NOTHING = (b"", b"null", b"[]", b"{}", b"false")
+
+
+def _ignored(wire: _RequestIn, config: _ConfigIn) -> list[str]:
+    """The names of hints that are ignored."""
+    notes = [camel(n) for n in _IGNORED if bytes(getattr(wire, n)) not in _ASKS_NOTHING]
+    if config is not _DEFAULTS:
+        notes += [
+            camel(n) for n in _IGNORED_OF_CONFIG if bytes(getattr(config, n)) not in _ASKS_NOTHING
+        ]
+    return notes
+
+
+_UNSPOKEN = ("TEXT", "MODALITY_UNSPECIFIED")
+_SPOKEN = ("IMAGE", "AUDIO", "VIDEO")
+
+
+def _refuse(wire: _RequestIn, config: _ConfigIn, notes: list[str]) -> None:
     """What changes the meaning of the reply and cannot be honoured, by name."""
     if config.candidate_count not in (None, 0, 1):
         raise unsupported(f"{_CONFIG}.candidateCount", "Send one request per reply.")
@@ -157,8 +205,11 @@ def _refuse(wire: _RequestIn, config: _ConfigIn) -> None:
         name = "responseLogprobs" if config.response_logprobs else "logprobs"
         raise unsupported(f"{_CONFIG}.{name}")
     bounds.check_size(config.response_modalities, bounds.WORDS, f"{_CONFIG}.responseModalities")
-    if any(m.upper() != "TEXT" for m in config.response_modalities or ()):
-        raise unsupported(f"{_CONFIG}.responseModalities", "Only TEXT comes out.")
+    for modality in config.response_modalities or ():
+        if modality.upper() in _SPOKEN:
+            raise unsupported(f"{_CONFIG}.responseModalities", "Only TEXT comes out.")
+        if modality.upper() not in _UNSPOKEN:
+            notes.append(f"responseModalities ({unreadable.plain(modality)} ignored)")
     if given(config.speech_config):
         raise unsupported(f"{_CONFIG}.speechConfig", "Only text comes out.")
     if wire.cached_content:
@@ -194,10 +245,15 @@ _EFFORTS = {
 }
 
 
-def _reasoning(wire: _ThinkingIn | None) -> Reasoning:
+_LEVELS = frozenset(("", "NONE", "THINKING_LEVEL_UNSPECIFIED", *_EFFORTS))
+
+
+def _reasoning(wire: _ThinkingIn | None, notes: list[str]) -> Reasoning:
     if wire is None:
         return Reasoning(show="omit")
     level, budget = (wire.thinking_level or "").upper(), wire.thinking_budget
+    if level not in _LEVELS:
+        notes.append(f"thinkingLevel ({unreadable.plain(level)} ignored)")
     mode: Literal["default", "on", "off"] = "default"
     if budget == 0 or level in ("MINIMAL", "NONE"):
         mode = "off"
@@ -224,7 +280,7 @@ def _format(config: _ConfigIn) -> Format | None:
     return Format("schema", "response", schema, True)
 
 
-def _tools(wire: list[dict[str, Raw]] | None) -> tuple[Tool, ...]:
+def _tools(wire: list[dict[str, Raw]] | None, notes: list[str]) -> tuple[Tool, ...]:
     bounds.check_size(wire, bounds.TOOLS, "$.tools")
     out: list[Tool] = []
     for i, tool in enumerate(wire or ()):
@@ -236,6 +292,11 @@ def _tools(wire: list[dict[str, Raw]] | None) -> tuple[Tool, ...]:
         place = f"$.tools[{i}].functionDeclarations"
         declared = _functions(tool.get("functionDeclarations", _NULL), place)
         bounds.check(len(out) + len(declared), bounds.TOOLS, place)
+        for f in declared:
+            if f.behavior not in (None, "", "UNSPECIFIED", "BLOCKING"):
+                notes.append("functionDeclarations.behavior")
+            if given(f.response) or given(f.response_json_schema):
+                notes.append("functionDeclarations.response")
         out += [_tool(f, f"{place}[{k}]") for k, f in enumerate(declared)]
     return tuple(out)
 
@@ -265,8 +326,70 @@ def _tool(wire: _FunctionIn, param: str) -> Tool:
     return Tool(wire.name, wire.description or "", schema)
 
 
+# Google's names of types in a schema that should be JSON Schema; Gemini CLI's router sends them.
+_GOOGLES_TYPE = re.compile(
+    rb'"type"\s*:\s*\[?\s*"(?:STRING|NUMBER|INTEGER|BOOLEAN|ARRAY|OBJECT|NULL|TYPE_UNSPECIFIED)"'
+)
+
+
 def _compact(raw: Raw, where: str) -> Raw:
+    if _GOOGLES_TYPE.search(bytes(raw)):
+        text = bytes(schema_of(raw, where))
+        try:
+            schema = _lower_types(_schema_decoder.decode(text))
+        except msgspec.ValidationError as error:
+            raise invalid(f"{str(error).partition(' - at ')[0]} - at `{where}`", where) from None
+        return schema_of(Raw(jsontext.encode(schema)), where)
     return Raw(msgspec.json.format(bytes(schema_of(raw, where)), indent=-1))
+
+
+# Keywords of JSON Schema below which there are schemas, by name or in a list or alone.
+_NAMED_SCHEMAS = frozenset(
+    ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+)
+_SCHEMAS = frozenset(
+    (
+        "items",
+        "prefixItems",
+        "anyOf",
+        "allOf",
+        "oneOf",
+        "not",
+        "if",
+        "then",
+        "else",
+        "additionalProperties",
+        "unevaluatedProperties",
+        "unevaluatedItems",
+        "contains",
+        "propertyNames",
+        "additionalItems",
+    )
+)
+
+
+def _lower_types(schema: Any) -> Any:  # Any: JSON in, JSON out
+    """JSON Schema with Google's names of types in lower case; values and names are not touched."""
+    if isinstance(schema, list):
+        return [_lower_types(s) for s in schema]
+    if not isinstance(schema, dict):
+        return schema
+    out: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key == "type" and isinstance(value, str):
+            if value == "TYPE_UNSPECIFIED":
+                continue
+            value = value.lower()
+        elif key == "type" and isinstance(value, list):
+            value = [t.lower() if isinstance(t, str) else t for t in value]
+        elif key in _NAMED_SCHEMAS and isinstance(value, dict):
+            value = {name: _lower_types(inner) for name, inner in value.items()}
+        elif key in _SCHEMAS:
+            value = _lower_types(value)
+        elif key == "nullable":
+            continue
+        out[key] = value
+    return _nullable(out) if schema.get("nullable") is True else out
 
 
 def _googles(raw: Raw, where: str) -> Raw:
@@ -333,7 +456,14 @@ def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def _choice(wire: _ToolConfigIn | None, tools: tuple[Tool, ...]) -> tuple[tuple[Tool, ...], Choice]:
+def _choice(
+    wire: _ToolConfigIn | None, tools: tuple[Tool, ...], notes: list[str]
+) -> tuple[tuple[Tool, ...], Choice]:
+    if wire is not None:
+        if given(wire.retrieval_config):
+            notes.append("toolConfig.retrievalConfig")
+        if wire.include_server_side_tool_invocations:
+            notes.append("toolConfig.includeServerSideToolInvocations")
     config = wire.function_calling_config if wire is not None else None
     if config is None:
         return tools, Choice()
@@ -362,7 +492,8 @@ def _choice(wire: _ToolConfigIn | None, tools: tuple[Tool, ...]) -> tuple[tuple[
             raise invalid(
                 "`mode` ANY asks for a call but no function is declared.", f"{where}.mode"
             )
-    raise invalid(f"Expected AUTO, ANY, NONE or VALIDATED, got `{mode[:40]}`.", f"{where}.mode")
+    notes.append(f"functionCallingConfig.mode ({unreadable.plain(mode)} read as AUTO)")
+    return tools, Choice()
 
 
 # --- the dialect ---------------------------------------------------------------------------------
