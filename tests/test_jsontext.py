@@ -1,9 +1,15 @@
 """JSON at the border: strict towards clients, tolerant towards upstreams."""
 
+import json
+
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headgate import jsontext
+from headgate.dialects.contract import RequestTarget
+from headgate.dialects.registry import DIALECTS
 from headgate.errors import Refused
 
 
@@ -60,3 +66,42 @@ def test_nests_are_counted_outside_strings_only() -> None:
 )
 def test_a_whole_object_is_known(text: str, whole: bool) -> None:
     assert jsontext.is_object(text) is whole
+
+
+HALVES: dict[bytes, bytes] = {
+    rb'"\ud83d"': rb'"\ufffd"',
+    rb'"\uDE00 x"': rb'"\ufffd x"',
+    rb'"\ud83d\ude00"': rb'"\ud83d\ude00"',
+    rb'"\ud83d\ud83d\ude00"': rb'"\ufffd\ud83d\ude00"',
+    rb'"\ud83d\ude00\ude00"': rb'"\ud83d\ude00\ufffd"',
+    rb'"\\ud83d"': rb'"\\ud83d"',  # an escaped backslash, and plain text
+    rb'"\\\ud83d"': rb'"\\\ufffd"',
+    b'"\xed\xa0\xbd"': b'"\xef\xbf\xbd"',
+    b'"\xed\x9f\xbf"': b'"\xed\x9f\xbf"',  # U+D7FF, the last before them
+}
+
+
+@pytest.mark.parametrize("body", HALVES)
+def test_halves_of_surrogate_pairs_that_stand_alone_are_replaced(body: bytes) -> None:
+    assert jsontext.without_lone_surrogates(body) == HALVES[body]
+
+
+@given(st.lists(st.sampled_from([r"\ud83d", r"\ude00", "\\\\", r"\n", "x", "ud83d"]), max_size=12))
+def test_any_text_with_surrogates_is_read_as_a_tolerant_reader_reads_it(pieces: list[str]) -> None:
+    text = '"' + "".join(pieces) + '"'
+    read = msgspec.json.decode(jsontext.without_lone_surrogates(text.encode()), type=str)
+    assert read == jsontext.whole_text(json.loads(text))
+
+
+@pytest.mark.parametrize("name", ["openai", "responses", "anthropic", "gemini"])
+def test_a_lone_surrogate_of_a_client_is_no_end_of_its_session(name: str) -> None:
+    text = r"a\ud83d"
+    bodies = {
+        "openai": '{"model":"m","messages":[{"role":"user","content":"%s"}]}',
+        "responses": '{"model":"m","input":"%s"}',
+        "anthropic": '{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"%s"}]}]}',
+        "gemini": '{"contents":[{"parts":[{"text":"%s"}]}]}',
+    }
+    body = (bodies[name] % text).encode()
+    request = DIALECTS[name].decode_request(body, RequestTarget("m"))
+    assert request.messages[-1].text == "a\ufffd"

@@ -58,6 +58,33 @@ def decode_request(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     return value
 
 
+# An escaped half that its other half does not follow, or does not precede. What an escaped
+# backslash begins looks the same: then the slow way finds nothing to change.
+_LONE = re.compile(
+    rb"\\u[dD](?:[89abAB]..(?!\\u[dD][c-fC-F])"
+    rb"|[c-fC-F]..(?<!\\u[dD][89abAB]..\\u[dD][c-fC-F]..))",
+    re.DOTALL,
+)
+_ESCAPES = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.",
+    re.DOTALL,
+)
+_LONE_BYTES = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
+
+
+def without_lone_surrogates(body: bytes) -> bytes:
+    """The body with U+FFFD for each half of a surrogate pair that stands alone.
+
+    JavaScript cuts strings between the halves; such a text stays in its client's history for good.
+    """
+    if (b"\\ud" in body or b"\\uD" in body) and _LONE.search(body):
+        body = _ESCAPES.sub(lambda found: b"\\ufffd" if found[1] else found[0], body)
+    if b"\xed" in body and not body.isascii():
+        body = _LONE_BYTES.sub(b"\xef\xbf\xbd", body)
+    return body
+
+
 def most_values(size: int) -> int:
     """How many JSON values a body of so many bytes may have."""
     return min(VALUES_MOST, VALUES_BASE + size // VALUES_BYTES)
@@ -180,6 +207,18 @@ def is_object(text: str) -> bool:
         return False
 
 
+def decoded_once(text: str) -> str | None:
+    """The JSON object that is encoded in a JSON string, or None where there is none."""
+    start = text.lstrip()
+    if not start.startswith('"') or len(text) - len(start) > 64:
+        return None
+    try:
+        inner = msgspec.json.decode(start, type=str)
+    except msgspec.DecodeError:
+        return None
+    return inner if is_object(inner) else None
+
+
 def garbage(what: str) -> Failure:
     return Failure("upstream", f"The upstream's answer could not be read: {what}.")
 
@@ -190,9 +229,11 @@ __all__ = [
     "check_depth",
     "decode_request",
     "decode_upstream",
+    "decoded_once",
     "encode",
     "garbage",
     "is_object",
     "safe",
     "whole_text",
+    "without_lone_surrogates",
 ]

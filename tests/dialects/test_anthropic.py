@@ -296,8 +296,6 @@ def test_what_is_wrong_is_refused_with_its_address(name: str) -> None:
 
 BROKEN = {
     "a byte that is no UTF-8": b'{"type":"text","text":"\xff"}',
-    "half a surrogate pair": b'{"type":"text","text":"\\ud83d"}',
-    "half a pair in a search result": b'{"type":"search_result","title":"\\ud83d"}',
     "a byte in an input": b'{"type":"tool_use","id":"1","name":"f","input":{"a":"\xff"}}',
 }
 
@@ -551,6 +549,29 @@ def test_a_request_survives_the_way_to_another_gateway(
     body = ANTHROPIC.encode_request(request, MINIMAX, "m", streamed)
     assert ANTHROPIC.decode_request(body, RequestTarget()) == request
     assert ANTHROPIC.encode_request(request, MINIMAX, "m", streamed) == body
+
+
+def test_no_blank_text_is_sent() -> None:
+    """Anthropic refuses: "text content blocks must contain non-whitespace text"."""
+    blank = Text(" \n", "5m")
+    sent = send(
+        Request(
+            "m",
+            (
+                Message("system", (Text("s"), Text(" "))),
+                Message("user", (Text("hi"),)),
+                Message("assistant", (blank, ToolCall("1", "f", "{}"), blank)),
+                Message("tool", (ToolResult("1", (Text("\n"),)),)),
+                Message("assistant", (ToolCall("2", "f", "{}"),)),
+                Message("tool", (ToolResult("2", (Text("x"), Text(" "))),)),
+            ),
+        )
+    )
+    call = {"type": "tool_use", "id": "1", "name": "f", "input": {}}
+    assert sent["system"] == [{"type": "text", "text": "s"}]
+    assert sent["messages"][1]["content"] == [{**call, "cache_control": {"type": "ephemeral"}}]
+    assert sent["messages"][2]["content"][0]["content"] == ""
+    assert sent["messages"][4]["content"][0]["content"] == [{"type": "text", "text": "x"}]
 
 
 def test_results_and_what_follows_them_stand_in_one_turn() -> None:

@@ -143,3 +143,27 @@ def test_hints_of_next_month_are_mapped_or_ignored_with_a_warning() -> None:
         "context_management",
         "speed",
     }
+
+
+def test_a_lone_surrogate_in_a_result_costs_no_more_than_itself() -> None:
+    half = chr(92) + "ud83d"
+    body = json.dumps(
+        {
+            "model": "m",
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {
+                            "type": "tool_result",
+                            "tool_use_id": "1",
+                            "content": [{"type": "text", "text": "cut HALF"}],
+                        }
+                    ],
+                }
+            ],
+        }
+    ).replace("HALF", half)
+    request = ANTHROPIC.decode_request(body.encode(), RequestTarget())
+    assert request.messages[0].parts == (ToolResult("1", (Text("cut \ufffd"),)),)
+    assert request.warnings == ("lone surrogates (replaced by U+FFFD)",)

@@ -1,5 +1,6 @@
 """Fitting: every wish is honoured, emulated, dropped with a word, or refused; none in silence."""
 
+import msgspec
 import pytest
 from msgspec import Raw
 
@@ -115,9 +116,29 @@ def test_media_the_model_cannot_see_are_refused_by_name(kind: str) -> None:
     assert "use MiniMax-M3" in failure.message
 
 
-def test_a_picture_inside_a_tool_result_is_refused_too() -> None:
+def test_a_picture_that_a_tool_returned_becomes_a_note() -> None:
+    """A refusal would end the session: the picture stays in its client's history."""
+    shown = (Text("a.png"), Media("image", data="AA==", cache="5m"), Media("video", data="AA=="))
+    tool = Message("tool", (ToolResult("a", shown),))
+    sent = fitted(request((*CALLED[:2], tool))).request
+    (result,) = sent.messages[2].parts
+    assert isinstance(result, ToolResult)
+    assert result.parts == (
+        Text("a.png"),
+        Text("[a picture was returned here; this model cannot read it]", "5m"),
+        Text("[a video was returned here; this model cannot read it]"),
+    )
+    assert {
+        "tool result: a picture replaced by a note",
+        "tool result: a video replaced by a note",
+    } <= set(sent.warnings)
+
+
+def test_a_picture_that_a_tool_returned_stays_where_the_model_takes_it() -> None:
     tool = Message("tool", (ToolResult("a", (Media("image", data="AA=="),)),))
-    assert "does not take images" in refused(request((*CALLED[:2], tool))).message
+    asked = request((*CALLED[:2], tool))
+    able = msgspec.structs.replace(NOTHING, input=("text", "image"))
+    assert fitted(asked, able).request.messages[2] == tool
 
 
 def test_m3_without_pictures_is_not_told_to_use_m3() -> None:

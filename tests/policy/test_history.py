@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -221,12 +222,52 @@ def test_arguments_that_are_no_object_are_wrapped_whole(arguments: str) -> None:
     assert warnings == ("history: invalid JSON arguments wrapped",)
 
 
+def test_a_lone_surrogate_in_arguments_is_replaced() -> None:
+    half = '{"a": "' + chr(92) + 'ud83d"}'
+    messages, warnings = repaired(user("hi"), calls("a", arguments=half), result("a"))
+    assert messages[1] == calls("a", arguments='{"a": "' + chr(92) + 'ufffd"}')
+    assert warnings == ("history: lone surrogates in arguments replaced",)
+
+
 # --- empty messages, first and last ones ---
 
 
 @pytest.mark.parametrize("parts", [(), (Text(""),), (Text(" \n"),)])
 def test_an_empty_user_message_is_refused(parts: tuple[Text, ...]) -> None:
     assert "empty" in refused(Message("user", parts)).message
+
+
+@pytest.mark.parametrize("parts", [(), (Text(""),), (Text(" \n"), Text(""))])
+def test_an_empty_user_message_in_a_history_is_dropped(parts: tuple[Text, ...]) -> None:
+    messages, warnings = repaired(
+        user("hi"), calls("a"), result("a"), Message("user", parts), said("ok"), user("go")
+    )
+    assert messages == [user("hi"), calls("a"), result("a"), said("ok"), user("go")]
+    assert warnings == ("history: empty user message dropped",)
+
+
+def test_blank_texts_beside_others_are_dropped_and_their_cache_marks_move() -> None:
+    picture = Media("image", url="https://x/a.png")
+    blank = Text("\n", "5m")
+    messages, _ = repaired(
+        Message("user", (blank, Text("hi"), Text(""), picture, blank)),
+        calls("a"),
+        result("a"),
+        Message("user", (Text(" ", "1h"),)),
+    )
+    assert messages[0] == Message(
+        "user", (Text("hi"), msgspec.structs.replace(picture, cache="5m"))
+    )
+    (answered,) = messages[2].parts
+    assert isinstance(answered, ToolResult) and answered.cache == "1h"
+    assert len(messages) == 3
+
+
+def test_arguments_encoded_twice_are_decoded_when_that_gives_an_object() -> None:
+    twice = json.dumps(json.dumps({"a": 1}))
+    messages, warnings = repaired(user("hi"), calls("a", arguments=twice), result("a"))
+    assert messages[1] == calls("a", arguments='{"a": 1}')
+    assert warnings == ("history: arguments encoded twice decoded",)
 
 
 @pytest.mark.parametrize("parts", [(), (Text(""),), (Text(" "),), (Thinking("hm"),)])
@@ -238,8 +279,11 @@ def test_an_assistant_message_that_says_nothing_is_dropped(
     assert len(warnings) == 1
 
 
-def test_a_prefill_is_refused_where_the_upstream_would_not_continue_it() -> None:
-    assert "prefill is not supported" in refused(user("hi"), said("The ans")).message
+def test_a_last_message_of_the_assistants_is_continued_in_words() -> None:
+    """Kimi and opencode send what they were shown of a stream that was cut."""
+    messages, warnings = repaired(user("hi"), said("The ans"))
+    assert messages == [user("hi"), said("The ans"), user(history.CONTINUE)]
+    assert warnings == ("history: continuation of the last assistant message asked for in words",)
 
 
 def test_a_prefill_passes_where_it_is_continued() -> None:
@@ -265,7 +309,7 @@ IDS = st.sampled_from(["a", "b"])
 TEXTS = st.sampled_from(["", " ", "x", "y"])
 MESSAGES = st.one_of(
     st.builds(system, TEXTS),
-    st.builds(user, st.sampled_from(["x", "y"])),
+    st.builds(user, TEXTS),
     st.builds(
         lambda *parts: Message("assistant", parts),
         st.builds(Thinking, TEXTS),

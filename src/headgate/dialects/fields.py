@@ -1,13 +1,31 @@
 """What every dialect reads and refuses in the same way: numbers, schemas, pictures."""
 
 import math
+from collections.abc import Callable
 
 from msgspec import Raw
 
 from headgate import jsontext
 from headgate.bounds import MAX_TOKENS_BOUND, SCHEMA_VALUES, check_stops
-from headgate.chat import Media, Sampling
-from headgate.errors import invalid
+from headgate.chat import Media, Request, Sampling
+from headgate.errors import Refused, invalid
+
+SURROGATES = "lone surrogates (replaced by U+FFFD)"
+
+
+def read_whole(read: Callable[[bytes], Request], body: bytes) -> Request:
+    """What `read` makes of the body; lone halves of surrogate pairs in it are replaced, if it must.
+
+    Only a body that is refused is searched for them: looking costs as much as decoding.
+    """
+    try:
+        return read(body)
+    except Refused:
+        whole = jsontext.without_lone_surrogates(body)
+        if whole is body:
+            raise
+        return read(whole).warn(SURROGATES)
+
 
 EMPTY_SCHEMA = Raw(b'{"type":"object","properties":{}}')
 

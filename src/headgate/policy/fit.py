@@ -22,12 +22,14 @@ from headgate.chat import (
     Format,
     Media,
     Message,
+    Part,
     Request,
     Sampling,
     Text,
     ToolCall,
     ToolResult,
 )
+from headgate.dialects import unreadable
 from headgate.dialects.capabilities import Capabilities
 from headgate.errors import invalid, unsupported
 
@@ -48,9 +50,9 @@ def fit(
     `max_output` and `default_max_output` are tokens; the default is used only where the upstream's
     protocol must be told a number (Anthropic's, whose thinking comes in blocks).
     """
-    if not _SEEN.issubset(capabilities.input):
-        _check_media(request, capabilities)
     notes: list[str] = []
+    if not _SEEN.issubset(capabilities.input):
+        request = _fit_media(request, capabilities, notes)
     instructions: list[str] = []
     if request.tools or request.choice != _NO_CHOICE or not capabilities.tools:
         request = _fit_tools(request, capabilities, notes, instructions)
@@ -87,22 +89,50 @@ _SEEN = frozenset(("image", "video"))  # kinds of media that there are
 _NO_CHOICE, _NO_SAMPLING = Choice(), Sampling()
 
 
-def _check_media(request: Request, capabilities: Capabilities) -> None:
-    """Refuse what the model would not see: MiniMax drops pictures without a word."""
-    for message in request.messages:
+def _fit_media(request: Request, capabilities: Capabilities, notes: list[str]) -> Request:
+    """Refuse a user's media that the model does not take, and note a tool's.
+
+    MiniMax drops pictures without a word. What a tool returned stays in its client's history, which
+    a refusal would end.
+    """
+    messages: list[Message] | None = None
+    for n, message in enumerate(request.messages):
+        changed = False
+        parts: list[Part] = []
         for part in message.parts:
-            if type(part) is Text:
-                continue
-            media = part.parts if isinstance(part, ToolResult) else (part,)
-            for each in media:
-                if isinstance(each, Media) and each.kind not in capabilities.input:
-                    model = request.model[:64]
-                    # A hint only where it helps: M3 itself may be served without pictures.
-                    hint = "send text only" if "m3" in model.lower() else "use MiniMax-M3"
-                    raise invalid(
-                        f"The model `{model}` does not take {each.kind}s (`{each.kind}`); {hint}.",
-                        "$.messages",
-                    )
+            if type(part) is Media and part.kind not in capabilities.input:
+                model = request.model[:64]
+                # A hint only where it helps: M3 itself may be served without pictures.
+                hint = "send text only" if "m3" in model.lower() else "use MiniMax-M3"
+                raise invalid(
+                    f"The model `{model}` does not take {part.kind}s (`{part.kind}`); {hint}.",
+                    "$.messages",
+                )
+            if type(part) is ToolResult and any(
+                type(p) is Media and p.kind not in capabilities.input for p in part.parts
+            ):
+                part = _noted(part, capabilities, notes)
+                changed = True
+            parts.append(part)
+        if changed:
+            messages = list(request.messages) if messages is None else messages
+            messages[n] = Message(message.role, tuple(parts))
+    if messages is None:
+        return request
+    return msgspec.structs.replace(request, messages=tuple(messages))
+
+
+def _noted(result: ToolResult, capabilities: Capabilities, notes: list[str]) -> ToolResult:
+    """The result with a note in place of each picture or video that the model does not take."""
+    parts: list[Text | Media] = []
+    for part in result.parts:
+        if type(part) is Media and part.kind not in capabilities.input:
+            what = unreadable.name_of(part.kind)
+            notes.append(unreadable.warning_of(what))
+            parts.append(unreadable.note_of(what, part.cache))
+        else:
+            parts.append(part)
+    return msgspec.structs.replace(result, parts=tuple(parts))
 
 
 # --- sampling ------------------------------------------------------------------------------------

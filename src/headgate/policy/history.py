@@ -10,6 +10,8 @@ What will surprise:
 - a call's results are looked for up to the next assistant turn, as ids may repeat in later turns;
 - a result without its call is dropped only before the first assistant turn, where a client that
   cuts off the start of its history leaves one; anywhere else it is the client's mistake;
+- a blank text is dropped, its cache mark moves to what stands before it;
+- a last message of the assistant's is continued: by the upstream, or asked for in words;
 - a turn that only thought is joined to the assistant turn that follows at once, else dropped:
   templates show the thinking of earlier turns to nobody, and MiniMax refuses empty content;
 - a refusal names the list, not the place in it: the hub's messages are not numbered as the client's.
@@ -71,6 +73,13 @@ _WORDS: dict[str, _Words] = {
 }
 
 
+# What stands for a prefill where the upstream has none.
+CONTINUE = (
+    "Continue your last message exactly where it stopped. Do not repeat any of it, and do not"
+    " comment on the interruption."
+)
+
+
 def repair(request: Request, capabilities: Capabilities, dialect: str) -> Request:
     """The request with a history that the upstream takes, or Refused in the dialect's words.
 
@@ -91,11 +100,9 @@ def repair(request: Request, capabilities: Capabilities, dialect: str) -> Reques
     if all(m.role == "system" for m in messages):
         raise invalid(words.nothing, words.param)
     if messages[-1].role == "assistant" and not capabilities.prefill:
-        raise invalid(
-            "A prefill is not supported: the last message must not be the assistant's, as this"
-            " model does not continue one.",
-            words.param,
-        )
+        # A prefill, or what was shown of a stream that was cut (Kimi, opencode).
+        messages.append(Message("user", (Text(CONTINUE),)))
+        warnings.append("history: continuation of the last assistant message asked for in words")
     return msgspec.structs.replace(request, messages=tuple(messages)).warn(*dict.fromkeys(warnings))
 
 
@@ -138,13 +145,13 @@ def _sound(messages: Sequence[Message], capabilities: Capabilities) -> bool:
 
 
 def _said(parts: Sequence[Part]) -> bool:
-    """Whether there is text that is more than blank, or media, and no text that is empty."""
+    """Whether there is text or media, and no text that is blank."""
     said = False
     for part in parts:
         if type(part) is Text:
-            if not part.text:
+            if not part.text or part.text.isspace():
                 return False
-            said = said or not part.text.isspace()
+            said = True
         elif type(part) is Media:
             said = True
     return said
@@ -156,13 +163,19 @@ def _said(parts: Sequence[Part]) -> bool:
 def _spoken(messages: Iterable[Message], words: _Words, warnings: list[str]) -> list[Message]:
     """The messages that say something, each valid by itself."""
     out: list[Message] = []
+    empty = False
     for message in messages:
         match message.role:
             case "system":
                 if message.text.strip():
                     out.append(message)
             case "user":
-                out.append(_user(message, words))
+                said = _user(message, out)
+                if said.parts:
+                    out.append(said)
+                else:
+                    warnings.append("history: empty user message dropped")
+                    empty = True
             case "assistant":
                 said = _assistant(message, warnings)
                 if said.parts:
@@ -171,6 +184,10 @@ def _spoken(messages: Iterable[Message], words: _Words, warnings: list[str]) -> 
                     warnings.append("history: empty assistant message dropped")
             case "tool":
                 out.append(message)
+    if empty and all(m.role == "system" for m in out):
+        raise invalid(
+            "A user message is empty: user messages must have non-empty content.", words.param
+        )
     if out and words.lone_system and all(m.role == "system" for m in out):
         # OpenAI answers such a prompt; an upstream of another kind cannot even be sent it.
         out[-1] = Message("user", out[-1].parts)
@@ -178,12 +195,26 @@ def _spoken(messages: Iterable[Message], words: _Words, warnings: list[str]) -> 
     return out
 
 
-def _user(message: Message, words: _Words) -> Message:
-    if not any(type(p) is Media or (type(p) is Text and p.text.strip()) for p in message.parts):
-        raise invalid(
-            "A user message is empty: user messages must have non-empty content.", words.param
-        )
-    return _kept(message, tuple(p for p in message.parts if type(p) is not Text or p.text))
+def _user(message: Message, before: list[Message]) -> Message:
+    """Without blank texts, which vendors refuse; their cache marks stay, on what stands before."""
+    parts: list[Part] = []
+    for part in message.parts:
+        if type(part) is not Text or not (not part.text or part.text.isspace()):
+            parts.append(part)
+        elif part.cache and parts:
+            parts[-1] = _marked(parts[-1], part.cache)
+        elif part.cache and before and before[-1].role in ("user", "tool"):
+            last = before[-1]
+            moved = (*last.parts[:-1], _marked(last.parts[-1], part.cache))
+            before[-1] = Message(last.role, moved)
+    return _kept(message, tuple(parts))
+
+
+def _marked(part: Part, cache: str) -> Part:
+    """The part with a cache breakpoint after it; one that it has stays."""
+    if isinstance(part, Thinking) or part.cache:
+        return part
+    return msgspec.structs.replace(part, cache=cache)
 
 
 def _assistant(message: Message, warnings: list[str]) -> Message:
@@ -210,6 +241,15 @@ def _call(call: ToolCall, warnings: list[str]) -> ToolCall:
         return msgspec.structs.replace(call, arguments="{}")  # a tool without parameters
     if jsontext.is_object(arguments):
         return call
+    if "\\u" in arguments:
+        whole = jsontext.without_lone_surrogates(arguments.encode()).decode()
+        if whole != arguments and jsontext.is_object(whole):
+            warnings.append("history: lone surrogates in arguments replaced")
+            return msgspec.structs.replace(call, arguments=whole)
+    once = jsontext.decoded_once(arguments)
+    if once is not None:
+        warnings.append("history: arguments encoded twice decoded")
+        return msgspec.structs.replace(call, arguments=once)
     # Cut short or miswritten by the model.  Closing the braces would make it say something that
     # it did not; wrapped, it reads as the failed call it was (MiniMax answers 2013 to the bare one).
     warnings.append("history: invalid JSON arguments wrapped")

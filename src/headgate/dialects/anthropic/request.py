@@ -45,7 +45,7 @@ from headgate.dialects.anthropic.reply import AnthropicEncoder, failure_out, rep
 from headgate.dialects.anthropic.upstream import AnthropicDecoder, request_out
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
-from headgate.dialects.fields import check_sampling, media_of, schema_of
+from headgate.dialects.fields import check_sampling, media_of, read_whole, schema_of
 from headgate.errors import Failure, Refused, invalid, unsupported
 
 _Json = dict[str, object]
@@ -445,9 +445,9 @@ def _result(block: _BlockIn, param: str, tally: bounds.Tally, notes: list[str]) 
 
 def _returned(raw: Raw, param: str, notes: list[str]) -> Text | Media:
     """One block of a tool's result, or a note in its place."""
-    kind, what = _kind(raw), ""
-    cache = ""
+    kind = what = cache = ""
     try:
+        kind = _kind(raw)
         block = _block(raw, param, notes)
         cache, source = _cache(block.cache_control), block.source
         media_type = (source.media_type or "") if source is not None else ""
@@ -457,8 +457,11 @@ def _returned(raw: Raw, param: str, notes: list[str]) -> Text | Media:
         if isinstance(said := block.text or block.content, str) and said.strip():
             notes.append(f"tool result: {unreadable.plain(kind)} block kept as text")
             return Text(said, cache)
-    except Refused:
-        pass
+    except msgspec.DecodeError as error:  # an unpaired surrogate in its kind
+        raise invalid(f"The text is not valid JSON: {error}", param, "invalid_json") from None
+    except Refused as refused:
+        if refused.failure.code == "invalid_json":  # it is read once more, without the surrogates
+            raise
     what = what or unreadable.name_of(kind)
     notes.append(unreadable.warning_of(what))
     return unreadable.note_of(what, cache)
@@ -599,7 +602,9 @@ class AnthropicDialect:
     keepalive: ClassVar[bytes] = b'event: ping\ndata: {"type": "ping"}\n\n'
 
     def decode_request(self, body: bytes, target: RequestTarget) -> Request:
-        return _request(jsontext.decode_request(_request_decoder, body), target.headers)
+        return read_whole(
+            lambda b: _request(jsontext.decode_request(_request_decoder, b), target.headers), body
+        )
 
     def encoder(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> Encoder:
         return AnthropicEncoder(facts)

@@ -236,14 +236,23 @@ def _messages_out(messages: Sequence[Message], signed: bool) -> list[_MessageOut
 
 
 def _blocks_out(parts: Sequence[Part], signed: bool) -> list[_Json]:
-    return [b for p in parts if (b := _block_out(p, signed)) is not None]
+    out: list[_Json] = []
+    for part in parts:
+        block = _block_out(part, signed)
+        if block is not None:
+            out.append(block)
+        elif type(part) is Text and part.cache and out and out[-1]["type"] != "thinking":
+            _marked(out[-1], part.cache)
+    return out
 
 
 def _block_out(part: Part, signed: bool) -> _Json | None:
     match part:
         case Text():
-            # "text content blocks must be non-empty"
-            return _marked({"type": "text", "text": part.text}, part.cache) if part.text else None
+            # "text content blocks must be non-empty", "must contain non-whitespace text"
+            if not part.text or part.text.isspace():
+                return None
+            return _marked({"type": "text", "text": part.text}, part.cache)
         case Media():
             source: _Json = {"type": "url", "url": part.url}
             if not part.url:
@@ -260,7 +269,7 @@ def _block_out(part: Part, signed: bool) -> _Json | None:
             result: _Json = {"type": "tool_result", "tool_use_id": wire_id(part.call_id)}
             plain = len(part.parts) == 1 and part.parts[0]
             if isinstance(plain, Text) and not plain.cache:
-                result["content"] = plain.text
+                result["content"] = "" if plain.text.isspace() else plain.text
             else:
                 result["content"] = _blocks_out(part.parts, signed) or ""
             if part.is_error:

@@ -25,7 +25,7 @@ from headgate.chat import Choice, Format, Reasoning, Reply, Request, Sampling, T
 from headgate.dialects import unreadable
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
-from headgate.dialects.fields import EMPTY_SCHEMA, check_sampling, given, schema_of
+from headgate.dialects.fields import EMPTY_SCHEMA, check_sampling, given, read_whole, schema_of
 from headgate.dialects.gemini.contents import PART_TYPES, ContentIn, messages_of, system_of
 from headgate.dialects.gemini.names import Finder, camel, in_camel_case
 from headgate.dialects.gemini.reply import GeminiEncoder, failure_out, reply_out
@@ -507,7 +507,7 @@ class GeminiDialect:
     keepalive: ClassVar[bytes] = b"\n"  # in an array, too: whitespace between its elements
 
     def decode_request(self, body: bytes, target: RequestTarget) -> Request:
-        return _request(_read(body), target)
+        return read_whole(lambda b: _request(_read(b), target), body)
 
     def encoder(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> Encoder:
         return GeminiEncoder(facts, target.array)

@@ -39,7 +39,7 @@ from headgate.chat import (
 from headgate.dialects import vendor_errors
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
-from headgate.dialects.fields import carried, check_sampling, given
+from headgate.dialects.fields import carried, check_sampling, given, read_whole
 from headgate.dialects.openai.reply import OpenAIEncoder, error_out, reply_out
 from headgate.dialects.openai.upstream import DetailIn, OpenAIDecoder, request_out
 from headgate.errors import STATUS, Failure, invalid, unsupported
@@ -512,7 +512,7 @@ class OpenAIDialect:
     keepalive: ClassVar[bytes] = b": keepalive\n\n"
 
     def decode_request(self, body: bytes, target: RequestTarget) -> Request:
-        return _request(jsontext.decode_request(_request_decoder, body))
+        return read_whole(lambda b: _request(jsontext.decode_request(_request_decoder, b)), body)
 
     def encoder(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> Encoder:
         return OpenAIEncoder(request, facts)

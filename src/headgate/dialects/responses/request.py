@@ -42,6 +42,7 @@ from headgate.chat import (
 from headgate.dialects import fields, vendor_errors
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
+from headgate.dialects.fields import read_whole
 from headgate.dialects.openai.request import OpenAIDialect
 from headgate.dialects.responses.reply import Echo, ResponsesEncoder, reply_out, timed
 from headgate.dialects.responses.upstream import ResponsesDecoder, flat, request_out, wrapped
@@ -581,7 +582,7 @@ class ResponsesDialect:
     _chat: ClassVar[OpenAIDialect] = OpenAIDialect()
 
     def decode_request(self, body: bytes, target: RequestTarget) -> Request:
-        return _request(jsontext.decode_request(_request_decoder, body))
+        return read_whole(lambda b: _request(jsontext.decode_request(_request_decoder, b)), body)
 
     def encoder(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> Encoder:
         return ResponsesEncoder(request, facts)

@@ -40,8 +40,8 @@ from headgate.chat import (
     ToolResult,
     Usage,
 )
+from headgate.dialects import unreadable, vendor_errors
 from headgate.dialects import usage as usages
-from headgate.dialects import vendor_errors
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder
 from headgate.dialects.openai.upstream import result_text
@@ -252,6 +252,7 @@ def _items_out(messages: Sequence[Message], capabilities: Capabilities) -> list[
             case "tool":
                 for part in message.parts:
                     if isinstance(part, ToolResult):
+                        part = _without_films(part)
                         output = {"call_id": part.call_id, "output": result_text(part)}
                         out.append({"type": "function_call_output", **output})
                         attached += [p for p in part.parts if isinstance(p, Media)]
@@ -263,6 +264,19 @@ def _items_out(messages: Sequence[Message], capabilities: Capabilities) -> list[
     if attached:
         out.append(_message_out("user", attached))
     return out
+
+
+def _without_films(result: ToolResult) -> ToolResult:
+    """The result with a note for each video, for which this wire has no form."""
+    if not any(type(p) is Media and p.kind != "image" for p in result.parts):
+        return result
+    parts = [
+        unreadable.note_of(unreadable.name_of(p.kind))
+        if type(p) is Media and p.kind != "image"
+        else p
+        for p in result.parts
+    ]
+    return msgspec.structs.replace(result, parts=tuple(parts))
 
 
 def _message_out(role: str, parts: Sequence[Text | Media]) -> _Json:
