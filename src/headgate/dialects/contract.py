@@ -18,6 +18,7 @@ from headgate.dialects.capabilities import Capabilities
 from headgate.errors import Failure
 from headgate.stream import sse
 from headgate.stream.framing import Framer
+from headgate.stream.thinking import TagSplitter
 
 
 class RequestTarget(msgspec.Struct, frozen=True):
@@ -76,6 +77,7 @@ class Decoder:
         self.framer = Framer(seed)
         self._whole = None if media == "text/event-stream" else bytearray()
         self._reader = sse.EventReader()
+        self._tags: TagSplitter | None = None  # of the text that `say` reads
 
     def feed(self, data: bytes) -> list[Event]:
         if self.framer.ended:
@@ -119,6 +121,28 @@ class Decoder:
                 Failure("upstream", "The upstream closed the stream before the reply was finished.")
             )
         return self.framer.take()
+
+    def say(self, piece: str) -> None:
+        """A piece of text, whose thinking tags are taken out."""
+        tags = self._tags
+        if tags is None:
+            if not piece:
+                return
+            tags = self._tags = TagSplitter()
+        if tags.plain(piece):
+            self.framer.text(piece)
+            return
+        thinking, text = tags.feed(piece)
+        self.framer.thinking(thinking)
+        self.framer.text(text)
+
+    def end_text(self) -> None:
+        """The text so far is complete: what was held back of it is told; tags may begin the next."""
+        if self._tags is not None:
+            thinking, text = self._tags.close()
+            self._tags = None
+            self.framer.thinking(thinking)
+            self.framer.text(text)
 
     def _read_whole(self) -> None:
         assert self._whole is not None

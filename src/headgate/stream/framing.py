@@ -50,7 +50,8 @@ class _Call:
     """A tool call: `said` is all of its arguments so far, `pieces` what was not passed on yet."""
 
     __slots__ = (
-        "_credit", "_size", "_whole", "id", "index", "name", "number", "opened", "pieces", "said",
+        "_credit", "_size", "_whole", "id", "index", "name", "number", "opened", "pieces",
+        "quoted", "said",
     )  # fmt: skip
 
     def __init__(self, number: int, index: int | None, id: str) -> None:
@@ -61,6 +62,7 @@ class _Call:
         self.opened = False
         self.pieces: list[str] = []
         self.said: list[str] = []
+        self.quoted: bool | None = None  # the arguments are a JSON string: encoded twice
         self._size = 0  # characters of `said`
         self._whole: bool | None = False  # None: not known since the last piece
         self._credit = 0  # characters that may be read to find out
@@ -71,6 +73,8 @@ class _Call:
         self._size += len(arguments)
         self._credit += 16 * len(arguments)
         self._whole = None
+        if self.quoted is None and (start := arguments.lstrip()[:1]):
+            self.quoted = start == '"'
 
     def whole(self) -> bool:
         """Whether the arguments are surely one JSON object.
@@ -81,7 +85,10 @@ class _Call:
             self._credit += 256
             if self._credit >= self._size:
                 self._credit -= self._size
-                self._whole = jsontext.is_object("".join(self.said))
+                said = "".join(self.said)
+                self._whole = jsontext.is_object(said) or (
+                    bool(self.quoted) and jsontext.decoded_once(said) is not None
+                )
         return bool(self._whole)
 
 
@@ -153,7 +160,7 @@ class Framer:
         if self.ended:
             return
         self.start()
-        call = self._find(index, id)
+        call = self._find(index, id, name)
         if call is not None and index is None and not (id or call.id) and name and arguments:
             # Neither index nor id (older Ollama): a named piece after a whole call is the next one.
             call = None if call.whole() else call
@@ -165,7 +172,7 @@ class Framer:
             self._calls += 1
             self._known(call)
             self._append(call)
-        if id and id != call.id and not call.opened:
+        if id and not call.id and not call.opened:
             call.id = id
             self._known(call)
         if name and not call.opened and name != call.name:
@@ -262,21 +269,34 @@ class Framer:
             self._by_id.setdefault(call.id, call)
             self._by_both.setdefault((call.id, call.index), call)
 
-    def _find(self, index: int | None, id: str) -> _Call | None:
-        """The call that a piece belongs to; None for a new one."""
+    def _find(self, index: int | None, id: str, name: str) -> _Call | None:
+        """The call that a piece belongs to; None for a new one.
+
+        A piece without a name never begins a call while the one before it can take it: vendors give
+        its arguments another index, or another id (sglang#23071).
+        """
         if id:
             if index is None:
                 found = self._by_id.get(id)
             else:
                 either = (self._by_both.get((id, None)), self._by_both.get((id, index)))
                 found = min(filter(None, either), key=lambda c: c.number, default=None)
+                if found is None and not name:
+                    found = self._by_id.get(id)
             if found is not None:
                 return found
+        last = self._last
         if index is not None:
             call = self._by_index.get(index)
+            if call is None:
+                return None if id or name else last
             # The same index with another id is another call (ccNexus #89).
-            return None if call is not None and id and call.id and call.id != id else call
-        return None if id else self._last
+            other = id and call.id and call.id != id
+            return None if other and (name or not call.name or call.whole()) else call
+        if not id:
+            return last
+        unfinished = not name and last is not None and last.name and not last.whole()
+        return last if unfinished else None
 
     def _advance(self) -> None:
         """Close first parts that are surely complete, and open those that waited."""
@@ -299,6 +319,8 @@ class Framer:
             if not (call.name and call.pieces):
                 return  # the name may still be coming
             self._open_call(call)
+        if call.quoted:
+            return  # only the whole of it can be decoded
         self._out.extend(map(Delta, call.pieces))
         call.pieces.clear()
 
@@ -319,6 +341,8 @@ class Framer:
                     self.fail(jsontext.garbage("a tool call without a name"))
                     return
                 self._open_call(first)
+            if first.quoted and (once := jsontext.decoded_once("".join(first.said))) is not None:
+                first.pieces = [once]
             self._out.extend(map(Delta, first.pieces))
             first.pieces.clear()
             if not "".join(first.said).strip():

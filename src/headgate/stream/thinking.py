@@ -6,10 +6,11 @@ is thinking; `<think>` later on is the answer talking about tags.  Exactly one n
 each end of the block, and put back by `tagged`, so that a replayed turn is the same to the byte.
 """
 
+import re
 from typing import Literal
 
-OPEN = ("<think>", "<mm:think>")
-CLOSE = ("</think>", "</mm:think>")
+OPEN = ("<think>", "<mm:think>", "<thinking>")
+CLOSE = ("</think>", "</mm:think>", "</thinking>")
 MAX_BLANK = 256  # characters before a tag; a model in a loop writes blanks without end
 
 
@@ -26,10 +27,118 @@ def _held(text: str, tags: tuple[str, ...]) -> int:
     return 0
 
 
+_TICKS_OR_TAG = re.compile(r"(`+)|<(/?)(?:mm:think|think|thinking)>")
+
+
+class _LoneTags:
+    """Drops a closing tag that nothing opened and that is a line of its own, outside of code.
+
+    Such a tag is the end of thinking whose beginning the upstream did not mark. A closing tag inside
+    of a line, behind its opening tag, or in code is an answer that talks about tags.
+    """
+
+    __slots__ = ("_begun", "_ended", "_fenced", "_held", "_opened", "_ticks")
+
+    def __init__(self) -> None:
+        self._held = ""  # what may become a closing tag on a line of its own
+        self._begun = ""  # the end of what was passed on, which may become an opening tag
+        self._opened = False  # there was an opening tag: the answer talks about tags
+        self._fenced = False  # inside of a code fence
+        self._ticks = 0  # back-ticks at the end of what was passed on
+        self._ended = True  # what was passed on ends a line
+
+    def passes(self, piece: str) -> bool:
+        """Whether a piece is text as it is; one that passes needs no `feed`."""
+        if self._held or self._begun or "<" in piece or "`" in piece:
+            return False
+        if piece:
+            self._ended, self._ticks = piece[-1] == "\n", 0
+        return True
+
+    def feed(self, piece: str) -> str:
+        if self.passes(piece):
+            return piece
+        if self._begun:
+            begun = self._begun + piece
+            self._opened = self._opened or begun.startswith(OPEN)
+            self._begun = begun if any(tag.startswith(begun) for tag in OPEN) else ""
+        text, self._held = self._held + piece, ""
+        out: list[str] = []
+        done, cut = 0, len(text)
+        for mark in _TICKS_OR_TAG.finditer(text):
+            start, end = mark.span()
+            if mark[1]:
+                before = self._ticks if not start else 0
+                self._fenced ^= before < 3 <= before + len(mark[1])
+                self._ticks = before + len(mark[1])
+            elif not mark[2]:
+                self._opened = True
+            elif not self._opened and self._line_begins(text, start):
+                if end == len(text):
+                    cut = start  # what follows decides
+                elif text[end] == "\n":
+                    out.append(text[done:start])
+                    done = end
+        begun = _held(text, (*OPEN, *CLOSE))
+        at = len(text) - begun
+        if begun and cut == len(text):
+            if not self._opened and self._line_begins(text, at):
+                cut = at
+            elif begun > 1 and text[at + 1] == "/":
+                pass  # a closing tag that stays, whatever it becomes
+            else:
+                self._begun = text[at:]
+        out.append(text[done:cut])
+        self._held = text[cut:]
+        if cut:
+            self._ended = text[cut - 1] == "\n"
+            self._ticks = self._ticks if text[cut - 1] == "`" else 0
+        return "".join(out)
+
+    def close(self) -> str:
+        rest, self._held = self._held, ""
+        return rest
+
+    def _line_begins(self, text: str, at: int) -> bool:
+        """Whether a line outside of code begins at `at`."""
+        return not self._fenced and (text[at - 1] == "\n" if at else self._ended)
+
+
+class ClosingTags:
+    """Takes a closing tag off the end of thinking that comes in pieces, cut anywhere."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        if not self._held and "<" not in piece:
+            return piece
+        text = self._held + piece
+        body = text.rstrip("\n")
+        at = body.rfind("<", max(0, len(body) - 11))
+        if at < 0 or not any(tag.startswith(body[at:]) for tag in CLOSE):
+            self._held = ""
+            return text
+        if at and text[at - 1] == "\n":
+            at -= 1
+        if len(text) - at > MAX_BLANK:
+            self._held = ""
+            return text
+        self._held = text[at:]
+        return text[:at]
+
+    def close(self) -> str:
+        rest, self._held = self._held, ""
+        return "" if rest.strip("\n") in CLOSE else rest
+
+
 class TagSplitter:
     """Text in, (thinking, text) out; tags may be cut anywhere.
 
-    `starts_inside` is for upstreams whose prompt already ends in `<think>`.
+    `starts_inside` is for upstreams whose prompt already ends in `<think>`; with `lone`, closing tags
+    without an opening one are dropped from the text.
     """
 
     done = False  # all that comes is text
@@ -37,13 +146,18 @@ class TagSplitter:
     _rest = ""
     _first = True  # inside: the newline after the tag may still come
 
-    def __init__(self, starts_inside: bool = False) -> None:
+    def __init__(self, starts_inside: bool = False, lone: bool = True) -> None:
         if starts_inside:
             self._state = "inside"
+        self._lone = _LoneTags() if lone else None
+
+    def plain(self, piece: str) -> bool:
+        """Whether a piece is text as it is; one that is needs no `feed`."""
+        return self.done and (self._lone is None or self._lone.passes(piece))
 
     def feed(self, piece: str) -> tuple[str, str]:
         if self.done:
-            return "", piece
+            return "", piece if self._lone is None else self._lone.feed(piece)
         self._rest += piece
         thinking = ""
         if self._state == "before":
@@ -57,12 +171,14 @@ class TagSplitter:
                 self.done = True
         if self.done:
             text, self._rest = self._rest, ""
-            return thinking, text
+            return thinking, text if self._lone is None else self._lone.feed(text)
         return thinking, ""
 
     def close(self) -> tuple[str, str]:
         """What was held back; a block that never closed is thinking to its end."""
         rest, self._rest = self._rest, ""
+        if self.done:
+            return "", "" if self._lone is None else self._lone.close()
         if self._state == "inside":
             return rest.removesuffix("\n"), ""
         return "", rest if self._state == "before" else ""
@@ -102,7 +218,7 @@ class TagSplitter:
 
 def untagged(text: str) -> tuple[str, str]:
     """A whole text's thinking and the rest of it, as clients replay both in one."""
-    splitter = TagSplitter()
+    splitter = TagSplitter(lone=False)
     (thinking, said), (late, rest) = splitter.feed(text), splitter.close()
     return thinking + late, said + rest
 

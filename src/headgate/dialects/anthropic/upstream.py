@@ -432,6 +432,7 @@ class AnthropicDecoder(Decoder):
 
     def eof(self) -> None:
         if self._reason is not None:
+            self.end_text()
             self.framer.finish(self._reason, self._counts.usage(), self._stop)
 
     def _failed(self, error: Raw, base: vendor_errors.BaseResp | None) -> bool:
@@ -458,13 +459,16 @@ class AnthropicDecoder(Decoder):
         match wire.type:
             case "text":
                 self._said = self._said or bool(wire.text)
-                self.framer.text(wire.text or "")
+                self.end_text()
+                self.say(wire.text or "")
             case "thinking":
+                self.end_text()
                 self.framer.thinking(wire.thinking or "")
                 if wire.signature:
                     self.framer.signature(wire.signature)
             case "tool_use":
                 self._said = True
+                self.end_text()
                 self._calls.add(index)
                 self.framer.call(index, wire.id or "", wire.name or "", "")
                 if arguments := _arguments(wire.input):
@@ -474,10 +478,12 @@ class AnthropicDecoder(Decoder):
     def _delta(self, index: int, wire: _DeltaIn) -> None:
         if wire.text:
             self._said = True
-            self.framer.text(wire.text)
-        elif wire.partial_json and index in self._calls:
-            self._inputs.pop(index, None)  # the deltas say it again
-            self.framer.call(index, "", "", wire.partial_json)
+            self.say(wire.text)
+        elif wire.partial_json and (index in self._calls or index not in self._open):
+            # Of a block that never began, they are the arguments of the call before it.
+            if self._calls:
+                self._inputs.pop(index, None)  # the deltas say it again
+                self.framer.call(index, "", "", wire.partial_json)
         elif wire.thinking:
             self.framer.thinking(wire.thinking)
         elif wire.signature:
@@ -487,6 +493,8 @@ class AnthropicDecoder(Decoder):
         if arguments := self._inputs.pop(index, ""):
             self.framer.call(index, "", "", arguments)
         self._open.discard(index)
+        if self._tags is not None:
+            self.end_text()
         if not self._open:  # else another block is still being told, and the framer waits for it
             self.framer.close_part()
 

@@ -422,6 +422,7 @@ class GeminiDecoder(Decoder):
 
     def eof(self) -> None:
         if self._reason is not None and not self.framer.ended:
+            self.end_text()
             self.framer.finish(self._reason, self._usage)
 
     def _reply(self, wire: _ReplyIn) -> None:
@@ -452,21 +453,30 @@ class GeminiDecoder(Decoder):
 
     def _part(self, wire: _PartIn) -> None:
         if wire.thought and wire.function_call is None:
+            self.end_text()
             self.framer.thinking(wire.text or "")
             if wire.thought_signature:
                 self.framer.signature(_signature_in(wire.thought_signature))
             return
         if wire.thought_signature:
+            self.end_text()
             self.framer.signature(_signature_in(wire.thought_signature))
         if (call := wire.function_call) is not None:
+            self.end_text()
             said = bytes(call.args).decode()
+            if said.startswith('"'):  # some servers leave them as the model wrote them
+                said = msgspec.json.decode(call.args, type=str)
             args = compact("" if said == "null" else said)
-            if args is None:
-                raise ValueError("arguments that are no object")
-            self.framer.call(self._calls, call.id or "", call.name or "", bytes(args).decode())
+            said = said if args is None else bytes(args).decode()
+            if self._calls and not (call.name or call.id):  # more of the call before it
+                self.framer.call(self._calls - 1, "", "", "" if said == "{}" else said)
+                return
+            if bytes(call.args) == b"null":
+                said = ""  # they may still come
+            self.framer.call(self._calls, call.id or "", call.name or "", said)
             self._calls += 1
         elif wire.text:
-            self.framer.text(wire.text)
+            self.say(wire.text)
 
 
 def _replies(body: bytes) -> Iterable[_ReplyIn]:

@@ -38,7 +38,7 @@ from headgate.dialects import vendor_errors
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder
 from headgate.errors import Failure
-from headgate.stream.thinking import CLOSE, Steps, TagSplitter, tagged
+from headgate.stream.thinking import CLOSE, ClosingTags, Steps, TagSplitter, tagged
 
 _Json = dict[str, object]
 
@@ -105,6 +105,7 @@ class _RequestOut(Struct, frozen=True, omit_defaults=True):
 
 class DetailIn(Struct, frozen=True):
     text: str | None = None
+    summary: str | None = None
     signature: str | None = None
     index: int | None = None
 
@@ -120,12 +121,27 @@ class _CallDelta(Struct, frozen=True, gc=False):
     function: _FunctionDelta | None = None
 
 
-class _DeltaIn(Struct, frozen=True, gc=False):
-    content: str | None = None
+class _PieceIn(Struct, frozen=True):
+    """A part of a content that is a list: text, or thinking, whose text may be a list again."""
+
+    type: str | None = None
+    text: str | None = None
+    refusal: str | None = None
+    thinking: "str | list[_PieceIn] | None" = None
+    reasoning: str | None = None
+    content: "str | list[_PieceIn] | None" = None
+    summary: "str | list[_PieceIn] | None" = None
+
+
+_Said = str | list[_PieceIn]
+
+
+class _DeltaIn(Struct, frozen=True):
+    content: _Said | None = None
     refusal: str | None = None
     reasoning_details: list[DetailIn] | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
+    reasoning_content: _Said | None = None
+    reasoning: _Said | None = None
     tool_calls: list[_CallDelta] | None = None
 
 
@@ -375,6 +391,7 @@ class OpenAIDecoder(Decoder):
     def __init__(self, capabilities: Capabilities, media: str, seed: str) -> None:
         super().__init__(media, seed)
         self._splitter = TagSplitter(capabilities.starts_thinking)
+        self._closing = ClosingTags()  # of the thinking that `_steps` reads
 
     def payload(self, payload: bytes) -> None:
         if payload.startswith(b"[DONE]"):
@@ -429,8 +446,9 @@ class OpenAIDecoder(Decoder):
         if delta is not None:
             text = delta.content
             if (
-                text
-                and self._splitter.done
+                type(text) is str
+                and text
+                and self._splitter.plain(text)
                 and self._steps is None
                 and not (delta.tool_calls or delta.reasoning_details)
                 and not (delta.reasoning_content or delta.reasoning)
@@ -454,18 +472,35 @@ class OpenAIDecoder(Decoder):
     def _delta(self, wire: _DeltaIn) -> None:
         if wire.reasoning_details or wire.reasoning_content or wire.reasoning:
             self._think(wire)
-        if text := wire.content or wire.refusal:
+        content = wire.content or wire.refusal
+        if isinstance(content, list):
+            self._pieces(content)
+        elif content:
             self._said = True
-            self._text(*self._splitter.feed(text))
+            self._text(*self._splitter.feed(content))
         if wire.tool_calls:
             self._said = True
             self._settle()
             for call in wire.tool_calls:
                 self._call(call)
 
+    def _pieces(self, pieces: list[_PieceIn]) -> None:
+        """A content that is a list of parts (Mistral's, and servers that pass theirs on)."""
+        for piece in pieces:
+            thought = piece.thinking or piece.reasoning
+            if thought is None and piece.type in _THINKING_PARTS:
+                thought = piece.text or piece.content or piece.summary
+            if thought:
+                self._channel = self._channel or "field"
+                self._said = True
+                self._thought(_text_of(thought))
+            elif text := piece.text or piece.refusal or _text_of(piece.content):
+                self._said = True
+                self._text(*self._splitter.feed(text))
+
     def _think(self, wire: _DeltaIn) -> None:
         for detail in wire.reasoning_details or ():
-            text, signature = detail.text, detail.signature
+            text, signature = detail.text or detail.summary, detail.signature
             if not (text or signature) or self._channel not in ("", "details"):
                 continue
             self._channel, self._said = "details", True
@@ -476,7 +511,7 @@ class OpenAIDecoder(Decoder):
             if signature:
                 self._rest()
                 self.framer.signature(signature)
-        text = wire.reasoning_content or wire.reasoning
+        text = _text_of(wire.reasoning_content or wire.reasoning)
         if text and self._channel in ("", "field"):
             self._channel, self._said = "field", True
             self._thought(text)
@@ -484,7 +519,8 @@ class OpenAIDecoder(Decoder):
     def _thought(self, piece: str) -> None:
         if self._steps is None:
             self._steps = Steps()
-        self.framer.thinking(self._steps.feed(_untailed(piece)))
+            self._closing = ClosingTags()
+        self.framer.thinking(self._closing.feed(self._steps.feed(_untailed(piece))))
 
     def _text(self, thinking: str, text: str) -> None:
         if thinking and self._channel in ("", "tags"):
@@ -505,14 +541,27 @@ class OpenAIDecoder(Decoder):
     def _rest(self) -> None:
         """Thinking that was held back; whatever comes next is not a step of it."""
         if self._steps is not None:
-            self.framer.thinking(self._steps.close())
+            rest = self._closing.feed(self._steps.close())
+            self.framer.thinking(rest + self._closing.close())
             self._steps = None
 
     def _settle(self) -> None:
         """All that was held back."""
         self._rest()
-        if not self._splitter.done:
-            self._text(*self._splitter.close())
+        self._text(*self._splitter.close())
+
+
+# Types of parts that hold thinking, in the words of several vendors.
+_THINKING_PARTS = frozenset(
+    ("thinking", "reasoning", "reasoning_text", "reasoning_content", "summary_text", "thought")
+)
+
+
+def _text_of(said: _Said | None) -> str:
+    """The text of a field that is a text or a list of parts."""
+    if said is None or isinstance(said, str):
+        return said or ""
+    return "".join(p.text or _text_of(p.thinking or p.content) for p in said)
 
 
 def _untailed(piece: str) -> str:

@@ -89,8 +89,14 @@ class _ItemIn(Struct, frozen=True):
     id: str | None = None
     name: str | None = None
     namespace: str | None = None
-    arguments: str | None = None
+    arguments: str | _Json | None = None  # an object from some servers
     input: str | None = None
+
+    def arguments_text(self) -> str:
+        """The arguments as JSON text."""
+        if isinstance(self.arguments, dict):
+            return msgspec.json.encode(self.arguments).decode()
+        return self.arguments or ""
 
 
 class _InputDetails(Struct, frozen=True, gc=False):
@@ -359,7 +365,7 @@ _KINDS: dict[str, _Kind] = {
 class _Seen:
     """What was told of one item so far: `said` characters of it, over `channel`."""
 
-    __slots__ = ("channel", "done", "kind", "number", "said", "summary")
+    __slots__ = ("channel", "done", "kind", "named", "number", "said", "summary")
 
     def __init__(self, number: int, kind: _Kind) -> None:
         self.number = number  # in the order of appearance
@@ -367,6 +373,7 @@ class _Seen:
         self.said = 0
         self.channel: Literal["", "summary", "content"] = ""
         self.summary = 0  # the part of the summary that spoke last
+        self.named = False  # a call whose name is known, and whose arguments may follow
         self.done = False
 
 
@@ -440,6 +447,15 @@ class ResponsesDecoder(Decoder):
             unnamed = name is None or event.type.endswith(".done")
             if unnamed and last.kind == kind and not last.done:
                 seen = last
+        if (
+            seen is None
+            and kind == "call"
+            and item is None
+            and last is not None
+            and last.named
+            and not (last.said or last.done)
+        ):
+            seen = last  # arguments under another index or id than their call, which waits for them
         if seen is None:
             return self._new(key, kind)
         self._last = seen
@@ -457,21 +473,24 @@ class ResponsesDecoder(Decoder):
 
     def _text(self, seen: _Seen, text: str) -> None:
         seen.said += len(text)
-        self.framer.text(text)
+        self.say(text)
 
     def _think(self, seen: _Seen, channel: Literal["summary", "content"], text: str) -> None:
         if text and seen.channel in ("", channel):
+            self.end_text()
             seen.channel = channel
             seen.said += len(text)
             self.framer.thinking(text)
 
     def _arguments(self, seen: _Seen, text: str, id: str = "", name: str = "") -> None:
         seen.said += len(text)
+        seen.named = seen.named or bool(name)
+        self.end_text()
         self.framer.call(seen.number, id, name, text)
 
     def _added(self, seen: _Seen, item: _ItemIn) -> None:
         if item.type == "function_call":
-            arguments = (item.arguments or "") if not seen.said else ""
+            arguments = item.arguments_text() if not seen.said else ""
             self._arguments(
                 seen,
                 arguments,
@@ -480,6 +499,7 @@ class ResponsesDecoder(Decoder):
             )
         elif item.type in ("message", "reasoning") and not self._open["calls"]:
             # Two of a kind are two parts; but a call under way would be cut short.
+            self.end_text()
             self.framer.close_part()
 
     def _done(self, seen: _Seen, item: _ItemIn) -> None:
@@ -490,6 +510,7 @@ class ResponsesDecoder(Decoder):
             case "message":
                 text = "".join(p.text or p.refusal or "" for p in item.content or ())
                 self._text(seen, text[seen.said :])
+                self.end_text()
             case "reasoning":
                 content = "".join(p.text or "" for p in item.content or ())
                 summary = _SUMMARY_BREAK.join(p.text or "" for p in item.summary or ())
@@ -504,7 +525,7 @@ class ResponsesDecoder(Decoder):
                     item.call_id or item.id or "",
                     flat(item.namespace or "", item.name or ""),
                 )
-                self._arguments(seen, (item.arguments or "")[seen.said :], id, name)
+                self._arguments(seen, item.arguments_text()[seen.said :], id, name)
             case "custom_tool_call":
                 id, name = (
                     item.call_id or item.id or "",
@@ -533,6 +554,7 @@ class ResponsesDecoder(Decoder):
         self.framer.start(reply.id or "", reply.model or "")
         for index, item in enumerate(reply.output or ()):
             self._done(self._item(index, item), item)
+        self.end_text()
         reason: FinishReason = "stop"
         if status == "incomplete":
             why = reply.incomplete_details.reason if reply.incomplete_details is not None else None
