@@ -18,6 +18,7 @@ from headgate.chat import (
     ToolResult,
 )
 from headgate.dialects.capabilities import Capabilities
+from headgate.dialects.registry import DIALECTS
 from headgate.errors import Failure, Refused
 from headgate.policy.fit import Fitted, fit
 
@@ -144,6 +145,69 @@ def test_a_picture_that_a_tool_returned_stays_where_the_model_takes_it() -> None
 def test_m3_without_pictures_is_not_told_to_use_m3() -> None:
     asked = request((Message("user", (Media("image", data="AA=="),)),), model="MiniMax-M3")
     assert "use MiniMax-M3" not in refused(asked).message
+
+
+# --- the context window ---
+
+
+def windowed(
+    max_tokens: int | None, input_estimate: int, capabilities: Capabilities = NOTHING
+) -> Fitted:
+    asked = request((Message("user", (Text("hi"),)),), sampling=Sampling(max_tokens=max_tokens))
+    return fit(
+        asked,
+        capabilities,
+        max_output=150_000,
+        default_max_output=100_000,
+        context_window=200_000,
+        input_estimate=input_estimate,
+    )
+
+
+def test_more_output_than_the_window_has_left_is_lowered_to_it() -> None:
+    sent = windowed(131_072, 90_000)
+    assert sent.request.sampling.max_tokens == 200_000 - 90_000 - 2_700
+    assert sent.request.warnings == ("max_tokens (lowered to the context window)",)
+
+
+def test_output_that_fits_is_not_lowered() -> None:
+    sent = windowed(100_000, 90_000)
+    assert (sent.request.sampling.max_tokens, sent.request.warnings) == (100_000, ())
+    assert windowed(None, 190_000).request.sampling.max_tokens is None
+
+
+def test_a_default_that_does_not_fit_is_lowered_without_a_warning() -> None:
+    blocks = msgspec.structs.replace(NOTHING, reasoning_form="blocks")
+    sent = windowed(None, 150_000, blocks)
+    assert (sent.request.sampling.max_tokens, sent.request.warnings) == (45_500, ())
+
+
+def test_a_prompt_that_surely_does_not_fit_is_refused_as_too_long() -> None:
+    """Claude Code, Codex and others compact their history on this error."""
+    with pytest.raises(Refused) as caught:
+        windowed(32_000, 230_000)
+    failure = caught.value.failure
+    assert (failure.kind, failure.code) == ("context_length", "context_length_exceeded")
+    assert "230000" in failure.message and "200000" in failure.message
+
+
+def test_a_prompt_that_may_fit_is_sent_with_little_output() -> None:
+    assert windowed(32_000, 199_000).request.sampling.max_tokens == 256
+    assert windowed(16, 199_000).request.sampling.max_tokens == 16
+
+
+@pytest.mark.parametrize("name", ["openai", "responses", "anthropic", "gemini"])
+def test_each_client_knows_the_error_of_a_prompt_that_is_too_long(name: str) -> None:
+    with pytest.raises(Refused) as caught:
+        windowed(32_000, 230_000)
+    status, body = DIALECTS[name].encode_failure(caught.value.failure, "r")
+    words = {
+        "openai": b"context_length_exceeded",
+        "responses": b"context_length_exceeded",
+        "anthropic": b"prompt is too long",
+        "gemini": b"CONTEXT_LENGTH_EXCEEDED",
+    }
+    assert status == 400 and words[name] in body
 
 
 # --- sampling ---

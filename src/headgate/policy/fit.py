@@ -13,6 +13,7 @@ What will surprise:
 - a model that cannot but think still thinks when told not to; then only its showing is off.
 """
 
+import math
 from typing import TypeVar
 
 import msgspec
@@ -31,7 +32,7 @@ from headgate.chat import (
 )
 from headgate.dialects import unreadable
 from headgate.dialects.capabilities import Capabilities
-from headgate.errors import invalid, unsupported
+from headgate.errors import Failure, Refused, invalid, unsupported
 
 _N = TypeVar("_N", int, float)
 
@@ -43,12 +44,19 @@ class Fitted(msgspec.Struct, frozen=True):
 
 
 def fit(
-    request: Request, capabilities: Capabilities, *, max_output: int, default_max_output: int
+    request: Request,
+    capabilities: Capabilities,
+    *,
+    max_output: int,
+    default_max_output: int,
+    context_window: int = 0,
+    input_estimate: int = 0,
 ) -> Fitted:
     """The request as this route can honour it, or Refused where it cannot at all.
 
     `max_output` and `default_max_output` are tokens; the default is used only where the upstream's
-    protocol must be told a number (Anthropic's, whose thinking comes in blocks).
+    protocol must be told a number (Anthropic's, whose thinking comes in blocks).  `context_window` is
+    the tokens of input and output together, `input_estimate` those of the input; 0: not known.
     """
     notes: list[str] = []
     if not _SEEN.issubset(capabilities.input):
@@ -58,6 +66,12 @@ def fit(
         request = _fit_tools(request, capabilities, notes, instructions)
     default = default_max_output if capabilities.reasoning_form == "blocks" else None
     sampling, stop = _fit_sampling(request.sampling, capabilities, notes, max_output, default)
+    if context_window and sampling.max_tokens is not None:
+        left = output_within(sampling.max_tokens, input_estimate, context_window)
+        if left < sampling.max_tokens:
+            sampling = msgspec.structs.replace(sampling, max_tokens=left)
+            if request.sampling.max_tokens is not None:
+                notes.append("max_tokens (lowered to the context window)")
     format = None
     if request.format is not None and not capabilities.response_format:
         format = request.format
@@ -177,6 +191,39 @@ def _fit_sampling(
         stop=stop if capabilities.stop else (),
     )
     return sampling, emulated
+
+
+# A reply cut shorter than this is of no use; a request that asks for less gets what it asks for.
+USEFUL_OUTPUT = 256  # tokens
+# A learned estimate of the input is within some percent of what the upstream counts.
+WINDOW_MARGIN = 0.03  # of the estimate, kept free
+SURE_EXCESS = (
+    0.1  # an estimate that is so much too high is refused here; below, the upstream judges
+)
+
+
+def output_within(max_tokens: int, input_estimate: int, context_window: int) -> int:
+    """The output that fits into the window beside the input; Refused when the input is too long.
+
+    Upstreams refuse `max_tokens` plus the input above the window. Clients compact their history on
+    the error for a prompt that is too long, but in vain where only `max_tokens` is.
+    """
+    left = context_window - input_estimate - math.ceil(input_estimate * WINDOW_MARGIN)
+    if max_tokens <= left:
+        return max_tokens
+    useful = min(USEFUL_OUTPUT, max_tokens)
+    if left >= useful:
+        return left
+    if input_estimate * (1 - SURE_EXCESS) + useful > context_window:
+        raise Refused(
+            Failure(
+                "context_length",
+                f"The input has about {input_estimate} tokens; the model's context window is"
+                f" {context_window} tokens.",
+                code="context_length_exceeded",
+            )
+        )
+    return useful
 
 
 def _known(notes: list[str], able: bool, name: str, value: _N | None) -> _N | None:

@@ -59,9 +59,9 @@ class _LoneTags:
         if self.passes(piece):
             return piece
         if self._begun:
-            begun = self._begun + piece
-            self._opened = self._opened or begun.startswith(OPEN)
-            self._begun = begun if any(tag.startswith(begun) for tag in OPEN) else ""
+            joined = self._begun + piece
+            self._opened = self._opened or joined.startswith(OPEN)
+            self._begun = joined if any(tag.startswith(joined) for tag in OPEN) else ""
         text, self._held = self._held + piece, ""
         out: list[str] = []
         done, cut = 0, len(text)
