@@ -42,7 +42,6 @@ ALLOWED: dict[str, str] = {
     "dialects/anthropic/request.py:_page: in ids": "the catalog's models, once for a request",
     "dialects/anthropic/request.py:_page: ids.index": "the catalog's models, once for a request",
     "dialects/gemini/upstream.py:_failure: in reasons": "two words, once for an error page of 1 MiB",
-    "dialects/responses/request.py:_tool: what +=": "once for a tool, to a text of one sentence",
     "stream/translate.py:Translator._pass: events = events + ...": "one held event, once for a reply",
 }
 

@@ -90,6 +90,7 @@ class Tool(msgspec.Struct, frozen=True):
     )
     namespace: str = ""  # of Responses; `name` is then "namespace__name", so that it is unique
     cache: str = ""
+    search: bool = False  # the tool search that a client of Responses executes itself
 
 
 class Choice(msgspec.Struct, frozen=True, gc=False):

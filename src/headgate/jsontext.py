@@ -51,11 +51,16 @@ def decode_request(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
         raise invalid(f"The body is not valid JSON: {error}", "$", "invalid_json") from None
     except RecursionError:
         raise invalid(f"The body is nested deeper than {MAX_DEPTH} levels.", "$") from None
+    check_duplicates(body)
+    return value
+
+
+def check_duplicates(body: bytes) -> None:
+    """Refuse a body that gives one of the guarded keys twice."""
     for name in _GUARDED:
         if body.count(name) > 1:
             _refuse_duplicates(body)
             break
-    return value
 
 
 # An escaped half that its other half does not follow, or does not precede. What an escaped
@@ -227,6 +232,7 @@ __all__ = [
     "MAX_DEPTH",
     "Refused",
     "check_depth",
+    "check_duplicates",
     "decode_request",
     "decode_upstream",
     "decoded_once",

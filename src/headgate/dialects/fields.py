@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable
 
-from msgspec import Raw
+import msgspec
+from msgspec import Raw, Struct
 
 from headgate import jsontext
 from headgate.bounds import MAX_TOKENS_BOUND, SCHEMA_VALUES, check_stops
-from headgate.chat import Media, Request, Sampling
+from headgate.chat import Media, Request, Sampling, Tool
 from headgate.errors import Refused, invalid
 
 SURROGATES = "lone surrogates (replaced by U+FFFD)"
@@ -102,3 +103,51 @@ def media_of(kind: str, url: str, detail: str, where: str) -> Media:
     if not url.startswith(("http://", "https://")):
         raise invalid("Expected an http(s) or data URL.", where)
     return Media("image" if kind == "image" else "video", url, detail=detail)
+
+
+# --- freeform tools --------------------------------------------------------------------------------
+
+_FREEFORM = "Put the tool's whole freeform text into the string `input`."
+
+
+def freeform(
+    name: str, description: str, grammar: tuple[str, str] = ("", ""), namespace: str = ""
+) -> Tool:
+    """A freeform (`custom`) tool as a function with one string; its grammar is only described."""
+    what = _FREEFORM
+    if grammar[1]:
+        what += f" It follows this {grammar[0]} grammar:\n{grammar[1]}"
+    schema = Raw(
+        msgspec.json.encode(
+            {
+                "type": "object",
+                "properties": {"input": {"type": "string", "description": what}},
+                "required": ["input"],
+                "additionalProperties": False,
+            }
+        )
+    )
+    # The client's own words may forbid JSON ("do not wrap the patch in JSON"), so ours come last.
+    description = f"{description}\n\n{_FREEFORM}" if description else _FREEFORM
+    return Tool(name, description, schema, custom=True, namespace=namespace)
+
+
+def wrapped(text: str) -> str:
+    """The input of a freeform tool as the arguments of the function it is offered as."""
+    return msgspec.json.encode({"input": text}).decode()
+
+
+class _Wrapped(Struct, frozen=True):
+    input: str
+
+
+_wrapped_decoder = msgspec.json.Decoder(_Wrapped | str)
+
+
+def unwrapped(arguments: str) -> str:
+    """The freeform text in a call's arguments; models forget the wrapping now and then."""
+    try:
+        value = _wrapped_decoder.decode(arguments)
+    except (msgspec.MsgspecError, RecursionError):
+        return arguments
+    return value if isinstance(value, str) else value.input

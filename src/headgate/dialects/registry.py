@@ -6,8 +6,9 @@ from headgate.dialects.gemini.request import GeminiDialect
 from headgate.dialects.openai.request import OpenAIDialect
 from headgate.dialects.responses.request import ResponsesDialect
 
-OPENAI: Dialect = OpenAIDialect()
-RESPONSES: Dialect = ResponsesDialect()
+_RESPONSES = ResponsesDialect()
+RESPONSES: Dialect = _RESPONSES
+OPENAI: Dialect = OpenAIDialect(_RESPONSES.decode_request)
 ANTHROPIC: Dialect = AnthropicDialect()
 GEMINI: Dialect = GeminiDialect()
 

@@ -26,12 +26,24 @@ from headgate.chat import (
     Usage,
 )
 from headgate.dialects.contract import ReplyFacts
+from headgate.dialects.fields import unwrapped
 from headgate.dialects.openai.upstream import WireCall, WireDetail, calls, details
 from headgate.errors import Failure, Kind
 from headgate.money import dollars
 from headgate.stream import sse
 
 _Json = dict[str, object]
+
+
+class _Custom(Struct, frozen=True):
+    name: str
+    input: str
+
+
+class _CustomCall(Struct, frozen=True):
+    id: str
+    custom: _Custom
+    type: str = "custom"
 
 
 class _ReplyMessage(Struct, frozen=True):
@@ -41,7 +53,7 @@ class _ReplyMessage(Struct, frozen=True):
     annotations: tuple[()] = ()  # as OpenAI always writes it; strict checkers look for it
     reasoning_content: str | UnsetType = UNSET
     reasoning_details: list[WireDetail] | UnsetType = UNSET
-    tool_calls: list[WireCall] | UnsetType = UNSET
+    tool_calls: list[WireCall | _CustomCall] | UnsetType = UNSET
 
 
 class _ReplyChoice(Struct, frozen=True):
@@ -91,13 +103,28 @@ def _usage(usage: Usage, cost_nano: int | None) -> bytes:
     )
 
 
-def reply_out(reply: Reply, facts: ReplyFacts) -> _ReplyOut:
+def _calls(parts: Sequence[ToolCall], request: Request) -> list[WireCall | _CustomCall]:
+    """Calls as the client declared their tools: functions, or freeform ones."""
+    custom = _custom_names(request)
+    return [
+        _CustomCall(p.id, _Custom(p.name, unwrapped(p.arguments)))
+        if p.name in custom
+        else calls([p])[0]
+        for p in parts
+    ]
+
+
+def _custom_names(request: Request) -> frozenset[str]:
+    return frozenset([t.name for t in request.tools if t.custom])
+
+
+def reply_out(reply: Reply, request: Request, facts: ReplyFacts) -> _ReplyOut:
     if len(reply.parts) == 1 and type(one := reply.parts[0]) is Text:
         message = _ReplyMessage(one.text)
     else:
         thoughts = [p for p in reply.parts if isinstance(p, Thinking)]
         text = "".join([p.text for p in reply.parts if isinstance(p, Text)])
-        said = calls([p for p in reply.parts if isinstance(p, ToolCall)])
+        said = _calls([p for p in reply.parts if isinstance(p, ToolCall)], request)
         message = _ReplyMessage(
             content=None if said and not text else text,
             reasoning_content="".join([t.text for t in thoughts]) or UNSET,
@@ -130,7 +157,9 @@ class OpenAIEncoder:
         self._before = self._head + b',"choices":[{"index":0,"delta":'
         self._after = b',"logprobs":null,"finish_reason":null}]}\n\n'
         self._want_usage = request.want_usage
-        self._open: Literal["text", "thinking", "tool_call"] = "text"
+        self._open: Literal["text", "thinking", "tool_call", "custom"] = "text"
+        self._custom = _custom_names(request) if request.tools else frozenset[str]()
+        self._input: list[str] = []  # the arguments of an open freeform call
         self._thoughts = 0
         self._calls = 0
         # Around the JSON text of a delta of the open part:
@@ -145,12 +174,16 @@ class OpenAIEncoder:
                     said = jsontext.encode(text)
                     if self._open == "thinking":
                         out.append(self._thinking(said))
+                    elif self._open == "custom":
+                        self._input.append(text)
                     else:
                         out += (self._opening, said, self._closing)
                 case PartStart():
                     out.append(self._start(event))
                 case PartStop(signature):
-                    if signature:
+                    if self._open == "custom":
+                        out.append(self._freeform())
+                    elif signature:
                         out.append(self._chunk(self._detail(b'""', signature)))
                 case Start():
                     out.append(self._chunk(b'{"role":"assistant","content":""}'))
@@ -159,7 +192,13 @@ class OpenAIEncoder:
         return b"".join(out)
 
     def fail(self, failure: Failure) -> tuple[bytes, ...]:
-        return (sse.encode(jsontext.encode(error_out(failure))),)
+        out = error_out(failure)
+        error = out["error"]
+        assert isinstance(error, dict)
+        # There is no status beside it, and clients know an event's failure by these types alone.
+        if failure.status >= 500 or error["type"] == "upstream_error":
+            error["type"] = "server_error"
+        return (sse.encode(jsontext.encode(out)),)
 
     def _chunk(self, delta: bytes) -> bytes:
         return self._before + delta + self._after
@@ -173,12 +212,24 @@ class OpenAIEncoder:
             self._opening, self._closing = self._content, self._content_end
             return b""
         index, self._calls = self._calls, self._calls + 1
+        if part.name in self._custom:
+            self._open = "custom"
+            self._input.clear()
+            custom = {"name": part.name, "input": ""}
+            freeform = {"index": index, "id": part.id, "type": "custom", "custom": custom}
+            return self._chunk(jsontext.encode({"tool_calls": [freeform]}))
         self._opening = (
             self._before + b'{"tool_calls":[{"index":%d,"function":{"arguments":' % index
         )
         self._closing = b"}}]}" + self._after
         function = {"name": part.name, "arguments": ""}
         call = {"index": index, "id": part.id, "type": "function", "function": function}
+        return self._chunk(jsontext.encode({"tool_calls": [call]}))
+
+    def _freeform(self) -> bytes:
+        """The input of a freeform call in one piece, as it is known once its wrapping is whole."""
+        text = unwrapped("".join(self._input))
+        call = {"index": self._calls - 1, "custom": {"input": text}}
         return self._chunk(jsontext.encode({"tool_calls": [call]}))
 
     def _thinking(self, said: bytes) -> bytes:

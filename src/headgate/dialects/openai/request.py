@@ -13,7 +13,7 @@ order between text and tool calls; halves of a surrogate pair in two chunks beco
 """
 
 import binascii
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
@@ -36,13 +36,13 @@ from headgate.chat import (
     ToolCall,
     ToolResult,
 )
-from headgate.dialects import vendor_errors
+from headgate.dialects import fields, unknown, vendor_errors
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
-from headgate.dialects.fields import carried, check_sampling, given, read_whole
+from headgate.dialects.fields import carried, check_sampling, given, read_whole, wrapped
 from headgate.dialects.openai.reply import OpenAIEncoder, error_out, reply_out
 from headgate.dialects.openai.upstream import DetailIn, OpenAIDecoder, request_out
-from headgate.errors import STATUS, Failure, invalid, unsupported
+from headgate.errors import STATUS, Failure, Refused, invalid, unsupported
 from headgate.stream.thinking import untagged
 
 # --- wire types: what clients send ---------------------------------------------------------------
@@ -72,10 +72,16 @@ class _FunctionCallIn(Struct, frozen=True):
     arguments: str = ""
 
 
+class _CustomCallIn(Struct, frozen=True):
+    name: str
+    input: str = ""
+
+
 class _ToolCallIn(Struct, frozen=True):
     id: str
     type: str = "function"
     function: _FunctionCallIn | None = None
+    custom: _CustomCallIn | None = None
 
 
 class _MessageIn(Struct, frozen=True):
@@ -97,9 +103,16 @@ class _FunctionIn(Struct, frozen=True):
     strict: bool | None = None
 
 
+class _CustomIn(Struct, frozen=True):
+    name: Annotated[str, Meta(min_length=1)]
+    description: str | None = None
+    format: Raw = _NOTHING
+
+
 class _ToolIn(Struct, frozen=True):
     type: str = "function"
     function: _FunctionIn | None = None
+    custom: _CustomIn | None = None
 
 
 class _Named(Struct, frozen=True):
@@ -109,6 +122,7 @@ class _Named(Struct, frozen=True):
 class _AllowedTool(Struct, frozen=True):
     type: str = "function"
     function: _Named | None = None
+    custom: _Named | None = None
 
 
 class _Allowed(Struct, frozen=True):
@@ -119,6 +133,7 @@ class _Allowed(Struct, frozen=True):
 class _ChoiceIn(Struct, frozen=True):
     type: str = "function"
     function: _Named | None = None
+    custom: _Named | None = None
     allowed_tools: _Allowed | None = None
 
 
@@ -178,6 +193,8 @@ class _RequestIn(Struct, frozen=True):
     functions: Raw = _NOTHING
     function_call: Raw = _NOTHING
     # Ignored with a warning:
+    store: bool | None = None
+    verbosity: str | None = None
     logit_bias: Raw = _NOTHING
     reasoning: Raw = _NOTHING  # OpenRouter's
 
@@ -200,8 +217,12 @@ def _request(wire: _RequestIn) -> Request:
         warnings.append("logit_bias")
     if wire.reasoning and given(wire.reasoning):
         warnings.append("reasoning")
-    if wire.service_tier in ("flex", "scale", "fast"):
+    if wire.service_tier is not None and wire.service_tier not in unknown.TIERS:
         warnings.append("service_tier")
+    if wire.store:
+        warnings.append("store")
+    if wire.verbosity is not None and wire.verbosity != "medium":
+        warnings.append("verbosity")
     return Request(
         model=wire.model,
         messages=_messages(wire.messages),
@@ -344,7 +365,7 @@ def _tools(wire: _RequestIn) -> tuple[tuple[Tool, ...], Choice]:
         names = {t.name for t in tools}
         if said.type == "allowed_tools" and said.allowed_tools is not None:
             bounds.check_size(said.allowed_tools.tools, bounds.TOOLS, "$.tool_choice.allowed_tools")
-            allowed = {t.function.name for t in said.allowed_tools.tools if t.function is not None}
+            allowed = {n.name for t in said.allowed_tools.tools if (n := t.function or t.custom)}
             if unknown := sorted(allowed - names):
                 raise invalid(
                     f"The tool `{unknown[0][:64]}` is not in `tools`.",
@@ -352,13 +373,13 @@ def _tools(wire: _RequestIn) -> tuple[tuple[Tool, ...], Choice]:
                 )
             tools = tuple(t for t in tools if t.name in allowed)
             said = said.allowed_tools.mode
-        elif said.type == "function" and said.function is not None:
-            if said.function.name not in names:
+        elif said.type in ("function", "custom") and (chosen := said.function or said.custom):
+            if chosen.name not in names:
                 raise invalid(
-                    f"The tool `{said.function.name[:64]}` is not in `tools`.",
-                    "$.tool_choice.function.name",
+                    f"The tool `{chosen.name[:64]}` is not in `tools`.",
+                    f"$.tool_choice.{said.type}.name",
                 )
-            return tools, Choice("named", said.function.name, parallel)
+            return tools, Choice("named", chosen.name, parallel)
         else:
             raise unsupported(f"$.tool_choice.{said.type}", "Use a function.")
     if said == "required" and not tools:
@@ -367,8 +388,12 @@ def _tools(wire: _RequestIn) -> tuple[tuple[Tool, ...], Choice]:
 
 
 def _tool(wire: _ToolIn, param: str) -> Tool:
+    if wire.type == "custom" and wire.custom is not None:
+        bounds.check_name(wire.custom.name, f"{param}.custom.name")
+        grammar = _grammar(wire.custom.format)
+        return fields.freeform(wire.custom.name, wire.custom.description or "", grammar)
     if wire.type != "function":
-        raise unsupported(f"{param}.{wire.type}", "Only tools of type `function` are.")
+        raise unsupported(f"{param}.{wire.type}", "Only tools of type `function` and `custom` are.")
     function = wire.function
     if function is None:
         raise invalid(f"Object missing required field `function` - at `{param}`", param)
@@ -378,6 +403,35 @@ def _tool(wire: _ToolIn, param: str) -> Tool:
         return tool
     parameters = _schema(function.parameters, f"{param}.function.parameters")
     return msgspec.structs.replace(tool, parameters=parameters)
+
+
+class _Grammar(Struct, frozen=True):
+    syntax: str = ""
+    definition: str = ""
+
+
+class _CustomFormat(Struct, frozen=True):
+    type: str = "text"
+    grammar: _Grammar | None = None
+    syntax: str = ""  # flat, as in Responses
+    definition: str = ""
+
+
+_format_decoder = msgspec.json.Decoder(_CustomFormat)
+
+
+def _grammar(raw: Raw) -> tuple[str, str]:
+    """Syntax and definition of a freeform tool's grammar, both empty when it has none."""
+    if not given(raw):
+        return "", ""
+    try:
+        format = _format_decoder.decode(raw)
+    except msgspec.MsgspecError:
+        return "", ""
+    if format.type != "grammar":
+        return "", ""
+    kept = format.grammar or format
+    return kept.syntax, kept.definition
 
 
 def _messages(wires: Sequence[_MessageIn]) -> tuple[Message, ...]:
@@ -431,10 +485,13 @@ def _assistant(wire: _MessageIn, param: str) -> Message:
     calls = []
     for i, call in enumerate(wire.tool_calls or ()):
         where = f"{param}.tool_calls[{i}]"
-        if call.type != "function" or call.function is None:
+        if call.function is not None:
+            name, arguments = call.function.name, call.function.arguments
+        elif call.custom is not None:
+            name, arguments = call.custom.name, wrapped(call.custom.input)
+        else:
             raise unsupported(f"{where}.{call.type}", "Only calls of functions are.")
-        name = bounds.called_name(call.function.name)
-        calls.append(ToolCall(bounds.call_id(call.id), name, call.function.arguments))
+        calls.append(ToolCall(bounds.call_id(call.id), bounds.called_name(name), arguments))
     return Message("assistant", (*thoughts, *texts, *calls))
 
 
@@ -501,6 +558,31 @@ def _media(kind: Literal["image", "video"], wire: _Url | str, param: str) -> Med
     return Media(kind, media_type=media_type, data=data, detail=detail)
 
 
+class _Fields(Struct, frozen=True):
+    messages: Raw = _NOTHING
+    input: Raw = _NOTHING
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+
+
+_fields_decoder = msgspec.json.Decoder(_Fields)
+
+
+def _input_only(body: bytes) -> bool:
+    """Whether a body has the `input` of Responses in place of messages."""
+    try:
+        found = _fields_decoder.decode(body)
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return not given(found.messages) and given(found.input)
+
+
+def _wants_usage(body: bytes) -> bool:
+    found = _fields_decoder.decode(body)
+    options = found.stream_options
+    return not found.stream or (options is not None and options.include_usage is True)
+
+
 # --- the dialect ---------------------------------------------------------------------------------
 
 
@@ -511,14 +593,28 @@ class OpenAIDialect:
     array_type: ClassVar[str] = "application/json"
     keepalive: ClassVar[bytes] = b": keepalive\n\n"
 
+    def __init__(self, of_input: Callable[[bytes, RequestTarget], Request] | None = None) -> None:
+        """`of_input` reads a body of Responses, which Cursor sends to this path too."""
+        self._of_input = of_input
+
     def decode_request(self, body: bytes, target: RequestTarget) -> Request:
-        return read_whole(lambda b: _request(jsontext.decode_request(_request_decoder, b)), body)
+        return read_whole(lambda b: self._read(b, target), body)
+
+    def _read(self, body: bytes, target: RequestTarget) -> Request:
+        try:
+            return _request(jsontext.decode_request(_request_decoder, body))
+        except Refused as refused:
+            if self._of_input is not None and b'"input"' in body and _input_only(body):
+                request = self._of_input(body, target)
+                return msgspec.structs.replace(request, want_usage=_wants_usage(body))
+            rewritten, warnings = unknown.chat(body, refused)
+        return _request(jsontext.decode_request(_request_decoder, rewritten)).warn(*warnings)
 
     def encoder(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> Encoder:
         return OpenAIEncoder(request, facts)
 
     def encode_reply(self, reply: Reply, request: Request, facts: ReplyFacts) -> bytes:
-        return jsontext.encode(reply_out(reply, facts))
+        return jsontext.encode(reply_out(reply, request, facts))
 
     def encode_count(self, tokens: int) -> bytes:
         """As Responses answers; Chat Completions has no such question."""

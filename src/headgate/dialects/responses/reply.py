@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from headgate import jsontext
 from headgate.chat import (
@@ -33,6 +33,7 @@ from headgate.chat import (
     replay,
 )
 from headgate.dialects.contract import ReplyFacts
+from headgate.dialects.fields import unwrapped
 from headgate.dialects.responses.upstream import flat
 from headgate.errors import Failure, Kind
 from headgate.money import cost_out
@@ -123,7 +124,16 @@ class _CustomItem(Struct, frozen=True):
     type: str = "custom_tool_call"
 
 
-_Item = _MessageItem | _ReasoningItem | _CallItem | _CustomItem
+class _SearchItem(Struct, frozen=True):
+    id: str
+    call_id: str
+    arguments: Raw = Raw(b"{}")
+    status: str = "in_progress"
+    execution: str = "client"
+    type: str = "tool_search_call"
+
+
+_Item = _MessageItem | _ReasoningItem | _CallItem | _CustomItem | _SearchItem
 
 
 # --- replies ---------------------------------------------------------------------------------------
@@ -341,21 +351,28 @@ class ResponsesEncoder:
         self._event(out, "content_part.done", content_index=0, part=piece)
         return _ReasoningItem(self._item, (), (piece,), sealed)
 
-    def _call(self, arguments: str, status: str) -> _CallItem | _CustomItem:
+    def _call(self, arguments: str, status: str) -> _CallItem | _CustomItem | _SearchItem:
         """The call in the client's own words: its namespace, and freeform where the tool is."""
         part, number = self._part, len(self.output)
         tool = self._tools.get(part.name)
         name, namespace = part.name, UNSET if tool is None or not tool.namespace else tool.namespace
         if namespace is not UNSET:
             name = name.removeprefix(flat(namespace, ""))
+        if tool is not None and tool.search:
+            query = Raw(
+                jsontext.one_line(arguments.encode()) if jsontext.is_object(arguments) else b"{}"
+            )
+            return _SearchItem(f"tsc_{self._id}_{number}", part.id, query, status)
         if tool is not None and tool.custom:
             id = f"ctc_{self._id}_{number}"
-            return _CustomItem(id, part.id, name, namespace, _unwrapped(arguments), status)
+            return _CustomItem(id, part.id, name, namespace, unwrapped(arguments), status)
         return _CallItem(f"fc_{self._id}_{number}", part.id, name, namespace, arguments, status)
 
-    def _called(self, arguments: str, out: list[bytes]) -> _CallItem | _CustomItem:
+    def _called(self, arguments: str, out: list[bytes]) -> _CallItem | _CustomItem | _SearchItem:
         # Codex runs a call as soon as its item is done, so one that was cut short must say so.
         item = self._call(arguments, "completed" if jsontext.is_object(arguments) else "incomplete")
+        if isinstance(item, _SearchItem):
+            return item  # it has no events of its own
         if isinstance(item, _CustomItem):
             if item.input:
                 self._event(out, "custom_tool_call_input.delta", delta=item.input)
@@ -370,22 +387,6 @@ def reply_out(reply: Reply, request: Request, facts: ReplyFacts) -> bytes:
     encoder = ResponsesEncoder(request, facts)
     encoder.feed([e for e in replay(reply) if not isinstance(e, Start | Finish)])
     return _Frame(request, facts).finished(encoder.output, reply.finish)[1]
-
-
-class _Wrapped(Struct, frozen=True):
-    input: str
-
-
-_wrapped_decoder = msgspec.json.Decoder(_Wrapped | str)
-
-
-def _unwrapped(arguments: str) -> str:
-    """The freeform text in a call's arguments; models forget the wrapping now and then."""
-    try:
-        value = _wrapped_decoder.decode(arguments)
-    except (msgspec.MsgspecError, RecursionError):
-        return arguments
-    return value if isinstance(value, str) else value.input
 
 
 # --- errors --------------------------------------------------------------------------------------

@@ -39,14 +39,14 @@ from headgate.chat import (
     ToolCall,
     ToolResult,
 )
-from headgate.dialects import fields, vendor_errors
+from headgate.dialects import fields, unknown, vendor_errors
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
 from headgate.dialects.fields import read_whole
 from headgate.dialects.openai.request import OpenAIDialect
 from headgate.dialects.responses.reply import Echo, ResponsesEncoder, reply_out, timed
-from headgate.dialects.responses.upstream import ResponsesDecoder, flat, request_out, wrapped
-from headgate.errors import Failure, invalid, unsupported
+from headgate.dialects.responses.upstream import ResponsesDecoder, flat, request_out
+from headgate.errors import Failure, Refused, invalid, unsupported
 from headgate.stream.thinking import untagged
 
 _Json = dict[str, object]
@@ -72,9 +72,10 @@ class _ItemIn(Struct, frozen=True):
     call_id: str | None = None
     name: str | None = None
     namespace: str | None = None
-    arguments: str | None = None
+    arguments: str | _Json | None = None  # an object in a search for tools
     input: str | None = None
     output: str | list[_PartIn] | None = None
+    tools: "list[_ToolIn] | None" = None  # added to those of the request, or found by a search
     summary: list[_PartIn] | None = None
     encrypted_content: str | None = None
 
@@ -92,6 +93,7 @@ class _ToolIn(Struct, frozen=True, omit_defaults=True):
     parameters: Raw = _NOTHING
     strict: bool | None = None
     format: _GrammarIn | None = None
+    execution: str | None = None
     tools: "list[_ToolIn] | None" = None
 
 
@@ -163,6 +165,18 @@ class _RequestIn(Struct, frozen=True):
 
 
 _request_decoder = msgspec.json.Decoder(_RequestIn)
+# What a client may ask to be included and gets, or loses nothing by not getting.
+_INCLUDED = frozenset(
+    (
+        "reasoning.encrypted_content",
+        "file_search_call.results",
+        "web_search_call.results",
+        "web_search_call.action.sources",
+        "message.input_image.image_url",
+        "computer_call_output.output.image_url",
+        "code_interpreter_call.outputs",
+    )
+)
 
 
 # --- requests: from clients ----------------------------------------------------------------------
@@ -173,6 +187,8 @@ def _request(wire: _RequestIn) -> Request:
     _check_labels(wire)
     warnings: list[str] = []
     tools, kept = _tools(wire.tools or (), warnings)
+    if not isinstance(wire.input, str):
+        tools = _with_history(tools, wire.input, warnings)
     tools, choice = _choice(wire, tools)
     messages = _messages(wire, warnings)
     if wire.store:
@@ -180,13 +196,15 @@ def _request(wire: _RequestIn) -> Request:
     if wire.truncation not in (None, "disabled"):
         warnings.append("truncation")
     bounds.check_size(wire.include, bounds.WORDS, "$.include")
-    if any("logprobs" in name for name in wire.include or ()):
+    if wire.include and not _INCLUDED.issuperset(wire.include):
         warnings.append("include")
     for name in ("context_management", "moderation"):
         if fields.given(getattr(wire, name)):
             warnings.append(name)
-    if wire.service_tier in ("flex", "scale", "fast"):
+    if wire.service_tier is not None and wire.service_tier not in unknown.TIERS:
         warnings.append("service_tier")
+    if wire.text is not None and wire.text.verbosity not in (None, "medium"):
+        warnings.append("text.verbosity")
     sampling = Sampling(wire.max_output_tokens, wire.temperature, wire.top_p)
     fields.check_sampling(sampling, "$.", "max_output_tokens")
     return Request(
@@ -200,7 +218,7 @@ def _request(wire: _RequestIn) -> Request:
         format=_format(wire.text.format if wire.text is not None else None),
         service_tier=wire.service_tier if wire.service_tier in ("priority", "standard") else "",
         session=wire.prompt_cache_key or "",
-        warnings=tuple(dict.fromkeys(warnings)),
+        warnings=unknown.warned(warnings) if warnings else (),
         echo=_echo(wire, kept),
     )
 
@@ -297,19 +315,35 @@ def _echo(wire: _RequestIn, tools: list[_ToolIn]) -> Echo:
 
 
 # Hosted tools that only help: the model answers without them, if less well.  Codex sends
-# `web_search` always; `tool_search` only spares the model the tools that it is shown here anyway.
+# `web_search` always; a hosted `tool_search` spares the model tools that it is shown here anyway.
 _HINTS = ("web_search", "tool_search")
-_FREEFORM = "Put the tool's whole freeform text into the string `input`."
+# A search that the client executes (Codex) is a function; what it finds comes in the history.
+SEARCH = "tool_search"
+_SEARCH_SCHEMA = Raw(
+    b'{"type":"object","properties":{"query":{"type":"string","description":"What the tool must'
+    b' do."},"limit":{"type":"integer"}},"required":["query"]}'
+)
+_SEARCH_WORDS = "Searches for more tools. The tools that it finds can be called afterwards."
 
 
-def _tools(wires: Sequence[_ToolIn], warnings: list[str]) -> tuple[tuple[Tool, ...], list[_ToolIn]]:
+def _tools(
+    wires: Sequence[_ToolIn], warnings: list[str], place: str = "$.tools"
+) -> tuple[tuple[Tool, ...], list[_ToolIn]]:
     """The tools as functions, and those of the wire that stayed, to be repeated in the reply."""
     tools: list[Tool] = []
     kept: list[_ToolIn] = []
     count = len(wires)
-    bounds.check(count, bounds.TOOLS, "$.tools")
+    bounds.check(count, bounds.TOOLS, place)
     for i, wire in enumerate(wires):
-        where = f"$.tools[{i}]"
+        where = f"{place}[{i}]"
+        if wire.type == SEARCH and wire.execution == "client":
+            schema = _SEARCH_SCHEMA
+            if fields.given(wire.parameters):
+                schema = fields.schema_of(wire.parameters, f"{where}.parameters")
+            words = wire.description or _SEARCH_WORDS
+            tools.append(Tool(SEARCH, words, schema, search=True))
+            kept.append(msgspec.structs.replace(wire, parameters=schema))
+            continue
         if wire.type.startswith(_HINTS):  # also web_search_preview and dated names
             hint = _HINTS[0] if wire.type.startswith(_HINTS[0]) else _HINTS[1]
             warnings.append(f"tools.{hint}")
@@ -326,9 +360,40 @@ def _tools(wires: Sequence[_ToolIn], warnings: list[str]) -> tuple[tuple[Tool, .
             inner.append(_plain(each, tools[-1]))
         kept.append(_ToolIn("namespace", namespace, wire.description or "", tools=inner))
     names = {tool.name for tool in tools}
-    if len(names) < len(tools) and any(tool.namespace or tool.custom for tool in tools):
-        raise invalid("Two tools come to the same `namespace__name`; rename one.", "$.tools")
+    if len(names) < len(tools) and any(t.namespace or t.custom or t.search for t in tools):
+        raise invalid("Two tools come to the same `namespace__name`; rename one.", place)
     return tuple(tools), kept
+
+
+def _with_history(
+    tools: tuple[Tool, ...], items: Sequence[_ItemIn], warnings: list[str]
+) -> tuple[Tool, ...]:
+    """The tools with those that items add, or that a search has found; of one name, the last.
+
+    A tool keeps the place where it first came, as upstreams cache what stays the same.
+    """
+    known: dict[str, Tool] = {}
+    count = 0
+    for i, item in enumerate(items):
+        if item.type not in ("additional_tools", "tool_search_output") or not item.tools:
+            continue
+        place = f"$.input[{i}].tools"
+        known = known or {tool.name: tool for tool in tools}
+        count += len(item.tools)
+        bounds.check(count, bounds.TOOLS, place)
+        for wire in item.tools:
+            try:
+                added, _ = _tools((wire,), warnings, place)
+            except Refused as refused:
+                if item.type == "additional_tools":
+                    raise
+                warnings.append("input.tool_search_output")  # found once; its call can be repeated
+                if wire.type not in _CALLABLE:
+                    raise refused
+                continue
+            known.update((tool.name, tool) for tool in added)
+            bounds.check(len(known), bounds.TOOLS, place)
+    return tuple(known.values()) if known else tools
 
 
 def _name(wire: _ToolIn, where: str) -> str:
@@ -348,23 +413,11 @@ def _tool(wire: _ToolIn, namespace: str, where: str, warnings: list[str]) -> Too
     if wire.type == "function":
         schema = fields.schema_of(wire.parameters, f"{where}.parameters")
         return Tool(name, description, schema, wire.strict is True, namespace=namespace)
-    what = _FREEFORM
+    grammar = ("", "")
     if wire.format is not None and wire.format.type == "grammar":
         warnings.append("tools.custom.format")
-        what += f" It follows this {wire.format.syntax or ''} grammar:\n{wire.format.definition}"
-    schema = Raw(
-        msgspec.json.encode(
-            {
-                "type": "object",
-                "properties": {"input": {"type": "string", "description": what}},
-                "required": ["input"],
-                "additionalProperties": False,
-            }
-        )
-    )
-    # The client's own words may forbid JSON ("do not wrap the patch in JSON"), so ours come last.
-    description = f"{description}\n\n{_FREEFORM}" if description else _FREEFORM
-    return Tool(name, description, schema, custom=True, namespace=namespace)
+        grammar = wire.format.syntax or "", wire.format.definition or ""
+    return fields.freeform(name, description, grammar, namespace)
 
 
 def _plain(wire: _ToolIn, tool: Tool) -> _ToolIn:
@@ -392,6 +445,8 @@ class _Names:
 
     def chosen(self, wire: _ChoiceIn | _AllowedIn, where: str) -> str:
         """The name of the tool that is meant; the namespace may be left out where it is clear."""
+        if wire.type == SEARCH and SEARCH in self._names:
+            return SEARCH
         if wire.type not in _CALLABLE:
             raise unsupported(f"{where}.{wire.type[:64]}", "Use a function or a custom tool.")
         name = flat(wire.namespace or "", wire.name or "")
@@ -419,11 +474,13 @@ def _choice(wire: _RequestIn, tools: tuple[Tool, ...]) -> tuple[tuple[Tool, ...]
             for i, each in enumerate(said.tools or ()):
                 if each.type == "namespace":
                     allowed |= names.within(each.name)
+                elif each.type == SEARCH:
+                    allowed.add(SEARCH)
                 elif not each.type.startswith(_HINTS):
                     allowed.add(names.chosen(each, f"$.tool_choice.tools[{i}]"))
             tools = tuple(t for t in tools if t.name in allowed)
             said = said.mode or "auto"
-        elif said.type in _CALLABLE:
+        elif said.type in _CALLABLE or any(t.search for t in tools if t.name == said.type):
             return tools, Choice("named", _Names(tools).chosen(said, "$.tool_choice"), parallel)
         else:
             raise unsupported(f"$.tool_choice.{said.type}", "Use a function or a custom tool.")
@@ -433,9 +490,7 @@ def _choice(wire: _RequestIn, tools: tuple[Tool, ...]) -> tuple[tuple[Tool, ...]
 
 
 # Items of hosted tools in the history: told by the messages around them, as far as they matter.
-_SILENT = frozenset(
-    ("web_search_call", "file_search_call", "code_interpreter_call", "tool_search_call")
-)
+_SILENT = frozenset(("web_search_call", "file_search_call", "code_interpreter_call"))
 
 
 def _messages(wire: _RequestIn, warnings: list[str]) -> tuple[Message, ...]:
@@ -458,6 +513,10 @@ def _messages(wire: _RequestIn, warnings: list[str]) -> tuple[Message, ...]:
         if item.type in _SILENT:
             warnings.append(f"input.{item.type}")
             continue
+        if item.type == "additional_tools":
+            continue
+        if item.type in ("tool_search_call", "tool_search_output") and not item.call_id:
+            continue  # a hosted search: the model sees what it found among its tools
         parts, message = _item(item, where)
         turn += parts
         if message is not None:
@@ -477,6 +536,12 @@ def _item(wire: _ItemIn, where: str) -> tuple[list[Part], Message | None]:
             return _message(wire, where)
         case "reasoning":
             return _thinking(wire), None
+        case "tool_search_call":
+            text = _arguments(wire.arguments)
+            return [ToolCall(bounds.call_id(wire.call_id or ""), SEARCH, text)], None
+        case "tool_search_output":
+            id = bounds.call_id(wire.call_id or "")
+            return [], Message("tool", (ToolResult(id, (Text(_found(wire.tools or ())),)),))
         case "function_call" | "custom_tool_call":
             if not (wire.call_id and wire.name):
                 missing = "name" if wire.call_id else "call_id"
@@ -485,7 +550,7 @@ def _item(wire: _ItemIn, where: str) -> tuple[list[Part], Message | None]:
                     f"{where}.{missing}",
                 )
             custom = wire.type == "custom_tool_call"
-            arguments = wrapped(wire.input or "") if custom else wire.arguments or ""
+            arguments = fields.wrapped(wire.input or "") if custom else _arguments(wire.arguments)
             name = bounds.called_name(flat(wire.namespace or "", wire.name))
             return [ToolCall(bounds.call_id(wire.call_id), name, arguments)], None
         case "function_call_output" | "custom_tool_call_output":
@@ -500,6 +565,22 @@ def _item(wire: _ItemIn, where: str) -> tuple[list[Part], Message | None]:
             raise unsupported(f"{where}.item_reference", "Nothing is stored; send the item itself.")
         case _:
             raise unsupported(f"{where}.{wire.type}", "Send messages, reasoning and calls.")
+
+
+def _arguments(value: str | _Json | None) -> str:
+    if isinstance(value, dict):
+        return jsontext.encode(value).decode()
+    return value or ""
+
+
+def _found(tools: Sequence[_ToolIn]) -> str:
+    """What a search found, by the names that the model calls; their schemas are declared."""
+    names: list[str] = []
+    for tool in tools:
+        inner = tool.tools or () if tool.type == "namespace" else (tool,)
+        namespace = tool.name or "" if tool.type == "namespace" else ""
+        names += [flat(namespace, each.name) for each in inner if each.name]
+    return jsontext.encode({"tools": names}).decode()
 
 
 def _message(wire: _ItemIn, where: str) -> tuple[list[Part], Message | None]:
@@ -582,7 +663,14 @@ class ResponsesDialect:
     _chat: ClassVar[OpenAIDialect] = OpenAIDialect()
 
     def decode_request(self, body: bytes, target: RequestTarget) -> Request:
-        return read_whole(lambda b: _request(jsontext.decode_request(_request_decoder, b)), body)
+        return read_whole(self._read, body)
+
+    def _read(self, body: bytes) -> Request:
+        try:
+            return _request(jsontext.decode_request(_request_decoder, body))
+        except Refused as refused:
+            rewritten, warnings = unknown.responses(body, refused)
+        return _request(jsontext.decode_request(_request_decoder, rewritten)).warn(*warnings)
 
     def encoder(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> Encoder:
         return ResponsesEncoder(request, facts)

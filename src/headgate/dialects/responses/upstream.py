@@ -40,7 +40,7 @@ from headgate.chat import (
     ToolResult,
     Usage,
 )
-from headgate.dialects import unreadable, vendor_errors
+from headgate.dialects import fields, unreadable, vendor_errors
 from headgate.dialects import usage as usages
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder
@@ -163,11 +163,6 @@ _error_decoder = msgspec.json.Decoder(_ErrorIn)
 def flat(namespace: str, name: str) -> str:
     """The one name of a tool in a namespace; wires without namespaces know it by this."""
     return f"{namespace}__{name}" if namespace else name
-
-
-def wrapped(text: str) -> str:
-    """The input of a freeform tool as the arguments of the function it is offered as."""
-    return msgspec.json.encode({"input": text}).decode()
 
 
 # --- requests: to upstreams ----------------------------------------------------------------------
@@ -531,7 +526,7 @@ class ResponsesDecoder(Decoder):
                     item.call_id or item.id or "",
                     flat(item.namespace or "", item.name or ""),
                 )
-                self._arguments(seen, wrapped(item.input or ""), id, name)
+                self._arguments(seen, fields.wrapped(item.input or ""), id, name)
             case _:
                 return  # hosted tools' items; no one asked for them
         seen.done = True
