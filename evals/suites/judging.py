@@ -24,8 +24,6 @@ def _refusal(name: str, status: int, says: str, reason: str) -> Refusal:
 
 _STORED = "nothing is stored, so there is nothing to fetch, list, change, cancel or delete"
 REFUSALS = (
-    _refusal("`/v1/responses/compact`", 404, r"nothing at /v1/responses/compact\.",
-             "the gateway asks no model for summaries of its own; clients compact as they do without it"),
     _refusal("stored responses", 404, r"nothing at /v1/responses/\w+(/cancel|/input_items)?\.", _STORED),
     _refusal("stored chat completions", 404, r"nothing at /v1/chat/completions/\w+(/messages)?\.", _STORED),
     _refusal("stored chat completions", 405, r"/v1/chat/completions takes POST, not GET", _STORED),
@@ -33,8 +31,6 @@ REFUSALS = (
     _refusal("responses without `model`", 400, r"missing required field `model`",
              "which model is meant is never guessed; OpenAI's default comes from a stored prompt"),
     _refusal("`previous_response_id`", 400, r"`previous_response_id` is not supported", "nothing is stored"),
-    _refusal("`max_completion_tokens: 0`", 400, r">= 1 - at `\$\.max_completion_tokens`",
-             "zero tokens are no reply; the generated test sends the schema's lowest number"),
     _refusal("`thread`", 400, r"^thread: Threads are not supported", "nothing is stored; the SDK goes on without threads"),
     _refusal("`mcp_servers`", 400, r"`mcp_servers` is not supported", "tools run in the client"),
 )  # fmt: skip

@@ -50,6 +50,12 @@ LABEL = Bound(1_024, "characters", "user, session and cache names; OpenAI takes 
 METADATA = Bound(64, "entries", "OpenAI takes 16; all are repeated in each reply")
 METADATA_VALUE = Bound(1_024, "characters", "OpenAI takes 512")
 WORDS = Bound(256, "entries", "short lists of fixed words, such as `include` and modalities")
+DECODED_BYTES = Bound(32 << 20, "bytes", "of a compressed body: what a body may have without it")
+DECODED_RATIO = Bound(
+    100,
+    "times its size",
+    "JSON of agents shrinks to a fifth, with much that repeats to a thirtieth",
+)
 # Of replies.  The longest output of any model, 524,288 tokens, is 2 MB of text.
 REPLY_CHARS = Bound(16 << 20, "characters", "eight times the longest output of any model")
 REPLY_PARTS = Bound(20_000, "parts", "a reply has dozens, one whose parts alternate thousands")
@@ -63,6 +69,7 @@ BOUNDS: dict[str, Bound] = {
     name: value for name, value in list(globals().items()) if isinstance(value, Bound)
 }
 
+RATIO_FREE_BYTES = 1 << 20  # a small body may be anything
 MAX_COUNT = 10**9  # tokens; an upstream that reports more is not believed
 # Clients that want no bound send the largest int32; a route's own bound is below it.
 MAX_TOKENS_BOUND = 2**31 - 1

@@ -1,17 +1,21 @@
 """The whole edge as its clients meet it: a real process, raw requests, a played upstream."""
 
+import gzip
 import json
 import re
 import signal
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import httpx2
 import pytest
+import zstandard
+from openai.types.responses import ResponseCompactionItem, ResponseUsage
 
 from gateway import Gateway, start, stop
 from headgate.storage.sqlite.database import Store
@@ -246,10 +250,10 @@ BAD = {
     "no JSON": (b"{", 400, "JSON"),
     "not an object": (b"[]", 400, "object"),
     "no model": ({"messages": [{"role": "user", "content": "x"}]}, 400, "model"),
-    "a wrong role": (chat("x") | {"messages": [{"role": "king", "content": "x"}]}, 400, "role"),
+    "no role": (chat("x") | {"messages": [{"content": "x"}]}, 400, "role"),
     "a wrong type": (chat("x", max_tokens="many"), 400, "max_tokens"),
     "a boolean number": (chat("x", max_tokens=True), 400, "max_tokens"),
-    "no tokens": (chat("x", max_tokens=0), 400, "max_tokens"),
+    "fewer tokens than none": (chat("x", max_tokens=-1), 400, "max_tokens"),
     "too hot": (chat("x", temperature=9), 400, "temperature"),
     "a model twice": (
         b'{"model":"a","model":"b","messages":[{"role":"user","content":"x"}]}',
@@ -338,7 +342,7 @@ def test_models_come_in_the_callers_shape(
     "path",
     ["/v1beta/models/..%2f..%2fetc:generateContent", "/v1beta/models/a%00:generateContent",
      "/v1beta/models//:generateContent", "/v1beta/models/a;b:generateContent",
-     "/v1beta/models/%252e:generateContent", "/v1/chat/completions/", "//v1/chat/completions",
+     "/v1beta/models/%252e:generateContent", "/v1/chat/completions//", "//v1/chat/completions",
      "/V1/chat/completions", "/v1/./chat/completions", "/console", "/v1"],
 )  # fmt: skip
 def test_what_is_not_in_the_table_of_routes_is_nowhere(gate: Gateway, path: str) -> None:
@@ -358,10 +362,51 @@ def test_public_pages_need_no_key_and_the_wrong_method_is_told(gate: Gateway) ->
 
 
 def test_users_who_put_v1_into_the_wrong_place_are_served_or_told(gate: Gateway) -> None:
-    assert gate.post("/v1/v1/messages", messages("hello")).status_code == 200
-    assert gate.post("/chat/completions", chat("hello")).status_code == 200
-    lost = gate.post("/messages", messages("hello"))
+    for path in ("/v1/v1/messages", "/messages", "/v1/messages/"):
+        assert gate.post(path, messages("hello")).json()["type"] == "message"
+    for path in ("/chat/completions", "/v1/chat/completions/", "/v1/v1/chat/completions"):
+        assert gate.post(path, chat("hello")).json()["object"] == "chat.completion"
+    asked = {"model": "MiniMax-M2", "input": "hello"}
+    for path in ("/responses", "/v1/responses/", "/responses/"):
+        assert gate.post(path, asked).json()["object"] == "response"
+    for path in ("/messages/count_tokens", "/v1/messages/count_tokens/"):
+        assert gate.post(path, messages("hello")).json()["input_tokens"] > 0
+    lost = gate.post("/api/v2/v1/messages", messages("hello"))
     assert "/v1/messages" in lost.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/responses/", "/v1/chat/completions"])
+def test_a_client_that_wants_a_websocket_is_sent_on_to_post(gate: Gateway, path: str) -> None:
+    reply = gate.get(path, upgrade="websocket", connection="Upgrade",
+                     **{"sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==", "sec-websocket-version": "13"})  # fmt: skip
+    assert (reply.status_code, reply.headers["upgrade"]) == (426, "HTTP/1.1")
+    assert "POST" in reply.json()["error"]["message"]
+
+
+def test_a_conversation_is_compacted_and_goes_on_from_its_summary(gate: Gateway) -> None:
+    items = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "Hi."}]
+    made = gate.post("/v1/responses/compact", {"model": "MiniMax-M2", "input": items})
+    assert made.status_code == 200, made.text
+    output = made.json()["output"]
+    assert [item["type"] for item in output] == ["message", "compaction"]
+    assert ResponseCompactionItem.model_validate(output[1]).encrypted_content
+    assert ResponseUsage.model_validate(made.json()["usage"]).total_tokens > 0
+    assert gate.upstream is not None and b"Summarize" in gate.upstream.last.body
+    more = [*made.json()["output"], {"role": "user", "content": "hello"}]
+    reply = gate.post("/v1/responses", {"model": "MiniMax-M2", "input": more})
+    assert reply.status_code == 200
+    assert "x-headgate-warnings" not in reply.headers
+    assert b"Summary of the conversation so far" in gate.upstream.last.body
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
+def test_a_compressed_request_is_served(gate: Gateway, coding: str) -> None:
+    body = json.dumps(chat("hello")).encode()
+    sent = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstandard.compress}[coding](
+        body
+    )
+    reply = gate.post("/v1/chat/completions", sent, **{"content-encoding": coding})
+    assert reply.json()["object"] == "chat.completion"
 
 
 # retries and routes

@@ -3,13 +3,17 @@
 import asyncio
 import contextlib
 import gc
+import gzip
+import random
 import re
 import sys
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
 import uvloop
+import zstandard
 
 from headgate.errors import Failure, Refused
 from headgate.net import server as servers
@@ -610,13 +614,99 @@ def test_a_large_body_is_refused_and_its_sender_sees_why(chunked: bool) -> None:
     run(main())
 
 
-def test_a_compressed_body_is_refused() -> None:
+def compressed(coding: str, body: bytes) -> bytes:
+    if coding == "zstd":
+        return zstandard.ZstdCompressor().compress(body)
+    raw = zlib.compressobj(wbits=-15)
+    return {
+        "gzip": gzip.compress(body),
+        "x-gzip": gzip.compress(body[:10]) + gzip.compress(body[10:]),
+        "deflate": zlib.compress(body),
+        "Deflate": raw.compress(body) + raw.flush(),
+    }[coding]
+
+
+def post(coding: str, body: bytes) -> bytes:
+    head = (
+        f"POST / HTTP/1.1\r\nHost: x\r\nContent-Encoding: {coding}\r\nContent-Length: {len(body)}"
+    )
+    return head.encode() + b"\r\nConnection: close\r\n\r\n" + body
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate", "Deflate", "zstd"])
+def test_a_compressed_body_is_decoded_and_its_bytes_are_reserved(coding: str) -> None:
+    text = b"".join(b"%d " % n for n in range(200_000))
+    held: list[int] = []
+    got: list[bytes] = []
+
+    async def handler(inbound: Inbound) -> None:
+        got.append(await inbound.body(None, held.append))
+        inbound.respond(200, [], b"")
+
     async def main() -> None:
-        async with serving() as served:
-            zipped = POST.replace(b"Host", b"Content-Encoding: gzip\r\nHost")
-            assert (await served.talk(zipped)).startswith(b"HTTP/1.1 415 ")
+        async with serving(handler) as served:
+            out = await served.talk(post(coding, compressed(coding, text)))
+            assert out.startswith(b"HTTP/1.1 200 ")
 
     run(main())
+    assert got == [text]
+    assert held[-1] == len(text) <= max(held) <= 3 * len(text)
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "status", "word"),
+    [
+        ("br", b"x", 415, b"gzip, zstd"),
+        ("gzip, gzip", b"x", 415, b"content-encoding"),
+        ("gzip", b"no gzip at all", 400, b"not valid gzip"),
+        ("gzip", gzip.compress(b"a" * 99)[:-9], 400, b"cut short"),
+        ("deflate", zlib.compress(b"a" * 99) + b"more", 400, b"not valid deflate"),
+        ("zstd", b"no zstd at all", 400, b"not valid zstd"),
+        ("gzip", gzip.compress(bytes(3 << 20)), 413, b"100 times its size"),
+        ("zstd", zstandard.ZstdCompressor().compress(bytes(3 << 20)), 413, b"100 times its size"),
+        ("gzip", gzip.compress(random.Random(1).randbytes(5 << 19) * 3), 413, b"4194304 bytes"),
+    ],
+)
+def test_a_compressed_body_is_refused_when_it_is_broken_or_grows_too_large(
+    coding: str, body: bytes, status: int, word: bytes
+) -> None:
+    async def main() -> None:
+        async with serving(body_bytes=4 << 20) as served:
+            out = await served.talk(post(coding, body))
+            assert out.startswith(b"HTTP/1.1 %d " % status)
+            assert word in out
+
+    run(main())
+
+
+def test_others_have_their_turn_while_a_body_is_decoded() -> None:
+    """Many turns of the loop pass, one for each quarter of a megabyte."""
+    turns = 0
+
+    async def main() -> None:
+        nonlocal turns
+        ended = asyncio.Event()
+
+        async def count() -> None:
+            nonlocal turns
+            while not ended.is_set():
+                turns += 1
+                await asyncio.sleep(0)
+
+        async def handler(inbound: Inbound) -> None:
+            counting = asyncio.create_task(count())
+            await inbound.body()
+            ended.set()
+            await counting
+            inbound.respond(200, [], b"")
+
+        async with serving(handler) as served:
+            chance = random.Random(1)
+            body = gzip.compress(b"".join([chance.randbytes(50) * 20 for _ in range(8400)]))
+            await served.talk(post("gzip", body))
+
+    run(main())
+    assert turns >= 30
 
 
 @pytest.mark.parametrize("how", ["close", "abort"])

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote
 
 from headgate import __version__
 from headgate.dialects.contract import Dialect, RequestTarget
-from headgate.dialects.registry import ANTHROPIC, GEMINI, OPENAI, RESPONSES
+from headgate.dialects.registry import ANTHROPIC, COMPACT, GEMINI, OPENAI, RESPONSES
 from headgate.edge import reports
 from headgate.edge.answers import refusal
 from headgate.edge.context import EdgeContext
@@ -38,21 +38,22 @@ _GENERATION = re.compile(r"/v1/generations/(?:chatcmpl-|msg_|resp_)?([0-9a-f]{24
 _SESSION = re.compile(r"/v1/sessions/([A-Za-z0-9%._:-]{1,300})")
 _MODELS = re.compile(_GOOGLE + "/?")
 # What control never sees: there a mistaken path is told in the protocol of who asked.
-_API = re.compile(r"/(?:v1|v1beta|v1beta1|v1alpha|chat|responses)(?:/|$)")
-# /v1/v1/messages: users put /v1 into a base URL to which Anthropic's clients add it again.
+_API = re.compile(r"/(?:v1|v1beta|v1beta1|v1alpha|chat|responses|messages)(?:/|$)")
 _POST: dict[str, Dialect] = {
     "/v1/chat/completions": OPENAI,
-    "/chat/completions": OPENAI,
     "/v1/messages": ANTHROPIC,
-    "/v1/v1/messages": ANTHROPIC,
     "/v1/responses": RESPONSES,
-    "/responses": RESPONSES,
+    "/v1/responses/compact": COMPACT,
 }
 _COUNT: dict[str, Dialect] = {
     "/v1/messages/count_tokens": ANTHROPIC,
-    "/v1/v1/messages/count_tokens": ANTHROPIC,
     "/v1/responses/input_tokens": RESPONSES,
 }
+# Users put /v1 into a base URL to which their client adds it again, or leave it out where it does not.
+for _table in (_POST, _COUNT):
+    _table.update([(p.removeprefix("/v1"), d) for p, d in _table.items()])
+    _table.update([(f"/v1{p}", d) for p, d in _table.items() if p.startswith("/v1/")])
+_TAKEN = frozenset((*_POST, *_COUNT))
 # Refusals that a client can repeat as fast as it likes; their answers are prepared, their log lines few.
 _REPEATED = ("unauthenticated", "rate_limit", "overloaded")
 _TEXT = [("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store")]
@@ -84,6 +85,8 @@ class App:
 
     async def __call__(self, inbound: Inbound) -> None:
         path, method = inbound.path, inbound.method
+        if path.endswith("/") and path[:-1] in _TAKEN:
+            path = path[:-1]
         counts = path in _COUNT
         dialect = _COUNT[path] if counts else _POST.get(path)
         if dialect is not None:
@@ -97,6 +100,9 @@ class App:
             target = RequestTarget(found[1], stream, stream and sse != "sse", inbound.headers)
         else:
             await self._other(inbound)
+            return
+        if method == "GET" and inbound.headers.get("upgrade", "").lower() == "websocket":
+            self._no_websocket(inbound, dialect, path)
             return
         if method != "POST":
             self._refuse(
@@ -120,6 +126,17 @@ class App:
                 await exchange(inbound, self.gate, dialect, target, entry)
         finally:
             entry.leave()
+
+    def _no_websocket(self, inbound: Inbound, dialect: Dialect, path: str) -> None:
+        """Answer 426, on which Codex goes on with POST at once; other statuses it tries again."""
+        failure = Failure(
+            "method", f"{path} is not served over WebSocket; send POST.", code="upgrade_required"
+        )
+        self.gate.metrics.requests.add(dialect.name, "", failure.kind)
+        _, headers, body = refusal(dialect, failure, new_id())
+        # "The server MUST send an Upgrade header field in a 426 response" (RFC 9110, 15.5.22)
+        more = [("upgrade", "HTTP/1.1"), ("connection", "upgrade")]
+        inbound.respond(426, [*headers, *more], body)
 
     async def _other(self, inbound: Inbound) -> None:
         """Lists of models, health, what control has, and whatever does not exist."""
@@ -247,7 +264,7 @@ def dialect_of(path: str, headers: Mapping[str, str], query: str) -> Dialect:
     """The protocol of a path that several claim (clients.md): by what its clients send."""
     if path in _POST:
         return _POST[path]
-    if path.startswith(("/v1/messages", "/v1/v1/messages")):
+    if path.startswith(("/v1/messages", "/v1/v1/messages", "/messages")):
         return ANTHROPIC
     if path.startswith(("/v1beta", "/v1alpha")) or _GENERATE.fullmatch(path):
         return GEMINI
@@ -335,7 +352,7 @@ class MetricsApp:
 async def _root(gate: EdgeContext, inbound: Inbound) -> None:
     body = (
         f"Headgate {__version__}, a gate to MiniMax's text models.\n\n"
-        "OpenAI     POST /v1/chat/completions, /v1/responses\n"
+        "OpenAI     POST /v1/chat/completions, /v1/responses, /v1/responses/compact\n"
         "Anthropic  POST /v1/messages, /v1/messages/count_tokens\n"
         "Gemini     POST /v1beta/models/{model}:generateContent, :streamGenerateContent, :countTokens\n"
         "Models     GET  /v1/models, /v1beta/models\n"

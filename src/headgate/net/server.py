@@ -25,8 +25,9 @@ from typing import cast
 import httptools
 import msgspec
 
+from headgate.bounds import DECODED_BYTES, DECODED_RATIO, RATIO_FREE_BYTES
 from headgate.errors import Failure, Refused
-from headgate.net import guard
+from headgate.net import codings, guard
 from headgate.net.chunks import Chunks
 from headgate.net.connections import Connections
 from headgate.net.heads import Head, Heads, cut
@@ -61,6 +62,7 @@ MAX_HEADERS = 128  # of one request; Apache takes 100, and a client sends some 2
 SMALL_BYTES = 1024  # pieces of a body below this are joined as they come
 JOIN_BYTES = 65536  # up to here copying a body behind its head is cheaper than a second write
 UNSENT_BYTES = 65536  # of one connection, beyond what is on its way, that the system keeps
+TURN_BYTES = 262144  # of a compressed body that are decoded in one turn of the loop, some 1 ms
 BACKLOG = 1024  # connections that the system completes before we accept them
 SWEPT_AT_ONCE = 500  # connections, some 0.5 ms
 HEALTH = frozenset(("/livez", "/readyz"))  # answered on reserved connections (connections.py)
@@ -122,7 +124,7 @@ class Inbound:
     async def body(
         self, max_bytes: int | None = None, reserve: Callable[[int], None] | None = None
     ) -> bytes:
-        """The whole body; Refused when it is too large, too slow, broken or compressed.
+        """The whole body, decoded; Refused when it is too large, too slow or broken.
 
         `reserve` is called with the body's size before it is read, and again as a body of unknown
         length grows and ends; what it raises ends the reading.  With it the body is handed over once,
@@ -130,11 +132,49 @@ class Inbound:
         """
         limit = self._conn.server.limits.body_bytes if max_bytes is None else max_bytes
         self._limit = limit
-        coding = self.headers.get("content-encoding", "identity").lower()
-        if coding not in ("identity", ""):
+        coding = self.headers.get("content-encoding", "")
+        if coding and (coding := _coding(coding)):
+            return await self._decoded(await self._received(limit, reserve), coding, limit, reserve)
+        return await self._received(limit, reserve)
+
+    async def _decoded(
+        self, body: bytes, coding: str, limit: int, reserve: Callable[[int], None] | None
+    ) -> bytes:
+        """What a compressed body holds; others have their turn after each few pieces of it."""
+        out: list[bytes] = []
+        size, reserved = 0, 0
+        limit = min(limit, DECODED_BYTES.most)
+        most = max(RATIO_FREE_BYTES, DECODED_RATIO.most * len(body))
+        try:
+            for piece in codings.pieces(coding, body):
+                size += len(piece)
+                if size > limit:
+                    raise Refused(_too_large(limit))
+                if size > most:
+                    raise Refused(
+                        Failure(
+                            "too_large",
+                            f"The body grows to more than {DECODED_RATIO.most} {DECODED_RATIO.unit}"
+                            f" when it is decoded (content-encoding: {coding}). Send it as it is.",
+                        )
+                    )
+                if size > reserved:
+                    reserved = size + TURN_BYTES
+                    if reserve is not None:
+                        reserve(len(body) + reserved)
+                    await asyncio.sleep(0)
+                out.append(piece)
+        except ValueError as error:
             raise Refused(
-                Failure("media_type", "Compressed bodies are not taken; send it as it is.")
-            )
+                Failure("invalid", f"The body is not valid {coding}: {error} (content-encoding).")
+            ) from None
+        if reserve is not None:
+            reserve(size)
+            self._pieces = []
+        return b"".join(out)
+
+    async def _received(self, limit: int, reserve: Callable[[int], None] | None) -> bytes:
+        """The body as it was sent."""
         if self._length > limit:
             raise Refused(_too_large(limit))
         if reserve is not None:
@@ -310,6 +350,22 @@ class Inbound:
     def _fail(self, failure: Failure) -> None:
         self._failure = failure
         self._wake()
+
+
+def _coding(value: str) -> str:
+    """The coding of a body, empty for none; Refused when it is not one that is read here."""
+    coding = value.strip().lower()
+    if coding in ("", "identity"):
+        return ""
+    if coding not in codings.CODINGS:
+        known = ", ".join(sorted(codings.CODINGS - {"x-gzip"}))
+        raise Refused(
+            Failure(
+                "media_type",
+                f"This `content-encoding` is not taken; send the body as it is, or as {known}.",
+            )
+        )
+    return coding
 
 
 def _too_large(limit: int) -> Failure:

@@ -149,7 +149,7 @@ _FINISH_OUT: dict[FinishReason, tuple[str, str]] = {
 }
 
 
-def _usage(usage: Usage, cost_nano: int | None) -> _Json:
+def usage_out(usage: Usage, cost_nano: int | None) -> _Json:
     out: _Json = {
         "input_tokens": usage.input,
         "input_tokens_details": {
@@ -195,7 +195,7 @@ class _Frame:
         status, incomplete = _FINISH_OUT[finish.reason]
         if incomplete and output and not isinstance(output[-1], _ReasoningItem):
             output = [*output[:-1], msgspec.structs.replace(output[-1], status="incomplete")]
-        usage = _usage(finish.usage or Usage(), finish.cost_nano)
+        usage = usage_out(finish.usage or Usage(), finish.cost_nano)
         return status, self.response(status, output, usage, incomplete)
 
 

@@ -1,0 +1,49 @@
+"""Content codings: bytes in, bounded pieces out, whatever the sender made of them."""
+
+import contextlib
+import gzip
+import zlib
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headgate.net.codings import CODINGS, PIECE_BYTES, pieces
+
+ENCODED = {
+    "gzip": gzip.compress,
+    "x-gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "zstd": zstandard.compress,
+}
+
+
+@pytest.mark.parametrize("coding", sorted(CODINGS))
+@pytest.mark.parametrize("body", [b"", b"{}", b"a" * 500_000, bytes(range(256)) * 2000])
+def test_what_was_encoded_comes_out_in_pieces_of_bounded_size(coding: str, body: bytes) -> None:
+    out = list(pieces(coding, ENCODED[coding](body)))
+    assert b"".join(out) == body
+    assert all(0 < len(piece) <= PIECE_BYTES for piece in out)
+
+
+@pytest.mark.parametrize("coding", sorted(CODINGS))
+@given(data=st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused_with_value_error(coding: str, data: bytes) -> None:
+    for body in (data, ENCODED[coding](b"hello")[:4] + data):
+        with contextlib.suppress(ValueError):
+            assert sum(map(len, pieces(coding, body))) < 1 << 20
+
+
+def test_members_of_gzip_follow_each_other() -> None:
+    assert b"".join(pieces("gzip", gzip.compress(b"a") * 1000)) == b"a" * 1000
+
+
+def test_a_window_above_the_bound_of_the_rfc_is_refused() -> None:
+    large = zstandard.ZstdCompressor(
+        compression_params=zstandard.ZstdCompressionParameters(window_log=27)
+    )
+    streamed = large.compressobj()
+    body = streamed.compress(b"a" * (1 << 24)) + streamed.flush()
+    with pytest.raises(ValueError, match="cannot be read"):
+        list(pieces("zstd", body))
