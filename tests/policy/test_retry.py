@@ -4,17 +4,15 @@ from typing import Any
 
 import pytest
 
-from headgate.errors import OPERATORS, STATUS, Failure
+from headgate.errors import FINAL, OPERATORS, REPEATABLE, STATUS, Failure
 from headgate.policy.retry import (
-    FINAL,
     MAX_ATTEMPTS,
-    REPEATABLE,
     After,
     decide,
     demotes,
     final,
     paused,
-    told,
+    shown,
 )
 
 UPSTREAM = Failure("upstream", "m")
@@ -85,10 +83,10 @@ def test_only_what_overdraws_the_budget_by_a_fault_demotes() -> None:
 
 def test_the_client_is_shown_what_it_may_repeat_rather_than_what_it_may_not() -> None:
     auth = Failure("upstream_auth", "m")
-    assert told(None, auth) is auth
-    assert told(UPSTREAM, auth) is UPSTREAM
-    assert told(auth, UPSTREAM) is UPSTREAM
-    assert told(UPSTREAM, LIMITED) is LIMITED
+    assert shown(None, auth) is auth
+    assert shown(UPSTREAM, auth) is UPSTREAM
+    assert shown(auth, UPSTREAM) is UPSTREAM
+    assert shown(UPSTREAM, LIMITED) is LIMITED
 
 
 @pytest.mark.parametrize("kind", STATUS)

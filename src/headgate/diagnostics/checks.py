@@ -27,7 +27,7 @@ from headgate.chat import Format, Thinking, Usage
 from headgate.diagnostics import probes
 from headgate.diagnostics.probes import MAX_TOKENS, ProbeResult, Run
 from headgate.dialects.capabilities import Capabilities, ReasoningForm
-from headgate.errors import Failure
+from headgate.errors import DECLINED, Failure
 from headgate.net.client import Client, Timeouts
 
 State = Literal["ok", "note", "red"]
@@ -85,7 +85,7 @@ def _what(failure: Failure) -> str:
 
 def _declined(shot: ProbeResult) -> bool:
     """Whether the upstream understood the question and does not do it (a 400)."""
-    return shot.failure is not None and shot.failure.kind in ("invalid", "upstream_config", "media_type")  # fmt: skip
+    return shot.failure is not None and shot.failure.kind in DECLINED
 
 
 class _Book:

@@ -8,14 +8,9 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from headgate.dialects.contract import Dialect
-from headgate.errors import Failure, Kind
+from headgate.errors import HOPELESS, Failure
 from headgate.net import guard
 
-# Without an order to retry or not: SDKs must not repeat these (protocols.md 3.11).
-HOPELESS: frozenset[Kind] = frozenset(
-    ("invalid", "context_length", "blocked", "too_large", "media_type", "not_found", "method",
-     "unauthenticated", "forbidden", "no_credit", "upstream_auth", "upstream_quota", "upstream_config")
-)  # fmt: skip
 MAX_RETRY_AFTER_S = 120  # above it OpenAI's SDKs give up at once
 
 

@@ -20,7 +20,7 @@ from headgate.edge.control_proxy import ControlProxy
 from headgate.edge.count import count
 from headgate.edge.exchange import exchange
 from headgate.edge.ids import new_id
-from headgate.errors import Failure, Refused, invalid
+from headgate.errors import FREQUENT, Failure, Refused, invalid
 from headgate.net.server import Inbound
 from headgate.policy.keys import Key
 
@@ -54,8 +54,6 @@ for _table in (_POST, _COUNT):
     _table.update([(p.removeprefix("/v1"), d) for p, d in _table.items()])
     _table.update([(f"/v1{p}", d) for p, d in _table.items() if p.startswith("/v1/")])
 _TAKEN = frozenset((*_POST, *_COUNT))
-# Refusals that a client can repeat as fast as it likes; their answers are prepared, their log lines few.
-_REPEATED = ("unauthenticated", "rate_limit", "overloaded")
 _TEXT = [("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store")]
 
 
@@ -223,7 +221,7 @@ class App:
     ) -> None:
         """Answer a request that gets no further; `target` is that of a request to a model."""
         gate, more = self.gate, []
-        if failure.kind not in _REPEATED:
+        if failure.kind not in FREQUENT:
             gate.metrics.requests.add(dialect.name, "", failure.kind)
             inbound.respond(*refusal(dialect, failure, new_id()))
             return

@@ -33,7 +33,7 @@ from headgate.edge.metrics import RouteMetrics
 from headgate.edge.overload import OFF_LOOP_BYTES
 from headgate.edge.record import ExchangeRecord
 from headgate.edge.relay import Relay
-from headgate.errors import Failure, Refused, invalid
+from headgate.errors import ABANDONED, FINAL, NO_WORK, Failure, Refused, invalid
 from headgate.net import guard
 from headgate.net.client import Broken, Response, TimedOut
 from headgate.net.server import Inbound
@@ -270,7 +270,7 @@ class _Exchange:
                 self._untried()
             else:
                 self._failed(failure)
-            if failure.kind not in retry.REFUSALS:  # which another key would meet as well
+            if failure.kind not in NO_WORK:  # which another key would meet as well
                 plan = [r for r in plan if r.place != route.place]
             others = turns.others(plan)
             after = After(
@@ -282,12 +282,12 @@ class _Exchange:
                 turns.retries.left(route.upstream.name if others == "none" else ""),
                 fresh,
             )
-            failed = retry.told(failed, upstream.named(failure, route))
+            failed = retry.shown(failed, upstream.named(failure, route))
             decision = decide(after)
             fresh = decision == "fresh"
             match decision:
                 case "stop":
-                    if failure.kind in retry.FINAL or failure.should_retry is False:
+                    if failure.kind in FINAL or failure.should_retry is False:
                         raise Refused(failure)
                     raise Refused(retry.final(failed, turns.wait_s(routes)))
                 case "other":
@@ -675,7 +675,7 @@ class _Exchange:
             self.response.abort()  # one that is complete has let go of its connection
         tokens = self.usage.input + self.usage.output
         # Of a reply that nobody waited for, the upstream may have counted all that was estimated.
-        if self._paced is not None and (tokens or self.outcome not in ("client_gone", "timeout")):
+        if self._paced is not None and (tokens or self.outcome not in ABANDONED):
             self.gate.turns.took(self._paced, tokens)
         if self.booking.opened and not self.booking.settled:
             self.booking.settle_soon(self._row())

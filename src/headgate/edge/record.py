@@ -12,12 +12,13 @@ of usage is believed.  What will surprise:
 
 import time
 from collections.abc import Sequence
+from typing import get_args
 
 import msgspec
 
 from headgate.catalog import counting
 from headgate.catalog.catalog import Route
-from headgate.chat import Request, Usage
+from headgate.chat import FinishReason, Request, Usage
 from headgate.edge.admission import Admitted, Demand
 from headgate.edge.context import EdgeContext
 from headgate.errors import Failure, Refused
@@ -34,7 +35,7 @@ from headgate.storage.sqlite.ledger import (
     LedgerRow,
 )
 
-ANSWERED = ("stop", "stop_sequence", "length", "context_full", "tool_calls", "content_filter")
+ANSWERED: tuple[str, ...] = get_args(FinishReason)
 FREE = Charge(0, "free")
 NO_USAGE = Usage()
 MAX_SHOWN = 10**18  # of a number that an upstream reported

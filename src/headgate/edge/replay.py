@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 
 from headgate.edge.reads import Reads
-from headgate.errors import Failure, Refused
+from headgate.errors import MAY_BILL, Failure, Refused
 from headgate.net.server import Headers, Inbound
 from headgate.policy import idempotency
 from headgate.policy.idempotency import Past, Saved, Slot, Table
@@ -112,7 +112,7 @@ def _past(row: LedgerRow | None) -> Past:
 
 def free(row: LedgerRow) -> bool:
     """Whether the exchange surely cost nothing: no upstream answered, or it said that it failed."""
-    if row.basis != "none" or row.outcome in ("client_gone", "timeout", "internal"):
+    if row.basis != "none" or row.outcome in MAY_BILL:
         return False
     if row.first_token_ms is not None:  # a reply had begun
         return False

@@ -17,13 +17,10 @@ from typing import Literal
 
 import msgspec
 
-from headgate.errors import Kind
+from headgate.errors import FAULTS, Kind
 from headgate.policy.cooldown import Pause
 from headgate.policy.cooldown import State as PauseState
 
-# What says that an upstream is broken; what a request has brought upon itself says nothing, and what
-# a key has brought upon itself is in policy/cooldown.py.
-FAULTS: frozenset[Kind] = frozenset(("upstream", "overloaded", "timeout"))
 IN_A_ROW = 5
 SHARE, OF_AT_LEAST, WINDOW_S = 0.5, 20, 10.0
 OPEN_S, MAX_OPEN_S = 30.0, 300.0

@@ -1,6 +1,6 @@
 """What follows a failed attempt: another route, the same one again, or the answer to the client.
 
-Pure decisions; edge/exchange.py carries them out.  An attempt follows only if nothing was relayed and
+Pure decisions; edge/pipeline/attempt.py carries them out.  An attempt follows only if nothing was relayed and
 the upstream surely did not work on the request, or refused it in so many words.
 """
 
@@ -8,19 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from headgate.errors import OPERATORS, Failure, Kind
-from headgate.policy.breaker import FAULTS
+from headgate.errors import FAULTS, FINAL, NO_WORK, OPERATORS, PASSING, REPEATABLE, Failure, Kind
 
-# The same request would fail in the same way elsewhere; for the rest another route may help.
-FINAL: frozenset[Kind] = frozenset(
-    ("invalid", "context_length", "blocked", "too_large", "media_type", "timeout")
-)
-# With no other route left, these are worth one more attempt at the same one.
-PASSING: frozenset[Kind] = frozenset(("upstream", "overloaded"))
-# The upstream refused without working on the request, so another attempt costs nobody anything.
-REFUSALS: frozenset[Kind] = OPERATORS | {"rate_limit"}
-# A client may repeat these later, if it may repeat the attempt at all.
-REPEATABLE: frozenset[Kind] = frozenset(("upstream", "overloaded", "rate_limit"))
 STALE = "stale"  # upstream_code: a kept connection had been closed before the request came
 CONNECT = "connect"  # upstream_code: no connection within timeouts.connect
 MAX_ATTEMPTS = 10  # of one request, whatever else holds
@@ -55,7 +44,7 @@ def decide(after: After) -> Decision:
         return "stop"
     if failure.upstream_code == STALE and not after.fresh:
         return "fresh"
-    free = failure.kind in REFUSALS or failure.should_retry is True
+    free = failure.kind in NO_WORK or failure.should_retry is True
     if after.others == "good" and (free or after.allowed > 1):
         return "other"
     if after.attempts >= after.allowed or not after.budget:
@@ -71,7 +60,7 @@ def demotes(after: After) -> bool:
     return not after.budget and after.failure.kind in FAULTS
 
 
-def told(before: Failure | None, failure: Failure) -> Failure:
+def shown(before: Failure | None, failure: Failure) -> Failure:
     """Which of two failures the client gets: one that it may repeat rather than one that it may not."""
     if before is not None and before.kind in REPEATABLE and failure.kind in OPERATORS:
         return before

@@ -23,11 +23,13 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import apsw
 import msgspec
 
+from headgate.chat import FinishReason
+from headgate.errors import BLAMELESS, BY_UPSTREAM
 from headgate.storage.sqlite.database import BUSY_MS, StoreError
 from headgate.storage.sqlite.ledger import LedgerFault, LedgerRow
 
@@ -39,16 +41,10 @@ END_OF_TIME_S = 253402300800.0  # the year 10000
 MAX_SEQ = 2**63 - 1
 NEAR = 2000  # rows of the log that are looked through before the sums are asked where to look
 MAX_DIFFERENCES = 100  # of each kind: one is enough to be alarmed
-# Outcomes that are no errors: an answer (edge/record.py, ANSWERED), and a client that left, for
-# which nobody here is to blame.
-FINE = (
-    "stop", "stop_sequence", "length", "context_full", "tool_calls", "content_filter", "client_gone"
-)  # fmt: skip
-# Kinds of failure (errors.py) that speak of an upstream; the others are the request's, or ours.
-UPSTREAMS_FAULT = (
-    "upstream", "upstream_auth", "upstream_quota", "upstream_config", "overloaded", "timeout",
-    "rate_limit", "no_credit", "unavailable",
-)  # fmt: skip
+# Outcomes that are no errors: a reply, and a client that disconnected, for which nobody is to blame.
+FINE: tuple[str, ...] = (*get_args(FinishReason), *sorted(BLAMELESS))
+# Kinds of failure that speak of an upstream; the others are the request's, or the gateway's.
+UPSTREAMS_FAULT: tuple[str, ...] = tuple(sorted(BY_UPSTREAM))
 
 _NAME: dict[By, str] = {
     "key": "key",
