@@ -9,7 +9,7 @@ from headgate.policy.idempotency import Past, Saved, Table, exchange_id, fingerp
 
 SLOT = ("key1", "order-7")
 ONE, OTHER = b"1" * 32, b"2" * 32
-SAVED = Saved(200, (("content-type", "text/event-stream"),), b"data: x\n\n", True)
+SAVED = Saved(200, b"content-type: text/event-stream\r\n", b"data: x\n\n", True)
 
 
 def started(**bounds: float) -> Table:
@@ -89,7 +89,7 @@ def test_the_table_stays_within_its_bounds_and_counts_right(
         if step == "s" and table.look(slot, ONE, now) is None:
             table.start(slot, ONE, now)
         elif step == "e":
-            table.end(slot, Saved(200, (), bytes(size)))
+            table.end(slot, Saved(200, b"", bytes(size)))
         else:
             table.drop(slot)
         ended = table._ended.values()

@@ -69,9 +69,9 @@ class InternalApi:
         out: list[dict[str, object]] = []
         for name, routes in models.items():
             upstream = routes[0].upstream
-            stands = [gate.turns.breaker.standing(r.place, now_s) for r in routes]
+            stands = [gate.health.breaker.standing(r.place, now_s) for r in routes]
             worst = max(stands, key=lambda s: (s.state != "closed", s.paused_s, s.failures))
-            keys = gate.turns.keys(routes, now_s)
+            keys = gate.health.keys(routes, now_s)
             out.append(
                 {
                     "name": name,

@@ -1,6 +1,6 @@
-"""The head of every answer to an exchange, and a failure as an answer.
+"""The headers of every answer of the edge to its API, and a failure as an answer.
 
-The only place that knows the headers that all of them have, and which failures say whether to retry.
+This is the only module that names the headers which answers have in common.
 """
 
 import math
@@ -15,13 +15,13 @@ MAX_RETRY_AFTER_S = 120  # above it OpenAI's SDKs give up at once
 
 
 def header_list(words: Iterable[str]) -> str:
-    """A header value: visible ASCII only, bounded."""
+    """Return a header value that is bounded and has visible ASCII only."""
     text = ", ".join(words)
     return "".join(c if " " <= c <= "~" else "?" for c in text)[:1024]
 
 
 def always(content_type: str, request_id: str) -> list[tuple[str, str]]:
-    """The headers that every answer to an exchange has."""
+    """Return the headers that every answer to an exchange has."""
     return [
         ("content-type", content_type),
         ("x-request-id", request_id),
@@ -31,20 +31,36 @@ def always(content_type: str, request_id: str) -> list[tuple[str, str]]:
     ]
 
 
-# The same for an answer that is none of a failure, with the type and twice the id.
-BLOCK = guard.header_block(always("%b", "%b"))
 BY = "x-headgate-upstream"
+WARNINGS = "x-headgate-warnings"
+_BLOCK = guard.header_block(always("%b", "%b"))
+
+
+def block(content_type: str, request_id: str) -> bytes:
+    """Return the header lines of `always`, without making them anew for each answer."""
+    id = request_id.encode()
+    return _BLOCK % (content_type.encode(), id, id)
+
+
+def json(request_id: str) -> list[tuple[str, str]]:
+    """Return the headers of a count, a list or a report."""
+    return [
+        ("content-type", "application/json"),
+        ("x-request-id", request_id),
+        ("request-id", request_id),
+    ]
 
 
 @lru_cache(maxsize=1024)
 def by(served_by: str) -> bytes:
+    """Return the header line that names the route."""
     return guard.header_block([(BY, served_by)])
 
 
 def refusal(
     dialect: Dialect, failure: Failure, request_id: str
 ) -> tuple[int, list[tuple[str, str]], bytes]:
-    """Status, headers and body of a failure that is told before anything was sent."""
+    """Return status, headers and body of a failure that is sent before anything else was."""
     status, body = dialect.encode_failure(failure, request_id)
     if failure.code == "idempotency_key_reused":
         status = 422  # draft-ietf-httpapi-idempotency-key-header-07; no protocol has a word for it

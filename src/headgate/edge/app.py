@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote
 from headgate import __version__
 from headgate.dialects.contract import Dialect, RequestTarget
 from headgate.dialects.registry import ANTHROPIC, COMPACT, GEMINI, OPENAI, RESPONSES
-from headgate.edge import reports
+from headgate.edge import answers, reports
 from headgate.edge.answers import refusal
 from headgate.edge.context import EdgeContext
 from headgate.edge.control_proxy import ControlProxy
@@ -207,9 +207,7 @@ class App:
         return key
 
     def _json(self, inbound: Inbound, body: bytes) -> None:
-        id = new_id()
-        headers = [("content-type", "application/json"), ("x-request-id", id), ("request-id", id)]
-        inbound.respond(200, headers, body)
+        inbound.respond(200, answers.json(new_id()), body)
 
     def _refuse(
         self,

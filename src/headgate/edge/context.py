@@ -95,7 +95,7 @@ class EdgeContext:
         self.timeouts = Timeouts(
             connect_s=t.connect, first_token_s=t.first_token, stall_s=t.stall, total_s=t.total
         )
-        self.turns = UpstreamHealth()
+        self.health = UpstreamHealth()
         self.draining = False
         self.sealer = Sealer(store.derived("capsules"))
         self.proof = store.derived("internal").hex()  # of who has read this pepper

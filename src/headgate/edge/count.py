@@ -19,10 +19,10 @@ from headgate.reasoning import sealing
 
 
 async def count(
-    inbound: Inbound, gate: EdgeContext, dialect: Dialect, target: RequestTarget, entry: Entry
+    inbound: Inbound, context: EdgeContext, dialect: Dialect, target: RequestTarget, entry: Entry
 ) -> None:
     """Answer how many tokens a request would be; the caller leaves the entry afterwards."""
-    await _Counting(inbound, gate, dialect, target, entry).run()
+    await _Counting(inbound, context, dialect, target, entry).run()
 
 
 class _Counting:
@@ -36,13 +36,13 @@ class _Counting:
     def __init__(
         self,
         inbound: Inbound,
-        gate: EdgeContext,
+        context: EdgeContext,
         dialect: Dialect,
         target: RequestTarget,
         entry: Entry,
     ) -> None:
         self.inbound = inbound
-        self.gate = gate
+        self.context = context
         self.dialect = dialect
         self.target = target
         self.entry = entry
@@ -66,34 +66,37 @@ class _Counting:
             self._record()
 
     async def _counted(self) -> Count:
-        gate, dialect, place = self.gate, self.dialect, self.entry.place
-        body = await self.inbound.body(gate.overload.max_body_bytes, place.reserve)
+        context, dialect, place = self.context, self.dialect, self.entry.place
+        body = await self.inbound.body(context.overload.max_body_bytes, place.reserve)
         large = len(body) >= OFF_LOOP_BYTES
-        if (turn := gate.overload.start(place.owner, len(body))) is not None:
+        if (turn := context.overload.start(place.owner, len(body))) is not None:
             await turn
         if large:
-            request = await gate.overload.off_loop(place, dialect.decode_request, body, self.target)
+            request = await context.overload.off_loop(
+                place, dialect.decode_request, body, self.target
+            )
         else:
             request = dialect.decode_request(body, self.target)
         del body
-        routes = gate.routes(request.model, self.entry.key)
+        routes = context.routes(request.model, self.entry.key)
         self.model = routes[0].model.id
         origin = routes[0].upstream.name
         if not large:
-            request, _ = sealing.unseal(request, gate.sealer, origin)
-            return await gate.counter.count(request, routes, dialect.name)
-        request, _ = await gate.overload.off_loop(
-            place, sealing.unseal, request, gate.sealer, origin
+            request, _ = sealing.unseal(request, context.sealer, origin)
+            return await context.counter.count(request, routes, dialect.name)
+        request, _ = await context.overload.off_loop(
+            place, sealing.unseal, request, context.sealer, origin
         )
-        return await gate.counter.count(request, routes, dialect.name, gate.overload.worker(place))
+        return await context.counter.count(
+            request, routes, dialect.name, context.overload.worker(place)
+        )
 
     def _answer(self, count: Count) -> None:
         self.outcome, self.status, self.tokens = "counted", 200, count.tokens
-        id = self.id
-        headers = [("content-type", "application/json"), ("x-request-id", id), ("request-id", id)]
+        headers = answers.json(self.id)
         if count.warning:
             self.warnings = (count.warning,)
-            headers.append(("x-headgate-warnings", count.warning))
+            headers.append((answers.WARNINGS, count.warning))
         self.inbound.respond(200, headers, self.dialect.encode_count(count.tokens))
 
     def _fail(self, failure: Failure) -> None:
@@ -109,9 +112,9 @@ class _Counting:
         inbound.respond(status, headers, body)
 
     def _record(self) -> None:
-        self.gate.metrics.counts.add(self.dialect.name, self.model, self.outcome)
-        if self.gate.log.wants("info"):
-            self.gate.log.write(
+        self.context.metrics.counts.add(self.dialect.name, self.model, self.outcome)
+        if self.context.log.wants("info"):
+            self.context.log.write(
                 logs.LogLine(
                     logs.now(), "error" if self.where else "info", "count", self.id,
                     self.dialect.name, self.model, key=self.entry.key.id, status=self.status,

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from headgate.edge.reads import Reads
 from headgate.errors import MAY_BILL, Failure, Refused
+from headgate.net import guard
 from headgate.net.server import Headers, Inbound
 from headgate.policy import idempotency
 from headgate.policy.idempotency import Past, Saved, Slot, Table
@@ -24,7 +25,9 @@ from headgate.storage.sqlite.reports import FINE, UsageReader
 HEADER = "idempotency-key"
 SLICE_BYTES = 65536  # of a kept reply, after each of which a slow client is waited for
 LOOKED_UP = 4  # attempts of a day that are asked for at a time; nearly always none is there
-APART_S = 0.02  # as exchange.py sends two forms of a failure
+# Google's JS SDK 1.30 ignores `data: {"error": ...}` in a stream, but raises a bare JSON line that comes
+# in a read of its own; so Gemini's failure is sent in both forms, this far apart.
+FORMS_APART_S = 0.02
 
 
 class ReplayStore:
@@ -139,7 +142,7 @@ class ReplyRecorder:
         self._open = True
         self._streamed = False
         self._status = 0
-        self._headers: tuple[tuple[str, str], ...] = ()
+        self._headers = b""
         self._pieces: list[bytes] = []
         self._size = 0
         self._apart = 0
@@ -163,15 +166,16 @@ class ReplyRecorder:
     async def drain(self) -> None:
         await self._inbound.drain()
 
-    def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        self._inbound.respond(status, headers, body)
-        self._status, self._headers = status, tuple(headers)
+    def respond(self, status: int, headers: Headers | bytes, body: bytes) -> None:
+        block = headers if isinstance(headers, bytes) else guard.header_block(headers)
+        self._inbound.respond(status, block, body)
+        self._status, self._headers = status, block
         self._keep(body)
         self.close()
 
-    def start(self, status: int, headers: Headers) -> None:
+    def start(self, status: int, headers: bytes) -> None:
         self._inbound.start(status, headers)
-        self._status, self._headers, self._streamed = status, tuple(headers), True
+        self._status, self._headers, self._streamed = status, headers, True
 
     def write(self, data: bytes) -> None:
         self._inbound.write(data)
@@ -212,7 +216,7 @@ class ReplyRecorder:
 
 async def again(inbound: Inbound, saved: Saved) -> None:
     """Send a kept reply: the same bytes, and one header more."""
-    headers = [*saved.headers, ("idempotent-replayed", "true")]
+    headers = saved.headers + guard.header_block([("idempotent-replayed", "true")])
     if not saved.streamed:
         inbound.respond(saved.status, headers, saved.body)
         return
@@ -223,8 +227,7 @@ async def again(inbound: Inbound, saved: Saved) -> None:
         if inbound.paused:
             await inbound.drain()
     if saved.apart:
-        # A failure's last form must not arrive with the one before (protocols.md, fact 5).
-        await asyncio.sleep(APART_S)
+        await asyncio.sleep(FORMS_APART_S)
     inbound.write(saved.body[at:])
     if inbound.paused:
         await inbound.drain()

@@ -44,7 +44,7 @@ class Saved(msgspec.Struct, frozen=True):
     """A reply as it was sent."""
 
     status: int
-    headers: tuple[tuple[str, str], ...]
+    headers: bytes  # their lines
     body: bytes
     streamed: bool = False
     apart: int = 0  # length of the last piece, if it must arrive in a read of its own

@@ -1,0 +1,134 @@
+"""The fourth step: the upstream's reply goes through its filters to the client.
+
+Its siblings know the two forms of a reply: streamed.py and whole.py.
+"""
+
+import time
+
+import msgspec
+
+from headgate.catalog.catalog import Route
+from headgate.chat import Failed
+from headgate.edge import relay as relays
+from headgate.edge import upstream
+from headgate.edge.pipeline import observe
+from headgate.edge.pipeline.filters import filters_for
+from headgate.edge.pipeline.prepare import Prepared
+from headgate.edge.pipeline.state import UNKNOWN_USAGE, Exchange
+from headgate.edge.pipeline.streamed import finish_streamed
+from headgate.edge.pipeline.whole import finish_whole
+from headgate.edge.relay import Relay
+from headgate.edge.responder import Responder
+from headgate.edge.upstream import UpstreamReply
+from headgate.errors import Failure, Refused
+from headgate.net.client import Broken, TimedOut
+from headgate.policy.fit import Fitted
+from headgate.reasoning.cache import ReplyCollector
+from headgate.stream.translate import Whole
+
+
+class Delivery:
+    """One reply on its way from its upstream to the client."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        prepared: Prepared,
+        responder: Responder,
+        route: Route,
+        fitted: Fitted,
+    ) -> None:
+        self._exchange = exchange
+        self._prepared = prepared
+        self._responder = responder
+        self._route = route
+        self._fitted = fitted
+        self._counters = exchange.context.metrics.of(exchange.progress.model, route.upstream.name)
+        exchange.attempt.counters = self._counters
+
+    async def run(self, reply: UpstreamReply) -> Failure | None:
+        """Deliver the reply; the answer is its failure, where the client has nothing of it yet."""
+        exchange, fitted = self._exchange, self._fitted
+        attempt = exchange.attempt
+        response = attempt.response = reply.response
+        sink = exchange.encoder if exchange.encoder is not None else Whole()
+        collectors: list[ReplyCollector] = []
+        chain = filters_for(exchange, self._route, fitted, collectors)
+        relay = Relay(reply, chain, sink, self._send, self._responder.connection)
+        translator = attempt.translator = relay.translator
+        try:
+            end = await relay.run()
+        except (Broken, TimedOut) as error:
+            exchange.measure(translator)
+            failure = upstream.failure_of(error)
+            if relay.begun:
+                self._had_begun(failure)
+                raise Refused(failure) from None
+            return failure
+        exchange.measure(translator)
+        if isinstance(end, Failed):
+            response.abort()
+            return self._reported(relay, end.failure)
+        observe.answered(exchange)
+        self._learn(collectors)
+        if isinstance(sink, Whole):
+            self._first_token(time.monotonic())
+            await finish_whole(
+                exchange, self._prepared, self._responder, self._route, fitted, end, sink
+            )
+        else:
+            await finish_streamed(exchange, self._responder, end, sink)
+        if not response.complete:
+            await relays.let_close(response)
+        return None
+
+    def _send(self, out: bytes) -> None:
+        """Send the client what there is of a streamed reply; called for every piece of it."""
+        now_s = time.monotonic()
+        responder = self._responder
+        if self._exchange.progress.first_token_s:
+            self._counters.gap.observe(now_s - responder.last_write_s)
+        else:
+            self._first_token(now_s)
+            if self._exchange.attempt.probe is not None:  # it answers; a reply may take minutes
+                observe.answered(self._exchange)
+            responder.start()
+        responder.write(out, now_s)
+
+    def _first_token(self, now_s: float) -> None:
+        first_token_s = now_s - self._exchange.arrival.began_s
+        self._exchange.progress.first_token_s = first_token_s
+        self._counters.first_token.observe(first_token_s)
+
+    def _reported(self, relay: Relay, failure: Failure) -> Failure:
+        """Return a failure that the upstream reported itself; Refused when its reply had begun.
+
+        One that failed before a word of its reply may be followed by another attempt; one that only
+        broke off may have worked.
+        """
+        translator = relay.translator
+        silent = not (relay.said or translator.fed or translator.ascii or translator.other)
+        if relay.begun and not (silent and failure.upstream_code):
+            self._had_begun(failure)
+            raise Refused(msgspec.structs.replace(failure, should_retry=False))
+        self._exchange.progress.usage = UNKNOWN_USAGE
+        return failure
+
+    def _had_begun(self, failure: Failure) -> None:
+        """Report the failure, and let the row of an unseen reply show that it may have been billed."""
+        observe.failed(self._exchange, failure)
+        progress = self._exchange.progress
+        progress.first_token_s = (
+            progress.first_token_s or time.monotonic() - self._exchange.arrival.began_s
+        )
+
+    def _learn(self, collectors: list[ReplyCollector]) -> None:
+        """Keep what a finished reply teaches: the size of its input, and its reasoning."""
+        exchange, context, prepared = self._exchange, self._exchange.context, self._prepared
+        usage = exchange.progress.usage
+        if not usage.estimated and not exchange.record.dispute:
+            context.counter.learn(exchange.progress.model, prepared.features, usage.input)
+        if collectors and context.memory is not None:
+            (collector,), origin = collectors, self._route.upstream.name
+            key_id, now_s = exchange.arrival.entry.key.id, time.monotonic()
+            context.memory.keep(key_id, prepared.request, collector.parts, now_s, origin)

@@ -1,0 +1,35 @@
+"""The filters of one reply, chosen by the request, the dialect and the settings."""
+
+from headgate.catalog.catalog import Route
+from headgate.edge.pipeline.state import Exchange
+from headgate.policy.fit import Fitted
+from headgate.reasoning import sealing
+from headgate.reasoning.cache import ReplyCollector
+from headgate.stream import filters
+
+
+def filters_for(
+    exchange: Exchange, route: Route, fitted: Fitted, collectors: list[ReplyCollector]
+) -> list[filters.Filter]:
+    """Return the filters; `collectors` gets the one that collects the reply, once it has reasoning."""
+    request, context = fitted.request, exchange.context
+    show, sealed = request.reasoning.show, exchange.arrival.dialect.capsules
+    if show == "no" and sealed == "always":
+        show = "omit"
+
+    def on_reasoning() -> tuple[filters.Filter, ...]:
+        collectors.append(ReplyCollector())
+        seal = sealing.Seal(context.sealer, route.upstream.name, sealed == "signed")
+        return collectors[0], seal
+
+    fidelity = context.settings.fidelity
+    return filters.build(
+        show,
+        fitted.stop,
+        fitted.format is not None,
+        on_reasoning,
+        tools=() if request.choice.mode == "none" else request.tools,
+        seed=exchange.id,
+        salvage=fidelity.salvage,
+        coerce=fidelity.coerce,
+    )

@@ -1,0 +1,109 @@
+"""What the steps of the pipeline share about one exchange.
+
+Note: nothing here refers back to the exchange, so that its memory is free as soon as it ends.
+"""
+
+import time
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from headgate.catalog.catalog import Route
+from headgate.chat import Usage
+from headgate.dialects.contract import Dialect, Encoder, RequestTarget
+from headgate.edge import relay
+from headgate.edge.context import EdgeContext, Entry
+from headgate.edge.ids import new_id
+from headgate.edge.metrics import RouteMetrics
+from headgate.edge.record import ExchangeRecord
+from headgate.net.client import Response
+from headgate.net.server import Inbound
+from headgate.policy.limits import PacedTurn
+from headgate.stream.translate import Translator
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+UNKNOWN_USAGE = Usage(estimated=True)
+
+
+class Arrival:
+    """A request to a model as it arrived, before its body is read."""
+
+    __slots__ = ("began_s", "client", "context", "dialect", "entry", "target")
+
+    def __init__(
+        self,
+        client: Inbound,
+        context: EdgeContext,
+        dialect: Dialect,
+        target: RequestTarget,
+        entry: Entry,
+    ) -> None:
+        self.client = client
+        self.context = context
+        self.dialect = dialect
+        self.target = target
+        self.entry = entry
+        self.began_s = time.monotonic()
+
+
+class Progress:
+    """What the ledger row, the metrics and the log line report about the exchange."""
+
+    # What most exchanges do not change stays in the class, where it costs them nothing.
+    outcome = "internal"
+    status = 0
+    model = ""
+    stream = False
+    route: Route | None = None  # the last one that was asked
+    attempts = 0
+    usage = UNKNOWN_USAGE
+    first_token_s = 0.0
+    upstream_code = ""  # of the last attempt
+    warnings: tuple[str, ...] = ()
+    recalled: tuple[str, ...] = ()  # how reasoning came back that the client did not carry
+    where = ""  # the places of an error of the gateway's own
+
+
+class AttemptState:
+    """What the exchange holds at its upstreams, and what it measures there."""
+
+    probe: Route | None = None  # a paused route that no other request asks meanwhile
+    paced: PacedTurn | None = None
+    response: Response | None = None
+    translator: Translator | None = None
+    counters: RouteMetrics | None = None  # of the last route that answered
+    began_s = 0.0  # when the last attempt began
+    running_since_s = 0.0  # the same; 0 once the attempt is recorded
+
+
+class Exchange:
+    """One client request with its attempts."""
+
+    encoder: Encoder | None = None  # of a streamed reply
+    large = False  # the work on a large body is done in a thread
+    input_estimate = 0  # tokens
+
+    def __init__(self, arrival: Arrival) -> None:
+        self.arrival = arrival
+        self.context = arrival.context
+        self.progress = Progress()
+        self.attempt = AttemptState()
+        self.begin(new_id())
+
+    def begin(self, id: str) -> None:
+        """Set the exchange's id, before anything of it is recorded."""
+        self.id = id
+        self.record = ExchangeRecord(self.context, id, self.arrival.dialect.name)
+
+    async def worked(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return what `work` returns; it runs in the thread if it would delay other requests."""
+        if self.large:
+            place = self.arrival.entry.place
+            return await self.context.overload.off_loop(place, work, *args, **kwargs)
+        return work(*args, **kwargs)
+
+    def measure(self, translator: Translator) -> None:
+        """Set the usage to what is billed of this reply."""
+        usage = relay.measure(translator, self.input_estimate)
+        self.progress.usage = self.record.measured(usage)
