@@ -1,7 +1,7 @@
 """One attempt's reply on its way: upstream's socket -> translator -> whoever writes to the client.
 
 The only place that waits for an upstream's reply, and that says what was used of one whose upstream
-did not.  What will surprise: what comes is passed on by the socket's own callback, so the exchange's
+did not.  Note: what comes is passed on by the socket's own callback, so the exchange's
 task sleeps here until the reply's end, or until the client reads too slowly.
 """
 
@@ -45,14 +45,14 @@ class Relay:
     ) -> None:
         self.response = attempt.response
         self.translator = Translator(attempt.decoder, filters, sink)
-        self.said = False
+        self.sent = False
         self._say = say
         self._reader = reader
 
     @property
     def begun(self) -> bool:
         """Whether the upstream has begun to answer, as far as anybody can tell."""
-        return self.said or self.translator.began
+        return self.sent or self.translator.began
 
     async def run(self) -> Finish | Failed:
         """Pass on until the reply's end, which is held back; Broken, TimedOut."""
@@ -74,7 +74,7 @@ class Relay:
 
     def _pass_on(self, out: bytes) -> None:
         if out:
-            self.said = True
+            self.sent = True
             self._say(out)
 
 

@@ -1,10 +1,10 @@
 """Idempotency-Key at the edge: what a client is sent is kept, and sent again to one that asks again.
 
-The only place where policy/idempotency.py meets clocks, the books and clients' connections.  A
+The only place where policy/idempotency.py meets clocks, the ledger and clients' connections.  A
 Recorder stands between an exchange and its client; to the exchange the client never leaves, so that
 it runs to its end and a client that comes back gets all of it.
 
-What will surprise: the reply counts as ended in the turn in which its last byte is written, not when
+Note: the reply counts as ended in the turn in which its last byte is written, not when
 the exchange has cleaned up, so that a client may ask again at once.  Two edges that share one
 data directory and get the same key within milliseconds would both run it; one edge never does.
 """
@@ -31,7 +31,7 @@ FORMS_APART_S = 0.02
 
 
 class ReplayStore:
-    """All of one edge's."""
+    """Keeps the replies of one edge."""
 
     def __init__(self, secret: bytes, books: UsageReader, reads: Reads) -> None:
         self._secret = secret
@@ -96,7 +96,7 @@ class ReplayStore:
             raise Refused(
                 Failure(
                     "unavailable",
-                    "The books cannot be read now, and they know what this Idempotency-Key was for.",
+                    "The ledger cannot be read now, and it knows what this Idempotency-Key was for.",
                     code="ledger_unavailable",
                     retry_after_s=5,
                 )
@@ -125,7 +125,7 @@ def free(row: LedgerRow) -> bool:
 
 
 class ReplyRecorder:
-    """An Inbound to the exchange; what it sends is kept as well."""
+    """Stands for the client to the exchange, and keeps what is sent as well."""
 
     __slots__ = (
         "_apart", "_headers", "_inbound", "_open", "_pieces", "_size", "_slot", "_status",

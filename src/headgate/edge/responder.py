@@ -48,7 +48,7 @@ class Responder:
 
     @property
     def over(self) -> bool:
-        """Whether nobody reads what might still be sent."""
+        """Whether the client has gone or has the whole answer."""
         return self.connection.gone or self.connection.ended
 
     def start(self) -> None:

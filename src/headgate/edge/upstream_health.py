@@ -119,7 +119,7 @@ class UpstreamHealth:
         self.breaker.passed(route.place, time.monotonic(), probe=probe)
 
     def failed(self, route: Route, failure: Failure, began_s: float, probe: bool) -> bool:
-        """The attempt failed; True when that paused the route, or its key, which was not paused before."""
+        """Count a failed attempt; True when that paused the route, or its key, which was not paused before."""
         now_s = time.monotonic()
         key = route.key
         began = self.cooldowns.refused(key.account, route.account_model, failure, now_s)

@@ -28,7 +28,7 @@ from headgate.stream.translate import Whole
 
 
 class Delivery:
-    """One reply on its way from its upstream to the client."""
+    """Takes one reply from its upstream to the client."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Delivery:
         broke off may have worked.
         """
         translator = relay.translator
-        silent = not (relay.said or translator.fed or translator.ascii or translator.other)
+        silent = not (relay.sent or translator.fed or translator.ascii or translator.other)
         if relay.begun and not (silent and failure.upstream_code):
             self._had_begun(failure)
             raise Refused(msgspec.structs.replace(failure, should_retry=False))
