@@ -196,3 +196,16 @@ def test_a_client_that_leaves_while_the_end_is_recorded_leaves_no_upstream_behin
         assert not here.gate.client._open
 
     inside(main)
+
+
+def test_output_above_the_rest_of_the_context_window_is_lowered(
+    inside: Callable[..., None], upstream: PlayedUpstream
+) -> None:
+    async def main(here: Inside) -> None:
+        window = here.routes[0].model.context_window
+        asked = await here.ask("hello" + " word" * 90_000, max_tokens=131_072)
+        assert "lowered to the context window" in asked.headers["x-headgate-warnings"]
+        sent = upstream.last.request.sampling.max_tokens
+        assert sent is not None and 80_000 < sent < window - 90_000
+
+    inside(main)

@@ -108,18 +108,21 @@ async def fitted_to(
     request = prepared.request
     if route.upstream is not prepared.routes[0].upstream:
         request = sealing.unsigned(request)  # only the upstream that made a signature can read it
-    fitted = await exchange.worked(_fitted, request, route, exchange.arrival.dialect.name)
+    dialect = exchange.arrival.dialect.name
+    fitted = await exchange.worked(_fitted, request, route, dialect, exchange.input_estimate)
     exchange.progress.warnings = (*fallbacks, *fitted.request.warnings)
     if fitted.format is not None and (fault := structured.fault(fitted.format)):
         raise invalid(fault, "$.response_format")
     return fitted
 
 
-def _fitted(request: Request, route: Route, dialect: str) -> Fitted:
+def _fitted(request: Request, route: Route, dialect: str, input_estimate: int) -> Fitted:
     repaired = history.repair(request, route.capabilities, dialect)
     return fit.fit(
         repaired,
         route.capabilities,
         max_output=route.model.max_output,
         default_max_output=route.model.default_max_output,
+        context_window=route.model.context_window,
+        input_estimate=input_estimate,
     )
