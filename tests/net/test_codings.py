@@ -47,3 +47,25 @@ def test_a_window_above_the_bound_of_the_rfc_is_refused() -> None:
     body = streamed.compress(b"a" * (1 << 24)) + streamed.flush()
     with pytest.raises(ValueError, match="cannot be read"):
         list(pieces("zstd", body))
+
+
+@pytest.mark.parametrize(
+    ("coding", "unit"),
+    [
+        ("gzip", gzip.compress(b"")),
+        ("deflate", b"\0\0\0\xff\xff"),  # stored blocks without a byte
+        ("zstd", zstandard.compress(b"")),
+        ("zstd", b"\x50\x2a\x4d\x18\0\0\0\0"),  # frames to be skipped
+    ],
+)
+def test_what_is_long_and_holds_nothing_is_refused_before_it_is_read(
+    coding: str, unit: bytes
+) -> None:
+    """4 MB of it would hold the loop for 0.1 to 0.7 s, without a piece after which others have their turn."""
+    with pytest.raises(ValueError, match=r"next to nothing|members"):
+        list(pieces(coding, unit * (4_000_000 // len(unit))))
+
+
+def test_a_file_of_very_many_members_is_refused() -> None:
+    with pytest.raises(ValueError, match="members"):
+        list(pieces("gzip", gzip.compress(b"a" * 40) * 5000))

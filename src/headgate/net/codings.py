@@ -6,11 +6,14 @@ RFC 9110, 8.4.1 (gzip, x-gzip, deflate) and RFC 9659 (zstd, whose window is at m
 Note: `deflate` is the zlib format (RFC 9110); some clients send the bare one, and both are read.
 """
 
+import io
 import zlib
 from collections.abc import Callable, Iterator
 
 PIECE_BYTES = 65536  # of what was decoded; some 0.2 ms of work
 _SLICE_BYTES = 16384  # of what is decoded: what zlib has not read yet is copied with each piece
+_MEMBERS = 4096  # of a gzip file; each costs some 3 us, and 32 MB of empty ones 5 s
+_IDLE_BYTES = 131072  # that may bring nothing, beside twice what comes out: no data needs more
 _ZSTD_WINDOW_BYTES = 8 << 20  # "decoders MUST support ... up to and including 8 MB" (RFC 9659)
 
 
@@ -31,17 +34,24 @@ def _deflate(body: bytes) -> Iterator[bytes]:
 def _inflated(body: bytes, window_bits: int) -> Iterator[bytes]:
     inflater = zlib.decompressobj(window_bits)
     view = memoryview(body)
+    members, size = 1, 0
     try:
         for at in range(0, len(body), _SLICE_BYTES):
+            if at > 2 * size + _IDLE_BYTES:
+                raise ValueError("it is long and holds next to nothing")
             rest = bytes(view[at : at + _SLICE_BYTES])
             while rest:
                 if inflater.eof:  # "a gzip file consists of a series of members" (RFC 1952, 2.2)
                     if window_bits != 31:
                         raise ValueError("bytes follow its end")
+                    members += 1
+                    if members > _MEMBERS:
+                        raise ValueError(f"it has more than {_MEMBERS} members")
                     inflater = zlib.decompressobj(window_bits)
                 piece = inflater.decompress(rest, PIECE_BYTES)
                 rest = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
                 if piece:
+                    size += len(piece)
                     yield piece
         while not inflater.eof and (piece := inflater.decompress(b"", PIECE_BYTES)):
             yield piece
@@ -51,13 +61,26 @@ def _inflated(body: bytes, window_bits: int) -> Iterator[bytes]:
         raise ValueError("it is cut short")
 
 
+class _Source(io.BytesIO):
+    """A body for zstd's reader, which reads on and on where frames are empty or skipped."""
+
+    size = 0  # of what has come out
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.tell() > 2 * self.size + _IDLE_BYTES:
+            raise ValueError("it is long and holds next to nothing")
+        return super().read(size)
+
+
 def _zstd(body: bytes) -> Iterator[bytes]:
     import zstandard  # 2 ms, for the few who send it
 
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES)
     try:
-        reader = decompressor.stream_reader(body, _SLICE_BYTES, read_across_frames=True)
+        source = _Source(body)
+        reader = decompressor.stream_reader(source, _SLICE_BYTES, read_across_frames=True)
         while piece := reader.read(PIECE_BYTES):
+            source.size += len(piece)
             yield piece
     except zstandard.ZstdError as error:
         raise ValueError("it cannot be read") from error
