@@ -611,3 +611,8 @@ def test_a_failure_in_a_stream_of_chat_has_a_type_that_clients_know() -> None:
     encoder = OPENAI.encoder(chat(stream=True), FACTS, RequestTarget())
     (out,) = encoder.fail(Failure("rate_limit", "No."))
     assert json.loads(out[6:])["error"]["type"] == "rate_limit_error"
+
+
+@pytest.mark.parametrize("role", [[], {}, ["user"], {"a": 1}, 1, None])
+def test_a_role_that_is_no_word_is_that_of_a_user(role: Any) -> None:
+    assert chat({"role": role, "content": "x"}, AFTER).messages[0].role == "user"

@@ -310,7 +310,7 @@ def _chat_messages(messages: list[object], warnings: list[str]) -> list[object]:
             else:
                 message |= {"role": "user"}
                 warnings.append("messages.function")
-        elif role not in _ROLES and "role" in message:
+        elif _string(role) not in _ROLES and "role" in message:
             message["role"] = _ROLE_NAMES.get(_string(role), "user")
             warnings.append("messages.role")
         if isinstance(call := message.pop("function_call", None), dict) and call.get("name"):
