@@ -616,3 +616,36 @@ def test_a_failure_in_a_stream_of_chat_has_a_type_that_clients_know() -> None:
 @pytest.mark.parametrize("role", [[], {}, ["user"], {"a": 1}, 1, None])
 def test_a_role_that_is_no_word_is_that_of_a_user(role: Any) -> None:
     assert chat({"role": role, "content": "x"}, AFTER).messages[0].role == "user"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"messages": [{"role": "user", "content": [{"type": "odd"}] * 60_000}] * 2}, "messages"),
+        ({"messages": [{"role": "odd", "content": "x"}] * 60_000}, "messages"),
+        ({"input": [{"role": "user", "content": [{"type": "odd"}] * 60_000}] * 2}, "input"),
+        ({"input": [{"type": "odd", "text": "x"}] * 60_000}, "input"),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "tool_result", "tool_use_id": "a", "content": [{}] * 110_000}
+                        ],
+                    }
+                ]
+            },
+            "messages",
+        ),
+    ],
+)
+def test_unknown_things_are_counted_before_they_are_rewritten(
+    body: dict[str, Any], field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headgate.dialects.unknown._part", None)  # nothing is rewritten
+    monkeypatch.setattr("headgate.dialects.unknown._Items", None)
+    raw = json.dumps({"model": "m", **body, "metadata": {"a": "x" * 3_000_000}}).encode()
+    with pytest.raises(Refused, match="are taken") as found:
+        (OPENAI if field == "messages" else RESPONSES).decode_request(raw, RequestTarget())
+    assert found.value.failure.param.startswith(f"$.{field}")

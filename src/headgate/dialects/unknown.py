@@ -22,7 +22,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Raw
 
-from headgate import jsontext
+from headgate import bounds, jsontext
 from headgate.errors import Refused
 
 _Object = dict[str, object]
@@ -107,7 +107,25 @@ def _text_json(value: object) -> str:
 
 def _dump(value: object) -> Raw:
     """As msgspec, and numbers of any size."""
+    if isinstance(value, list):  # one by one: the encoder keeps Python's lock for each call
+        return Raw(b"[" + b",".join([_text_json(each).encode() for each in value]) + b"]")
     return Raw(_text_json(value).encode())
+
+
+def _check_counts(holders: list[object], param: str) -> None:
+    """Refuse too many messages, items or parts before they are rewritten, wherever parts are nested."""
+    bounds.check_size(holders, bounds.MESSAGES, param)
+    tally = bounds.Tally()
+    for n, holder in enumerate(holders):
+        inside = [holder]
+        while inside:
+            value = inside.pop()
+            if not isinstance(value, dict):
+                continue
+            for name in ("content", "output", "result"):
+                if isinstance(parts := value.get(name), list):
+                    tally.add(parts, f"{param}[{n}].{name}")
+                    inside += parts
 
 
 # --- what can be read of anything ------------------------------------------------------------------
@@ -271,6 +289,7 @@ def _chat_fields(fields: dict[str, Raw], warnings: list[str]) -> None:
     if "messages" in fields:
         messages = _load(fields["messages"])
         if isinstance(messages, list) and messages:
+            _check_counts(messages, "$.messages")
             fields["messages"] = _dump(_chat_messages(messages, warnings))
     _tools(fields, warnings, _chat_tool)
     if "tool_choice" in fields:
@@ -482,6 +501,7 @@ def _responses_fields(fields: dict[str, Raw], warnings: list[str]) -> None:
     if "input" in fields:
         items = _load(fields["input"])
         if isinstance(items, list) and items:
+            _check_counts(items, "$.input")
             fields["input"] = _dump(_Items(items, warnings).out)
     _tools(fields, warnings, lambda tool, kind: _responses_tool(tool, kind, warnings))
     if "tool_choice" in fields:
