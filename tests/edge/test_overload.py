@@ -187,3 +187,15 @@ def test_the_bound_of_bytes_follows_the_memory_of_the_machine() -> None:
 def test_a_body_that_never_fits_is_too_large_and_not_refused_for_ever() -> None:
     assert overload(body_bytes=8 * MB).max_body_bytes == 8 * MB
     assert overload(body_bytes=0).max_body_bytes == 32 * MB
+
+
+def test_visitors_without_a_key_do_not_take_the_places_of_keys() -> None:
+    made = overload(in_flight=40)
+    visitors = [made.enter(f"peer {n}", visitor=True) for n in range(10)]
+    with pytest.raises(Refused):
+        for _ in range(3):  # a little is in reserve for each
+            visitors.append(made.enter("peer 1", visitor=True))
+    keys = [made.enter("k") for _ in range(40)]
+    for place in (*visitors, *keys):
+        place.leave()
+    assert made.visitors.held == made.in_flight.held == 0

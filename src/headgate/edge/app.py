@@ -146,7 +146,7 @@ class App:
                     return
                 if self.control is None or path.startswith(INTERNAL):
                     raise Refused(_no_path(path))
-                place = self.gate.overload.enter(f"peer {inbound.client}")
+                place = self.gate.overload.enter(f"peer {inbound.client}", visitor=True)
                 try:
                     if (turn := self.gate.overload.start(place.owner)) is not None:
                         await turn

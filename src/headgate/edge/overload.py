@@ -43,6 +43,7 @@ SWITCH_INTERVAL_S = (
 )
 MIN_BYTES, MAX_BYTES = 64 << 20, 256 << 20  # of the default bound for bodies in flight
 MEMORY_PART = 16  # of the machine; a body takes three to four times its size once it is decoded
+VISITOR_PART = 4  # of all requests in flight, so many more may be of those who showed no key
 OWNER_PART = 4  # of all bytes in flight, what one owner may hold
 RETRY_S = 1.0
 
@@ -75,10 +76,11 @@ _OWNER_FULL = Failure(
 class Place:
     """One request's place among those in flight, with the bytes of its body; `leave` it once it ends."""
 
-    __slots__ = ("_bytes", "_job", "_left", "_overload", "owner")
+    __slots__ = ("_bytes", "_job", "_left", "_overload", "_share", "owner")
 
-    def __init__(self, overload: "Overload", owner: str) -> None:
+    def __init__(self, overload: "Overload", owner: str, share: Share) -> None:
         self._overload = overload
+        self._share = share  # that the place was taken of
         self.owner = owner
         self._bytes = 0
         self._job: _Job | None = None
@@ -98,7 +100,7 @@ class Place:
         if self._left:
             return
         self._left = True
-        self._overload.in_flight.give_back(self.owner, 1)
+        self._share.give_back(self.owner, 1)
         if self._job is None or self._job.ended:
             self._release()
 
@@ -146,6 +148,8 @@ class Overload:
         most = settings.body_bytes_in_flight or max(body_bytes, default_bytes(machine_bytes()))
         self.max_body_bytes = min(body_bytes, most)
         self.in_flight = Share(settings.in_flight, settings.in_flight)
+        visitors = max(1, settings.in_flight // VISITOR_PART)
+        self.visitors = Share(visitors, visitors)  # else they could take the places of all keys
         self.bytes = Share(most, most // OWNER_PART)
         self._metrics = metrics
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -155,7 +159,7 @@ class Overload:
         self._running: _Job | None = None
         self._thread = ThreadPoolExecutor(1, "large-bodies")
         for name, help, read in (
-            ("headgate_in_flight", "Requests that are being answered.", lambda: self.in_flight.held),
+            ("headgate_in_flight", "Requests that are being answered.", lambda: self.in_flight.held + self.visitors.held),
             ("headgate_in_flight_limit", "The bound of requests in flight.", lambda: self.in_flight.most),
             ("headgate_body_bytes_in_flight", "Bytes of the bodies of requests in flight.", lambda: self.bytes.held),
             ("headgate_starts_waiting", "Requests whose work waits for its turn.", lambda: len(self._starts)),
@@ -164,15 +168,19 @@ class Overload:
         ):  # fmt: skip
             metrics.gauge(name, help, read)
 
-    def enter(self, owner: str) -> Place:
-        """A place for one more request of this owner; Refused when there are too many, or all are late."""
+    def enter(self, owner: str, visitor: bool = False) -> Place:
+        """A place for one more request of this owner; Refused when there are too many, or all are late.
+
+        `visitor`: nobody has shown a key.
+        """
+        share = self.visitors if visitor else self.in_flight
         if len(self._starts) and self._starts.refuses(owner, time.monotonic()):
             self._metrics.shed.add("late")
             raise Refused(_LATE)
-        if self.in_flight.take(owner, 1):
+        if share.take(owner, 1):
             self._metrics.shed.add("in_flight")
             raise Refused(_BUSY)
-        return Place(self, owner)
+        return Place(self, owner, share)
 
     def take_bytes(self, owner: str, amount: int) -> None:
         full = self.bytes.take(owner, amount)
