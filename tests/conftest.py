@@ -32,13 +32,13 @@ def upstream() -> Iterator[PlayedUpstream]:
         yield played
 
 
-@pytest.fixture(scope="session", params=["openai", "anthropic", "responses"])
+@pytest.fixture(scope="module", params=["openai", "anthropic", "responses"])
 def gateway(
     request: pytest.FixtureRequest,
     upstream: PlayedUpstream,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Gateway]:
-    """In front of each upstream dialect in turn."""
+    """In front of each upstream dialect in turn; one for each file, as failures pause upstreams."""
     running = start(
         tmp_path_factory.mktemp("gate") / "data",
         HEADGATE_UPSTREAM_URL=upstream.url(request.param),
