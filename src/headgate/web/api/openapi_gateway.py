@@ -83,6 +83,12 @@ PATHS = (
         example='{"model": "MiniMax-M3", "input": "Hello"}',
     ),
     Outline(
+        group="OpenAI", method="POST", path="/v1/responses/compact", name="responses_compact",
+        summary="Summarize a conversation of the Responses protocol, to go on with less.",
+        fields=_RESPONSES, required=("model", "input"), docs=RESPONSES,
+        example='{"model": "MiniMax-M3", "input": "Hello"}',
+    ),
+    Outline(
         group="Anthropic", method="POST", path="/v1/messages", name="messages",
         summary="Messages, in Anthropic's protocol.", fields=_MESSAGES,
         required=("model", "messages"), docs=ANTHROPIC, answers=(ANSWERED, STREAMED),

@@ -5,6 +5,7 @@ tests/web/test_requests_page.py checks by reading the code.  What will surprise:
 version may have a word that is unknown here; it is then shown as it is.
 """
 
+import re
 from typing import Literal
 
 import msgspec
@@ -215,9 +216,60 @@ DISPUTED = Note(
 )
 
 
+# What warnings of one kind have in common: their other words come from the request.
+_KINDS: tuple[tuple[re.Pattern[str], Note], ...] = (
+    (
+        re.compile("history: |.*surrogates"),
+        Note(
+            "repaired",
+            "The conversation had something that upstreams refuse or that the gateway does not know; it was repaired, kept as text or left out, as the words say.",
+        ),
+    ),
+    (
+        re.compile("tool result: "),
+        Note(
+            "changed",
+            "A tool returned something that this model cannot read; the model got a note or its text instead.",
+        ),
+    ),
+    (
+        re.compile(r"max_tokens \(lowered"),
+        Note("changed", "`max_tokens` was lowered to what is left, as the words say."),
+    ),
+    (
+        re.compile(r".* \(.* ?(?:ignored|read as \S+)\)"),
+        Note(
+            "changed",
+            "The request had a value that the gateway does not know; it was ignored, or read as the nearest known one.",
+        ),
+    ),
+    (
+        re.compile(r".*(?:skipped|kept as text)"),
+        Note(
+            "changed",
+            "A part of the request that the gateway does not know was left out, or its text was kept.",
+        ),
+    ),
+    (
+        re.compile(r"[A-Za-z_]+(?:\.[A-Za-z0-9_]+)*"),
+        Note(
+            "changed",
+            "This field, item or part of the request has no counterpart at the upstream, or is not known; it was left out.",
+        ),
+    ),
+)
+
+
+UNEXPLAINED = Note("noted", "This version of Headgate has no explanation of it.")
+
+
 def warning(word: str) -> Note:
+    """Return what a warning means for a person."""
     if word.startswith("fallback ("):
         return FALLBACK
     if word.startswith("usage (disputed"):  # and the figures
         return DISPUTED
-    return WARNINGS.get(word) or Note("noted", "This version of Headgate has no explanation of it.")
+    if known := WARNINGS.get(word):
+        return known
+    found = next((note for kind, note in _KINDS if kind.match(word)), None)
+    return found or UNEXPLAINED
