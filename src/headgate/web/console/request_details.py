@@ -141,9 +141,6 @@ WARNINGS: dict[str, Note] = {
         "dropped",
         "A run of OpenAI's own code interpreter in the history was left out; it means nothing here.",
     ),
-    "input.tool_search_call": Note(
-        "dropped", "A search for tools in the history was left out; it means nothing here."
-    ),
     "tokens (estimated)": Note("noted", "The tokens were estimated; no upstream counted them."),
     "tokens (template assumed)": Note(
         "noted", "The tokens were counted with the model's vocabulary; what surrounds them is assumed."
