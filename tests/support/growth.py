@@ -5,6 +5,7 @@ only add to it, so a measurement that looks superlinear is taken again before it
 """
 
 import gc
+import math
 import time
 from collections.abc import Callable
 
@@ -14,13 +15,17 @@ _RUNS = 2
 
 
 def ratios(make: Callable[[int], Callable[[], object]], n: int) -> tuple[float, float]:
-    """How much longer 2n takes than n, and 4n than 2n; `make` prepares the call for a size."""
+    """How much longer each doubling takes from n to 4n on average, and the one from 2n to 4n alone.
+
+    `make` prepares the call for a size.  The doubling from n alone is not looked at, as what a small
+    input costs once is still a good part of it.
+    """
     calls = [make(n), make(2 * n), make(4 * n)]
     best = [float("inf")] * 3
     for _ in range(_ROUNDS):
         for k, call in enumerate(calls):
             best[k] = min(best[k], _least(call))
-        found = best[1] / best[0], best[2] / best[1]
+        found = math.sqrt(best[2] / best[0]), best[2] / best[1]
         if max(found) < MOST:
             break
     return found
