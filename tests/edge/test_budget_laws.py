@@ -5,9 +5,11 @@ through the gateway; only the sockets and the ledger are left out. The upstream 
 likes within what it was sent, and beyond that in the last law.
 """
 
+import asyncio
 import contextlib
 import itertools
 import json
+import threading
 from collections.abc import Coroutine
 from datetime import date
 from types import SimpleNamespace
@@ -39,15 +41,17 @@ from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.registry import DIALECTS
 from headgate.edge import admission
 from headgate.edge import relay as relays
-from headgate.edge.admission import Admissions, Demand
+from headgate.edge.admission import Admissions, Admitted, Demand
 from headgate.edge.metrics import Metrics
+from headgate.edge.reads import Reads
 from headgate.edge.record import ExchangeRecord
 from headgate.errors import Refused
-from headgate.policy import fit, history, reservations
+from headgate.policy import budgets, fit, history, reservations
 from headgate.policy.keys import Key
 from headgate.policy.pricing import Tariff
-from headgate.storage.sqlite.ledger import LedgerRow
+from headgate.storage.sqlite.ledger import LedgerFault, LedgerRow
 from headgate.stream.translate import Translator, Whole
+from waiting import until
 
 NAMES = sorted(DIALECTS)
 PAIRS = list(itertools.product(NAMES, NAMES))
@@ -180,7 +184,7 @@ class Books:
 
 
 def a_gate(key: Key) -> Any:
-    admissions = Admissions(Books())  # type: ignore[arg-type]
+    admissions = Admissions(Books(), Reads())  # type: ignore[arg-type]
     admissions.load([key])
     return SimpleNamespace(admissions=admissions, ledger=Ledger(), metrics=Metrics())
 
@@ -463,6 +467,10 @@ def demand(began_s: float, tokens: int) -> Demand:
     return Demand("x", began_s, "MiniMax-M2", tariff, 0, tokens, 100_000)
 
 
+def admit(admissions: Admissions, key: Key, began_s: float, tokens: int) -> Admitted:
+    return asyncio.run(admissions.admit(key, None, 1, tokens, demand(began_s, tokens)))
+
+
 def test_a_gateway_that_started_while_the_clock_was_ahead_asks_the_ledger_for_its_day(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -470,23 +478,21 @@ def test_a_gateway_that_started_while_the_clock_was_ahead_asks_the_ledger_for_it
     books = Yesterdays({20_040: 900_000, 20_000: 200_000})
     monkeypatch.setattr(admission.time, "time", lambda: ahead_s)
     key = Key("k", "n", 0.0, budget_nano=1_200_000, budget_period="day")
-    admissions = Admissions(books)  # type: ignore[arg-type]
+    admissions = Admissions(books, Reads())  # type: ignore[arg-type]
     admissions.load([key])
     assert admissions.standing(key).spent_nano == 900_000
     monkeypatch.setattr(admission.time, "time", lambda: NOON_S)
-    ticket = admissions.admit(
-        key, None, 1, 800, demand(NOON_S, 800)
-    )  # 960,000 of the 1,000,000 left
+    ticket = admit(admissions, key, NOON_S, 800)  # 960,000 of the 1,000,000 left
     assert admissions.standing(key).spent_nano == 200_000
     assert books.asked[-1] == {20_000 * DAY_S, 20_001 * DAY_S}
     admissions.settle(ticket, 800, 960_000)
     with pytest.raises(Refused):
-        admissions.admit(key, None, 1, 100, demand(NOON_S + 60, 100))
+        admit(admissions, key, NOON_S + 60, 100)
     asked = len(books.asked)
     monkeypatch.setattr(admission.time, "time", lambda: NOON_S + DAY_S)
     # A day that the ledger is asked about once.
-    admissions.admit(key, None, 1, 800, demand(NOON_S + DAY_S, 800))
-    admissions.admit(key, None, 1, 100, demand(NOON_S + DAY_S, 100))
+    admit(admissions, key, NOON_S + DAY_S, 800)
+    admit(admissions, key, NOON_S + DAY_S, 100)
     assert len(books.asked) == asked + 1
 
 
@@ -496,9 +502,9 @@ def test_a_period_that_changes_counts_rows_that_are_on_their_way_to_the_disk(
     monkeypatch.setattr(admission.time, "time", lambda: NOON_S)
     books = Yesterdays({})
     key = Key("k", "n", 0.0, budget_nano=10**6)
-    admissions = Admissions(books)  # type: ignore[arg-type]
+    admissions = Admissions(books, Reads())  # type: ignore[arg-type]
     admissions.load([key])
-    ticket = admissions.admit(key, None, 1, 500, demand(NOON_S, 500))
+    ticket = admit(admissions, key, NOON_S, 500)
     admissions.settle(ticket, 500, 600_000)
     daily = msgspec.structs.replace(key, budget_period="day")
     admissions.load([daily])
@@ -508,3 +514,96 @@ def test_a_period_that_changes_counts_rows_that_are_on_their_way_to_the_disk(
     monthly = msgspec.structs.replace(key, budget_period="month")
     admissions.load([monthly])
     assert admissions.standing(monthly).spent_nano == 600_000
+
+
+class Locked(Yesterdays):
+    """A ledger that answers when it is released, or fails."""
+
+    def __init__(self) -> None:
+        super().__init__({20_000: 400_000})
+        self.released = threading.Event()
+        self.fails = False
+
+    def since(self, at_s: float) -> dict[str, int]:
+        if len(self.asked) > 1:
+            assert threading.current_thread() is not threading.main_thread()
+            assert self.released.wait(60)
+            if self.fails:
+                raise LedgerFault("database is locked")
+        return super().since(at_s)
+
+
+def behind_its_clock(books: Locked, monkeypatch: pytest.MonkeyPatch) -> tuple[Admissions, Key]:
+    """Return admissions that were loaded while the clock was ahead, with a key that has 960,000 a day."""
+    monkeypatch.setattr(admission.time, "time", lambda: NOON_S + 40 * DAY_S)
+    key = Key("k", "n", 0.0, budget_nano=960_000, budget_period="day")
+    admissions = Admissions(books, Reads())  # type: ignore[arg-type]
+    admissions.load([key])
+    return admissions, key
+
+
+def test_all_who_wait_for_the_ledger_after_a_clock_went_back_share_one_read_off_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    books = Locked()
+    admissions, key = behind_its_clock(books, monkeypatch)
+
+    async def main() -> list[object]:
+        sent = [
+            asyncio.ensure_future(admissions.admit(key, None, 1, 100, demand(NOON_S, 100)))
+            for _ in range(20)
+        ]
+        await until(lambda: len(books.asked) == 2)
+        assert not any(each.done() for each in sent)
+        books.released.set()
+        return await asyncio.gather(*sent, return_exceptions=True)
+
+    answers = asyncio.run(main())
+    assert len(books.asked) == 2
+    assert [isinstance(answer, Admitted) for answer in answers] == [True] * 4 + [False] * 16
+
+
+def test_a_ledger_that_cannot_be_read_after_a_clock_went_back_admits_nothing_that_costs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    books = Locked()
+    admissions, key = behind_its_clock(books, monkeypatch)
+    books.fails = True
+    books.released.set()
+
+    async def main() -> list[object]:
+        sent = [admissions.admit(key, None, 1, 1, demand(NOON_S, 1)) for _ in range(20)]
+        refused = await asyncio.gather(*sent, return_exceptions=True)
+        free = msgspec.structs.replace(demand(NOON_S, 1), tariff=None)
+        await admissions.admit(key, None, 1, 1, free)
+        return refused
+
+    for refused in asyncio.run(main()):
+        assert isinstance(refused, Refused)
+        assert (refused.failure.kind, refused.failure.code) == (
+            "unavailable",
+            "storage_unavailable",
+        )
+    assert len(books.asked) == 2  # who comes soon after a failure does not wait for another one
+
+
+def test_a_budget_that_changes_while_the_ledger_is_read_keeps_its_own_sum(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    books = Locked()
+    admissions, key = behind_its_clock(books, monkeypatch)
+
+    async def main() -> None:
+        sent = asyncio.ensure_future(admissions.admit(key, None, 1, 1, demand(NOON_S, 1)))
+        await until(lambda: len(books.asked) == 2)
+        monthly = msgspec.structs.replace(key, budget_nano=5_000_000, budget_period="month")
+        spent = admission.Spent(
+            NOON_S, [(("key", "k"), budgets.written_on(monthly), 4_000_000)], set()
+        )
+        admissions.apply(spent)
+        books.released.set()
+        await sent
+        monkeypatch.setattr(admission.time, "time", lambda: NOON_S)
+        assert admissions.standing(monthly).spent_nano == 4_000_000
+
+    asyncio.run(main())

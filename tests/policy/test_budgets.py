@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from headgate.policy.budgets import (
+    PAST_PERIODS,
     Budget,
     BudgetRefusal,
     Budgets,
@@ -302,9 +303,12 @@ def test_a_clock_that_is_put_back_resets_nothing_and_brings_nothing_back() -> No
     now = at("2026-06-15T00:30")
     budgets = of(10, "day", now_s=now)
     spend(budgets, 6, now)
-    spend(budgets, 4, now - 3600)
-    refused(budgets, 1, now - 3600)
-    refused(budgets, 1, now - 40 * 86400)
+    assert refused(budgets, 1, now - 3600).unknown
+    assert refused(budgets, 1, now - 40 * 86400).unknown
+    assert refused(budgets, 5, now + 3600).left_nano == 4
+    budgets.follow(KEY, 9, now - 3600)
+    assert refused(budgets, 2, now - 3600).left_nano == 1
+    spend(budgets, 4, now + 3600)
     refused(budgets, 1, now + 3600)
     spend(budgets, 10, now + 86400)
 
@@ -318,7 +322,9 @@ def test_a_clock_that_jumped_ahead_and_came_back_resets_as_ever() -> None:
     assert not budgets.behind
     assert refused(budgets, 2, now + 40 * 86400).left_nano == 1  # and what was spent then
     refused(budgets, 5, now)
-    spend(budgets, 10, now + 86400)  # tomorrow is a new day
+    assert budgets.room("k", now + 86400).unknown  # the clock may have been in tomorrow on its way
+    budgets.follow(KEY, 0, now + 86400)
+    spend(budgets, 10, now + 86400)
     refused(budgets, 1, now + 86400)
 
 
@@ -328,12 +334,35 @@ def test_a_period_that_nobody_here_knows_is_asked_of_the_ledger() -> None:
     budgets = of(10, "day", now_s=ahead)
     spend(budgets, 9, ahead)
     now = ahead - 40 * 86400
-    assert refused(budgets, 2, now).left_nano == 1
+    assert budgets.room("k", now).unknown
+    answer = refused(budgets, 1, now)
+    assert (answer.unknown, answer.failure().kind) == (True, "unavailable")
+    spend(budgets, 0, now)  # what costs nothing is always admitted
     assert budgets.behind == {KEY}
     budgets.follow(KEY, 3, now)
     assert refused(budgets, 8, now).left_nano == 7
     assert not budgets.behind
+    assert refused(budgets, 1, now + 86400).unknown
+    budgets.follow(KEY, 0, now + 86400)
     spend(budgets, 10, now + 86400)
+
+
+def test_a_period_that_was_forgotten_has_no_money_until_the_ledger_says_so() -> None:
+    now = at("2026-06-15T12:00")
+    budgets = of(10, "day", now_s=now)
+    spend(budgets, 10, now)
+    for days in range(1, 2 + PAST_PERIODS):
+        spend(budgets, 1, now + days * 86400)
+    budgets.follow(
+        KEY, 0, now - 86400
+    )  # before all of them, and then forward into the forgotten one
+    spend(budgets, 1, now - 86400)
+    assert refused(budgets, 1, now).unknown
+    assert budgets.standing(KEY, now - 86400).spent_nano == 1
+    assert not budgets.behind  # the period of now is known again
+    assert budgets.room("k", now).unknown
+    budgets.follow(KEY, 10, now)
+    assert not refused(budgets, 1, now).unknown
 
 
 def test_a_request_that_runs_while_the_clock_jumps_is_charged_to_its_own_period() -> None:

@@ -443,6 +443,7 @@ def test_the_sums_are_read_once_however_many_moments_and_keys_there_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from headgate.edge.admission import Admissions
+    from headgate.edge.reads import Reads
     from many import fill
 
     reads: list[object] = []
@@ -453,7 +454,7 @@ def test_the_sums_are_read_once_however_many_moments_and_keys_there_are(
         fill(tmp_path / str(keys), keys=keys, rows=2000)
         store, books = Store(tmp_path / str(keys)), UsageReader(tmp_path / str(keys))
         reads.clear()
-        admissions = Admissions(books)
+        admissions = Admissions(books, Reads())
         admissions.load(store.keys(), store.accounts())
         at_start.add(len(reads))
         store.change_key(store.keys()[0].id, now_s=time.time(), budget_nano=5)

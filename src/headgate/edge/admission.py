@@ -5,11 +5,13 @@ size is known, and is settled at its end.
 
 The only place where policy/limits.py and policy/budgets.py meet the clock, the books and the keys.
 Both live in this process's memory and are exact for one edge.  What was spent before comes from the
-ledger at start, and when a clock goes back; what the limits counted is forgotten by a restart.  What will surprise: a key and
-its rotations are one payer, and what it spent before it came to its account is not the account's.
+ledger at start, and when a clock goes back; what the limits counted is forgotten by a restart.
+Note: a key and its rotations are one payer, and what it spent before it came to its account is not the account's.
 """
 
+import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
@@ -17,6 +19,7 @@ from datetime import date
 import msgspec
 
 from headgate.catalog.catalog import Model
+from headgate.edge.reads import Reads, unavailable
 from headgate.errors import Refused
 from headgate.policy import budgets, limits, reservations
 from headgate.policy.budgets import Budget, Budgets, Owner, Reservation, Room
@@ -24,12 +27,12 @@ from headgate.policy.keys import Account, Key
 from headgate.policy.limits import Admission, Limit, Limiter, Scope
 from headgate.policy.pricing import Tariff
 from headgate.policy.reservations import Grant, Outputs
-from headgate.storage.sqlite.ledger import LedgerFault
 from headgate.storage.sqlite.reports import END_OF_TIME_S, UsageReader
 
 # Of the output that a request allows, how much its tokens-a-minute limit reserves: clients ask for
 # far more than they get, and what comes above it is charged at the end.
 RESERVED_OUTPUT = 4096
+FOLLOW_AGAIN_S = 1.0  # after the ledger could not be read; who asks meanwhile is refused at once
 MAX_TARIFFS = 256  # of a model, tier and day each; the days pass
 _EPOCH = date(1970, 1, 1).toordinal()
 
@@ -62,8 +65,11 @@ class Spent(msgspec.Struct, frozen=True):
 
 
 class Admissions:
-    def __init__(self, books: UsageReader) -> None:
+    def __init__(self, books: UsageReader, reads: Reads) -> None:
         self._books = books
+        self._reads = reads
+        self._following = asyncio.Lock()
+        self._unread_s = -math.inf  # when the ledger could not be read, by the monotonic clock
         self._limiter = Limiter()
         self._budgets = Budgets({}, {}, time.time())
         self._outputs = Outputs()
@@ -155,7 +161,7 @@ class Admissions:
         if admission is not None and not admission.settled:
             self._limiter.settle(admission, 0, time.monotonic_ns())
 
-    def admit(
+    async def admit(
         self,
         key: Key,
         admission: Admission | None,
@@ -167,13 +173,18 @@ class Admissions:
 
         `admission` is what `enter` returned for this request; who is refused here must still leave.
         `input` is the estimate that a limit of tokens counts; `demand` has the bounds for budgets.
+        It waits only for the ledger, after the clock was put back.
         """
+        room = self._budgets.room(key.payer, demand.began_s, key.account)
+        if room.unknown and demand.tariff is not None:
+            await self.follow_clock(key, demand.began_s)
+            room = self._budgets.room(key.payer, demand.began_s, key.account)
         if admission is not None:
             tokens = input + min(max_output or RESERVED_OUTPUT, RESERVED_OUTPUT)
             refusal = self._limiter.take(admission, tokens, time.monotonic_ns())
             if refusal is not None:
                 raise Refused(refusal.failure())
-        granted = self._granted(key, demand, self._room(key, demand))
+        granted = self._granted(key, demand, room)
         hold = self._budgets.reserve(
             key.payer, granted.nano, demand.began_s, key.account, demand.id
         )
@@ -187,7 +198,10 @@ class Admissions:
 
         None when the budget has no room for it; nothing is changed then.
         """
-        hold, room = ticket.hold, self._room(key, demand)
+        hold = ticket.hold
+        room = self._budgets.room(key.payer, demand.began_s, key.account)
+        if room.unknown and demand.tariff is not None:
+            return None
         if room.left_nano is not None and room.unspent_nano is not None:
             # What was reserved and is not needed any more pays for the other call.
             left = room.left_nano + hold.nano - spent_nano
@@ -204,20 +218,28 @@ class Admissions:
             demand.tariff, demand.input, demand.asked, demand.most, usual, room
         )
 
-    def _room(self, key: Key, demand: Demand) -> Room:
-        room = self._budgets.room(key.payer, demand.began_s, key.account)
-        if self._budgets.behind:
-            self._follow(demand.began_s)
-            room = self._budgets.room(key.payer, demand.began_s, key.account)
-        return room
+    async def follow_clock(self, key: Key, now_s: float) -> None:
+        """Have what was spent of the key's budgets in the period of now; Refused when it cannot be read.
 
-    def _follow(self, now_s: float) -> None:
-        """Let budgets follow a clock that was put back, as far as the ledger can be read."""
-        behind = {owner: self._known.get(owner) for owner in self._budgets.behind}
-        with self.reading(), contextlib.suppress(LedgerFault):
-            spent = self._sums(behind, self._names, now_s)
-            for owner, _, nano in spent.owners:
-                self._budgets.follow(owner, nano, now_s, spent.recorded)
+        The ledger is asked, once for all who wait, when the clock went to a period of which nothing
+        is known here.
+        """
+        async with self._following:
+            if not self._budgets.room(key.payer, now_s, key.account).unknown:
+                return
+            if time.monotonic() < self._unread_s + FOLLOW_AGAIN_S:
+                raise unavailable()
+            behind = {owner: self._known.get(owner) for owner in self._budgets.behind}
+            names = self._names
+            with self.reading():
+                try:
+                    spent = await self._reads(lambda: self._sums(behind, names, now_s))
+                except Refused:
+                    self._unread_s = time.monotonic()
+                    raise
+                for owner, budget, nano in spent.owners:
+                    if self._known.get(owner) == budget:  # else it was changed meanwhile
+                        self._budgets.follow(owner, nano, now_s, spent.recorded)
 
     def settle(self, ticket: Admitted, tokens: int, nano: int | None) -> None:
         """What the request took in the end; a second time changes nothing."""

@@ -105,7 +105,7 @@ class EdgeContext:
         self.memory = ReasoningCache() if settings.memory else None
         self._version = store.data_version()  # before the ring: a change in between is seen
         self.ring: KeySnapshot = store.ring()
-        self.admissions = Admissions(books)
+        self.admissions = Admissions(books, self.reads)
         ledger.on_commit = self.admissions.committed
         self.admissions.load(self.ring.keys(), self.ring.accounts())
         self._checked_s = math.inf  # when the last check of the keys began; inf: nobody watches

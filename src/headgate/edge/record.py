@@ -71,7 +71,9 @@ class ExchangeRecord:
         self._bill.bound(request, route)
         demand = self._demand(request, routes)
         max_tokens = fitted.sampling.max_tokens
-        self._ticket = self._context.admissions.admit(key, admission, input, max_tokens, demand)
+        self._ticket = await self._context.admissions.admit(
+            key, admission, input, max_tokens, demand
+        )
         self.opened = True  # also when this is cancelled: what was queued is written
         self._intent = IntentRecord(
             id=self._id,

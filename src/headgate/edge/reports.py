@@ -3,6 +3,7 @@
 Read from the books in a thread, for the asking key only; another key's exchange does not exist for it.
 """
 
+import time
 from collections.abc import Mapping
 
 import msgspec
@@ -70,6 +71,7 @@ async def of_session(gate: EdgeContext, key: Key, id: str, query: Mapping[str, s
 async def of_key(gate: EdgeContext, key: Key) -> bytes:
     """The asking key: its terms, what it has spent, and how it and its account stand."""
     spent = await gate.reads(lambda: gate.books.spent_by_key(key.id))
+    await gate.admissions.follow_clock(key, time.time())
     now = gate.admissions.standing(key)
     fields = msgspec.to_builtins(key)
     budget = msgspec.to_builtins(now)

@@ -12,7 +12,7 @@ What will surprise:
 - the period follows the clock in both directions, and each one keeps its own sum: a clock that goes
   back finds what was spent then.  A period that the clock may have been in before, and of which
   nothing is known here, is for the ledger: its owner is in `behind` until `follow` brings the sum.
-  Until then, back is not gone at all, as that could only bring money back;
+  Until then, nothing is admitted for it but what costs nothing;
 - requests that run and hold what is left are told apart from money that is spent: the first refusal
   is worth another try in a moment, the second is not;
 - a cost above what was held is charged in full.  It is reported as `overrun_nano`, and until the
@@ -38,6 +38,7 @@ from headgate.policy.pricing import NANO, usd
 MAX_NANO = 10**18  # a thousand million dollars; sums of it still fit SQLite's integers
 PAST_PERIODS = 4  # that an owner's clock may go back to without asking the ledger
 RESERVED_RETRY_S = 2.0  # nobody knows when the requests that run will end
+UNKNOWN_RETRY_S = 5.0  # as long as SQLite waits for a lock
 _DOLLARS = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?", re.ASCII)
 
 What = Literal["key", "account"]
@@ -156,6 +157,7 @@ class Room(msgspec.Struct, frozen=True, gc=False):
 
     left_nano: int | None = None  # neither spent nor held
     unspent_nano: int | None = None  # not spent; requests that run may hold some of it
+    unknown: bool = False  # only the ledger knows what was spent in the period of now: see `follow`
 
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
@@ -175,6 +177,7 @@ class BudgetRefusal(msgspec.Struct, frozen=True, gc=False):
     limit_nano: int
     period: Period
     resets_at_s: float | None  # None: never
+    unknown: bool = False  # only the ledger knows what was spent in the period of now
 
     @property
     def too_large(self) -> bool:
@@ -187,6 +190,14 @@ class BudgetRefusal(msgspec.Struct, frozen=True, gc=False):
         return self.held_nano > 0 and self.spent_nano + self.asked_nano <= self.limit_nano
 
     def failure(self) -> Failure:
+        if self.unknown:
+            return Failure(
+                "unavailable",
+                f"The gateway cannot read now what was spent of the budget of this {self.what};"
+                " try again shortly.",
+                code="storage_unavailable",
+                retry_after_s=UNKNOWN_RETRY_S,
+            )
         per = {"total": "", "day": " a day", "month": " a month"}[self.period]
         budget = f"the budget of this {self.what}, {usd(self.limit_nano)} USD{per}"
         text = f"This request may cost up to {usd(self.asked_nano)} USD, "
@@ -234,7 +245,7 @@ class Budgets:
         self.open = 0
         self.overrun_nano = 0  # since the start, as the next
         self.unpriced = 0
-        # Owners whose clock went back to a period that nothing is known of here: see `follow`.
+        # Owners whose clock went to a period that only the ledger knows: see `follow`.
         self.behind: set[Owner] = set()
         # By the exchange's id: settled at a cost, and maybe not in the ledger yet.
         self._uncommitted: dict[str, Reservation] = {}
@@ -324,14 +335,16 @@ class Budgets:
         """What the key and its account may still spend."""
         left: int | None = None
         unspent: int | None = None
+        unknown = False
         for owner in _owners(key_id, account):
             purse = self._purse(owner, now_s)
             if purse.budget is not None:
+                unknown = unknown or owner in self.behind
                 mine = purse.budget.nano - purse.term.spent
                 unspent = mine if unspent is None else min(unspent, mine)
                 mine -= purse.term.held
                 left = mine if left is None else min(left, mine)
-        return _BOUNDLESS if left is None else Room(left, unspent)
+        return _BOUNDLESS if left is None else Room(left, unspent, unknown)
 
     def reserve(
         self, key_id: str, nano: int | None, now_s: float, account: str = "", id: str = ""
@@ -341,7 +354,7 @@ class Budgets:
         owners = _owners(key_id, account)
         purses = [self._purse(owner, now_s) for owner in owners]
         terms = tuple([purse.term for purse in purses])
-        refused = _refusal(owners, purses, terms, amount)
+        refused = _refusal(owners, purses, terms, amount, self.behind)
         if refused is not None:
             return refused
         for term in terms:
@@ -400,17 +413,17 @@ class Budgets:
             first = period_of(purse.budget, now_s)
             if first != purse.term.first:
                 self._turn(owner, purse, first)
+            elif self.behind:
+                self.behind.discard(owner)
         return purse
 
     def _turn(self, owner: Owner, purse: _OwnerBudget, first: date) -> None:
-        """Enter the period that begins on `first`, or stay where going back is not safe."""
+        """Enter the period that begins on `first`, unless only the ledger knows what was spent in it."""
         known = purse.past.pop(first, None)
         if known is None and first <= purse.latest:
-            self.behind.add(owner)  # the ledger may have rows of it
-            if first < purse.term.first:
-                return
-        else:
-            self.behind.discard(owner)
+            self.behind.add(owner)
+            return
+        self.behind.discard(owner)
         purse.enter(known or _Period(first))
 
 
@@ -422,14 +435,20 @@ def _owners(key_id: str, account: str) -> tuple[Owner, Owner]:
 
 
 def _refusal(
-    owners: Sequence[Owner], purses: Sequence[_OwnerBudget], terms: Sequence[_Period], amount: int
+    owners: Sequence[Owner],
+    purses: Sequence[_OwnerBudget],
+    terms: Sequence[_Period],
+    amount: int,
+    unknown: Collection[Owner] = (),
 ) -> BudgetRefusal | None:
     """Of the first owner whose budget does not hold so much more; nothing always fits."""
     if not amount:
         return None
     for owner, purse, term in zip(owners, purses, terms, strict=True):
         budget = purse.budget
-        if budget is not None and term.spent + term.held + amount > budget.nano:
+        if budget is None:
+            continue
+        if owner in unknown or term.spent + term.held + amount > budget.nano:
             return BudgetRefusal(
                 owner[0],
                 amount,
@@ -439,5 +458,6 @@ def _refusal(
                 budget.nano,
                 budget.period,
                 _ends_s(budget, term.first),
+                owner in unknown,
             )
     return None
