@@ -9,7 +9,7 @@ run: .venv/.run
 	@$(BIN)/headgate serve
 
 test: .venv/.test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/.test
 	@$(BIN)/ruff format --check src tests evals
