@@ -438,7 +438,7 @@ _A = Text("A.")
 REPLIES = [
     Answer("text", Reply((_A,), STOP), lambda r: _names(r)),
     Answer("thinking", Reply((Thinking("T1"), _A), STOP), lambda r: _names(r)[0]),
-    Answer("signature, in a capsule", Reply((Thinking("T1", SIGNED), _CALL), CALLS),
+    Answer("signature, sealed", Reply((Thinking("T1", SIGNED), _CALL), CALLS),
            lambda r: [p.signature for p in r.parts if isinstance(p, Thinking)],
            "this wire has no place for it"),
     Answer("order of thinking, text and calls",
@@ -482,7 +482,7 @@ def reply_cell(answer: Answer, client: str, upstream: str) -> str:
     wanted = answer.look(answer.reply)
     if answer.look(said) != wanted:
         return "–"
-    seal = sealing.Seal(SEALER, "up", down.capsules == "signed")
+    seal = sealing.Seal(SEALER, "up", down.seals == "signed")
     events: list[Event] = seal.feed(list(replay(said)))
     whole = collect(events)
     assert isinstance(whole, Reply)
@@ -497,7 +497,7 @@ def reply_cell(answer: Answer, client: str, upstream: str) -> str:
 
 
 def _opened(reply: Reply) -> Reply:
-    """With what the capsules hold; pieces before Gemini's capsule are taken back by it."""
+    """Return the reply with its sealed thinking opened; it replaces the pieces before Gemini's signature."""
     history = Request(MODEL, (Message("assistant", reply.parts),))
     parts = sealing.unseal(history, SEALER, "up")[0].messages[0].parts
     return msgspec.structs.replace(reply, parts=parts)

@@ -47,7 +47,9 @@ class Media(msgspec.Struct, frozen=True, gc=False):
 
 class Thinking(msgspec.Struct, frozen=True, gc=False):
     text: str
-    signature: str = ""  # opaque: the upstream's own, or our capsule; replayed unchanged
+    signature: str = (
+        ""  # opaque: the upstream's own, or ours (reasoning/sealing.py); replayed unchanged
+    )
 
 
 class ToolCall(msgspec.Struct, frozen=True, gc=False):

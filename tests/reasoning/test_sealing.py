@@ -1,4 +1,4 @@
-"""Capsules: what was sealed comes back, what was touched does not, and nothing ever raises."""
+"""Sealed reasoning: what was sealed comes back, what was touched does not, and nothing ever raises."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.gemini.request import GeminiDialect
 from headgate.errors import Failure
 from headgate.reasoning import sealing
-from headgate.reasoning.sealing import Seal, Sealed, Sealer, is_capsule, unseal, unsigned
+from headgate.reasoning.sealing import Seal, Sealed, Sealer, is_sealed, unseal, unsigned
 from headgate.stream.filters import Show
 
 SEALER = Sealer(b"\x01" * 32)
@@ -52,7 +52,7 @@ def turns(r: Request) -> list[tuple[Part, ...]]:
     return [m.parts for m in r.messages if m.role == "assistant"]
 
 
-# --- one capsule ---
+# --- one sealed field ---
 
 
 @given(ANY, ANY, st.text(max_size=20))
@@ -61,21 +61,25 @@ def test_what_was_sealed_comes_back(text: str, signature: str, origin: str) -> N
 
 
 @given(ANY, ANY)
-def test_a_capsule_is_standard_base64_without_padding_and_recognisable(text: str, s: str) -> None:
+def test_a_sealed_field_is_standard_base64_without_padding_and_recognisable(
+    text: str, s: str
+) -> None:
     sealed = SEALER.seal(text, s)
     assert base64.b64encode(base64.b64decode(sealed, validate=True)).decode() == sealed
-    assert is_capsule(sealed) and not sealed.endswith("=")
+    assert is_sealed(sealed) and not sealed.endswith("=")
 
 
 @given(ANY, st.data())
-def test_a_capsule_with_one_character_changed_does_not_open(text: str, data: st.DataObject) -> None:
+def test_a_sealed_field_with_one_character_changed_does_not_open(
+    text: str, data: st.DataObject
+) -> None:
     sealed = SEALER.seal(text, "sig")
     at = data.draw(st.integers(0, len(sealed) - 1))
     other = data.draw(st.characters(exclude_categories=()).filter(lambda c: c != sealed[at]))
     assert SEALER.open(sealed[:at] + other + sealed[at + 1 :]) is None
 
 
-def test_every_bit_of_a_capsule_counts() -> None:
+def test_every_bit_of_a_sealed_field_counts() -> None:
     raw = base64.b64decode(SEALER.seal("Let me look at the files.", "ab12"))
     for at in range(len(raw) * 8):
         changed = bytearray(raw)
@@ -84,7 +88,7 @@ def test_every_bit_of_a_capsule_counts() -> None:
 
 
 @given(ANY, st.data())
-def test_a_cut_or_lengthened_capsule_does_not_open(text: str, data: st.DataObject) -> None:
+def test_a_cut_or_lengthened_field_does_not_open(text: str, data: st.DataObject) -> None:
     sealed = SEALER.seal(text)
     assert SEALER.open(sealed[: data.draw(st.integers(0, len(sealed) - 1))]) is None
     assert SEALER.open(sealed[data.draw(st.integers(1, len(sealed))) :]) is None
@@ -122,7 +126,7 @@ def test_a_sealer_wants_whole_secrets(secrets: tuple[bytes, ...]) -> None:
 def test_a_text_too_long_to_send_twice_is_left_out_but_not_its_signature(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sealing, "MAX_CAPSULE", 200)
+    monkeypatch.setattr(sealing, "MAX_SEALED", 200)
     text = "".join(map(chr, range(400)))
     sealed = SEALER.seal(text, "sig", "a")
     assert SEALER.open(sealed) == Sealed(None, "sig", "a")
@@ -136,7 +140,7 @@ def test_a_text_that_would_open_to_more_than_the_bound_is_not_sealed() -> None:
     assert SEALER.open(sealed) == Sealed(None)
 
 
-def test_a_capsule_that_opens_to_more_than_the_bound_counts_as_none(
+def test_a_sealed_field_that_opens_to_more_than_the_bound_counts_as_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sealed = SEALER.seal("a" * 5000)
@@ -144,7 +148,7 @@ def test_a_capsule_that_opens_to_more_than_the_bound_counts_as_none(
     assert SEALER.open(sealed) is None
 
 
-def test_the_capsules_of_one_request_open_to_a_bounded_whole(
+def test_the_sealed_fields_of_one_request_open_to_a_bounded_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sealing, "MAX_RESTORED", 10_000)
@@ -165,7 +169,7 @@ def sealed_reply(*parts: Text | Thinking | ToolCall, seal: Seal) -> Reply:
     return out
 
 
-def test_every_thinking_part_ends_in_a_capsule_of_its_own() -> None:
+def test_every_thinking_part_ends_with_a_seal_of_its_own() -> None:
     out = sealed_reply(
         Thinking("one"), Text("hm"), Thinking("two", "sig"), CALL, seal=Seal(SEALER, "a")
     )
@@ -176,7 +180,7 @@ def test_every_thinking_part_ends_in_a_capsule_of_its_own() -> None:
     assert (one.text, two.text, hm, call) == ("one", "two", Text("hm"), CALL)
 
 
-def test_thinking_that_says_nothing_gets_no_capsule() -> None:
+def test_thinking_without_text_is_not_sealed() -> None:
     assert sealed_reply(Thinking(""), CALL, seal=Seal(SEALER)).parts == (Thinking(""), CALL)
 
 
@@ -188,7 +192,7 @@ def test_for_clients_that_return_the_text_only_a_signature_is_sealed() -> None:
     assert SEALER.open(signed.signature) == Sealed("two", "sig")
 
 
-def test_omitted_thinking_still_carries_its_text_in_the_capsule() -> None:
+def test_omitted_thinking_still_carries_its_text_in_sealed_form() -> None:
     events: list[Event] = [Start(), PartStart("thinking"), Delta("a"), Delta("b"), PartStop()]
     out = Show("omit").feed(Seal(SEALER).feed(events))
     assert [type(e) for e in out] == [Start, PartStart, PartStop]
@@ -205,7 +209,7 @@ def test_a_reply_cut_while_thinking_passes_unchanged() -> None:
 # --- requests ---
 
 
-def test_the_capsule_wins_over_a_trimmed_copy_of_the_text() -> None:
+def test_the_sealed_text_wins_over_a_trimmed_copy_of_the_text() -> None:
     sealed = SEALER.seal("\n a long thought \n", "sig")
     for copy in ("", "a long thought", "[thinking removed]"):
         out, restored = unseal(request((Thinking(copy, sealed), CALL)), SEALER)
@@ -237,7 +241,7 @@ def test_a_request_without_signatures_is_given_back_as_it_is() -> None:
     assert unsigned(asked) is asked
 
 
-def test_pieces_of_streamed_thoughts_give_way_to_their_capsule() -> None:
+def test_pieces_of_streamed_thoughts_give_way_to_their_sealed_text() -> None:
     """google-genai keeps each chunk as content of its own."""
     sealed = SEALER.seal("one two three")
     whole = [(Thinking("one two three"), CALL)]

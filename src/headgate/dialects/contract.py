@@ -182,9 +182,9 @@ class Decoder:
 
 class Dialect(Protocol):
     name: ClassVar[str]
-    # Which thinking goes out with a capsule (reasoning/sealing.py): only what an upstream signed, what
+    # Which thinking is sent sealed (reasoning/sealing.py): only what an upstream signed, what
     # the client is shown, or all of it, where the protocol returns a signature without its text.
-    capsules: ClassVar[Literal["signed", "shown", "always"]]
+    seals: ClassVar[Literal["signed", "shown", "always"]]
     stream_type: ClassVar[str]  # content type of a streamed reply
     array_type: ClassVar[str]  # and of one that is an array (`Target.array`)
     keepalive: ClassVar[bytes]  # what may be sent into a silent stream

@@ -1,24 +1,22 @@
 """Reasoning sealed into the opaque field that each protocol makes its clients return.
 
-The only place that makes and reads capsules: the `signature` of Anthropic's thinking blocks,
-Gemini's `thoughtSignature`, the `encrypted_content` of Responses.  A client that keeps nothing
-else of a turn's thinking brings back all of it, to any edge that knows the secret, and no server
-keeps anything (architecture.md 6, protocols.md 3.4).
+The fields are the `signature` of Anthropic's thinking blocks, Gemini's `thoughtSignature` and the
+`encrypted_content` of Responses.  A client that returns nothing else of a turn's thinking returns
+all of it in this field, to any edge that has the secret, so no server needs to keep anything.
 
-    capsule := "hgc1" base64(head pad body mac)     head: body's form and number of pad bytes
-    body    := raw deflate of (lengths, upstream's signature, origin, text), or that itself
-    mac     := HMAC-SHA256 of all before it, first 16 bytes
+    sealed := "hgc1" base64(head pad body mac)      head: body's form and number of pad bytes
+    body   := raw deflate of (lengths, upstream's signature, origin, text), or that itself
+    mac    := HMAC-SHA256 of all before it, first 16 bytes
 
-What will surprise:
-- it is authenticated, not encrypted.  The thinking is that client's own: it is shown it for the
-  asking (`display`, `includeThoughts`), and may put any other text in a block without a signature.
-  So there is nobody to hide it from, and the standard library has no AEAD to do it with.  For the
-  same reason a capsule is not bound to a key.  What the mac is for: nothing cut, spoilt or made
-  elsewhere is taken for the model's own words, and no stranger chooses what we decompress.
-- it is standard base64 as a whole and never ends in "=": every character counts, so no change goes
-  unseen, and Google's SDKs, which decode it and encode it anew, give the same bytes.
-- a text too long to send twice is left out; the capsule then holds the upstream's signature only,
-  and the client's copy of the text stands.
+Notes:
+- It is authenticated, not encrypted.  The client may see its own thinking anyway (`display`,
+  `includeThoughts`) and may send any text in a block without a signature.  For the same reason it
+  is not bound to a key.  The mac keeps text that was cut, changed or made elsewhere from being taken
+  for the model's, and keeps strangers from choosing what is decompressed.
+- It is standard base64 as a whole and never ends in "=": every character counts, so every change is
+  noticed, and Google's SDKs, which decode and encode it again, give the same bytes.
+- A text too long to send twice is left out; the field then holds the upstream's signature only,
+  and the client's copy of the text is used.
 """
 
 import binascii
@@ -44,12 +42,12 @@ from headgate.chat import (
 
 PREFIX = "hgc1"  # four characters, so that the whole is base64; the digit is the version
 SECRET_BYTES = 32
-# One event of a stream holds a capsule; 256 KiB hold about 120 000 tokens of thinking, and
-# aiohttp's readers, the strictest we met, take lines of that size when told to (Google's SDK does).
-MAX_CAPSULE = 256 << 10  # characters
+# One event of a stream holds the whole field; 256 KiB hold about 120 000 tokens of thinking, and
+# aiohttp's readers, the strictest known, can be set to take lines of that size (Google's SDK does).
+MAX_SEALED = 256 << 10  # characters
 # Thinking caught in a loop compresses a thousandfold.  524 288 tokens, M3's longest, are 2 MiB.
-MAX_PAYLOAD = 4 << 20  # bytes of one capsule, opened
-MAX_RESTORED = 8 << 20  # bytes of all capsules of one request; a window of 10^6 tokens is 4 MiB
+MAX_PAYLOAD = 4 << 20  # bytes of one field, opened
+MAX_RESTORED = 8 << 20  # bytes of all fields of one request; a window of 10^6 tokens is 4 MiB
 
 _PREFIX = PREFIX.encode()
 _MAC = 16  # bytes
@@ -59,7 +57,7 @@ _LEVEL = 6  # 20 kB of thinking become 12 in 340 us, once; level 1 makes 13 of t
 
 
 class Sealed(msgspec.Struct, frozen=True, gc=False):
-    """What a capsule held."""
+    """This is what a sealed field holds."""
 
     text: str | None  # the thinking as the upstream sent it; None: it was too long to seal
     signature: str = ""  # the upstream's own
@@ -67,40 +65,41 @@ class Sealed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Sealer:
-    """Makes capsules with the first of its secrets, and opens those of any.
+    """Seals with the first of its secrets, and opens what any of them sealed.
 
-    To change the secret put the new one first, and take the old away a day later.
+    To change the secret put the new one first, and remove the old one a day later.
     """
 
     def __init__(self, *secrets: bytes) -> None:
         if not secrets or any(len(s) != SECRET_BYTES for s in secrets):
             raise ValueError(f"A sealer needs secrets of {SECRET_BYTES} bytes.")
         # HKDF's expand step (RFC 5869); the secrets are uniform already, so nothing to extract.
+        # The label is part of what was sealed before: changing it makes that unreadable.
         self._keys = tuple(hmac.digest(s, b"headgate capsule v1\x01", "sha256") for s in secrets)
 
     def seal(self, text: str, signature: str = "", origin: str = "") -> str:
-        """The capsule; "" when even the upstream's signature is too long for one."""
-        for said in (text, None):
-            payload = _payload(said, signature, origin)
+        """Return the sealed field; "" when even the upstream's signature is too long for one."""
+        for content in (text, None):
+            payload = _payload(content, signature, origin)
             if len(payload) <= MAX_PAYLOAD:
-                capsule = self._capsule(payload)
-                if len(capsule) <= MAX_CAPSULE:
-                    return capsule
+                sealed = self._encoded(payload)
+                if len(sealed) <= MAX_SEALED:
+                    return sealed
         return ""
 
-    def open(self, capsule: str) -> Sealed | None:
-        """What is in it; None for whatever is no whole capsule of ours.  Never raises."""
-        if not capsule.startswith(PREFIX) or len(capsule) > MAX_CAPSULE:
+    def open(self, sealed: str) -> Sealed | None:
+        """Return the content; None for what was not sealed here or is not whole.  Never raises."""
+        if not sealed.startswith(PREFIX) or len(sealed) > MAX_SEALED:
             return None
         try:
-            raw = binascii.a2b_base64(capsule[len(PREFIX) :], strict_mode=True)
-            if len(raw) <= _MAC or len(capsule) % 4 or capsule.endswith("="):
+            raw = binascii.a2b_base64(sealed[len(PREFIX) :], strict_mode=True)
+            if len(raw) <= _MAC or len(sealed) % 4 or sealed.endswith("="):
                 return None
-            said, mac = raw[:-_MAC], raw[-_MAC:]
-            if not any(hmac.compare_digest(_mac(key, said), mac) for key in self._keys):
+            signed, mac = raw[:-_MAC], raw[-_MAC:]
+            if not any(hmac.compare_digest(_mac(key, signed), mac) for key in self._keys):
                 return None
-            form, pad = divmod(said[0], 4)
-            body = said[1 + pad :]
+            form, pad = divmod(signed[0], 4)
+            body = signed[1 + pad :]
             if form == _DEFLATED:
                 reader = zlib.decompressobj(-zlib.MAX_WBITS)
                 body = reader.decompress(body, MAX_PAYLOAD)
@@ -110,25 +109,25 @@ class Sealer:
                 return None
             return _sealed(body)
         except (ValueError, struct.error, zlib.error):
-            return None  # only after a valid mac, by another version's capsule
+            return None  # only after a valid mac: another version's form
 
-    def _capsule(self, payload: bytes) -> str:
+    def _encoded(self, payload: bytes) -> str:
         packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
         body, form = packer.compress(payload) + packer.flush(), _DEFLATED
         if len(body) >= len(payload):
             body, form = payload, _STORED
         pad = -(1 + len(body) + _MAC) % 3
-        said = bytes((form * 4 + pad,)) + bytes(pad) + body
-        raw = said + _mac(self._keys[0], said)
+        signed = bytes((form * 4 + pad,)) + bytes(pad) + body
+        raw = signed + _mac(self._keys[0], signed)
         return PREFIX + binascii.b2a_base64(raw, newline=False).decode()
 
 
-def _mac(key: bytes, said: bytes) -> bytes:
-    return hmac.digest(key, _PREFIX + said, "sha256")[:_MAC]
+def _mac(key: bytes, signed: bytes) -> bytes:
+    return hmac.digest(key, _PREFIX + signed, "sha256")[:_MAC]
 
 
 def _payload(text: str | None, signature: str, origin: str) -> bytes:
-    # Lone surrogates occur in what models write; a capsule must not fail on them.
+    # Lone surrogates occur in what models write; sealing must not fail on them.
     signed, name = signature.encode(errors="surrogatepass"), origin.encode()
     head = _LENGTHS.pack(len(signed), len(name), text is not None)
     return head + signed + name + (text or "").encode(errors="surrogatepass")
@@ -143,8 +142,8 @@ def _sealed(payload: bytes) -> Sealed:
     return Sealed(text, signature, origin)
 
 
-def is_capsule(signature: str) -> bool:
-    """Whether it looks like one of ours; only `Sealer.open` can tell."""
+def is_sealed(signature: str) -> bool:
+    """Return whether it looks like a field sealed here; only `Sealer.open` can decide."""
     return signature.startswith(PREFIX)
 
 
@@ -152,11 +151,11 @@ def is_capsule(signature: str) -> bool:
 
 
 class Seal:
-    """A filter of replies: a capsule as the signature of every thinking part, at its end.
+    """A filter of replies that sets the signature of every thinking part, at its end.
 
     `origin` names the upstream, for the day when another one is given the conversation.
     `signed_only` is for clients that return the text anyway (OpenAI's): there only an upstream's
-    own signature is worth a capsule.  Parts without text or signature are left as they are.
+    own signature is worth sealing.  Parts without text or signature are left as they are.
 
     It must stand before `filters.Show`, which may take the text away.
     """
@@ -173,7 +172,7 @@ class Seal:
         for n, event in enumerate(events):
             kind = type(event)
             if kind is Delta:
-                # What is longer than a capsule holds is not kept; its text is left out anyway.
+                # What is longer than the field holds is not kept; its text is left out anyway.
                 if pieces is not None and self._size <= MAX_PAYLOAD:
                     text = event.text  # type: ignore[union-attr]  # kind says so
                     self._size += len(text)
@@ -197,11 +196,11 @@ class Seal:
 
 
 def unseal(request: Request, sealer: Sealer, origin: str = "") -> tuple[Request, int]:
-    """The request with the thinking that its capsules hold, and how many turns got theirs.
+    """Return the request with its sealed thinking opened, and in how many turns.
 
-    The capsule wins over the client's copy of the text, which may be gone, trimmed, or in pieces.
+    The sealed text wins over the client's copy of the text, which may be gone, trimmed, or in pieces.
     The upstream's own signature comes back when it is `origin`'s; any other signature is dropped
-    and its text kept, as nobody else's says anything to the upstream (protocols.md 3.4).  Thinking
+    and its text kept, as upstreams refuse or ignore each other's signatures.  Thinking
     without text and signature is dropped.  Pure; a request without thinking is given back as it is.
     """
     if not any(type(p) is Thinking for m in request.messages for p in m.parts):
@@ -228,10 +227,10 @@ def _unsigned(parts: Sequence[Part]) -> tuple[Part, ...]:
 
 
 class _Reader:
-    """Messages in, messages out; a capsule also takes the place of pieces that stand before it.
+    """Rebuilds messages; sealed text also replaces the pieces of it that stand before it.
 
     Clients of Gemini keep streamed thoughts as parts, or even as messages, of their own, and the
-    capsule comes on the first part that is none.
+    signature comes on the first part that is no thought.
     """
 
     def __init__(self, sealer: Sealer, origin: str) -> None:
@@ -282,7 +281,7 @@ class _Reader:
         return tuple(out)
 
     def _open(self, signature: str) -> Sealed | None:
-        if not is_capsule(signature) or self._budget <= 0:
+        if not is_sealed(signature) or self._budget <= 0:
             return None
         sealed = self._sealer.open(signature)
         if sealed is not None:

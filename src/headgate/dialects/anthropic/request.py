@@ -596,7 +596,7 @@ def _string(raw: Raw) -> str:
 
 class AnthropicDialect:
     name: ClassVar[str] = "anthropic"
-    capsules: ClassVar[Literal["signed", "shown", "always"]] = "shown"
+    seals: ClassVar[Literal["signed", "shown", "always"]] = "shown"
     stream_type: ClassVar[str] = "text/event-stream"
     array_type: ClassVar[str] = "application/json"
     keepalive: ClassVar[bytes] = b'event: ping\ndata: {"type": "ping"}\n\n'

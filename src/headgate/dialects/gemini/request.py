@@ -501,7 +501,7 @@ def _choice(
 
 class GeminiDialect:
     name: ClassVar[str] = "gemini"
-    capsules: ClassVar[Literal["signed", "shown", "always"]] = "always"
+    seals: ClassVar[Literal["signed", "shown", "always"]] = "always"
     stream_type: ClassVar[str] = "text/event-stream"
     array_type: ClassVar[str] = "application/json"
     keepalive: ClassVar[bytes] = b"\n"  # in an array, too: whitespace between its elements

@@ -588,7 +588,7 @@ def _wants_usage(body: bytes) -> bool:
 
 class OpenAIDialect:
     name: ClassVar[str] = "openai"
-    capsules: ClassVar[Literal["signed", "shown", "always"]] = "signed"
+    seals: ClassVar[Literal["signed", "shown", "always"]] = "signed"
     stream_type: ClassVar[str] = "text/event-stream"
     array_type: ClassVar[str] = "application/json"
     keepalive: ClassVar[bytes] = b": keepalive\n\n"

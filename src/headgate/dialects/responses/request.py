@@ -655,7 +655,7 @@ class ResponsesDialect:
     """Errors with a status of their own, and models, are those of Chat Completions."""
 
     name: ClassVar[str] = "responses"
-    capsules: ClassVar[Literal["signed", "shown", "always"]] = "always"
+    seals: ClassVar[Literal["signed", "shown", "always"]] = "always"
     stream_type: ClassVar[str] = "text/event-stream"
     array_type: ClassVar[str] = "application/json"
     keepalive: ClassVar[bytes] = b": keepalive\n\n"

@@ -13,7 +13,7 @@ def filters_for(
 ) -> list[filters.Filter]:
     """Return the filters; `collectors` gets the one that collects the reply, once it has reasoning."""
     request, context = fitted.request, exchange.context
-    show, sealed = request.reasoning.show, exchange.arrival.dialect.capsules
+    show, sealed = request.reasoning.show, exchange.arrival.dialect.seals
     if show == "no" and sealed == "always":
         show = "omit"
 

@@ -53,7 +53,7 @@ WARNINGS: dict[str, Note] = {
     ),
     "reasoning (sealed)": Note(
         "noted",
-        "The client returned the model's earlier thinking as a sealed capsule; it was opened and given back to the model.",
+        "The client returned the model's earlier thinking in sealed form; it was opened and given back to the model.",
     ),
     "reasoning (remembered)": Note(
         "noted",
