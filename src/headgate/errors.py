@@ -82,7 +82,7 @@ RULES: dict[Kind, KindRule] = {
     "conflict": KindRule(409, "request"),
     "request_timeout": KindRule(408, "request"),
     "unauthenticated": KindRule(401, "caller", client_retry="never", frequent=True),
-    "forbidden": KindRule(403, "caller", client_retry="never"),
+    "forbidden": KindRule(403, "caller", client_retry="never", frequent=True),
     "no_credit": KindRule(402, "caller", client_retry="never", by_upstream=True),
     "rate_limit": KindRule(
         429, "caller", client_retry="later", no_work=True, by_upstream=True, frequent=True

@@ -130,6 +130,21 @@ def test_a_key_cancels_on_a_hang_up_unless_it_was_told_to_drain() -> None:
     assert run("keys", "create", "b", "--on-hang-up", "ignore").exit_code == 2
 
 
+def test_a_key_and_its_rotations_may_be_used_from_the_networks_it_was_given() -> None:
+    made = printed("keys", "create", "a", "--allow-from", "10.0.0.0/8, 192.0.2.7", "--json")
+    assert isinstance(made, dict)
+    assert made["allowed_cidrs"] == ["10.0.0.0/8", "192.0.2.7/32"]
+    rotated = printed("keys", "rotate", made["id"], "--json")
+    assert isinstance(rotated, dict)
+    assert rotated["allowed_cidrs"] == made["allowed_cidrs"]
+    assert "from 10.0.0.0/8, 192.0.2.7/32" in run("keys", "list").stdout
+    id = rotated["id"]
+    for wrong in ("10.0.0.1/8", "example.org", ""):
+        assert run("keys", "change", id, "--allow-from", wrong).exit_code == 2
+    changed = printed("keys", "change", id, "--allow-from", "any", "--json")
+    assert isinstance(changed, dict) and changed["allowed_cidrs"] == []
+
+
 def test_a_key_gets_the_limits_and_the_budget_it_was_given() -> None:
     options = "--budget-usd 0.1 --budget-period month --budget-zone Europe/Berlin --rpm 60 --tpm 0"
     made = printed("keys", "create", "a", *options.split(), "--concurrency", "3", "--json")

@@ -292,6 +292,19 @@ def test_a_patch_changes_what_it_names_and_null_takes_away(made: Made, api: http
     assert detail == {"rpm": None, "name": "n", "account": ""}
 
 
+def test_a_key_has_networks_and_a_wrong_one_is_named(made: Made, api: httpx2.Client) -> None:
+    path = f"{R}/keys/{made.model_keys['acme']}"
+    changed = api.patch(path, json={"allowed_cidrs": ["192.0.2.7", "10.0.0.0/8"]})
+    assert changed.json()["allowed_cidrs"] == ["192.0.2.7/32", "10.0.0.0/8"]
+    for method, where in (("PATCH", path), ("POST", f"{R}/keys")):
+        wrong = api.request(method, where, json={"name": "n", "allowed_cidrs": ["10.0.0.1/8"]})
+        assert wrong.status_code == 422
+        assert wrong.json()["error"]["field"] == "$.allowed_cidrs"
+        assert "`10.0.0.1/8` is not a network" in wrong.json()["error"]["message"]
+    assert api.get(path).json() == changed.json()
+    assert api.patch(path, json={"allowed_cidrs": []}).json()["allowed_cidrs"] == []
+
+
 def test_a_revoked_key_stays_revoked(made: Made, api: httpx2.Client) -> None:
     path = f"{R}/keys/{made.model_keys['acme']}"
     first = api.delete(path).json()

@@ -108,6 +108,7 @@ def test_what_the_form_says_is_what_the_key_may_and_the_record_says_so(site: Sit
         client, "/api_keys", name="ci", account="acme", models_of="these", models=["MiniMax-M2", "MiniMax-M3"],
         budget_usd="$1,000.25", budget_period="month", budget_zone="Asia/Shanghai", rpm="60", tpm="1,000",
         concurrency="", on_hang_up="drain", expires="2099-01-31T12:00",
+        allowed_cidrs="10.0.0.0/8 192.0.2.7",
     )  # fmt: skip
     (key,) = site.desk.store.keys()
     assert (key.models, key.budget_nano, key.budget_period, key.budget_zone) == (
@@ -115,6 +116,7 @@ def test_what_the_form_says_is_what_the_key_may_and_the_record_says_so(site: Sit
     )  # fmt: skip
     assert (key.rpm, key.tpm, key.concurrency, key.on_hang_up) == (60, 1000, None, "drain")
     assert (key.account, key.expires_s) == ("acme", 4073544000.0)
+    assert key.allowed_cidrs == ("10.0.0.0/8", "192.0.2.7/32")
     (change,) = site.desk.people.changes()
     assert (change.action, change.subject, change.account) == ("key.create", key.id, "acme")
     assert change.detail["budget_nano"] == 1_000_250_000_000
@@ -128,6 +130,7 @@ def test_what_the_form_says_is_what_the_key_may_and_the_record_says_so(site: Sit
         ({"budget_usd": "1e3"}, "no amount in dollars"),
         ({"budget_usd": "-1"}, "no amount in dollars"),
         ({"rpm": "1.5"}, "no limit"),
+        ({"allowed_cidrs": "10.0.0.1/8"}, "is not a network"),
         ({"expires": "2001-01-01T00:00"}, "over already"),
         ({"expires": "soon"}, "no time"),
         ({"budget_zone": "Mars/Base"}, "No time zone"),

@@ -20,7 +20,7 @@ from headgate.cli.options import (
     when,
 )
 from headgate.config import Settings
-from headgate.policy import budgets
+from headgate.policy import budgets, networks
 from headgate.policy.keys import Account, Key
 from headgate.policy.pricing import usd
 from headgate.storage.sqlite.database import BudgetTerms, Changes, Terms
@@ -42,6 +42,27 @@ class Count(click.ParamType[int]):
         if value.isascii() and value.isdecimal() and len(value) <= 12:
             return int(value)
         self.fail(f"`{value[:20]}` is no limit; write a whole number, or none.", param, ctx)
+
+
+class Networks(click.ParamType[tuple[str, ...]]):
+    """`10.0.0.0/8,192.0.2.7`; `any` takes the list away."""
+
+    name = "networks"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        if value == "any":
+            return ()
+        try:
+            found = networks.split(value)
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+        if not found:  # an empty list would allow every address
+            self.fail("name a network like 10.0.0.0/8, or `any`.", param, ctx)
+        return found
 
 
 class Dollars(click.ParamType[int]):
@@ -95,6 +116,10 @@ def _terms(command: F) -> F:
             click.option("--tpm", type=Count(), help="Tokens a minute, input and output."),
             click.option("--concurrency", type=Count(), help="Requests at a time."),
             click.option(
+                "--allow-from", type=Networks(),
+                help="Networks it may be used from: 10.0.0.0/8,192.0.2.7; `any`.",
+            ),
+            click.option(
                 "--on-hang-up", type=click.Choice(("cancel", "drain")),
                 help="When a client leaves: stop the upstream (unless said otherwise), or hear it to the end.",
             ),
@@ -129,6 +154,7 @@ def _said(
     rpm: int | None,
     tpm: int | None,
     concurrency: int | None,
+    allow_from: tuple[str, ...] | None,
     on_hang_up: Any,  # as budget_period
     **budget: Any,
 ) -> Terms:
@@ -139,6 +165,8 @@ def _said(
         terms["tpm"] = _or_none(tpm)
     if concurrency is not None:
         terms["concurrency"] = _or_none(concurrency)
+    if allow_from is not None:
+        terms["allowed_cidrs"] = allow_from
     if on_hang_up is not None:
         terms["on_hang_up"] = on_hang_up
     return terms
@@ -345,6 +373,8 @@ def _takes(key: Key) -> list[str]:
     for most, what in ((key.rpm, "rpm"), (key.tpm, "tpm"), (key.concurrency, "at a time")):
         if most is not None:
             out.append(f"{most} {what}")
+    if key.allowed_cidrs:
+        out.append(f"from {', '.join(key.allowed_cidrs)}")
     if key.on_hang_up == "drain":
         out.append("drains on a hang-up")
     return out

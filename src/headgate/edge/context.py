@@ -27,7 +27,7 @@ from headgate.edge.upstream_health import UpstreamHealth
 from headgate.errors import Failure, Refused
 from headgate.net.client import Client, Timeouts
 from headgate.net.server import Inbound
-from headgate.policy import keys, routing
+from headgate.policy import keys, networks, routing
 from headgate.policy.guesses import GuessThrottle
 from headgate.policy.keys import Key, KeySnapshot
 from headgate.policy.limits import Admission, Scope
@@ -48,6 +48,21 @@ _NO_KEY = Failure(
 )
 POLL_S = 0.4  # a revoked key must be refused within a second
 STALE_S = 10.0  # SQLite waits for a lock for 5 s; a check that takes twice as long has failed
+
+
+def _at_home(key: Key, peer: str) -> Key:
+    """Return the key if it may be used from the client's address; else Refused."""
+    if key.allowed_cidrs and not networks.allows(key.allowed_cidrs, peer):
+        raise Refused(
+            Failure(
+                "forbidden",
+                f"This key may not be used from {peer or 'an unknown address'}. Whoever manages it"
+                f" can allow the address: `headgate keys change {key.id} --allow-from`.",
+                code="address_not_allowed",
+                should_retry=False,
+            )
+        )
+    return key
 
 
 class Entry:
@@ -165,7 +180,7 @@ class EdgeContext:
         either; a key that has expired or was revoked is no such failure, as its secret is right.
         """
         try:
-            return self.authenticate(credential)
+            return _at_home(self.authenticate(credential), peer)
         except Refused as refused:
             if refused.failure is not _NO_KEY or not credential:
                 raise
@@ -176,7 +191,7 @@ class EdgeContext:
             await asyncio.shield(self._next_check)
             key = self.ring.authenticate(credential, time.time())
             if key is not None:
-                return key
+                return _at_home(key, peer)
         if parsed is None or not self.ring.knows(credential):
             self.failed_credential(peer, parsed.id if parsed is not None else "")
         raise Refused(_NO_KEY)

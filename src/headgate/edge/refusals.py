@@ -96,7 +96,8 @@ class Refusals:
             block += guard.header_block(more)
         id = request_id.encode()
         inbound.respond(status, block.replace(_ID_BYTES, id), body.replace(_ID_BYTES, id))
-        if seen.more >= FLOOD:
+        # Note: another client may send the same head from an address that the key allows.
+        if seen.more >= FLOOD and failure.kind != "forbidden":
             if len(self._repeated) >= MAX_REPEATED:
                 self._repeated.clear()
             until_s = time.monotonic() + REPEAT_S

@@ -46,6 +46,7 @@ class Key(msgspec.Struct, frozen=True):
     on_hang_up: HangUp = "cancel"  # what becomes of the upstream when the client leaves
     family: str = ""  # the first key of which this one is a rotation; "": it is a first one
     account: str = ""  # of which it is part; "": of none
+    allowed_cidrs: tuple[str, ...] = ()  # networks its requests may come from; (): any
 
     @property
     def payer(self) -> str:

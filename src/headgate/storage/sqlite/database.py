@@ -18,7 +18,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 import apsw
 import msgspec
 
-from headgate.policy import budgets, keys
+from headgate.policy import budgets, keys, networks
 from headgate.policy.keys import Account, HangUp, Key, KeySnapshot, Period
 
 T = TypeVar("T")
@@ -30,6 +30,7 @@ MAX_LIMIT = 10**12  # a minute, or at a time: what is above it is a slip
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _KEY = ", ".join(Key.__struct_fields__)  # the columns have the same names
 _ACCOUNT = ", ".join(Account.__struct_fields__)
+_LISTS = ("models", "allowed_cidrs")  # of Key; their columns are JSON
 
 
 class StoreError(Exception):
@@ -71,6 +72,7 @@ class Terms(BudgetTerms, total=False):
     tpm: int | None
     concurrency: int | None
     on_hang_up: HangUp
+    allowed_cidrs: tuple[str, ...]
 
 
 class Changes(Terms, total=False):
@@ -440,12 +442,14 @@ def _identity(path: Path) -> tuple[int, int]:
 def _columns(key: Key) -> tuple[object, ...]:
     """In the order of _KEY."""
     fields = msgspec.structs.asdict(key)
-    return tuple({**fields, "models": msgspec.json.encode(key.models).decode()}.values())
+    lists = {name: msgspec.json.encode(fields[name]).decode() for name in _LISTS}
+    return tuple({**fields, **lists}.values())
 
 
 def _key(columns: Sequence[Any]) -> Key:  # Any: they are as the schema says
     fields = dict(zip(Key.__struct_fields__, columns, strict=True))
-    return Key(**{**fields, "models": msgspec.json.decode(fields["models"], type=tuple[str, ...])})
+    lists = {n: msgspec.json.decode(fields[n], type=tuple[str, ...]) for n in _LISTS}
+    return Key(**{**fields, **lists})
 
 
 def _check(what: Key | Account) -> None:
@@ -460,6 +464,8 @@ def _check(what: Key | Account) -> None:
         if value is not None and not 0 <= value <= most:
             raise StoreError(f"{name} is {value}; it is a whole number from 0 to {most}.")
     try:
+        if isinstance(what, Key) and networks.checked(what.allowed_cidrs) != what.allowed_cidrs:
+            raise StoreError("allowed_cidrs has networks that are not in their usual form.")
         budgets.zone_of(what.budget_zone)
     except ValueError as error:
         raise StoreError(str(error)) from None

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from msgspec import UNSET
 
-from headgate.policy import budgets
+from headgate.policy import budgets, networks
 from headgate.storage.sqlite.database import MAX_NAME_CHARS, BudgetTerms
 from headgate.web.api.shapes import AccountChanges, Asked, KeyChanges, seconds_of
 from headgate.web.context import Problem, RequestContext, sentence
@@ -68,6 +68,14 @@ def models(visit: RequestContext, names: tuple[str, ...]) -> tuple[str, ...]:
             raise Problem(422, f"There is no model `{said[:64]}`. {hint}", f"$.models[{n}]")
         ids.append(model.id)
     return tuple(dict.fromkeys(ids))
+
+
+def cidrs(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """The networks that a key may be used from, each once."""
+    try:
+        return networks.checked(texts)
+    except ValueError as error:
+        raise _problem(error, "$.allowed_cidrs") from None
 
 
 def said(body: Asked) -> dict[str, object]:

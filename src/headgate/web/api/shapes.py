@@ -83,6 +83,13 @@ Models = Annotated[
     tuple[Annotated[str, Meta(max_length=256)], ...],
     Meta(max_length=64, description="The only models it may use; empty: all."),
 ]
+Cidrs = Annotated[
+    tuple[Annotated[str, Meta(max_length=64)], ...],
+    Meta(
+        max_length=64,
+        description="The only networks it may be used from, like 10.0.0.0/8; empty: any address.",
+    ),
+]
 Password = Annotated[
     str, Meta(max_length=512, description="At least 12 characters; only a hash of it is kept.")
 ]
@@ -137,6 +144,7 @@ class Key(Shape, frozen=True, kw_only=True):
     ]
     budget_spent_nano: Nano
     on_hang_up: HangUp
+    allowed_cidrs: list[str]
     family: Annotated[
         str,
         Meta(description='The first key of which this one is a rotation; "": it is a first one.'),
@@ -177,6 +185,7 @@ class NewKey(Asked, frozen=True, kw_only=True):
     budget_period: Period = "total"
     budget_zone: Zone = "UTC"
     on_hang_up: HangUp = "cancel"
+    allowed_cidrs: Cidrs = ()
 
 
 class KeyChanges(Asked, frozen=True, kw_only=True):
@@ -191,6 +200,7 @@ class KeyChanges(Asked, frozen=True, kw_only=True):
     budget_period: Period | UnsetType = UNSET
     budget_zone: Zone | UnsetType = UNSET
     on_hang_up: HangUp | UnsetType = UNSET
+    allowed_cidrs: Cidrs | UnsetType = UNSET
 
 
 class Rotation(Asked, frozen=True, kw_only=True):

@@ -52,6 +52,7 @@ LABELS: dict[str, str] = {
     "budget_period": "budget's period",
     "budget_zone": "budget's time zone",
     "on_hang_up": "when a client leaves",
+    "allowed_cidrs": "allowed networks",
     "expires_s": "expires",
     "expires_at": "expires",
     "overlap_s": "the old one works for",
@@ -138,6 +139,8 @@ def told(visit: RequestContext, detail: dict[str, Any]) -> list[str]:
 def _value(visit: RequestContext, field: str, value: Any) -> str:
     if field == "models" and not value:
         return visit.word("all")
+    if field == "allowed_cidrs" and not value:
+        return visit.word("any address")
     if value is None:
         return visit.word("never") if field.startswith("expires") else visit.word("none")
     if isinstance(value, bool):

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_args
 import msgspec
 
 from headgate.policy import budgets, pricing
+from headgate.policy import networks as policy_networks
 from headgate.policy.keys import Account, Key, Period
 from headgate.storage.sqlite.database import (
     MAX_LIMIT,
@@ -74,6 +75,14 @@ def limit(visit: RequestContext, field: str) -> int | None:
         )
         raise Problem(422, said, field)
     return int(text)
+
+
+def networks(visit: RequestContext, field: str) -> tuple[str, ...]:
+    """Networks with commas between them; an empty field allows every address."""
+    try:
+        return policy_networks.split(visit.form.get(field, ""))
+    except ValueError as error:
+        raise Problem(422, f"{sentence(error)}.", field) from None
 
 
 def budget(visit: RequestContext) -> BudgetTerms:

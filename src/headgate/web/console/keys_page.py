@@ -29,7 +29,7 @@ RECENT = 20
 USED_S = 30 * 86400.0  # how far back the list looks for the last use: one query for all keys
 OVERLAPS_S = (0, 3600, 86400, 7 * 86400)
 _HANG_UPS: tuple[HangUp, ...] = get_args(HangUp)
-_FIELDS = ("name", "models_of", "models", "rpm", "tpm", "concurrency", "on_hang_up", "expires", *fields.BUDGET)  # fmt: skip
+_FIELDS = ("name", "models_of", "models", "rpm", "tpm", "concurrency", "allowed_cidrs", "on_hang_up", "expires", *fields.BUDGET)  # fmt: skip
 # What the record says of a new key, where it is not as usual.
 _TOLD = ("models", "expires_s", *Terms.__annotations__)
 _taken = fields.Taken()
@@ -185,6 +185,7 @@ def _written(key: Key) -> dict[str, str]:
         "account": key.account,
         "models_of": "these" if key.models else "all",
         "on_hang_up": key.on_hang_up,
+        "allowed_cidrs": ", ".join(key.allowed_cidrs),
         "expires": fields.moment_text(key.expires_s),
         **{n: "" if v is None else str(v) for n, v in limits.items()},
         **fields.budget_text(key),
@@ -241,6 +242,8 @@ def _said(visit: RequestContext, old: Key | None) -> Changes:
         said["tpm"] = fields.limit(visit, "tpm")
     if "concurrency" in form:
         said["concurrency"] = fields.limit(visit, "concurrency")
+    if "allowed_cidrs" in form:
+        said["allowed_cidrs"] = fields.networks(visit, "allowed_cidrs")
     if "on_hang_up" in form:
         said["on_hang_up"] = fields.choice(visit, "on_hang_up", _HANG_UPS)
     if "expires" in form:
