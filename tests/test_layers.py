@@ -19,7 +19,7 @@ SOURCE = ROOT / "src" / "headgate"
 # Each line may import from the lines above it and from itself, not from others on its own line.
 LAYERS = [
     {"headgate"},  # the version
-    {"errors", "money", "tasks", "output", "csv_export"},
+    {"errors", "money", "tasks", "output", "csv_export", "redaction"},
     {"bounds", "chat"},
     {"jsontext"},
     {"stream"},
@@ -34,7 +34,17 @@ LAYERS = [
 ]
 DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
 
-PURE = {"errors", "money", "bounds", "chat", "jsontext", "stream", "dialects", "policy"}
+PURE = {
+    "errors",
+    "money",
+    "redaction",
+    "bounds",
+    "chat",
+    "jsontext",
+    "stream",
+    "dialects",
+    "policy",
+}
 OUTSIDE = {
     "asyncio", "concurrent", "http", "io", "logging", "multiprocessing", "os", "pathlib", "queue",
     "random", "secrets", "select", "selectors", "shutil", "signal", "socket", "sqlite3", "ssl",

@@ -151,6 +151,7 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
     retry_after_s: float | None = None
     should_retry: bool | None = None  # None: leave it to the client's own rules
     upstream_code: str = ""  # the vendor's number, "1002"; safe to show
+    upstream_text: str = ""  # the vendor's words, as redaction.py leaves them; for the operator
 
     @property
     def status(self) -> int:

@@ -18,6 +18,7 @@ from msgspec import Raw, Struct
 
 from headgate import jsontext
 from headgate.errors import Failure, Kind
+from headgate.redaction import redacted
 
 # code: (kind, what the client is told; "" passes the upstream's own words on)
 CODES: dict[int, tuple[Kind, str]] = {
@@ -73,12 +74,15 @@ def failure_of(
     known = CODES.get(number) if number is not None else None
     upstream_code = str(number) if number is not None else str(code or type_ or status)[:MAX_CODE]
 
+    upstream_text = redacted(message)
+
     def failure(kind: Kind, text: str, **more: object) -> Failure:
         return Failure(
             kind,
             text,
             retry_after_s=retry_after_s,
             upstream_code=upstream_code,
+            upstream_text=upstream_text,
             **more,  # type: ignore[arg-type]  # fields of Failure
         )
 

@@ -67,6 +67,7 @@ async def _fail(
     progress, dialect = run.progress, run.arrival.dialect
     progress.outcome = outcome or failure.kind
     progress.upstream_code = failure.upstream_code or progress.upstream_code
+    progress.upstream_text = failure.upstream_text or progress.upstream_text
     responder.quiet()
     if responder.over:
         return

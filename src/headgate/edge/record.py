@@ -160,7 +160,15 @@ class ExchangeRecord:
         """The report of an upstream that is not believed; "" when all of it is."""
         return self._bill.dispute
 
-    def attempted(self, route: Route, outcome: str, code: str, took_s: float) -> None:
+    def attempted(
+        self,
+        route: Route,
+        outcome: str,
+        code: str,
+        text: str,
+        took_s: float,
+        reply_began: bool,
+    ) -> None:
         """Add an attempt that has ended."""
         self._attempts.append(
             AttemptRecord(
@@ -170,6 +178,8 @@ class ExchangeRecord:
                 code,
                 round(took_s * 1000),
                 route.key.number,
+                reply_began,
+                text,
             )
         )
 

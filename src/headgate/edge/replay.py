@@ -117,7 +117,7 @@ def free(row: LedgerRow) -> bool:
     """Whether the exchange surely cost nothing: no upstream answered, or it said that it failed."""
     if row.basis != "none" or row.outcome in MAY_BILL:
         return False
-    if row.first_token_ms is not None:  # a reply had begun
+    if any(a.reply_began for a in row.attempts):
         return False
     if row.outcome == "shutdown" and row.attempts:  # the upstream may have worked
         return False

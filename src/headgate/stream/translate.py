@@ -7,7 +7,7 @@ found); then `end` is set while the upstream still talks, and the caller hangs u
 reply's Start is held until something follows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from headgate.chat import BrokenGrammar, Collector, Delta, Event, Failed, Finish, Start
@@ -31,12 +31,19 @@ class Filter(Protocol):
 
 
 class Whole:
-    """The encoder of a reply that is not streamed: collects, and writes nothing before the end."""
+    """The encoder of a reply that is not streamed: collects, and writes nothing before the end.
 
-    def __init__(self) -> None:
+    `began` is called once, when the first part of the reply has come.
+    """
+
+    def __init__(self, began: Callable[[], None] | None = None) -> None:
         self.collector = Collector()
+        self._began = began
 
     def feed(self, events: Sequence[Event]) -> bytes:
+        if self._began is not None:
+            self._began()
+            self._began = None
         self.collector.feed(events)
         return b""
 

@@ -104,7 +104,7 @@ class Attempts:
             context.health.retries.earned(route.upstream.name)
         progress.attempts += 1
         attempt.running_since_s = attempt.began_s = time.monotonic()
-        progress.upstream_code = ""
+        progress.upstream_code = progress.upstream_text = ""
         context.metrics.attempts.add(route.upstream.name)
         try:
             body = await exchange.worked(upstream.encoded, route, fitted.request)
@@ -121,8 +121,9 @@ class Attempts:
         """Record a failed attempt and plan the next; Refused when there is none."""
         exchange, context = self._exchange, self._exchange.context
         health, name = context.health, route.upstream.name
-        attempted(exchange, failure.kind, failure.upstream_code)
+        attempted(exchange, failure.kind, failure.upstream_code, failure.upstream_text)
         exchange.progress.upstream_code = failure.upstream_code
+        exchange.progress.upstream_text = failure.upstream_text
         stale = failure.upstream_code == retry.STALE
         context.metrics.upstream_errors.add(name, retry.STALE if stale else failure.kind)
         if stale or failure.code == upstream.NO_CONNECTION:  # nothing is known of the upstream

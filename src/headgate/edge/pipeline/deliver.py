@@ -51,7 +51,7 @@ class Delivery:
         exchange, fitted = self._exchange, self._fitted
         attempt = exchange.attempt
         response = attempt.response = reply.response
-        sink = exchange.encoder if exchange.encoder is not None else Whole()
+        sink = exchange.encoder if exchange.encoder is not None else Whole(self._whole_began)
         collectors: list[ReplyCollector] = []
         chain = filters_for(exchange, self._route, fitted, collectors)
         relay = Relay(reply, chain, sink, self._send, self._responder.connection)
@@ -72,7 +72,6 @@ class Delivery:
         observe.answered(exchange)
         self._learn(collectors)
         if isinstance(sink, Whole):
-            self._first_token(time.monotonic())
             await finish_whole(
                 exchange, self._prepared, self._responder, self._route, fitted, end, sink
             )
@@ -95,6 +94,11 @@ class Delivery:
             responder.start()
         responder.write(out, now_s)
 
+    def _whole_began(self) -> None:
+        """Note the first token of a reply of which the client sees nothing before its end."""
+        if not self._exchange.progress.first_token_s:
+            self._first_token(time.monotonic())
+
     def _first_token(self, now_s: float) -> None:
         first_token_s = now_s - self._exchange.arrival.began_s
         self._exchange.progress.first_token_s = first_token_s
@@ -115,12 +119,9 @@ class Delivery:
         return failure
 
     def _had_begun(self, failure: Failure) -> None:
-        """Report the failure, and let the row of an unseen reply show that it may have been billed."""
+        """Report the failure, and let the attempt show that its reply may have been billed."""
         observe.failed(self._exchange, failure)
-        progress = self._exchange.progress
-        progress.first_token_s = (
-            progress.first_token_s or time.monotonic() - self._exchange.arrival.began_s
-        )
+        self._exchange.attempt.reply_began = True
 
     def _learn(self, collectors: list[ReplyCollector]) -> None:
         """Keep what a finished reply teaches: the size of its input, and its reasoning."""

@@ -10,27 +10,28 @@ from headgate.errors import ABANDONED
 from headgate.storage.sqlite.ledger import LedgerRow
 
 
-def attempted(exchange: Exchange, outcome: str, code: str) -> None:
+def attempted(exchange: Exchange, outcome: str, code: str, text: str) -> None:
     """Add the attempt that runs, if there is one, to those of the row."""
     attempt, route = exchange.attempt, exchange.progress.route
     if route is not None and attempt.running_since_s:
         took_s = time.monotonic() - attempt.running_since_s
-        exchange.record.attempted(route, outcome, code, took_s)
+        exchange.record.attempted(route, outcome, code, text, took_s, attempt.reply_began)
         attempt.running_since_s = 0.0
+        attempt.reply_began = False
 
 
 def ledger_row(exchange: Exchange, responder: Responder) -> LedgerRow:
     """Return the row of the exchange as it ended."""
     progress = exchange.progress
     assert progress.route is not None  # an intent record is opened for a route
-    attempted(exchange, progress.outcome, progress.upstream_code)
+    attempted(exchange, progress.outcome, progress.upstream_code, progress.upstream_text)
     warnings = progress.warnings
     row = exchange.record.row(
         progress.route,
         progress.outcome,
         progress.status,
         progress.usage,
-        first_token_s=progress.first_token_s,
+        first_token_s=progress.shown_first_token_s,
         total_s=time.monotonic() - exchange.arrival.began_s,
         warnings=(*warnings, *progress.recalled) if progress.recalled else warnings,
     )
@@ -95,7 +96,7 @@ def _log(exchange: Exchange, total_s: float) -> None:
             progress.attempts,
             progress.usage.input,
             progress.usage.output,
-            round(progress.first_token_s * 1e3, 1),
+            round(progress.shown_first_token_s * 1e3, 1),
             round(total_s * 1e3, 1),
             progress.upstream_code,
             warnings,

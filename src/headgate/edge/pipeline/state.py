@@ -14,7 +14,8 @@ from headgate.edge import relay
 from headgate.edge.context import EdgeContext, Entry
 from headgate.edge.ids import new_id
 from headgate.edge.metrics import RouteMetrics
-from headgate.edge.record import ExchangeRecord
+from headgate.edge.record import ANSWERED, ExchangeRecord
+from headgate.errors import BLAMELESS
 from headgate.net.client import Response
 from headgate.net.server import Inbound
 from headgate.policy.limits import PacedTurn
@@ -60,9 +61,16 @@ class Progress:
     usage = UNKNOWN_USAGE
     first_token_s = 0.0
     upstream_code = ""  # of the last attempt
+    upstream_text = ""  # of the last attempt's error, redacted
     warnings: tuple[str, ...] = ()
     recalled: tuple[str, ...] = ()  # how reasoning came back that the client did not carry
     where = ""  # the places of an error of the gateway's own
+
+    @property
+    def shown_first_token_s(self) -> float:
+        """When the upstream's first token came; 0 where there was none, or the reply failed."""
+        fine = self.outcome in ANSWERED or self.outcome in BLAMELESS
+        return self.first_token_s if fine else 0.0
 
 
 class AttemptState:
@@ -75,6 +83,7 @@ class AttemptState:
     counters: RouteMetrics | None = None  # of the last route that answered
     began_s = 0.0  # when the last attempt began
     running_since_s = 0.0  # the same; 0 once the attempt is recorded
+    reply_began = False  # the upstream failed after its reply had begun, and may bill it
 
 
 class Exchange:

@@ -73,7 +73,7 @@ async def _repaired(
     if reserved is None:
         progress.warnings = (*progress.warnings, "response_format (not asked again: the budget)")
         return reply, reason
-    attempted(exchange, "invalid_format", "")
+    attempted(exchange, "invalid_format", "", "")
     if attempt.response is not None and not attempt.response.complete:
         await relays.let_close(attempt.response)
     progress.attempts += 1

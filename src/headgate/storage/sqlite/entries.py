@@ -26,6 +26,8 @@ class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
     upstream_code: str = ""
     ms: int = 0
     key: int = 0  # its place in the upstream's pool of keys, from 1; 0: there is no pool
+    reply_began: bool = False  # it failed after its reply had begun, which may be billed
+    upstream_text: str = ""  # of its error, as redaction.py leaves it
 
 
 class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):

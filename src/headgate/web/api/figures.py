@@ -87,6 +87,9 @@ class Attempt(Shape, frozen=True, kw_only=True):
         int,
         Meta(description="Its place in the upstream's pool of keys, from 1; 0: it has no pool."),
     ]
+    upstream_text: Annotated[
+        str, Meta(description="The upstream's own error text: shortened, without secrets.")
+    ] = ""
 
 
 class Exchange(Shape, frozen=True, kw_only=True):

@@ -170,7 +170,8 @@ def _exchange(seq: int | None, row: LedgerRow) -> figures.Exchange:
         cost_nano=row.cost_nano, price_version=row.price_version, service_tier=row.service_tier,
         attempts=[
             figures.Attempt(upstream=a.upstream, model=a.model, outcome=a.outcome,
-                           upstream_code=a.upstream_code, ms=a.ms, key=a.key)
+                           upstream_code=a.upstream_code, ms=a.ms, key=a.key,
+                           upstream_text=a.upstream_text)
             for a in row.attempts
         ],
         warnings=list(row.warnings),
