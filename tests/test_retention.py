@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).parent.parent / "evals" / "reasoning"))
 
 from clients import CLIENTS
 from playing import directly, played, serving
-from scripted_replies import AGAIN, FORMS, Talk, Upstream, script, told
+from scripted_replies import AGAIN, FORMS, Talk, Upstream, as_sent, script
 
 TURNS = 3
 # These return all of it themselves, as text with its signature or sealed.
@@ -65,7 +65,7 @@ def test_what_is_sealed_comes_back_without_any_memory(
 def test_the_witness_sees_what_is_lost_changed_moved_or_unsigned() -> None:
     """Else a table of hundreds would say nothing."""
     for form in FORMS:
-        turns = [told(t, form) for t in script(TURNS)]
+        turns = [as_sent(t, form) for t in script(TURNS)]
         right = [("user", "Go."), *(p for t in turns for p in t), ("user", AGAIN)]
 
         def kept(seen: list[tuple[object, ...]], form: str = form) -> list[bool]:

@@ -1,4 +1,4 @@
-"""What `make suites` rests on: a door that changes one header, and a judgement that hides nothing.
+"""What `make suites` rests on: a proxy that changes one header, and a judgement that hides nothing.
 
 The suites themselves (suites/run.py) need a package index and half a minute; docs/suites.md has what
 they said.
@@ -16,8 +16,8 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent.parent / "evals" / "suites"))
 
-from door import Door
 from judging import judged, refused
+from recording_proxy import RecordingProxy
 
 BODY = b'{"key": "Bearer My API Key", "n": 1}'
 ANSWER = (
@@ -51,9 +51,9 @@ def once() -> Iterator[Once]:
     server.thread.join(60)
 
 
-def test_the_door_changes_the_credential_and_nothing_else(once: Once) -> None:
-    door = Door(once.port, {"Bearer My API Key": "Bearer hg_live_x"})
-    client = http.client.HTTPConnection("127.0.0.1", door.server_port, timeout=60)
+def test_the_proxy_changes_the_credential_and_nothing_else(once: Once) -> None:
+    proxy = RecordingProxy(once.port, {"Bearer My API Key": "Bearer hg_live_x"})
+    client = http.client.HTTPConnection("127.0.0.1", proxy.server_port, timeout=60)
     headers = {
         "Authorization": "Bearer My API Key", "X-Other": "Bearer My API Key", "User-Agent": "sdk/1",
     }  # fmt: skip
@@ -65,26 +65,26 @@ def test_the_door_changes_the_credential_and_nothing_else(once: Once) -> None:
         b'{"error":1}',
     )
     client.close()
-    door.shutdown()
-    door.server_close()
+    proxy.shutdown()
+    proxy.server_close()
     head, _, body = once.seen.partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     assert body == BODY and lines[0] == "POST /v1/x?a=%5B1%5D HTTP/1.1"
     assert set(lines[1:]) == {
-        f"Host: 127.0.0.1:{door.server_port}",
+        f"Host: 127.0.0.1:{proxy.server_port}",
         "Accept-Encoding: identity",
         f"Content-Length: {len(BODY)}",
         "Authorization: Bearer hg_live_x",
         "X-Other: Bearer My API Key",
         "User-Agent: sdk/1",
     }
-    (passed,) = door.passed
-    assert (passed.method, passed.status, passed.said) == ("POST", 429, '{"error":1}')
+    (passed,) = proxy.passed
+    assert (passed.method, passed.status, passed.error) == ("POST", 429, '{"error":1}')
 
 
 def _asked(status: int, message: str) -> list[dict[str, object]]:
     said = json.dumps({"error": {"message": message}})
-    return [{"method": "POST", "path": "/v1/x", "status": status, "said": said}]
+    return [{"method": "POST", "path": "/v1/x", "status": status, "error": said}]
 
 
 def test_only_a_refusal_of_the_table_is_no_failure() -> None:
@@ -94,7 +94,7 @@ def test_only_a_refusal_of_the_table_is_no_failure() -> None:
         {"test": "b", "outcome": "failed", "why": "x", "asked": _asked(400, known)},
         {"test": "c", "outcome": "failed", "why": "x", "asked": _asked(502, known)},
         {"test": "d", "outcome": "failed", "why": "x", "asked": _asked(400, "`n` is wrong")},
-        {"test": "e", "outcome": "failed", "why": "x", "asked": [{"status": 200, "said": ""}]},
+        {"test": "e", "outcome": "failed", "why": "x", "asked": [{"status": 200, "error": ""}]},
         {"test": "f", "outcome": "passed", "why": "", "asked": []},
     ]
     outcome = judged("openai", "1", tests)

@@ -1,4 +1,4 @@
-"""The agents themselves, from their registries into `.cache/agents`; nothing is installed elsewhere.
+"""Installs the agents from their registries into `.cache/agents`; nothing is installed elsewhere.
 
 Agents from npm want Node 22 or newer; where the machine has an older one, npm's own `node` package
 brings it.  What is there already stays, unless `upgrade` asks for today's version.
@@ -42,10 +42,10 @@ def _npm(directory: Path, package: str, env: dict[str, str] | None = None) -> No
 
 
 def node() -> Path:
-    """The directory of a Node that is new enough."""
+    """Return the directory of a Node that is new enough."""
     if found := shutil.which("node"):
-        said = subprocess.run([found, "--version"], capture_output=True, text=True).stdout
-        if (version := re.match(r"v(\d+)\.", said)) and int(version[1]) >= NODE:
+        reported = subprocess.run([found, "--version"], capture_output=True, text=True).stdout
+        if (version := re.match(r"v(\d+)\.", reported)) and int(version[1]) >= NODE:
             return Path(found).parent
     binary = CACHE / "node" / "node_modules" / "node" / "bin"
     if not (binary / "node").exists():
@@ -54,7 +54,7 @@ def node() -> Path:
 
 
 def install(name: str, package: str, program: str, npm: bool, *, upgrade: bool) -> tuple[Path, str]:
-    """(the directory of the program, the version)."""
+    """Return the directory of the program and the version."""
     home = CACHE / name
     binary = home / "node_modules" / ".bin" if npm else home / "bin"
     if upgrade or not (binary / program).exists():

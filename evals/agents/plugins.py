@@ -63,7 +63,7 @@ def install(host: Host, program: Path, env: dict[str, str]) -> str:
         home.mkdir()
         line = (sys.executable, "-m", "headgate.cli", "skill", "plugin", str(market))
         subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
-        said = ""
+        output = ""
         for parts in host.lines:
             parts = tuple(
                 p.replace("<market>", str(market)).replace("<plugin>", f"{market}/plugins/minimax")
@@ -73,7 +73,7 @@ def install(host: Host, program: Path, env: dict[str, str]) -> str:
                 [str(program), *parts], cwd=home, env={**env, "HOME": str(home)}, input="y\n",
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LIMIT_S,
             )  # fmt: skip
-            said = done.stdout
+            output = done.stdout
             if done.returncode:
-                return f"{' '.join(parts[:2])}: {said.strip()[-200:]}"
-        return "pass" if host.shows in said else f"not installed: {said.strip()[-200:]}"
+                return f"{' '.join(parts[:2])}: {output.strip()[-200:]}"
+        return "pass" if host.shows in output else f"not installed: {output.strip()[-200:]}"

@@ -1,6 +1,6 @@
 """A relay between an agent and the gateway that records what the agent sends.
 
-It passes bytes on as they come and parses copies of them, so it cannot change what is said.  Headers
+It passes bytes on as they come and parses copies of them, so it cannot change them.  Headers
 that carry a key are recorded by name only.
 """
 

@@ -74,13 +74,13 @@ def end(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def ran(line: list[str], directory: Path, env: dict[str, str], said: str | None = None) -> Ran:
+def ran(line: list[str], directory: Path, env: dict[str, str], typed: str | None = None) -> Ran:
     process = subprocess.Popen(
         line, cwd=directory, env=env, text=True, errors="replace", start_new_session=True,
-        stdin=subprocess.DEVNULL if said is None else subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL if typed is None else subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
-        out, err = process.communicate(said, timeout=LIMIT_S)
+        out, err = process.communicate(typed, timeout=LIMIT_S)
         return Ran(process.returncode, out, err)
     except subprocess.TimeoutExpired:
         end(process)
@@ -91,7 +91,7 @@ def ran(line: list[str], directory: Path, env: dict[str, str], said: str | None 
 
 
 class Stage:
-    """One agent, one gateway and one upstream, for all its scenes."""
+    """Runs one agent through all its scenes, with one gateway and one upstream."""
 
     def __init__(
         self, agent: Agent, binary: Path, keep: Path | None, scenes: Sequence[Scene] = SCENES
@@ -180,7 +180,7 @@ class Stage:
     def _rounds(
         self, scene: Scene, play: Play, program: list[str], work: Path, env: dict[str, str]
     ) -> Ran:
-        """Say every prompt; what came last."""
+        """Send every prompt; return how the last run ended."""
         agent = self.agent
         prompts = [PROMPT, SECOND][: agent.compact_rounds if play.compacts else scene.rounds]
         more = agent.compact_line if play.compacts else ()
@@ -198,9 +198,9 @@ class Stage:
         host = next((h for h in plugins.HOSTS if h.name == self.agent.name), None)
         if host is None:
             return "-"
-        said = plugins.install(host, self.binary / self.agent.program, self._env(Path(), ""))
-        print(f"{self.agent.name:12} {PLUGIN:26} {said}", flush=True)
-        return said
+        result = plugins.install(host, self.binary / self.agent.program, self._env(Path(), ""))
+        print(f"{self.agent.name:12} {PLUGIN:26} {result}", flush=True)
+        return result
 
     def _env(self, home: Path, key: str) -> dict[str, str]:
         """Nothing of this machine's own but the way to programs and the language."""
@@ -323,7 +323,7 @@ LEGEND = """
   again, byte for byte.  On MiniMax's OpenAI path, then on its Anthropic path.
 - *a second prompt*: the conversation is taken up again by a second run of the agent (aider: by its
   second line), and the upstream sees the thoughts of the first one, those of its last text too.
-  aider and a resumed Gemini CLI return none and change what was said before, so the gateway does
+  aider and a resumed Gemini CLI return none and change earlier turns, so the gateway does
   not take their texts for the same conversation.
 - *429*: the agent asks again, and not before the `Retry-After` of two seconds is over.
 - *cut mid-stream*: the upstream's connection breaks within a text.  *asks again*: the agent repeats
@@ -341,7 +341,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description="Play real agents through the gateway.")
     options.add_argument("--only", choices=[a.name for a in AGENTS], action="append")
     options.add_argument("--upgrade", action="store_true", help="Install today's versions.")
-    options.add_argument("--keep", type=Path, help="Keep what was said in this directory.")
+    options.add_argument("--keep", type=Path, help="Keep the conversations in this directory.")
     options.add_argument("--jobs", type=int, default=1, help="How many agents at a time.")
     options.add_argument("--scene", action="append", help="Play only scenes with this in the name.")
     given = options.parse_args()

@@ -28,7 +28,7 @@ FULL = 190_000  # tokens, of a window of 204 800
 
 @dataclass
 class Ran:
-    """How the agent ended."""
+    """Holds how the agent ended."""
 
     code: int | None  # None: it had to be ended
     out: str
@@ -88,7 +88,7 @@ def _limited(agent: Agent) -> Play:
 
 
 def _cut(agent: Agent) -> Play:
-    return _play(agent, Turn(DONE), first=Turn("This is never said to the end.", cut=True))
+    return _play(agent, Turn(DONE), first=Turn("This is never output to the end.", cut=True))
 
 
 def _later(agent: Agent) -> Play:
@@ -130,7 +130,7 @@ _SORRY = ("error", "fail", "interrupt", "disconnect", "broke", "closed", "incomp
 
 
 def verdict(scene: Scene, play: Play, ran: Ran, directory: Path, open_streams: float) -> str:
-    """ "": passed; "(...)": passed in a way worth telling; else what is wrong."""
+    """Return "" when it passed, "(...)" when it passed in a way to be named, else what is wrong."""
     if ran.code is None:
         return "it did not end"
     if play.faults:
@@ -138,8 +138,8 @@ def verdict(scene: Scene, play: Play, ran: Ran, directory: Path, open_streams: f
     if open_streams:
         return f"{open_streams:.0f} streams were left open"
     if scene.may_end and (DONE not in ran.out or ran.code):
-        said = f"{ran.out}\n{ran.err}".lower()
-        return "(says so)" if any(w in said for w in _SORRY) else "it ended without a word"
+        output = f"{ran.out}\n{ran.err}".lower()
+        return "(says so)" if any(w in output for w in _SORRY) else "it ended without a word"
     if ran.code:
         return f"exit code {ran.code}"
     if DONE not in ran.out:
@@ -170,5 +170,5 @@ SCENES = (
     Scene("cut mid-stream", _cut, may_end=True),
     Scene("compaction", _compaction, _summed_up, files=1),
 )
-PROMPT = f"{MARK}: write what you are told to."
+PROMPT = f"{MARK}: do what the tool calls ask."
 SECOND = f"{MARK}, go on: and now the rest."

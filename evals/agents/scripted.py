@@ -1,7 +1,7 @@
-"""The upstream that the agents are played against: MiniMax's shapes, our own words.
+"""A scripted upstream for the agents, with the shapes of MiniMax's replies.
 
-The only place that knows what it answers to an agent.  `tests/support/fake_upstream.py` gives the shapes;
-here a `Play` chooses the turns.  What will surprise: agents ask for more than their user does (a
+It decides what an agent is answered.  `tests/support/fake_upstream.py` gives the shapes;
+here a `Play` chooses the turns.  Note: agents ask for more than their user does (a
 title, a summary, a warm-up), so only a request that carries MARK is taken for the conversation, and
 its turn is counted from the calls of ours that it holds, not from how many came before: an agent
 may ask for the same turn twice.
@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
 import fake_upstream
 from fake_upstream import FakeUpstream, Json, Seen
 
-MARK = "Errand 7f3a"  # in every prompt, so that the conversation is told from an agent's own talk
+MARK = "Errand 7f3a"  # in every prompt, so that the conversation is told apart from an agent's own talk
 SUMMARY = "Errand 7f3a in short: the user wanted a file, and it was written (blue heron)."
 _SUMMARISES = re.compile(r"summar|compact|handoff|snapshot|condense", re.I)
 
@@ -68,26 +68,26 @@ class Play:
             return self.first
         if self.compacts and SUMMARY in json.dumps(body["messages"], ensure_ascii=False):
             return self.turns[-1]
-        told: list[str] = []
+        thoughts: list[str] = []
         before = 0  # turns that answered an earlier prompt
         for message in body["messages"]:
             if message.get("role") == "user" and MARK in text_of(message):
-                before = len(told)
+                before = len(thoughts)
             elif message.get("role") == "assistant" and self._ours(message):
-                told.append(thought_of(message))
-        for n, (saw, turn) in enumerate(zip(told, self.turns, strict=False)):
+                thoughts.append(thought_of(message))
+        for n, (saw, turn) in enumerate(zip(thoughts, self.turns, strict=False)):
             if turn.thought and not saw and n < before:
                 self.lost.add(n + 1)
             elif saw != turn.thought:
-                self.faults.append(f"turn {len(told) + 1} saw turn {n + 1} think {saw[:40]!r}")
-        return self.turns[min(len(told), len(self.turns) - 1)]
+                self.faults.append(f"turn {len(thoughts) + 1} saw turn {n + 1} think {saw[:40]!r}")
+        return self.turns[min(len(thoughts), len(self.turns) - 1)]
 
     def _ours(self, message: Json) -> bool:
         """Whether it is one of our turns: by its calls or its text."""
         if "call_function_" in json.dumps(message):
             return True
-        said = text_of(message)
-        return any(t.text and t.text.strip() in said for t in self.turns)
+        content = text_of(message)
+        return any(t.text and t.text.strip() in content for t in self.turns)
 
 
 def text_of(message: Json) -> str:
@@ -101,8 +101,8 @@ def thought_of(message: Json) -> str:
     """The reasoning that an assistant's message carries, in whichever of MiniMax's forms."""
     if details := message.get("reasoning_details"):
         return "".join(d.get("text", "") for d in details)
-    if said := message.get("reasoning_content"):
-        return str(said)
+    if content := message.get("reasoning_content"):
+        return str(content)
     content = message.get("content")
     if isinstance(content, list):
         return "".join(b["thinking"] for b in content if b.get("type") == "thinking")
@@ -124,9 +124,11 @@ def _asks_for_summary(body: Json) -> bool:
             continue
         blocks = message.get("content")
         for block in reversed(blocks if isinstance(blocks, list) else [{"text": blocks}]):
-            said = str(block.get("text") or "")
-            if said and not said.startswith("<system-reminder>"):  # Claude Code's, after the prompt
-                return bool(_SUMMARISES.search(said)) and MARK not in said
+            content = str(block.get("text") or "")
+            if content and not content.startswith(
+                "<system-reminder>"
+            ):  # Claude Code's, after the prompt
+                return bool(_SUMMARISES.search(content)) and MARK not in content
     return False
 
 

@@ -33,7 +33,7 @@ class Agent:
     npm: bool = True
     env: dict[str, str] = field(default_factory=dict)
     resume: tuple[str, ...] = ()  # the line that goes on with the last conversation
-    talk: tuple[str, ...] = ()  # instead: one process that is told its prompts line by line
+    talk: tuple[str, ...] = ()  # instead: one process that reads its prompts line by line
     compacts: bool = True  # by usage near the window's end, or as `compact_*` say
     compact_characters: int = 0  # of a text that makes the conversation long, instead of the usage
     compact_line: tuple[str, ...] = ()  # more arguments

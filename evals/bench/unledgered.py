@@ -1,6 +1,6 @@
 """`headgate` as it is, but that no disk is waited for: what the ledger costs is the difference.
 
-Nothing that Headgate offers: an exchange is on the disk before its end is told.
+Nothing that Headgate offers: an exchange is on the disk before its end is sent.
 """
 
 from headgate.cli import main

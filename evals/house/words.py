@@ -23,7 +23,6 @@ NAMES = {
     "checkup": "diagnostics",
     "desk": "console context",
     "door": "credential source",
-    "gather": "collector",
     "keepers": "collector",
     "payer": "owner",
     "purse": "budget",

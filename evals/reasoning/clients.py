@@ -72,8 +72,8 @@ def _chat(place: Place, keep: Callable[[Any], Any]) -> None:
                 message = sdk.chat.completions.create(messages=history, **given).choices[0].message
             history.append(keep(message))
             for call in message.tool_calls or ():
-                said = result(call.function.name, json.loads(call.function.arguments))
-                history.append({"role": "tool", "tool_call_id": call.id, "content": said})
+                output = result(call.function.name, json.loads(call.function.arguments))
+                history.append({"role": "tool", "tool_call_id": call.id, "content": output})
             if not message.tool_calls:
                 break
         history.append({"role": "user", "content": AGAIN})
@@ -218,10 +218,10 @@ def _answers(parts: list[types.Part]) -> list[types.Part]:
     out = []
     for part in parts:
         if call := part.function_call:
-            said = types.FunctionResponse(
+            output = types.FunctionResponse(
                 id=call.id, name=call.name, response={"output": result(call.name, call.args or {})}
             )
-            out.append(types.Part(function_response=said))
+            out.append(types.Part(function_response=output))
     return out
 
 
@@ -229,15 +229,15 @@ def _answers(parts: list[types.Part]) -> list[types.Part]:
 def gemini_chat(place: Place) -> None:
     sdk = _gemini(place)
     chat = sdk.chats.create(model=place.model, config=_gemini_config(True))
-    said: Any = place.first
+    output: Any = place.first
     for step in range(LIMIT):
         if step % 2:
-            chunks = list(chat.send_message_stream(said))
+            chunks = list(chat.send_message_stream(output))
             parts = [p for c in chunks if c.candidates for p in c.candidates[0].content.parts or ()]
         else:
-            parts = chat.send_message(said).candidates[0].content.parts
-        said = _answers(parts)
-        if not said:
+            parts = chat.send_message(output).candidates[0].content.parts
+        output = _answers(parts)
+        if not output:
             break
     chat.send_message(AGAIN)
 
@@ -316,9 +316,9 @@ def _responses(place: Place, keep: Callable[[dict[str, Any]], dict[str, Any] | N
                 if (keeps := keep(kept)) is not None:
                     history.append(keeps)
                 if item.type == "function_call":
-                    said = result(item.name, json.loads(item.arguments))
+                    output = result(item.name, json.loads(item.arguments))
                     results.append(
-                        {"type": "function_call_output", "call_id": item.call_id, "output": said}
+                        {"type": "function_call_output", "call_id": item.call_id, "output": output}
                     )
             history += results
             if not results:

@@ -20,7 +20,7 @@ def find(place: str) -> str:
 
 
 def ping() -> str:
-    """Say pong."""
+    """Answer pong."""
     return result("ping", {})
 
 
@@ -42,8 +42,8 @@ def _langchain(model: Any, first: str) -> None:
             reply = bound.invoke(history)
         history.append(reply)
         for call in reply.tool_calls:
-            said = result(call["name"], call["args"])
-            history.append(ToolMessage(said, tool_call_id=call["id"]))
+            output = result(call["name"], call["args"])
+            history.append(ToolMessage(output, tool_call_id=call["id"]))
         if not reply.tool_calls:
             break
     bound.invoke([*history, HumanMessage(AGAIN)])
@@ -96,8 +96,8 @@ def _pydantic_ai(model: Any, first: str, settings: Any = None) -> None:
     from pydantic_ai import Agent
 
     agent = Agent(model, tools=[find, ping], model_settings=settings)
-    said = agent.run_sync(first)
-    agent.run_sync(AGAIN, message_history=said.all_messages())
+    output = agent.run_sync(first)
+    agent.run_sync(AGAIN, message_history=output.all_messages())
 
 
 def pydantic_ai_openai(url: str, key: str, model: str, first: str) -> None:
@@ -148,8 +148,8 @@ def _agents(model: Any, first: str) -> None:
     agent = Agent(name="a", model=model, tools=tools, model_settings=settings)
 
     async def play() -> None:
-        said = await Runner.run(agent, first, max_turns=LIMIT)
-        asked: Any = [*said.to_input_list(), {"role": "user", "content": AGAIN}]
+        output = await Runner.run(agent, first, max_turns=LIMIT)
+        asked: Any = [*output.to_input_list(), {"role": "user", "content": AGAIN}]
         streamed = Runner.run_streamed(agent, asked, max_turns=LIMIT)
         async for _ in streamed.stream_events():
             pass

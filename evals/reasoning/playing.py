@@ -1,4 +1,4 @@
-"""One client after the other through a real gateway in front of every form of the upstream.
+"""Runs one client after the other through a real gateway in front of every form of the upstream.
 
 The only place that sets the gateway up for the bench (run.py) and for its short form in the tests.
 """
@@ -67,21 +67,21 @@ Row = dict[str, Cell]  # by form
 
 
 def played(upstream: Upstream, gateway: gateways.Gateway, play: Play, turns: int) -> Row:
-    """One client through all forms."""
+    """Run one client through all forms."""
     names = {form: f"{form}-{secrets.token_hex(6)}" for form in FORMS}
     places = [
         Place(gateway.url, gateway.key, MODELS[form], mark_of(name, turns))
         for form, name in names.items()
     ]
-    said = play(places)
+    output = play(places)
     row: Row = {}
     for form, name in names.items():
         talk = upstream.talks.get(name)
         kept = sum(talk.kept()) if talk is not None else 0
         wrong = ""
         if kept < turns:
-            errors = [line for line in said.splitlines() if name in line]
-            wrong = " ".join(errors) or (talk.first_loss() if talk is not None else said[-300:])
+            errors = [line for line in output.splitlines() if name in line]
+            wrong = " ".join(errors) or (talk.first_loss() if talk is not None else output[-300:])
         row[form] = kept, wrong
     return row
 

@@ -106,16 +106,16 @@ def clients() -> tuple[dict[str, tuple[str, Play]], list[str]]:
         if no_python:
             left.append(f"{name}: {no_python}")
         else:
-            said = f"{distribution} {_python_version(distribution)}"
-            out[name] = said, apart(python, str(HERE / "frameworks.py"), key)
+            label = f"{distribution} {_python_version(distribution)}"
+            out[name] = label, apart(python, str(HERE / "frameworks.py"), key)
     if not no_npm:
         shutil.copy(HERE / "vercel.mjs", CACHE / "vercel.mjs")
     for key, (name, package) in VERCEL.items():
         if no_npm:
             left.append(f"{name}: {no_npm}")
         else:
-            said = f"ai {_npm_version('ai')}, {package} {_npm_version(package)}"
-            out[name] = said, apart("node", str(CACHE / "vercel.mjs"), key)
+            label = f"ai {_npm_version('ai')}, {package} {_npm_version(package)}"
+            out[name] = label, apart("node", str(CACHE / "vercel.mjs"), key)
     return out, left
 
 

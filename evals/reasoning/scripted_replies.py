@@ -1,9 +1,8 @@
-"""A scripted MiniMax-like upstream and the witness of what came back to it; nothing of Headgate.
+"""A scripted MiniMax-like upstream that records what came back to it, and imports nothing of Headgate.
 
-The only place that says what the model of the retention bench thinks, says and calls, and what
-counts as kept.  Every reply is chosen by the results that the request holds, so the conversations
+It decides what the model of the retention bench thinks, writes and calls, and what counts as kept.  Every reply is chosen by the results that the request holds, so the conversations
 of many clients run side by side; each is known by a mark in its first words, "[talk NAME TURNS]".
-The wires are written by hand from the vendors' documents (protocols.md 1.4 to 1.8, read 2026-11),
+The wires are written by hand from the vendors' documents (read 2026-11),
 so that a mistake of our own dialects is not made twice.
 
 A turn is kept when in every later request its reasoning is there byte for byte (with its signature,
@@ -76,8 +75,8 @@ def result(name: str, arguments: dict[str, Any]) -> str:
     return f"{arguments['place']}: found." if name == "find" else "pong"
 
 
-def told(turn: Turn, form: str) -> Turn:
-    """The turn as this wire can say it: OpenAI's has all thinking first, in one piece."""
+def as_sent(turn: Turn, form: str) -> Turn:
+    """Return the turn as this form can carry it: OpenAI's has all thinking first, in one piece."""
     if form in ("blocks", "items"):
         return turn
     thought = "\n\n".join(p[1] for p in turn if p[0] == "think")
@@ -93,7 +92,7 @@ def sign(text: str) -> str:
 
 
 class Talk:
-    """One conversation as it reached the upstream."""
+    """Records one conversation as it reached the upstream."""
 
     def __init__(self, form: str, turns: int) -> None:
         self.form = form
@@ -104,7 +103,7 @@ class Talk:
 
     def kept(self) -> list[bool]:
         """For each turn of the script, whether every later request had its reasoning in place."""
-        expected = [told(t, self.form) for t in self.script]
+        expected = [as_sent(t, self.form) for t in self.script]
         kept = [False] * len(expected)
         finished = max((len(self._cut(s)) for s in self.seen), default=0)
         for n in range(min(finished, len(expected))):
@@ -117,7 +116,7 @@ class Talk:
 
     def first_loss(self) -> str:
         """What was sent and what came back, of the first turn that lost something."""
-        expected = [told(t, self.form) for t in self.script]
+        expected = [as_sent(t, self.form) for t in self.script]
         for seen in self.seen:
             for n, turn in enumerate(self._cut(seen)[: len(expected)]):
                 if _plain(turn) != _plain(expected[n]):
@@ -165,7 +164,7 @@ def _plain(turn: Any) -> list[tuple[Any, ...]]:
 
 
 class Upstream:
-    """The server; `talks` are by name. Use as `with Upstream().running() as upstream`."""
+    """Serves the replies; `talks` are by name. Use as `with Upstream().running() as upstream`."""
 
     def __init__(self) -> None:
         self.talks: dict[str, Talk] = {}
@@ -181,7 +180,7 @@ class Upstream:
                 try:
                     media, answer = outer.answer(self.path, json.loads(body))
                     status = 200
-                except Exception as error:  # told to the client, or it would wait for us
+                except Exception as error:  # as_sent to the client, or it would wait for us
                     media, answer = (
                         "application/json",
                         json.dumps({"error": {"message": repr(error)}}),
@@ -231,7 +230,7 @@ class Upstream:
             while total + _calls(talk.script[n]) <= results and n < len(talk.script) - 1:
                 total += _calls(talk.script[n])
                 n += 1
-            turn = told(talk.script[n], form)
+            turn = as_sent(talk.script[n], form)
         made = wire.streamed(turn) if body.get("stream") else json.dumps(wire.whole(turn))
         return ("text/event-stream" if body.get("stream") else "application/json"), made
 
@@ -282,8 +281,8 @@ class _Chat:
                     if content:
                         seen.append(("say", content))
                     for call in message.get("tool_calls") or ():
-                        said = call["function"]
-                        seen.append(("call", said["name"], json.loads(said["arguments"])))
+                        function = call["function"]
+                        seen.append(("call", function["name"], json.loads(function["arguments"])))
         return seen, results
 
     def _thought(self, message: dict[str, Any], content: str) -> tuple[str, str]:

@@ -50,7 +50,7 @@ SHAPES = {"light": (1280, 860, "light"), "dark": (1280, 860, "dark"), "phone": (
 
 
 def fill(data: Path) -> None:
-    """Accounts, keys and their ledger."""
+    """Write accounts, keys and their ledger."""
     draw, now_s = random.Random(7), time.time()
     store = Store(data)
     for id, name in (("platform", "Platform"), ("product", "Product"), ("research", "Research")):
@@ -151,9 +151,9 @@ def main() -> None:
                 page.goto(gate.url + "/api_keys")
                 key = page.locator('main a[href^="/api_keys/"]').first.get_attribute("href")
                 stranger = browser.new_context().new_page()
-                told = {**PAGES, "request": first, "key": key}
-                for name, path in {**told, "home": "/", "sign-in": "/sign-in"}.items():
-                    if name not in told:
+                details = {**PAGES, "request": first, "key": key}
+                for name, path in {**details, "home": "/", "sign-in": "/sign-in"}.items():
+                    if name not in details:
                         page = stranger
                     for shape, (width, height, scheme) in SHAPES.items():
                         page.set_viewport_size({"width": width, "height": height})

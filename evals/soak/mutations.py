@@ -117,7 +117,7 @@ _WORDS: dict[str, list[Any]] = {
 
 
 def places(value: Any, out: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """All (container, key) inside a JSON value, parents first."""
+    """Collect all (container, key) inside a JSON value, parents first."""
     items: Iterator[tuple[Any, Any]] = iter(())
     if isinstance(value, dict):
         items = iter(value.items())
@@ -190,15 +190,15 @@ def mutate(data: bytes, r: random.Random) -> bytes:
             end = len(data) if end < 0 else end
             head, rest, cut = data[:at], data[at:end], data[end:]
         try:
-            said = json.dumps(mutate_json(json.loads(rest), r), ensure_ascii=r.random() < 0.5)
-            data = head + said.encode("utf-8", "surrogatepass") + cut
+            changed = json.dumps(mutate_json(json.loads(rest), r), ensure_ascii=r.random() < 0.5)
+            data = head + changed.encode("utf-8", "surrogatepass") + cut
         except (ValueError, RecursionError):
             data = mutate_bytes(data, r, _PIECES)
     return data
 
 
 def some(r: random.Random, **fields: Callable[[], Any]) -> dict[str, Any]:
-    """A few of these fields."""
+    """Return a few of these fields."""
     return {name: make() for name, make in fields.items() if r.random() < 0.4}
 
 

@@ -1,4 +1,4 @@
-"""The parts `server` and `client`: both sides of net/ over loopback sockets.
+"""Runs the parts `server` and `client`: both sides of net/ over loopback sockets.
 
 The server is compared with a second reader of HTTP, plain and strict, that shares nothing with it
 (`strictly`): what a handler saw is a beginning of what that reader sees.  The client may end an

@@ -31,7 +31,7 @@ def configured(seed: int, examples: int) -> Callable[[Callable[[int], None]], Ca
 
 async def loudly(main: Any) -> None:
     """Fail on what asyncio would only log: an exception in a callback or a lost task."""
-    said: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+    sent: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: sent.append(context))
     await main
-    assert not said, said
+    assert not sent, sent

@@ -109,12 +109,14 @@ def long_requests(n: int) -> Iterator[tuple[str, str, bytes]]:
 
     user = {"role": "user", "content": "Hi"}
     calls = [{"id": f"c{i}", "type": "function", "function": {"name": "f", "arguments": "{}"}} for i in range(n)]  # fmt: skip
-    told = [{"role": "tool", "tool_call_id": f"c{i}", "content": "x"} for i in reversed(range(n))]
+    results = [
+        {"role": "tool", "tool_call_id": f"c{i}", "content": "x"} for i in reversed(range(n))
+    ]
     yield "messages", "openai", body(messages=[user] * n)
     yield (
         "calls",
         "openai",
-        body(messages=[user, {"role": "assistant", "tool_calls": calls}, *told]),
+        body(messages=[user, {"role": "assistant", "tool_calls": calls}, *results]),
     )
     yield "systems", "openai", body(messages=[user, {"role": "system", "content": "x"}] * n)
     yield "brackets", "openai", body(messages=[user], tools=[{"type": "function", "function": {"name": "f", "parameters": {"a": [[]] * n}}}])  # fmt: skip
@@ -123,9 +125,9 @@ def long_requests(n: int) -> Iterator[tuple[str, str, bytes]]:
     results = [{"type": "tool_result", "tool_use_id": f"c{i}"} for i in reversed(range(n))]
     yield "blocks", "anthropic", body(max_tokens=9, messages=[user, {"role": "assistant", "content": uses}, {"role": "user", "content": results}])  # fmt: skip
     yield "tools", "anthropic", body(max_tokens=9, messages=[user], tools=[{"name": f"f{i}", "input_schema": {}} for i in range(n)])  # fmt: skip
-    said = [{"functionCall": {"name": "f"}}] * n
+    calls = [{"functionCall": {"name": "f"}}] * n
     back = [{"functionResponse": {"name": "f", "response": {}}}] * n
-    yield "parts", "gemini", body(contents=[{"role": "user", "parts": [{"text": "x"}] * n}, {"role": "model", "parts": said}, {"role": "user", "parts": back}])  # fmt: skip
+    yield "parts", "gemini", body(contents=[{"role": "user", "parts": [{"text": "x"}] * n}, {"role": "model", "parts": calls}, {"role": "user", "parts": back}])  # fmt: skip
     items = [{"type": "function_call", "call_id": f"c{i}", "name": "f", "arguments": "{}"} for i in range(n)]  # fmt: skip
     outs = [{"type": "function_call_output", "call_id": f"c{i}", "output": "x"} for i in range(n)]
     yield "items", "responses", body(input=[*items, *outs])

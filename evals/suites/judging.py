@@ -1,7 +1,7 @@
 """When a test of the suites has failed, and what the gateway refuses by name on purpose.
 
 A test that fails counts as refused only when the answer that it failed on is in REFUSALS; every
-other failure is one.  The reason is what the page says.
+other failure is one.  The page shows the reason.
 """
 
 import json
@@ -14,12 +14,12 @@ from typing import Any
 class Refusal:
     name: str  # the parameter or path
     status: int
-    says: re.Pattern[str]  # within the message
+    pattern: re.Pattern[str]  # within the message
     reason: str
 
 
-def _refusal(name: str, status: int, says: str, reason: str) -> Refusal:
-    return Refusal(name, status, re.compile(says), reason)
+def _refusal(name: str, status: int, pattern: str, reason: str) -> Refusal:
+    return Refusal(name, status, re.compile(pattern), reason)
 
 
 _STORED = "nothing is stored, so there is nothing to fetch, list, change, cancel or delete"
@@ -39,15 +39,15 @@ REFUSALS = (
 def refused(status: int, body: str) -> Refusal | None:
     """The refusal that an answer is, or None."""
     try:
-        said = str(json.loads(body)["error"]["message"])
+        message = str(json.loads(body)["error"]["message"])
     except (ValueError, LookupError, TypeError):
         return None
-    return next((r for r in REFUSALS if r.status == status and r.says.search(said)), None)
+    return next((r for r in REFUSALS if r.status == status and r.pattern.search(message)), None)
 
 
 @dataclass
 class Outcome:
-    """What came of one suite."""
+    """Holds what came of one suite."""
 
     package: str
     version: str
@@ -68,8 +68,8 @@ def judged(package: str, version: str, tests: list[dict[str, Any]]) -> Outcome:
             outcome.passed += 1
         elif test["outcome"] == "failed":
             last = asked[-1]
-            if why := refused(last["status"], last["said"]):
+            if why := refused(last["status"], last["error"]):
                 outcome.refused.setdefault(why.name, []).append(test["test"])
             else:
-                outcome.failed.append((test["test"], last["said"] or test["why"][-600:]))
+                outcome.failed.append((test["test"], last["error"] or test["why"][-600:]))
     return outcome

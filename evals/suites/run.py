@@ -3,8 +3,8 @@
 Takes the source distributions of PyPI's `openai` and `anthropic` in the locked versions, puts what
 their tests need into .venv-suites, starts `headgate serve` in front of the played upstream, and runs
 the parts of their tests that take a base URL (TEST_API_BASE_URL) and are about what the gateway has.
-Their hard-coded key is exchanged by a door on loopback (door.py); their models' names are aliases of
-the gateway.  Writes docs/suites.md.  What will surprise: a test counts only when a request of it
+Their hard-coded key is exchanged by a proxy on loopback (recording_proxy.py); their models' names are aliases of
+the gateway.  Writes docs/suites.md.  Note: a test counts only when a request of it
 reached the gateway, so tests that mock the network or check arguments are left out.
 
     python suites/run.py [--only openai|anthropic] [--no-write]
@@ -114,7 +114,7 @@ def _ran(*line: str | Path) -> None:
 
 
 def source(package: str, version: str) -> Path:
-    """The directory of the unpacked source distribution."""
+    """Return the directory of the unpacked source distribution."""
     place = CACHE / f"{package}-{version}"
     if not (place / "tests").is_dir():
         CACHE.mkdir(parents=True, exist_ok=True)
@@ -150,7 +150,7 @@ def run(suite: Suite, python: Path, gate: gateway.Gateway, results: Path) -> Out
     env = {n: v for n, v in os.environ.items() if not n.startswith(("OPENAI", "ANTHROPIC"))}
     env |= {
         "PYTHONPATH": str(HERE),
-        "TEST_API_BASE_URL": f"http://<door>{suite.base}",
+        "TEST_API_BASE_URL": f"http://<proxy>{suite.base}",
         "SUITES_PORT": gate.url.rpartition(":")[2],
         "SUITES_SWAPS": json.dumps(swaps),
         "SUITES_RESULTS": str(results),

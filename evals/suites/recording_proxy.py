@@ -1,4 +1,4 @@
-"""A door on loopback before the gateway, for test suites that bring a credential of their own.
+"""A proxy on loopback before the gateway, for test suites that bring a credential of their own.
 
 The SDKs' tests hard-code a key, and the gateway has no mode without keys: this puts the real one in
 its place, in that one header, and passes all else on as it came, but for the headers that are between
@@ -18,15 +18,15 @@ _LIMIT_S = 30
 
 @dataclass
 class Exchange:
-    """One request as it passed; `said` is the body of an answer that is an error."""
+    """One request as it passed; `error` is the body of an answer that is an error."""
 
     method: str
     path: str
     status: int
-    said: str
+    error: str
 
 
-class Door(ThreadingHTTPServer):
+class RecordingProxy(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, port: int, swaps: dict[str, str]) -> None:
@@ -41,7 +41,7 @@ class Door(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: Door
+    server: RecordingProxy
 
     def _pass(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
