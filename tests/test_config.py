@@ -55,6 +55,8 @@ def test_every_variable_that_is_promised_is_read() -> None:
         "public_url": "https://gate.test",
         "trusted_proxies": "10.0.0.0/8, 192.0.2.1",
         "metrics": "127.0.0.1:9464",
+        "listen": "127.0.0.1:9443",
+        "origins": "https://app.test, http://localhost:3000",
     }
     env = {variable: said.get(place[-1], "2048") for place, variable in config.VARIABLES.items()}
     env |= {v: "true" for p, v in config.VARIABLES.items() if p[0] == "fidelity"}
@@ -65,6 +67,8 @@ def test_every_variable_that_is_promised_is_read() -> None:
     assert settings.memory is False and settings.default_aliases is False
     assert settings.fidelity.coerce
     assert settings.trusted_proxies == ("10.0.0.0/8", "192.0.2.1")
+    assert settings.cors.origins == ("https://app.test", "http://localhost:3000")
+    assert (settings.admin.listen, settings.tls.cert) == ("127.0.0.1:9443", "2048")
     assert (settings.host, settings.port, settings.body_bytes) == ("::1", 2048, 2048)
     assert set(settings.origins.values()) == {"env"} and len(settings.origins) == len(env)
 

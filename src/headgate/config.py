@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct, structs
 
+_HOST_PORT = r"(\[[0-9a-fA-F:]+\]|[0-9A-Za-z.-]+):[0-9]{1,5}"
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 LogLevel = Literal["debug", "info", "warning", "error", "off"]
 
@@ -118,6 +119,31 @@ class Oidc(Struct, frozen=True, forbid_unknown_fields=True):
         return f"Oidc({self.issuer!r})"
 
 
+class Tls(Struct, frozen=True, forbid_unknown_fields=True):
+    """TLS of the gateway's own, for clients and for `admin.listen`; without a certificate: plain HTTP."""
+
+    cert: str = ""  # path of a PEM file: the certificate, and behind it those of its issuers
+    key: str = ""  # path of a PEM file: the certificate's private key, without a password
+    # Path of a PEM file: who signs clients' certificates. With it a client must show one, except for
+    # /livez and /readyz; "": clients need none.
+    client_ca: str = ""
+
+
+class Admin(Struct, frozen=True, forbid_unknown_fields=True):
+    """The listener of the console and the admin API."""
+
+    # "HOST:PORT": the console and the admin API are there only; "": where the API is.
+    listen: Annotated[str, Meta(pattern=rf"^({_HOST_PORT})?$")] = ""
+    public_url: str = ""  # as browsers reach that listener; "": where it listens
+
+
+class Cors(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which web pages may call the API from a browser."""
+
+    # Like "https://app.example.com"; "https://*.example.com": all names below it; "*": every page.
+    origins: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8787  # 0: any free one
@@ -129,9 +155,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     # After SIGTERM: how long /readyz is 503 already while requests are still accepted.
     drain_delay_s: Annotated[float, Meta(ge=0, le=3600)] = 0.0
     # Who may read /metrics: a management key; "open": everybody; "HOST:PORT": whoever reaches that.
-    metrics: Annotated[
-        str, Meta(pattern=r"^(key|open|(\[[0-9a-fA-F:]+\]|[0-9A-Za-z.-]+):[0-9]{1,5})$")
-    ] = "key"
+    metrics: Annotated[str, Meta(pattern=rf"^(key|open|{_HOST_PORT})$")] = "key"
     body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 32 << 20  # of one request
     connections: Annotated[int, Meta(ge=0)] = (
         0  # of clients; 0: what the limit of open files allows
@@ -145,6 +169,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     fidelity: Fidelity = Fidelity()
     retention: Retention = Retention()
     overload: Overload = Overload()
+    tls: Tls = Tls()
+    admin: Admin = Admin()
+    cors: Cors = Cors()
     oidc: Oidc = Oidc()
     upstreams: dict[str, Upstream] = {}
     models: dict[str, Model] = {}
@@ -186,11 +213,17 @@ VARIABLES: dict[tuple[str, ...], str] = {
             ("fidelity", Fidelity),
             ("retention", Retention),
             ("overload", Overload),
+            ("tls", Tls),
+            ("admin", Admin),
+            ("cors", Cors),
         )
         for name in kind.__struct_fields__
     },
 }
-_LISTS = (("trusted_proxies",),)  # a variable has their values with commas between
+_LISTS = (
+    ("trusted_proxies",),
+    ("cors", "origins"),
+)  # a variable has their values with commas between
 _OWN = ("notes", "origins")  # of the struct, not of the file
 # Keys in the environment that make an upstream: (name of it, preset, variable), in this order.
 _KEYS = (
@@ -228,9 +261,10 @@ def load(path: str | None, env: Mapping[str, str], **overrides: object) -> Setti
     upstreams = dict(settings.upstreams) or _from_environment(env)
     upstreams = {name: _resolved(name, u, env, notes) for name, u in upstreams.items()}
     oidc = _provider(settings.oidc, env, notes)
-    if settings.host not in ("127.0.0.1", "::1", "localhost"):
+    _check_origins(settings.cors.origins)
+    if not settings.tls.cert and settings.host not in ("127.0.0.1", "::1", "localhost"):
         notes.append(
-            f"listening on {settings.host}: put TLS in front, keys travel in clear otherwise."
+            f"listening on {settings.host}: put TLS in front or set `[tls]`; keys travel in clear otherwise."
         )
     data = settings.data or env.get("XDG_DATA_HOME", "") or str(Path.home() / ".local" / "share")
     if not settings.data:
@@ -245,11 +279,37 @@ def load(path: str | None, env: Mapping[str, str], **overrides: object) -> Setti
     )
 
 
-def base_url(host: str, port: int) -> str:
+def base_url(host: str, port: int, scheme: str = "http") -> str:
     """Return the address by which this machine reaches a listener on the host."""
     # Listening on "::" is IPv6 only, so not 127.0.0.1
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+    return f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{port}"
+
+
+def own_url(settings: Settings, port: int | None = None) -> str:
+    """Return the gateway's address: on this machine, or, with TLS, by the name in its certificate.
+
+    `port`: the one that the system chose, for settings with port 0.
+    """
+    port = settings.port if port is None else port
+    if settings.tls.cert:
+        return settings.public_url.rstrip("/") or base_url(settings.host, port, "https")
+    return base_url(settings.host, port)
+
+
+def console_url(settings: Settings, base: str) -> str:
+    """Return the address at which browsers reach the console; `base`: that of the API."""
+    if not settings.admin.listen:
+        return base
+    scheme = "https" if settings.tls.cert else "http"
+    url = settings.admin.public_url.rstrip("/")
+    return url or base_url(*host_and_port(settings.admin.listen), scheme)
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """Return the parts of a setting that is `HOST:PORT`."""
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def with_local_url(settings: Settings, url: str) -> Settings:
@@ -329,6 +389,21 @@ def _check_networks(where: str, networks: tuple[str, ...]) -> None:
             ) from None
 
 
+_ORIGIN = re.compile(
+    r"https?://(\*\.)?([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?"
+)
+
+
+def _check_origins(origins: tuple[str, ...]) -> None:
+    """ConfigError for what is no origin (RFC 6454, 7): a scheme, a host and perhaps a port."""
+    for text in origins:
+        if text != "*" and not _ORIGIN.fullmatch(text):
+            raise ConfigError(
+                f"`cors.origins` has `{text[:64]}`, which is not an origin; write `https://app.example.com`,"
+                " without a path or a slash at the end, or `*`."
+            )
+
+
 def _path(where: str, text: str) -> Path:
     try:
         return Path(text).expanduser()
@@ -380,6 +455,9 @@ def _known(at: str) -> tuple[str, ...]:
         "retry": Retry,
         "fidelity": Fidelity,
         "overload": Overload,
+        "tls": Tls,
+        "admin": Admin,
+        "cors": Cors,
         "oidc": Oidc,
         "upstreams": Upstream,
     }

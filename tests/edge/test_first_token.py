@@ -60,7 +60,7 @@ def test_the_first_token_is_the_upstreams_also_of_a_whole_reply(
 ) -> None:
     upstream = gate.upstream
     assert upstream is not None
-    first_tokens = f'headgate_first_token_seconds_count{{model="MiniMax-M2",upstream="custom"}}'
+    first_tokens = 'headgate_first_token_seconds_count{model="MiniMax-M2",upstream="custom"}'
     before = gate.metric(first_tokens)
     asked = len(upstream.seen)
     replies: list[httpx2.Response] = []

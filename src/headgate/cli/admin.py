@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from headgate import config
 from headgate.cli.options import (
     Duration,
     actor,
@@ -24,7 +25,7 @@ from headgate.cli.options import (
     store_of,
     when,
 )
-from headgate.config import Settings, base_url
+from headgate.config import Settings, own_url
 from headgate.policy import access
 from headgate.storage.sqlite.database import Store, StoreError
 from headgate.storage.sqlite.people import People
@@ -66,7 +67,9 @@ def link(data: str | None, config_file: str | None) -> None:
 
 
 def _console_url(settings: Settings) -> str:
-    return console_url(settings.public_url, base_url(settings.host, settings.port))
+    if settings.admin.listen:
+        return config.console_url(settings, "")
+    return console_url(settings.public_url, own_url(settings))
 
 
 def console_url(public: str, base: str) -> str:

@@ -1,5 +1,7 @@
 """`headgate config`: whether the configuration is right, what it may hold, what is in force."""
 
+import time
+
 import click
 
 from headgate import config
@@ -19,13 +21,24 @@ def check(config_file: str | None, data: str | None, json_: bool) -> None:
     settings = settings_of(config_file, data=data)
     catalog = catalog_of(settings)
     lonely = [m.id for m in catalog.models if not catalog.routes(m.id)]
-    notes = [*settings.notes, *(f"{id} has no route." for id in lonely)]
+    notes = [*settings.notes, *_tls_notes(settings), *(f"{id} has no route." for id in lonely)]
     if json_:
         print_json({"ok": True, "notes": notes})
         return
     for note in notes:
         click.echo(f"note: {note}", err=True)
     click.echo(f"OK: {len(catalog.models)} models, upstreams: {', '.join(settings.upstreams)}.")
+
+
+def _tls_notes(settings: config.Settings) -> list[str]:
+    """What is worth knowing of the files of `[tls]`; ClickException for what cannot be used."""
+    from headgate.edge import listeners
+
+    try:
+        found = listeners.certificates_of(settings.tls)
+    except config.ConfigError as error:
+        raise click.ClickException(str(error)) from None
+    return listeners.notes(found, time.time()) if found is not None else []
 
 
 @command.command()

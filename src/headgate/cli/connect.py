@@ -40,7 +40,7 @@ from headgate.cli.tools import (
     needs_key,
     place,
 )
-from headgate.config import ConfigError, Settings, base_url
+from headgate.config import ConfigError, Settings, own_url
 
 _MASK = "********"
 _MAX_FILE_BYTES = 4 << 20  # no configuration is larger; what is, is something else
@@ -80,7 +80,7 @@ class Edit(Struct, frozen=True):
 
 def target_of(settings: Settings, url: str | None, key: str, model: str | None) -> ConnectTarget:
     """Where to point a tool; UsageError for what would not survive in a configuration file."""
-    url = url or base_url(settings.host, settings.port)
+    url = url or own_url(settings)
     url = url.rstrip("/").removesuffix("/v1")
     try:
         parts = urlsplit(url)

@@ -14,7 +14,7 @@ import click
 from headgate.cli.connect import target_of
 from headgate.cli.options import as_json, places, print_json, settings_of
 from headgate.cli.tools import KEY_VARIABLE, ConnectTarget, claude_variables, filled
-from headgate.config import base_url
+from headgate.config import own_url
 
 PLACEHOLDER = "hg_live_..."
 # Another key of Anthropic's would be sent beside ours, and the gateway refuses two different keys.
@@ -105,7 +105,7 @@ def command(
     | Out-String | Invoke-Expression.
     """
     settings = settings_of(config_file, data=data)
-    url = (url or base_url(settings.host, settings.port)).rstrip("/").removesuffix("/v1")
+    url = (url or own_url(settings)).rstrip("/").removesuffix("/v1")
     # Printable ASCII: PowerShell takes four other characters for quotes as well.
     if not re.fullmatch(r"[ -&(-~]*", key + url):
         raise click.UsageError("--key and --url must be ASCII without quotes and line breaks.")

@@ -21,15 +21,14 @@ from headgate.cli.admin import console_url
 from headgate.cli.options import DataUnusable
 from headgate.config import base_url
 from headgate.diagnostics.internal_api import InternalApi
-from headgate.edge.app import App, MetricsApp
+from headgate.edge import listeners
 from headgate.edge.context import EdgeContext
-from headgate.edge.control_proxy import ControlProxy
 from headgate.edge.log import LEVELS, Log, LogLine, places
 from headgate.edge.log import now as log_now
 from headgate.edge.overload import SWITCH_INTERVAL_S
 from headgate.local.model import LocalModel, LocalModelMissing
 from headgate.net import descriptors
-from headgate.net.server import Limits, Server
+from headgate.net.server import Limits
 from headgate.storage.sqlite import retention
 from headgate.storage.sqlite.database import Store, StoreError
 from headgate.storage.sqlite.ledger import Ledger
@@ -174,38 +173,43 @@ async def _serve(
         socket_path.sweep(settings.data)
         socket = socket_path.fresh_socket(settings.data)
         stack.callback(socket_path.clear, socket, settings.data)
-        app = App(gate, ControlProxy(socket), InternalApi(gate).answer)
-        stack.push_async_callback(app.close)
+        certificates = listeners.certificates_of(settings.tls)
         limits = _limits(settings, descriptors.raise_limit())
-        server = Server(app, limits, app.refuse_early, log.report, gate.refusals.again)
-        listening = [(server, settings.host, settings.port, "--port")]
-        metrics_server = Server(MetricsApp(gate))
-        if settings.metrics not in ("key", "open"):
-            host, _, port = settings.metrics.rpartition(":")
-            listening.append((metrics_server, host.strip("[]"), int(port), "`metrics`"))
+        api = InternalApi(gate).answer
+        found = listeners.listeners(gate, limits, socket, api, log.report, certificates)
         ports = []
-        for each, host, port_asked, where in listening:
+        for each in found:
+            for app in each.apps:
+                stack.push_async_callback(app.close)
             try:
-                ports.append(await each.listen(host, port_asked))
+                ports.append(await each.server.listen(each.host, each.port))
             except (OSError, OverflowError) as error:
                 why = getattr(error, "strerror", None) or error
                 click.echo(
-                    f"Error: cannot listen on {host}:{port_asked}: {why}."
-                    f" Choose another with {where}.",
+                    f"Error: cannot listen on {each.host}:{each.port}: {why}."
+                    f" Choose another with {each.setting}.",
                     err=True,
                 )
                 return CANNOT_LISTEN
-            stack.callback(each.stop_accepting)
-        base = base_url(settings.host, ports[0])
+            stack.callback(each.server.stop_accepting)
+        base = base_url(settings.host, ports[0], "https" if certificates else "http")
         public = settings.public_url.rstrip("/") or base
         stopping = _Stopping()
         stopping.listen()
-        _greet(base, public, gate, local is not None)  # before the watch: the store is one thread's
+        if certificates is not None:
+            for note in listeners.notes(certificates, time.time()):
+                click.echo(f"note: {note}", err=True)
+        console = config.console_url(settings, public)
+        _greet(
+            base, public, console, gate, local is not None
+        )  # before the watch: the store is one thread's
         arguments = ["--socket", socket, "--base-url", public, "--edge-url", base]
         arguments += ["--data", settings.data, *(("--config", config_file) if config_file else ())]
         control = Control(arguments, gate.metrics.child_exits)
         control.start(gate.tasks)
         gate.watch()
+        if certificates is not None:
+            listeners.watch(gate, certificates, [each.server for each in found])
         days = settings.retention.requests_days
         if days:
             prune = functools.partial(retention.daily, settings.data, days)
@@ -217,12 +221,14 @@ async def _serve(
         await stopping.asked.wait()
 
         gate.draining = True  # /readyz says so, while requests are still accepted
+        server, *others = [each.server for each in found]
         server.stopping = True
         await stopping.wait(settings.drain_delay_s)
         server.stop_accepting()
         await server.drain(settings.drain_s, stopping.hurry)
-        metrics_server.stop_accepting()
-        await metrics_server.drain(0)
+        for other in others:  # they answer until the end: who looks sees how it drains
+            other.stop_accepting()
+            await other.drain(0)
         await gate.tasks.stop()
         hurry = stopping.hurry.is_set()
         await control.stop(0.2 if hurry else STOP_S)
@@ -277,7 +283,7 @@ def _report_stray_errors(log: Log) -> None:
     asyncio.get_running_loop().set_exception_handler(report)
 
 
-def _greet(base: str, public: str, gate: EdgeContext, local: bool) -> None:
+def _greet(base: str, public: str, console: str, gate: EdgeContext, local: bool) -> None:
     """What a stranger needs next, then the one line that scripts wait for."""
     say = click.echo
     for note in gate.settings.notes:
@@ -295,7 +301,8 @@ def _greet(base: str, public: str, gate: EdgeContext, local: bool) -> None:
     people = People(gate.store, gate.settings.data)
     token = people.setup_link(now_s=time.time())
     people.close()
-    console = console_url(public, base)
+    if not gate.settings.admin.listen:
+        console = console_url(public, base)
     if token is None:
         say(f"  console    {console}/usage")
     else:

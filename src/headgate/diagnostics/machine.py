@@ -28,11 +28,13 @@ from urllib.request import getproxies_environment
 
 from headgate import __version__
 from headgate.catalog.catalog import Catalog, Route
-from headgate.config import Settings, base_url
+from headgate.config import ConfigError, Settings, base_url
 from headgate.diagnostics.checks import Finding
+from headgate.edge import listeners
 from headgate.local import model as local
+from headgate.net import certificates
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
-from headgate.net.dial import Proxies, target_of
+from headgate.net.dial import Proxies, own_context, target_of
 from headgate.storage.sqlite.database import PEPPER_BYTES, Store, StoreError
 from headgate.storage.sqlite.inspection import inspect
 
@@ -97,6 +99,27 @@ def _configuration(settings: Settings, catalog: Catalog) -> Iterator[Finding]:
         yield Finding("configuration", "ok", said)
     for note in (*settings.notes, *(f"{id} has no route." for id in lonely)):
         yield Finding("configuration", "note", note)
+    yield from _tls(settings)
+
+
+def _tls(settings: Settings) -> Iterator[Finding]:
+    """Whether the files of `[tls]` can be used, and for how long."""
+    try:
+        found = listeners.certificates_of(settings.tls)
+    except ConfigError as error:
+        yield Finding("tls", "red", str(error).rstrip("."), "Correct `[tls]` in headgate.toml.")
+        return
+    if found is None:
+        return
+    for note in listeners.notes(found, time.time()):
+        expired = found.expires_s < time.time() and "expired" in note
+        do = "Renew it; a running gateway takes the new files by itself within seconds."
+        yield Finding(
+            "tls", "red" if expired else "note", note.rstrip("."), do if "expire" in note else ""
+        )
+    yield Finding(
+        "tls", "ok", f"the certificate is valid until {certificates.day(found.expires_s)}"
+    )
 
 
 def _data(data: Path) -> Iterator[Finding]:
@@ -291,7 +314,7 @@ def _local(settings: Settings) -> Finding:
 
 
 async def reached(settings: Settings, catalog: Catalog, online: bool) -> list[Finding]:
-    client = Client(proxies={})
+    client = Client(proxies={}, ssl_context=own_context() if settings.tls.cert else None)
     try:
         out = await _port(client, settings)
     finally:
@@ -354,11 +377,12 @@ async def _port(client: Client, settings: Settings) -> list[Finding]:
     host, port = settings.host, settings.port
     if not port:
         return [Finding("port", "ok", "any free one, as configured")]
-    base = base_url(host, port)
+    base = base_url(host, port, "https" if settings.tls.cert else "http")
+    proof = _proof(settings.data)
     taken = Finding("port", "red", f"{host}:{port} is taken by another program",
                     f"Choose another with --port or HEADGATE_PORT, or find it: ss -ltnp 'sport = :{port}'")  # fmt: skip
     try:
-        _, _, page = await _get(client, base + "/", _QUICK)
+        _, _, page = await _get(client, base + "/", _QUICK, proof if settings.tls.client_ca else {})
         _, _, alive = await _get(client, base + "/livez", _QUICK)
     except NotSent:
         return [_free(host, port, taken)]
@@ -375,7 +399,7 @@ async def _port(client: Client, settings: Settings) -> list[Finding]:
             if running != __version__
             else []
         ),
-        *await _running(client, base, _proof(settings.data)),
+        *await _running(client, base, proof),
     ]  # fmt: skip
 
 

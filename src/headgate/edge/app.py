@@ -17,11 +17,12 @@ from headgate.edge import answers, reports
 from headgate.edge.answers import refusal
 from headgate.edge.context import EdgeContext
 from headgate.edge.control_proxy import ControlProxy
+from headgate.edge.cors import Cors, is_preflight
 from headgate.edge.count import count
 from headgate.edge.exchange import exchange
 from headgate.edge.ids import new_id
 from headgate.errors import FREQUENT, Failure, Refused, invalid
-from headgate.net.server import Inbound
+from headgate.net.server import HEALTH, Inbound
 from headgate.policy.keys import Key
 
 # Google's clients in Vertex AI's mode put the publisher into the path.  Gemini CLI needs that mode, as
@@ -57,6 +58,13 @@ _TAKEN = frozenset((*_POST, *_COUNT))
 _TEXT = [("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store")]
 
 
+_NO_CERTIFICATE = Failure(
+    "forbidden",
+    "This gateway asks for a client certificate, and none was shown. Use one that its `tls.client_ca`"
+    " has signed.",
+    code="client_certificate_required",
+    should_retry=False,
+)
 INTERNAL = "/internal/"  # what only control and the doctor on this machine may ask
 InternalApi = Callable[[Inbound], Awaitable[bool]]
 
@@ -74,6 +82,7 @@ class App:
         internal: InternalApi | None = None,
     ) -> None:
         self.gate = gate
+        self.cors = Cors(gate.settings.cors.origins)
         self.control = control
         self._internal = internal
 
@@ -83,6 +92,12 @@ class App:
 
     async def __call__(self, inbound: Inbound) -> None:
         path, method = inbound.path, inbound.method
+        if "origin" in inbound.headers and self._preflight(inbound):
+            return
+        if inbound.uncertified and path not in HEALTH and not self.gate.proves(inbound):
+            dialect_asked = dialect_of(path, inbound.headers, inbound.query)
+            self._refuse(inbound, dialect_asked, _NO_CERTIFICATE)
+            return
         if path.endswith("/") and path[:-1] in _TAKEN:
             path = path[:-1]
         counts = path in _COUNT
@@ -124,6 +139,21 @@ class App:
                 await exchange(inbound, self.gate, dialect, target, entry)
         finally:
             entry.leave()
+
+    def _preflight(self, inbound: Inbound) -> bool:
+        """Let a web page's browser read the answer, if it may; whether this was its preflight."""
+        path, headers = inbound.path, inbound.headers
+        if not _is_api(path):
+            return False
+        if not is_preflight(inbound.method, headers):
+            inbound.extra = self.cors.headers(headers["origin"])
+            return False
+        found = self.cors.preflight(headers)
+        if isinstance(found, Failure):
+            self._refuse(inbound, dialect_of(path, headers, inbound.query), found)
+        else:
+            inbound.respond(204, found, b"")
+        return True
 
     def _no_websocket(self, inbound: Inbound, dialect: Dialect, path: str) -> None:
         """Answer 426, on which Codex goes on with POST at once; other statuses it tries again."""
@@ -232,7 +262,10 @@ class App:
         self, failure: Failure, path: str, headers: Mapping[str, str]
     ) -> tuple[int, list[tuple[str, str]], bytes]:
         """For net/server.py: what it found wrong before there was a request to hand over."""
-        return refusal(dialect_of(path, headers, ""), failure, new_id())
+        status, lines, body = refusal(dialect_of(path, headers, ""), failure, new_id())
+        if "origin" in headers and _is_api(path):
+            lines += self.cors.lines(headers["origin"])
+        return status, lines, body
 
 
 def _is_api(path: str) -> bool:

@@ -31,7 +31,9 @@ _PATH = re.compile(r"/[\x21-\x7e]*")
 
 
 class ControlProxy:
-    def __init__(self, socket: str) -> None:
+    def __init__(self, socket: str, listener: str = "") -> None:
+        """`listener`: `public` where the console has a listener of its own, and is not to be had here."""
+        self._listener = listener
         # Shorter than what control keeps a connection for, so that none is taken up as it closes.
         self._client = Client(unix=socket, proxies={}, idle_s=10.0)
 
@@ -43,6 +45,8 @@ class ControlProxy:
         body = await inbound.body(MAX_BODY)
         headers = {n: v for n in _PASSED if (v := inbound.headers.get(n))}
         headers["x-headgate-peer"] = inbound.client
+        if self._listener:
+            headers["x-headgate-listener"] = self._listener
         headers["x-headgate-host"] = inbound.headers.get("host", "")
         if not _PATH.fullmatch(inbound.path):
             raise Refused(Failure("invalid", "The path has characters it must not have."))

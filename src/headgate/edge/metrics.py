@@ -164,6 +164,7 @@ class Metrics(Collector):
         self.loop_lag_s = 0.0
         self.log_lines_dropped: Callable[[], int] = lambda: 0
         self.child_exits: dict[str, int] = {"control": 0, "local": 0}
+        self.tls_handshakes: Mapping[str, int] = {}  # by outcome; empty: no listener speaks TLS
         self._task_failures: Mapping[str, int] = {}
         self._writer_exits: Callable[[], int] = lambda: 0
         self._keys_age_s: Callable[[], float] = lambda: 0.0
@@ -244,6 +245,15 @@ class Metrics(Collector):
         for child, count in {**self.child_exits, "writer": self._writer_exits()}.items():
             exits.add_metric((child,), count)
         yield exits
+        if self.tls_handshakes:
+            handshakes = CounterMetricFamily(
+                "headgate_tls_handshakes",
+                "TLS handshakes of clients: done, failed, left; plain_http and not_tls were none.",
+                labels=("outcome",),
+            )
+            for outcome, count in self.tls_handshakes.items():
+                handshakes.add_metric((outcome,), count)
+            yield handshakes
 
         for name, help, read in self._gauges:
             yield GaugeMetricFamily(name, help, read())

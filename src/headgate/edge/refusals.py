@@ -55,6 +55,7 @@ class _Repeated(msgspec.Struct):
     body: bytes
     counted: tuple[str, str, str]
     seen: _Seen
+    extra: bytes  # depends on the head only
 
 
 class Refusals:
@@ -102,7 +103,7 @@ class Refusals:
                 self._repeated.clear()
             until_s = time.monotonic() + REPEAT_S
             self._repeated[id_of(inbound.head)] = _Repeated(
-                inbound.head, until_s, status, block, body, counted, seen
+                inbound.head, until_s, status, block, body, counted, seen, inbound.extra
             )
 
     def again(self, inbound: Inbound) -> bool:
@@ -114,6 +115,7 @@ class Refusals:
             del self._repeated[id_of(inbound.head)]
             return False
         id = new_id().encode()
+        inbound.extra = found.extra
         body = found.body.replace(_ID_BYTES, id)
         inbound.respond(found.status, found.block.replace(_ID_BYTES, id), body)
         self._metrics.requests.add(*found.counted)

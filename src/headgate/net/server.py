@@ -28,10 +28,12 @@ import msgspec
 from headgate.bounds import DECODED_BYTES, DECODED_RATIO, RATIO_FREE_BYTES
 from headgate.errors import Failure, Refused
 from headgate.net import codings, guard
+from headgate.net.certificates import Certificates
 from headgate.net.chunks import Chunks
 from headgate.net.connections import Connections
 from headgate.net.heads import Head, Heads, cut
 from headgate.net.proxies import Proxies
+from headgate.net.tls import Handshakes, TlsLayer
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -85,6 +87,7 @@ class Inbound:
     ended = False
     gone = False  # the client left before the end
     drains = False  # and its handler is not cancelled then; set once the body is read
+    extra = b""  # header lines of every answer beside its own: CORS
     keep_alive = True
     body_done = False
     _expect = False
@@ -278,6 +281,13 @@ class Inbound:
         )
 
     @property
+    def uncertified(self) -> bool:
+        """Whether clients are asked for a certificate, and this one showed none."""
+        return self._conn.server.asks_clients and not self._conn.transport.get_extra_info(
+            "certified"
+        )
+
+    @property
     def expired(self) -> bool:
         """Whether the server is stopping, and the time of running requests is over."""
         return self._conn.server.expired
@@ -317,7 +327,7 @@ class Inbound:
         if self.keep_alive and self.version != "1.1":
             close = b"connection: keep-alive\r\n"
         line = server.lines.get(status) or server.line(status)
-        return b"%b%b%b%b\r\n%b" % (line, block, framing, close, body)
+        return b"%b%b%b%b%b\r\n%b" % (line, block, self.extra, framing, close, body)
 
     def _finish(self) -> None:
         self.ended = True
@@ -852,9 +862,16 @@ class Server:
         refuse: Refuse | None = None,
         report: Callable[[str], None] | None = None,
         again: Callable[[Inbound], bool] | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
-        """`report` is given what the operator should hear of the listeners."""
+        """`report` is given what the operator should hear of the listeners.
+
+        With `certificates` its clients speak TLS.
+        """
         self.again = again
+        self.certificates = certificates
+        self.asks_clients = certificates is not None and certificates.asks_clients
+        self.handshakes = Handshakes()
         self.limits = limits
         self.report: Callable[[str], None] = report or _unheard
         self.hosts = frozenset(h.encode() for h in limits.hosts)
@@ -919,8 +936,11 @@ class Server:
             self._sweep()
         return int(listener.sockets[0].getsockname()[1])
 
-    def _made(self) -> _Connection:
-        return _Connection(self)
+    def _made(self) -> asyncio.Protocol:
+        connection = _Connection(self)
+        if self.certificates is None:
+            return connection
+        return TlsLayer(connection, self.certificates, self.handshakes, self.refuse)
 
     def _keep(self, listener: asyncio.Server) -> None:
         """Keep each listening socket a second time, so that it can be listened on again."""
@@ -1032,6 +1052,7 @@ class Server:
                     "unavailable", "The gateway is shutting down.",
                     code="shutting_down", retry_after_s=1, should_retry=True,
                 )  # fmt: skip
+                inbound.extra = b""
                 inbound.respond(*self.refuse(failure, inbound.path, inbound.headers))
             else:
                 inbound.abort()  # the end of what is cut must not look like one
@@ -1041,6 +1062,9 @@ class Server:
             elif inbound.started:
                 inbound.abort()
             else:
+                inbound.extra = (
+                    b""  # as `refuse` adds it, for requests that never came to a handler
+                )
                 known = error.failure if isinstance(error, Refused) else None
                 failure = known or Failure("internal", "The gateway failed on this request.")
                 inbound.respond(*self.refuse(failure, inbound.path, inbound.headers))

@@ -48,6 +48,11 @@ HASHING_WAITING = 16  # more than these wait for about a second, and are refused
 MEASURED_S = 24 * 3600.0  # over which the upstreams' speed and errors are told
 MEASURED_EVERY_S = 60.0
 
+# Of the rules, those that are nobody's secret, and stay where the API is when the console has a listener
+# of its own: the catalog's pages and what they show.
+PUBLIC = frozenset(
+    ("/", "/static/{name}", "/openapi.json", "/docs/api", "/language", "/{path:path}")
+)
 _SECRETS = ("password", "old")  # fields of forms
 _METHODS = ["GET", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"]
 Handler = Callable[[RequestContext], Response]
@@ -120,7 +125,10 @@ def _endpoint(
         api = request.url.path.startswith("/admin/")
         visit = RequestContext(desk, request, None, b"")
         try:
-            if not rules:
+            if not rules or (
+                on_public_listener(request)
+                and not any(each.path in PUBLIC for each in rules.values())
+            ):
                 response = _refusal(visit, Problem(404, "There is nothing at this path."), api)
             elif rule is None:
                 problem = Problem(405, f"{request.url.path} takes {', '.join(sorted(rules))}.")
@@ -194,8 +202,15 @@ def _admit(visit: RequestContext, rule: Rule) -> None:
         raise Problem(403, f"Your role, {visit.known.role}, may not do this.")
 
 
+def on_public_listener(request: Request) -> bool:
+    """Whether it came where the API is, and the console is on a listener of its own."""
+    return request.headers.get("x-headgate-listener") == "public"
+
+
 def session(visit: RequestContext) -> Caller | None:
-    """Who is signed in."""
+    """Who is signed in; nobody where the console is not, as a cookie is sent to every port of a host."""
+    if on_public_listener(visit.request):
+        return None
     token = visit.request.cookies.get(COOKIE, "")
     people = visit.desk.people
     user = people.session(token, now_s=time.time()) if token else None
@@ -241,7 +256,7 @@ def _same_origin(visit: RequestContext, rule: Rule) -> None:
     origin = request.headers.get("origin")
     site = request.headers.get("sec-fetch-site", "same-origin")
     if origin is not None:
-        if not _is_ours(origin, visit.desk.base_url, request.headers.get("x-headgate-host", "")):
+        if not _is_ours(origin, visit.desk.console_url, request.headers.get("x-headgate-host", "")):
             raise Problem(403, "This form came from another site.")
     elif site not in ("same-origin", "none"):
         raise Problem(403, "This form came from another site.")
@@ -279,7 +294,9 @@ def _origin(url: str) -> tuple[str, str] | None:
 
 def secure(visit: RequestContext) -> bool:
     """Whether a browser takes a Secure cookie from us: over https, or on this very machine."""
-    if visit.desk.settings.public_url.startswith("https://"):
+    if on_public_listener(visit.request):
+        return False
+    if visit.desk.settings.tls.cert or visit.desk.console_url.startswith("https://"):
         return True
     return host_is_loopback(visit.request.headers.get("x-headgate-host", ""))
 

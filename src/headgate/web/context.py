@@ -21,8 +21,9 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from headgate import __version__
 from headgate.catalog.catalog import Catalog
-from headgate.config import Settings
+from headgate.config import Settings, console_url
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
+from headgate.net.dial import own_context
 from headgate.policy import access, pricing
 from headgate.policy.access import Action, Role
 from headgate.policy.guesses import GuessThrottle
@@ -113,6 +114,11 @@ class ConsoleContext:
             )
 
     @property
+    def console_url(self) -> str:
+        """The address at which browsers reach the console."""
+        return console_url(self.settings, self.base_url)
+
+    @property
     def store(self) -> Store:
         return self._own("store", lambda: Store(self.settings.data))
 
@@ -133,7 +139,8 @@ class ConsoleContext:
         timeouts = Timeouts(connect_s=5, first_token_s=total_s, stall_s=total_s, total_s=total_s)
 
         async def ask() -> tuple[int, bytes]:
-            client = Client(proxies={})
+            own = own_context() if self.edge_url.startswith("https:") else None
+            client = Client(proxies={}, ssl_context=own)
             try:
                 response = await client.send(method, self.edge_url + path, proof, b"", timeouts)
                 return response.status, await response.read_all(1 << 20)

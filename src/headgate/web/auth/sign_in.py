@@ -140,7 +140,7 @@ def to_provider(visit: RequestContext) -> Response:
     """Off to the identity provider, with the flow sealed in a cookie that travels back."""
     _must_be_secure(visit)
     provider = _provider(visit)
-    url, flow = asyncio.run(_started(provider, visit.desk.base_url + "/sign-in/callback"))
+    url, flow = asyncio.run(_started(provider, visit.desk.console_url + "/sign-in/callback"))
     response = visit.redirect(url)
     response.set_cookie(
         FLOW_COOKIE, visit.desk.people.sealed("oidc", msgspec.json.encode(flow)),

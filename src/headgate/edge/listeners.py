@@ -1,0 +1,110 @@
+"""The listeners of one edge: the API's, and, where they are set, those of the console and of the metrics.
+
+With `[tls]` the first two speak TLS, with files that are read again when they are renewed.  The metrics'
+listener speaks plain HTTP: it holds no secrets, and it belongs on a private address.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from headgate.config import ConfigError, Tls, host_and_port
+from headgate.edge.app import App, InternalApi, MetricsApp
+from headgate.edge.context import EdgeContext
+from headgate.edge.control_proxy import ControlProxy
+from headgate.edge.log import LogLine
+from headgate.edge.log import now as log_now
+from headgate.net import certificates
+from headgate.net.certificates import CertificateError, CertificateFiles, Certificates
+from headgate.net.server import Limits, Server
+
+ADMIN_CONNECTIONS = (
+    512  # of people, their proxies and scripts; the API's clients take none of these
+)
+
+
+class Listener(msgspec.Struct, frozen=True):
+    """One server, and where it is to listen."""
+
+    server: Server
+    host: str
+    port: int
+    setting: str  # that moves it elsewhere
+    apps: tuple[App, ...] = ()
+
+
+def certificates_of(tls: Tls) -> Certificates | None:
+    """Return what the files of `[tls]` hold; None without any, ConfigError for what cannot be used."""
+    if not (tls.cert or tls.key or tls.client_ca):
+        return None
+    try:
+        return Certificates(CertificateFiles(tls.cert, tls.key, tls.client_ca))
+    except CertificateError as error:
+        raise ConfigError(str(error)) from None
+
+
+def notes(found: Certificates, now_s: float) -> list[str]:
+    """Return what the operator should know of the files at the start."""
+    out = []
+    if found.expires_s < now_s:
+        out.append(f"the certificate in `tls.cert` expired on {certificates.day(found.expires_s)}.")
+    elif found.expires_s < now_s + 7 * 86400:
+        out.append(f"the certificate in `tls.cert` expires on {certificates.day(found.expires_s)}.")
+    if certificates.readable_by_others(found.files.key):
+        out.append(f"every user of this machine can read `tls.key`: chmod o-r {found.files.key}")
+    return out
+
+
+def listeners(
+    gate: EdgeContext,
+    limits: Limits,
+    socket: str,
+    internal: InternalApi,
+    report: Callable[[str], None],
+    found: Certificates | None,
+) -> list[Listener]:
+    """Return the listeners that the settings ask for, the API's first; none of them listens yet.
+
+    `socket`: where control is.
+    """
+    settings = gate.settings
+    apart = bool(settings.admin.listen)
+    app = App(gate, ControlProxy(socket, "public" if apart else ""), internal)
+    server = Server(app, limits, app.refuse_early, report, gate.refusals.again, found)
+    out = [Listener(server, settings.host, settings.port, "--port", (app,))]
+    if apart:
+        admin = App(gate, ControlProxy(socket, "admin"), internal)
+        few = msgspec.structs.replace(
+            limits, connections=min(limits.connections, ADMIN_CONNECTIONS)
+        )
+        server = Server(admin, few, admin.refuse_early, report, gate.refusals.again, found)
+        host, port = host_and_port(settings.admin.listen)
+        out.append(Listener(server, host, port, "`admin.listen`", (admin,)))
+    if settings.metrics not in ("key", "open"):
+        host, port = host_and_port(settings.metrics)
+        out.append(Listener(Server(MetricsApp(gate)), host, port, "`metrics`"))
+    return out
+
+
+def watch(gate: EdgeContext, found: Certificates, servers: list[Server]) -> None:
+    """Keep the files of TLS fresh, and their state in the metrics, until the gate's tasks are stopped."""
+
+    def report(level: str, text: str) -> None:
+        gate.log.write(LogLine(log_now(), level, "tls", where=text))
+
+    renewal = certificates.Renewal(found, report)
+
+    async def look() -> None:
+        await asyncio.to_thread(renewal.round)
+
+    gate.tasks.every("tls", certificates.LOOK_S, look)
+    gate.metrics.gauge(
+        "headgate_tls_certificate_expires_seconds",
+        "When the certificate in force ends, in Unix time.",
+        lambda: found.expires_s,
+    )
+    handshakes = servers[0].handshakes
+    for server in servers[1:]:
+        server.handshakes = handshakes
+    gate.metrics.tls_handshakes = handshakes.counts
