@@ -267,10 +267,6 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a text without text": (said({"type": "text"}), "$.messages[0].content[0].text"),
     "a block that is a string": (said("x"), "$.messages[0].content[0]"),
-    "a result without a call": (
-        said({"type": "tool_result", "content": "x"}),
-        "$.messages[0].content[0].tool_use_id",
-    ),
     "a local file": (
         said({"type": "image", "source": {"type": "url", "url": "file:///etc/passwd"}}),
         "$.messages[0].content[0].source.url",

@@ -299,7 +299,6 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "a missing tool": ({"tools": [FUNCTION], "toolConfig": forced("ANY", "h")}, "$.toolConfig.functionCallingConfig.allowedFunctionNames"),
     "a picture that is no base64": ({"contents": [user({"inlineData": {"mimeType": "image/png", "data": "?"}})]}, "$.contents[0].parts[0].inlineData.data"),
     "a text that is no UTF-8": ({"contents": [user({"inlineData": {"mimeType": "text/plain", "data": "/w=="}})]}, "$.contents[0].parts[0].inlineData.data"),
-    "a call of nothing": ({"contents": [model(called(""))]}, "$.contents[0].parts[0].functionCall.name"),
 }  # fmt: skip
 
 
@@ -505,10 +504,17 @@ def test_a_call_without_an_id_gets_the_same_one_each_time() -> None:
     assert calls[0].id != calls[1].id and calls[0].id.startswith("call_1_0_")
 
 
-def test_a_result_too_many_is_refused_in_googles_words() -> None:
-    made = refused(model(called("f")), user(answered("f"), answered("f")))
-    assert "number of function response parts is equal to the number of" in made.message
-    assert made.param == "$.contents[1].parts[1].functionResponse"
+def test_a_result_too_many_is_kept_as_the_users_text() -> None:
+    request = ask(model(called("f")), user(answered("f"), answered("f")))
+    assert [m.role for m in request.messages] == ["assistant", "tool", "user"]
+    assert "ok" in request.messages[-1].text
+    assert "history: functionResponse without its call kept as text" in request.warnings
+
+
+def test_a_call_without_a_name_is_shown_as_text() -> None:
+    request = ask(user({"text": "a"}), model(called("")), user({"text": "b"}))
+    assert "[functionCall" in request.messages[1].text
+    assert request.warnings == ("history: functionCall without a name kept as text",)
 
 
 def test_a_result_with_an_id_of_no_call_is_left_to_the_rules_of_history() -> None:

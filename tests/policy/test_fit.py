@@ -277,7 +277,7 @@ def test_a_model_that_calls_nothing_is_not_shown_tools_and_cannot_be_forced() ->
     out = fitted(request(tools=TOOLS), capabilities).request
     assert (out.tools, out.choice, out.warnings) == ((), Choice(), ("tools",))
     forced = request(tools=TOOLS, choice=Choice("required"))
-    for asked in (forced, request(CALLED)):
+    for asked in (forced, request(tools=TOOLS, choice=Choice("named", TOOLS[0].name))):
         failure = refused(asked, capabilities)
         assert (failure.kind, failure.param) == ("invalid", "$.tools")
 

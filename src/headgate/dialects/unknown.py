@@ -17,6 +17,7 @@ import base64
 import binascii
 import json
 import re
+from collections import deque
 from collections.abc import Callable
 
 import msgspec
@@ -175,9 +176,9 @@ def _arguments(value: object) -> str:
     return _text_json({} if value is None else value)
 
 
-def _call(part: _Object) -> tuple[str, str, str] | None:
-    """Id, name and arguments of a call in any vendor's form."""
-    id = _string(_first(part, "call_id", "tool_call_id", "toolCallId", "id"))
+def _call(part: _Object, default: str = "") -> tuple[str, str, str] | None:
+    """Id, name and arguments of a call in any vendor's form; `default` is the id of one without."""
+    id = _string(_first(part, "call_id", "tool_call_id", "toolCallId", "id")) or default
     name = _string(_first(part, "name", "toolName", "tool_name"))
     if not (id and name):
         return None
@@ -313,6 +314,7 @@ def _chat_fields(fields: dict[str, Raw], warnings: list[str]) -> None:
 def _chat_messages(messages: list[object], warnings: list[str]) -> list[object]:
     out: list[object] = []
     function = ""  # the id of the last call in the old form, whose results have none
+    waiting: deque[str] = deque()  # ids of the last calls, for results that have none
     end = len(messages) - 1
     for n, message in enumerate(messages):
         if isinstance(message, str):
@@ -329,40 +331,101 @@ def _chat_messages(messages: list[object], warnings: list[str]) -> list[object]:
             else:
                 message |= {"role": "user"}
                 warnings.append("messages.function")
-        elif _string(role) not in _ROLES and "role" in message:
+        elif _string(role) not in _ROLES and ("role" in message or n < end):
             message["role"] = _ROLE_NAMES.get(_string(role), "user")
             warnings.append("messages.role")
-        if isinstance(call := message.pop("function_call", None), dict) and call.get("name"):
+        if isinstance(call := message.pop("function_call", None), dict) and _string(
+            call.get("name")
+        ):
             function = f"call_function_{n}"
             one = {"name": call["name"], "arguments": _arguments(call.get("arguments"))}
             message["tool_calls"] = [{"id": function, "type": "function", "function": one}]
-        if message.get("role") == "assistant":
-            _chat_calls(message, warnings)
-        _chat_content(message, n == end and message.get("role") == "user", out, warnings)
+        elif call is not None:
+            warnings.append("messages.function_call")
+        _chat_strings(message, warnings)
+        role = message.get("role")
+        if role == "assistant":
+            _chat_calls(message, n, warnings)
+            ids = [c["id"] for c in message.get("tool_calls") or () if isinstance(c, dict)]
+            waiting = deque(ids)
+        else:
+            message.pop("tool_calls", None)
+        if role == "tool":
+            id = message.get("tool_call_id")
+            if not (isinstance(id, str) and id):
+                warnings.append("messages.tool_call_id")
+                if waiting:
+                    message["tool_call_id"] = waiting.popleft()
+                else:
+                    message["role"] = "user"
+            elif waiting and waiting[0] == id:
+                waiting.popleft()
+        _chat_content(message, n == end and role == "user", out, warnings)
     return out
 
 
-def _chat_calls(message: _Object, warnings: list[str]) -> None:
-    """Calls of kinds that are not known, and arguments that are no text."""
-    calls = message.get("tool_calls")
-    if not isinstance(calls, list):
+def _chat_strings(message: _Object, warnings: list[str]) -> None:
+    """Fields beside the content, of other types than they have."""
+    for name in ("name", "tool_call_id"):
+        if not isinstance(message.get(name, ""), str) and message.pop(name) is not None:
+            warnings.append(f"messages.{name}")
+    for name in ("reasoning_content", "reasoning"):
+        value = message.get(name)
+        if value is not None and not isinstance(value, str):
+            warnings.append(f"messages.{name}")
+            message[name] = text_of(value)
+    details = message.get("reasoning_details")
+    if details is None:
         return
     kept: list[object] = []
-    for call in calls:
+    for detail in details if isinstance(details, list) else [details]:
+        if isinstance(detail, dict) and all(
+            isinstance(detail.get(name), str | None) for name in ("text", "signature")
+        ):
+            kept.append({name: detail.get(name) for name in ("text", "signature")})
+            continue
+        warnings.append("messages.reasoning_details")
+        if text := text_of(detail):
+            kept.append({"text": text})
+    message["reasoning_details"] = kept
+
+
+def _chat_calls(message: _Object, turn: int, warnings: list[str]) -> None:
+    """Calls of kinds that are not known, and arguments that are no text."""
+    calls = message.get("tool_calls")
+    if calls is None:
+        return
+    if not isinstance(calls, list):
+        warnings.append("messages.tool_calls")
+        calls = [calls]
+    kept: list[object] = []
+    lost: list[str] = []
+    for n, call in enumerate(calls):
         if not isinstance(call, dict):
             warnings.append("messages.tool_calls")
+            lost.append(text_of(call))
             continue
-        function = call.get("function")
-        if isinstance(function, dict):
-            text = _arguments(function.get("arguments"))
-            kept.append({**call, "type": "function", "function": {**function, "arguments": text}})
-        elif isinstance(call.get("custom"), dict):
-            kept.append(call)
-        elif read := _call(call):
-            kept.append(_chat_call(*read))
-        else:
+        inner = call.get("function")
+        if not isinstance(inner, dict):
+            inner = call.get("custom")
+        custom = isinstance(inner, dict) and inner is call.get("custom")
+        read = _call({**call, **inner} if isinstance(inner, dict) else call, f"call_{turn}_{n}")
+        if read is None:
             warnings.append(f"messages.tool_calls.{named(call.get('type'))}")
+            lost.append(text_of(inner) or text_of(call) or note(call.get("type")))
+        elif custom:
+            id, name, _ = read
+            text = inner.get("input") if isinstance(inner, dict) else ""
+            text = text if isinstance(text, str) else _text_json(text)
+            kept.append({"id": id, "type": "custom", "custom": {"name": name, "input": text}})
+        else:
+            kept.append(_chat_call(*read))
     message["tool_calls"] = kept
+    if any(lost):
+        content = message.get("content")
+        parts = content if isinstance(content, list) else [content] if content else []
+        texts = [{"type": "text", "text": text} for text in lost if text]
+        message["content"] = [*parts, *texts]
 
 
 def _chat_call(id: str, name: str, arguments: str) -> _Object:
@@ -376,7 +439,7 @@ def _chat_content(message: _Object, last: bool, out: list[object], warnings: lis
         content = [content]
     if not isinstance(content, list):
         if content is not None and not isinstance(content, str) and not last:
-            message["content"] = None
+            message["content"] = _text_json(content)
             warnings.append("messages.content")
         out.append(message)
         return
@@ -602,6 +665,10 @@ def _summary(content: object) -> str:
         return ""
 
 
+_TOOL_FIELDS = {
+    "name": str, "description": str, "strict": bool, "parameters": dict, "format": dict,
+    "execution": str, "tools": list,
+}  # fmt: skip
 _OUTPUT = ("function_call_output", "custom_tool_call_output")
 # What requests.py reads or leaves out by itself.
 _READ = frozenset(
@@ -685,7 +752,8 @@ class _Items:
         elif kind in _OUTPUT:
             self._output(item)
         elif kind == "item_reference" or (kind is None and isinstance(item.get("id"), str)):
-            if item.get("id") not in self._ids:  # else the item itself is here
+            id = _string(item.get("id"))
+            if not id or id not in self._ids:  # else the item itself is here
                 self._lost("item_reference")
         elif kind == "compaction" and (text := _summary(item.get("encrypted_content"))):
             self._say(SUMMARY + text)
@@ -695,6 +763,11 @@ class _Items:
             self._unknown(item, named(kind))
 
     def _known(self, item: _Object, kind: str) -> None:
+        if not isinstance(item.get("call_id", ""), str | None):
+            self._lost(f"{kind}.call_id")
+            item = {**item, "call_id": None}
+        if kind == "tool_search_output":
+            item = {**item, "tools": self._found(item.get("tools"))}
         if kind in ("additional_tools", "tool_search_output"):
             fields = {"tools": _dump(item.get("tools") or [])}
             _tools(fields, self._warnings, lambda t, k: _responses_tool(t, k, self._warnings))
@@ -711,8 +784,28 @@ class _Items:
             item = {**item, "arguments": _arguments(item.get("arguments"))}
         self.out.append(item)
 
+    def _found(self, tools: object) -> list[object]:
+        """The tools that a search found, without those whose fields have other types."""
+        kept: list[object] = []
+        for tool in tools if isinstance(tools, list) else ():
+            sound = isinstance(tool, dict) and all(
+                isinstance(value := tool.get(name), kinds) or value is None
+                for name, kinds in _TOOL_FIELDS.items()
+            )
+            if not sound or not isinstance(tool.get("type", "function"), str):
+                self._lost("tool_search_output")
+            elif tool.get("type") == "namespace":
+                kept.append({**tool, "tools": self._found(tool.get("tools"))})
+            else:
+                kept.append({"type": "function", **tool})
+        return kept
+
     def _called(self, item: _Object) -> None:
-        item = dict(item)
+        item = {
+            name: value
+            for name, value in item.items()
+            if name not in ("call_id", "name", "namespace") or isinstance(value, str)
+        }
         if (
             not item.get("call_id")
             and isinstance(item.get("id"), str)
@@ -722,14 +815,18 @@ class _Items:
         name = "arguments" if item["type"] == "function_call" else "input"
         if item.get(name) is not None and not isinstance(item[name], str):
             item[name] = _arguments(item[name])
+        if not (item.get("call_id") and item.get("name")):
+            self._lost(f"{item['type']}.{'name' if item.get('call_id') else 'call_id'}")
+            self._say(f"[called {item.get('name') or 'a tool'}: {item.get(name)}]", "assistant")
+            return
         self.out.append(item)
 
     def _output(self, item: _Object) -> None:
         item = dict(item)
         call = _string(item.get("call_id"))
         item["output"] = self._content(item.get("output"), "tool", False)
-        if self._referred and call and call not in self._calls:
-            self._lost("item_reference")
+        if not call or (self._referred and call not in self._calls):
+            self._lost("item_reference" if call else f"{item['type']}.call_id")
             text = text_of(item["output"])
             self._say(f"[The result of an earlier tool call]\n{text}")
             return
@@ -788,7 +885,7 @@ class _Items:
             if isinstance(id, str):
                 self._output({"type": _OUTPUT[0], "call_id": id, "output": item.get("content")})
                 return
-        if role is not None and role not in ("user", "assistant", "system", "developer"):
+        if role not in ("user", "assistant", "system", "developer") and (role or not last):
             item["role"] = role = _ROLE_NAMES.get(_string(role), "user")
             self._lost("role")
         item["content"] = self._content(item.get("content"), _string(role), last and role == "user")
@@ -808,7 +905,7 @@ class _Items:
         self._lost(kind)
         id = _string(item.get("call_id")) or _string(item.get("id"))
         if kind.endswith("output"):
-            if id in self._calls:
+            if id and id in self._calls:
                 output = self._content(_first(item, "output", "result"), "tool", False)
                 self.out.append({"type": _OUTPUT[0], "call_id": id, "output": output})
             elif text := text_of(item):

@@ -49,6 +49,16 @@ def warning_of(what: str) -> str:
     return f"tool result: {what} replaced by a note"
 
 
+def attached(what: str, cache: str = "") -> Text:
+    """The note that the model reads where a user attached `what` in an earlier turn."""
+    return Text(f"[{what} was attached here; this model cannot read it]", cache)
+
+
+def replaced(what: str) -> str:
+    """The warning that the client gets beside the note for an attachment."""
+    return f"history: {what} replaced by a note"
+
+
 def skipped(what: str) -> str:
     """The warning for history that has no text to keep."""
     return f"history: {what} skipped"
@@ -65,5 +75,6 @@ def plain(kind: str) -> str:
 
 
 __all__ = [
-    "ATTACHMENTS", "kept_as_text", "name_of", "note_of", "plain", "skipped", "warning_of",
+    "ATTACHMENTS", "attached", "kept_as_text", "name_of", "note_of", "plain", "replaced", "skipped",
+    "warning_of",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ What will surprise:
 """
 
 import math
+from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
@@ -104,25 +105,31 @@ _NO_CHOICE, _NO_SAMPLING = Choice(), Sampling()
 
 
 def _fit_media(request: Request, capabilities: Capabilities, notes: list[str]) -> Request:
-    """Refuse a user's media that the model does not take, and note a tool's.
+    """Put a note in place of media that the model does not take; refuse those of the last message.
 
-    MiniMax drops pictures without a word. What a tool returned stays in its client's history, which
-    a refusal would end.
+    MiniMax drops pictures without a word. What a tool returned, and what a user attached before,
+    stays in its client's history, which a refusal would end.
     """
     messages: list[Message] | None = None
+    last = asked_last(request.messages)
     for n, message in enumerate(request.messages):
         changed = False
         parts: list[Part] = []
         for part in message.parts:
             if type(part) is Media and part.kind not in capabilities.input:
-                model = request.model[:64]
-                # A hint only where it helps: M3 itself may be served without pictures.
-                hint = "send text only" if "m3" in model.lower() else "use MiniMax-M3"
-                raise invalid(
-                    f"The model `{model}` does not take {part.kind}s (`{part.kind}`); {hint}.",
-                    "$.messages",
-                )
-            if type(part) is ToolResult and any(
+                if n == last:
+                    model = request.model[:64]
+                    # A hint only where it helps: M3 itself may be served without pictures.
+                    hint = "send text only" if "m3" in model.lower() else "use MiniMax-M3"
+                    raise invalid(
+                        f"The model `{model}` does not take {part.kind}s (`{part.kind}`); {hint}.",
+                        "$.messages",
+                    )
+                what = unreadable.name_of(part.kind)
+                notes.append(unreadable.replaced(what))
+                part = unreadable.attached(what, part.cache)
+                changed = True
+            elif type(part) is ToolResult and any(
                 type(p) is Media and p.kind not in capabilities.input for p in part.parts
             ):
                 part = _noted(part, capabilities, notes)
@@ -134,6 +141,17 @@ def _fit_media(request: Request, capabilities: Capabilities, notes: list[str]) -
     if messages is None:
         return request
     return msgspec.structs.replace(request, messages=tuple(messages))
+
+
+def asked_last(messages: Sequence[Message]) -> int:
+    """Return the place of the user's message that the reply is for; -1 when it is for something else.
+
+    Only what it holds can still be taken back by its user; anything before it is history.
+    """
+    for n in range(len(messages) - 1, -1, -1):
+        if messages[n].role != "system":
+            return n if messages[n].role == "user" else -1
+    return -1
 
 
 def _noted(result: ToolResult, capabilities: Capabilities, notes: list[str]) -> ToolResult:
@@ -244,7 +262,7 @@ def _fit_tools(
 ) -> Request:
     choice, tools = request.choice, request.tools
     called = {p.name for m in request.messages for p in m.parts if isinstance(p, ToolCall)}
-    if not capabilities.tools and (called or choice.mode in ("required", "named")):
+    if not capabilities.tools and choice.mode in ("required", "named"):
         raise unsupported("$.tools", _TOOLLESS.format(request.model[:64]))
     if not tools:
         if choice.mode in ("required", "named"):

@@ -1,75 +1,50 @@
 """History rules: what a conversation must look like before any upstream will take it.
 
-The only place that repairs or refuses a client's history.  It follows MiniMax's list of histories
-that end in an opaque `2013` (chat verifier of platform.minimax.io; openclaw#19386, MiniMax-M2#51
-and #76, pi#5468, read 2026-11) and the wording of the vendors' own refusals, as clients match it.
-Where the meaning is clear we repair and say so in `Request.warnings`; where it is not we refuse in
-the caller's words, before the upstream does it in none.
+The only place that repairs a client's history.  It follows MiniMax's list of histories that end in
+an opaque `2013` (chat verifier of platform.minimax.io; openclaw#19386, MiniMax-M2#51 and #76,
+pi#5468, read 2026-11).  A history is never refused, as its user cannot take it back: it is repaired
+and `Request.warnings` name each repair.  Only a request that asks nothing is refused, in the words of
+the caller's protocol.
 
-What will surprise:
+Note:
 - a call's results are looked for up to the next assistant turn, as ids may repeat in later turns;
-- a result without its call is dropped only before the first assistant turn, where a client that
-  cuts off the start of its history leaves one; anywhere else it is the client's mistake;
+- a result without its call is dropped before the first assistant turn, where a client that cuts off
+  the start of its history leaves one; anywhere else it is shown to the model as the user's text;
+- a call without its result gets one that says so, as vendors refuse a call that nothing answers;
+- a model without tools is shown calls and results as text;
 - a blank text is dropped, its cache mark moves to what stands before it;
 - a last message of the assistant's is continued: by the upstream, or asked for in words;
 - a turn that only thought is joined to the assistant turn that follows at once, else dropped:
   templates show the thinking of earlier turns to nobody, and MiniMax refuses empty content;
-- a refusal names the list, not the place in it: the hub's messages are not numbered as the client's.
+- a refusal names the list, not the place in it: the messages here are not numbered as the client's.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import msgspec
 
 from headgate import jsontext
 from headgate.chat import Media, Message, Part, Request, Text, Thinking, ToolCall, ToolResult
+from headgate.dialects import unreadable
 from headgate.dialects.capabilities import Capabilities
-from headgate.errors import Refused, invalid
+from headgate.errors import invalid
 
 
 class _Words(msgspec.Struct, frozen=True):
-    """How one protocol's own servers refuse; `{ids}` are the calls at fault."""
+    """How one protocol's own servers refuse a request that asks nothing."""
 
     param: str
     nothing: str
-    missing: str
-    unknown: str
     lone_system: bool = False  # whether a prompt may be all system
 
 
-_OPENAI = _Words(
-    "$.messages",
-    "`messages` needs at least one message.",
-    "An assistant message with 'tool_calls' must be followed by tool messages responding to each"
-    " 'tool_call_id'. The following tool_call_ids did not have response messages: {ids}",
-    "Invalid parameter: messages with role 'tool' must be a response to a preceding message with"
-    " 'tool_calls'. These tool_call_ids were not called there: {ids}",
-    lone_system=True,
-)
+_OPENAI = _Words("$.messages", "`messages` needs at least one message.", lone_system=True)
 _WORDS: dict[str, _Words] = {
     "openai": _OPENAI,
-    "responses": _Words(
-        "$.input",
-        "`input` needs at least one item.",
-        "No tool output found for function call {ids}.",
-        "No tool call found for function call output with call_id {ids}.",
-    ),
-    "anthropic": _Words(
-        "$.messages",
-        "messages: at least one message is required",
-        "`tool_use` ids were found without `tool_result` blocks immediately after: {ids}. Each"
-        " `tool_use` block must have a corresponding `tool_result` block in the next message.",
-        "unexpected `tool_use_id` found in `tool_result` blocks: {ids}. Each `tool_result` block"
-        " must have a corresponding `tool_use` block in the previous message.",
-    ),
-    "gemini": _Words(
-        "$.contents",
-        "* GenerateContentRequest.contents: contents is not specified",
-        "Please ensure that the number of function response parts is equal to the number of"
-        " function call parts of the function call turn. Without a response: {ids}",
-        "Please ensure that function response turn comes immediately after a function call turn."
-        " Without a call there: {ids}",
-    ),
+    "responses": _Words("$.input", "`input` needs at least one item."),
+    "anthropic": _Words("$.messages", "messages: at least one message is required"),
+    "gemini": _Words("$.contents", "* GenerateContentRequest.contents: contents is not specified"),
 }
 
 
@@ -81,7 +56,7 @@ CONTINUE = (
 
 
 def repair(request: Request, capabilities: Capabilities, dialect: str) -> Request:
-    """The request with a history that the upstream takes, or Refused in the dialect's words.
+    """The request with a history that the upstream takes; Refused only when it asks nothing.
 
     Gives back the same messages when there was nothing to do; repairing twice changes nothing.
     """
@@ -90,7 +65,9 @@ def repair(request: Request, capabilities: Capabilities, dialect: str) -> Reques
     words = _WORDS.get(dialect, _OPENAI)
     warnings: list[str] = []
     messages = _spoken(request.messages, words, warnings)
-    turns = _Turns(words, warnings)
+    if not capabilities.tools:
+        messages = _without_calls(messages, capabilities.input, warnings)
+    turns = _Turns(capabilities.input, warnings)
     for message in messages:
         turns.add(message)
     messages = turns.close()
@@ -112,6 +89,7 @@ def _sound(messages: Sequence[Message], capabilities: Capabilities) -> bool:
         return False
     waiting: list[str] = []  # calls whose results must come next, the last of them first
     last = ""
+    callable = capabilities.tools
     more = "system" if capabilities.multi_system else ""  # what a system message may follow
     for message in messages:
         role, parts = message.role, message.parts
@@ -128,6 +106,8 @@ def _sound(messages: Sequence[Message], capabilities: Capabilities) -> bool:
             calls = [p for p in parts if type(p) is ToolCall]
             waiting = [c.id for c in reversed(calls)]
             if not (calls or _said(parts)) or len(set(waiting)) < len(waiting):
+                return False
+            if waiting and not callable:
                 return False
             for part in parts:
                 if type(part) is ToolCall:
@@ -263,16 +243,22 @@ def _kept(message: Message, parts: tuple[Part, ...]) -> Message:
 # --- turns: calls and their results --------------------------------------------------------------
 
 
+NO_RESULT = "[no result of this call was recorded]"
+_LOST_RESULT = "[The result of an earlier tool call]"
+
+
 class _Turns:
     """Puts results directly after the turn that called, in the order of its calls."""
 
-    def __init__(self, words: _Words, warnings: list[str]) -> None:
-        self._words = words
+    def __init__(self, seen: Collection[str], warnings: list[str]) -> None:
+        self._seen = seen  # kinds of media that the model takes
         self._warnings = warnings
         self._out: list[Message] = []
         # Of the assistant turn whose results are looked for:
         self._pieces: list[Message] = []  # the messages that it came in; none before the first turn
         self._calls: dict[str, None] = {}  # ids, in their order
+        self._again: dict[str, deque[str]] = {}  # of an id that came twice, the ids given instead
+        self._renamed = 0  # calls whose ids came twice
         self._said = False  # text that is more than blank
         self._results: dict[str, Message] = {}
         self._between: list[Message] = []  # what else was said since that turn
@@ -297,20 +283,27 @@ class _Turns:
         # thinking apart.
         if self._results or self._between or (self._said and not self._calls):
             self._end()
-        self._pieces.append(message)
-        twice: list[str] = []
+        parts: list[Part] = []
         for part in message.parts:
             if type(part) is ToolCall:
-                if part.id in self._calls:
-                    twice.append(part.id)
-                self._calls[part.id] = None
+                part = self._called(part)
             elif type(part) is Text and not self._said:
                 self._said = bool(part.text.strip())
-        if twice:
-            raise invalid(
-                f"The ids of tool calls must be unique within a turn: {_listed(twice)}.",
-                self._words.param,
-            )
+            parts.append(part)
+        self._pieces.append(_kept(message, tuple(parts)))
+
+    def _called(self, call: ToolCall) -> ToolCall:
+        """The call, under an id that no other call of its turn has."""
+        id = call.id
+        if id in self._calls:
+            while id in self._calls:  # the number only grows, so that this is linear
+                self._renamed += 1
+                id = f"{call.id[:200]}_again{self._renamed}"
+            self._again.setdefault(call.id, deque()).append(id)
+            self._warnings.append("history: repeated id of a tool call made unique")
+            call = msgspec.structs.replace(call, id=id)
+        self._calls[id] = None
+        return call
 
     def _result(self, result: ToolResult, message: Message) -> None:
         id = result.call_id
@@ -318,9 +311,16 @@ class _Turns:
             if not self._pieces:
                 self._warnings.append("history: orphan tool result dropped")
                 return
-            raise self._refusal(self._words.unknown, [id])
+            self._warnings.append("history: tool result without its call kept as text")
+            self._between.append(Message("user", _shown(result, self._seen, self._warnings)))
+            return
         if id in self._results:
-            self._warnings.append("history: duplicate tool result dropped")
+            if again := self._again.get(id):
+                id = again.popleft()
+                result = msgspec.structs.replace(result, call_id=id)
+                message = Message("tool", (result,))
+            else:
+                self._warnings.append("history: duplicate tool result dropped")
         if self._between:
             self._warnings.append("history: tool result moved to its call")
         self._results[id] = message if len(message.parts) == 1 else Message("tool", (result,))
@@ -329,9 +329,6 @@ class _Turns:
         pieces = self._pieces
         if not pieces:
             return
-        missing = [id for id in self._calls if id not in self._results]
-        if missing:
-            raise self._refusal(self._words.missing, missing)
         if self._calls or self._said:
             turn = pieces[0]
             if len(pieces) > 1:
@@ -339,19 +336,49 @@ class _Turns:
             self._out.append(turn)
         else:
             self._warnings.append("history: assistant message of thinking only dropped")
-        self._out += [self._results[id] for id in self._calls]
+        for id in self._calls:
+            found = self._results.get(id)
+            if found is None:
+                self._warnings.append("history: missing tool result replaced by a note")
+                found = Message("tool", (ToolResult(id, (Text(NO_RESULT),), is_error=True),))
+            self._out.append(found)
         self._out += self._between
-        self._pieces, self._said, self._calls = [], False, {}
+        self._pieces, self._said, self._calls, self._again = [], False, {}, {}
         self._results, self._between = {}, []
 
-    def _refusal(self, message: str, ids: list[str]) -> Refused:
-        return invalid(message.format(ids=_listed(ids)), self._words.param)
+
+def _shown(result: ToolResult, seen: Collection[str], warnings: list[str]) -> tuple[Part, ...]:
+    """A result as the text of a user, for a model that is not shown its call."""
+    parts: list[Part] = [Text(_LOST_RESULT)]
+    for part in result.parts:
+        if type(part) is Media and part.kind not in seen:
+            what = unreadable.name_of(part.kind)
+            warnings.append(unreadable.warning_of(what))
+            part = unreadable.note_of(what, part.cache)
+        parts.append(Text(f"\n{part.text}", part.cache) if type(part) is Text else part)
+    return tuple(parts)
 
 
-def _listed(ids: list[str]) -> str:
-    """A few of the ids, each bounded: they are the client's, and go into a message and the log."""
-    shown = ", ".join(id[:64] for id in ids[:8])
-    return f"{shown}, and {len(ids) - 8} more" if len(ids) > 8 else shown
+def _without_calls(
+    messages: list[Message], seen: Collection[str], warnings: list[str]
+) -> list[Message]:
+    """The messages with calls and results as text, for a model that has no tools."""
+    out: list[Message] = []
+    for message in messages:
+        if message.role == "tool":
+            parts = [
+                p for r in message.parts if type(r) is ToolResult for p in _shown(r, seen, warnings)
+            ]
+            message = Message("user", tuple(parts))
+        elif any(type(p) is ToolCall for p in message.parts):
+            warnings.append("history: tool calls kept as text")
+            said = [
+                Text(f"[called {p.name}: {p.arguments}]") if type(p) is ToolCall else p
+                for p in message.parts
+            ]
+            message = Message(message.role, tuple(said))
+        out.append(message)
+    return out
 
 
 # --- system messages -----------------------------------------------------------------------------

@@ -40,7 +40,7 @@ from headgate.chat import (
     ToolCall,
     ToolResult,
 )
-from headgate.dialects import unreadable, vendor_errors
+from headgate.dialects import malformed, unreadable, vendor_errors
 from headgate.dialects.anthropic.reply import AnthropicEncoder, failure_out, reply_out
 from headgate.dialects.anthropic.upstream import AnthropicDecoder, request_out
 from headgate.dialects.capabilities import Capabilities
@@ -323,59 +323,92 @@ def _system(wire: str | list[Raw] | None, notes: list[str]) -> Iterator[Message]
             yield Message("system", (Text(wire),))
         return
     for i, raw in enumerate(wire or ()):
-        text = _text(_block(raw, f"$.system[{i}]", notes), f"$.system[{i}]")
-        if i or not _BILLING.match(text.text):
-            yield Message("system", (text,))
+        param = f"$.system[{i}]"
+        block = _readable(raw, param, notes)
+        if block.type in unreadable.ATTACHMENTS:
+            raise unsupported(f"{param}.type", f"`{block.type}` cannot stand here.")
+        for text in _told([(block, param)], notes):
+            if i or not _BILLING.match(text.text):
+                yield Message("system", (text,))
 
 
 def _messages(wires: list[_MessageIn], notes: list[str]) -> Iterator[Message]:
     bounds.check_size(wires, bounds.MESSAGES, "$.messages")
     tally = bounds.Tally()
+    end = len(wires) - 1
     for i, wire in enumerate(wires):
         param = f"$.messages[{i}]"
+        # Only what the reply is for may be refused; all before it is history.
+        asked = i == end and wire.role not in ("assistant", "system", "developer")
         blocks: list[_BlockIn] = []
         if isinstance(wire.content, str):
             if wire.content:
                 blocks.append(_BlockIn("text", wire.content))
         else:
             tally.add(wire.content, f"{param}.content")
-            blocks += [
-                _block(r, f"{param}.content[{k}]", notes) for k, r in enumerate(wire.content)
-            ]
+            read = _block if asked else _readable
+            blocks += [read(r, f"{param}.content[{k}]", notes) for k, r in enumerate(wire.content)]
         places = [(block, f"{param}.content[{k}]") for k, block in enumerate(blocks)]
         match wire.role:
             case "user":
-                yield from _user(places, tally, notes)
+                yield from _user(places, tally, notes, asked)
             case "assistant":
                 yield Message("assistant", tuple(_assistant(places, notes)))
             case "system" | "developer":
                 yield Message("system", tuple(_told(places, notes)))
             case role:
                 notes.append(f"history: role {unreadable.plain(role)} read as user")
-                yield from _user(places, tally, notes)
+                yield from _user(places, tally, notes, asked)
+
+
+def _mended(raw: Raw, warnings: list[str]) -> Raw | None:
+    """A message of the history with a role and a content that can be read."""
+    fields = malformed.fields_of(raw)
+    if fields is None:
+        warnings.append("history: malformed message skipped")
+        return None
+    role, content = fields.get("role"), fields.get("content")
+    if malformed.is_text(role) and (malformed.is_text(content) or malformed.is_list(content)):
+        return raw
+    warnings.append("history: malformed message mended")
+    if not malformed.is_text(role):
+        role = Raw(b'"user"')
+    if content is not None and bytes(content).startswith(b"{"):
+        content = Raw(b"[" + bytes(content) + b"]")
+    elif not malformed.is_text(content) and not malformed.is_list(content):
+        content = Raw(b'""')
+    return Raw(msgspec.json.encode({"role": role, "content": content}))
 
 
 def _told(places: list[tuple[_BlockIn, str]], notes: list[str]) -> Iterator[Text]:
     """The texts of a message that holds nothing else."""
-    for block, param in places:
-        if block.type == "text":
-            yield _text(block, param)
+    for block, _ in places:
+        if block.type == "text" and block.text is not None:
+            yield Text(block.text, _cache(block.cache_control))
         else:
             yield from _kept(block, notes)
 
 
 def _user(
-    places: list[tuple[_BlockIn, str]], tally: bounds.Tally, notes: list[str]
+    places: list[tuple[_BlockIn, str]], tally: bounds.Tally, notes: list[str], asked: bool
 ) -> Iterator[Message]:
     """Results are messages of their own, before what else the turn says."""
     parts: list[Part] = []
     results = 0
     for block, param in places:
         if block.type == "tool_result":
-            results += 1
-            yield Message("tool", (_result(block, param, tally, notes),))
+            result = _result(block, param, tally, notes)
+            if result.call_id:
+                results += 1
+                yield Message("tool", (result,))
+            else:
+                notes.append("history: tool_result without tool_use_id kept as text")
+                parts += result.parts
         elif block.type in _SHOWN or block.type in unreadable.ATTACHMENTS:
-            parts.append(_shown(block, param, notes))
+            if asked:
+                parts.append(_shown(block, param, notes))
+            else:
+                parts += _seen_before(block, param, notes)
         else:
             parts.extend(_kept(block, notes))
     if parts or not results:
@@ -385,12 +418,29 @@ def _user(
 _SHOWN = ("text", "image", "video", "document")
 
 
+def _seen_before(block: _BlockIn, param: str, notes: list[str]) -> Iterator[Text | Media]:
+    """What a user attached in an earlier turn; a note stands for what cannot be read."""
+    if block.type == "text":
+        yield from _told([(block, param)], notes)
+        return
+    try:
+        yield _shown(block, param, notes)
+    except Refused:
+        source = block.source
+        media_type = (source.media_type or "") if source is not None else ""
+        what = unreadable.name_of(block.type, media_type)
+        notes.append(unreadable.replaced(what))
+        yield unreadable.attached(what, _cache(block.cache_control))
+
+
 def _kept(block: _BlockIn, notes: list[str]) -> Iterator[Text]:
     """What a turn of this role does not hold: its text, or a warning only."""
     what = f"{unreadable.plain(block.type)} block"
     said = block.text or block.thinking or block.content
     if block.type == "document" and block.source is not None and block.source.type == "text":
         said = block.source.data
+    if block.type == "tool_use" and not said:
+        said = f"[called {block.name or 'a tool'}: {bytes(block.input).decode()}]"
     if isinstance(said, str) and said.strip():
         notes.append(unreadable.kept_as_text(what))
         yield Text(said, _cache(block.cache_control))
@@ -405,17 +455,15 @@ def _assistant(places: list[tuple[_BlockIn, str]], notes: list[str]) -> Iterator
                 yield Thinking(block.thinking or "", block.signature or "")
             case "redacted_thinking":
                 notes.append(unreadable.skipped("redacted_thinking block"))
-            case "tool_use":
+            case "tool_use" if block.id and block.name:
                 yield _call(block, param)
-            case "text":
-                yield _text(block, param)
             case _:
-                yield from _kept(block, notes)
+                yield from _told([(block, param)], notes)
 
 
 def _call(block: _BlockIn, param: str) -> ToolCall:
-    if not block.id or not block.name:
-        raise invalid("A `tool_use` needs `id` and `name`.", param)
+    assert block.id
+    assert block.name
     arguments = bytes(block.input).decode()
     if arguments == "null":
         arguments = "{}"
@@ -428,8 +476,6 @@ def _call(block: _BlockIn, param: str) -> ToolCall:
 
 def _result(block: _BlockIn, param: str, tally: bounds.Tally, notes: list[str]) -> ToolResult:
     """What a tool returned; a note stands for each block that cannot be read."""
-    if not block.tool_use_id:
-        raise invalid("A `tool_result` needs `tool_use_id`.", f"{param}.tool_use_id")
     parts: list[Text | Media] = []
     if isinstance(block.content, str):
         if block.content:
@@ -439,7 +485,7 @@ def _result(block: _BlockIn, param: str, tally: bounds.Tally, notes: list[str]) 
         for i, raw in enumerate(block.content):
             parts.append(_returned(raw, f"{param}.content[{i}]", notes))
     cache = _cache(block.cache_control)
-    id = bounds.call_id(block.tool_use_id)
+    id = bounds.call_id(block.tool_use_id or "")
     return ToolResult(id, tuple(parts), bool(block.is_error), cache=cache)
 
 
@@ -522,6 +568,19 @@ def _document(block: _BlockIn, param: str, notes: list[str]) -> Text:
     return Text(f"<document{title}>\n{text}\n</document>", _cache(block.cache_control))
 
 
+def _readable(raw: Raw, param: str, notes: list[str]) -> _BlockIn:
+    """A block of the history; one with fields of other types is its text, or skipped later."""
+    try:
+        return _block(raw, param, notes)
+    except Refused as refused:
+        if refused.failure.code == "invalid_json":  # read once more, without the surrogates
+            raise
+    rendered = _rendered_decoder.decode(raw) if bytes(raw).startswith(b"{") else _Rendered()
+    kind = _string(rendered.type)
+    said = _rendering(rendered)
+    return _BlockIn(kind or "unknown", text=said if "\n" in said else None)
+
+
 def _block(raw: Raw, param: str, notes: list[str]) -> _BlockIn:
     """A block in its own type; one that the model can only be shown as text is text here."""
     try:
@@ -602,9 +661,14 @@ class AnthropicDialect:
     keepalive: ClassVar[bytes] = b'event: ping\ndata: {"type": "ping"}\n\n'
 
     def decode_request(self, body: bytes, target: RequestTarget) -> Request:
-        return read_whole(
-            lambda b: _request(jsontext.decode_request(_request_decoder, b), target.headers), body
-        )
+        return read_whole(lambda b: self._read(b, target.headers), body)
+
+    def _read(self, body: bytes, headers: Mapping[str, str]) -> Request:
+        try:
+            return _request(jsontext.decode_request(_request_decoder, body), headers)
+        except Refused as refused:
+            again, warnings = malformed.mended(body, refused, "messages", _mended)
+        return _request(jsontext.decode_request(_request_decoder, again), headers).warn(*warnings)
 
     def encoder(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> Encoder:
         return AnthropicEncoder(facts)

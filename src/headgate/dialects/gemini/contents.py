@@ -16,7 +16,7 @@ from msgspec import Raw, Struct
 
 from headgate import bounds, jsontext
 from headgate.chat import Media, Message, Part, Text, Thinking, ToolCall, ToolResult
-from headgate.dialects import unreadable
+from headgate.dialects import malformed, unreadable
 from headgate.dialects.gemini.names import camel
 from headgate.dialects.gemini.upstream import bytes_of, decode_signature
 from headgate.errors import Refused, invalid, unsupported
@@ -84,12 +84,60 @@ class ContentIn(Struct, frozen=True, gc=False):
 
 
 PART_TYPES = (_BlobIn, _FileIn, _CallIn, _ResultIn, _CodeIn, _OutcomeIn, _PartIn, ContentIn)
-_response_decoder = msgspec.json.Decoder(dict[str, Raw] | None)
+_part_decoder = msgspec.json.Decoder(_PartIn)
+_response_decoder = msgspec.json.Decoder(dict[str, Raw])
 # Results of which only a key or two matter; what has more is told as JSON.
 _MAX_RESPONSE_VALUES = 10_000
 
 
 # --- contents to messages --------------------------------------------------------------------------
+
+
+def mended(raw: Raw, warnings: list[str]) -> Raw | None:
+    """A turn of the history with a role and parts that can be read."""
+    if malformed.is_text(raw):
+        return raw
+    fields = malformed.fields_of(raw)
+    if fields is None:
+        warnings.append("history: malformed turn skipped")
+        return None
+    out: dict[str, Raw] = {}
+    role, parts = fields.get("role", _NULL), fields.get("parts", _NULL)
+    if malformed.is_text(role) or bytes(role) == b"null":
+        out["role"] = role
+    else:
+        warnings.append("history: malformed role read as user")
+    if not (malformed.is_list(parts) or malformed.is_text(parts) or bytes(parts) == b"null"):
+        parts = Raw(b"[" + bytes(parts) + b"]")
+    if malformed.is_list(parts):
+        each = [_mended_part(part, warnings) for part in msgspec.json.decode(parts, type=list[Raw])]
+        parts = Raw(msgspec.json.encode([part for part in each if part is not None]))
+    out["parts"] = parts
+    return Raw(msgspec.json.encode(out))
+
+
+def _mended_part(raw: Raw, warnings: list[str]) -> Raw | None:
+    """A part without the fields that have another type than Google's."""
+    try:
+        _part_decoder.decode(raw)
+    except msgspec.ValidationError:
+        pass
+    else:
+        return raw
+    if malformed.is_text(raw):
+        return Raw(msgspec.json.encode({"text": raw}))
+    kept: dict[str, Raw] = {}
+    for name, value in (malformed.fields_of(raw) or {}).items():
+        try:
+            _part_decoder.decode(msgspec.json.encode({name: value}))
+        except msgspec.ValidationError:
+            warnings.append(unreadable.skipped(f"malformed {unreadable.plain(name)}"))
+        else:
+            kept[name] = value
+    if not kept:
+        warnings.append(unreadable.skipped("malformed part"))
+        return None
+    return Raw(msgspec.json.encode(kept))
 
 
 def _parts_of(wire: str | ContentIn) -> Sequence[_PartIn]:
@@ -118,13 +166,19 @@ def _note_hints(p: _PartIn, notes: list[str]) -> None:
 
 
 def system_of(
-    wire: str | ContentIn | None, notes: list[str], param: str = "$.systemInstruction"
+    wire: str | ContentIn | None, notes: list[str], turn: int | None = None
 ) -> tuple[Message, ...]:
+    """The system's text; `turn` is its place among the contents, where it stands there."""
+    param = "$.systemInstruction" if turn is None else f"$.contents[{turn}]"
     parts = _parts_of(wire) if wire is not None else ()
     bounds.check_size(parts, bounds.PARTS, f"{param}.parts")
     for k, p in enumerate(parts):
-        if p.inline_data is not None or p.file_data is not None:
+        media = p.inline_data or p.file_data
+        if media is not None and turn is None:
             raise unsupported(f"{param}.parts[{k}]", "System instructions are text.")
+        if media is not None:
+            what = unreadable.name_of("file", media.mime_type or "")
+            notes.append(unreadable.skipped(f"{what} in a turn of the system"))
         if p.text is None and not _rendered(p):
             notes.append("systemInstruction: part without text skipped")
     text = "".join([_rendered(p) if p.text is None else p.text for p in parts])
@@ -136,9 +190,11 @@ def messages_of(contents: Sequence[str | ContentIn], notes: list[str]) -> list[M
     bounds.check_size(contents, bounds.MESSAGES, "$.contents")
     tally = bounds.Tally()
     history = _History(tally, notes)
+    end = len(contents) - 1
     for i, content in enumerate(contents):
         parts = _parts_of(content)
         tally.add(parts, f"$.contents[{i}].parts")
+        history.asked = i == end  # only what the reply is for may be refused
         match None if isinstance(content, str) else content.role:
             case "model":
                 history.model(parts, i)
@@ -146,7 +202,7 @@ def messages_of(contents: Sequence[str | ContentIn], notes: list[str]) -> list[M
                 history.user(parts, i)
             case "system":  # not Google's; what we ourselves send to upstreams that take it
                 assert not isinstance(content, str)
-                history.out += system_of(content, notes, f"$.contents[{i}]")
+                history.out += system_of(content, notes, i)
             case role:
                 notes.append(f"history: role {unreadable.plain(role)} read as user")
                 history.user(parts, i)
@@ -181,6 +237,11 @@ class _Turn:
         self._flush()
         self.parts.append(part)
 
+    def lead(self, parts: Sequence[Text | Media]) -> None:
+        """Put these before all others."""
+        self._flush()
+        self.parts[:0] = parts
+
     def close(self) -> tuple[Part, ...]:
         self._flush()
         return tuple(self.parts)
@@ -202,6 +263,7 @@ class _History:
 
     def __init__(self, tally: bounds.Tally, notes: list[str]) -> None:
         self.out: list[Message] = []
+        self.asked = False  # the turn is the last one
         self._notes = notes
         self._waiting: list[ToolCall] = []
         self._tally = tally
@@ -221,8 +283,12 @@ class _History:
                 turn.think("", signature)
             if p.function_call is not None:
                 call = _call(p.function_call, i, k, f"{where}.functionCall")
-                self._waiting.append(call)
-                turn.add(call)
+                if call.name:
+                    self._waiting.append(call)
+                    turn.add(call)
+                else:
+                    self._notes.append(unreadable.kept_as_text("functionCall without a name"))
+                    turn.say(f"[functionCall: {call.arguments}]")
             elif p.inline_data is not None or p.file_data is not None:
                 media = p.inline_data or p.file_data
                 assert media is not None
@@ -234,8 +300,8 @@ class _History:
             else:
                 turn.say(p.text or self._kept(p))
         self.out.append(Message("assistant", turn.close()))
-        if results:
-            self._results(results)
+        if results and (lost := self._results(results)):
+            self.out.append(Message("user", tuple(lost)))
 
     def _kept(self, p: _PartIn) -> str:
         """The text of a part that has none of its own, with a warning."""
@@ -254,14 +320,12 @@ class _History:
             _note_hints(p, self._notes)
             if p.function_response is not None:
                 results.append((f"{where}.functionResponse", p.function_response))
-            elif p.inline_data is not None:
-                blob = _blob(p.inline_data, f"{where}.inlineData")
-                if isinstance(blob, Text):
-                    turn.say(blob.text)
+            elif p.inline_data is not None or p.file_data is not None:
+                media = self._attached(p, where)
+                if isinstance(media, Text):
+                    turn.say(media.text)
                 else:
-                    turn.add(blob)
-            elif p.file_data is not None:
-                turn.add(_file(p.file_data, f"{where}.fileData"))
+                    turn.add(media)
             elif p.function_call is not None:
                 call = _call(p.function_call, i, k, f"{where}.functionCall")
                 turn.say(f"[functionCall {call.name}: {call.arguments}]")
@@ -269,27 +333,46 @@ class _History:
             else:
                 turn.say(self._kept(p) if p.text is None else p.text)
         if results:
-            self._results(results)
+            turn.lead(self._results(results))
         said = turn.close()
         if said or not results:
             self.out.append(Message("user", said))
 
-    def _results(self, results: _Results) -> None:
-        """By id, else by name in their order, else by position; each call is answered once."""
+    def _attached(self, p: _PartIn, where: str) -> Text | Media:
+        """What a user attached; in an earlier turn, a note stands for what cannot be read."""
+        media = p.inline_data or p.file_data
+        assert media is not None
+        try:
+            if p.inline_data is not None:
+                return _blob(p.inline_data, f"{where}.inlineData")
+            assert p.file_data is not None
+            return _file(p.file_data, f"{where}.fileData")
+        except Refused:
+            if self.asked:
+                raise
+        what = unreadable.name_of("file", media.mime_type or "")
+        self._notes.append(unreadable.replaced(what))
+        return unreadable.attached(what)
+
+    def _results(self, results: _Results) -> list[Text | Media]:
+        """By id, else by name in their order, else by position; each call is answered once.
+
+        The answer is what results hold that no call waits for, to be said by the user.
+        """
+        lost: list[Text | Media] = []
         found = _answered(self._waiting, [r for _, r in results])
         taken = {n for n in found if n is not None}
         left = [call for n, call in enumerate(self._waiting) if n not in taken]
         for (where, r), n in zip(results, found, strict=True):
             id = r.id if n is None else self._waiting[n].id  # not there: policy/history.py's
             if not id:
-                raise invalid(
-                    "Please ensure that the number of function response parts is equal to the"
-                    " number of function call parts of the function call turn: no call waits for"
-                    f" the response of `{r.name[:64]}`.",
-                    where,
-                )
+                self._notes.append("history: functionResponse without its call kept as text")
+                lost.append(Text(f"[The response of {r.name[:64] or 'a function'}]\n"))
+                lost += self._result(r, "", where).parts
+                continue
             self.out.append(Message("tool", (self._result(r, bounds.call_id(id), where),)))
         self._waiting = left
+        return lost
 
     def _result(self, wire: _ResultIn, id: str, where: str) -> ToolResult:
         text, is_error = _response(wire.response, where)
@@ -354,8 +437,7 @@ def _signed_by(p: _PartIn) -> str:
 
 
 def _call(wire: _CallIn, turn: int, k: int, where: str) -> ToolCall:
-    if not wire.name:
-        raise invalid("A functionCall needs a name.", f"{where}.name")
+    """A call of the history; one without a name is none, and is shown as text."""
     args, name = _args(wire.args, f"{where}.args"), bounds.called_name(wire.name)
     if wire.id:
         return ToolCall(bounds.call_id(wire.id), name, args)
@@ -388,23 +470,21 @@ def _object(raw: Raw, where: str) -> str:
 
 def _response(raw: Raw, where: str) -> tuple[str, bool]:
     """What a tool answered, as text, and whether that is an error."""
-    text = bytes(raw)
+    text = bytes(raw).strip()
     alone = ""
+    if text.startswith(b'"'):  # no object, as Google would want it
+        return msgspec.json.decode(text, type=str), False
+    if not text.startswith(b"{"):
+        jsontext.check_depth(text, f"{where}.response")
+        return "" if text == b"null" else msgspec.json.format(text, indent=-1).decode(), False
     if jsontext.within(text, _MAX_RESPONSE_VALUES):
-        fields = _response_of(text, f"{where}.response")
+        fields = _response_decoder.decode(text)
         if len(fields) == 1:
             (alone, value), *_ = fields.items()
             if alone in _ALONE and bytes(value).startswith(b'"'):
                 return msgspec.json.decode(value, type=str), alone == "error"
     text_out = _object(raw, f"{where}.response")
     return "" if text_out == "{}" else text_out, alone == "error"
-
-
-def _response_of(text: bytes, where: str) -> dict[str, Raw]:
-    try:
-        return _response_decoder.decode(text) or {}
-    except msgspec.ValidationError as error:
-        raise invalid(f"{str(error).partition(' - at ')[0]} - at `{where}`", where) from None
 
 
 _ALONE = frozenset(("output", "result", "error"))

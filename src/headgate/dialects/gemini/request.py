@@ -22,15 +22,15 @@ from msgspec import Raw, Struct
 from headgate import bounds, jsontext
 from headgate.bounds import Int64
 from headgate.chat import Choice, Format, Reasoning, Reply, Request, Sampling, Tool
-from headgate.dialects import unreadable
+from headgate.dialects import malformed, unreadable
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
 from headgate.dialects.fields import EMPTY_SCHEMA, check_sampling, given, read_whole, schema_of
-from headgate.dialects.gemini.contents import PART_TYPES, ContentIn, messages_of, system_of
+from headgate.dialects.gemini.contents import PART_TYPES, ContentIn, mended, messages_of, system_of
 from headgate.dialects.gemini.names import Finder, camel, in_camel_case
 from headgate.dialects.gemini.reply import GeminiEncoder, failure_out, reply_out
 from headgate.dialects.gemini.upstream import GeminiDecoder, read_failure, request_out
-from headgate.errors import Failure, invalid, unsupported
+from headgate.errors import Failure, Refused, invalid, unsupported
 
 _Json = dict[str, object]
 
@@ -131,13 +131,19 @@ _SNAKE_CASE = Finder(
 _DEFAULTS = _ConfigIn()
 
 
-def _read(body: bytes) -> _RequestIn:
+def _read(body: bytes) -> tuple[_RequestIn, tuple[str, ...]]:
+    """The body in its type, and the warnings about turns that had to be mended."""
     jsontext.check_values(body)
     if _SNAKE_CASE.found(body):
         body = in_camel_case(body)
-    wire = jsontext.decode_request(_request_decoder, body)
+    warnings: tuple[str, ...] = ()
+    try:
+        wire = jsontext.decode_request(_request_decoder, body)
+    except Refused as refused:
+        again, warnings = malformed.mended(body, refused, "contents", mended)
+        wire = jsontext.decode_request(_request_decoder, again)
     inner = wire.generate_content_request
-    return inner if inner is not None and wire.contents is None else wire
+    return (inner if inner is not None and wire.contents is None else wire), warnings
 
 
 # --- requests: from clients ----------------------------------------------------------------------
@@ -507,7 +513,11 @@ class GeminiDialect:
     keepalive: ClassVar[bytes] = b"\n"  # in an array, too: whitespace between its elements
 
     def decode_request(self, body: bytes, target: RequestTarget) -> Request:
-        return read_whole(lambda b: _request(_read(b), target), body)
+        return read_whole(lambda b: self._read(b, target), body)
+
+    def _read(self, body: bytes, target: RequestTarget) -> Request:
+        wire, warnings = _read(body)
+        return _request(wire, target).warn(*warnings)
 
     def encoder(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> Encoder:
         return GeminiEncoder(facts, target.array)

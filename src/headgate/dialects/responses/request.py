@@ -381,19 +381,25 @@ def _with_history(
         known = known or {tool.name: tool for tool in tools}
         count += len(item.tools)
         bounds.check(count, bounds.TOOLS, place)
-        for wire in item.tools:
+        found = item.type == "tool_search_output"
+        for wire in [w for tool in item.tools for w in _apart(tool)] if found else item.tools:
             try:
                 added, _ = _tools((wire,), warnings, place)
             except Refused as refused:
-                if item.type == "additional_tools":
-                    raise
-                warnings.append("input.tool_search_output")  # found once; its call can be repeated
-                if wire.type not in _CALLABLE:
+                if not found or (wire.type not in _CALLABLE and wire.type != "namespace"):
                     raise refused
+                warnings.append("input.tool_search_output")  # found once; its call can be repeated
                 continue
             known.update((tool.name, tool) for tool in added)
             bounds.check(len(known), bounds.TOOLS, place)
     return tuple(known.values()) if known else tools
+
+
+def _apart(wire: _ToolIn) -> list[_ToolIn]:
+    """A namespace as one for each of its tools, so that a malformed tool loses only itself."""
+    if wire.type != "namespace" or not wire.tools:
+        return [wire]
+    return [msgspec.structs.replace(wire, tools=[each]) for each in wire.tools]
 
 
 def _name(wire: _ToolIn, where: str) -> str:
@@ -516,6 +522,7 @@ def _messages(wire: _RequestIn, warnings: list[str]) -> tuple[Message, ...]:
         if item.type == "additional_tools":
             continue
         if item.type in ("tool_search_call", "tool_search_output") and not item.call_id:
+            warnings.append(f"input.{item.type}")
             continue  # a hosted search: the model sees what it found among its tools
         parts, message = _item(item, where)
         turn += parts
