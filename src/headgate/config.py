@@ -150,6 +150,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     public_url: str = ""  # as clients reach it, for the pages; "": where it listens
     data: str = ""  # directory of keys and ledger; "": the user's data directory
     log: LogLevel = "info"
+    # Seconds after which an upstream that was not heard of is asked for its list of models; 0: never.
+    upstream_check_s: Annotated[float, Meta(ge=0, le=86400)] = 300.0
     keepalive_s: Seconds = 10.0  # silence after which a stream is kept alive
     drain_s: Seconds = 30.0  # how long running requests may go on after SIGTERM
     # After SIGTERM: how long /readyz is 503 already while requests are still accepted.
@@ -191,6 +193,7 @@ _SCALARS = (
     "public_url",
     "data",
     "log",
+    "upstream_check_s",
     "keepalive_s",
     "drain_s",
     "drain_delay_s",

@@ -46,7 +46,7 @@ def states(report: Report) -> dict[str, str]:
 
 
 def red(report: Report) -> dict[str, Finding]:
-    found = {f.check: f for f in report.findings if f.state == "red"}
+    found = {f.check: f for f in report.findings if f.state == "fail"}
     assert all(f.do for f in found.values()), "each red line says what to do"
     return found
 
@@ -72,7 +72,7 @@ def test_what_it_can_beyond_its_preset_is_a_note_and_a_line() -> None:
         "tool_choice": ("none", "required", "named"),
         "counts": "tokenize",
     }
-    assert states(report)["stop sequences"] == "note"
+    assert states(report)["stop sequences"] == "warn"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_what_no_setting_changes_is_a_note(lost: str) -> None:
     with Lab(MINIMAX - {lost}).running() as lab:
         report = measure(route_of(lab.url))
     assert red(report) == {} and report.capabilities == {}
-    assert any(f.state == "note" and f.do for f in report.findings)
+    assert any(f.state == "warn" and f.do for f in report.findings)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_the_form_that_it_reads_on_turn_two_is_the_one_to_set(
 def test_reasoning_that_is_accepted_and_not_read_is_no_reason_to_change() -> None:
     with Lab(MINIMAX, reads=()).running() as lab:
         report = measure(route_of(lab.url))
-    assert states(report)["thinking, turn two"] == "note" and report.capabilities == {}
+    assert states(report)["thinking, turn two"] == "warn" and report.capabilities == {}
 
 
 def test_a_key_of_the_other_region_is_named_with_what_to_set() -> None:
@@ -241,7 +241,7 @@ def test_a_native_path_that_is_not_there_leaves_the_bridge() -> None:
     with Lab(MINIMAX, native=False).running() as lab:
         report = measure(route_of(lab.url), both=True)
     (found,) = [f for f in report.findings if f.check == "bridge or native"]
-    assert found.state == "note" and report.comparison == () and red(report) == {}
+    assert found.state == "warn" and report.comparison == () and red(report) == {}
 
 
 @pytest.mark.parametrize("broken", ["", "*", "stop", "json_schema"])
@@ -297,9 +297,9 @@ def _streamed(first_s: float, total_s: float, pieces: int, usage: Usage | None) 
     ("shot", "state"),
     [
         (_streamed(0.5, 3.0, 40, Usage(1, 1)), "ok"),
-        (_streamed(0.5, 3.0, 40, None), "note"),
-        (_streamed(0.5, 3.0, 1, Usage(1, 1)), "red"),
-        (_streamed(2.95, 3.0, 40, Usage(1, 1)), "red"),
+        (_streamed(0.5, 3.0, 40, None), "warn"),
+        (_streamed(0.5, 3.0, 1, Usage(1, 1)), "fail"),
+        (_streamed(2.95, 3.0, 40, Usage(1, 1)), "fail"),
         (_streamed(0.01, 0.01, 40, Usage(1, 1)), "ok"),
     ],
 )

@@ -25,10 +25,12 @@ from headgate.cli.doctor import command
 from headgate.diagnostics.machine import judge_clock, judge_metrics
 from headgate.storage.sqlite.database import Store
 from lab import ALL, KEY, MINIMAX, REPLY, THOUGHT, Lab
+from played import PlayedUpstream
+from waiting import wait_for
 
 
 @pytest.fixture(autouse=True)
-def data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, upstream: PlayedUpstream) -> Path:
     """A data directory that was used once, a free port, and nothing of our own environment."""
     for name in os.environ:
         if re.match(r"HEADGATE|MINIMAX|RUNAPI|OPENROUTER|(?i:.*_proxy$)", name):
@@ -37,7 +39,7 @@ def data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         sock.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HEADGATE_PORT", str(sock.getsockname()[1]))
     monkeypatch.setenv("HEADGATE_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("HEADGATE_UPSTREAM_URL", "http://127.0.0.1:1/v1")
+    monkeypatch.setenv("HEADGATE_UPSTREAM_URL", upstream.url("openai"))
     Store(tmp_path / "data").close()
     return tmp_path / "data"
 
@@ -51,16 +53,16 @@ def examined(*arguments: str) -> tuple[int, dict[str, dict[str, str]]]:
     result = run("--json", *arguments)
     told = json.loads(result.stdout)
     assert told["ok"] == (result.exit_code == 0) and told["version"] == __version__
-    rank = ["ok", "note", "red"]
+    rank = ["ok", "warn", "fail"]
     found = sorted(told["findings"], key=lambda f: rank.index(f["state"]))
-    assert all(f["do"] for f in found if f["state"] == "red"), "each red line says what to do"
+    assert all(f["do"] for f in found if f["state"] == "fail"), "each failed check says what to do"
     return result.exit_code, {f["check"]: f for f in found}
 
 
 def only_red(check: str, *arguments: str) -> dict[str, str]:
     code, found = examined(*arguments)
     assert code == 1
-    assert [c for c, f in found.items() if f["state"] == "red"] == [check], found
+    assert [c for c, f in found.items() if f["state"] == "fail"] == [check], found
     return found[check]
 
 
@@ -75,7 +77,7 @@ def test_a_healthy_installation_is_all_green() -> None:
     ):  # fmt: skip
         assert check in found
     printed = run().stdout
-    assert printed.endswith("Nothing is red.\n") and "RED" not in printed
+    assert printed.endswith("All checks passed.\n") and "fail" not in printed
 
 
 def test_nothing_is_made_where_nothing_is(data: Path) -> None:
@@ -96,8 +98,8 @@ def test_a_red_line_is_printed_with_what_to_do(data: Path) -> None:
     (data / "pepper").chmod(0o644)
     result = run()
     assert result.exit_code == 1
-    assert re.search(r"^RED +modes .+\n +-> chmod 600 .+pepper$", result.stdout, re.M)
-    assert "1 red of " in result.stdout
+    assert re.search(r"^fail +modes .+\n +-> chmod 600 .+pepper$", result.stdout, re.M)
+    assert "1 of " in result.stdout
 
 
 def test_a_mistake_in_the_configuration_is_red_and_the_rest_is_left(tmp_path: Path) -> None:
@@ -242,23 +244,23 @@ def test_the_numbers_of_a_gateway_in_trouble_are_red() -> None:
         'headgate_unpriced_total{model="M"} 2.0\n'
     )
     found = {f.check: f for f in judge_metrics(page)}
-    assert (found["load"].state, found["ledger"].state) == ("red", "red")
+    assert (found["load"].state, found["ledger"].state) == ("fail", "fail")
     assert found["load"].said == "12 open streams, the loop is 400 ms late"
-    assert found["prices"].state == "note" and "3 rows" in found["ledger"].said
+    assert found["prices"].state == "warn" and "3 rows" in found["ledger"].said
 
 
 @pytest.mark.parametrize(
     ("now_s", "state", "said"),
     [
         (1_700_000_000.5, "ok", "as h has it"),
-        (1_700_000_010.5, "note", "10 s ahead of h"),
-        (1_699_999_000.5, "red", "1000 s behind h"),
+        (1_700_000_010.5, "warn", "10 s ahead of h"),
+        (1_699_999_000.5, "fail", "1000 s behind h"),
     ],
 )
 def test_the_clock_is_judged_by_the_hosts_date(now_s: float, state: str, said: str) -> None:
     found = judge_clock("h", "Tue, 14 Nov 2023 22:13:20 GMT", now_s)
     assert (found.state, found.said) == (state, said)
-    assert judge_clock("h", "yesterday", now_s).state == "note"
+    assert judge_clock("h", "yesterday", now_s).state == "warn"
 
 
 @pytest.mark.parametrize("online", [False, True])
@@ -275,7 +277,8 @@ def test_no_other_machine_is_dialled_unless_online_is_said(
     monkeypatch.setattr(asyncio.BaseEventLoop, "create_connection", refuse)
     code, found = examined(*(["--online"] if online else []))
     assert set(dialled) == ({"127.0.0.1", "api.minimax.io"} if online else {"127.0.0.1"})
-    assert (code, found["clock"]["state"]) == ((1, "red") if online else (0, "ok"))
+    assert found["clock"]["state"] == ("fail" if online else "ok")
+    assert (code, found["upstream custom"]["state"]) == (1, "fail")  # it is on this machine
 
 
 # --- an upstream
@@ -393,3 +396,37 @@ def test_no_key_prompt_or_reply_is_printed(
     for result in results:
         for canary in (KEY, KEY[:12], REPLY, THOUGHT, "Paris", "Count from", "log is empty"):
             assert canary not in result.output
+
+
+@pytest.mark.parametrize(("url", "state"), [("http://127.0.0.1:9/v1", "degraded"), ("", "up")])
+def test_doctor_and_console_agree_on_a_dead_and_on_a_live_upstream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, upstream: PlayedUpstream, url: str, state: str
+) -> None:
+    data = tmp_path / "served"
+    url = url or upstream.url("openai")
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = str(sock.getsockname()[1])
+    gateway = start(
+        data, "--port", port, HEADGATE_UPSTREAM_URL=url, HEADGATE_UPSTREAM_CHECK_S="300"
+    )
+    try:
+        monkeypatch.setenv("HEADGATE_UPSTREAM_URL", url)
+        monkeypatch.setenv("HEADGATE_PORT", port)
+        monkeypatch.setenv("HEADGATE_DATA", str(data))
+        store = Store(data)
+        proof = {"x-headgate-internal": store.derived("internal").hex()}
+        store.close()
+
+        def shown() -> Any:
+            return gateway.get("/internal/upstreams", **proof).json()[0]
+
+        wait_for(lambda: shown()["state"] != "not_checked")
+        assert shown()["state"] == state
+        code, found = examined()
+        assert (code, found["upstream custom"]["state"]) == (
+            (0, "ok") if state == "up" else (1, "fail")
+        )
+        assert "RED" not in run().stdout
+    finally:
+        stop(gateway)

@@ -23,8 +23,8 @@ IDS = [f"{n:024x}" for n in range(6)]
 # As edge/internal_api.py answers.
 UPSTREAM = {
     "name": "default", "preset": "openai", "dialect": "openai", "host": "127.0.0.1:9",
-    "models": ["MiniMax-M3"], "state": "half", "failures": 5, "resting_s": 12.5,
-    "resting": ["MiniMax-M3"], "rpm": None, "tpm": 1000,
+    "models": ["MiniMax-M3"], "state": "degraded", "circuit": "half_open", "failures": 5, "paused_s": 12.5, "check": "",
+    "paused": ["MiniMax-M3"], "rpm": None, "tpm": 1000,
 }  # fmt: skip
 STEPS = {"steps": [{"name": "access", "state": "fail", "text": "Refused.", "fix": "Set a key."}]}
 

@@ -70,7 +70,12 @@ def start(
     log = (data.parent / f"{data.name}.log").open("w")
     process = subprocess.Popen(
         [*bounded, *COMMAND, "serve", "--port", "0", "--data", str(data), *options],
-        env={**environment(), "HEADGATE_METRICS": "open", **env},  # for `metric` above
+        env={
+            **environment(),
+            "HEADGATE_METRICS": "open",
+            "HEADGATE_UPSTREAM_CHECK_S": "0",
+            **env,
+        },  # for `metric` above
         stdout=subprocess.PIPE,
         stderr=log,
         text=True,

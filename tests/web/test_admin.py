@@ -516,7 +516,7 @@ def test_upstreams_are_as_the_edge_says_with_what_was_measured(
     reader: httpx2.Client, shared: Made
 ) -> None:
     (upstream,) = reader.get(R + "/upstreams").json()["data"]
-    assert (upstream["name"], upstream["state"], upstream["requests"]) == (shared.upstream, "half", 0)  # fmt: skip
+    assert (upstream["name"], upstream["state"], upstream["requests"]) == (shared.upstream, "degraded", 0)  # fmt: skip
     assert shared.asked[-1].startswith("GET /internal/upstreams ")
 
 
@@ -551,9 +551,11 @@ def test_a_real_gateway_takes_what_was_made_and_tells_of_its_upstreams(
             headers = {"authorization": f"Bearer {text}"}
             with httpx2.Client(base_url=site.url, headers=headers, timeout=PATIENCE_S) as client:
                 (upstream,) = client.get(R + "/upstreams").json()["data"]
-                assert (upstream["host"], upstream["state"]) == ("127.0.0.1:9", "up")
+                assert (upstream["host"], upstream["state"]) == ("127.0.0.1:9", "not_checked")
                 steps = client.post(f"{R}/upstreams/{upstream['name']}/test").json()["steps"]
                 assert "fail" in [s["state"] for s in steps]
+                (upstream,) = client.get(R + "/upstreams").json()["data"]
+                assert (upstream["state"], upstream["check"]) == ("degraded", "upstream")
                 key = client.post(R + "/keys", json={"name": "k"}).json()["key"]
                 own = {"authorization": f"Bearer {key}"}
                 wait_for(lambda: gateway.get("/v1/key", **own).status_code == 200)

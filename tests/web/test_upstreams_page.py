@@ -29,8 +29,9 @@ UP: dict[str, Any] = {
     "models": ["MiniMax-M3", "MiniMax-M2"],
     "state": "up",
     "failures": 0,
-    "resting_s": 0.0,
-    "resting": [],
+    "circuit": "closed",
+    "paused_s": 0.0,
+    "paused": [],
     "rpm": 500,
     "tpm": None,
 }
@@ -138,11 +139,27 @@ def test_a_card_has_what_the_edge_and_the_books_say(site: Site, edge: Edge) -> N
     [
         ({"failures": 3}, "3 consecutive failures"),
         (
-            {"state": "resting", "failures": 5, "resting_s": 41.6, "resting": ["MiniMax-M2"]},
+            {
+                "state": "degraded",
+                "circuit": "open",
+                "failures": 5,
+                "paused_s": 41.6,
+                "paused": ["MiniMax-M2"],
+            },
             "Paused for another 42 s after failures",
         ),
-        ({"state": "resting", "resting_s": 3.0, "resting": ["MiniMax-M2"]}, "This holds for:"),
-        ({"state": "half", "resting": UP["models"]}, "the next request probes it"),
+        (
+            {"state": "degraded", "circuit": "open", "paused_s": 3.0, "paused": ["MiniMax-M2"]},
+            "This holds for:",
+        ),
+        ({"state": "not_checked"}, ">not checked<"),
+        ({"state": "not_checked"}, "No request has been sent to it"),
+        ({"state": "degraded", "check": "not reachable"}, "The last check failed: not reachable."),
+        ({"state": "paused", "circuit": "open"}, ">paused<"),
+        (
+            {"state": "degraded", "circuit": "half_open", "paused": UP["models"]},
+            "the next request probes it",
+        ),
         ({"keys": [KEY, {**KEY, "account": "custom#2"}]}, "custom#2"),
         ({"keys": [KEY, KEY]}, ">active<"),
         (

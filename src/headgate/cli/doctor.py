@@ -45,7 +45,7 @@ def command(
 ) -> None:
     """Find what is wrong here, or with an upstream, and say what to do.
 
-    Exit code 0: nothing is red; 1: something is; 2: called wrongly.
+    Exit code 0: no check failed; 1: one did; 2: called wrongly.
     """
     if upstream is not None:
         _measure(settings_of(config_file, data=data), upstream, model, yes, json_)
@@ -58,7 +58,7 @@ def command(
         catalog = catalog_of(settings)
     except click.ClickException as error:
         do = "Correct it as said; `headgate config schema` describes what can be set."
-        findings.append(Finding("configuration", "red", error.message, do))
+        findings.append(Finding("configuration", "fail", error.message, do))
     else:
         findings += here(settings, catalog)
         findings += asyncio.run(reached(settings, catalog, online))
@@ -70,19 +70,24 @@ def command(
 
 
 def _good(findings: list[Finding]) -> bool:
-    return all(f.state != "red" for f in findings)
+    return all(f.state != "fail" for f in findings)
 
 
 def _print(findings: list[Finding]) -> None:
-    colours = {"ok": "green", "note": "yellow", "red": "red"}
+    colours = {"ok": "green", "warn": "yellow", "fail": "red"}
     width = max(len(f.check) for f in findings)
     for f in findings:
-        state = click.style(f"{'RED' if f.state == 'red' else f.state:<4}", fg=colours[f.state])
+        state = click.style(f"{f.state:<4}", fg=colours[f.state])
         click.echo(f"{state}  {f.check:<{width}}  {f.said}")
         if f.do:
             click.echo(f"{'':<{6 + width}}  -> {f.do}")
-    red = sum(f.state == "red" for f in findings)
-    click.echo(f"{red} red of {len(findings)} checks." if red else "Nothing is red.")
+    failed = sum(f.state == "fail" for f in findings)
+    warned = sum(f.state == "warn" for f in findings)
+    warnings = f" {warned} warning{'s' if warned > 1 else ''}." if warned else ""
+    if failed:
+        click.echo(f"{failed} of {len(findings)} checks failed.{warnings}")
+    else:
+        click.echo(f"No check failed.{warnings}" if warned else "All checks passed.")
 
 
 # --- an upstream ---------------------------------------------------------------------------------

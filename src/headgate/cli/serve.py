@@ -175,8 +175,8 @@ async def _serve(
         stack.callback(socket_path.clear, socket, settings.data)
         certificates = listeners.certificates_of(settings.tls)
         limits = _limits(settings, descriptors.raise_limit())
-        api = InternalApi(gate).answer
-        found = listeners.listeners(gate, limits, socket, api, log.report, certificates)
+        internal = InternalApi(gate)
+        found = listeners.listeners(gate, limits, socket, internal.answer, log.report, certificates)
         ports = []
         for each in found:
             for app in each.apps:
@@ -210,6 +210,8 @@ async def _serve(
         gate.watch()
         if certificates is not None:
             listeners.watch(gate, certificates, [each.server for each in found])
+        if settings.upstream_check_s:
+            gate.tasks.every("upstream_checks", settings.upstream_check_s, internal.check)
         days = settings.retention.requests_days
         if days:
             prune = functools.partial(retention.daily, settings.data, days)

@@ -30,7 +30,7 @@ from headgate.dialects.capabilities import Capabilities, ReasoningForm
 from headgate.errors import DECLINED, Failure
 from headgate.net.client import Client, Timeouts
 
-State = Literal["ok", "note", "red"]
+State = Literal["ok", "warn", "fail"]
 
 MAX_S = 600.0  # of a whole checkup; what is not asked by then is reported as such
 _AT_ONCE_S = 2.0  # a reply that took this long and came within a twentieth of it was held back
@@ -40,7 +40,7 @@ class Finding(Struct, frozen=True):
     check: str
     state: State
     said: str
-    do: str = ""  # what to do about it; never empty when red
+    do: str = ""  # what to do about it; never empty when it failed
 
 
 class Comparison(Struct, frozen=True):
@@ -103,18 +103,18 @@ class _Book:
         """Whether nothing can be said of this check, as the request itself failed."""
         if shot.failure is None or _declined(shot):
             return False
-        self.add(check, "red", f"could not be measured ({_what(shot.failure)})", _AGAIN)
+        self.add(check, "fail", f"could not be measured ({_what(shot.failure)})", _AGAIN)
         return True
 
     def able(self, check: str, field: str, has: bool, can: bool, value: object, what: str) -> None:
-        """A capability against its measurement: claimed in vain is red, unused is a note."""
+        """A capability against its measurement: claimed in vain fails, unused is a warning."""
         self.measured[field] = value
         if can:
             do = "" if has else f"The setting says otherwise: {field} can be used (lines below)."
-            self.add(check, "ok" if has else "note", f"{what}: honoured", do)
+            self.add(check, "ok" if has else "warn", f"{what}: honoured", do)
         elif has:
             do = f"Clients are promised what does not happen: set {field} (lines below)."
-            self.add(check, "red", f"{what}: not honoured", do)
+            self.add(check, "fail", f"{what}: not honoured", do)
         else:
             self.add(
                 check, "ok", f"{what}: not honoured; not relied on, the gateway stands in for it"
@@ -137,7 +137,7 @@ def judge_access(
     said = f"{host}: {_what(failure)}"
     code = failure.upstream_code
     if code in _FIXES:
-        return Finding(check, "red", said, _FIXES[code])
+        return Finding(check, "fail", said, _FIXES[code])
     if failure.kind == "upstream_auth":
         other = urlsplit(sister).netloc
         if there is not None and there.failure is None:
@@ -152,26 +152,26 @@ def judge_access(
                 "Check the key for a typing mistake, and that it is of this host: MiniMax's keys belong to one"
                 " region (presets `minimax` for api.minimax.io, `minimax-cn` for api.minimaxi.com)."
             )
-        return Finding(check, "red", said + ": the key is refused", do)
+        return Finding(check, "fail", said + ": the key is refused", do)
     if failure.kind == "upstream_config" and ("/" in code or code == "no content type"):
         do = "What answers there is no API: check `base_url`, and proxies that answer in its place."
-        return Finding(check, "red", said, do)
+        return Finding(check, "fail", said, do)
     if failure.kind == "upstream_config" and code.startswith("3"):
         do = f"It redirects ({code}): set `base_url` to the address that it leads to."
-        return Finding(check, "red", said, do)
+        return Finding(check, "fail", said, do)
     if failure.kind == "upstream_config":
         do = "Try another --model, or name this one in `models.ID.routes`; else check `base_url`."
         path, own = urlsplit(base).path, urlsplit(home).path
         if home and path != own:
             ends = f"`{path}`" if path else "no path"
             do = f"The address ends in {ends}, the preset's in `{own}`: set `base_url` so. Else: {do}"
-        return Finding(check, "red", f"{said}: no such path, or no such model", do)
+        return Finding(check, "fail", f"{said}: no such path, or no such model", do)
     if code == "not_sent":
         why = f" ({shot.reason})" if shot.reason else ""
         do = "Check the host's name, DNS, the firewall and HTTPS_PROXY"
         if shot.reason.startswith("TLS"):
             do = "Check the certificates of this machine (SSL_CERT_FILE), its clock, and proxies that open TLS"  # fmt: skip
-        return Finding(check, "red", f"{host} could not be reached{why}", do + ".")
+        return Finding(check, "fail", f"{host} could not be reached{why}", do + ".")
     match failure.kind:
         case "rate_limit" | "overloaded":
             do = "It limits this key, or is busy, right now: wait a minute and run it again."
@@ -179,7 +179,7 @@ def judge_access(
             do = f"It refuses the plainest request: check that its dialect is `{route.upstream.dialect}`."  # fmt: skip
         case _:
             do = _AGAIN
-    return Finding(check, "red", said, do)
+    return Finding(check, "fail", said, do)
 
 
 def judge_stream(shot: ProbeResult) -> Finding:
@@ -189,13 +189,13 @@ def judge_stream(shot: ProbeResult) -> Finding:
     held = shot.total_s > _AT_ONCE_S and shot.first_s > 0.95 * shot.total_s
     if whole or held:
         return Finding(
-            "streaming", "red", f"{said}: all at once",
+            "streaming", "fail", f"{said}: all at once",
             "Something on the way holds replies back: switch off buffering in the proxies between"
             " (nginx: `proxy_buffering off`).",
         )  # fmt: skip
     if shot.usage is None:
         return Finding(
-            "streaming", "note", f"{said}; no usage was reported",
+            "streaming", "warn", f"{said}; no usage was reported",
             "Tokens will be estimated; if the server refuses `stream_options`, set stream_usage = false.",
         )  # fmt: skip
     return Finding("streaming", "ok", said)
@@ -235,18 +235,18 @@ def _judge_returned(book: _Book, dialect: str, thought: Thinking, found: dict[Re
     here = own if own in found else next(iter(found), own) if dialect != "openai" else own
     if own == "none" and read:
         book.measured["reasoning_form"] = read[0]
-        book.add(check, "red", told, "Its reasoning is dropped between turns: set reasoning_form (lines below).")  # fmt: skip
+        book.add(check, "fail", told, "Its reasoning is dropped between turns: set reasoning_form (lines below).")  # fmt: skip
     elif here in read or own == "none":
         book.add(check, "ok", told)
     elif read:
         book.measured["reasoning_form"] = read[0]
-        book.add(check, "red", told, f"It reads `{read[0]}`, not `{own}`: set reasoning_form (lines below).")  # fmt: skip
+        book.add(check, "fail", told, f"It reads `{read[0]}`, not `{own}`: set reasoning_form (lines below).")  # fmt: skip
     elif here not in taken:
         book.measured["reasoning_form"] = taken[0] if taken else "none"
-        book.add(check, "red", told, f"It refuses `{own}`: set reasoning_form (lines below).")
+        book.add(check, "fail", told, f"It refuses `{own}`: set reasoning_form (lines below).")
     else:
         book.add(
-            check, "note", f"{told} (the input did not grow)",
+            check, "warn", f"{told} (the input did not grow)",
             "Accepted, but whether it is read cannot be seen in the tokens it counts.",
         )  # fmt: skip
 
@@ -336,12 +336,12 @@ def _judge_calls(book: _Book, turn: ProbeResult) -> None:
     if good:
         book.able(check, "tools", book.has.tools, True, True, "a call with arguments")
     elif turn.calls:
-        book.add(check, "red", "a call came, of another tool or with arguments that do not fit",
+        book.add(check, "fail", "a call came, of another tool or with arguments that do not fit",
                  "Check the server's tool-call parser (vLLM: --tool-call-parser minimax_m2).")  # fmt: skip
     elif turn.cut:
-        book.add(check, "note", f"no call within {MAX_TOKENS} tokens", "Run it again.")
+        book.add(check, "warn", f"no call within {MAX_TOKENS} tokens", "Run it again.")
     elif book.has.tools:
-        book.add(check, "red", "no call came, though the model was asked for one",
+        book.add(check, "fail", "no call came, though the model was asked for one",
                  "Switch on the server's tool calls (vLLM: --enable-auto-tool-choice"
                  " --tool-call-parser minimax_m2), or set tools = false.")  # fmt: skip
     else:
@@ -353,9 +353,9 @@ def _judge_thinking(book: _Book, route: Route, turn: ProbeResult) -> None:
         return  # the tool calls' finding says so
     said = f"{_came(turn)}, when asked to think"
     if turn.thinking is None and book.has.reasoning_form != "none":
-        book.add("thinking", "note", said, "The model may have seen no need; run it again, or check the server's reasoning parser.")  # fmt: skip
+        book.add("thinking", "warn", said, "The model may have seen no need; run it again, or check the server's reasoning parser.")  # fmt: skip
     elif turn.thinking is not None and book.has.reasoning_split and turn.channels == ("tags",):
-        book.add("thinking", "note", said, "`reasoning_split` is sent and not heeded; the tags are taken out all the same.")  # fmt: skip
+        book.add("thinking", "warn", said, "`reasoning_split` is sent and not heeded; the tags are taken out all the same.")  # fmt: skip
     else:
         book.add("thinking", "ok", said)
 
@@ -376,7 +376,7 @@ async def _turn_two(
     bare = await run.ask(route, probes.second_turn(turn, None))
     if book.failed("thinking, turn two", bare) or bare.failure is not None:
         if bare.failure is not None and _declined(bare):
-            book.add("thinking, turn two", "red", "a tool's result was refused",
+            book.add("thinking, turn two", "fail", "a tool's result was refused",
                      "Tool loops cannot work here: check the server's chat template.")  # fmt: skip
         return "not measured"
     found: dict[ReasoningForm, Returned] = {}
@@ -394,7 +394,7 @@ async def _turn_two(
         )
         found[form] = Returned(shot.failure is None, grown)
     if not found:
-        book.add("thinking, turn two", "red", "could not be measured", _AGAIN)
+        book.add("thinking, turn two", "fail", "could not be measured", _AGAIN)
         return "not measured"
     _judge_returned(book, route.upstream.dialect, thought, found)
     if any(_reads(r, thought) for r in found.values()):
@@ -412,7 +412,7 @@ async def _choices(run: Run, route: Route, book: _Book, tell: Callable[[str], No
             continue
         names = {c.name for c in shot.calls}
         if shot.cut and not names:
-            book.add(check, "note", f"cannot be told within {MAX_TOKENS} tokens", "Run it again.")
+            book.add(check, "warn", f"cannot be told within {MAX_TOKENS} tokens", "Run it again.")
             continue
         match mode:
             case "none":
@@ -446,7 +446,7 @@ async def _structured(run: Run, route: Route, book: _Book, tell: Callable[[str],
     if book.failed(check, shot):
         return
     if shot.cut:
-        book.add(check, "note", f"cannot be told within {MAX_TOKENS} tokens", "Run it again.")
+        book.add(check, "warn", f"cannot be told within {MAX_TOKENS} tokens", "Run it again.")
         return
     try:
         can = bool(msgspec.json.decode(shot.text, type=probes.Place))
@@ -468,7 +468,7 @@ async def _stops(run: Run, route: Route, book: _Book, tell: Callable[[str], None
     elif "5" in shot.text:
         can = True
     else:
-        book.add(check, "note", "cannot be told: the model did not count", "Run it again.")
+        book.add(check, "warn", "cannot be told: the model did not count", "Run it again.")
         return
     book.able(check, "stop", book.has.stop, can, can, "a stop sequence")
 
@@ -489,7 +489,7 @@ async def _image(run: Run, route: Route, book: _Book, tell: Callable[[str], None
         book.able(check, "input", has, True, value, "a picture")
     else:
         book.add(
-            check, "note", "a picture was accepted, but its colour not seen",
+            check, "warn", "a picture was accepted, but its colour not seen",
             'Run it again; if it stays so, pictures are dropped on the way: set input = ["text"].',
         )  # fmt: skip
 
@@ -516,12 +516,12 @@ def _judge_cache(book: _Book, again: ProbeResult) -> None:
     if book.failed(check, again):
         return
     if again.usage is None:
-        book.add(check, "note", "no usage was reported", "Whether prefixes are cached cannot be seen.")  # fmt: skip
+        book.add(check, "warn", "no usage was reported", "Whether prefixes are cached cannot be seen.")  # fmt: skip
     elif again.usage.cached:
         book.add(check, "ok", f"{_cached(again)} of a repeated prefix came from it")
     else:
         book.add(
-            check, "note", f"{_cached(again)} of a repeated prefix came from it",
+            check, "warn", f"{_cached(again)} of a repeated prefix came from it",
             "Long sessions pay every turn in full: try the provider's other path, or switch caching"
             " on (vLLM: --enable-prefix-caching).",
         )  # fmt: skip
@@ -541,7 +541,7 @@ async def _compare(
     check = "bridge or native"
     hello_ = await run.ask(native, probes.hello())
     if hello_.failure is not None:
-        book.add(check, "note", f"{host.path}: {_what(hello_.failure)}",
+        book.add(check, "warn", f"{host.path}: {_what(hello_.failure)}",
                  "Only the bridge can be used with this key and address.")  # fmt: skip
         return ()
     aside = _Book(native.capabilities)
@@ -569,7 +569,7 @@ async def _compare(
     ours = _score(turn, seen, again)
     theirs = _score(turn_, seen_, again_)
     if theirs > ours:
-        book.add(check, "note", "the native path keeps more",
+        book.add(check, "warn", "the native path keeps more",
                  f"For Anthropic clients, add an upstream with the preset `{native.upstream.name}` and route to it first.")  # fmt: skip
     else:
         better = "the bridge keeps more" if ours > theirs else "both keep the same"

@@ -11,17 +11,17 @@ from urllib.parse import urlsplit
 import msgspec
 
 from headgate.catalog.catalog import Route, presets
-from headgate.diagnostics import probes
+from headgate.diagnostics import probes, upstream_check
 from headgate.diagnostics.checks import Finding, judge_access, judge_stream
 from headgate.diagnostics.probes import Run, sister_url
 from headgate.edge.app import INTERNAL
 from headgate.edge.context import EdgeContext
 from headgate.net.server import Inbound
+from headgate.policy.upstream_state import UpstreamCheck
 
 TEST_S = 60.0
 _JSON = [("content-type", "application/json"), ("cache-control", "no-store")]
-_CIRCUIT = {"closed": "up", "open": "resting", "half_open": "half"}
-_STATE = {"ok": "ok", "note": "warn", "red": "fail"}
+MAX_TESTED = 4  # models of one upstream that a test asks
 
 
 class InternalApi:
@@ -39,12 +39,12 @@ class InternalApi:
             case "GET", ["upstreams"]:
                 inbound.respond(200, _JSON, msgspec.json.encode(self._upstreams()))
             case "POST", ["upstreams", name, "test"]:
-                route = self._routes().get(name)
-                if route is None:
+                routes = routes_by_upstream(self._gate).get(name)
+                if routes is None:
                     return False
-                findings = await self._test(name, route)
+                findings = await self._test(name, routes)
                 steps = [
-                    {"name": f.check, "state": _STATE[f.state], "text": f.said, "fix": f.do}
+                    {"name": f.check, "state": f.state, "text": f.said, "fix": f.do}
                     for f in findings
                 ]
                 inbound.respond(200, _JSON, msgspec.json.encode({"steps": steps}))
@@ -52,26 +52,36 @@ class InternalApi:
                 return False
         return True
 
-    def _routes(self) -> dict[str, Route]:
-        """One route of each upstream."""
-        found: dict[str, Route] = {}
-        for model in self._gate.catalog.models:
-            for route in self._gate.catalog.routes(model.id):
-                found.setdefault(route.upstream.name, route)
-        return found
+    async def check(self) -> float:
+        """Check each upstream that has not been heard of lately; the time to the next round.
+
+        Note: a 401 counts only for an upstream that has never answered, as some servers refuse the
+        list of models to keys that may use the models.
+        """
+        gate = self._gate
+        every_s = gate.settings.upstream_check_s
+        for name, routes in routes_by_upstream(self._gate).items():
+            heard_s = gate.health.answered_s(routes)
+            if not routes[0].upstream.base_url or (
+                heard_s is not None and time.monotonic() - heard_s < every_s
+            ):
+                continue
+            found = await upstream_check.check(gate.client, routes[0])
+            if found.reason == "key refused" and heard_s is not None:
+                continue
+            gate.health.checks[name] = found
+        return every_s
 
     def _upstreams(self) -> list[dict[str, object]]:
         gate, now_s = self._gate, time.monotonic()
-        models: dict[str, list[Route]] = {name: [] for name in self._routes()}
-        for model in gate.catalog.models:
-            for route in gate.catalog.routes(model.id):
-                models[route.upstream.name].append(route)
         out: list[dict[str, object]] = []
-        for name, routes in models.items():
+        for name, routes in routes_by_upstream(self._gate).items():
             upstream = routes[0].upstream
             stands = [gate.health.breaker.standing(r.place, now_s) for r in routes]
             worst = max(stands, key=lambda s: (s.state != "closed", s.paused_s, s.failures))
             keys = gate.health.keys(routes, now_s)
+            check = gate.health.checks.get(name)
+            heard_s = gate.health.answered_s(routes)
             out.append(
                 {
                     "name": name,
@@ -79,10 +89,14 @@ class InternalApi:
                     "dialect": upstream.dialect,
                     "host": urlsplit(upstream.base_url).netloc.rpartition("@")[2],
                     "models": [r.model.id for r in routes],
-                    "state": _CIRCUIT[worst.state],
+                    "state": gate.health.state(routes, now_s),
+                    "circuit": worst.state,
                     "failures": worst.failures,
-                    "resting_s": round(worst.paused_s, 1),
-                    "resting": [
+                    "paused_s": round(worst.paused_s, 1),
+                    "check": check.reason if check is not None else "",
+                    "checked_s_ago": None if check is None else round(now_s - check.at_s, 1),
+                    "answered_s_ago": None if heard_s is None else round(now_s - heard_s, 1),
+                    "paused": [
                         r.model.id
                         for r, s in zip(routes, stands, strict=True)
                         if s.state != "closed"
@@ -95,9 +109,13 @@ class InternalApi:
             )
         return out
 
-    async def _test(self, name: str, route: Route) -> list[Finding]:
-        """One short streamed request, judged as `headgate doctor --upstream` judges its first."""
-        gate = self._gate
+    async def _test(self, name: str, routes: list[Route]) -> list[Finding]:
+        """Send short streamed requests, judged as `headgate doctor --upstream` judges its first.
+
+        Its first model is asked with each of its keys, and so is each model that is paused; what comes of
+        it counts for the breaker and the cool-downs as a request's does.
+        """
+        gate, route = self._gate, routes[0]
         if not route.upstream.base_url:
             return []
         known = presets()
@@ -106,12 +124,31 @@ class InternalApi:
         run = Run(gate.client, gate.timeouts, asyncio.get_running_loop().time() + TEST_S)
         findings: list[Finding] = []
         streamed: list[Finding] = []
-        for each in route.pool or (route,):
+        paused = [r for r in routes[1:] if not gate.health.closed(r)]
+        asked = [*(route.pool or (route,)), *paused[: MAX_TESTED - 1]]
+        for each in asked:
+            began_s = time.monotonic()
             shot = await run.ask(each, probes.hello())
+            if shot.failure is None:
+                gate.health.passed(each, True)
+            else:
+                gate.health.failed(each, shot.failure, began_s, True)
+            gate.health.checks[name] = UpstreamCheck(
+                time.monotonic(), shot.failure is None, shot.failure.kind if shot.failure else ""
+            )
             findings.append(judge_access(shot, each, home, sister, None))
             if shot.failure is None and not streamed:
                 streamed = [judge_stream(shot)]
         return findings + streamed
+
+
+def routes_by_upstream(gate: EdgeContext) -> dict[str, list[Route]]:
+    """The routes of each upstream, in the order of the catalog."""
+    found: dict[str, list[Route]] = {}
+    for model in gate.catalog.models:
+        for route in gate.catalog.routes(model.id):
+            found.setdefault(route.upstream.name, []).append(route)
+    return found
 
 
 def _same(values: list[int | None]) -> int | None:

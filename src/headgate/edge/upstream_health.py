@@ -16,6 +16,7 @@ from headgate.policy import breaker, retry
 from headgate.policy.breaker import Breaker, Quality, Retries
 from headgate.policy.cooldown import Cooldowns, Pause
 from headgate.policy.limits import PacedTurn, Pacer, PacerRefusal, UpstreamLimits
+from headgate.policy.upstream_state import UpstreamCheck, UpstreamState, state_of
 
 
 class KeyStanding(msgspec.Struct, frozen=True):
@@ -33,6 +34,7 @@ class UpstreamHealth:
         self.breaker = Breaker()
         self.cooldowns = Cooldowns()
         self.retries = Retries()
+        self.checks: dict[str, UpstreamCheck] = {}  # the last one of each upstream
         self._pacer = Pacer()
 
     def take(self, plan: list[Route]) -> tuple[Route, bool] | None:
@@ -157,6 +159,20 @@ class UpstreamHealth:
                 left_s = round(max(0.0, pause.until_s - now_s), 1)
                 out.append(KeyStanding(key.account, left_s, pause.kind, pause.code, models))
         return out
+
+    def state(self, routes: list[Route], now_s: float) -> UpstreamState:
+        """How an upstream does, in one word; `routes`: all of it, of one upstream."""
+        return state_of(
+            [self.breaker.standing(r.place, now_s) for r in routes],
+            [bool(k.kind) and not k.models for k in self.keys(routes, now_s)],
+            self.answered_s(routes),
+            self.checks.get(routes[0].upstream.name),
+        )
+
+    def answered_s(self, routes: list[Route]) -> float | None:
+        """When one of the routes answered last; None: not since the start."""
+        found = [self.breaker.answered_s(r.place) for r in routes]
+        return max((s for s in found if s is not None), default=None)
 
     def _pauses(self, route: Route) -> list[Pause]:
         pauses = self.cooldowns.pauses

@@ -119,6 +119,10 @@ class Breaker:
         line.recent.clear()
         return fresh
 
+    def answered_s(self, place: str) -> float | None:
+        """When the route answered last; None: it has not."""
+        return self._well_s.get(place)
+
     def demote(self, place: str, now_s: float) -> None:
         """Ask the route after the others for a while: its failures have used up the retries."""
         line = self._line(place)

@@ -159,8 +159,10 @@ class SessionAsked(Asked, frozen=True, kw_only=True):
 
 
 UpstreamState = Annotated[
-    Literal["up", "resting", "half"],
-    Meta(description="Of its worst route; `half`: one request is trying it."),
+    Literal["not_checked", "up", "degraded", "paused"],
+    Meta(
+        description="`degraded`: some requests fail or some routes are paused; `paused`: all are."
+    ),
 ]
 
 
@@ -186,8 +188,9 @@ class Upstream(Shape, frozen=True, kw_only=True):
     models: list[str]
     state: UpstreamState
     failures: Annotated[int, Meta(description="In a row.")]
-    resting: Annotated[list[str], Meta(description="Models whose route here rests.")]
-    resting_s: Annotated[float, Meta(description="Seconds of rest to come.")]
+    check: Annotated[str, Meta(description="Why the last check failed; empty: it did not.")]
+    paused: Annotated[list[str], Meta(description="Models whose route here is not closed.")]
+    paused_s: Annotated[float, Meta(description="Seconds of the longest pause to come.")]
     keys: Annotated[list[UpstreamKey], Meta(description="Its pool of keys; one if it has no pool.")]
     rpm: Annotated[
         int | None, Meta(description="Requests a minute that each key takes; null: unknown.")

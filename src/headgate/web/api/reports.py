@@ -191,7 +191,8 @@ def list_upstreams(visit: RequestContext) -> figures.Upstreams:
         out.append(
             figures.Upstream(
                 name=t.name, preset=t.preset, dialect=t.dialect, host=t.host, models=t.models,
-                state=t.state, failures=t.failures, resting=t.resting, resting_s=t.resting_s,
+                state=t.state, failures=t.failures, check=t.check, paused=t.paused,
+                paused_s=t.paused_s,
                 keys=t.keys, rpm=t.rpm, tpm=t.tpm, requests=m.requests if m else 0,
                 error_rate=m.error_rate if m else None,
                 first_token_ms=m.first_token_ms if m else None,
@@ -211,8 +212,9 @@ class _Told(msgspec.Struct):
     models: list[str]
     state: figures.UpstreamState
     failures: int
-    resting_s: float
-    resting: list[str]
+    check: str
+    paused_s: float
+    paused: list[str]
     rpm: int | None
     tpm: int | None
     keys: list[figures.UpstreamKey] = []

@@ -14,12 +14,21 @@ import msgspec
 from starlette.responses import Response
 
 from headgate.catalog.catalog import Model, Price, Route, presets
+from headgate.policy.breaker import State
+from headgate.policy.upstream_state import UpstreamState
 from headgate.storage.sqlite.entries import LedgerRow
 from headgate.storage.sqlite.reports import UPSTREAMS_FAULT, Measured, Where
 from headgate.web.app import MEASURED_S, Rule
 from headgate.web.context import ConsoleContext, Problem, RequestContext
 
 TEST_S = 180.0  # the edge gives its test a minute, after the upstream has let it wait for its turn
+STATES = {
+    "not_checked": "not checked",
+    "up": "up",
+    "degraded": "degraded",
+    "paused": "paused",
+    "unknown": "unknown",
+}
 MAX_ERRORS = 5  # of one upstream, shown
 
 
@@ -41,10 +50,14 @@ class UpstreamStatus(msgspec.Struct, frozen=True):
     dialect: str
     host: str
     models: tuple[str, ...]
-    state: Literal["up", "resting", "half", "unknown"]
-    failures: int = 0  # in a row, of the model that is worst off
-    resting_s: float = 0.0
-    resting: tuple[str, ...] = ()  # models that are not up
+    state: UpstreamState | Literal["unknown"]
+    circuit: State = "closed"  # of the model that is worst off
+    failures: int = 0  # in a row, of the same
+    paused_s: float = 0.0
+    paused: tuple[str, ...] = ()  # models whose circuit is not closed
+    check: str = ""  # why the last check failed
+    checked_s_ago: float | None = None
+    answered_s_ago: float | None = None
     keys: tuple[KeyStanding, ...] = ()
     rpm: int | None = None
     tpm: int | None = None
@@ -72,6 +85,7 @@ class UpstreamView(msgspec.Struct, frozen=True):
     path: str  # of its test
     measured: Measured | None
     errors: tuple[LedgerRow, ...]  # the last one first
+    number: int  # its own, for the ids of elements
 
 
 class Priced(msgspec.Struct, frozen=True):
@@ -97,17 +111,18 @@ def test(visit: RequestContext) -> Response:
     )
     steps = msgspec.convert(said, _Test).steps
     if visit.partial:
-        return visit.render("upstream_steps.html", steps=steps)
+        standings, _ = _standings(visit.desk)
+        state = next((s.state for s in standings if s.name == name), "unknown")
+        number = _number(visit.desk, name)
+        return visit.render(
+            "upstream_tested.html", steps=steps, state=state, number=number, states=STATES
+        )
     return _page(visit, name, steps)
 
 
 def _page(visit: RequestContext, tested: str = "", steps: tuple[Step, ...] = ()) -> Response:
     desk, now_s = visit.desk, time.time()
-    try:
-        standings = msgspec.convert(desk.edge("GET", "/internal/upstreams"), list[UpstreamStatus])
-        silent = ""
-    except Problem as problem:
-        standings, silent = _configured(desk), problem.text
+    standings, silent = _standings(desk)
     measured = desk.books.measured(now_s - MEASURED_S)
     known = presets()
     cards = [
@@ -117,18 +132,34 @@ def _page(visit: RequestContext, tested: str = "", steps: tuple[Step, ...] = ())
             f"/upstreams/{quote(s.name, safe='')}/test",
             measured.get(s.name),
             _errors(visit, s.name, now_s),
+            _number(desk, s.name),
         )
         for s in standings
     ]
     return visit.render(
         "upstreams.html",
         cards=cards,
+        states=STATES,
         silent=silent,
         tested=tested,
         steps=steps,
         models=_models(desk, datetime.fromtimestamp(now_s, UTC).date()),
         narrowed=visit.who.scope is not None,
     )
+
+
+def _standings(desk: ConsoleContext) -> tuple[list[UpstreamStatus], str]:
+    """How the upstreams do, and why the edge does not say so; "": it does."""
+    try:
+        found = desk.edge("GET", "/internal/upstreams")
+        return msgspec.convert(found, list[UpstreamStatus]), ""
+    except Problem as problem:
+        return _configured(desk), problem.text
+
+
+def _number(desk: ConsoleContext, name: str) -> int:
+    names = sorted(desk.settings.upstreams)
+    return names.index(name) if name in names else len(names)
 
 
 def _configured(desk: ConsoleContext) -> list[UpstreamStatus]:
