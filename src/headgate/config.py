@@ -60,9 +60,13 @@ class Overload(Struct, frozen=True, forbid_unknown_fields=True):
     """How much one edge takes on at a time; what comes above it is refused at once with 503."""
 
     in_flight: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000  # requests that are being answered
-    # Bytes of the bodies of all requests in flight; one key may hold a quarter of them. 0: a
-    # sixteenth of the machine's memory, from 64 to 256 MiB.
+    # Bytes of the bodies of all requests in flight. 0: a sixteenth of the machine's memory, from 64 to
+    # 256 MiB.
     body_bytes_in_flight: Annotated[int, Meta(ge=0, le=1 << 40)] = 0
+    # Requests in flight of one key, whatever is free. 0: as many as leave room for other keys.
+    in_flight_per_key: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    # Bytes of the bodies of one key. 0: a quarter of those of all. One body of any size is taken.
+    body_bytes_per_key: Annotated[int, Meta(ge=0, le=1 << 40)] = 0
 
 
 class Upstream(Struct, frozen=True, forbid_unknown_fields=True):

@@ -236,6 +236,13 @@ def test_what_is_left_after_the_grace_gets_an_error_of_its_protocol_and_a_row(
         assert books.audit() == [] and books.open_marks() == 0
 
 
+COUNTS = (
+    "/v1/messages/count_tokens",
+    "/v1/responses/input_tokens",
+    f"/v1beta/models/{M}:countTokens",
+)
+
+
 def test_a_request_that_is_still_read_and_one_whose_client_left_are_ended_in_order(
     target: Callable[..., Target], upstream: PlayedUpstream
 ) -> None:
@@ -248,16 +255,25 @@ def test_a_request_that_is_still_read_and_one_whose_client_left_are_ended_in_ord
     with running.connect() as gone:
         gone.sendall(head.format(CHAT, drains, len(body)).encode() + body)
         on_its_way(upstream, before)
-    with running.connect() as reading:
-        reading.sendall(head.format(CHAT, running.key, 1000).encode() + b'{"model"')
+    paths = (CHAT, *COUNTS)
+    with contextlib.ExitStack() as open_:
+        reading = [open_.enter_context(running.connect()) for _ in paths]
+        for conn, path in zip(reading, paths, strict=True):
+            conn.sendall(head.format(path, running.key, 1000).encode() + b'{"model"')
         wait_for(lambda: running.gateway.metric("headgate_open_streams") == 0)
+        wait_for(lambda: running.gateway.metric("headgate_in_flight") == 1 + len(paths))
         os.kill(running.pid, signal.SIGTERM)
-        said = b""
-        while data := reading.recv(65536):
-            said += data
-    assert said.startswith(b"HTTP/1.1 503 ") and b"connection: close" in said, said
+        for conn, path in zip(reading, paths, strict=True):
+            said = b""
+            while data := conn.recv(65536):
+                said += data
+            assert said.startswith(b"HTTP/1.1 503 "), (path, said)
+            assert b"shutting down" in said and b"connection: close" in said, said
     assert ended(running) == 0
     assert [row.outcome for row in rows(running)] == ["shutdown"]
+    lines = [json.loads(line) for line in running.log.splitlines() if line.startswith("{")]
+    counts = [line for line in lines if line["event"] == "count"]
+    assert [(c["outcome"], c["status"]) for c in counts] == [("shutdown", 503)] * len(COUNTS)
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])

@@ -24,8 +24,8 @@ MB = 1 << 20
 PER_TURN = math.ceil(TURN_CPU_S / START_CPU_S)
 
 
-def overload(in_flight: int = 10, body_bytes: int = 100 * MB) -> Overload:
-    return Overload(config.Overload(in_flight, body_bytes), 32 * MB, Metrics())
+def overload(in_flight: int = 10, body_bytes: int = 100 * MB, **per_key: int) -> Overload:
+    return Overload(config.Overload(in_flight, body_bytes, **per_key), 32 * MB, Metrics())
 
 
 def run(main: Callable[[Overload], Awaitable[None]]) -> Overload:
@@ -60,10 +60,57 @@ def test_the_bodies_of_one_key_get_a_429_and_those_of_all_a_503() -> None:
         made.enter("greedy").reserve(6 * MB)  # a quarter of 100 is for one key
     for n in range(3):
         made.enter(f"key {n}").reserve(25 * MB)
+    made.enter("small").reserve(10 * MB)
     with pytest.raises(Refused) as all_:
-        made.enter("late").reserve(6 * MB)
+        made.enter("late").reserve(20 * MB)
     assert [r.value.failure.status for r in (mine, all_)] == [429, 503]
     assert all(r.value.failure.retry_after_s for r in (mine, all_))
+
+
+def test_a_key_has_bounds_of_its_own_where_the_operator_sets_them() -> None:
+    made = overload(100, in_flight_per_key=3, body_bytes_per_key=4 * MB)
+    first, second, _ = (made.enter("k") for _ in range(3))
+    with pytest.raises(Refused) as many:
+        made.enter("k")
+    made.enter("other")
+    first.reserve(30 * MB)  # one body of any size
+    with pytest.raises(Refused) as large:
+        second.reserve(1)
+    for refused in (many, large):
+        assert (refused.value.failure.status, refused.value.failure.retry_after_s) == (429, 1.0)
+
+
+def test_work_before_the_start_is_counted_and_goes_on_in_fair_order() -> None:
+    async def main(made: Overload) -> None:
+        turns: list[str] = []
+        work_s = 2 * TURN_CPU_S
+
+        async def decoding(owner: str, pieces: int) -> None:
+            place = made.enter(owner)
+            for _ in range(pieces):
+                place.charge(work_s)
+                turns.append(owner)
+                await place.turn()
+            place.charge(work_s)
+            place.leave()
+
+        async def one() -> None:
+            if (turn := made.start("calm")) is not None:
+                await turn
+            turns.append("calm")
+
+        flood = [asyncio.create_task(decoding("flood", 20)) for _ in range(8)]
+        await until(lambda: len(turns) >= 20)
+        before = len(turns)
+        await one()
+        assert len(turns) - before <= 4
+        await asyncio.gather(*flood)
+        # What was counted in advance for a turn is not counted twice.
+        made.charge("new", 0.0)
+        used = {name: owner.used_s for name, owner in made._starts._owners.items()}
+        assert used["flood"] == pytest.approx(8 * 21 * work_s, rel=0.05)
+
+    run(main)
 
 
 def test_a_turn_of_the_loop_starts_a_few_requests_and_shares_them_between_owners() -> None:

@@ -17,8 +17,9 @@ import zstandard
 
 from headgate.errors import Failure, Refused
 from headgate.net import server as servers
+from headgate.net.codings import PIECE_BYTES
 from headgate.net.connections import RESERVED
-from headgate.net.server import Inbound, Limits, Server
+from headgate.net.server import TURN_BYTES, Inbound, Limits, Server
 from loopback import rounds, stays
 from waiting import PATIENCE_S, never, pause, until
 
@@ -633,14 +634,48 @@ def post(coding: str, body: bytes) -> bytes:
     return head.encode() + b"\r\nConnection: close\r\n\r\n" + body
 
 
+class Payer:
+    """Notes what it is asked to pay for."""
+
+    def __init__(self) -> None:
+        self.held: list[int] = []
+        self.cpu_s = 0.0
+        self.turns = 0
+
+    def reserve(self, total: int) -> None:
+        self.held.append(total)
+
+    def charge(self, cpu_s: float) -> None:
+        self.cpu_s += cpu_s
+
+    async def turn(self) -> None:
+        self.turns += 1
+
+
+def test_the_work_on_a_compressed_body_that_is_refused_is_charged() -> None:
+    payer = Payer()
+
+    async def handler(inbound: Inbound) -> None:
+        await inbound.body(None, payer)
+
+    async def main() -> None:
+        async with serving(handler) as served:
+            text = random.Random(1).randbytes(1 << 20)
+            assert b"cut short" in await served.talk(post("gzip", gzip.compress(text)[:-9]))
+
+    run(main())
+    assert payer.cpu_s > 0
+
+
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate", "Deflate", "zstd"])
 def test_a_compressed_body_is_decoded_and_its_bytes_are_reserved(coding: str) -> None:
     text = b"".join(b"%d " % n for n in range(200_000))
-    held: list[int] = []
+    payer = Payer()
+    held = payer.held
     got: list[bytes] = []
 
     async def handler(inbound: Inbound) -> None:
-        got.append(await inbound.body(None, held.append))
+        got.append(await inbound.body(None, payer))
         inbound.respond(200, [], b"")
 
     async def main() -> None:
@@ -651,6 +686,8 @@ def test_a_compressed_body_is_decoded_and_its_bytes_are_reserved(coding: str) ->
     run(main())
     assert got == [text]
     assert held[-1] == len(text) <= max(held) <= 3 * len(text)
+    assert payer.turns >= len(text) // (TURN_BYTES + PIECE_BYTES)
+    assert payer.cpu_s > 0
 
 
 @pytest.mark.parametrize(
@@ -662,6 +699,8 @@ def test_a_compressed_body_is_decoded_and_its_bytes_are_reserved(coding: str) ->
         ("gzip", gzip.compress(b"a" * 99, mtime=0)[:-9], 400, b"cut short"),
         ("deflate", zlib.compress(b"a" * 99) + b"more", 400, b"not valid deflate"),
         ("zstd", b"no zstd at all", 400, b"not valid zstd"),
+        ("zstd", zstandard.compress(b'{"a":"' + b"b" * 99)[:-3], 400, b"cut short"),
+        ("deflate", zlib.compress(b"a" * 99)[:-5], 400, b"cut short"),
         ("gzip", gzip.compress(bytes(3 << 20), mtime=0), 413, b"100 times its size"),
         ("zstd", zstandard.ZstdCompressor().compress(bytes(3 << 20)), 413, b"100 times its size"),
         ("gzip", gzip.compress(random.Random(1).randbytes(5 << 19) * 3), 413, b"4194304 bytes"),

@@ -14,19 +14,35 @@ from headgate.policy.fairness import (
 )
 
 
-def test_one_owner_may_hold_all_and_still_shuts_nobody_out() -> None:
-    share = Share(100, 100)
-    taken = 0
-    while not (full := share.take("greedy", 1)):
-        taken += 1
-    assert (full, taken) == ("all", 100)
-    assert [share.take("calm", 1) for _ in range(4)] == ["", "", "", "all"]
-    others = 0
-    while not share.take(f"other {others}", 1):
-        others += 1
-    assert share.held == 112  # an eighth more than the bound, and no more
-    share.give_back("greedy", 50)
+@pytest.mark.parametrize("most", [1, 2, 3, 7, 8, 10, 100, 1000, 4099, 256 << 20])
+def test_one_owner_alone_may_hold_all_and_shuts_nobody_out(most: int) -> None:
+    share = Share(most, most)
+    assert share.take("greedy", most) == ""
+    assert share.take("greedy", 1) == "all"
+    assert share.take("calm", 1) == ""
+    share.give_back("greedy", most)
     assert share.take("greedy", 1) == ""
+
+
+@pytest.mark.parametrize("greedy", [1, 2, 5, 10, 50])
+def test_owners_that_want_all_come_to_equal_parts_and_leave_some_for_the_next(greedy: int) -> None:
+    share = Share(1000, 1000)
+    names = [f"greedy {n}" for n in range(greedy)]
+    for turn in range(
+        20_000
+    ):  # the first has all before the others come, and a request ends each turn
+        for name in names if turn else names[:1]:
+            while not share.take(name, 1):
+                pass
+        largest = max(names, key=share.of)
+        share.give_back(largest, 1)
+    for name in names:
+        while not share.take(name, 1):
+            pass
+    held = [share.of(name) for name in names]
+    assert max(held) <= 1.5 * min(held)
+    assert share.held <= 1125
+    assert share.take("calm", 1) == ""
 
 
 def test_an_owner_is_bound_for_itself_but_for_the_first_that_it_takes() -> None:
@@ -44,10 +60,12 @@ def test_what_does_not_fit_is_refused_and_takes_nothing() -> None:
     assert share.take("a", 101) == "all"
     assert (share.held, share.of("a")) == (0, 0)
     assert share.take("a", 100) == ""
-    assert share.take("b", 4) == "all"  # not even of the reserve, of which it may have 3
+    assert share.take("b", 13) == "all"
+    assert share.take("b", 11) == "all"  # all but one of what is left
+    assert share.take("b", 10) == ""
     share.give_back("a", 100)
-    assert share.take("b", 4) == ""
-    assert (share.held, share.of("a"), share.of("b")) == (4, 0, 4)
+    assert share.take("b", 40) == ""
+    assert (share.held, share.of("a"), share.of("b")) == (50, 0, 50)
 
 
 def test_starts_are_too_late_only_after_an_interval_without_a_break() -> None:
@@ -104,6 +122,15 @@ def test_an_owner_whose_work_took_long_waits_until_the_others_have_used_as_much(
     assert queue.pop(1.0, 0.0)[0] == "a"
     queue.charge("a", 4.0)
     assert order(queue, 6) == "bbbbba"
+
+
+def test_work_that_starts_while_others_wait_counts_from_where_they_are() -> None:
+    queue: FairQueue[int] = FairQueue()
+    fill(queue, "a", 10)
+    assert order(queue, 3) == "aaa"
+    queue.start("b", 4.0)
+    fill(queue, "b", 10)
+    assert order(queue, 5).startswith("aaa")
 
 
 def test_who_was_idle_has_no_credit_and_who_was_busy_alone_no_debt() -> None:

@@ -180,7 +180,7 @@ class App:
                 try:
                     if (turn := self.gate.overload.start(place.owner)) is not None:
                         await turn
-                    await self.control(inbound)
+                    await self.control(inbound, place)
                 finally:
                     place.leave()
                 return

@@ -11,7 +11,7 @@ import re
 
 from headgate.errors import Failure, Refused
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
-from headgate.net.server import Inbound
+from headgate.net.server import Inbound, Payer
 
 WAIT_S = 5.0  # for a control that is not there yet
 RETRY_S = 0.05
@@ -40,9 +40,9 @@ class ControlProxy:
     async def close(self) -> None:
         await self._client.close()
 
-    async def __call__(self, inbound: Inbound) -> None:
-        """Refused when control cannot be reached, or breaks before it answers."""
-        body = await inbound.body(MAX_BODY)
+    async def __call__(self, inbound: Inbound, payer: Payer | None = None) -> None:
+        """Pass a request on; Refused when control cannot be reached, or breaks before it answers."""
+        body = await inbound.body(MAX_BODY, payer)
         headers = {n: v for n in _PASSED if (v := inbound.headers.get(n))}
         headers["x-headgate-peer"] = inbound.client
         if self._listener:

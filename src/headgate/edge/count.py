@@ -55,8 +55,19 @@ class _Counting:
         except Refused as refused:
             self._fail(refused.failure)
         except asyncio.CancelledError:
-            self.outcome = "client_gone"
-            raise
+            if not self.inbound.expired:
+                self.outcome = "client_gone"
+                raise
+            self._fail(
+                Failure(
+                    "unavailable",
+                    "The gateway is shutting down, and the time for running requests is over.",
+                    code="shutting_down",
+                    retry_after_s=1,
+                    should_retry=True,
+                )
+            )
+            self.outcome = "shutdown"
         except Exception as error:  # as in exchange.py: what else went wrong is ours
             self.where = logs.places(error)
             self._fail(
@@ -67,7 +78,7 @@ class _Counting:
 
     async def _counted(self) -> Count:
         context, dialect, place = self.context, self.dialect, self.entry.place
-        body = await self.inbound.body(context.overload.max_body_bytes, place.reserve)
+        body = await self.inbound.body(context.overload.max_body_bytes, place)
         large = len(body) >= OFF_LOOP_BYTES
         if (turn := context.overload.start(place.owner, len(body))) is not None:
             await turn

@@ -151,7 +151,7 @@ class Metrics(Collector):
         )  # fmt: skip
         self.shed = Counts(
             "headgate_shed",
-            "Requests refused for overload: in_flight, late, body_bytes, key_body_bytes; or repeated.",
+            "Requests refused for overload: in_flight, key_in_flight, late, body_bytes, key_body_bytes; or repeated.",
             ("reason",),
         )
         self.bad_keys = Counts(

@@ -53,6 +53,12 @@ _BUSY = Failure(
     code="overloaded",
     retry_after_s=RETRY_S,
 )
+_OWNER_BUSY = Failure(
+    "rate_limit",
+    "This key has as many requests in flight as one key may have here"
+    " ([overload] in_flight_per_key). Please try again in 1s.",
+    retry_after_s=RETRY_S,
+)
 _LATE = Failure(
     "overloaded",
     "The gateway is overloaded: requests wait too long for their start. Please try again in 1s.",
@@ -76,7 +82,9 @@ _OWNER_FULL = Failure(
 class Place:
     """One request's place among those in flight, with the bytes of its body; `leave` it once it ends."""
 
-    __slots__ = ("_bytes", "_job", "_left", "_overload", "_share", "owner")
+    __slots__ = (
+        "_bytes", "_job", "_last_s", "_left", "_overload", "_paid_s", "_share", "owner"
+    )  # fmt: skip
 
     def __init__(self, overload: "Overload", owner: str, share: Share) -> None:
         self._overload = overload
@@ -85,6 +93,8 @@ class Place:
         self._bytes = 0
         self._job: _Job | None = None
         self._left = False
+        self._paid_s = 0.0  # counted for a turn in advance
+        self._last_s = 0.0  # the work that was counted last
 
     def reserve(self, total: int) -> None:
         """Hold `total` bytes, in place of what is held so far; Refused when there is no room."""
@@ -94,6 +104,17 @@ class Place:
         elif more < 0:
             self._overload.bytes.give_back(self.owner, -more)
         self._bytes = total
+
+    def charge(self, cpu_s: float) -> None:
+        """Count work on the event loop that was done before the request's start."""
+        self._overload.charge(self.owner, cpu_s - self._paid_s)
+        self._paid_s, self._last_s = 0.0, cpu_s
+
+    async def turn(self) -> None:
+        """Let others work and go on in fair order, with as much work as was counted last."""
+        waits = self._overload.begin(self.owner, self._last_s)
+        self._paid_s = self._last_s
+        await (asyncio.sleep(0) if waits is None else waits)
 
     def leave(self) -> None:
         """End the request's place; a second time changes nothing."""
@@ -147,10 +168,11 @@ class Overload:
         """`body_bytes` is the largest body that is taken."""
         most = settings.body_bytes_in_flight or max(body_bytes, default_bytes(machine_bytes()))
         self.max_body_bytes = min(body_bytes, most)
-        self.in_flight = Share(settings.in_flight, settings.in_flight)
+        per_key = settings.in_flight_per_key or settings.in_flight
+        self.in_flight = Share(settings.in_flight, per_key)
         visitors = max(1, settings.in_flight // VISITOR_PART)
         self.visitors = Share(visitors, visitors)  # else they could take the places of all keys
-        self.bytes = Share(most, most // OWNER_PART)
+        self.bytes = Share(most, settings.body_bytes_per_key or most // OWNER_PART)
         self._metrics = metrics
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starts: FairQueue[tuple[float, asyncio.Future[None]]] = FairQueue()
@@ -177,9 +199,10 @@ class Overload:
         if len(self._starts) and self._starts.refuses(owner, time.monotonic()):
             self._metrics.shed.add("late")
             raise Refused(_LATE)
-        if share.take(owner, 1):
-            self._metrics.shed.add("in_flight")
-            raise Refused(_BUSY)
+        full = share.take(owner, 1)
+        if full:
+            self._metrics.shed.add("in_flight" if full == "all" else "key_in_flight")
+            raise Refused(_BUSY if full == "all" else _OWNER_BUSY)
         return Place(self, owner, share)
 
     def take_bytes(self, owner: str, amount: int) -> None:
@@ -190,17 +213,29 @@ class Overload:
 
     def start(self, owner: str, size: int = 0) -> "asyncio.Future[None] | None":
         """None: the request's work may start now; else when the future is done.  `size` is its body's."""
-        cpu_s = START_CPU_S + (size * BYTE_CPU_S if size < OFF_LOOP_BYTES else 0.0)
+        return self.begin(
+            owner, START_CPU_S + (size * BYTE_CPU_S if size < OFF_LOOP_BYTES else 0.0)
+        )
+
+    def begin(self, owner: str, cpu_s: float) -> "asyncio.Future[None] | None":
+        """None: work of so many CPU seconds may start now; else when the future is done."""
         if self._left_s > 0 and not len(self._starts):
-            if self._left_s == TURN_CPU_S:
-                self._next_turn_later()
-            self._left_s -= cpu_s
-            self._starts.start(owner, cpu_s)
+            self.charge(owner, cpu_s)
             return None
         assert self._loop is not None
         future = self._loop.create_future()
         self._starts.push(owner, (cpu_s, future), time.monotonic())
         return future
+
+    def charge(self, owner: str, cpu_s: float) -> None:
+        """Count work on the loop that was done without a start; negative: less than was counted."""
+        self._starts.start(owner, cpu_s)
+        self._spend(cpu_s)
+
+    def _spend(self, cpu_s: float) -> None:
+        if self._left_s == TURN_CPU_S:
+            self._next_turn_later()
+        self._left_s -= cpu_s
 
     def _next_turn_later(self) -> None:
         if self._loop is None:

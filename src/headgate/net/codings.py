@@ -14,6 +14,10 @@ PIECE_BYTES = 65536  # of what was decoded; some 0.2 ms of work
 _SLICE_BYTES = 16384  # of what is decoded: what zlib has not read yet is copied with each piece
 _MEMBERS = 4096  # of a gzip file; each costs some 3 us, and 32 MB of empty ones 5 s
 _IDLE_BYTES = 131072  # that may bring nothing, beside twice what comes out: no data needs more
+_ZSTD_BLOCKS = (
+    65536  # of a body, whose headers are read in some 20 ms; a zstd block has up to 128 kB
+)
+_ZSTD_SKIPPED = 0x184D2A50  # to 0x184D2A5F: frames without data
 _ZSTD_WINDOW_BYTES = 8 << 20  # "decoders MUST support ... up to and including 8 MB" (RFC 9659)
 
 
@@ -84,6 +88,41 @@ def _zstd(body: bytes) -> Iterator[bytes]:
             yield piece
     except zstandard.ZstdError as error:
         raise ValueError("it cannot be read") from error
+    if _zstd_is_cut(body):  # the reader takes the end of its source for the end of the data
+        raise ValueError("it is cut short")
+
+
+def _zstd_is_cut(body: bytes) -> bool:
+    """Whether the last frame of a body is not whole, by the headers of its blocks (RFC 8878, 3.1).
+
+    What there is of it has been decoded without an error.
+    """
+    at, blocks = 0, 0
+    while at < len(body):
+        magic = int.from_bytes(body[at : at + 4], "little")
+        if magic & 0xFFFFFFF0 == _ZSTD_SKIPPED:
+            blocks += 1
+            at += 8 + int.from_bytes(body[at + 4 : at + 8], "little")
+        else:
+            descriptor = int.from_bytes(body[at + 4 : at + 5], "little")
+            single = descriptor >> 5 & 1  # then there is no byte for the window
+            size_bytes = (single, 2, 4, 8)[descriptor >> 6]
+            at += 6 - single + (0, 1, 2, 4)[descriptor & 3] + size_bytes
+            last = 0
+            while not last and at < len(body):
+                header = int.from_bytes(body[at : at + 3], "little")
+                last = header & 1
+                run = header >> 1 & 3 == 1  # one byte that is repeated
+                at += 3 + (1 if run else header >> 3)
+                blocks += 1
+                if blocks > _ZSTD_BLOCKS:
+                    break
+            if not last:
+                at = len(body) + 1
+            at += 4 if descriptor & 4 else 0  # the checksum
+        if blocks > _ZSTD_BLOCKS:
+            raise ValueError(f"it has more than {_ZSTD_BLOCKS} blocks")
+    return at > len(body) or not body
 
 
 _CODINGS: dict[str, Callable[[bytes], Iterator[bytes]]] = {

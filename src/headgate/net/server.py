@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from socket import IPPROTO_TCP, TCP_NODELAY, socket
-from typing import cast
+from typing import Protocol, cast
 
 import httptools
 import msgspec
@@ -79,6 +79,19 @@ _PHRASES = {s.value: s.phrase for s in HTTPStatus}
 _STATUS = {"bad_http": 400, "header_too_large": 431, "expectation_failed": 417}
 
 
+class Payer(Protocol):
+    """Who is charged for the body of a request; edge/overload.py has those of the API."""
+
+    def reserve(self, total: int) -> None:
+        """Hold so many bytes, in place of what is held so far; what it raises refuses the request."""
+
+    def charge(self, cpu_s: float) -> None:
+        """Count work on the event loop that was done for it."""
+
+    async def turn(self) -> None:
+        """Wait until its work may go on."""
+
+
 class Inbound:
     """One request and its answer."""
 
@@ -124,28 +137,24 @@ class Inbound:
             self._client = self._conn.server.proxies.client(self.peer, self.headers)
         return self._client
 
-    async def body(
-        self, max_bytes: int | None = None, reserve: Callable[[int], None] | None = None
-    ) -> bytes:
+    async def body(self, max_bytes: int | None = None, payer: "Payer | None" = None) -> bytes:
         """The whole body, decoded; Refused when it is too large, too slow or broken.
 
-        `reserve` is called with the body's size before it is read, and again as a body of unknown
-        length grows and ends; what it raises ends the reading.  With it the body is handed over once,
-        and does not stay in memory for as long as the answer takes.
+        `payer` reserves the body's size before it is read, and again as a body of unknown length
+        grows and ends; what it raises ends the reading.  It is charged the work on a compressed body.
+        With it the body is handed over once, and does not stay in memory for as long as the answer takes.
         """
         limit = self._conn.server.limits.body_bytes if max_bytes is None else max_bytes
         self._limit = limit
         coding = self.headers.get("content-encoding", "")
         if coding and (coding := _coding(coding)):
-            return await self._decoded(await self._received(limit, reserve), coding, limit, reserve)
-        return await self._received(limit, reserve)
+            return await self._decoded(await self._received(limit, payer), coding, limit, payer)
+        return await self._received(limit, payer)
 
-    async def _decoded(
-        self, body: bytes, coding: str, limit: int, reserve: Callable[[int], None] | None
-    ) -> bytes:
+    async def _decoded(self, body: bytes, coding: str, limit: int, payer: "Payer | None") -> bytes:
         """What a compressed body holds; others have their turn after each few pieces of it."""
         out: list[bytes] = []
-        size, reserved = 0, 0
+        size, reserved, began_s = 0, 0, time.thread_time()
         limit = min(limit, DECODED_BYTES.most)
         most = max(RATIO_FREE_BYTES, DECODED_RATIO.most * len(body))
         try:
@@ -163,31 +172,38 @@ class Inbound:
                     )
                 if size > reserved:
                     reserved = size + TURN_BYTES
-                    if reserve is not None:
-                        reserve(len(body) + reserved)
-                    await asyncio.sleep(0)
+                    if payer is None:
+                        await asyncio.sleep(0)
+                    else:
+                        payer.reserve(len(body) + reserved)
+                        payer.charge(time.thread_time() - began_s)
+                        await payer.turn()
+                    began_s = time.thread_time()
                 out.append(piece)
         except ValueError as error:
             raise Refused(
                 Failure("invalid", f"The body is not valid {coding}: {error} (content-encoding).")
             ) from None
-        if reserve is not None:
-            reserve(size)
+        finally:
+            if payer is not None:
+                payer.charge(time.thread_time() - began_s)
+        if payer is not None:
+            payer.reserve(size)
             self._pieces = []
         return b"".join(out)
 
-    async def _received(self, limit: int, reserve: Callable[[int], None] | None) -> bytes:
+    async def _received(self, limit: int, payer: "Payer | None") -> bytes:
         """The body as it was sent."""
         if self._length > limit:
             raise Refused(_too_large(limit))
-        if reserve is not None:
+        if payer is not None:
             if self._length >= 0:
-                reserve(self._length)
+                payer.reserve(self._length)
             elif self.body_done:
-                reserve(self._size)
+                payer.reserve(self._size)
             else:
                 self._reserved = self._size + CHUNKED_STEP
-                reserve(self._reserved)
+                payer.reserve(self._reserved)
         if self._expect and not self.body_done and not self._size:
             self._conn.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._expect = False
@@ -197,18 +213,18 @@ class Inbound:
             self._waiter = self._conn.server.future()
             self._conn.resume_reading()
             await self._waiter
-            if self._size > self._reserved and reserve is not None:
+            if self._size > self._reserved and payer is not None:
                 self._reserved = self._size + CHUNKED_STEP
-                reserve(self._reserved)
-        if self._reserved != sys.maxsize and reserve is not None:
-            reserve(self._size)
+                payer.reserve(self._reserved)
+        if self._reserved != sys.maxsize and payer is not None:
+            payer.reserve(self._size)
         self._waiter = None
         if self._failure is not None:
             raise Refused(self._failure)
         if self._size > limit:
             raise Refused(_too_large(limit))
         pieces = self._pieces
-        if reserve is not None:
+        if payer is not None:
             self._pieces = []
         if len(pieces) == 1 and isinstance(pieces[0], bytes):
             return pieces[0]

@@ -3,8 +3,8 @@
 Pure decisions; edge/overload.py applies them.  An owner is a key with its rotations, or the address
 of a client without one.
 
-- `Share` bounds a quantity (requests in flight, bytes of bodies) in all and per owner.  Above the
-  bound there is a reserve for owners that hold little, so that those who hold much shut nobody out.
+- `Share` bounds a quantity (requests in flight, bytes of bodies) in all and per owner, by what is
+  free, so that those who hold much shut nobody out.
 - `FairQueue` orders work by the CPU time that its owners have used: start-time fair queueing (Goyal,
   Vin and Cheng, SIGCOMM 1996).  An owner that was idle begins level with the others, without credit.
 - `Delay` says when work waits too long, in the manner of CoDel (RFC 8289): not at the first late
@@ -26,21 +26,28 @@ TARGET_S = 0.05  # a start that is later than this is late
 INTERVAL_S = 1.0  # of late starts before anything is refused; a burst is over by then
 MAX_WAITING = 512  # of one owner; a burst of so many is worked off in 0.1 to 0.2 s
 ALERT_S = 10.0  # after a refusal, the next one needs no interval
-RESERVE = 8  # an eighth more than the bound is for owners that hold a quarter of that or less
+RESERVE = 8  # an eighth more than the bound, which no owner can fill alone
 MAX_IDLE_OWNERS = 1024  # with more, what those without work have used is forgotten
 
 Full = Literal["", "owner", "all"]
 
 
 class Share:
-    """A bounded quantity of which owners hold parts."""
+    """A bounded quantity of which owners hold parts.
+
+    One owner alone may hold all of `most`.  Above it there is a reserve of an eighth, and an owner may
+    take more only while it then holds no more than `most / reserve` (8) times what is left free of both.
+    So two owners that want all get 8/17 of it each and ten a tenth, and whatever they hold, some
+    is left for the next one: dynamic thresholds (Choudhury and Hahne, IEEE/ACM ToN 1998).
+    """
 
     def __init__(self, most: int, owner_most: int) -> None:
+        """`owner_most`: what one owner may hold, however much is free."""
         self.most = most
         self.held = 0
         self._owner_most = owner_most
         self._reserve = max(1, most // RESERVE)
-        self._little = max(1, self._reserve // 4)
+        self._little = max(1, self._reserve // 32)
         self._owners: dict[str, int] = {}
 
     def of(self, owner: str) -> int:
@@ -51,14 +58,14 @@ class Share:
 
         An owner that holds nothing may take more than `owner_most`, if it fits in all.
         """
-        mine, held = self._owners.get(owner, 0), self.held + amount
-        if held > self.most:
-            reserved = mine + amount <= self._little and held <= self.most + self._reserve
-            if not reserved:
-                return "all"
-        if mine and mine + amount > self._owner_most:
+        before = self._owners.get(owner, 0)
+        mine, held = before + amount, self.held + amount
+        free = self.most + self._reserve - held
+        if free < 0 or (mine * self._reserve > self.most * free and mine > self._little):
+            return "all"
+        if before and mine > self._owner_most:
             return "owner"
-        self._owners[owner] = mine + amount
+        self._owners[owner] = mine
         self.held = held
         return ""
 
@@ -121,12 +128,13 @@ class FairQueue(Generic[T]):
         return self._length
 
     def start(self, owner: str, cpu_s: float) -> None:
-        """Count work that starts without waiting, as nothing waits."""
+        """Count work that starts without waiting."""
         found = self._owners.get(owner) or self._owner(owner)
         used_s = found.used_s
         if used_s < self._now_used_s:
             used_s = self._now_used_s
-        self._now_used_s = used_s
+        if not self._length:  # else the others that wait are not level with this one
+            self._now_used_s = used_s
         found.used_s = used_s + cpu_s
 
     def charge(self, owner: str, cpu_s: float) -> None:

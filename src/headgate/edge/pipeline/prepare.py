@@ -37,7 +37,7 @@ async def prepare(exchange: Exchange, responder: Responder) -> Prepared | None:
     arrival, context, progress = exchange.arrival, exchange.context, exchange.progress
     client, dialect, key = arrival.client, arrival.dialect, arrival.entry.key
     place = arrival.entry.place
-    body = await client.body(context.overload.max_body_bytes, place.reserve)
+    body = await client.body(context.overload.max_body_bytes, place)
     exchange.large = len(body) >= OFF_LOOP_BYTES
     if (turn := context.overload.start(place.owner, len(body))) is not None:
         await turn
