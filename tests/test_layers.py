@@ -28,6 +28,7 @@ LAYERS = [
     {"config"},
     {"catalog", "policy"},
     {"storage", "net"},
+    {"node"},
     {"edge", "local", "web"},
     {"diagnostics", "supervisor"},
     {"cli"},

@@ -157,6 +157,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     # Seconds after which an upstream that was not heard of is asked for its list of models; 0: never.
     upstream_check_s: Annotated[float, Meta(ge=0, le=86400)] = 300.0
     keepalive_s: Seconds = 10.0  # silence after which a stream is kept alive
+    # Processes that relay, each on a core of its own; "auto": as many as there are usable cores.
+    edges: Annotated[int, Meta(ge=1, le=256)] | Literal["auto"] = 1
     drain_s: Seconds = 30.0  # how long running requests may go on after SIGTERM
     # After SIGTERM: how long /readyz is 503 already while requests are still accepted.
     drain_delay_s: Annotated[float, Meta(ge=0, le=3600)] = 0.0
@@ -199,6 +201,7 @@ _SCALARS = (
     "log",
     "upstream_check_s",
     "keepalive_s",
+    "edges",
     "drain_s",
     "drain_delay_s",
     "metrics",

@@ -123,9 +123,7 @@ def test_rows_that_come_together_are_one_transaction(
 ) -> None:
     groups: list[int] = []
     insert = writer.insert
-    monkeypatch.setattr(
-        writer, "insert", lambda db, e: (groups.append(len(writer._split(e))), insert(db, e))[1]
-    )
+    monkeypatch.setattr(writer, "insert", lambda db, e: (groups.append(len(e)), insert(db, e))[1])
     ledger = Ledger(data, start=in_a_thread)
     many(ledger, [row(f"a{n}") for n in range(300)])
     ledger.close()

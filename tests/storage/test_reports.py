@@ -442,7 +442,7 @@ def test_what_was_spent_since_several_moments_is_what_usage_says_of_each(tmp_pat
 def test_the_sums_are_read_once_however_many_moments_and_keys_there_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headgate.edge.admission import Admissions
+    from headgate.node.admission import Admissions
     from headgate.edge.reads import Reads
     from many import fill
 
@@ -454,7 +454,7 @@ def test_the_sums_are_read_once_however_many_moments_and_keys_there_are(
         fill(tmp_path / str(keys), keys=keys, rows=2000)
         store, books = Store(tmp_path / str(keys)), UsageReader(tmp_path / str(keys))
         reads.clear()
-        admissions = Admissions(books, Reads())
+        admissions = Admissions(books)
         admissions.load(store.keys(), store.accounts())
         at_start.add(len(reads))
         store.change_key(store.keys()[0].id, now_s=time.time(), budget_nano=5)

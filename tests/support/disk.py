@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import apsw
 
-from headgate.storage.sqlite import writer
+from headgate.node import __main__ as writer
 from headgate.storage.sqlite.writer import WriterConfig
 
 SECTOR = 512

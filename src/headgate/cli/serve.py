@@ -1,46 +1,34 @@
-"""`headgate serve`: the edge, control beside it, and the local model when no upstream is configured."""
+"""`headgate serve`: the supervisor, which starts the node, the edges, control and the local model."""
 
 import asyncio
 import contextlib
-import functools
-import gc
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
 from headgate import config, output
-from headgate.catalog import catalog as catalogs
 from headgate.cli.admin import console_url
 from headgate.cli.options import DataUnusable
 from headgate.config import base_url
-from headgate.diagnostics.internal_api import InternalApi
-from headgate.edge import listeners
-from headgate.edge.context import EdgeContext
-from headgate.edge.log import LEVELS, Log, LogLine, places
-from headgate.edge.log import now as log_now
-from headgate.edge.overload import SWITCH_INTERVAL_S
 from headgate.local.model import LocalModel, LocalModelMissing
-from headgate.net import descriptors
-from headgate.net.server import Limits
-from headgate.storage.sqlite import retention
 from headgate.storage.sqlite.database import Store, StoreError
-from headgate.storage.sqlite.ledger import Ledger
 from headgate.storage.sqlite.people import People
 from headgate.storage.sqlite.process_lock import AlreadyServed, ServeLock
-from headgate.storage.sqlite.reports import UsageReader
 from headgate.supervisor.control import STOP_S, Control
+from headgate.supervisor.sockets import Listeners, listen_unix
+from headgate.supervisor.supervise import NotReady, Plan, Supervisor, usable_cores
+from headgate.tasks import Tasks
 from headgate.web import socket_path
 
 CANNOT_LISTEN, ALREADY_SERVED = 4, 5  # exit codes
-PATIENCE_S = 5.0  # at the end, for a disk that takes no rows
 GIVE_UP_S = 1.8  # after a second signal, whatever still runs
+LOG_LEVELS = ("debug", "info", "warning", "error", "off")
 
 
 class _AlreadyServed(click.ClickException):
@@ -52,9 +40,15 @@ class _AlreadyServed(click.ClickException):
 @click.option("--port", type=int, help="Port; 8787 unless the config says otherwise, 0 for any.")
 @click.option("--data", help="Directory for keys and the ledger.")
 @click.option("--config", "config_file", help="Path of headgate.toml.")
-@click.option("--log", type=click.Choice(list(LEVELS)), help="How much to log, as JSON on stderr.")
+@click.option("--log", type=click.Choice(LOG_LEVELS), help="How much to log, as JSON on stderr.")
+@click.option("--edges", help="Processes that relay: a number, or `auto` for one per usable core.")
 def command(
-    host: str | None, port: int | None, data: str | None, config_file: str | None, log: str | None
+    host: str | None,
+    port: int | None,
+    data: str | None,
+    config_file: str | None,
+    log: str | None,
+    edges: str | None,
 ) -> None:
     """Start the gateway; prints `headgate ready URL` when it accepts requests.
 
@@ -63,8 +57,8 @@ def command(
     rows of the ledger were lost; 2 a mistake on the command line; 3 the data directory cannot be used;
     4 the address cannot be listened on; 5 another gateway serves the data directory.
     """
-    with output.guard() as out:
-        given = {"host": host, "port": port, "data": data, "log": log}
+    with output.guard():
+        given = {"host": host, "port": port, "data": data, "log": log, "edges": edges}
         overrides = {k: v for k, v in given.items() if v is not None}
         try:
             settings = config.load(config_file, os.environ, **overrides)
@@ -77,30 +71,15 @@ def command(
         except StoreError as error:
             raise DataUnusable(str(error)) from None
         try:
-            import uvloop
-
-            loop_factory = uvloop.new_event_loop
-        except ImportError:  # Windows has none
-            loop_factory = None
-        # What was imported lives for ever; looking through it again and again costs 3 % of a stream.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 20)
-        # A thread that works on a large body must let the loop go on soon.
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
-            try:
-                code = runner.run(_serve(settings, store, config_file, out))
-            except config.ConfigError as error:  # what only the catalog or the gate could see
-                raise click.ClickException(str(error)) from None
-            except StoreError as error:
-                raise DataUnusable(str(error)) from None
-            except OSError as error:
-                where = f"{error.filename}: " if error.filename else ""
-                raise DataUnusable(f"{where}{error.strerror or error}.") from None
-            finally:
-                store.close()
-                lock.release()
+            code = asyncio.run(_serve(settings, store, config_file, log))
+        except StoreError as error:
+            raise DataUnusable(str(error)) from None
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise DataUnusable(f"{where}{error.strerror or error}.") from None
+        finally:
+            store.close()
+            lock.release()
     sys.exit(code)
 
 
@@ -110,6 +89,7 @@ class _Stopping:
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.hurry = asyncio.Event()
+        self.kill: Callable[[], None] = lambda: None  # ends the children
 
     def listen(self) -> None:
         loop = asyncio.get_running_loop()
@@ -129,166 +109,108 @@ class _Stopping:
         elif name != "SIGHUP":  # systemd's SendSIGHUP and shells send one beside the first
             self.hurry.set()
             # Whatever may hang: a disk, a child, a library.
-            give_up = threading.Timer(GIVE_UP_S, os._exit, (1,))
+            give_up = threading.Timer(GIVE_UP_S, self._give_up)
             give_up.daemon = True
             give_up.start()
 
-    async def wait(self, seconds: float) -> None:
-        """Wait for so long, or until there is no time for it."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.hurry.wait(), seconds)
+    def _give_up(self) -> None:
+        self.kill()
+        os._exit(1)
 
 
 async def _serve(
-    settings: config.Settings, store: Store, config_file: str | None, out: output.Output
+    settings: config.Settings, store: Store, config_file: str | None, log: str | None
 ) -> int:
     """Run until a signal; the exit code."""
     async with contextlib.AsyncExitStack() as stack:
-        local = None
+        local, local_url = None, ""
         if any(u.preset == "local" for u in settings.upstreams.values()):
             local = LocalModel()
             try:
-                url = await local.start()
+                local_url = await local.start()
             except LocalModelMissing as error:
                 click.echo(f"Error: {error}", err=True)
                 return 1
             stack.push_async_callback(local.stop)
-            settings = config.with_local_url(settings, url)
-        log = Log(settings.log, out.err)
-        stack.callback(log.flush)
-        _report_stray_errors(log)
-        catalog = catalogs.load(settings, os.environ)
-        ledger = Ledger(settings.data)
-        stack.callback(ledger.close)  # a second time changes nothing
-        books = UsageReader(settings.data)
-        stack.callback(books.close)
-        recovered = ledger.recover()
-        if recovered:
-            click.echo(
-                f"note: {recovered} exchanges of a run that died are in the ledger.", err=True
-            )
-        gate = EdgeContext(settings, catalog, store, ledger, books, log)
-        stack.push_async_callback(gate.close)
-        gate.metrics.log_lines_dropped = lambda: out.dropped
-        socket_path.sweep(settings.data)
-        socket = socket_path.fresh_socket(settings.data)
-        stack.callback(socket_path.clear, socket, settings.data)
-        certificates = listeners.certificates_of(settings.tls)
-        limits = _limits(settings, descriptors.raise_limit())
-        internal = InternalApi(gate)
-        found = listeners.listeners(gate, limits, socket, internal.answer, log.report, certificates)
-        ports = []
-        for each in found:
-            for app in each.apps:
-                stack.push_async_callback(app.close)
+        listening = [(settings.host, settings.port, "--port")]
+        if settings.metrics not in ("key", "open"):
+            host, _, port = settings.metrics.rpartition(":")
+            listening.append((host.strip("[]"), int(port), "`metrics`"))
+        listeners: list[Listeners] = []
+        for host, port_asked, where in listening:
             try:
-                ports.append(await each.server.listen(each.host, each.port))
+                listeners.append(Listeners(host, port_asked))
             except (OSError, OverflowError) as error:
                 why = getattr(error, "strerror", None) or error
                 click.echo(
-                    f"Error: cannot listen on {each.host}:{each.port}: {why}."
-                    f" Choose another with {each.setting}.",
+                    f"Error: cannot listen on {host}:{port_asked}: {why}."
+                    f" Choose another with {where}.",
                     err=True,
                 )
                 return CANNOT_LISTEN
-            stack.callback(each.server.stop_accepting)
-        base = base_url(settings.host, ports[0], "https" if certificates else "http")
+            stack.callback(listeners[-1].close)
+        base = base_url(settings.host, listeners[0].port)
         public = settings.public_url.rstrip("/") or base
+        socket_path.sweep(settings.data)
+        control_socket = socket_path.fresh_socket(settings.data)
+        stack.callback(socket_path.clear, control_socket, settings.data)
+        node_path = socket_path.node_socket(settings.data)
+        node_socket = listen_unix(node_path)
+        stack.callback(socket_path.clear, node_path, settings.data)
+        stack.callback(node_socket.close)
+
+        common = ["--data", settings.data, *(("--config", config_file) if config_file else ())]
+        options = [*common, *(("--log", log) if log else ())]
+        options += ["--node", node_path, "--control", control_socket]
+        options += ["--local-url", local_url] if local_url else []
+        edges = usable_cores() if settings.edges == "auto" else settings.edges
+        plan = Plan(settings.data, edges, tuple(options), settings.retention.requests_days)
         stopping = _Stopping()
         stopping.listen()
-        if certificates is not None:
-            for note in listeners.notes(certificates, time.time()):
-                click.echo(f"note: {note}", err=True)
-        console = config.console_url(settings, public)
-        _greet(
-            base, public, console, gate, local is not None
-        )  # before the watch: the store is one thread's
-        arguments = ["--socket", socket, "--base-url", public, "--edge-url", base]
-        arguments += ["--data", settings.data, *(("--config", config_file) if config_file else ())]
-        control = Control(arguments, gate.metrics.child_exits)
-        control.start(gate.tasks)
-        gate.watch()
-        if certificates is not None:
-            listeners.watch(gate, certificates, [each.server for each in found])
-        if settings.upstream_check_s:
-            gate.tasks.every("upstream_checks", settings.upstream_check_s, internal.check)
-        days = settings.retention.requests_days
-        if days:
-            prune = functools.partial(retention.daily, settings.data, days)
-            gate.tasks.every("retention", retention.ROUND_S, prune, retention.RETRY_S)
+        metrics = listeners[1] if len(listeners) > 1 else None
+        supervisor = Supervisor(plan, listeners[0], metrics, node_socket, asyncio.Event())
+        supervisor.recovered = _report_recovered
+        stopping.kill = supervisor.kill
+        try:
+            await supervisor.start()
+        except NotReady as error:  # it has said itself why
+            supervisor.kill()
+            return error.code or 1
+        _greet(base, public, settings, store, local is not None)
+        tasks = Tasks()
+        arguments = ["--socket", control_socket, "--base-url", public, "--edge-url", base, *common]
+        control = Control(arguments, lambda count: supervisor.tell_exits("control", count))
+        control.start(tasks)
         if local is not None:
-            gate.tasks.every("local_model", 0.0, _kept(local, gate))
+            tasks.every("local_model", 0.0, _kept(local, supervisor))
         click.echo(f"headgate ready {base}")
         sys.stdout.flush()
         await stopping.asked.wait()
 
-        gate.draining = True  # /readyz says so, while requests are still accepted
-        server, *others = [each.server for each in found]
-        server.stopping = True
-        await stopping.wait(settings.drain_delay_s)
-        server.stop_accepting()
-        await server.drain(settings.drain_s, stopping.hurry)
-        for other in others:  # they answer until the end: who looks sees how it drains
-            other.stop_accepting()
-            await other.drain(0)
-        await gate.tasks.stop()
-        hurry = stopping.hurry.is_set()
-        await control.stop(0.2 if hurry else STOP_S)
-        log.flush()
-        ledger.detach()
-        # In a thread, so that a second signal is heard.
-        lost = await asyncio.to_thread(ledger.close, 0.5 if hurry else PATIENCE_S)
-    if lost:
-        click.echo(f"Error: the disk did not take {lost} rows of the ledger.", err=True)
-    return 1 if lost else 0
+        code = await supervisor.stop(settings.drain_s, settings.drain_delay_s, stopping.hurry)
+        await tasks.stop()
+        await control.stop(0.2 if stopping.hurry.is_set() else STOP_S)
+    return code
 
 
-def _limits(settings: config.Settings, open_files: int) -> Limits:
-    """The bounds of the listener, with `open_files` descriptors for everything."""
-    most = descriptors.most_connections(open_files)
-    wanted = settings.connections or most
-    if wanted > most:
-        click.echo(
-            f"note: `connections` is {wanted}, but {open_files} open files allow {most}; raise the limit"
-            " of open files (`ulimit -n`, LimitNOFILE=) for more.",
-            err=True,
-        )
-    connections = min(wanted, most)
-    per_peer = settings.connections_per_peer or max(1, connections // 2)
-    return Limits(
-        body_bytes=settings.body_bytes,
-        connections=connections,
-        connections_per_peer=per_peer,
-        trusted_proxies=settings.trusted_proxies,
-    )
+def _report_recovered(count: int) -> None:
+    click.echo(f"note: {count} exchanges of a run that died are in the ledger.", err=True)
 
 
-def _kept(local: LocalModel, gate: EdgeContext) -> Callable[[], Awaitable[None]]:
+def _kept(local: LocalModel, supervisor: Supervisor) -> Callable[[], Awaitable[None]]:
     async def again() -> None:
         try:
             await local.again()
         finally:
-            gate.metrics.child_exits["local"] = local.exits
+            supervisor.tell_exits("local", local.exits)
 
     return again
 
 
-def _report_stray_errors(log: Log) -> None:
-    """Errors that no task awaited are logged by their places, as their texts may quote requests."""
-
-    def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        # Any: as asyncio has it
-        error = context.get("exception")
-        where = places(error) if error is not None else str(context.get("message", ""))[:200]
-        log.write(LogLine(log_now(), "error", "stray_error", where=where))
-
-    asyncio.get_running_loop().set_exception_handler(report)
-
-
-def _greet(base: str, public: str, console: str, gate: EdgeContext, local: bool) -> None:
+def _greet(base: str, public: str, settings: config.Settings, store: Store, local: bool) -> None:
     """What a stranger needs next, then the one line that scripts wait for."""
     say = click.echo
-    for note in gate.settings.notes:
+    for note in settings.notes:
         say(f"note: {note}", err=True)
     if urlsplit(public).path:
         say(
@@ -300,17 +222,16 @@ def _greet(base: str, public: str, console: str, gate: EdgeContext, local: bool)
     say(f"  Anthropic  {base}")
     say(f"  Gemini     {base}")
     say(f"  pages      {base}/models")
-    people = People(gate.store, gate.settings.data)
+    people = People(store, settings.data)
     token = people.setup_link(now_s=time.time())
     people.close()
-    if not gate.settings.admin.listen:
-        console = console_url(public, base)
+    console = console_url(public, base)
     if token is None:
         say(f"  console    {console}/usage")
     else:
         say(f"  console    {console}/setup/{token}")
         say("             makes the first admin: valid for 30 minutes, once")
-    names = ", ".join(gate.settings.upstreams)
+    names = ", ".join(settings.upstreams)
     if local:
         say("  upstream   none configured: SmolLM2-135M on this machine answers for every model.")
         say(
@@ -319,9 +240,8 @@ def _greet(base: str, public: str, console: str, gate: EdgeContext, local: bool)
     else:
         say(f"  upstream   {names}")
     key = "$HEADGATE_API_KEY"
-    if not gate.store.keys():
-        _, key = gate.store.create_key("first", now_s=time.time())
-        gate.ring = gate.store.ring()
+    if not store.keys():
+        _, key = store.create_key("first", now_s=time.time())
         say(f"  first key  {key}   (shown only now)")
     say("")
     say(f"  curl {base}/v1/chat/completions -H 'Authorization: Bearer {key}' \\")

@@ -7,6 +7,7 @@ come through.
 """
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import parse_qsl, unquote
 
@@ -23,7 +24,10 @@ from headgate.edge.exchange import exchange
 from headgate.edge.ids import new_id
 from headgate.errors import FREQUENT, Failure, Refused, invalid
 from headgate.net.server import HEALTH, Inbound
+from headgate.node.client import LimitReached
+from headgate.policy import limits
 from headgate.policy.keys import Key
+from headgate.policy.limits import LimitStatus
 
 # Google's clients in Vertex AI's mode put the publisher into the path.  Gemini CLI needs that mode, as
 # without a settings file it takes a base URL from no other variables (0.61.0).
@@ -65,6 +69,7 @@ _NO_CERTIFICATE = Failure(
     code="client_certificate_required",
     should_retry=False,
 )
+_NOTHING: Mapping[str, LimitStatus] = {}
 INTERNAL = "/internal/"  # what only control and the doctor on this machine may ask
 InternalApi = Callable[[Inbound], Awaitable[bool]]
 
@@ -128,9 +133,10 @@ class App:
         try:
             shown = credential(inbound.headers, inbound.query, path)
             key = await self.gate.key_of(shown, inbound.client)
-            entry = self.gate.enter(key, "count" if counts else "exchange")
+            entry = await self.gate.enter(key, "count" if counts else "exchange")
         except Refused as refused:
-            self._refuse(inbound, dialect, refused.failure, key, None if counts else target)
+            left = refused.standings if isinstance(refused, LimitReached) else {}
+            self._refuse(inbound, dialect, refused.failure, key, None if counts else target, left)
             return
         try:
             if counts:
@@ -233,7 +239,7 @@ class App:
         """The key that asks for a list, a card or a report; Refused also when it asks too often."""
         shown = credential(inbound.headers, inbound.query, inbound.path)
         key = await self.gate.key_of(shown, inbound.client)
-        self.gate.enter(key, "lookup").leave()
+        (await self.gate.enter(key, "lookup")).leave()
         return key
 
     def _json(self, inbound: Inbound, body: bytes) -> None:
@@ -246,15 +252,19 @@ class App:
         failure: Failure,
         key: Key | None = None,
         target: RequestTarget | None = None,
+        standings: Mapping[str, LimitStatus] = _NOTHING,
     ) -> None:
-        """Answer a request that gets no further; `target` is that of a request to a model."""
+        """Answer a request that gets no further; `target` is that of a request to a model.
+
+        `standings` is what is left of the limits of its key.
+        """
         gate, more = self.gate, []
         if failure.kind not in FREQUENT:
             gate.metrics.requests.add(dialect.name, "", failure.kind)
             inbound.respond(*refusal(dialect, failure, new_id()))
             return
-        if key is not None and target is not None and failure.kind == "rate_limit":
-            more = gate.admissions.headers(key, dialect.name)
+        if key is not None and target is not None and standings:
+            more = limits.headers(dialect.name, standings, time.time())
         key_id = key.id if key is not None else ""
         gate.refusals.answer(inbound, dialect, failure, key_id, more, target)
 

@@ -10,7 +10,7 @@ import msgspec
 from headgate.catalog import counting
 from headgate.catalog.catalog import Model, Route
 from headgate.chat import Request, Usage
-from headgate.edge.admission import Admissions
+from headgate.node.client import Admissions
 from headgate.policy.pricing import Charge, Tariff
 
 FREE = Charge(0, "free")

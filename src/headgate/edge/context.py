@@ -14,23 +14,23 @@ import time
 from headgate.catalog.catalog import Catalog, Route
 from headgate.chat import Request
 from headgate.config import Settings
-from headgate.edge.admission import Admissions, Spent
 from headgate.edge.counter import Counter, load_tokenizer
 from headgate.edge.log import Log, LogLine, places
 from headgate.edge.log import now as log_now
 from headgate.edge.metrics import Metrics
 from headgate.edge.overload import Overload, Place
-from headgate.edge.reads import Reads, unavailable
+from headgate.edge.reads import Reads, no_node, unavailable
 from headgate.edge.refusals import Refusals
 from headgate.edge.replay import ReplayStore
 from headgate.edge.upstream_health import UpstreamHealth
 from headgate.errors import Failure, Refused
 from headgate.net.client import Client, Timeouts
 from headgate.net.server import Inbound
+from headgate.node.client import Admission, Admissions
 from headgate.policy import keys, networks, routing
 from headgate.policy.guesses import GuessThrottle
 from headgate.policy.keys import Key, KeySnapshot
-from headgate.policy.limits import Admission, Scope
+from headgate.policy.limits import Scope
 from headgate.reasoning.cache import ReasoningCache
 from headgate.reasoning.sealing import Sealer
 from headgate.storage.sqlite.database import Store, StoreError
@@ -71,11 +71,11 @@ class Entry:
     __slots__ = ("_admissions", "admission", "key", "place")
 
     def __init__(
-        self, key: Key, place: Place, admissions: Admissions, admission: Admission | None
+        self, key: Key, place: Place, admissions: Admissions, admission: Admission
     ) -> None:
         self.key = key
         self.place = place
-        self.admission = admission  # None: the key has no such limits
+        self.admission = admission
         self._admissions = admissions
 
     def leave(self) -> None:
@@ -120,9 +120,7 @@ class EdgeContext:
         self.memory = ReasoningCache() if settings.memory else None
         self._version = store.data_version()  # before the ring: a change in between is seen
         self.ring: KeySnapshot = store.ring()
-        self.admissions = Admissions(books, self.reads)
-        ledger.on_commit = self.admissions.committed
-        self.admissions.load(self.ring.keys(), self.ring.accounts())
+        self.admissions = Admissions(ledger, lambda: self._version, self._budgeted)
         self._checked_s = math.inf  # when the last check of the keys began; inf: nobody watches
         self._checking = asyncio.Lock()
         self._next_check: asyncio.Task[None] | None = None
@@ -132,7 +130,7 @@ class EdgeContext:
             [m.id for m in catalog.models],
             {r.upstream.name for m in catalog.models for r in catalog.routes(m.id)},
         )
-        self.metrics.watched(self.tasks.failures, lambda: ledger.started - 1, self.keys_age_s)
+        self.metrics.watched(self.tasks.failures, self.keys_age_s)
 
     def authenticate(self, credential: str | None) -> Key:
         """The key behind what was presented; the same refusal for every reason there may be."""
@@ -159,15 +157,21 @@ class EdgeContext:
                 )
             )
 
-    def enter(self, key: Key, scope: Scope = "exchange") -> Entry:
+    def _budgeted(self, key: Key) -> bool:
+        return self.ring.budgeted(key)
+
+    async def enter(self, key: Key, scope: Scope = "exchange") -> Entry:
         """Let a request of this key in, before its body is read; Refused for overload or a limit.
 
         Whoever gets an entry must `leave` it.
         """
         place = self.overload.enter(key.payer)
         try:
-            admission = self.admissions.enter(key, scope)
-        except Refused:
+            admission = await self.admissions.enter(key, scope)
+        except StoreError:
+            place.leave()
+            raise no_node() from None
+        except BaseException:  # also when the client leaves meanwhile
             place.leave()
             raise
         return Entry(key, place, self.admissions, admission)
@@ -209,23 +213,20 @@ class EdgeContext:
 
     async def _check(self) -> None:
         began_s = time.monotonic()
-        with self.admissions.reading():
-            found = await self.reads.run(self._changed)
-            if found is not None:
-                version, ring, spent = found
-                self.ring = ring
-                self.admissions.apply(spent)
-                self._version = version  # last: what failed on the way is tried again
+        found = await self.reads.run(self._changed)
+        if found is not None:
+            version, self.ring = found
+            self.admissions.forget_keys()
+            self._version = version  # last: what failed on the way is tried again
         if self._checked_s != math.inf:
             self._checked_s = began_s
 
-    def _changed(self) -> tuple[int, KeySnapshot, Spent] | None:
+    def _changed(self) -> tuple[int, KeySnapshot] | None:
         """In a thread: what has changed since the last time; None: nothing."""
         version = self.store.data_version()
         if version == self._version:
             return None
-        ring = self.store.ring()
-        return version, ring, self.admissions.read(ring.keys(), ring.accounts())
+        return version, self.store.ring()
 
     def proves(self, inbound: Inbound) -> bool:
         """Return whether the request comes from who can read the data directory: control, or the doctor."""

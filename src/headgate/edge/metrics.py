@@ -27,6 +27,8 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 
 _GAPS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _TOKENS = ("input", "cached", "output", "reasoning")
 
+CHILDREN = ("edge", "node", "control", "local")  # that the supervisor replaces
+
 
 class Counts:
     """A counter with labels."""
@@ -163,10 +165,9 @@ class Metrics(Collector):
         self.open_streams = 0
         self.loop_lag_s = 0.0
         self.log_lines_dropped: Callable[[], int] = lambda: 0
-        self.child_exits: dict[str, int] = {"control": 0, "local": 0}
         self.tls_handshakes: Mapping[str, int] = {}  # by outcome; empty: no listener speaks TLS
+        self.child_exits: dict[str, int] = {name: 0 for name in CHILDREN}
         self._task_failures: Mapping[str, int] = {}
-        self._writer_exits: Callable[[], int] = lambda: 0
         self._keys_age_s: Callable[[], float] = lambda: 0.0
         self._routes: dict[tuple[str, str], RouteMetrics] = {}
         self._registry = CollectorRegistry()
@@ -182,12 +183,10 @@ class Metrics(Collector):
     def watched(
         self,
         task_failures: Mapping[str, int],
-        writer_exits: Callable[[], int],
         keys_age_s: Callable[[], float],
     ) -> None:
         """What the parts of the edge count themselves."""
         self._task_failures = task_failures
-        self._writer_exits = writer_exits
         self._keys_age_s = keys_age_s
 
     def gauge(self, name: str, help: str, read: Callable[[], float]) -> None:
@@ -242,7 +241,7 @@ class Metrics(Collector):
             "headgate_child_exits", "Child processes that ended and were replaced.",
             labels=("child",),
         )  # fmt: skip
-        for child, count in {**self.child_exits, "writer": self._writer_exits()}.items():
+        for child, count in self.child_exits.items():
             exits.add_metric((child,), count)
         yield exits
         if self.tls_handshakes:

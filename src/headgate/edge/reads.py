@@ -31,6 +31,18 @@ def unavailable() -> Refused:
     )
 
 
+def no_node() -> Refused:
+    """The refusal of who needs the node, which is away or cannot write."""
+    return Refused(
+        Failure(
+            "unavailable",
+            "The gateway cannot write its ledger now, so it takes no new requests.",
+            code="ledger_unavailable",
+            retry_after_s=5,
+        )
+    )
+
+
 class Reads:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="reads")

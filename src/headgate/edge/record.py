@@ -13,13 +13,12 @@ from typing import get_args
 
 from headgate.catalog.catalog import Route
 from headgate.chat import FinishReason, Request, Usage
-from headgate.edge.admission import Admitted, Demand
 from headgate.edge.billing import FREE, NO_USAGE, Bill
 from headgate.edge.context import EdgeContext
-from headgate.errors import Failure, Refused
+from headgate.edge.reads import no_node
+from headgate.node.client import Admission, Demand
 from headgate.policy import reservations
 from headgate.policy.keys import Key
-from headgate.policy.limits import Admission
 from headgate.storage.sqlite.database import StoreError
 from headgate.storage.sqlite.ledger import (
     AttemptRecord,
@@ -38,7 +37,7 @@ class ExchangeRecord:
     opened = False  # there is an intent record
     settled = False  # there is a row
     _key: Key | None = None
-    _ticket: Admitted | None = None
+    _admission: Admission | None = None
     _intent: IntentRecord | None = None
 
     def __init__(self, context: EdgeContext, id: str, dialect: str) -> None:
@@ -52,7 +51,7 @@ class ExchangeRecord:
     async def open(
         self,
         key: Key,
-        admission: Admission | None,
+        admission: Admission,
         request: Request,
         fitted: Request,
         route: Route,
@@ -71,10 +70,6 @@ class ExchangeRecord:
         self._bill.bound(request, route)
         demand = self._demand(request, routes)
         max_tokens = fitted.sampling.max_tokens
-        self._ticket = await self._context.admissions.admit(
-            key, admission, input, max_tokens, demand
-        )
-        self.opened = True  # also when this is cancelled: what was queued is written
         self._intent = IntentRecord(
             id=self._id,
             account=key.account,
@@ -88,21 +83,16 @@ class ExchangeRecord:
             began_s=self._began_s,
             service_tier=fitted.service_tier,
         )
+        self._admission = admission
         try:
-            await self._context.ledger.open(self._intent)
+            granted = await self._context.admissions.admit(
+                key, admission, input, max_tokens, demand, self._intent
+            )
         except StoreError:
             self._context.metrics.ledger_faults.add()
-            self.opened = False
-            self._context.admissions.settle(self._ticket, 0, 0)
-            raise Refused(
-                Failure(
-                    "unavailable",
-                    "The gateway cannot write its books now, so it takes no new requests.",
-                    code="ledger_unavailable",
-                    retry_after_s=5,
-                )
-            ) from None
-        return self._ticket.max_tokens
+            raise no_node() from None
+        self.opened = True
+        return granted
 
     def _demand(self, request: Request, routes: Sequence[Route]) -> Demand:
         """Return the most that the request may cost on the dearest of these routes."""
@@ -116,9 +106,6 @@ class ExchangeRecord:
         # A route without service tiers costs no more than one with them.
         tariff = self._bill.tariff(model, request.service_tier)
         return Demand(
-            self._id,
-            self._began_s,
-            model.id,
             tariff if paid else None,
             self._bill.most_input,
             request.sampling.max_tokens,
@@ -129,18 +116,17 @@ class ExchangeRecord:
         """Note what this route is sent."""
         self._bill.sent(fitted, route)
 
-    def again(self, request: Request, route: Route) -> Request | None:
+    async def again(self, request: Request, route: Route) -> Request | None:
         """Reserve a second call of the same exchange, with its own bounds.
 
         The answer is the request to send, with less `max_tokens` where the budget pays for less; None
         when the budget has no room for it.
         """
         assert self._key is not None
-        assert self._ticket is not None
         bill = self._bill
         charge, before = bill.charge(route), bill.bound(request, route)
-        granted = self._context.admissions.extend(
-            self._ticket, self._key, self._demand(request, (route,)), charge.nano or 0
+        granted = await self._context.admissions.extend(
+            self._key, self._id, self._demand(request, (route,)), charge.nano or 0
         )
         if granted is None:
             bill.most_input = before
@@ -238,7 +224,9 @@ class ExchangeRecord:
         """Commit the row; on a failing disk the row is kept until it can be written."""
         self._release(row)
         try:
-            await self._context.ledger.settle(row)
+            answer = await self._context.ledger.settle(row)
+            assert self._admission is not None
+            self._context.admissions.settled(self._admission, answer)
         except LedgerFault:
             self._context.metrics.ledger_faults.add()
 
@@ -248,16 +236,12 @@ class ExchangeRecord:
         self._context.ledger.settle_soon(row)
 
     def _release(self, row: LedgerRow) -> None:
-        """Give back what was reserved and not used."""
+        """Note that the row, with which the node gives back what was not used, is on its way."""
         self.settled = True
-        assert self._ticket is not None
-        assert self._key is not None
-        admissions = self._context.admissions
+        assert self._admission is not None
         if row.cost_nano is None:
             self._context.metrics.unpriced.add(row.model)
-        if row.basis == "upstream":
-            admissions.replied(self._key, row.model, row.output)
-        admissions.settle(self._ticket, row.input + row.output, row.cost_nano)
+        self._context.admissions.settling(self._admission)
 
 
 def _basis(outcome: str, usage: Usage) -> Basis:

@@ -3,15 +3,16 @@
 Read from the books in a thread, for the asking key only; another key's exchange does not exist for it.
 """
 
-import time
 from collections.abc import Mapping
 
 import msgspec
 
 from headgate.edge.context import EdgeContext
+from headgate.edge.reads import no_node
 from headgate.errors import Failure, Refused, invalid
 from headgate.policy import pricing
 from headgate.policy.keys import Key
+from headgate.storage.sqlite.database import StoreError
 from headgate.storage.sqlite.ledger import LedgerRow
 
 PAGE = 100  # generations of a session in one answer, if the request names no number
@@ -71,11 +72,13 @@ async def of_session(gate: EdgeContext, key: Key, id: str, query: Mapping[str, s
 async def of_key(gate: EdgeContext, key: Key) -> bytes:
     """The asking key: its terms, what it has spent, and how it and its account stand."""
     spent = await gate.reads(lambda: gate.books.spent_by_key(key.id))
-    await gate.admissions.follow_clock(key, time.time())
-    now = gate.admissions.standing(key)
+    try:
+        now = await gate.admissions.standing(key)
+    except StoreError:
+        raise no_node() from None
     fields = msgspec.to_builtins(key)
-    budget = msgspec.to_builtins(now)
-    account = msgspec.to_builtins(gate.admissions.account_standing(key))
+    budget = msgspec.to_builtins(now.key)
+    account = msgspec.to_builtins(now.account)
     return msgspec.json.encode(
         {
             **fields,

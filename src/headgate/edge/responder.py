@@ -14,6 +14,7 @@ from headgate.edge.replay import FORMS_APART_S, ReplyRecorder
 from headgate.errors import Failure
 from headgate.net import guard
 from headgate.net.server import Inbound
+from headgate.policy import limits
 from headgate.storage.sqlite.ledger import LedgerRow
 
 
@@ -113,7 +114,8 @@ class Responder:
         arrival, warnings = self._arrival, self._progress.warnings
         if warnings:
             out.append((answers.WARNINGS, answers.header_list(warnings)))
-        out += arrival.context.admissions.headers(arrival.entry.key, arrival.dialect.name)
+        if standings := arrival.entry.admission.standings:
+            out += limits.headers(arrival.dialect.name, standings, time.time())
         if self._progress.stream:
             out.append(("x-accel-buffering", "no"))  # nginx in front must not gather the stream
         return out

@@ -357,11 +357,19 @@ class Budgets:
         refused = _refusal(owners, purses, terms, amount, self.behind)
         if refused is not None:
             return refused
+        return self.hold(key_id, amount, now_s, account, id)
+
+    def hold(
+        self, key_id: str, nano: int, now_s: float, account: str = "", id: str = ""
+    ) -> Reservation:
+        """Hold an amount that was reserved before, by a process that is no more, whatever is left."""
+        owners = _owners(key_id, account)
+        terms = tuple([self._purse(owner, now_s).term for owner in owners])
         for term in terms:
-            term.held += amount
-        self.held_nano += amount
+            term.held += nano
+        self.held_nano += nano
         self.open += 1
-        return Reservation(id, amount, now_s, owners, terms)
+        return Reservation(id, nano, now_s, owners, terms)
 
     def extend(self, hold: Reservation, nano: int | None) -> BudgetRefusal | None:
         """Hold so much more for the same request, in the period in which it began."""

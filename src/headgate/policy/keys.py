@@ -133,6 +133,13 @@ class KeySnapshot:
     def accounts(self) -> list[Account]:
         return list(self._accounts.values())
 
+    def budgeted(self, key: Key) -> bool:
+        """Whether the key or its account has a budget."""
+        account = self._accounts.get(key.account)
+        return key.budget_nano is not None or (
+            account is not None and account.budget_nano is not None
+        )
+
     def authenticate(self, text: str, now_s: float) -> Key | None:
         """The key that was presented, if it is right and good now."""
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -26,7 +26,7 @@ What will surprise:
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -124,6 +124,13 @@ class LimitRefusal(msgspec.Struct, frozen=True, gc=False):
             f"The limit of this key is {what}. {again}",
             retry_after_s=self.retry_after_s,
         )
+
+
+def later(failure: Failure, left_s: float) -> Failure:
+    """The same refusal, when so many seconds of its wait are left."""
+    before = f"{max(1, math.ceil(failure.retry_after_s or 0.0))}s."
+    message = failure.message.removesuffix(before) + f"{max(1, math.ceil(left_s))}s."
+    return msgspec.structs.replace(failure, message=message, retry_after_s=left_s)
 
 
 class _Bucket(msgspec.Struct):
@@ -250,6 +257,17 @@ class Limiter:
             self._running[slot] = self._running.get(slot, 0) + 1
         return Admission(tuple(token_limits), key_id, tuple(slots))
 
+    def resume(self, key_id: str, limits: Sequence[Limit]) -> Admission:
+        """The place of a request that is running already: its slots are taken, its rate was."""
+        slots = [
+            (key_id, limit.model, limit.kind)
+            for limit in limits
+            if LIMITS[limit.kind].takes == "slot"
+        ]
+        for slot in slots:
+            self._running[slot] = self._running.get(slot, 0) + 1
+        return Admission((), key_id, tuple(slots))
+
     def take(self, admission: Admission, tokens: int, now_ns: int) -> LimitRefusal | None:
         """Take an estimate of the request's tokens, or say when to come back; None: taken.
 
@@ -343,7 +361,7 @@ class Limiter:
 
 
 def headers(
-    dialect: str, standings: dict[str, LimitStatus], wall_s: float
+    dialect: str, standings: Mapping[str, LimitStatus], wall_s: float
 ) -> list[tuple[str, str]]:
     """What is left, in the words of the client's protocol; Gemini's has none.
 

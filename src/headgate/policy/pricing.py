@@ -65,7 +65,7 @@ UNPRICED = Charge(None)
 UNBOUNDED = 2**62  # tokens; more than any request can have
 
 
-class _Rates(msgspec.Struct, frozen=True, gc=False):
+class _Rates(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Whole numbers: a token costs so many `per`-ths of a nano-dollar."""
 
     input: int
@@ -75,20 +75,36 @@ class _Rates(msgspec.Struct, frozen=True, gc=False):
     per: int
 
 
+class Tier(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """The rates of requests with up to so many tokens of input; None: with any number."""
+
+    up_to: int | None
+    rates: _Rates | None  # None: the price is not known
+    version: str
+
+
 class Tariff:
     """What one model costs on one day, at one service tier: looked up once, asked for each request."""
 
     def __init__(self, prices: Sequence[Price], service_tier: str, on: date) -> None:
         """`prices`: of a catalog Model; `on`: in UTC."""
         priority = service_tier.lower() == "priority"
-        self._tiers = [
-            (p.up_to_input, _rates(p, priority), version(p)) for p in _in_force(prices, on)
-        ]
+        self.tiers = tuple(
+            Tier(p.up_to_input, _rates(p, priority), version(p)) for p in _in_force(prices, on)
+        )
+
+    @classmethod
+    def of_tiers(cls, tiers: tuple[Tier, ...]) -> "Tariff":
+        """The tariff that has these tiers, as another process knows them."""
+        tariff = cls((), "", date.min)
+        tariff.tiers = tiers
+        return tariff
 
     def charge(self, usage: Usage) -> Charge:
         """The cost of `usage`."""
         input = max(usage.input, 0)
-        for up_to, rates, version in self._tiers:
+        for tier in self.tiers:
+            up_to, rates, version = tier.up_to, tier.rates, tier.version
             if up_to is None or usage.input <= up_to:
                 if rates is None:
                     break
@@ -107,7 +123,8 @@ class Tariff:
         """The most that up to `input` and `max_output` tokens can cost, to be reserved."""
         input, max_output = max(input, 0), max(max_output, 0)
         most, version_of_most = -1, ""
-        for up_to, rates, version in self._tiers:  # also a cheaper amount in a dearer tier
+        for tier in self.tiers:  # also a cheaper amount in a dearer tier
+            up_to, rates, version = tier.up_to, tier.rates, tier.version
             if rates is None:
                 return UNPRICED
             bound = up_to is None or input <= up_to
@@ -127,7 +144,8 @@ class Tariff:
         even pay for the input, UNBOUNDED when output is free, None when a price is not known.
         """
         input, found = max(input, 0), UNBOUNDED
-        for up_to, rates, _ in self._tiers:
+        for tier in self.tiers:
+            up_to, rates = tier.up_to, tier.rates
             if rates is None:
                 return None
             bound = up_to is None or input <= up_to

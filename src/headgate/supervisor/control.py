@@ -7,7 +7,7 @@ closes, so it never outlives the gateway; and when it dies nothing of the data p
 import asyncio
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from headgate.tasks import Tasks
 
@@ -18,10 +18,13 @@ REPORTED = 5  # exits in a row that are reported one by one; then every REPORTED
 
 
 class Control:
-    def __init__(self, arguments: Sequence[str], exits: dict[str, int] | None = None) -> None:
-        """`arguments`: of `headgate control`; `exits["control"]` counts how often it ended."""
+    def __init__(
+        self, arguments: Sequence[str], exits: Callable[[int], None] = lambda count: None
+    ) -> None:
+        """`arguments`: of `headgate control`; `exits` is told how often it ended."""
         self._arguments = arguments
-        self._exits = exits if exits is not None else {}
+        self._tell_exits = exits
+        self._exits = 0
         self._process: asyncio.subprocess.Process | None = None
         self._ended = 0  # in a row
 
@@ -48,7 +51,8 @@ class Control:
         except OSError as error:  # no memory, or no more processes
             self._process, why = None, error.strerror or str(error)
         self._ended = 1 if loop.time() - began > STEADY_S else self._ended + 1
-        self._exits["control"] = self._exits.get("control", 0) + 1
+        self._exits += 1
+        self._tell_exits(self._exits)
         if self._ended <= REPORTED or not self._ended % REPORTED:
             again = f", for the {self._ended}th time in a row" if self._ended > 2 else ""
             print(f"note: control ended ({why}){again}; it is started again.", file=sys.stderr)

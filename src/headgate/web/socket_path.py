@@ -28,6 +28,14 @@ def fresh_socket(data: str) -> str:
     return str(Path(tempfile.mkdtemp(prefix="headgate-", dir=short)) / name)
 
 
+def node_socket(data: str) -> str:
+    """Where the node of a data directory listens: the same for each run of it, if the path is short."""
+    path = Path(data).absolute() / "node.sock"
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+        return str(path)
+    return fresh_socket(data).replace("control-", "node-")
+
+
 def clear(path: str, data: str) -> None:
     """Take the socket away, and the directory that was made for it."""
     with contextlib.suppress(OSError):

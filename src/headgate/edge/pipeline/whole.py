@@ -69,7 +69,7 @@ async def _repaired(
     assert fitted.format is not None
     context, progress, attempt = exchange.context, exchange.progress, exchange.attempt
     again = structured.repair_request(fitted.request, reply, reason)
-    reserved = exchange.record.again(again, route)
+    reserved = await exchange.record.again(again, route)
     if reserved is None:
         progress.warnings = (*progress.warnings, "response_format (not asked again: the budget)")
         return reply, reason

@@ -101,6 +101,19 @@ def encode_mark(mark: IntentRecord, *before: object) -> bytes:
     return data
 
 
+def encode_intent(mark: IntentRecord) -> bytes:
+    """The intent alone, as a JSON object."""
+    try:
+        data = _encode(mark)
+        short = len(data) <= PLAIN and len(mark.session) <= MAX_CHARS
+        if short and data.isascii() and b"\\" not in data and b"\x7f" not in data:
+            return data
+    except UnicodeEncodeError:
+        pass
+    values = _clean(msgspec.structs.astuple(mark))
+    return _encode(dict(zip(mark.__struct_fields__, values, strict=True)))
+
+
 def _plain(values: tuple[object, ...], session: str) -> bytes | None:
     """The entry as it is, if it is such that `_clean`, which costs five times as much, is not needed.
 

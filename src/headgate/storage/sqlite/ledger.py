@@ -1,23 +1,24 @@
 """The ledger: exactly one row per exchange, whatever happens to the processes or to the disk.
 
-The edge's side of the writer (writer.py), a process; what it is told is in entries.py.
-An open mark is committed before the upstream is contacted; `settle` puts the row in its place, in
-one transaction; the marks of a dead edge become `recovered` rows.  Rows are never changed or deleted
-(triggers of schema/002.sql, which also keeps the sums).
+This is a client's side of the node (node/server.py), which writes; the entries are in entries.py.
+An intent is committed before the upstream is contacted; `settle` puts the row in its place, in
+one transaction; the intents of a dead process become `recovered` rows.  Rows are never changed or
+deleted (triggers of schema/002.sql, which also keeps the sums).
 
 What a turn of the loop gathers is sent in one write; whatever has not been answered is remembered,
-and sent again to a new writer should this one die.  An entry may be written twice without harm.
+and sent again to a new node should this one die.  An entry may be written twice without harm.
 
-What will surprise:
+Note:
+- an edge connects to the node of its machine; a program that writes rows by itself starts one of its own;
 - a call that is cancelled has still been queued, and is done: after `open` was called the exchange
-  must be settled, `settle_soon` is there for it;
+  must be settled or withdrawn, `settle_soon` and `withdraw` are there for it;
 - when the disk takes nothing, `open` raises LedgerFault and leaves nothing behind, while `settle`
   raises it and *keeps the row*, to be tried again until the disk takes it.  Do not settle it again
   (it would do no harm), and let the reply end;
-- so it is when no writer has answered for PATIENCE_S: then a mark may have been committed all the
-  same, and is withdrawn; until there is an answer, calls fail at once.
+- so it is when the node has not answered for PATIENCE_S, or is away for AWAY_S: then an intent may have
+  been committed all the same, and is withdrawn; until there is an answer, calls fail at once.
 
-A weakness: an entry that would kill every writer that reads it would hold up the others for ever.
+A weakness: an entry that would kill every node that reads it would hold up the others for ever.
 """
 
 import asyncio
@@ -29,11 +30,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal
 
 import apsw
 import msgspec
 
+from headgate.storage.sqlite import recovery
 from headgate.storage.sqlite import writer as writers
 from headgate.storage.sqlite.database import BUSY_MS, StoreError, StoreFault
 from headgate.storage.sqlite.entries import (
@@ -41,7 +42,6 @@ from headgate.storage.sqlite.entries import (
     Basis,
     IntentRecord,
     LedgerRow,
-    decode_mark,
     encode_mark,
     encode_row,
 )
@@ -62,10 +62,15 @@ RETRY_S = 0.25  # how often a disk that took nothing is asked again, or a writer
 PATIENCE_S = BUSY_MS / 1000 + 3  # without any answer; the writer itself waits for other processes
 ORPHAN_S = 5.0  # for how long a writer whose edge has died asks a disk that takes nothing
 END_S = 2.0  # for a writer to end once it has closed its socket
+AWAY_S = 2.0  # for how long a request waits for a node that is being replaced
+RECONNECT_S = 0.02
 DYING = 3  # writers in a row without an answer: this is no accident
 KILLED_S = 0.2  # for one that was killed: the loop waits
 MAX_WAITING = 100_000  # rows, some 60 MB; each was an open mark once, so that many streams ran
 SOCKET_BYTES = 1 << 20
+
+
+OPEN = 5  # the number of an intent that is admitted first (node/wire.py)
 
 
 class LedgerFault(StoreFault):
@@ -77,23 +82,29 @@ class LedgerRefused(StoreError):
 
 
 class _Entry(msgspec.Struct, eq=False):
-    kind: Literal[0, 1, 2, 3]  # mark, row, checkpoint, withdrawal: writer.py
+    kind: int  # 0 to 3: intent, row, checkpoint, withdrawal (writer.py); the others: node/wire.py
     id: str
     data: bytes
-    done: asyncio.Future[None] | None = None
+    done: asyncio.Future[bytes] | None = None
+    undo: tuple[int, bytes] | None = None  # what takes back what nobody learned of
+
+    @property
+    def durable(self) -> bool:
+        """Whether it is for the disk."""
+        return self.kind <= OPEN
 
     @property
     def lasts(self) -> bool:
         """Kept when the disk fails; the others are told, or forgotten."""
         return self.kind in (1, 3)
 
-    def tell(self, error: Exception | None) -> bool:
+    def tell(self, error: Exception | None, answer: bytes = b"") -> bool:
         """Once, and whether somebody waited: its task may be cancelled, and its loop closed."""
         done, self.done = self.done, None
         if done is None or done.done() or done.get_loop().is_closed():
             return False
         if error is None:
-            done.set_result(None)
+            done.set_result(answer)
         else:
             done.set_exception(error)
         return True
@@ -109,9 +120,11 @@ class Ledger:
     `open`, `checkpoint`, `settle` and `settle_soon` are called from one asyncio loop at a time.
     """
 
-    def __init__(self, data: str | Path, *, start: Start = start_process) -> None:
+    def __init__(self, data: str | Path, *, start: Start = start_process, node: str = "") -> None:
+        """`node`: the socket of the node to connect to; "": it starts one of its own."""
         directory = Path(data)
         self._start = start
+        self._node = node
         name = f"{directory}/headgate.db"
         self._orders = WriterConfig(name, BUSY_MS, MAX_WAITING, RETRY_S, ORPHAN_S)
         self._gathered: list[_Entry] = []  # in this turn of the loop
@@ -122,6 +135,7 @@ class Ledger:
         self._in, self._out = bytearray(), b""
         self._flushing = self._blocked = self._stuck = self._closed = False
         self._heard = time.monotonic()
+        self._lost_s = 0.0  # when the connection to the node ended
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._sock: socket.socket | None = None
@@ -130,7 +144,10 @@ class Ledger:
         self._deaths = 0  # of writers in a row that had answered nothing
         # Called with the id of each row once it is on the disk, also when that is after a LedgerFault.
         self.on_commit: Callable[[str], None] | None = None
-        self.started = 0  # writers; every one after the first took the place of one that died
+        # What a new node must know first, and who is given the notices of the node.
+        self.hello: Callable[[], bytes] | None = None
+        self.on_notice: Callable[[bytes], None] | None = None
+        self.started = 0  # nodes; every one after the first took the place of one that died
         self.dropped = 0  # rows beyond MAX_WAITING; their marks remain, if the disk took those
         self.refused = 0
         try:
@@ -151,6 +168,8 @@ class Ledger:
     @property
     def fault(self) -> str:
         """Why no request can be recorded now; "" when nothing is known against it."""
+        if self._node and self._sock is None:
+            return "the node is away"
         if self._stuck:
             return "the ledger's writer does not answer"
         if self.waiting:
@@ -163,19 +182,54 @@ class Ledger:
     def writer_pid(self) -> int | None:
         return self._writer.pid if self._writer is not None else None
 
+    @property
+    def instance(self) -> str:
+        """The id of this process, which its intents have."""
+        return self._live.boot
+
     async def open(self, mark: IntentRecord) -> None:
         """Commit that an upstream is about to be contacted; LedgerFault: it must not be."""
+        await self.ask(
+            0, mark.id, encode_mark(mark, 0, mark.id, self._live.boot), _withdrawal(mark.id)
+        )
+
+    async def ask(
+        self, kind: int, id: str, data: bytes, undo: tuple[int, bytes] | None = None
+    ) -> bytes:
+        """Send an entry and wait until it is decided; what the node answers, b"" for plain success.
+
+        `undo`: the number and the data of the entry that takes it back, if nobody learns of the answer.
+        """
         if self._stuck:
             raise self._silent()
-        await self._asked(_Entry(0, mark.id, encode_mark(mark, 0, mark.id, self._live.boot)))
+        try:
+            return await self._asked(_Entry(kind, id, data, undo=undo))
+        except asyncio.CancelledError:
+            if undo is not None and not self._closed:
+                self._put(_Entry(undo[0], id, undo[1]))
+            raise
+
+    async def open_with(self, id: str, kind: int, data: bytes) -> bytes:
+        """As `open`, for a message that has the intent in it; what the node answers."""
+        return await self.ask(kind, id, data, _withdrawal(id))
+
+    def tell(self, kind: int, id: str, data: bytes) -> None:
+        """Send an entry whose answer nobody waits for."""
+        self._put(_Entry(kind, id, data))
+
+    def withdraw(self, id: str) -> None:
+        """Take back an intent whose exchange will not contact an upstream."""
+        self._put(_Entry(3, id, _withdrawal(id)[1]))
 
     def checkpoint(self, mark: IntentRecord) -> None:
         """Let an open mark say what was used so far; lost without harm if the disk fails."""
         if not self._stuck:
             self._put(_Entry(2, mark.id, encode_mark(mark, 2, mark.id)))
 
-    async def settle(self, row: LedgerRow) -> None:
-        """Commit the row in the place of its mark.  A second one with the same id changes nothing.
+    async def settle(self, row: LedgerRow) -> bytes:
+        """Commit the row in the place of its intent.  A second one with the same id changes nothing.
+
+        The answer is the node's, b"" for plain success.
 
         LedgerFault: not committed yet, but kept and tried again.  LedgerRefused: never.
         """
@@ -183,7 +237,7 @@ class Ledger:
         if self._stuck:
             self._put(entry)
             raise self._silent()
-        await self._asked(entry)
+        return await self._asked(entry)
 
     def settle_soon(self, row: LedgerRow) -> None:
         """As `settle`, for a task that cannot wait because it is being cancelled."""
@@ -198,27 +252,18 @@ class Ledger:
         orders = self._orders
         try:
             with contextlib.closing(writers.connect(orders.name, orders.busy_ms)) as db:
-                marked = db.execute("select distinct boot from open_mark")
-                boots = {str(boot) for (boot,) in marked} | self._live.boots()
-                return sum(self._recover(db, boot) for boot in boots - {self._live.boot})
+                found = [
+                    recovery.recover(db, self._live, each)
+                    for each in recovery.instances(db, self._live) - {self._live.boot}
+                ]
         except apsw.Error as error:
             raise LedgerFault(f"{orders.name}: {error}.") from None
+        return sum(len(rows) for rows in found if rows is not None)
 
-    def _recover(self, db: apsw.Connection, boot: str) -> int:
-        with self._live.dead(boot) as dead:
-            if not dead:
-                return 0
-            # One that has a row was sent again to a second writer, and its row was not any more.
-            found = list(
-                db.execute(
-                    "select mark, id in (select id from ledger) from open_mark where boot = ?",
-                    (boot,),
-                )
-            )
-            rows = [encode_row(decode_mark(str(mark)).recovered()) for mark, _ in found]
-            for at in range(0, len(rows), GROUP):
-                writers.insert(db, b",".join(rows[at : at + GROUP]).decode())
-            return sum(not settled for _, settled in found)
+    def connect(self) -> None:
+        """Let this loop hear the node from now on, and not only once there is something to say."""
+        if self._loop is None:
+            self._attach(asyncio.get_running_loop())
 
     def detach(self) -> None:
         """Leave the event loop, so that `close` may run in a thread while the loop goes on."""
@@ -265,7 +310,7 @@ class Ledger:
 
     # entries
 
-    def _asked(self, entry: _Entry) -> "asyncio.Future[None]":
+    def _asked(self, entry: _Entry) -> "asyncio.Future[bytes]":
         """What tells what became of it."""
         loop = asyncio.get_running_loop()
         done = entry.done = loop.create_future()
@@ -308,23 +353,32 @@ class Ledger:
         if not self._pending or self._loop is None:
             return
         self._watch = self._loop.call_later(PATIENCE_S / 4, self._look)
-        if self._stuck or time.monotonic() - self._heard < PATIENCE_S:
+        if self._stuck or not self._late_answer():
             return
         if self._sock is not None:
             self._receive()  # it may be the loop that was late, and the answer is here
-            if time.monotonic() - self._heard < PATIENCE_S:
+            if not self._late_answer():
                 return
         self._stuck = True
         for entry in [*self._pending, *self._gathered]:
             if entry.tell(self._silent()):
                 self._withdraw(entry)
 
+    def _late_answer(self) -> bool:
+        """Whether nobody should wait for an answer any longer."""
+        now_s = time.monotonic()
+        if self._node and self._sock is None:
+            return now_s - self._lost_s >= AWAY_S
+        return now_s - self._heard >= PATIENCE_S
+
     def _withdraw(self, entry: _Entry) -> None:
-        """Its mark may have been committed, but the caller was told that it was not."""
-        if entry.kind == 0 and not self._closed:
-            self._put(_Entry(3, entry.id, _encode((3, entry.id))))
+        """Its intent may have been committed, but the caller was told that it was not."""
+        if entry.undo is not None and not self._closed:
+            self._put(_Entry(entry.undo[0], entry.id, entry.undo[1]))
 
     def _silent(self) -> LedgerFault:
+        if self._node and self._sock is None:
+            return LedgerFault("the node is away.")
         return LedgerFault(
             f"{self._orders.name}: the writer has not answered for {PATIENCE_S:g} s."
         )
@@ -340,7 +394,10 @@ class Ledger:
             if end > len(self._in):
                 break
             group = [self._pending.popleft() for _ in range(count)]
-            if size:
+            if not count:
+                if self.on_notice is not None:
+                    self.on_notice(bytes(self._in[end - size : end]))
+            elif size:
                 self._decide(group, _decode_answer(self._in[end - size : end]))
             else:
                 kept, self._kept = self._kept, []
@@ -352,22 +409,25 @@ class Ledger:
             at = end
         del self._in[:at]
 
-    def _committed(self, entries: Iterable[_Entry]) -> None:
+    def _committed(self, entries: Iterable[_Entry], answer: bytes = b"") -> None:
         heard = self.on_commit
         for entry in entries:
             if entry.done is not None:
-                entry.tell(None)
+                entry.tell(None, answer)
             if heard is not None and entry.kind == 1:
                 heard(entry.id)
 
     def _decide(self, group: list[_Entry], answer: CommitResult) -> None:
-        refused = dict(answer.refused)
+        refused, answers = dict(answer.refused), dict(answer.answers)
         self.refused += len(answer.refused)
         # One kept before that was refused after all (-1) is among the written: it is not tried again.
         self._committed(self._kept[: answer.written])
         del self._kept[: answer.written]
         for n, entry in enumerate(group):
-            if not answer.fault:
+            if n in answers:  # what was asked of the node itself, and not of the disk
+                entry.tell(None, bytes(answers[n]))
+                continue
+            if not answer.fault or not entry.durable:
                 if n in refused:
                     entry.tell(LedgerRefused(refused[n]))
                 else:
@@ -385,20 +445,10 @@ class Ledger:
     # the writer
 
     def _begin(self) -> bool:
-        """Start a writer and send it all that is not committed; False: the last still runs."""
-        lock = self._live.for_writer(0)
-        if lock is None:
+        """Have a node, and send it all that is not committed; False: there is none to be had yet."""
+        ours = self._connected() if self._node else self._started()
+        if ours is None:
             return False
-        with contextlib.ExitStack() as stack:
-            stack.callback(os.close, lock)
-            ours, theirs = socket.socketpair()
-            stack.callback(theirs.close)
-            stack.push(lambda kind, *_: ours.close() if kind else None)
-            for end in (ours, theirs):
-                with contextlib.suppress(OSError):
-                    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
-            ours.setblocking(False)
-            self._writer = self._start(theirs, lock, self._orders)
         self._sock, self._answered, self._in = ours, False, bytearray()
         self.started += 1
         self._late += len(self._kept)
@@ -409,11 +459,41 @@ class Ledger:
             self._heard = time.monotonic()
         self._pending.extend(self._gathered)
         self._gathered = []
-        self._out = _frames(self._pending)
+        greeting = frame(self.hello(), 0) if self.hello is not None else b""
+        self._out = greeting + _frames(self._pending)
         if self._loop is not None:
             self._loop.add_reader(ours, self._receive)
             self._send()
         return True
+
+    def _connected(self) -> socket.socket | None:
+        ours = socket.socket(socket.AF_UNIX)
+        try:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+            ours.setblocking(False)  # a socket of the file system connects at once, or not at all
+            ours.connect(self._node)
+        except OSError:
+            ours.close()
+            return None
+        self._stuck = False
+        self._heard = time.monotonic()
+        return ours
+
+    def _started(self) -> socket.socket | None:
+        lock = self._live.for_writer(0)
+        if lock is None:
+            return None
+        with contextlib.ExitStack() as stack:
+            stack.callback(os.close, lock)
+            ours, theirs = socket.socketpair()
+            stack.callback(theirs.close)
+            stack.push(lambda kind, *_: ours.close() if kind else None)
+            for end in (ours, theirs):
+                with contextlib.suppress(OSError):
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+            ours.setblocking(False)
+            self._writer = self._start(theirs, lock, self._orders)
+        return ours
 
     def _send(self) -> None:
         assert self._sock is not None
@@ -447,13 +527,24 @@ class Ledger:
             self._replace()
 
     def _replace(self) -> None:
-        """This writer has died: another one at once, unless that one would die as well."""
+        """This node has died: another one at once, unless that one would die as well."""
         self._end()
+        self._lost_s = time.monotonic()
         self._deaths += not self._answered
-        if self._answered:
+        if self._node:
+            if self._loop is not None:
+                self._loop.call_later(AWAY_S, self._look_away)
+                self._loop.call_later(RECONNECT_S, self._again)
+        elif self._answered:
             self._again()
         elif self._loop is not None:
             self._loop.call_later(RETRY_S, self._again)
+
+    def _look_away(self) -> None:
+        """Look at once whether the node is back, and not only when the next round comes."""
+        if self._sock is None and self._watch is not None:
+            self._watch.cancel()
+            self._look()
 
     def _again(self) -> None:
         if self._sock is not None or self._loop is None:
@@ -461,7 +552,7 @@ class Ledger:
         with contextlib.suppress(OSError):
             if self._begin():
                 return
-        self._loop.call_later(RETRY_S, self._again)
+        self._loop.call_later(RECONNECT_S if self._node else RETRY_S, self._again)
 
     def _end(self, within_s: float = 0.0) -> None:
         """See to it that this writer is no more; should it hang in the disk, its lock tells."""
@@ -506,3 +597,7 @@ def _frames(entries: Iterable[_Entry]) -> bytes:
     data = [entry.data for entry in entries]
     groups = (data[at : at + GROUP] for at in range(0, len(data), GROUP))
     return b"".join([frame(b",".join(group), len(group)) for group in groups])
+
+
+def _withdrawal(id: str) -> tuple[int, bytes]:
+    return 3, _encode((3, id))

@@ -87,32 +87,31 @@ def _pid_in(file: int) -> int:
     return int(text) if text.isdigit() else 0
 
 
-class ProcessLock:
-    """The lock that says an edge lives; OSError when it cannot be had."""
+class NodeLock:
+    """Held by the node of a data directory; the system gives it back when that is no more."""
+
+    def __init__(self, data: str | Path, within_s: float) -> None:
+        """Wait for a node that still ends; StoreError when it does not within `within_s`."""
+        path = Path(data) / "node.lock"
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            free = _wait(self._file, within_s)
+        except OSError as error:
+            raise StoreError(f"{error.filename or path}: {error.strerror}.") from None
+        if not free:
+            os.close(self._file)
+            raise StoreError(f"{data}: another node process still writes its database.")
+
+    def release(self) -> None:
+        os.close(self._file)
+
+
+class Lives:
+    """The processes of a data directory that hold a lock in live/, by their instance ids."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self.boot = secrets.token_hex(8)
         directory.mkdir(mode=0o700, exist_ok=True)
-        self._file: int | None = self._begin()
-
-    def _begin(self) -> int:
-        path = self._directory / self.boot
-        while True:
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            with contextlib.suppress(OSError):  # somebody swept it before it was locked
-                if _lock(file) and path.stat().st_ino == os.fstat(file).st_ino:
-                    return file
-            os.close(file)
-
-    def for_writer(self, within_s: float) -> int | None:
-        """A descriptor that holds the writer's lock; None when the last writer still has it."""
-        path = self._directory / f"{self.boot}.writer"
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if _wait(file, within_s):
-            return file
-        os.close(file)
-        return None
 
     @contextlib.contextmanager
     def dead(self, boot: str) -> Iterator[bool]:
@@ -135,6 +134,33 @@ class ProcessLock:
 
     def boots(self) -> set[str]:
         return {path.name.partition(".")[0] for path in self._directory.iterdir()}
+
+
+class ProcessLock(Lives):
+    """The lock that says an edge lives; OSError when it cannot be had."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.boot = secrets.token_hex(8)
+        self._file: int | None = self._begin()
+
+    def _begin(self) -> int:
+        path = self._directory / self.boot
+        while True:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            with contextlib.suppress(OSError):  # somebody swept it before it was locked
+                if _lock(file) and path.stat().st_ino == os.fstat(file).st_ino:
+                    return file
+            os.close(file)
+
+    def for_writer(self, within_s: float) -> int | None:
+        """A descriptor that holds the writer's lock; None when the last writer still has it."""
+        path = self._directory / f"{self.boot}.writer"
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if _wait(file, within_s):
+            return file
+        os.close(file)
+        return None
 
     def end(self) -> None:
         """The edge ends in good order; its writer has, or is left to those who recover."""

@@ -1,7 +1,7 @@
-"""How a writer is started, as a process that no signal but SIGKILL ends.
+"""How a node of its own is started by a program that writes rows, as a process that only SIGKILL ends.
 
-The only place that starts it.  What will surprise: it stays in the group and the session of the edge,
-so that whoever kills the group kills it too, but is started with SIGINT, SIGTERM and SIGHUP blocked,
+Note: it stays in the group and the session of the program,
+so that whoever kills the group kills it too, but it is started with SIGINT, SIGTERM and SIGHUP blocked,
 and keeps them so.
 """
 
@@ -14,7 +14,6 @@ from typing import Protocol
 
 import msgspec
 
-from headgate.storage.sqlite import writer
 from headgate.storage.sqlite.writer import WriterConfig
 
 # Meant for the edge, and sent to its whole group by a terminal or to all its processes by systemd.
@@ -39,7 +38,7 @@ def start_process(sock: socket.socket, lock: int, orders: WriterConfig) -> Writi
     """A writer that holds the lock and reads the socket; OSError when the system has no room.
 
     Not a fork: it must also work beside threads and a running loop, when one has to be replaced, and
-    on macOS.  By its path, as it needs nothing of ours and must not find it elsewhere.
+    on macOS.
     """
     held = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
     before = signal.pthread_sigmask(
@@ -47,7 +46,7 @@ def start_process(sock: socket.socket, lock: int, orders: WriterConfig) -> Writi
     )  # inherited: at no moment do they end it
     try:
         return subprocess.Popen(
-            [sys.executable, "-P", writer.__file__, msgspec.json.encode(orders).decode()],
+            [sys.executable, "-P", "-m", "headgate.node", msgspec.json.encode(orders).decode()],
             stdin=sock.fileno(),
             stdout=subprocess.DEVNULL,
             pass_fds=(lock,),

@@ -1,0 +1,214 @@
+"""`headgate edge`: one process that relays requests; `serve` starts it and gives it its sockets."""
+
+import asyncio
+import contextlib
+import functools
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import Any
+
+import click
+
+from headgate import config, output
+from headgate.catalog import catalog as catalogs
+from headgate.cli.options import DataUnusable
+from headgate.diagnostics.internal_api import InternalApi
+from headgate.edge.app import App, MetricsApp
+from headgate.edge.context import EdgeContext
+from headgate.edge.control_proxy import ControlProxy
+from headgate.edge.log import LEVELS, Log, LogLine, places
+from headgate.edge.log import now as log_now
+from headgate.edge.overload import SWITCH_INTERVAL_S
+from headgate.net import descriptors
+from headgate.net.server import Limits, Server
+from headgate.storage.sqlite.database import Store, StoreError
+from headgate.storage.sqlite.ledger import Ledger
+from headgate.storage.sqlite.reports import UsageReader
+from headgate.supervisor.child import Channel
+
+PATIENCE_S = 5.0  # at the end, for a disk that takes no rows
+GIVE_UP_S = 1.8  # once it has to hurry, whatever still runs
+
+
+@click.command("edge")
+@click.option("--data", required=True, help="Directory for keys and the ledger.")
+@click.option("--config", "config_file", help="Path of headgate.toml.")
+@click.option("--log", type=click.Choice(list(LEVELS)), help="How much to log.")
+@click.option("--listen-fds", required=True, help="The sockets of the API, with commas between.")
+@click.option("--metrics-fds", default="", help="Those that are for /metrics alone.")
+@click.option("--node", required=True, help="Path of the node's socket.")
+@click.option("--control", required=True, help="Path of control's socket.")
+@click.option("--local-url", default="", help="Where the embedded model answers.")
+@click.option("--number", type=int, default=0, help="Which of the edges this is.")
+@click.option("--generation", type=int, default=1, help="Of which configuration it is.")
+def command(
+    data: str,
+    config_file: str | None,
+    log: str | None,
+    listen_fds: str,
+    metrics_fds: str,
+    node: str,
+    control: str,
+    local_url: str,
+    number: int,
+    generation: int,
+) -> None:
+    """Accept requests at inherited sockets and relay them, until the supervisor says so or is gone."""
+    with output.guard() as out:
+        overrides = {"data": data, **({"log": log} if log else {})}
+        try:
+            settings = config.load(config_file, os.environ, **overrides)
+            if local_url:
+                settings = config.with_local_url(settings, local_url)
+            store = Store(settings.data, create=False)
+        except config.ConfigError as error:
+            raise click.ClickException(str(error)) from None
+        except StoreError as error:
+            raise DataUnusable(str(error)) from None
+        try:
+            import uvloop
+
+            loop_factory = uvloop.new_event_loop
+        except ImportError:  # Windows has none
+            loop_factory = None
+        # What was imported lives for ever; looking through it again and again costs 3 % of a stream.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
+        # A thread that works on a large body must let the loop go on soon.
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        sockets = [socket.socket(fileno=int(fd)) for fd in listen_fds.split(",")]
+        alone = [socket.socket(fileno=int(fd)) for fd in metrics_fds.split(",") if fd]
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            try:
+                edge = Edge(settings, store, out)
+                code = runner.run(edge.run(sockets, alone, node, control))
+            except config.ConfigError as error:  # what only the catalog could see
+                raise click.ClickException(str(error)) from None
+            except StoreError as error:
+                raise DataUnusable(str(error)) from None
+            finally:
+                store.close()
+    sys.exit(code)
+
+
+class Edge:
+    """One edge from its start to its end."""
+
+    def __init__(self, settings: config.Settings, store: Store, out: output.Output) -> None:
+        self._settings = settings
+        self._store = store
+        self._out = out
+        self._asked = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._gate: EdgeContext | None = None
+
+    def _heard(self, said: dict[str, Any]) -> None:
+        """Do what the supervisor says; Any: its words are JSON."""
+        match said.get("word"):
+            case "drain":
+                self._asked.set()
+            case "hurry":
+                self._asked.set()
+                self._hurry.set()
+                # Whatever may hang: a disk, a library.
+                give_up = threading.Timer(GIVE_UP_S, os._exit, (1,))
+                give_up.daemon = True
+                give_up.start()
+            case "exits" if self._gate is not None:
+                self._gate.metrics.child_exits.update(said["exits"])
+
+    def _listen_to_signals(self) -> None:
+        """Drain on SIGTERM; the others are for the supervisor, and stay blocked."""
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(NotImplementedError):
+            loop.add_signal_handler(signal.SIGTERM, self._asked.set)
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+    async def run(
+        self, sockets: list[socket.socket], alone: list[socket.socket], node: str, control: str
+    ) -> int:
+        """Serve until it is told to drain; the exit code."""
+        settings, store = self._settings, self._store
+        async with contextlib.AsyncExitStack() as stack:
+            self._listen_to_signals()
+            channel = Channel(self._heard, self._asked.set)
+            log = Log(settings.log, self._out.err)
+            stack.callback(log.flush)
+            _report_stray_errors(log)
+            catalog = catalogs.load(settings, os.environ)
+            ledger = Ledger(settings.data, node=node)
+            stack.callback(ledger.close)  # a second time changes nothing
+            usage = UsageReader(settings.data)
+            stack.callback(usage.close)
+            gate = self._gate = EdgeContext(settings, catalog, store, ledger, usage, log)
+            stack.push_async_callback(gate.close)
+            gate.metrics.log_lines_dropped = lambda: self._out.dropped
+            app = App(gate, ControlProxy(control), InternalApi(gate).answer)
+            stack.push_async_callback(app.close)
+            limits = _limits(settings, descriptors.raise_limit())
+            server = Server(app, limits, app.refuse_early, log.report, gate.refusals.again)
+            metrics_server = Server(MetricsApp(gate))
+            for each, listening in ((server, sockets), (metrics_server, alone)):
+                for sock in listening:
+                    await each.listen("", 0, sock)
+                stack.callback(each.stop_accepting)
+            ledger.connect()
+            gate.watch()
+            channel.tell("ready")
+            await self._asked.wait()
+
+            gate.draining = True  # /readyz says so, while requests are still accepted
+            server.stopping = True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), settings.drain_delay_s)
+            server.stop_accepting()
+            await server.drain(settings.drain_s, self._hurry)
+            metrics_server.stop_accepting()
+            await metrics_server.drain(0)
+            await gate.tasks.stop()
+            log.flush()
+            ledger.detach()
+            # In a thread, so that the supervisor is heard.
+            patience_s = 0.5 if self._hurry.is_set() else PATIENCE_S
+            lost = await asyncio.to_thread(functools.partial(ledger.close, patience_s))
+        if lost:
+            click.echo(f"Error: the disk did not take {lost} rows of the ledger.", err=True)
+        return 1 if lost else 0
+
+
+def _limits(settings: config.Settings, open_files: int) -> Limits:
+    """The bounds of the listener, with `open_files` descriptors for everything."""
+    most = descriptors.most_connections(open_files)
+    wanted = settings.connections or most
+    if wanted > most:
+        click.echo(
+            f"note: `connections` is {wanted}, but {open_files} open files allow {most}; raise the limit"
+            " of open files (`ulimit -n`, LimitNOFILE=) for more.",
+            err=True,
+        )
+    connections = min(wanted, most)
+    per_peer = settings.connections_per_peer or max(1, connections // 2)
+    return Limits(
+        body_bytes=settings.body_bytes,
+        connections=connections,
+        connections_per_peer=per_peer,
+        trusted_proxies=settings.trusted_proxies,
+    )
+
+
+def _report_stray_errors(log: Log) -> None:
+    """Errors that no task awaited are logged by their places, as their texts may quote requests."""
+
+    def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        # Any: as asyncio has it
+        error = context.get("exception")
+        where = places(error) if error is not None else str(context.get("message", ""))[:200]
+        log.write(LogLine(log_now(), "error", "stray_error", where=where))
+
+    asyncio.get_running_loop().set_exception_handler(report)

@@ -1,0 +1,243 @@
+"""Who may go on: limits and budgets of keys, asked before an upstream is, and settled once after.
+
+A request enters (rate and slot) before its body is read, is admitted (tokens and budget) once its
+size is known, and is settled at its end.  This is the only place where policy/limits.py and
+policy/budgets.py meet the clock, the ledger and the keys.  Both live in the memory of the node and are
+exact for all its edges.
+
+Note: what was spent before comes from the ledger at start, and when a clock goes back; what the limits
+counted is forgotten by a restart.  A key and its rotations are one payer, and what it spent before it
+came to its account is not the account's.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+
+from headgate.errors import Failure
+from headgate.node.wire import Bounds
+from headgate.policy import budgets, reservations
+from headgate.policy.budgets import Budget, Budgets, Owner, Reservation, Room
+from headgate.policy.keys import Account, Key
+from headgate.policy.limits import Admission, Limit, Limiter, LimitRefusal, LimitStatus
+from headgate.policy.pricing import Tariff
+from headgate.policy.reservations import Grant, Outputs
+from headgate.storage.sqlite.ledger import LedgerFault
+from headgate.storage.sqlite.reports import END_OF_TIME_S, UsageReader
+
+FOLLOW_AGAIN_S = 1.0  # after the ledger could not be read; who asks meanwhile is refused at once
+
+
+class Demand(msgspec.Struct, frozen=True, gc=False):
+    """What one exchange may take at most of its key's budget."""
+
+    id: str
+    payer: str
+    account: str
+    model: str
+    began_s: float
+    nano: int | None  # as it was sent; None: nobody knows
+    bounds: Bounds | None = None  # None: no budget was known where it came from
+
+
+class Admitted(msgspec.Struct, eq=False):
+    demand: Demand
+    admission: Admission | None  # the request's place; None: the key has no limits
+    hold: Reservation
+    max_tokens: int | None = None  # what the budget pays for; None: all that the request allows
+    limits: tuple[Limit, ...] = ()  # that it has entered with
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """What owners have spent of budgets that are new or have changed, as the ledger says it."""
+
+    at_s: float
+    owners: list[tuple[Owner, Budget | None, int]]  # nano-dollars, in the period of `at_s`
+    recorded: set[str]  # the exchanges settled here lately whose rows are in these sums
+    names: dict[Owner, set[str]] = {}  # of every owner in the ledger
+
+
+class Admissions:
+    def __init__(self, books: UsageReader) -> None:
+        self._books = books
+        self._limiter = Limiter()
+        self._unread_s = -math.inf  # when the ledger could not be read, by the monotonic clock
+        self._budgets = Budgets({}, {}, time.time())
+        self._outputs = Outputs()
+        self._known: dict[Owner, Budget | None] = {}
+        self._names: dict[Owner, set[str]] = {}  # of each owner in the ledger
+
+    def load(self, keys: Iterable[Key], accounts: Iterable[Account] = ()) -> None:
+        """The keys and accounts as they are now; LedgerFault when the books cannot be read."""
+        with self.reading():
+            self.apply(self.read(keys, accounts))
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Around `read` and `apply`: what the ledger commits meanwhile is neither missed nor counted twice."""
+        self._budgets.begin_read()
+        try:
+            yield
+        finally:
+            self._budgets.end_read()
+
+    def read(self, keys: Iterable[Key], accounts: Iterable[Account] = ()) -> Spent:
+        """What those have spent whose budget has changed; may run in a thread, inside `reading`."""
+        found: dict[Owner, Budget | None] = {}
+        names: dict[Owner, set[str]] = {}
+        # The last of a family counts: a change is written to all of it (storage/sqlite/database.py).
+        for key in keys:
+            names.setdefault(("key", key.payer), set()).add(key.id)
+            found["key", key.payer] = budgets.written_on(key)
+        for account in accounts:
+            names["account", account.id] = {account.id}
+            found["account", account.id] = budgets.written_on(account)
+        fresh = {o: b for o, b in found.items() if o not in self._known or self._known[o] != b}
+        return self._sums(fresh, names, time.time())
+
+    def _sums(
+        self, owners: Mapping[Owner, Budget | None], names: dict[Owner, set[str]], now_s: float
+    ) -> Spent:
+        """What the ledger says that each owner has spent of its budget in the period of `now_s`.
+
+        The ledger is asked once for each beginning and end of a period, however many owners there are.
+        """
+        periods: dict[Owner, tuple[float, float]] = {}
+        for owner, budget in owners.items():
+            if budget is not None:
+                until_s = budgets.ends_s(budget, now_s)
+                periods[owner] = (budgets.begins_s(budget, now_s), until_s or END_OF_TIME_S)
+        if not periods:
+            return Spent(now_s, [(owner, None, 0) for owner in owners], set(), names)
+        moments = {(owner[0], at_s) for owner, both in periods.items() for at_s in both}
+        with self._books.snapshot():
+            # Listed once the snapshot is there: so none that it holds is missing from the list.
+            recorded = self._books.recorded(self._budgets.uncommitted())
+            sums = self._books.spent(moments)
+        spent: list[tuple[Owner, Budget | None, int]] = []
+        for owner, budget in owners.items():
+            nano = 0
+            if owner in periods:
+                since, until = (sums[owner[0], at_s] for at_s in periods[owner])
+                nano = sum([since.get(n, 0) - until.get(n, 0) for n in names[owner]])
+            spent.append((owner, budget, nano))
+        return Spent(now_s, spent, recorded, names)
+
+    def apply(self, spent: Spent) -> None:
+        """Put changed budgets in force."""
+        self._names = spent.names
+        for owner, budget, nano in spent.owners:
+            self._budgets.change(owner, budget, nano, spent.at_s, spent.recorded)
+            self._known[owner] = budget
+
+    def enter(self, payer: str, mine: tuple[Limit, ...]) -> Admission | LimitRefusal:
+        """Take the rate and a slot of these limits; what is taken must be left again."""
+        return self._limiter.enter(payer, mine, time.monotonic_ns())
+
+    def resume(self, payer: str, mine: tuple[Limit, ...]) -> Admission:
+        """The place of a request that another node let in: its slots count, its rate does not."""
+        return self._limiter.resume(payer, mine)
+
+    def leave(self, admission: Admission | None) -> None:
+        """End what `enter` took, tokens included; nothing changes if it was settled before."""
+        if admission is not None and not admission.settled:
+            self._limiter.settle(admission, 0, time.monotonic_ns())
+
+    def admit(self, demand: Demand, admission: Admission | None, tokens: int) -> Admitted | Failure:
+        """Take the tokens and hold the most it may cost; who is refused has left.
+
+        `admission` is what `enter` returned for this request; `tokens` is the estimate that a limit
+        of tokens counts.
+        """
+        if admission is not None:
+            refusal = self._limiter.take(admission, tokens, time.monotonic_ns())
+            if refusal is not None:
+                self.leave(admission)
+                return refusal.failure()
+        granted = self._granted(demand, self._room(demand))
+        hold = self._budgets.reserve(
+            demand.payer, granted.nano, demand.began_s, demand.account, demand.id
+        )
+        if isinstance(hold, budgets.BudgetRefusal):
+            self.leave(admission)
+            return hold.failure()
+        return Admitted(demand, admission, hold, granted.max_tokens)
+
+    def held_before(self, demand: Demand, nano: int) -> Admitted:
+        """The reservation of an exchange that another node has admitted: it is held in any case."""
+        hold = self._budgets.hold(demand.payer, nano, demand.began_s, demand.account, demand.id)
+        return Admitted(demand, None, hold)
+
+    def extend(self, ticket: Admitted, demand: Demand, spent_nano: int) -> Grant | None:
+        """Reserve another call of the same exchange, whose calls so far cost `spent_nano`.
+
+        None when the budget has no room for it; nothing is changed then.
+        """
+        hold, room = ticket.hold, self._room(demand)
+        if room.unknown and demand.nano != 0:
+            return None
+        if room.left_nano is not None and room.unspent_nano is not None:
+            # What was reserved and is not needed any more pays for the other call.
+            left = room.left_nano + hold.nano - spent_nano
+            room = Room(left, room.unspent_nano - spent_nano)
+        granted = self._granted(demand, room)
+        more = spent_nano + (granted.nano or 0) - hold.nano
+        return None if self._budgets.extend(hold, more) else granted
+
+    def _granted(self, demand: Demand, room: Room) -> Grant:
+        bounds = demand.bounds
+        if bounds is None or room.left_nano is None or room.unknown:
+            return Grant(demand.nano)
+        tariff = Tariff.of_tiers(bounds.tiers)
+        usual = self._outputs.usual(demand.payer, demand.model)
+        return reservations.grant(tariff, bounds.input, bounds.asked, bounds.most, usual, room)
+
+    def _room(self, demand: Demand) -> Room:
+        room = self._budgets.room(demand.payer, demand.began_s, demand.account)
+        if room.unknown and demand.nano != 0:
+            self.follow_clock(demand.began_s)
+            room = self._budgets.room(demand.payer, demand.began_s, demand.account)
+        return room
+
+    def follow_clock(self, now_s: float) -> None:
+        """Read what was spent in the period of now, where a clock went to one that only the ledger knows.
+
+        Until it can be read, whatever costs something is refused.  Note: this reads on the node's loop,
+        as a clock rarely jumps and every message after it needs the answer.
+        """
+        if not self._budgets.behind or time.monotonic() < self._unread_s + FOLLOW_AGAIN_S:
+            return
+        behind = {owner: self._known.get(owner) for owner in self._budgets.behind}
+        with self.reading():
+            try:
+                spent = self._sums(behind, self._names, now_s)
+            except LedgerFault:
+                self._unread_s = time.monotonic()
+                return
+            for owner, _, nano in spent.owners:
+                self._budgets.follow(owner, nano, now_s, spent.recorded)
+
+    def settle(self, ticket: Admitted, tokens: int, nano: int | None) -> None:
+        """What the request took in the end; a second time changes nothing."""
+        if ticket.admission is not None:
+            self._limiter.settle(ticket.admission, tokens, time.monotonic_ns())
+        self._budgets.settle(ticket.hold, nano)
+
+    def committed(self, id: str) -> None:
+        """The ledger has the row of this exchange."""
+        self._budgets.committed(id)
+
+    def replied(self, payer: str, model: str, output: int) -> None:
+        """Learn how long a reply was that came to its end."""
+        self._outputs.learn(payer, model, output)
+
+    def standings(self, payer: str, mine: tuple[Limit, ...]) -> dict[str, LimitStatus]:
+        """What is left of these limits, by the word of its header."""
+        return self._limiter.standings(payer, mine, time.monotonic_ns())
+
+    def standing(self, owner: Owner) -> budgets.BudgetStatus:
+        self.follow_clock(time.time())
+        return self._budgets.standing(owner, time.time())

@@ -1,0 +1,261 @@
+"""An edge's side of admission: what it asks its node, and what it remembers of the answers.
+
+A request whose key has limits asks once before its body is read; the tokens, the budget and the intent
+are one message, which is committed before it is answered.
+
+Note: a refusal by a rate holds for the seconds that it names, whatever happens meanwhile, so it is
+repeated here without asking the node again.
+"""
+
+import itertools
+import time
+from collections.abc import Callable
+from datetime import date
+
+import msgspec
+
+from headgate.catalog.catalog import Model
+from headgate.errors import Failure, Refused
+from headgate.node.wire import (
+    ENTER,
+    EXTEND,
+    LEAVE,
+    OPEN,
+    STANDING,
+    Bounds,
+    Enter,
+    Entered,
+    Extend,
+    Extended,
+    Held,
+    Hello,
+    Leave,
+    Open,
+    Opened,
+    Settled,
+    Standing,
+    Standings,
+)
+from headgate.policy import limits
+from headgate.policy.keys import Key
+from headgate.policy.limits import Limit, LimitStatus, Scope
+from headgate.policy.pricing import Tariff
+from headgate.policy.reservations import Grant
+from headgate.storage.sqlite.database import StoreError
+from headgate.storage.sqlite.entries import IntentRecord, encode_intent
+from headgate.storage.sqlite.ledger import Ledger
+
+# Of the output that a request allows, how much its tokens-a-minute limit reserves: clients ask for
+# far more than they get, and what comes above it is charged at the end.
+RESERVED_OUTPUT = 4096
+MAX_TARIFFS = 256  # of a model, tier and day each; the days pass
+MAX_REFUSED = 4096  # keys whose refusals are remembered; then all are forgotten
+_EPOCH = date(1970, 1, 1).toordinal()
+
+_encode = msgspec.json.Encoder().encode
+_decode_entered = msgspec.json.Decoder(Entered).decode
+_decode_opened = msgspec.json.Decoder(Opened).decode
+_decode_extended = msgspec.json.Decoder(Extended).decode
+_decode_settled = msgspec.json.Decoder(Settled).decode
+_decode_standings = msgspec.json.Decoder(Standings).decode
+_NOTHING: dict[str, LimitStatus] = {}
+
+
+class Demand(msgspec.Struct, frozen=True, gc=False):
+    """What one call of a model may take at most of its key's budget."""
+
+    tariff: Tariff | None  # None: it costs nothing
+    input: int  # the upper bound, in tokens
+    asked: int | None  # the client's max_tokens
+    most: int  # output tokens when nobody limits them
+
+    @property
+    def nano(self) -> int | None:
+        """The most that it may cost as it was sent."""
+        if self.tariff is None:
+            return 0
+        wanted = self.most if self.asked is None else min(self.asked, self.most)
+        return self.tariff.worst_case(self.input, wanted).nano
+
+    @property
+    def bounds(self) -> Bounds | None:
+        if self.tariff is None:
+            return None
+        return Bounds(self.tariff.tiers, self.input, self.asked, self.most)
+
+
+class LimitReached(Refused):
+    """A limit of the key has no room; `standings` is what is left of all of them."""
+
+    def __init__(self, failure: Failure, standings: dict[str, LimitStatus]) -> None:
+        super().__init__(failure)
+        self.standings = standings
+
+
+class Admission(msgspec.Struct, eq=False):
+    """What a request has entered with: it must be left, whatever becomes of the request."""
+
+    number: int  # 0: nothing of its key is limited
+    payer: str
+    limits: tuple[Limit, ...] = ()
+    standings: dict[str, LimitStatus] = _NOTHING
+    id: str = ""  # of its exchange, once that is open
+
+
+class _RefusedUntil(msgspec.Struct):
+    limits: tuple[Limit, ...]
+    until_s: float
+    failure: Failure
+    standings: dict[str, LimitStatus]
+
+
+class Admissions:
+    """The edge's side; `version` is that of the keys that it has read, `budgeted` whether a key has a budget."""
+
+    def __init__(
+        self, ledger: Ledger, version: Callable[[], int], budgeted: Callable[[Key], bool]
+    ) -> None:
+        self._ledger = ledger
+        self._version = version
+        self._budgeted = budgeted
+        self._numbers = itertools.count(1)
+        self._entered: dict[int, Admission] = {}
+        self._refused: dict[tuple[str, Scope], _RefusedUntil] = {}
+        self._tariffs: dict[tuple[str, str, int], Tariff] = {}
+        # By the key's id and what is asked for.
+        self._limits: dict[tuple[str, Scope], tuple[Key, tuple[Limit, ...]]] = {}
+        ledger.hello = self._hello
+
+    def _hello(self) -> bytes:
+        held = tuple([Held(e.number, e.payer, e.limits, e.id) for e in self._entered.values()])
+        return _encode(Hello(self._ledger.instance, held))
+
+    async def enter(self, key: Key, scope: Scope = "exchange") -> Admission:
+        """Take the key's rate and a slot, before the request's body is read.
+
+        LimitReached when there is none, StoreError when there is no node.
+        """
+        mine = self.limits_of(key, scope)
+        payer = key.payer
+        if not mine:
+            return Admission(0, payer)
+        if self._refused:
+            self._refuse_again(payer, scope, mine)
+        number = next(self._numbers)
+        undo = (LEAVE, _encode(Leave(number)))
+        data = await self._ledger.ask(ENTER, "", _encode(Enter(number, payer, mine)), undo)
+        answer = _decode_entered(data)
+        if answer.refused is None:
+            found = self._entered[number] = Admission(number, payer, mine, answer.standings)
+            return found
+        if answer.exact_s:
+            if len(self._refused) >= MAX_REFUSED:
+                self._refused.clear()
+            until_s = time.monotonic() + answer.exact_s
+            self._refused[payer, scope] = _RefusedUntil(
+                mine, until_s, answer.refused, answer.standings
+            )
+        raise LimitReached(answer.refused, answer.standings)
+
+    def _refuse_again(self, payer: str, scope: Scope, mine: tuple[Limit, ...]) -> None:
+        known = self._refused.get((payer, scope))
+        if known is None:
+            return
+        left_s = known.until_s - time.monotonic()
+        if left_s <= 0 or known.limits != mine:
+            del self._refused[payer, scope]
+            return
+        raise LimitReached(limits.later(known.failure, left_s), known.standings)
+
+    def leave(self, admission: Admission) -> None:
+        """End what `enter` took; nothing changes if its row is on its way."""
+        if self._entered.pop(admission.number, None) is not None:
+            self._ledger.tell(LEAVE, "", _encode(Leave(admission.number)))
+
+    async def admit(
+        self,
+        key: Key,
+        admission: Admission,
+        input: int,
+        max_output: int | None,
+        demand: Demand,
+        intent: IntentRecord,
+    ) -> int | None:
+        """Take the tokens, hold the most it may cost, and commit the intent.
+
+        The answer is the max_tokens that the budget pays for, where that is less than the request
+        allows.  Refused when a limit or a budget has too little, StoreError when nothing can be
+        written; both have left what the request entered with.
+        """
+        tokens = input + min(max_output or RESERVED_OUTPUT, RESERVED_OUTPUT)
+        number = admission.number
+        message = Open(
+            intent.id, self._ledger.instance, msgspec.Raw(encode_intent(intent)), key.payer,
+            key.account, intent.model, intent.began_s, number, tokens, demand.nano, self._version(),
+            demand.bounds if self._budgeted(key) else None,
+        )  # fmt: skip
+        admission.id = intent.id
+        try:
+            data = await self._ledger.open_with(intent.id, OPEN, _encode(message))
+        except BaseException:
+            self._entered.pop(number, None)
+            raise
+        if not data:
+            return None
+        answer = _decode_opened(data)
+        admission.standings = answer.standings
+        if answer.refused is not None:
+            self._entered.pop(number, None)
+            raise Refused(answer.refused)
+        return answer.max_tokens
+
+    async def extend(self, key: Key, id: str, demand: Demand, spent_nano: int) -> Grant | None:
+        """Reserve another call of the same exchange, whose calls so far cost `spent_nano`.
+
+        None when the budget has no room for it, or nobody can be asked.
+        """
+        message = Extend(
+            id, demand.nano, spent_nano, self._version(),
+            demand.bounds if self._budgeted(key) else None,
+        )  # fmt: skip
+        try:
+            answer = _decode_extended(await self._ledger.ask(EXTEND, id, _encode(message)))
+        except StoreError:
+            return None
+        return Grant(None, answer.max_tokens) if answer.granted else None
+
+    def settling(self, admission: Admission) -> None:
+        """Note that the row of its exchange is on its way, which ends what it has entered with."""
+        self._entered.pop(admission.number, None)
+
+    def settled(self, admission: Admission, answer: bytes) -> None:
+        """Note what the node has answered to the row."""
+        if answer:
+            admission.standings = _decode_settled(answer).standings
+
+    async def standing(self, key: Key) -> Standings:
+        """How the key and its account stand; StoreError when nobody can be asked."""
+        message = _encode(Standing(key.payer, key.account))
+        return _decode_standings(await self._ledger.ask(STANDING, "", message))
+
+    def tariff(self, model: Model, service_tier: str, at_s: float) -> Tariff:
+        """What the model costs on that day (Unix seconds), at that tier."""
+        day = int(at_s // 86400)
+        known = self._tariffs.get((model.id, service_tier, day))
+        if known is None:
+            if len(self._tariffs) >= MAX_TARIFFS:
+                self._tariffs.clear()
+            on = date.fromordinal(_EPOCH + day)
+            known = Tariff(model.prices, service_tier, on)
+            self._tariffs[model.id, service_tier, day] = known
+        return known
+
+    def limits_of(self, key: Key, scope: Scope = "exchange") -> tuple[Limit, ...]:
+        found = self._limits.get((key.id, scope))
+        if found is None or found[0] is not key:  # a request may outlive its key's terms
+            found = self._limits[key.id, scope] = (key, limits.of_key(key, scope))
+        return found[1]
+
+    def forget_keys(self) -> None:
+        """Read the limits of each key anew, as the keys have changed."""
+        self._limits.clear()

@@ -1,0 +1,82 @@
+"""The node process of one machine: `headgate node`, which the supervisor starts.
+
+It takes over from the node before it by waiting for its lock, makes rows of what the dead left open, and
+serves the edges until the supervisor says so or is no more, and then until the last edge has gone.
+"""
+
+import asyncio
+import functools
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from headgate.node.server import Server
+from headgate.node.state import Node
+from headgate.storage.sqlite import retention
+from headgate.storage.sqlite.database import BUSY_MS, StoreError, StoreFault
+from headgate.storage.sqlite.ledger import MAX_WAITING, ORPHAN_S, RETRY_S
+from headgate.storage.sqlite.process_lock import Lives, NodeLock
+from headgate.storage.sqlite.writer import WriterConfig
+from headgate.tasks import Tasks
+
+POLL_S = 0.4  # as often as edges look for changed keys
+TAKE_OVER_S = 120.0  # for the node before this one to end; it may wait for edges that drain
+
+
+class NodeProcess:
+    """The parts of the process, and what it is told."""
+
+    def __init__(self, data: str, tell: Callable[..., None]) -> None:
+        """`tell` sends the supervisor an event."""
+        self._data = data
+        self._tell = tell
+        self._tasks = Tasks(self._failed)
+        self._server: Server | None = None
+        self.lost = 0  # rows that the disk did not take
+
+    async def run(self, listener: socket.socket, requests_days: int) -> None:
+        """Serve until `end` was called and the last edge has gone; StoreError."""
+        lock = await asyncio.to_thread(NodeLock, self._data, TAKE_OVER_S)
+        orders = WriterConfig(f"{self._data}/headgate.db", BUSY_MS, MAX_WAITING, RETRY_S, ORPHAN_S)
+        node = Node(self._data, orders)
+        lives = Lives(Path(self._data) / "live")
+        try:
+            recovered, living = node.start(lives)
+        except apsw.Error as error:
+            raise StoreFault(f"{orders.name}: {error}.") from None
+        self._server = server = Server(node, orders, lives)
+        server.on_recovered = self._recovered
+        server.suspect(living)
+        server.listen(listener)
+        self._tasks.every("keys", POLL_S, node.keep_fresh)
+        if requests_days:
+            prune = functools.partial(retention.daily, self._data, requests_days)
+            self._tasks.every("retention", retention.ROUND_S, prune, retention.RETRY_S)
+        self._tell("ready", recovered=recovered)
+        await server.ended.wait()
+        await self._tasks.stop()
+        self.lost = node.writer.waiting
+        node.close()
+        lock.release()
+
+    def heard(self, said: dict[str, Any]) -> None:
+        """Do what the supervisor says; Any: its words are JSON."""
+        if said.get("word") == "end":
+            self.end()
+
+    def end(self) -> None:
+        if self._server is not None:
+            self._server.end()
+        else:
+            sys.exit(0)
+
+    def _recovered(self, count: int) -> None:
+        print(f"note: {count} exchanges of a process that died are in the ledger.", file=sys.stderr)
+
+    def _failed(self, name: str, error: Exception) -> None:
+        why = str(error) if isinstance(error, StoreError) else type(error).__name__
+        print(f"note: the node's task `{name}` failed: {why}", file=sys.stderr)

@@ -1,0 +1,360 @@
+"""What the node knows, and how it decides each message: admission, and what goes to the ledger.
+
+There are no sockets here (server.py), and time passes only through Admissions.  A message is decided
+when it comes; what it writes is committed with the group that it came in, and `undo` takes back what a
+disk has not taken.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from headgate.errors import Failure
+from headgate.node.admission import Admissions, Admitted, Demand, Spent
+from headgate.node.wire import (
+    Enter,
+    Entered,
+    Extend,
+    Extended,
+    Hello,
+    Leave,
+    Open,
+    Opened,
+    Question,
+    Settled,
+    Standing,
+    Standings,
+)
+from headgate.policy.limits import LIMITS, Admission, Limit, LimitRefusal
+from headgate.storage.sqlite import recovery
+from headgate.storage.sqlite.database import Store, StoreError
+from headgate.storage.sqlite.process_lock import Lives
+from headgate.storage.sqlite.reports import UsageReader
+from headgate.storage.sqlite.writer import (
+    Checkpoint,
+    Durable,
+    Intent,
+    Row,
+    Withdrawal,
+    Writer,
+    WriterConfig,
+)
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Entrance(msgspec.Struct, eq=False):
+    """A request that has entered and is not open yet."""
+
+    payer: str
+    limits: tuple[Limit, ...]
+    admission: Admission
+
+
+class Edge:
+    """One connection's process, and its requests that have entered."""
+
+    def __init__(self) -> None:
+        self.instance = ""
+        self.entered: dict[int, Entrance] = {}
+
+
+class _Reserved(msgspec.Struct):
+    """What an intent on the disk says of its reservation."""
+
+    id: str
+    key: str
+    model: str
+    began_s: float
+    account: str = ""
+    payer: str = ""
+    reserved_nano: int = 0
+
+
+_decode_reserved = msgspec.json.Decoder(_Reserved).decode
+
+
+class _Keys(msgspec.Struct, frozen=True):
+    """The keys of one moment, as far as the node needs them."""
+
+    version: int
+    payers: dict[str, str]  # by the key's id
+    spent: Spent
+
+
+class Node:
+    """The state of one machine."""
+
+    def __init__(self, data: str | Path, orders: WriterConfig) -> None:
+        self.writer = Writer(orders)
+        self._data = Path(data)
+        self._tickets: dict[str, Admitted] = {}  # of open exchanges, by id
+        self._instances: dict[str, str] = {}  # of open exchanges, by id
+        self._store: Store | None = None
+        self._usage: UsageReader | None = None
+        self._admissions: Admissions | None = None
+        self._version = -1  # of the keys that are in force
+        self._payers: dict[str, str] = {}  # by the key's id
+        self._polled: Store | None = None
+
+    # --- keys and budgets
+
+    @property
+    def admissions(self) -> Admissions:
+        """The limits and budgets; StoreError when the keys cannot be read."""
+        if self._admissions is None:
+            self._store = Store(self._data, create=False)
+            self._usage = UsageReader(self._data)
+            self._admissions = Admissions(self._usage)
+        return self._admissions
+
+    def refresh(self) -> None:
+        """Read the keys anew if they have changed; StoreError."""
+        admissions = self.admissions
+        assert self._store is not None
+        if self._store.data_version() != self._version:
+            with admissions.reading():
+                found = self._read(self._store, admissions)
+                if found is not None:
+                    self._apply(found)
+
+    async def keep_fresh(self) -> None:
+        """Read the keys anew if they have changed, in a thread; for one caller at a time."""
+        admissions = self.admissions
+        if self._polled is None:  # a connection of its own: `refresh` may be called meanwhile
+            self._polled = Store(self._data, create=False)
+        store = self._polled
+        if store.data_version() != self._version:
+            with admissions.reading():
+                found = await asyncio.to_thread(self._read, store, admissions)
+                if found is not None and found.version > self._version:
+                    self._apply(found)
+
+    def _read(self, store: Store, admissions: Admissions) -> "_Keys | None":
+        version = store.data_version()  # before the keys: a change in between is seen
+        if version == self._version:
+            return None
+        snapshot = store.ring()
+        keys = snapshot.keys()
+        spent = admissions.read(keys, snapshot.accounts())
+        return _Keys(version, {key.id: key.payer for key in keys}, spent)
+
+    def _apply(self, found: "_Keys") -> None:
+        self.admissions.apply(found.spent)
+        self._payers = found.payers
+        self._version = found.version  # last: what failed on the way is tried again
+
+    # --- one message
+
+    def decide(self, edge: Edge, message: Durable | Question) -> tuple[Any, Durable | None]:
+        """The answer to a message (None: plain success), and what it writes.
+
+        Any: one of the answers of wire.py.
+        """
+        match message:
+            case Open():
+                return self._open(edge, message)
+            case Row():
+                return self._settle(message), message
+            case Enter():
+                return self._enter(edge, message), None
+            case Leave():
+                found = edge.entered.pop(message.number, None)
+                if found is not None:
+                    self.admissions.leave(found.admission)
+                return None, None
+            case Withdrawal():
+                self._release(message.id)
+                return None, message
+            case Checkpoint():
+                ticket = self._tickets.get(message.id)
+                if ticket is not None:
+                    return None, Checkpoint(message.id, _marked(message.mark, ticket))
+                return None, message
+            case Extend():
+                return self._extend(message), None
+            case Standing():
+                return self._standing(message), None
+        return None, message
+
+    def undo(self, entry: Durable) -> None:
+        """Take back what an intent has reserved, as the disk has not taken it."""
+        if isinstance(entry, Intent):
+            self._release(entry.id)
+
+    def committed(self, entry: Durable) -> None:
+        """Note that the disk has it."""
+        if type(entry) is Row and self._admissions is not None:
+            self._admissions.committed(str(entry.id))
+
+    def _enter(self, edge: Edge, asked: Enter) -> Entered:
+        admissions = self.admissions
+        found = admissions.enter(asked.payer, asked.limits)
+        if isinstance(found, LimitRefusal):
+            exact_s = found.retry_after_s if LIMITS[found.limit.kind].takes == "request" else 0.0
+            refused: Failure | None = found.failure()
+            if exact_s == float("inf"):
+                exact_s = 0.0
+        else:
+            edge.entered[asked.number] = Entrance(asked.payer, asked.limits, found)
+            refused, exact_s = None, 0.0
+        return Entered(refused, admissions.standings(asked.payer, asked.limits), exact_s)
+
+    def _open(self, edge: Edge, asked: Open) -> tuple[Opened | None, Durable | None]:
+        if asked.version > self._version:
+            self.refresh()
+        if asked.id in self._tickets:  # sent again, and committed by the node before this one
+            return None, Intent(asked.id, asked.instance, asked.intent)
+        admissions = self.admissions
+        entrance = edge.entered.pop(asked.number, None) if asked.number else None
+        admission = entrance.admission if entrance is not None else None
+        demand = Demand(
+            asked.id, asked.payer, asked.account, asked.model, asked.began_s, asked.nano,
+            asked.bounds,
+        )  # fmt: skip
+        found = admissions.admit(demand, admission, asked.tokens)
+        standings = (
+            admissions.standings(asked.payer, entrance.limits) if entrance is not None else {}
+        )
+        if isinstance(found, Failure):
+            return Opened(found, None, standings), None
+        if entrance is not None:
+            found.limits = entrance.limits
+        self._tickets[asked.id] = found
+        self._instances[asked.id] = asked.instance
+        intent = Intent(asked.id, asked.instance, _marked(asked.intent, found))
+        if found.max_tokens is None and not standings:
+            return None, intent
+        return Opened(None, found.max_tokens, standings), intent
+
+    def _extend(self, asked: Extend) -> Extended:
+        ticket = self._tickets.get(asked.id)
+        if ticket is None:
+            return Extended(False)
+        if asked.version > self._version:
+            self.refresh()
+        demand = msgspec.structs.replace(ticket.demand, nano=asked.nano, bounds=asked.bounds)
+        granted = self.admissions.extend(ticket, demand, asked.spent_nano)
+        return Extended(False) if granted is None else Extended(True, granted.max_tokens)
+
+    def _standing(self, asked: Standing) -> Standings:
+        self.refresh()
+        key = self.admissions.standing(("key", asked.payer))
+        account = None
+        if asked.account:
+            account = self.admissions.standing(("account", asked.account))
+        return Standings(key, account)
+
+    def _settle(self, row: Row) -> Settled | None:
+        """Give back what an exchange has reserved and not used; its row is on its way."""
+        ticket = self._tickets.pop(row.id, None) if type(row.id) is str else None
+        if ticket is None:
+            return None
+        self._instances.pop(row.id, None)
+        output, cost = _whole(row.output), row.cost_nano
+        if row.basis == "upstream":
+            self.admissions.replied(ticket.demand.payer, ticket.demand.model, output)
+        nano = cost if type(cost) is int else None
+        self.admissions.settle(ticket, _whole(row.input) + output, nano)
+        if not ticket.limits:
+            return None
+        return Settled(self.admissions.standings(ticket.demand.payer, ticket.limits))
+
+    def _release(self, id: str) -> None:
+        ticket = self._tickets.pop(id, None)
+        self._instances.pop(id, None)
+        if ticket is not None:
+            self.admissions.settle(ticket, 0, 0)
+
+    # --- processes
+
+    def hello(self, edge: Edge, said: Hello) -> None:
+        """Take over what an edge holds in flight, of which the node before this one knew."""
+        edge.instance = said.instance
+        for held in said.held:
+            admission = self.admissions.resume(held.payer, held.limits)
+            ticket = self._tickets.get(held.id) if held.id else None
+            if ticket is None:
+                edge.entered[held.number] = Entrance(held.payer, held.limits, admission)
+            elif ticket.admission is None:
+                ticket.admission, ticket.limits = admission, held.limits
+            else:  # the connection broke, and not the node
+                self.admissions.leave(admission)
+
+    def gone(self, edge: Edge) -> None:
+        """End what has entered on a connection that has ended."""
+        for entrance in edge.entered.values():
+            self.admissions.leave(entrance.admission)
+        edge.entered.clear()
+
+    def start(self, lives: Lives) -> tuple[int, set[str]]:
+        """Recover the dead, and hold what the living have reserved.
+
+        The answer is how many exchanges were recovered, and which processes live, as far as the locks
+        tell.  apsw.Error, StoreError.
+        """
+        db = self.writer.db()
+        recovered, living = 0, set()
+        for instance in recovery.instances(db, lives):
+            rows = recovery.recover(db, lives, instance)
+            if rows is None:
+                living.add(instance)
+            else:
+                recovered += len(rows)
+        self.refresh()
+        for instance in living:
+            marks = db.execute("select mark from open_mark where boot = ?", (instance,))
+            for (mark,) in list(marks):
+                self._hold(_decode_reserved(str(mark)), instance)
+        return recovered, living
+
+    def _hold(self, found: _Reserved, instance: str) -> None:
+        payer = found.payer or self._payers.get(found.key, found.key)
+        demand = Demand(
+            found.id, payer, found.account, found.model, found.began_s, found.reserved_nano
+        )
+        self._tickets[found.id] = self.admissions.held_before(demand, found.reserved_nano)
+        self._instances[found.id] = instance
+
+    def recover(self, lives: Lives, instance: str) -> int | None:
+        """Make rows of what a dead process left open; None: it lives, or the disk fails."""
+        try:
+            rows = recovery.recover(self.writer.db(), lives, instance)
+        except (apsw.Error, OSError):
+            return None
+        if rows is None:
+            return None
+        for row in rows:
+            self._settle(row)
+            self.committed(row)
+        left = [id for id, owner in self._instances.items() if owner == instance]
+        self._forget(left)
+        return len(rows)
+
+    def _forget(self, ids: Iterable[str]) -> None:
+        for id in ids:
+            self._release(id)
+
+    def close(self) -> None:
+        self.writer.close()
+        with contextlib.suppress(StoreError):
+            if self._usage is not None:
+                self._usage.close()
+            for store in (self._store, self._polled):
+                if store is not None:
+                    store.close()
+
+
+def _marked(mark: msgspec.Raw, ticket: Admitted) -> msgspec.Raw:
+    """An intent with what it has reserved, for the node that comes after this one."""
+    more = _encode({"payer": ticket.demand.payer, "reserved_nano": ticket.hold.nano})
+    return msgspec.Raw(bytes(mark)[:-1] + b"," + more[1:])
+
+
+def _whole(value: object) -> int:
+    return value if type(value) is int else 0

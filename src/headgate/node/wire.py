@@ -1,0 +1,129 @@
+"""What an edge and its node send each other, beside the ledger's own entries (storage/sqlite/writer.py).
+
+Every message is a JSON array whose first element is its number.  The node decides the messages of one
+connection in their order, and answers each with `null` or with one of the answers below.
+
+Note: a message that was not answered is sent again to the next node.  That one knows nothing of it but
+what is on the disk, so that nothing is counted twice.
+"""
+
+import msgspec
+
+from headgate.errors import Failure
+from headgate.policy.budgets import BudgetStatus
+from headgate.policy.limits import Limit, LimitStatus
+from headgate.policy.pricing import Tier
+
+HELLO, OPEN, ENTER, LEAVE, EXTEND, STANDING = 4, 5, 6, 7, 8, 9
+
+
+class Bounds(msgspec.Struct, array_like=True, frozen=True):
+    """What a budget needs to know of a request to lower its output: see policy/reservations.py."""
+
+    tiers: tuple[Tier, ...]  # its tariff
+    input: int  # the upper bound, in tokens
+    asked: int | None  # the client's max_tokens
+    most: int  # output tokens when nobody limits them
+
+
+class Held(msgspec.Struct, array_like=True, frozen=True):
+    """A request that has entered, as its edge announces it to a new node."""
+
+    number: int
+    payer: str
+    limits: tuple[Limit, ...]
+    id: str = ""  # of its exchange, once that is open
+
+
+class Hello(msgspec.Struct, array_like=True, tag=HELLO):
+    """The first words of an edge on each connection."""
+
+    instance: str
+    held: tuple[Held, ...] = ()
+
+
+class Open(msgspec.Struct, array_like=True, tag=OPEN):
+    """Admit an exchange and commit its intent."""
+
+    id: str
+    instance: str
+    intent: msgspec.Raw
+    payer: str
+    account: str
+    model: str
+    began_s: float
+    number: int  # of the request that has entered; 0: nothing of its key is limited
+    tokens: int  # the estimate, for limits of tokens
+    nano: int | None  # the most that it may cost as it was sent; None: nobody knows
+    version: int  # of the keys that the edge has read (storage/sqlite/database.py, data_version)
+    bounds: Bounds | None = None  # None: there is no budget
+
+
+class Enter(msgspec.Struct, array_like=True, tag=ENTER):
+    """Take the rate and the slot of a request."""
+
+    number: int  # never the same again on this edge
+    payer: str
+    limits: tuple[Limit, ...]
+
+
+class Leave(msgspec.Struct, array_like=True, tag=LEAVE):
+    """End what a request has entered with; nothing changes once its row is there."""
+
+    number: int
+
+
+class Extend(msgspec.Struct, array_like=True, tag=EXTEND):
+    """Reserve another call of an exchange, whose calls so far cost `spent_nano`."""
+
+    id: str
+    nano: int | None
+    spent_nano: int
+    version: int
+    bounds: Bounds | None = None
+
+
+class Standing(msgspec.Struct, array_like=True, tag=STANDING):
+    """Ask how a key and its account stand."""
+
+    payer: str
+    account: str
+
+
+Question = Open | Enter | Leave | Extend | Standing
+
+
+class Entered(msgspec.Struct, array_like=True, frozen=True):
+    """The answer to Enter; `refused` None: there was room."""
+
+    refused: Failure | None
+    standings: dict[str, LimitStatus]
+    exact_s: float = 0.0  # for so long the same refusal holds, whatever happens meanwhile
+
+
+class Opened(msgspec.Struct, array_like=True, frozen=True):
+    """The answer to Open, unless it is plainly granted."""
+
+    refused: Failure | None = None
+    max_tokens: int | None = None  # what the budget pays for; None: all that the request allows
+    standings: dict[str, LimitStatus] = {}
+
+
+class Settled(msgspec.Struct, array_like=True, frozen=True):
+    """The answer to the row of a request that has limits: what is left of them."""
+
+    standings: dict[str, LimitStatus]
+
+
+class Extended(msgspec.Struct, array_like=True, frozen=True):
+    """The answer to Extend."""
+
+    granted: bool
+    max_tokens: int | None = None
+
+
+class Standings(msgspec.Struct, array_like=True, frozen=True):
+    """The answer to Standing."""
+
+    key: BudgetStatus
+    account: BudgetStatus | None

@@ -1,0 +1,45 @@
+"""What becomes of the intents of a process that died: each is a `recovered` row.
+
+This is the only module that writes rows for exchanges whose own process cannot do it any more.
+"""
+
+import apsw
+
+from headgate.storage.sqlite import writer
+from headgate.storage.sqlite.entries import decode_mark, encode_row
+from headgate.storage.sqlite.process_lock import Lives
+from headgate.storage.sqlite.writer import GROUP, Row
+
+
+def instances(db: apsw.Connection, lives: Lives) -> set[str]:
+    """The processes that have intents or a lock's file, whether they live or not."""
+    found = db.execute("select distinct boot from open_mark")
+    return {str(boot) for (boot,) in found} | lives.boots()
+
+
+def recover(db: apsw.Connection, lives: Lives, instance: str) -> list[Row] | None:
+    """Write the rows of one process, if it is dead; None: it lives.
+
+    The answer has the rows of those exchanges that had none yet.
+    """
+    with lives.dead(instance) as dead:
+        if not dead:
+            return None
+        # One that has a row was sent again to a second writer, and its row was not any more.
+        found = list(
+            db.execute(
+                "select mark, id in (select id from ledger) from open_mark where boot = ?",
+                (instance,),
+            )
+        )
+        encoded = [encode_row(decode_mark(str(mark)).recovered()) for mark, _ in found]
+        rows = [_row(each) for each in encoded]
+        for at in range(0, len(rows), GROUP):
+            writer.insert(db, rows[at : at + GROUP])
+        return [row for row, (_, settled) in zip(rows, found, strict=True) if not settled]
+
+
+def _row(encoded: bytes) -> Row:
+    (row,) = writer.decode_durable(b"[" + encoded + b"]")
+    assert isinstance(row, Row)
+    return row

@@ -1,0 +1,80 @@
+"""The listening sockets: opened once by the supervisor, and inherited by every edge.
+
+Each edge accepts from a socket of its own on the same address (SO_REUSEPORT), so that the system shares
+the connections out evenly.  The supervisor keeps all of them open: connections that wait in the queue of
+one whose edge has died, or is being replaced, are accepted by the next.
+
+Note: the first socket is bound without SO_REUSEPORT, so that an address which another program listens on
+is refused as ever.  Where the system does not share out (all but Linux), the edges accept from one.
+"""
+
+import contextlib
+import os
+import socket
+import sys
+from pathlib import Path
+
+BACKLOG = 1024  # connections that the system completes before an edge accepts them
+SHARED_OUT = sys.platform == "linux"
+
+
+class Listeners:
+    """The sockets of one address; OSError when it cannot be listened on."""
+
+    def __init__(self, host: str, port: int) -> None:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        self._family = family
+        self.sockets = [self._bound(address, alone=True)]
+        self._address = self.sockets[0].getsockname()
+        self.port = int(self._address[1])
+
+    def of_edges(self, count: int) -> list[list[socket.socket]]:
+        """For each of so many edges the sockets that it accepts from."""
+        if not SHARED_OUT:
+            return [self.sockets for _ in range(count)]
+        while len(self.sockets) < count:
+            self.sockets.append(self._bound(self._address, alone=False))
+        # Those of more edges, which there were before, are accepted from as well.
+        return [self.sockets[n::count] for n in range(count)]
+
+    def _bound(self, address: tuple[object, ...], *, alone: bool) -> socket.socket:
+        sock = socket.socket(self._family, socket.SOCK_STREAM)
+        try:
+            if os.name == "posix":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if self._family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if SHARED_OUT and not alone:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind(address)
+            if SHARED_OUT and alone:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.listen(BACKLOG)
+            sock.setblocking(False)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def close(self) -> None:
+        for sock in self.sockets:
+            sock.close()
+
+
+def listen_unix(path: str) -> socket.socket:
+    """A socket at the path that only we can reach, in the place of one that is there."""
+    Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = f"{path}.new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(fresh)
+    sock = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        sock.bind(fresh)
+    finally:
+        os.umask(before)
+    sock.listen(128)
+    os.rename(fresh, path)
+    return sock

@@ -1,0 +1,215 @@
+"""The supervisor: opens the listening sockets, starts the other processes, and replaces those that end.
+
+No request passes it, so that it has nothing to lose.  Children that end are started again, at once if
+they had run for a while; at the end they are told to drain, and the node ends after the last edge.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from headgate.supervisor.child import Child
+from headgate.supervisor.sockets import Listeners
+
+AGAIN_S = (0.0, 0.2, 1.0, 5.0, 30.0)  # after it ended, so many times in a row
+STEADY_S = 60.0  # after so long it was well
+READY_S = 60.0  # for a child to be ready
+END_S = 30.0  # beyond the time of the running requests: for the edges and the node to end
+REPORTED = 5  # exits in a row that are reported one by one; then every REPORTED-th
+
+
+class NotReady(Exception):
+    """A child ended, or hung, before it was ready; `code` is how it ended."""
+
+    def __init__(self, name: str, code: int | None) -> None:
+        super().__init__(f"{name} was not ready")
+        self.code = code
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What the children are started with."""
+
+    data: str
+    edges: int
+    options: tuple[str, ...]  # of each edge
+    requests_days: int = 0
+
+
+class Supervisor:
+    def __init__(
+        self,
+        plan: Plan,
+        listeners: Listeners,
+        metrics: Listeners | None,
+        node: socket.socket,
+        stopping: asyncio.Event,
+    ) -> None:
+        self.exits: dict[str, int] = {"edge": 0, "node": 0}
+        self.recovered: Callable[[int], None] = lambda count: None
+        self._plan = plan
+        self._listeners = listeners
+        self._metrics = metrics
+        self._node_socket = node
+        self._stopping = stopping
+        self._children: set[Child] = set()
+        self._keepers: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Start the node and the edges; NotReady when one of them cannot be started."""
+        node = await self._begin(self._node)
+        await self._until_ready(node)
+        self._keep("node", self._node, node)
+        count = self._plan.edges
+        edges = [await self._begin(self._edge_maker(n)) for n in range(count)]
+        for edge in edges:
+            await self._until_ready(edge)
+        for n, edge in enumerate(edges):
+            self._keep("edge", self._edge_maker(n), edge)
+
+    def _node(self) -> Child:
+        fd = self._node_socket.fileno()
+        options = ["--data", self._plan.data, "--listen-fd", str(fd)]
+        options += ["--requests-days", str(self._plan.requests_days)]
+        return Child("node", options, [fd], self._heard)
+
+    def _edge_maker(self, number: int) -> Callable[[], Child]:
+        def make() -> Child:
+            count = self._plan.edges
+            fds = [s.fileno() for s in self._listeners.of_edges(count)[number]]
+            alone = []
+            if self._metrics is not None:
+                alone = [s.fileno() for s in self._metrics.of_edges(count)[number]]
+            options = ["--number", str(number), "--listen-fds", ",".join(map(str, fds))]
+            if alone:
+                options += ["--metrics-fds", ",".join(map(str, alone))]
+            return Child("edge", [*options, *self._plan.options], [*fds, *alone], self._heard)
+
+        return make
+
+    async def _begin(self, make: Callable[[], Child]) -> Child:
+        child = make()
+        await child.start()
+        self._children.add(child)
+        child.tell("exits", exits=self.exits)
+        return child
+
+    async def _until_ready(self, child: Child) -> None:
+        ready = asyncio.ensure_future(child.ready.wait())
+        ended = asyncio.ensure_future(child.ended())
+        await asyncio.wait({ready, ended}, timeout=READY_S, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        ended.cancel()
+        if not child.ready.is_set():
+            raise NotReady(child.name, child.code)
+
+    def _keep(self, name: str, make: Callable[[], Child], child: Child) -> None:
+        task = asyncio.get_running_loop().create_task(self._rounds(name, make, child), name=name)
+        self._keepers.append(task)
+
+    async def _rounds(self, name: str, make: Callable[[], Child], child: Child | None) -> None:
+        """Start it again whenever it ends, until the end is asked for."""
+        in_a_row = 0
+        while True:
+            why = "it could not be started"
+            began_s = time.monotonic()
+            if child is not None:
+                began_s = child.began_s
+                why = _why(await child.ended())
+                self._children.discard(child)
+            if self._stopping.is_set():
+                return
+            in_a_row = 1 if time.monotonic() - began_s > STEADY_S else in_a_row + 1
+            self.exits[name] = self.exits.get(name, 0) + 1
+            self._tell_exits()
+            if in_a_row <= REPORTED or not in_a_row % REPORTED:
+                again = f", for the {in_a_row}th time in a row" if in_a_row > 2 else ""
+                print(f"note: {name} ended ({why}){again}; it is started again.", file=sys.stderr)
+            with contextlib.suppress(TimeoutError):
+                wait_s = AGAIN_S[min(in_a_row - 1, len(AGAIN_S) - 1)]
+                if wait_s:
+                    await asyncio.wait_for(self._stopping.wait(), wait_s)
+            if self._stopping.is_set():
+                return
+            try:
+                child = await self._begin(make)
+            except OSError:  # no memory, or no more processes
+                child = None
+
+    def _heard(self, child: Child, said: dict[str, Any]) -> None:
+        """Do what a child says; Any: its words are JSON."""
+        if said.get("event") == "ready" and said.get("recovered"):
+            self.recovered(said["recovered"])
+
+    def _tell_exits(self) -> None:
+        for child in self._children:
+            child.tell("exits", exits=self.exits)
+
+    def tell_exits(self, name: str, count: int) -> None:
+        """Count the ends of a child that is not started here."""
+        if self.exits.get(name) != count:
+            self.exits[name] = count
+            self._tell_exits()
+
+    async def stop(self, drain_s: float, drain_delay_s: float, hurry: asyncio.Event) -> int:
+        """Drain the edges, then end the node; the worst of their exit codes."""
+        self._stopping.set()
+        edges = [c for c in self._children if c.name == "edge"]
+        for edge in edges:
+            edge.tell("drain")
+        urge = asyncio.ensure_future(hurry.wait())
+
+        def hurried(done: "asyncio.Future[Any]") -> None:
+            if not done.cancelled():
+                for edge in edges:
+                    edge.tell("hurry")
+
+        urge.add_done_callback(hurried)
+        closing = asyncio.get_running_loop().call_later(drain_delay_s, self._close_listeners)
+        within_s = drain_delay_s + drain_s + END_S
+        codes = await self._all_ended(edges, within_s)
+        closing.cancel()
+        self._close_listeners()
+        nodes = [c for c in self._children if c.name == "node"]
+        for node in nodes:
+            node.tell("end")
+        codes += await self._all_ended(nodes, END_S)
+        urge.cancel()
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        return 1 if any(codes) else 0
+
+    def _close_listeners(self) -> None:
+        self._listeners.close()
+        if self._metrics is not None:
+            self._metrics.close()
+
+    async def _all_ended(self, children: list[Child], within_s: float) -> list[int]:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*[child.ended() for child in children]), within_s)
+        for child in children:
+            child.kill()
+        return [await child.ended() for child in children]
+
+    def kill(self) -> None:
+        """End all of them at once, as there is no time."""
+        for child in list(self._children):
+            child.kill()
+
+
+def _why(code: int) -> str:
+    return str(code)
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
