@@ -49,6 +49,7 @@ def test_every_variable_that_is_promised_is_read() -> None:
     said = {
         "host": "::1",
         "log": "debug",
+        "edges": "4",
         "data": "/d",
         "memory": "false",
         "default_aliases": "false",

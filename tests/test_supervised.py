@@ -37,10 +37,6 @@ BLOCKING = {
     ("edge/context.py", "close"): "at the end, when nothing reads any more",
     ("edge/context.py", "_changed"): "in a thread (Reads.run)",
     ("edge/context.py", "_manages"): "in a thread (Reads)",
-    (
-        "edge/admission.py",
-        "_sums",
-    ): "in a thread (Gate._changed), at the start, or after a clock was put back",
 }
 # Functions that are handed to a thread where they stand.
 HANDED = {"read"}

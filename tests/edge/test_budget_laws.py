@@ -5,13 +5,10 @@ through the gateway; only the sockets and the ledger are left out. The upstream 
 likes within what it was sent, and beyond that in the last law.
 """
 
-import asyncio
 import contextlib
 import itertools
 import json
-import threading
 from collections.abc import Coroutine
-from datetime import date
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -21,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from headgate import node
 from headgate.catalog import counting
 from headgate.catalog.catalog import Route, Upstream, models
 from headgate.chat import (
@@ -39,19 +37,15 @@ from headgate.chat import (
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.registry import DIALECTS
-from headgate.edge import admission
 from headgate.edge import relay as relays
-from headgate.edge.admission import Admissions, Admitted, Demand
 from headgate.edge.metrics import Metrics
-from headgate.edge.reads import Reads
 from headgate.edge.record import ExchangeRecord
 from headgate.errors import Refused
-from headgate.policy import budgets, fit, history, reservations
+from headgate.node.admission import Admissions
+from headgate.policy import fit, history, reservations
 from headgate.policy.keys import Key
-from headgate.policy.pricing import Tariff
-from headgate.storage.sqlite.ledger import LedgerFault, LedgerRow
 from headgate.stream.translate import Translator, Whole
-from waiting import until
+from in_process_node import InProcessLedger
 
 NAMES = sorted(DIALECTS)
 PAIRS = list(itertools.product(NAMES, NAMES))
@@ -150,22 +144,6 @@ def answered(to: Route, reply: Reply) -> Translator:
     return translator
 
 
-class Ledger:
-    """Commits whatever it is given."""
-
-    def __init__(self) -> None:
-        self.rows: list[LedgerRow] = []
-
-    async def open(self, mark: object) -> None:
-        pass
-
-    async def settle(self, row: LedgerRow) -> None:
-        self.rows.append(row)
-
-    def settle_soon(self, row: LedgerRow) -> None:
-        self.rows.append(row)
-
-
 class Books:
     """The ledger's sums at the start: nothing was spent."""
 
@@ -184,9 +162,15 @@ class Books:
 
 
 def a_gate(key: Key) -> Any:
-    admissions = Admissions(Books(), Reads())  # type: ignore[arg-type]
+    admissions = Admissions(Books())  # type: ignore[arg-type]
     admissions.load([key])
-    return SimpleNamespace(admissions=admissions, ledger=Ledger(), metrics=Metrics())
+    ledger = InProcessLedger(admissions)
+    client = node.client.Admissions(ledger, lambda: -1, lambda key: True)  # type: ignore[arg-type]
+    return SimpleNamespace(admissions=client, ledger=ledger, metrics=Metrics(), budgets=admissions)
+
+
+def nothing_entered(key: Key) -> node.client.Admission:
+    return node.client.Admission(0, key.payer)
 
 
 # --- the bound of the input --------------------------------------------------------------------------
@@ -284,12 +268,18 @@ def test_all_that_a_request_allows_is_paid_for_before_it_is_sent(
     try:
         lowered = at_once(
             booking.open(
-                key, None, request, first.request, to, (spare, to), counting_estimate(request)
+                key,
+                nothing_entered(key),
+                request,
+                first.request,
+                to,
+                (spare, to),
+                counting_estimate(request),
             )
         )
     except Refused as refused:
         assert refused.failure.kind == "no_credit"
-        assert gate.admissions.standing(key).held_nano == 0
+        assert gate.budgets.standing(("key", key.payer)).held_nano == 0
         return
     if lowered is not None:
         request = reservations.lowered(request, lowered)
@@ -307,12 +297,12 @@ def test_all_that_a_request_allows_is_paid_for_before_it_is_sent(
     end = answered(to, Reply((Text("So it is."),), Finish("stop", usage)))
     billed = booking.measured(relays.measure(end, 7))
     row = booking.row(to, "stop", 200, billed, first_token_s=0, total_s=0, warnings=())
-    assert gate.admissions.standing(key).held_nano <= limit
+    assert gate.budgets.standing(("key", key.payer)).held_nano <= limit
     at_once(booking.settle(row))
     assert row.basis in ("upstream", "estimated")
     if row.basis == "upstream":
         assert (row.input, row.output) == (input, output)
-    standing = gate.admissions.standing(key)
+    standing = gate.budgets.standing(("key", key.payer))
     assert standing.spent_nano == row.cost_nano <= limit
     assert standing.held_nano == 0
 
@@ -360,9 +350,13 @@ class Exact(RuleBasedStateMachine):
         to = route(upstream, model)
         booking = ExchangeRecord(self.gate, f"x{self.count}", client)
         first = fitted(request, client, to)
-        before = self.gate.admissions.standing(self.key)
+        before = self.gate.budgets.standing(("key", self.key.payer))
         try:
-            lowered = at_once(booking.open(self.key, None, request, first.request, to, (to,), 9))
+            lowered = at_once(
+                booking.open(
+                    self.key, nothing_entered(self.key), request, first.request, to, (to,), 9
+                )
+            )
         except Refused as refused:
             terminal = refused.failure.kind == "no_credit"
             assert terminal or before.held_nano > 0
@@ -398,8 +392,8 @@ class Exact(RuleBasedStateMachine):
         if one.usage.estimated or one.again:
             return
         messages = (*one.request.messages, *one.request.messages)
-        again = one.booking.again(
-            msgspec.structs.replace(one.request, messages=messages), one.route
+        again = at_once(
+            one.booking.again(msgspec.structs.replace(one.request, messages=messages), one.route)
         )
         one.again = True
         if again is not None:
@@ -421,16 +415,16 @@ class Exact(RuleBasedStateMachine):
         """Also below what is spent: then nothing more is granted."""
         self.limit = nano
         self.key = msgspec.structs.replace(self.key, budget_nano=nano)
-        self.gate.admissions.load([self.key])
+        self.gate.budgets.load([self.key])
 
     @invariant()
     def spent_and_reserved_stay_within_what_was_granted(self) -> None:
-        standing = self.gate.admissions.standing(self.key)
+        standing = self.gate.budgets.standing(("key", self.key.payer))
         total = standing.spent_nano + standing.held_nano
         self.granted = max(self.limit, min(self.granted, total))
         assert total <= self.granted
         assert standing.limit_nano == self.limit
-        assert self.gate.admissions._budgets.overrun_nano == 0
+        assert self.gate.budgets._budgets.overrun_nano == 0
         rows = self.gate.ledger.rows
         assert standing.spent_nano == sum(row.cost_nano for row in rows)
         if not self.running:
@@ -439,171 +433,3 @@ class Exact(RuleBasedStateMachine):
 
 TestExact = Exact.TestCase
 TestExact.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-
-
-# --- clocks ------------------------------------------------------------------------------------------
-
-DAY_S = 86_400.0
-NOON_S = 20_000 * DAY_S + DAY_S / 2
-
-
-class Yesterdays(Books):
-    """A ledger that says what was spent on each day."""
-
-    def __init__(self, days: dict[int, int]) -> None:
-        self.days = days
-        self.asked: list[set[float]] = []
-
-    def spent(self, moments: set[tuple[str, float]]) -> dict[tuple[str, float], dict[str, int]]:
-        self.asked.append({at_s for _, at_s in moments})
-        return super().spent(moments)
-
-    def since(self, at_s: float) -> dict[str, int]:
-        return {"k": sum(nano for day, nano in self.days.items() if day * DAY_S >= at_s)}
-
-
-def demand(began_s: float, tokens: int) -> Demand:
-    tariff = Tariff(models()["MiniMax-M2"].prices, "", date(2026, 11, 30))
-    return Demand("x", began_s, "MiniMax-M2", tariff, 0, tokens, 100_000)
-
-
-def admit(admissions: Admissions, key: Key, began_s: float, tokens: int) -> Admitted:
-    return asyncio.run(admissions.admit(key, None, 1, tokens, demand(began_s, tokens)))
-
-
-def test_a_gateway_that_started_while_the_clock_was_ahead_asks_the_ledger_for_its_day(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    ahead_s = NOON_S + 40 * DAY_S
-    books = Yesterdays({20_040: 900_000, 20_000: 200_000})
-    monkeypatch.setattr(admission.time, "time", lambda: ahead_s)
-    key = Key("k", "n", 0.0, budget_nano=1_200_000, budget_period="day")
-    admissions = Admissions(books, Reads())  # type: ignore[arg-type]
-    admissions.load([key])
-    assert admissions.standing(key).spent_nano == 900_000
-    monkeypatch.setattr(admission.time, "time", lambda: NOON_S)
-    ticket = admit(admissions, key, NOON_S, 800)  # 960,000 of the 1,000,000 left
-    assert admissions.standing(key).spent_nano == 200_000
-    assert books.asked[-1] == {20_000 * DAY_S, 20_001 * DAY_S}
-    admissions.settle(ticket, 800, 960_000)
-    with pytest.raises(Refused):
-        admit(admissions, key, NOON_S + 60, 100)
-    asked = len(books.asked)
-    monkeypatch.setattr(admission.time, "time", lambda: NOON_S + DAY_S)
-    # A day that the ledger is asked about once.
-    admit(admissions, key, NOON_S + DAY_S, 800)
-    admit(admissions, key, NOON_S + DAY_S, 100)
-    assert len(books.asked) == asked + 1
-
-
-def test_a_period_that_changes_counts_rows_that_are_on_their_way_to_the_disk(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(admission.time, "time", lambda: NOON_S)
-    books = Yesterdays({})
-    key = Key("k", "n", 0.0, budget_nano=10**6)
-    admissions = Admissions(books, Reads())  # type: ignore[arg-type]
-    admissions.load([key])
-    ticket = admit(admissions, key, NOON_S, 500)
-    admissions.settle(ticket, 500, 600_000)
-    daily = msgspec.structs.replace(key, budget_period="day")
-    admissions.load([daily])
-    assert admissions.standing(daily).spent_nano == 600_000
-    books.days[20_000] = 600_000
-    admissions.committed("x")
-    monthly = msgspec.structs.replace(key, budget_period="month")
-    admissions.load([monthly])
-    assert admissions.standing(monthly).spent_nano == 600_000
-
-
-class Locked(Yesterdays):
-    """A ledger that answers when it is released, or fails."""
-
-    def __init__(self) -> None:
-        super().__init__({20_000: 400_000})
-        self.released = threading.Event()
-        self.fails = False
-
-    def since(self, at_s: float) -> dict[str, int]:
-        if len(self.asked) > 1:
-            assert threading.current_thread() is not threading.main_thread()
-            assert self.released.wait(60)
-            if self.fails:
-                raise LedgerFault("database is locked")
-        return super().since(at_s)
-
-
-def behind_its_clock(books: Locked, monkeypatch: pytest.MonkeyPatch) -> tuple[Admissions, Key]:
-    """Return admissions that were loaded while the clock was ahead, with a key that has 960,000 a day."""
-    monkeypatch.setattr(admission.time, "time", lambda: NOON_S + 40 * DAY_S)
-    key = Key("k", "n", 0.0, budget_nano=960_000, budget_period="day")
-    admissions = Admissions(books, Reads())  # type: ignore[arg-type]
-    admissions.load([key])
-    return admissions, key
-
-
-def test_all_who_wait_for_the_ledger_after_a_clock_went_back_share_one_read_off_the_loop(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    books = Locked()
-    admissions, key = behind_its_clock(books, monkeypatch)
-
-    async def main() -> list[object]:
-        sent = [
-            asyncio.ensure_future(admissions.admit(key, None, 1, 100, demand(NOON_S, 100)))
-            for _ in range(20)
-        ]
-        await until(lambda: len(books.asked) == 2)
-        assert not any(each.done() for each in sent)
-        books.released.set()
-        return await asyncio.gather(*sent, return_exceptions=True)
-
-    answers = asyncio.run(main())
-    assert len(books.asked) == 2
-    assert [isinstance(answer, Admitted) for answer in answers] == [True] * 4 + [False] * 16
-
-
-def test_a_ledger_that_cannot_be_read_after_a_clock_went_back_admits_nothing_that_costs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    books = Locked()
-    admissions, key = behind_its_clock(books, monkeypatch)
-    books.fails = True
-    books.released.set()
-
-    async def main() -> list[object]:
-        sent = [admissions.admit(key, None, 1, 1, demand(NOON_S, 1)) for _ in range(20)]
-        refused = await asyncio.gather(*sent, return_exceptions=True)
-        free = msgspec.structs.replace(demand(NOON_S, 1), tariff=None)
-        await admissions.admit(key, None, 1, 1, free)
-        return refused
-
-    for refused in asyncio.run(main()):
-        assert isinstance(refused, Refused)
-        assert (refused.failure.kind, refused.failure.code) == (
-            "unavailable",
-            "storage_unavailable",
-        )
-    assert len(books.asked) == 2  # who comes soon after a failure does not wait for another one
-
-
-def test_a_budget_that_changes_while_the_ledger_is_read_keeps_its_own_sum(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    books = Locked()
-    admissions, key = behind_its_clock(books, monkeypatch)
-
-    async def main() -> None:
-        sent = asyncio.ensure_future(admissions.admit(key, None, 1, 1, demand(NOON_S, 1)))
-        await until(lambda: len(books.asked) == 2)
-        monthly = msgspec.structs.replace(key, budget_nano=5_000_000, budget_period="month")
-        spent = admission.Spent(
-            NOON_S, [(("key", "k"), budgets.written_on(monthly), 4_000_000)], set()
-        )
-        admissions.apply(spent)
-        books.released.set()
-        await sent
-        monkeypatch.setattr(admission.time, "time", lambda: NOON_S)
-        assert admissions.standing(monthly).spent_nano == 4_000_000
-
-    asyncio.run(main())

@@ -443,7 +443,6 @@ def test_the_sums_are_read_once_however_many_moments_and_keys_there_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from headgate.node.admission import Admissions
-    from headgate.edge.reads import Reads
     from many import fill
 
     reads: list[object] = []

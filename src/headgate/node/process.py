@@ -12,12 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import apsw
-
 from headgate.node.server import Server
 from headgate.node.state import Node
 from headgate.storage.sqlite import retention
-from headgate.storage.sqlite.database import BUSY_MS, StoreError, StoreFault
+from headgate.storage.sqlite.database import BUSY_MS, StoreError
 from headgate.storage.sqlite.ledger import MAX_WAITING, ORPHAN_S, RETRY_S
 from headgate.storage.sqlite.process_lock import Lives, NodeLock
 from headgate.storage.sqlite.writer import WriterConfig
@@ -44,10 +42,7 @@ class NodeProcess:
         orders = WriterConfig(f"{self._data}/headgate.db", BUSY_MS, MAX_WAITING, RETRY_S, ORPHAN_S)
         node = Node(self._data, orders)
         lives = Lives(Path(self._data) / "live")
-        try:
-            recovered, living = node.start(lives)
-        except apsw.Error as error:
-            raise StoreFault(f"{orders.name}: {error}.") from None
+        recovered, living = node.start(lives)
         self._server = server = Server(node, orders, lives)
         server.on_recovered = self._recovered
         server.suspect(living)

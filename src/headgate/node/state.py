@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import apsw
 import msgspec
 
 from headgate.errors import Failure
@@ -296,7 +295,7 @@ class Node:
         """Recover the dead, and hold what the living have reserved.
 
         The answer is how many exchanges were recovered, and which processes live, as far as the locks
-        tell.  apsw.Error, StoreError.
+        tell.  StoreError.
         """
         db = self.writer.db()
         recovered, living = 0, set()
@@ -308,9 +307,8 @@ class Node:
                 recovered += len(rows)
         self.refresh()
         for instance in living:
-            marks = db.execute("select mark from open_mark where boot = ?", (instance,))
-            for (mark,) in list(marks):
-                self._hold(_decode_reserved(str(mark)), instance)
+            for intent in recovery.intents(db, instance):
+                self._hold(_decode_reserved(intent), instance)
         return recovered, living
 
     def _hold(self, found: _Reserved, instance: str) -> None:
@@ -325,7 +323,7 @@ class Node:
         """Make rows of what a dead process left open; None: it lives, or the disk fails."""
         try:
             rows = recovery.recover(self.writer.db(), lives, instance)
-        except (apsw.Error, OSError):
+        except StoreError:
             return None
         if rows is None:
             return None

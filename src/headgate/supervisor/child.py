@@ -36,7 +36,8 @@ class Child:
         """`heard` is given what the child says; Any: its words are JSON."""
         self.name = name
         self.began_s = time.monotonic()
-        self.ready = asyncio.Event()
+        self.ready = False
+        self.decided = asyncio.Event()  # it is ready, or has ended before
         self._arguments = arguments
         self._fds = fds
         self._heard = heard
@@ -83,6 +84,7 @@ class Child:
             data = b""
         if not data:
             asyncio.get_running_loop().remove_reader(self._ours)
+            self.decided.set()
             return
         self._in += data
         *lines, rest = bytes(self._in).split(b"\n")
@@ -90,7 +92,8 @@ class Child:
         for line in lines:
             said = msgspec.json.decode(line, type=dict[str, Any])
             if said.get("event") == "ready":
-                self.ready.set()
+                self.ready = True
+                self.decided.set()
             self._heard(self, said)
 
     def tell(self, word: str, **more: object) -> None:

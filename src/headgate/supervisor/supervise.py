@@ -17,6 +17,7 @@ import msgspec
 
 from headgate.supervisor.child import Child
 from headgate.supervisor.sockets import Listeners
+from headgate.tasks import Tasks
 
 AGAIN_S = (0.0, 0.2, 1.0, 5.0, 30.0)  # after it ended, so many times in a row
 STEADY_S = 60.0  # after so long it was well
@@ -59,15 +60,15 @@ class Supervisor:
         self._node_socket = node
         self._stopping = stopping
         self._children: set[Child] = set()
-        self._keepers: list[asyncio.Task[None]] = []
+        self._tasks = Tasks()
 
     async def start(self) -> None:
         """Start the node and the edges; NotReady when one of them cannot be started."""
-        node = await self._begin(self._node)
+        node = await self.begin(self._node)
         await self._until_ready(node)
         self._keep("node", self._node, node)
         count = self._plan.edges
-        edges = [await self._begin(self._edge_maker(n)) for n in range(count)]
+        edges = [await self.begin(self._edge_maker(n)) for n in range(count)]
         for edge in edges:
             await self._until_ready(edge)
         for n, edge in enumerate(edges):
@@ -93,7 +94,7 @@ class Supervisor:
 
         return make
 
-    async def _begin(self, make: Callable[[], Child]) -> Child:
+    async def begin(self, make: Callable[[], Child]) -> Child:
         child = make()
         await child.start()
         self._children.add(child)
@@ -101,46 +102,29 @@ class Supervisor:
         return child
 
     async def _until_ready(self, child: Child) -> None:
-        ready = asyncio.ensure_future(child.ready.wait())
-        ended = asyncio.ensure_future(child.ended())
-        await asyncio.wait({ready, ended}, timeout=READY_S, return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
-        ended.cancel()
-        if not child.ready.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(child.decided.wait(), READY_S)
+        if not child.ready:
+            if child.decided.is_set():
+                await child.ended()
             raise NotReady(child.name, child.code)
 
     def _keep(self, name: str, make: Callable[[], Child], child: Child) -> None:
-        task = asyncio.get_running_loop().create_task(self._rounds(name, make, child), name=name)
-        self._keepers.append(task)
-
-    async def _rounds(self, name: str, make: Callable[[], Child], child: Child | None) -> None:
         """Start it again whenever it ends, until the end is asked for."""
-        in_a_row = 0
-        while True:
-            why = "it could not be started"
-            began_s = time.monotonic()
-            if child is not None:
-                began_s = child.began_s
-                why = _why(await child.ended())
-                self._children.discard(child)
-            if self._stopping.is_set():
-                return
-            in_a_row = 1 if time.monotonic() - began_s > STEADY_S else in_a_row + 1
+        keeper = _Keeper(self, name, make, child)
+        self._tasks.every(name, 0.0, keeper.round)
+
+    def ended(self, name: str, child: Child | None) -> None:
+        """Count the end of a child."""
+        if child is not None:
+            self._children.discard(child)
+        if not self._stopping.is_set():
             self.exits[name] = self.exits.get(name, 0) + 1
             self._tell_exits()
-            if in_a_row <= REPORTED or not in_a_row % REPORTED:
-                again = f", for the {in_a_row}th time in a row" if in_a_row > 2 else ""
-                print(f"note: {name} ended ({why}){again}; it is started again.", file=sys.stderr)
-            with contextlib.suppress(TimeoutError):
-                wait_s = AGAIN_S[min(in_a_row - 1, len(AGAIN_S) - 1)]
-                if wait_s:
-                    await asyncio.wait_for(self._stopping.wait(), wait_s)
-            if self._stopping.is_set():
-                return
-            try:
-                child = await self._begin(make)
-            except OSError:  # no memory, or no more processes
-                child = None
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping.is_set()
 
     def _heard(self, child: Child, said: dict[str, Any]) -> None:
         """Do what a child says; Any: its words are JSON."""
@@ -163,14 +147,13 @@ class Supervisor:
         edges = [c for c in self._children if c.name == "edge"]
         for edge in edges:
             edge.tell("drain")
-        urge = asyncio.ensure_future(hurry.wait())
 
-        def hurried(done: "asyncio.Future[Any]") -> None:
-            if not done.cancelled():
-                for edge in edges:
-                    edge.tell("hurry")
+        async def hurried() -> None:
+            await hurry.wait()
+            for edge in edges:
+                edge.tell("hurry")
 
-        urge.add_done_callback(hurried)
+        self._tasks.once("hurry", hurried())
         closing = asyncio.get_running_loop().call_later(drain_delay_s, self._close_listeners)
         within_s = drain_delay_s + drain_s + END_S
         codes = await self._all_ended(edges, within_s)
@@ -180,10 +163,7 @@ class Supervisor:
         for node in nodes:
             node.tell("end")
         codes += await self._all_ended(nodes, END_S)
-        urge.cancel()
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await self._tasks.stop()
         return 1 if any(codes) else 0
 
     def _close_listeners(self) -> None:
@@ -204,8 +184,38 @@ class Supervisor:
             child.kill()
 
 
-def _why(code: int) -> str:
-    return str(code)
+class _Keeper:
+    """Keeps one place filled with a child."""
+
+    def __init__(
+        self, owner: Supervisor, name: str, make: Callable[[], Child], child: Child
+    ) -> None:
+        self._owner = owner
+        self._name = name
+        self._make = make
+        self._child: Child | None = child
+        self._in_a_row = 0
+
+    async def round(self) -> float:
+        """Wait for the child's end; how long to wait before the next one is started."""
+        began_s, why = time.monotonic(), "it could not be started"
+        if self._owner.stopping:
+            return STEADY_S
+        if self._child is None and self._in_a_row:
+            with contextlib.suppress(OSError):  # no memory, or no more processes
+                self._child = await self._owner.begin(self._make)
+        if self._child is not None:
+            began_s = self._child.began_s
+            why = str(await self._child.ended())
+        self._owner.ended(self._name, self._child)
+        self._child = None
+        if self._owner.stopping:
+            return STEADY_S
+        self._in_a_row = 1 if time.monotonic() - began_s > STEADY_S else self._in_a_row + 1
+        if self._in_a_row <= REPORTED or not self._in_a_row % REPORTED:
+            again = f", for the {self._in_a_row}th time in a row" if self._in_a_row > 2 else ""
+            print(f"note: {self._name} ended ({why}){again}; it is started again.", file=sys.stderr)
+        return AGAIN_S[min(self._in_a_row - 1, len(AGAIN_S) - 1)]
 
 
 def usable_cores() -> int:

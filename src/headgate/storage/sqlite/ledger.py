@@ -154,7 +154,8 @@ class Ledger:
             with contextlib.ExitStack() as stack:
                 self._live = ProcessLock(directory / "live")
                 stack.callback(self._live.end)
-                self._begin()
+                if not node:  # else once there is a loop, and somebody who greets the node
+                    self._begin()
                 stack.pop_all()
         except OSError as error:
             raise LedgerFault(f"{error.filename or directory}: {error.strerror}.") from None
@@ -256,8 +257,8 @@ class Ledger:
                     recovery.recover(db, self._live, each)
                     for each in recovery.instances(db, self._live) - {self._live.boot}
                 ]
-        except apsw.Error as error:
-            raise LedgerFault(f"{orders.name}: {error}.") from None
+        except (apsw.Error, StoreFault) as error:
+            raise LedgerFault(f"{orders.name}: {error}") from None
         return sum(len(rows) for rows in found if rows is not None)
 
     def connect(self) -> None:

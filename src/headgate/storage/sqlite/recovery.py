@@ -3,26 +3,48 @@
 This is the only module that writes rows for exchanges whose own process cannot do it any more.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import apsw
 
 from headgate.storage.sqlite import writer
+from headgate.storage.sqlite.database import StoreFault
 from headgate.storage.sqlite.entries import decode_mark, encode_row
 from headgate.storage.sqlite.process_lock import Lives
 from headgate.storage.sqlite.writer import GROUP, Row
 
 
+@contextlib.contextmanager
+def _faults() -> Iterator[None]:
+    try:
+        yield
+    except apsw.Error as error:
+        raise StoreFault(f"headgate.db: {error}.") from None
+    except OSError as error:
+        raise StoreFault(f"{error.filename}: {error.strerror}.") from None
+
+
 def instances(db: apsw.Connection, lives: Lives) -> set[str]:
-    """The processes that have intents or a lock's file, whether they live or not."""
-    found = db.execute("select distinct boot from open_mark")
-    return {str(boot) for (boot,) in found} | lives.boots()
+    """The processes that have intents or a lock's file, whether they live or not; StoreFault."""
+    with _faults():
+        found = db.execute("select distinct boot from open_mark")
+        return {str(boot) for (boot,) in found} | lives.boots()
+
+
+def intents(db: apsw.Connection, instance: str) -> list[str]:
+    """The open intents of one process, as JSON; StoreFault."""
+    with _faults():
+        found = db.execute("select mark from open_mark where boot = ?", (instance,))
+        return [str(mark) for (mark,) in found]
 
 
 def recover(db: apsw.Connection, lives: Lives, instance: str) -> list[Row] | None:
     """Write the rows of one process, if it is dead; None: it lives.
 
-    The answer has the rows of those exchanges that had none yet.
+    The answer has the rows of those exchanges that had none yet.  StoreFault.
     """
-    with lives.dead(instance) as dead:
+    with _faults(), lives.dead(instance) as dead:
         if not dead:
             return None
         # One that has a row was sent again to a second writer, and its row was not any more.

@@ -21,6 +21,8 @@ from typing import Any
 import apsw
 import msgspec
 
+from headgate.storage.sqlite.database import StoreFault
+
 HEAD = struct.Struct("!II")  # bytes of the body, entries
 GROUP = 512  # entries of one frame at most; a group is of at least one, and less than two of these
 # What is wrong with an entry, and not with the disk.
@@ -199,7 +201,13 @@ class Writer:
         return len(self._kept)
 
     def db(self) -> apsw.Connection:
-        """The connection; apsw.Error when there is none to be had."""
+        """The connection; StoreFault when there is none to be had."""
+        try:
+            return self._connection()
+        except apsw.Error as error:
+            raise StoreFault(f"{self._orders.name}: {error}.") from None
+
+    def _connection(self) -> apsw.Connection:
         if self._db is None:
             self._db = connect(self._orders.name, self._orders.busy_ms)
         return self._db
@@ -208,7 +216,7 @@ class Writer:
         """Commit what is kept, then the group: no intent is taken while rows wait."""
         late: list[Pending] = []
         try:
-            db = self.db()
+            db = self._connection()
             while self._kept:
                 kept = self._kept[:GROUP]
                 self._commit(db, kept)
