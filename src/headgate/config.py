@@ -192,6 +192,18 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     origins: dict[str, str] = {}  # of each value that is no default: file, env, option
 
 
+AddressName = Literal["api", "admin", "metrics"]
+
+
+class Address(Struct, frozen=True):
+    """One address to listen on."""
+
+    name: AddressName
+    host: str
+    port: int  # 0: any free one
+    setting: str  # that moves it elsewhere
+
+
 # What the environment may set: (path in Settings, variable).  Tables of tables are the file's.
 _SCALARS = (
     "host",
@@ -287,6 +299,16 @@ def load(path: str | None, env: Mapping[str, str], **overrides: object) -> Setti
         notes=tuple(notes),
         origins=origins,
     )
+
+
+def addresses(settings: Settings) -> list[Address]:
+    """Where the settings ask to listen, the API's address first."""
+    out = [Address("api", settings.host, settings.port, "--port")]
+    if settings.admin.listen:
+        out.append(Address("admin", *host_and_port(settings.admin.listen), "`admin.listen`"))
+    if settings.metrics not in ("key", "open"):
+        out.append(Address("metrics", *host_and_port(settings.metrics), "`metrics`"))
+    return out
 
 
 def base_url(host: str, port: int, scheme: str = "http") -> str:

@@ -9,6 +9,8 @@ import signal
 import socket
 import sys
 import threading
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -17,14 +19,13 @@ from headgate import config, output
 from headgate.catalog import catalog as catalogs
 from headgate.cli.options import DataUnusable
 from headgate.diagnostics.internal_api import InternalApi
-from headgate.edge.app import App, MetricsApp
+from headgate.edge import listeners
 from headgate.edge.context import EdgeContext
-from headgate.edge.control_proxy import ControlProxy
 from headgate.edge.log import LEVELS, Log, LogLine, places
 from headgate.edge.log import now as log_now
 from headgate.edge.overload import SWITCH_INTERVAL_S
 from headgate.net import descriptors
-from headgate.net.server import Limits, Server
+from headgate.net.server import Limits
 from headgate.storage.sqlite.database import Store, StoreError
 from headgate.storage.sqlite.ledger import Ledger
 from headgate.storage.sqlite.reports import UsageReader
@@ -38,8 +39,7 @@ GIVE_UP_S = 1.8  # once it has to hurry, whatever still runs
 @click.option("--data", required=True, help="Directory for keys and the ledger.")
 @click.option("--config", "config_file", help="Path of headgate.toml.")
 @click.option("--log", type=click.Choice(list(LEVELS)), help="How much to log.")
-@click.option("--listen-fds", required=True, help="The sockets of the API, with commas between.")
-@click.option("--metrics-fds", default="", help="Those that are for /metrics alone.")
+@click.option("--listen", multiple=True, help="NAME=FD,FD: the sockets of one address.")
 @click.option("--node", required=True, help="Path of the node's socket.")
 @click.option("--control", required=True, help="Path of control's socket.")
 @click.option("--local-url", default="", help="Where the embedded model answers.")
@@ -49,8 +49,7 @@ def command(
     data: str,
     config_file: str | None,
     log: str | None,
-    listen_fds: str,
-    metrics_fds: str,
+    listen: tuple[str, ...],
     node: str,
     control: str,
     local_url: str,
@@ -81,12 +80,14 @@ def command(
         gc.set_threshold(50_000, 20, 20)
         # A thread that works on a large body must let the loop go on soon.
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        sockets = [socket.socket(fileno=int(fd)) for fd in listen_fds.split(",")]
-        alone = [socket.socket(fileno=int(fd)) for fd in metrics_fds.split(",") if fd]
+        sockets: dict[str, list[socket.socket]] = {}
+        for each in listen:
+            name, _, fds = each.partition("=")
+            sockets[name] = [socket.socket(fileno=int(fd)) for fd in fds.split(",")]
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             try:
-                edge = Edge(settings, store, out)
-                code = runner.run(edge.run(sockets, alone, node, control))
+                edge = Edge(settings, store, out, number)
+                code = runner.run(edge.run(sockets, node, control))
             except config.ConfigError as error:  # what only the catalog could see
                 raise click.ClickException(str(error)) from None
             except StoreError as error:
@@ -99,7 +100,10 @@ def command(
 class Edge:
     """One edge from its start to its end."""
 
-    def __init__(self, settings: config.Settings, store: Store, out: output.Output) -> None:
+    def __init__(
+        self, settings: config.Settings, store: Store, out: output.Output, number: int
+    ) -> None:
+        self._number = number
         self._settings = settings
         self._store = store
         self._out = out
@@ -130,10 +134,8 @@ class Edge:
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
-    async def run(
-        self, sockets: list[socket.socket], alone: list[socket.socket], node: str, control: str
-    ) -> int:
-        """Serve until it is told to drain; the exit code."""
+    async def run(self, sockets: Mapping[str, list[socket.socket]], node: str, control: str) -> int:
+        """Serve until it is told to drain; the exit code.  `sockets`: by the name of their address."""
         settings, store = self._settings, self._store
         async with contextlib.AsyncExitStack() as stack:
             self._listen_to_signals()
@@ -149,28 +151,40 @@ class Edge:
             gate = self._gate = EdgeContext(settings, catalog, store, ledger, usage, log)
             stack.push_async_callback(gate.close)
             gate.metrics.log_lines_dropped = lambda: self._out.dropped
-            app = App(gate, ControlProxy(control), InternalApi(gate).answer)
-            stack.push_async_callback(app.close)
+            certificates = listeners.certificates_of(settings.tls)
+            if certificates is not None and not self._number:
+                for note in listeners.notes(certificates, time.time()):
+                    click.echo(f"note: {note}", err=True)
             limits = _limits(settings, descriptors.raise_limit())
-            server = Server(app, limits, app.refuse_early, log.report, gate.refusals.again)
-            metrics_server = Server(MetricsApp(gate))
-            for each, listening in ((server, sockets), (metrics_server, alone)):
-                for sock in listening:
-                    await each.listen("", 0, sock)
-                stack.callback(each.stop_accepting)
+            internal = InternalApi(gate)
+            found = listeners.listeners(
+                gate, limits, control, internal.answer, log.report, certificates
+            )
+            for each in found:
+                for app in each.apps:
+                    stack.push_async_callback(app.close)
+                for sock in sockets[each.name]:
+                    await each.server.listen("", 0, sock)
+                stack.callback(each.server.stop_accepting)
             ledger.connect()
             gate.watch()
+            if certificates is not None:
+                listeners.watch(gate, certificates, [each.server for each in found])
+            if settings.upstream_check_s:
+                gate.tasks.every("upstream_checks", settings.upstream_check_s, internal.check)
             channel.tell("ready")
             await self._asked.wait()
 
             gate.draining = True  # /readyz says so, while requests are still accepted
+            server, *others = [each.server for each in found]
             server.stopping = True
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), settings.drain_delay_s)
             server.stop_accepting()
             await server.drain(settings.drain_s, self._hurry)
-            metrics_server.stop_accepting()
-            await metrics_server.drain(0)
+            for other in others:  # they answer until the end: who looks sees how it drains
+                other.stop_accepting()
+                await other.drain(0)
             await gate.tasks.stop()
             log.flush()
             ledger.detach()

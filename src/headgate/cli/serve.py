@@ -132,24 +132,21 @@ async def _serve(
                 click.echo(f"Error: {error}", err=True)
                 return 1
             stack.push_async_callback(local.stop)
-        listening = [(settings.host, settings.port, "--port")]
-        if settings.metrics not in ("key", "open"):
-            host, _, port = settings.metrics.rpartition(":")
-            listening.append((host.strip("[]"), int(port), "`metrics`"))
-        listeners: list[Listeners] = []
-        for host, port_asked, where in listening:
+        listeners: dict[config.AddressName, Listeners] = {}
+        for address in config.addresses(settings):
             try:
-                listeners.append(Listeners(host, port_asked))
+                listeners[address.name] = Listeners(address.host, address.port)
             except (OSError, OverflowError) as error:
                 why = getattr(error, "strerror", None) or error
                 click.echo(
-                    f"Error: cannot listen on {host}:{port_asked}: {why}."
-                    f" Choose another with {where}.",
+                    f"Error: cannot listen on {address.host}:{address.port}: {why}."
+                    f" Choose another with {address.setting}.",
                     err=True,
                 )
                 return CANNOT_LISTEN
-            stack.callback(listeners[-1].close)
-        base = base_url(settings.host, listeners[0].port)
+            stack.callback(listeners[address.name].close)
+        scheme = "https" if settings.tls.cert else "http"
+        base = base_url(settings.host, listeners["api"].port, scheme)
         public = settings.public_url.rstrip("/") or base
         socket_path.sweep(settings.data)
         control_socket = socket_path.fresh_socket(settings.data)
@@ -167,8 +164,7 @@ async def _serve(
         plan = Plan(settings.data, edges, tuple(options), settings.retention.requests_days)
         stopping = _Stopping()
         stopping.listen()
-        metrics = listeners[1] if len(listeners) > 1 else None
-        supervisor = Supervisor(plan, listeners[0], metrics, node_socket, asyncio.Event())
+        supervisor = Supervisor(plan, listeners, node_socket, asyncio.Event())
         supervisor.recovered = _report_recovered
         stopping.kill = supervisor.kill
         try:
@@ -176,7 +172,8 @@ async def _serve(
         except NotReady as error:  # it has said itself why
             supervisor.kill()
             return error.code or 1
-        _greet(base, public, settings, store, local is not None)
+        console = config.console_url(settings, public)
+        _greet(base, public, console, settings, store, local is not None)
         tasks = Tasks()
         arguments = ["--socket", control_socket, "--base-url", public, "--edge-url", base, *common]
         control = Control(arguments, lambda count: supervisor.tell_exits("control", count))
@@ -207,7 +204,9 @@ def _kept(local: LocalModel, supervisor: Supervisor) -> Callable[[], Awaitable[N
     return again
 
 
-def _greet(base: str, public: str, settings: config.Settings, store: Store, local: bool) -> None:
+def _greet(
+    base: str, public: str, console: str, settings: config.Settings, store: Store, local: bool
+) -> None:
     """What a stranger needs next, then the one line that scripts wait for."""
     say = click.echo
     for note in settings.notes:
@@ -225,7 +224,8 @@ def _greet(base: str, public: str, settings: config.Settings, store: Store, loca
     people = People(store, settings.data)
     token = people.setup_link(now_s=time.time())
     people.close()
-    console = console_url(public, base)
+    if not settings.admin.listen:
+        console = console_url(public, base)
     if token is None:
         say(f"  console    {console}/usage")
     else:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from headgate.config import ConfigError, Tls, host_and_port
+from headgate.config import AddressName, ConfigError, Tls
 from headgate.edge.app import App, InternalApi, MetricsApp
 from headgate.edge.context import EdgeContext
 from headgate.edge.control_proxy import ControlProxy
@@ -25,12 +25,10 @@ ADMIN_CONNECTIONS = (
 
 
 class Listener(msgspec.Struct, frozen=True):
-    """One server, and where it is to listen."""
+    """One server, and the name of the address that it serves (config.py, `addresses`)."""
 
     server: Server
-    host: str
-    port: int
-    setting: str  # that moves it elsewhere
+    name: AddressName
     apps: tuple[App, ...] = ()
 
 
@@ -72,18 +70,16 @@ def listeners(
     apart = bool(settings.admin.listen)
     app = App(gate, ControlProxy(socket, "public" if apart else ""), internal)
     server = Server(app, limits, app.refuse_early, report, gate.refusals.again, found)
-    out = [Listener(server, settings.host, settings.port, "--port", (app,))]
+    out = [Listener(server, "api", (app,))]
     if apart:
         admin = App(gate, ControlProxy(socket, "admin"), internal)
         few = msgspec.structs.replace(
             limits, connections=min(limits.connections, ADMIN_CONNECTIONS)
         )
         server = Server(admin, few, admin.refuse_early, report, gate.refusals.again, found)
-        host, port = host_and_port(settings.admin.listen)
-        out.append(Listener(server, host, port, "`admin.listen`", (admin,)))
+        out.append(Listener(server, "admin", (admin,)))
     if settings.metrics not in ("key", "open"):
-        host, port = host_and_port(settings.metrics)
-        out.append(Listener(Server(MetricsApp(gate)), host, port, "`metrics`"))
+        out.append(Listener(Server(MetricsApp(gate)), "metrics"))
     return out
 
 

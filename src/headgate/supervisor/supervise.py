@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from headgate.config import AddressName
 from headgate.supervisor.child import Child
 from headgate.supervisor.sockets import Listeners
 from headgate.tasks import Tasks
@@ -47,8 +48,7 @@ class Supervisor:
     def __init__(
         self,
         plan: Plan,
-        listeners: Listeners,
-        metrics: Listeners | None,
+        listeners: dict[AddressName, Listeners],
         node: socket.socket,
         stopping: asyncio.Event,
     ) -> None:
@@ -56,7 +56,6 @@ class Supervisor:
         self.recovered: Callable[[int], None] = lambda count: None
         self._plan = plan
         self._listeners = listeners
-        self._metrics = metrics
         self._node_socket = node
         self._stopping = stopping
         self._children: set[Child] = set()
@@ -83,14 +82,12 @@ class Supervisor:
     def _edge_maker(self, number: int) -> Callable[[], Child]:
         def make() -> Child:
             count = self._plan.edges
-            fds = [s.fileno() for s in self._listeners.of_edges(count)[number]]
-            alone = []
-            if self._metrics is not None:
-                alone = [s.fileno() for s in self._metrics.of_edges(count)[number]]
-            options = ["--number", str(number), "--listen-fds", ",".join(map(str, fds))]
-            if alone:
-                options += ["--metrics-fds", ",".join(map(str, alone))]
-            return Child("edge", [*options, *self._plan.options], [*fds, *alone], self._heard)
+            options, inherited = ["--number", str(number)], []
+            for name, listeners in self._listeners.items():
+                fds = [s.fileno() for s in listeners.of_edges(count)[number]]
+                options += ["--listen", f"{name}={','.join(map(str, fds))}"]
+                inherited += fds
+            return Child("edge", [*options, *self._plan.options], inherited, self._heard)
 
         return make
 
@@ -167,9 +164,8 @@ class Supervisor:
         return 1 if any(codes) else 0
 
     def _close_listeners(self) -> None:
-        self._listeners.close()
-        if self._metrics is not None:
-            self._metrics.close()
+        for listeners in self._listeners.values():
+            listeners.close()
 
     async def _all_ended(self, children: list[Child], within_s: float) -> list[int]:
         with contextlib.suppress(TimeoutError):
