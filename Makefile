@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 BIN := .venv/bin
 
-.PHONY: run test check house words attack soak retention agents suites screenshots bench bench-console bench-litellm clean
+.PHONY: run test check house words attack soak retention agents suites screenshots bench bench-console bench-litellm dist sbom package clean
 
 run: .venv/.run
 	@$(BIN)/headgate serve
@@ -58,6 +58,27 @@ bench: .venv/.run
 bench-console: .venv/.test
 	@$(BIN)/python evals/bench/console.py
 
+# The wheel and the sdist in dist/, with the version of the newest tag (docs/releasing.md).
+dist: .venv-dist/.made
+	@rm -rf dist
+	@.venv-dist/bin/python -m build -q --outdir dist .
+	@ls -l dist
+
+# What the package is made of, as CycloneDX, from the lock file.
+sbom: .venv-dist/.made
+	@mkdir -p dist
+	@.venv-dist/bin/python -W ignore -m cyclonedx_py requirements requirements/run.lock --pyproject pyproject.toml --output-reproducible --of JSON -o dist/headgate.cdx.json
+	@echo dist/headgate.cdx.json
+
+# The wheel in clean environments, by pip and by uvx: started, asked, its contents compared.
+package: dist
+	@PATH="$(CURDIR)/.venv-dist/bin:$$PATH" $(PYTHON) evals/package/run.py dist $(if $(LOCAL),--local)
+
+.venv-dist/.made:
+	@$(PYTHON) -m venv .venv-dist
+	@.venv-dist/bin/pip install -q --disable-pip-version-check build cyclonedx-bom uv
+	@touch $@
+
 bench-litellm:
 	@$(PYTHON) -m venv .venv-litellm
 	@.venv-litellm/bin/pip install -q --disable-pip-version-check 'litellm[proxy]'
@@ -78,4 +99,4 @@ bench-litellm:
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-litellm .venv-suites .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-dist .venv-litellm .venv-suites .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,6 +18,7 @@ SOURCE = ROOT / "src" / "headgate"
 
 # Each line may import from the lines above it and from itself, not from others on its own line.
 LAYERS = [
+    {"_version"},  # written by the build
     {"headgate"},  # the version
     {"errors", "money", "tasks", "output", "csv_export", "redaction"},
     {"bounds", "chat"},
@@ -102,7 +103,7 @@ def may_import(importer: str, imported: str) -> bool:
 
 
 def test_every_package_has_its_layer() -> None:
-    assert {layer(m) for m in MODULES} == set(DEPTH)
+    assert {layer(m) for m in MODULES} | {"_version"} == set(DEPTH)
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -1,3 +1,8 @@
-"""Headgate: a self-hosted gate to MiniMax's text models. Start reading in edge/exchange.py."""
+"""Headgate: a self-hosted LLM gateway for MiniMax's models. Start reading in edge/exchange.py."""
 
-__version__ = "0.1.0"
+try:
+    from headgate._version import version as __version__
+except ImportError:  # a checkout that was never installed
+    __version__ = "0.1.0"
+
+__all__ = ["__version__"]

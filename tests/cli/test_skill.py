@@ -12,10 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway import Gateway, start, stop
-from headgate import __version__, config
+from headgate import config
 from headgate.catalog import catalog
 from headgate.cli.skill import command
 from headgate.web.site import pages
+from headgate.web.site.deployment import SKILL_VERSION
 from played import PlayedUpstream
 from programs import node_modules
 
@@ -143,7 +144,7 @@ def test_a_plugin_names_one_skill_and_one_version_in_every_manifest(tmp_path: Pa
         "gemini-extension.json",
     ):
         manifest = read[f"plugins/minimax/{name}"]
-        assert (manifest["name"], manifest["version"]) == ("minimax", __version__)
+        assert (manifest["name"], manifest["version"]) == ("minimax", SKILL_VERSION)
     assert read["plugins/minimax/.codex-plugin/plugin.json"]["skills"] == "./skills/"
     (claude,) = read[".claude-plugin/marketplace.json"]["plugins"]
     (codex,) = read[".agents/plugins/marketplace.json"]["plugins"]

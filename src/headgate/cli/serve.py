@@ -14,6 +14,7 @@ import click
 
 from headgate import config, output
 from headgate.cli.admin import console_url
+from headgate.cli.local import offer as offer_local_model
 from headgate.cli.options import DataUnusable
 from headgate.config import base_url
 from headgate.local.model import LocalModel, LocalModelMissing
@@ -70,6 +71,8 @@ def command(
             raise click.ClickException(str(error)) from None
         except StoreError as error:
             raise DataUnusable(str(error)) from None
+        if any(u.preset == "local" for u in settings.upstreams.values()):
+            offer_local_model(settings.data)
         try:
             code = asyncio.run(_serve(settings, store, config_file, log))
         except StoreError as error:
@@ -125,7 +128,7 @@ async def _serve(
     async with contextlib.AsyncExitStack() as stack:
         local, local_url = None, ""
         if any(u.preset == "local" for u in settings.upstreams.values()):
-            local = LocalModel()
+            local = LocalModel(settings.data)
             try:
                 local_url = await local.start()
             except LocalModelMissing as error:

