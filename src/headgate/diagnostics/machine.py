@@ -117,10 +117,9 @@ def _tls(settings: Settings) -> Iterator[Finding]:
         return
     for note in listeners.notes(found, time.time()):
         expired = found.expires_s < time.time() and "expired" in note
-        do = "Renew it; a running gateway takes the new files by itself within seconds."
-        yield Finding(
-            "tls", "fail" if expired else "warn", note.rstrip("."), do if "expire" in note else ""
-        )
+        renew = "Renew it; a running gateway takes the new files by itself within seconds."
+        do = renew if "expire" in note else "Let only the gateway's user read it."
+        yield Finding("tls", "fail" if expired else "warn", note.rstrip("."), do)
     yield Finding(
         "tls", "ok", f"the certificate is valid until {certificates.day(found.expires_s)}"
     )
