@@ -15,18 +15,94 @@ calls they answer, whatever the client's protocol does; `Usage.input` includes w
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
 from headgate.errors import Failure
 
+_decode_string = msgspec.json.Decoder(str).decode
+_QUOTE = ord('"')
+_LONGEST_ESCAPE = 12  # of one character, a surrogate pair
+# What begins a JSON string with something else than white space: ASCII but for quote and backslash.
+_PLAIN = frozenset(range(0x21, 0x7F)) - frozenset(b'"\\')
 
-class Text(msgspec.Struct, frozen=True, gc=False):
-    text: str
+
+class _Patterns(msgspec.StructMeta):
+    """Structs whose positional patterns give what is decoded: `case Text(text)`, not its source."""
+
+    @property
+    def __match_args__(cls) -> tuple[str, ...]:  # type: ignore[override]  # a field of its base
+        matched: tuple[str, ...] = cls.MATCHED  # type: ignore[attr-defined]  # both have it
+        return matched
+
+
+class Text(
+    msgspec.Struct, frozen=True, gc=False, eq=False, repr_omit_defaults=True, metaclass=_Patterns
+):
+    """A text, which may still be the JSON string that it came as.
+
+    JSON strings have one form in all protocols, so an encoder writes `source` as it is, and only
+    what looks at the text decodes it, once.  `Raw` must be one valid JSON string.
+    """
+
+    MATCHED: ClassVar[tuple[str, ...]] = ("text", "cache")
+
+    source: str | msgspec.Raw
     cache: str = (
         ""  # a cache breakpoint after this part: "", "5m" or "1h" (Anthropic's cache_control)
     )
+    _decoded: str | None = None  # of a source that is JSON, once somebody has looked at it
+
+    @property
+    def text(self) -> str:
+        source = self.source
+        if isinstance(source, str):
+            return source
+        text = self._decoded
+        if text is None:
+            text = _decode_string(source)
+            msgspec.structs.force_setattr(self, "_decoded", text)
+        return text
+
+    @property
+    def is_empty(self) -> bool:
+        source = self.source
+        return not source if isinstance(source, str) else memoryview(source).nbytes == 2
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether it is empty or white space only."""
+        source = self.source
+        if not isinstance(source, str):
+            first = memoryview(source)[1]
+            if first in _PLAIN:  # decoded only where it may be blank
+                return False
+            source = self.text
+        return not source or source.isspace()
+
+    def head(self, size: int) -> str:
+        """Its first `size` characters; a long text is not decoded for them."""
+        source = self.source
+        if isinstance(source, str) or self._decoded is not None:
+            return self.text[:size]
+        # With room for escapes, which are longer than what they stand for.
+        begin = bytes(memoryview(source)[: 1 + size + size // 4])
+        for end in range(len(begin), max(size, _LONGEST_ESCAPE), -4):
+            tail = begin[end - _LONGEST_ESCAPE : end]
+            if tail.isascii() and b"\\" not in tail and b'"' not in tail:
+                # What follows is not within an escape or a character, so the text may end here.
+                head = _decode_string(begin[:end] + b'"')
+                if len(head) >= size:
+                    return head[:size]
+                break
+        return self.text[:size]
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Text and self.text == other.text and self.cache == other.cache
+
+    def __hash__(self) -> int:
+        return hash((self.text, self.cache))
 
 
 class Media(msgspec.Struct, frozen=True, gc=False):
@@ -52,11 +128,60 @@ class Thinking(msgspec.Struct, frozen=True, gc=False):
     )
 
 
-class ToolCall(msgspec.Struct, frozen=True, gc=False):
+class ToolCall(
+    msgspec.Struct, frozen=True, gc=False, eq=False, repr_omit_defaults=True, metaclass=_Patterns
+):
+    """A call; its arguments may still be the JSON that they came as.
+
+    `source` is the text of the arguments as the model wrote it, which may be invalid JSON; or, as
+    `Raw`, the JSON string of that text (OpenAI's form), or else a valid JSON object
+    (Anthropic's and Gemini's form).
+    """
+
+    MATCHED: ClassVar[tuple[str, ...]] = ("id", "name", "arguments", "cache")
+
     id: str
     name: str
-    arguments: str  # JSON text as the model wrote it; may be invalid
+    source: str | msgspec.Raw
     cache: str = ""
+    _decoded: str | None = None  # the text of a source that is JSON, once somebody has looked at it
+
+    @property
+    def arguments(self) -> str:
+        """The JSON text of the arguments as the model wrote it; it may be invalid."""
+        source = self.source
+        if isinstance(source, str):
+            return source
+        text = self._decoded
+        if text is None:
+            string = memoryview(source)[0] == _QUOTE
+            text = _decode_string(source) if string else bytes(source).decode()
+            msgspec.structs.force_setattr(self, "_decoded", text)
+        return text
+
+    @property
+    def as_string(self) -> str | msgspec.Raw:
+        """The arguments for wires that have them as a string: their text, or its JSON."""
+        source = self.source
+        if isinstance(source, str) or memoryview(source)[0] == _QUOTE:
+            return source
+        return self.arguments
+
+    @property
+    def as_object(self) -> msgspec.Raw | None:
+        """The valid JSON object that the arguments came as, or None where they were a string."""
+        source = self.source
+        return None if isinstance(source, str) or memoryview(source)[0] == _QUOTE else source
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            type(other) is ToolCall
+            and (self.id, self.name, self.cache) == (other.id, other.name, other.cache)
+            and self.arguments == other.arguments
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.name, self.arguments, self.cache))
 
 
 class ToolResult(msgspec.Struct, frozen=True, gc=False):
@@ -80,6 +205,19 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     @property
     def text(self) -> str:
         return "".join(p.text for p in self.parts if type(p) is Text)
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether its texts are empty or white space only."""
+        return all(p.is_blank for p in self.parts if type(p) is Text)
+
+    @property
+    def source(self) -> str | msgspec.Raw:
+        """Its text, or the JSON string of it where it has only one."""
+        texts = [p for p in self.parts if type(p) is Text]
+        if len(texts) == 1:
+            return texts[0].source
+        return "".join(p.text for p in texts)
 
 
 class Tool(msgspec.Struct, frozen=True):

@@ -17,13 +17,19 @@ from headgate.errors import Failure, Refused, invalid
 T = TypeVar("T")
 
 MAX_DEPTH = 64  # promises.md T9; real tool schemas stay below 20
-_GUARDED = (b'"model"', b'"messages"', b'"stream"', b'"tools"', b'"max_tokens"', b'"contents"')
+# The keys that a body may give only once; one search for all of them, as a body may be long.
+_GUARDED = re.compile(rb'"(?:m(?:odel|essages|ax_tokens)|stream|tools|contents)"\s*+:')
 _encoder = msgspec.json.Encoder()
 
 
 def encode(value: object) -> bytes:
     """Compact JSON, UTF-8, without any character that some reader takes for a line end."""
     return safe(_encoder.encode(value))
+
+
+def encode_body(value: object) -> bytes:
+    """Compact JSON for the body of a request, where no character is taken for a line end."""
+    return _encoder.encode(value)
 
 
 def safe(text: bytes) -> bytes:
@@ -57,10 +63,13 @@ def decode_request(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
 
 def check_duplicates(body: bytes) -> None:
     """Refuse a body that gives one of the guarded keys twice."""
-    for name in _GUARDED:
-        if body.count(name) > 1:
+    seen = set()
+    for found in _GUARDED.finditer(body):
+        key = found[0].rstrip(b": \t\r\n")
+        if key in seen:
             _refuse_duplicates(body)
-            break
+            return
+        seen.add(key)
 
 
 # An escaped half that its other half does not follow, or does not precede. What an escaped
@@ -114,11 +123,11 @@ def _refuse_duplicates(body: bytes) -> None:
     Only the body's own keys, not those inside of its values, as these are carried as they came.
     """
     fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    for name in _GUARDED:
-        if body.count(name) > 1:
+    for key in fields:
+        name = b'"%b"' % key.encode()
+        if _GUARDED.fullmatch(name + b":") and (count := body.count(name)) > 1:
             inside = sum(bytes(value).count(name) for value in fields.values())
-            if body.count(name) - inside > 1:
-                key = name.decode().strip('"')
+            if count - inside > 1:
                 raise invalid(f"The key `{key}` is given twice; send it once.", f"$.{key}")
 
 
@@ -237,6 +246,7 @@ __all__ = [
     "decode_upstream",
     "decoded_once",
     "encode",
+    "encode_body",
     "garbage",
     "is_object",
     "safe",

@@ -1,5 +1,6 @@
 """Counting: what a request is made of, an estimate that learns and stays in bounds, the template."""
 
+import json
 import random
 
 import msgspec
@@ -209,3 +210,50 @@ def test_a_conversation_is_written_as_the_models_read_it() -> None:
     asked = counting.written(msgspec.structs.replace(request, tools=(tool,)))
     line = '<tool>{"name":"f","description":"Finds.","parameters":{"type":"object"}}</tool>\n'
     assert line in asked
+
+
+# --- texts that are JSON still -----------------------------------------------------------------
+
+
+def _request_of(texts: list[str], escaped: bool) -> Request:
+    parts = [Text(msgspec.Raw(json.dumps(t, ensure_ascii=escaped).encode())) for t in texts]
+    return Request("m", tuple(Message("user", (part,)) for part in parts))
+
+
+MIXED = [
+    "def f():\n    return 'a'\n" * 400,
+    "用中文写的很长的说明。" * 300,
+    "Über größere Maße\n" * 500,
+]
+
+
+@pytest.mark.parametrize("escaped", [False, True])
+@pytest.mark.parametrize("texts", [MIXED * 4, MIXED[:1] * 40, MIXED[1:2] * 40, ["a\n"] * 40_000])
+def test_a_sample_of_long_texts_is_off_by_less_than_a_tenth(
+    texts: list[str], escaped: bool
+) -> None:
+    exact = Learner().estimate(of_text("".join(texts)))
+    request = _request_of(texts, escaped)
+    sampled = features(request)
+    assert Learner().estimate(msgspec.structs.replace(sampled, messages=1)) == pytest.approx(
+        exact, rel=0.1
+    )
+
+
+def test_short_texts_are_counted_exactly_in_any_form() -> None:
+    text = 'a\n"b" \\ 中😀'
+    assert (
+        features(_request_of([text], True)) == features(_request_of([text], False)) == of_text(text)
+    )
+
+
+@settings(deadline=None)
+@given(st.text(max_size=200), st.booleans())
+def test_the_bound_of_a_text_that_is_json_still_is_no_lower_than_of_the_text(
+    text: str, escaped: bool
+) -> None:
+    plain = Request("m", (Message("user", (Text(text),)),))
+    window = 10**9
+    assert counting.input_bound(_request_of([text], escaped), window) >= counting.input_bound(
+        plain, window
+    )

@@ -113,6 +113,8 @@ def _fit_media(request: Request, capabilities: Capabilities, notes: list[str]) -
     messages: list[Message] | None = None
     last = asked_last(request.messages)
     for n, message in enumerate(request.messages):
+        if not _has_media(message):  # nearly all
+            continue
         changed = False
         parts: list[Part] = []
         for part in message.parts:
@@ -152,6 +154,18 @@ def asked_last(messages: Sequence[Message]) -> int:
         if messages[n].role != "system":
             return n if messages[n].role == "user" else -1
     return -1
+
+
+def _has_media(message: Message) -> bool:
+    for part in message.parts:
+        kind = type(part)
+        if kind is Media:
+            return True
+        if kind is ToolResult:
+            for p in part.parts:  # type: ignore[union-attr]  # by kind
+                if type(p) is Media:
+                    return True
+    return False
 
 
 def _noted(result: ToolResult, capabilities: Capabilities, notes: list[str]) -> ToolResult:
@@ -350,7 +364,7 @@ def _instructed(messages: tuple[Message, ...], instructions: list[str]) -> tuple
     *parts, last = messages[at].parts or (Text(""),)
     if isinstance(last, Text):
         said = f"{last.text}\n\n{text}" if last.text else text
-        parts.append(msgspec.structs.replace(last, text=said))
+        parts.append(msgspec.structs.replace(last, source=said))
     else:
         parts += [last, Text(text)]
     system = Message("system", tuple(parts))

@@ -111,14 +111,14 @@ def _sound(messages: Sequence[Message], capabilities: Capabilities) -> bool:
                 return False
             for part in parts:
                 if type(part) is ToolCall:
-                    if not jsontext.is_object(part.arguments):
+                    if part.as_object is None and not jsontext.is_object(part.arguments):
                         return False
                 elif type(part) is Text:
-                    if not part.text:
+                    if part.is_empty:
                         return False
                 elif type(part) is not Thinking or not (part.text or part.signature):
                     return False
-        elif role == "tool" or not message.text.strip() or last not in ("", more):
+        elif role == "tool" or message.is_blank or last not in ("", more):
             return False
         last = role
     return not waiting and last in ("user", "tool")
@@ -129,7 +129,7 @@ def _said(parts: Sequence[Part]) -> bool:
     said = False
     for part in parts:
         if type(part) is Text:
-            if not part.text or part.text.isspace():
+            if part.is_blank:
                 return False
             said = True
         elif type(part) is Media:
@@ -147,7 +147,7 @@ def _spoken(messages: Iterable[Message], words: _Words, warnings: list[str]) -> 
     for message in messages:
         match message.role:
             case "system":
-                if message.text.strip():
+                if not message.is_blank:
                     out.append(message)
             case "user":
                 said = _user(message, out)
@@ -179,7 +179,7 @@ def _user(message: Message, before: list[Message]) -> Message:
     """Without blank texts, which vendors refuse; their cache marks stay, on what stands before."""
     parts: list[Part] = []
     for part in message.parts:
-        if type(part) is not Text or not (not part.text or part.text.isspace()):
+        if type(part) is not Text or not part.is_blank:
             parts.append(part)
         elif part.cache and parts:
             parts[-1] = _marked(parts[-1], part.cache)
@@ -204,36 +204,38 @@ def _assistant(message: Message, warnings: list[str]) -> Message:
         match part:
             case ToolCall():
                 parts.append(_call(part, warnings))
-            case Text(text) if not text:
+            case Text() if part.is_empty:
                 pass
             case Thinking("", ""):
                 pass
             case _:
                 parts.append(part)
-    if all(type(p) is Text and not p.text.strip() for p in parts):
+    if all(type(p) is Text and p.is_blank for p in parts):
         parts = []
     return _kept(message, tuple(parts))
 
 
 def _call(call: ToolCall, warnings: list[str]) -> ToolCall:
+    if call.as_object is not None:
+        return call
     arguments = call.arguments
     if not arguments.strip() or arguments.strip() == "null":
-        return msgspec.structs.replace(call, arguments="{}")  # a tool without parameters
+        return msgspec.structs.replace(call, source="{}")  # a tool without parameters
     if jsontext.is_object(arguments):
         return call
     if "\\u" in arguments:
         whole = jsontext.without_lone_surrogates(arguments.encode()).decode()
         if whole != arguments and jsontext.is_object(whole):
             warnings.append("history: lone surrogates in arguments replaced")
-            return msgspec.structs.replace(call, arguments=whole)
+            return msgspec.structs.replace(call, source=whole)
     once = jsontext.decoded_once(arguments)
     if once is not None:
         warnings.append("history: arguments encoded twice decoded")
-        return msgspec.structs.replace(call, arguments=once)
+        return msgspec.structs.replace(call, source=once)
     # Cut short or miswritten by the model.  Closing the braces would make it say something that
     # it did not; wrapped, it reads as the failed call it was (MiniMax answers 2013 to the bare one).
     warnings.append("history: invalid JSON arguments wrapped")
-    return msgspec.structs.replace(call, arguments=jsontext.encode({"_raw": arguments}).decode())
+    return msgspec.structs.replace(call, source=jsontext.encode({"_raw": arguments}).decode())
 
 
 def _kept(message: Message, parts: tuple[Part, ...]) -> Message:
@@ -288,7 +290,7 @@ class _Turns:
             if type(part) is ToolCall:
                 part = self._called(part)
             elif type(part) is Text and not self._said:
-                self._said = bool(part.text.strip())
+                self._said = not part.is_blank
             parts.append(part)
         self._pieces.append(_kept(message, tuple(parts)))
 
@@ -439,7 +441,7 @@ def _reminder(texts: list[str]) -> str:
 def _before(reminder: str, user: Message) -> Message:
     first = user.parts[0]
     if isinstance(first, Text):
-        first = msgspec.structs.replace(first, text=f"{reminder}\n\n{first.text}")
+        first = msgspec.structs.replace(first, source=f"{reminder}\n\n{first.text}")
         return Message("user", (first, *user.parts[1:]))
     return Message("user", (Text(reminder), *user.parts))
 
@@ -451,7 +453,7 @@ def _after(reminder: str, messages: list[Message]) -> None:
         return
     *parts, last = messages[-1].parts
     if isinstance(last, Text):
-        last = msgspec.structs.replace(last, text=f"{last.text}\n\n{reminder}")
+        last = msgspec.structs.replace(last, source=f"{last.text}\n\n{reminder}")
         messages[-1] = Message("user", (*parts, last))
     else:
         messages[-1] = Message("user", (*parts, last, Text(reminder)))

@@ -285,7 +285,11 @@ def _turn(
 
 
 def _digest(said: str) -> bytes:
-    return hashlib.blake2b(said.encode(errors="surrogatepass"), digest_size=16).digest()
+    return _digest_of(said.encode(errors="surrogatepass"))
+
+
+def _digest_of(said: bytes) -> bytes:
+    return hashlib.blake2b(said, digest_size=16).digest()
 
 
 def _text_digest(texts: Sequence[str]) -> bytes:
@@ -311,7 +315,7 @@ def _system(messages: Sequence[Message]) -> bytes:
 def _root(messages: Sequence[Message]) -> bytes:
     for message in messages:
         if message.role == "user":
-            return _digest(_head(message))
+            return _digest_of(_head(message))
     return b""
 
 
@@ -339,18 +343,23 @@ class _Place:
     @property
     def digest(self) -> bytes:
         if not self._digest:
-            self._digest = _digest("\0".join(map(_head, self._said)))
+            self._digest = _digest_of(b"\0".join(map(_head, self._said)))
         return self._digest
 
 
-def _head(message: Message) -> str:
+_SPACE = b" \t\n\r\x0b\x0c"
+
+
+def _head(message: Message) -> bytes:
+    """How the message begins, without white space."""
     texts: list[str] = []
     for part in message.parts:
         if type(part) is Text:
-            texts.append(part.text[:_HEAD])
+            texts.append(part.head(_HEAD))
         elif type(part) is ToolResult:
-            texts += (p.text[:_HEAD] for p in part.parts if type(p) is Text)
-    return jsontext.squeezed("".join(texts))[:_HEAD]
+            texts += [p.head(_HEAD) for p in part.parts if type(p) is Text]
+    said = texts[0] if len(texts) == 1 else "".join(texts)
+    return said.encode(errors="surrogatepass").translate(None, _SPACE)[:_HEAD]
 
 
 # --- how it is found -----------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from headgate.chat import (
     Reasoning,
     Reply,
     Request,
+    Role,
     Sampling,
     Text,
     Thinking,
@@ -46,6 +47,7 @@ from headgate.dialects.anthropic.upstream import AnthropicDecoder, request_out
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
 from headgate.dialects.fields import check_sampling, media_of, read_whole, schema_of
+from headgate.dialects.jsonstrings import decoded, string, string_or_none
 from headgate.errors import Failure, Refused, invalid, unsupported
 
 _Json = dict[str, object]
@@ -71,7 +73,7 @@ class _BlockIn(Struct, frozen=True):
     """One struct for all kinds, so that a kind we refuse is refused by its name."""
 
     type: str
-    text: str | None = None
+    text: Raw = _NOTHING  # a string or null; see dialects/jsonstrings.py
     source: _Source | None = None
     title: str | None = None
     thinking: str | None = None
@@ -80,9 +82,14 @@ class _BlockIn(Struct, frozen=True):
     name: str | None = None
     input: Raw = _NOTHING
     tool_use_id: str | None = None
-    content: str | list[Raw] | None = None
+    content: Raw = _NOTHING  # a string, a list of blocks, or null
     is_error: bool | None = None
     cache_control: _CacheControl | None = None
+
+
+class _TypedBlockIn(_BlockIn, frozen=True):
+    text: str | None = None  # type: ignore[assignment]  # checked, where `_BlockIn` passes over it
+    content: str | list[Raw] | None = None  # type: ignore[assignment]  # as `text`
 
 
 class _Rendered(Struct, frozen=True):
@@ -100,7 +107,13 @@ class _Rendered(Struct, frozen=True):
 
 class _MessageIn(Struct, frozen=True):
     role: str
-    content: str | list[Raw]
+    content: str | list[_BlockIn]
+
+
+class _LooseMessageIn(_MessageIn, frozen=True):
+    """A message with blocks of which one has an unknown kind or a wrong type; each is read apart."""
+
+    content: str | list[Raw]  # type: ignore[assignment]  # blocks that are not decoded yet
 
 
 class _ToolIn(Struct, frozen=True):
@@ -173,10 +186,19 @@ class _RequestIn(Struct, frozen=True):
     user_profile_id: Raw = _NOTHING
 
 
+class _LooseRequestIn(_RequestIn, frozen=True):
+    messages: list[_LooseMessageIn]  # type: ignore[assignment]  # as above
+
+
 _request_decoder = msgspec.json.Decoder(_RequestIn)
+_loose_decoder = msgspec.json.Decoder(_LooseRequestIn)
+_blocks_decoder = msgspec.json.Decoder(list[_BlockIn])
 _block_decoder = msgspec.json.Decoder(_BlockIn)
+_typed_decoder = msgspec.json.Decoder(_TypedBlockIn)
 _rendered_decoder = msgspec.json.Decoder(_Rendered)
 _list_decoder = msgspec.json.Decoder(list[Raw])
+_content_decoder = msgspec.json.Decoder(str | list[Raw] | None)
+_BRACKET = ord("[")
 _user_id_decoder = msgspec.json.Decoder(_UserId)
 
 
@@ -224,6 +246,11 @@ def _request(wire: _RequestIn, headers: Mapping[str, str]) -> Request:
     if config.effort:
         notes.append("output_config.effort")
     return request.warn(*notes)
+
+
+def _is_known(message: _MessageIn) -> bool:
+    content = message.content
+    return isinstance(content, str) or all([block.type in _BLOCKS for block in content])
 
 
 _IGNORED = (
@@ -332,7 +359,7 @@ def _system(wire: str | list[Raw] | None, notes: list[str]) -> Iterator[Message]
                 yield Message("system", (text,))
 
 
-def _messages(wires: list[_MessageIn], notes: list[str]) -> Iterator[Message]:
+def _messages(wires: Sequence[_MessageIn], notes: list[str]) -> Iterator[Message]:
     bounds.check_size(wires, bounds.MESSAGES, "$.messages")
     tally = bounds.Tally()
     end = len(wires) - 1
@@ -343,11 +370,11 @@ def _messages(wires: list[_MessageIn], notes: list[str]) -> Iterator[Message]:
         blocks: list[_BlockIn] = []
         if isinstance(wire.content, str):
             if wire.content:
-                blocks.append(_BlockIn("text", wire.content))
+                yield Message(*_said(wire.role, wire.content, notes))
+                continue
         else:
             tally.add(wire.content, f"{param}.content")
-            read = _block if asked else _readable
-            blocks += [read(r, f"{param}.content[{k}]", notes) for k, r in enumerate(wire.content)]
+            blocks = _read_blocks(wire.content, f"{param}.content", notes, asked)
         places = [(block, f"{param}.content[{k}]") for k, block in enumerate(blocks)]
         match wire.role:
             case "user":
@@ -380,10 +407,32 @@ def _mended(raw: Raw, warnings: list[str]) -> Raw | None:
     return Raw(msgspec.json.encode({"role": role, "content": content}))
 
 
+def _said(role: str, text: str, notes: list[str]) -> tuple[Role, tuple[Text]]:
+    """The role and the parts of a message that is one text."""
+    parts = (Text(text),)
+    match role:
+        case "user" | "assistant":
+            return role, parts
+        case "system" | "developer":
+            return "system", parts
+    notes.append(f"history: role {unreadable.plain(role)} read as user")
+    return "user", parts
+
+
+def _read_blocks(
+    wires: Sequence[_BlockIn | Raw], param: str, notes: list[str], asked: bool
+) -> list[_BlockIn]:
+    read = _block if asked else _readable
+    return [
+        wire if isinstance(wire, _BlockIn) else read(wire, f"{param}[{k}]", notes)
+        for k, wire in enumerate(wires)
+    ]
+
+
 def _told(places: list[tuple[_BlockIn, str]], notes: list[str]) -> Iterator[Text]:
     """The texts of a message that holds nothing else."""
     for block, _ in places:
-        if block.type == "text" and block.text is not None:
+        if block.type == "text" and malformed.is_text(block.text):
             yield Text(block.text, _cache(block.cache_control))
         else:
             yield from _kept(block, notes)
@@ -436,14 +485,15 @@ def _seen_before(block: _BlockIn, param: str, notes: list[str]) -> Iterator[Text
 def _kept(block: _BlockIn, notes: list[str]) -> Iterator[Text]:
     """What a turn of this role does not hold: its text, or a warning only."""
     what = f"{unreadable.plain(block.type)} block"
-    said = block.text or block.thinking or block.content
+    said = string_or_none(block.text) or block.thinking or string_or_none(block.content)
     if block.type == "document" and block.source is not None and block.source.type == "text":
         said = block.source.data
     if block.type == "tool_use" and not said:
         said = f"[called {block.name or 'a tool'}: {bytes(block.input).decode()}]"
-    if isinstance(said, str) and said.strip():
+    text = Text(said or "", _cache(block.cache_control))
+    if not text.is_blank:
         notes.append(unreadable.kept_as_text(what))
-        yield Text(said, _cache(block.cache_control))
+        yield text
     else:
         notes.append(unreadable.skipped(what))
 
@@ -464,29 +514,41 @@ def _assistant(places: list[tuple[_BlockIn, str]], notes: list[str]) -> Iterator
 def _call(block: _BlockIn, param: str) -> ToolCall:
     assert block.id
     assert block.name
-    arguments = bytes(block.input).decode()
-    if arguments == "null":
-        arguments = "{}"
-    elif arguments.startswith('"'):  # some clients keep it as the model wrote it
-        arguments = msgspec.json.decode(block.input, type=str)
-    jsontext.check_depth(block.input, f"{param}.input")
-    name = bounds.called_name(block.name)
-    return ToolCall(bounds.call_id(block.id), name, arguments, _cache(block.cache_control))
+    id, name, cache = bounds.call_id(block.id), bounds.called_name(block.name), block.cache_control
+    json = bytes(block.input)
+    jsontext.check_depth(json, f"{param}.input")
+    if json.startswith((b"{", b'"')):  # some clients keep it as the model wrote it
+        return ToolCall(id, name, block.input, _cache(cache))
+    return ToolCall(id, name, "{}" if json == b"null" else json.decode(), _cache(cache))
 
 
 def _result(block: _BlockIn, param: str, tally: bounds.Tally, notes: list[str]) -> ToolResult:
     """What a tool returned; a note stands for each block that cannot be read."""
     parts: list[Text | Media] = []
-    if isinstance(block.content, str):
-        if block.content:
-            parts.append(Text(block.content))
-    elif block.content:
-        tally.add(block.content, f"{param}.content")
-        for i, raw in enumerate(block.content):
-            parts.append(_returned(raw, f"{param}.content[{i}]", notes))
+    said = string_or_none(block.content)
+    if said is not None:
+        parts.append(Text(said))
+    elif memoryview(block.content)[0] == _BRACKET:
+        parts = _returned_list(block.content, f"{param}.content", tally, notes)
+    else:
+        decoded(_content_decoder, block.content, f"{param}.content")
     cache = _cache(block.cache_control)
     id = bounds.call_id(block.tool_use_id or "")
     return ToolResult(id, tuple(parts), bool(block.is_error), cache=cache)
+
+
+def _returned_list(
+    content: Raw, param: str, tally: bounds.Tally, notes: list[str]
+) -> list[Text | Media]:
+    with suppress(msgspec.ValidationError):
+        blocks = _blocks_decoder.decode(content)
+        if all([block.type == "text" for block in blocks]):
+            tally.add(blocks, param)
+            with suppress(Refused):
+                return [_text(b, f"{param}[{i}]") for i, b in enumerate(blocks)]
+    raws = _list_decoder.decode(content)
+    tally.add(raws, param)
+    return [_returned(raw, f"{param}[{i}]", notes) for i, raw in enumerate(raws)]
 
 
 def _returned(raw: Raw, param: str, notes: list[str]) -> Text | Media:
@@ -500,9 +562,10 @@ def _returned(raw: Raw, param: str, notes: list[str]) -> Text | Media:
         what = unreadable.name_of(kind, media_type)
         if block.type in _SHOWN:
             return _shown(block, param, notes)
-        if isinstance(said := block.text or block.content, str) and said.strip():
+        said = Text(string_or_none(block.text) or string_or_none(block.content) or "", cache)
+        if not said.is_blank:
             notes.append(f"tool result: {unreadable.plain(kind)} block kept as text")
-            return Text(said, cache)
+            return said
     except msgspec.DecodeError as error:  # an unpaired surrogate in its kind
         raise invalid(f"The text is not valid JSON: {error}", param, "invalid_json") from None
     except Refused as refused:
@@ -534,9 +597,10 @@ def _cache(wire: _CacheControl | None) -> str:
 def _text(block: _BlockIn, param: str) -> Text:
     if block.type != "text":
         raise unsupported(f"{param}.type", f"`{block.type[:40]}` cannot stand here.")
-    if block.text is None:
+    text = string(block.text, f"{param}.text")
+    if text is None and bytes(block.text) == b"null":
         raise invalid("A text block needs `text`.", f"{param}.text")
-    return Text(block.text, _cache(block.cache_control))
+    return Text(text or "", _cache(block.cache_control))
 
 
 def _media(block: _BlockIn, param: str) -> Media:
@@ -578,13 +642,15 @@ def _readable(raw: Raw, param: str, notes: list[str]) -> _BlockIn:
     rendered = _rendered_decoder.decode(raw) if bytes(raw).startswith(b"{") else _Rendered()
     kind = _string(rendered.type)
     said = _rendering(rendered)
-    return _BlockIn(kind or "unknown", text=said if "\n" in said else None)
+    text = Raw(msgspec.json.encode(said)) if "\n" in said else _NOTHING
+    return _BlockIn(kind or "unknown", text)
 
 
 def _block(raw: Raw, param: str, notes: list[str]) -> _BlockIn:
     """A block in its own type; one that the model can only be shown as text is text here."""
     try:
         try:
+            _typed_decoder.decode(raw)  # for the words of what it refuses
             block = _block_decoder.decode(raw)
             if block.type in _BLOCKS:
                 return block
@@ -599,7 +665,7 @@ def _block(raw: Raw, param: str, notes: list[str]) -> _BlockIn:
         if not _is_rendered(kind) and "\n" not in rendered:
             return _BlockIn(kind)  # nothing of it can be read
         notes.append(unreadable.kept_as_text(f"{unreadable.plain(kind)} block"))
-        return _BlockIn("text", rendered)
+        return _BlockIn("text", Raw(msgspec.json.encode(rendered)))
     except msgspec.DecodeError as error:  # an unpaired surrogate
         raise invalid(f"The text is not valid JSON: {error}", param, "invalid_json") from None
 
@@ -665,10 +731,18 @@ class AnthropicDialect:
 
     def _read(self, body: bytes, headers: Mapping[str, str]) -> Request:
         try:
-            return _request(jsontext.decode_request(_request_decoder, body), headers)
+            wire = jsontext.decode_request(_request_decoder, body)
+            if all([_is_known(message) for message in wire.messages]):
+                return _request(wire, headers)
+        except Refused as refused:
+            if refused.failure.code == "invalid_json":
+                raise
+        # A block has an unknown kind or a wrong type: each is read apart.
+        try:
+            return _request(jsontext.decode_request(_loose_decoder, body), headers)
         except Refused as refused:
             again, warnings = malformed.mended(body, refused, "messages", _mended)
-        return _request(jsontext.decode_request(_request_decoder, again), headers).warn(*warnings)
+        return _request(jsontext.decode_request(_loose_decoder, again), headers).warn(*warnings)
 
     def encoder(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> Encoder:
         return AnthropicEncoder(facts)
@@ -703,7 +777,7 @@ class AnthropicDialect:
     def encode_request(
         self, request: Request, capabilities: Capabilities, model: str, stream: bool
     ) -> bytes:
-        return jsontext.encode(request_out(request, capabilities, model, stream))
+        return jsontext.encode_body(request_out(request, capabilities, model, stream))
 
     def request_path(self, model: str, stream: bool) -> str:
         return "/v1/messages"

@@ -19,6 +19,7 @@ from headgate.chat import Media, Message, Part, Text, Thinking, ToolCall, ToolRe
 from headgate.dialects import malformed, unreadable
 from headgate.dialects.gemini.names import camel
 from headgate.dialects.gemini.upstream import bytes_of, decode_signature
+from headgate.dialects.jsonstrings import string, string_or_none
 from headgate.errors import Refused, invalid, unsupported
 
 SENTINEL = "skip_thought_signature_validator"  # gemini-cli 0.61, for turns that had no signature
@@ -60,7 +61,7 @@ class _OutcomeIn(Struct, frozen=True, gc=False):
 
 
 class _PartIn(Struct, frozen=True, gc=False, rename="camel"):
-    text: str | None = None
+    text: Raw = _NULL  # a string or null; see dialects/jsonstrings.py
     thought: bool | None = None
     thought_signature: str | None = None
     inline_data: _BlobIn | None = None
@@ -78,13 +79,17 @@ class _PartIn(Struct, frozen=True, gc=False, rename="camel"):
     audio_transcription: Raw = _NULL
 
 
+class _TypedPartIn(_PartIn, frozen=True, gc=False, rename="camel"):
+    text: str | None = None  # type: ignore[assignment]  # checked, where `_PartIn` passes over it
+
+
 class ContentIn(Struct, frozen=True, gc=False):
     parts: str | _PartIn | list[_PartIn] | None = None  # one part that is no list is common
     role: str | None = None
 
 
 PART_TYPES = (_BlobIn, _FileIn, _CallIn, _ResultIn, _CodeIn, _OutcomeIn, _PartIn, ContentIn)
-_part_decoder = msgspec.json.Decoder(_PartIn)
+_part_decoder = msgspec.json.Decoder(_TypedPartIn)
 _response_decoder = msgspec.json.Decoder(dict[str, Raw])
 # Results of which only a key or two matter; what has more is told as JSON.
 _MAX_RESPONSE_VALUES = 10_000
@@ -142,13 +147,30 @@ def _mended_part(raw: Raw, warnings: list[str]) -> Raw | None:
 
 def _parts_of(wire: str | ContentIn) -> Sequence[_PartIn]:
     if isinstance(wire, str):
-        return (_PartIn(wire),)
+        return (_PartIn(_string(wire)),)
     parts = wire.parts
     if isinstance(parts, list):
         return parts
     if parts is None:
         return ()
-    return (_PartIn(parts) if isinstance(parts, str) else parts,)
+    return (_PartIn(_string(parts)) if isinstance(parts, str) else parts,)
+
+
+def _string(text: str) -> Raw:
+    return Raw(msgspec.json.encode(text))
+
+
+def _read_text(p: _PartIn, where: str) -> str | Raw | None:
+    """The text of a part; None where it has none, which is not the same as an empty one."""
+    text = string(p.text, f"{where}.text")
+    return "" if text is None and bytes(p.text) != b"null" else text
+
+
+def _joined(sources: Sequence[str | Raw]) -> str | Raw:
+    """One text of several; the JSON string as it is where there is only one."""
+    if len(sources) == 1:
+        return sources[0]
+    return "".join([s if isinstance(s, str) else Text(s).text for s in sources])
 
 
 _HINTS = ("media_resolution", "media_processing", "video_metadata", "audio_transcription")
@@ -179,9 +201,15 @@ def system_of(
         if media is not None:
             what = unreadable.name_of("file", media.mime_type or "")
             notes.append(unreadable.skipped(f"{what} in a turn of the system"))
-        if p.text is None and not _rendered(p):
-            notes.append("systemInstruction: part without text skipped")
-    text = "".join([_rendered(p) if p.text is None else p.text for p in parts])
+    sources: list[str | Raw] = []
+    for k, p in enumerate(parts):
+        source = _read_text(p, f"{param}.parts[{k}]")
+        if source is None:
+            source = _rendered(p)
+            if not source:
+                notes.append("systemInstruction: part without text skipped")
+        sources.append(source)
+    text = _joined(sources)
     return (Message("system", (Text(text),)),) if text else ()
 
 
@@ -214,24 +242,23 @@ class _Turn:
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
-        self._text: list[str] = []
-        self._thought: list[str] = []
+        self._text: list[str | Raw] = []
+        self._thought: list[str | Raw] = []
 
-    def say(self, text: str) -> None:
+    def say(self, text: str | Raw) -> None:
         if text:
             if self._thought:
                 self._flush()
             self._text.append(text)
 
-    def think(self, text: str, signature: str) -> None:
+    def think(self, text: str | Raw, signature: str) -> None:
         """Pieces are one thinking, up to its signature."""
         if self._text:
             self._flush()
         if text:
             self._thought.append(text)
         if signature:
-            self.parts.append(Thinking("".join(self._thought), signature))
-            self._thought.clear()
+            self.parts.append(Thinking(self._thoughts(), signature))
 
     def add(self, part: Part) -> None:
         self._flush()
@@ -246,13 +273,17 @@ class _Turn:
         self._flush()
         return tuple(self.parts)
 
+    def _thoughts(self) -> str:
+        text = Text(_joined(self._thought)).text
+        self._thought.clear()
+        return text
+
     def _flush(self) -> None:
         if self._text:
-            self.parts.append(Text("".join(self._text)))
+            self.parts.append(Text(_joined(self._text)))
             self._text.clear()
         if self._thought:
-            self.parts.append(Thinking("".join(self._thought)))
-            self._thought.clear()
+            self.parts.append(Thinking(self._thoughts()))
 
 
 _Results = list[tuple[str, _ResultIn]]
@@ -276,8 +307,9 @@ class _History:
             where = f"$.contents[{i}].parts[{k}]"
             _note_hints(p, self._notes)
             signature = decode_signature(said) if (said := _signed_by(p)) else ""
+            text = _read_text(p, where)
             if p.thought and p.function_call is None:
-                turn.think(p.text or "", signature)
+                turn.think(text or "", signature)
                 continue
             if signature:
                 turn.think("", signature)
@@ -298,17 +330,17 @@ class _History:
                 results.append((f"{where}.functionResponse", p.function_response))
                 self._notes.append("history: functionResponse moved out of a turn of the model")
             else:
-                turn.say(p.text or self._kept(p))
+                turn.say(text or self._kept(p, text))
         self.out.append(Message("assistant", turn.close()))
         if results and (lost := self._results(results)):
             self.out.append(Message("user", tuple(lost)))
 
-    def _kept(self, p: _PartIn) -> str:
+    def _kept(self, p: _PartIn, text: str | Raw | None) -> str:
         """The text of a part that has none of its own, with a warning."""
         said = _rendered(p)
         if said:
             self._notes.append(unreadable.kept_as_text("part of a hosted tool"))
-        elif p.text is None and not p.thought_signature:
+        elif text is None and not p.thought_signature:
             self._notes.append(unreadable.skipped("part of an unknown kind"))
         return said
 
@@ -318,12 +350,13 @@ class _History:
         for k, p in enumerate(parts):
             where = f"$.contents[{i}].parts[{k}]"
             _note_hints(p, self._notes)
+            text = _read_text(p, where)
             if p.function_response is not None:
                 results.append((f"{where}.functionResponse", p.function_response))
             elif p.inline_data is not None or p.file_data is not None:
                 media = self._attached(p, where)
                 if isinstance(media, Text):
-                    turn.say(media.text)
+                    turn.say(media.source)
                 else:
                     turn.add(media)
             elif p.function_call is not None:
@@ -331,7 +364,7 @@ class _History:
                 turn.say(f"[functionCall {call.name}: {call.arguments}]")
                 self._notes.append(unreadable.kept_as_text("functionCall in a turn of the user"))
             else:
-                turn.say(self._kept(p) if p.text is None else p.text)
+                turn.say(self._kept(p, text) if text is None else text)
         if results:
             turn.lead(self._results(results))
         said = turn.close()
@@ -392,8 +425,8 @@ class _History:
                 return _blob(p.inline_data, f"{where}.inlineData")
             if p.file_data is not None:
                 return _file(p.file_data, f"{where}.fileData")
-            if p.text:
-                return Text(p.text)
+            if text := _read_text(p, where):
+                return Text(text)
         except Refused:
             pass
         what = "a part of an unknown kind"
@@ -442,38 +475,40 @@ def _call(wire: _CallIn, turn: int, k: int, where: str) -> ToolCall:
     if wire.id:
         return ToolCall(bounds.call_id(wire.id), name, args)
     # The same each time the history is replayed, or the upstream's prompt cache would miss.
-    hashed = hashlib.sha256(f"{name}{args}".encode()).hexdigest()[:8]
+    said = args.encode() if isinstance(args, str) else bytes(args)
+    hashed = hashlib.sha256(name.encode() + said).hexdigest()[:8]
     return ToolCall(f"call_{turn}_{k}_{hashed}", name, args)
 
 
-def _args(raw: Raw, where: str) -> str:
+def _args(raw: Raw, where: str) -> str | Raw:
     """The arguments of a call in a history; what is no object is for policy/history.py to repair."""
     text = bytes(raw).strip()
     if text.startswith(b'"'):  # some clients keep them as the model wrote them
         return msgspec.json.decode(text, type=str)
     if text.startswith(b"{") or text == b"null":
-        return _object(raw, where) or "{}"
+        found = _object(raw, where)
+        return Raw(found) if found else "{}"
     jsontext.check_depth(text, where)
     return text.decode()
 
 
-def _object(raw: Raw, where: str) -> str:
-    """A JSON object of the caller's own as compact text; "" for null."""
+def _object(raw: Raw, where: str) -> bytes:
+    """A JSON object of the caller's own as compact text; empty for null."""
     text = bytes(raw).strip()
     if text == b"null":
-        return ""
+        return b""
     if not text.startswith(b"{"):
         raise invalid(f"Expected `object | null` - at `{where}`", where)
     jsontext.check_depth(text, where)
-    return msgspec.json.format(text, indent=-1).decode()
+    return msgspec.json.format(text, indent=-1)
 
 
-def _response(raw: Raw, where: str) -> tuple[str, bool]:
-    """What a tool answered, as text, and whether that is an error."""
+def _response(raw: Raw, where: str) -> tuple[str | Raw, bool]:
+    """What a tool answered, as text or its JSON string, and whether that is an error."""
     text = bytes(raw).strip()
     alone = ""
     if text.startswith(b'"'):  # no object, as Google would want it
-        return msgspec.json.decode(text, type=str), False
+        return string_or_none(raw) or "", False
     if not text.startswith(b"{"):
         jsontext.check_depth(text, f"{where}.response")
         return "" if text == b"null" else msgspec.json.format(text, indent=-1).decode(), False
@@ -482,8 +517,8 @@ def _response(raw: Raw, where: str) -> tuple[str, bool]:
         if len(fields) == 1:
             (alone, value), *_ = fields.items()
             if alone in _ALONE and bytes(value).startswith(b'"'):
-                return msgspec.json.decode(value, type=str), alone == "error"
-    text_out = _object(raw, f"{where}.response")
+                return string_or_none(value) or "", alone == "error"
+    text_out = _object(raw, f"{where}.response").decode()
     return "" if text_out == "{}" else text_out, alone == "error"
 
 

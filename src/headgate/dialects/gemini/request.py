@@ -131,19 +131,10 @@ _SNAKE_CASE = Finder(
 _DEFAULTS = _ConfigIn()
 
 
-def _read(body: bytes) -> tuple[_RequestIn, tuple[str, ...]]:
-    """The body in its type, and the warnings about turns that had to be mended."""
-    jsontext.check_values(body)
-    if _SNAKE_CASE.found(body):
-        body = in_camel_case(body)
-    warnings: tuple[str, ...] = ()
-    try:
-        wire = jsontext.decode_request(_request_decoder, body)
-    except Refused as refused:
-        again, warnings = malformed.mended(body, refused, "contents", mended)
-        wire = jsontext.decode_request(_request_decoder, again)
+def _read(body: bytes) -> _RequestIn:
+    wire = jsontext.decode_request(_request_decoder, body)
     inner = wire.generate_content_request
-    return (inner if inner is not None and wire.contents is None else wire), warnings
+    return inner if inner is not None and wire.contents is None else wire
 
 
 # --- requests: from clients ----------------------------------------------------------------------
@@ -516,8 +507,14 @@ class GeminiDialect:
         return read_whole(lambda b: self._read(b, target), body)
 
     def _read(self, body: bytes, target: RequestTarget) -> Request:
-        wire, warnings = _read(body)
-        return _request(wire, target).warn(*warnings)
+        jsontext.check_values(body)
+        if _SNAKE_CASE.found(body):
+            body = in_camel_case(body)
+        try:
+            return _request(_read(body), target)
+        except Refused as refused:
+            again, warnings = malformed.mended(body, refused, "contents", mended)
+        return _request(_read(again), target).warn(*warnings)
 
     def encoder(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> Encoder:
         return GeminiEncoder(facts, target.array)
@@ -550,7 +547,7 @@ class GeminiDialect:
     def encode_request(
         self, request: Request, capabilities: Capabilities, model: str, stream: bool
     ) -> bytes:
-        return jsontext.encode(request_out(request, capabilities))
+        return jsontext.encode_body(request_out(request, capabilities))
 
     def request_path(self, model: str, stream: bool) -> str:
         method = "streamGenerateContent?alt=sse" if stream else "generateContent"

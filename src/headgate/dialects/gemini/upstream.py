@@ -223,12 +223,12 @@ def _parts_out(m: Message, names: dict[str, str], capabilities: Capabilities) ->
                 signature = p.signature
                 continue
             case Text():
-                part = {"text": p.text}
+                part = {"text": p.source}
             case Media():
                 part = _media_out(p)
             case ToolCall():
                 names[p.id] = p.name
-                args = compact(p.arguments) or Raw(b"{}")
+                args = p.as_object or compact(p.arguments) or Raw(b"{}")
                 part = {"functionCall": {"id": p.id, "name": p.name, "args": args}}
             case ToolResult():
                 part = {"functionResponse": _result_out(p, names)}
@@ -263,7 +263,10 @@ def _media_out(m: Media) -> _Json:
 
 
 def _result_out(result: ToolResult, names: Mapping[str, str]) -> _Json:
-    text = "".join(p.text for p in result.parts if isinstance(p, Text))
+    texts = [p for p in result.parts if isinstance(p, Text)]
+    text: str | Raw = texts[0].source if len(texts) == 1 else "".join([t.text for t in texts])
+    if len(texts) == 1 and texts[0].is_empty:
+        text = ""
     response: _Json = {}
     if text or result.is_error:
         response["error" if result.is_error else "output"] = text

@@ -40,6 +40,7 @@ from headgate.dialects import fields, unknown, vendor_errors
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
 from headgate.dialects.fields import carried, check_sampling, given, read_whole, wrapped
+from headgate.dialects.jsonstrings import decoded, may_hold, string, string_or_list
 from headgate.dialects.openai.reply import OpenAIEncoder, error_out, reply_out
 from headgate.dialects.openai.upstream import DetailIn, OpenAIDecoder, request_out
 from headgate.errors import STATUS, Failure, Refused, invalid, unsupported
@@ -61,15 +62,15 @@ class _PartIn(Struct, frozen=True):
     """One struct for all kinds, so that a kind we refuse is refused by its name."""
 
     type: str
-    text: str | None = None
-    refusal: str | None = None
+    text: Raw = _NOTHING  # a string or null; see dialects/jsonstrings.py
+    refusal: Raw = _NOTHING
     image_url: _Url | str | None = None  # a bare string is common among clients of vLLM
     video_url: _Url | str | None = None
 
 
 class _FunctionCallIn(Struct, frozen=True):
     name: str
-    arguments: str = ""
+    arguments: Raw = _NOTHING  # a string
 
 
 class _CustomCallIn(Struct, frozen=True):
@@ -86,7 +87,7 @@ class _ToolCallIn(Struct, frozen=True):
 
 class _MessageIn(Struct, frozen=True):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[_PartIn] | None = None
+    content: Raw = _NOTHING  # a string, a list of `_PartIn`, or null
     name: str | None = None
     tool_calls: list[_ToolCallIn] | None = None
     tool_call_id: str | None = None
@@ -200,6 +201,8 @@ class _RequestIn(Struct, frozen=True):
 
 
 _request_decoder = msgspec.json.Decoder(_RequestIn)
+_content_decoder = msgspec.json.Decoder(str | list[_PartIn] | None)
+_arguments_decoder = msgspec.json.Decoder(str)
 # What a request asks for that says nothing of it; frozen, and so for all of them the same.
 _USUAL_CHOICE, _USUAL_REASONING, _USUAL_SAMPLING = Choice(), Reasoning(), Sampling()
 
@@ -434,65 +437,77 @@ def _grammar(raw: Raw) -> tuple[str, str]:
     return kept.syntax, kept.definition
 
 
+_Content = Raw | list[_PartIn] | None
+
+
 def _messages(wires: Sequence[_MessageIn]) -> tuple[Message, ...]:
     bounds.check_size(wires, bounds.MESSAGES, "$.messages")
     tally = bounds.Tally()
     out = []
     for n, wire in enumerate(wires):
-        said = wire.content
-        if type(said) is list:
-            tally.add(said, f"$.messages[{n}].content")
+        param = f"$.messages[{n}]"
+        content = string_or_list(wire.content, _content_decoder, f"{param}.content")
+        if type(content) is list:
+            tally.add(content, f"{param}.content")
         if wire.tool_calls:
-            tally.add(wire.tool_calls, f"$.messages[{n}].tool_calls")
+            tally.add(wire.tool_calls, f"{param}.tool_calls")
         if wire.reasoning_details:
-            tally.add(wire.reasoning_details, f"$.messages[{n}].reasoning_details")
-        if wire.role == "user" and type(said) is str and said:
-            out.append(Message("user", (Text(said),)))
+            tally.add(wire.reasoning_details, f"{param}.reasoning_details")
+        if wire.role == "user" and type(content) is Raw:
+            out.append(Message("user", (Text(content),)))
         else:
-            out.append(_message(wire, f"$.messages[{n}]"))
+            out.append(_message(wire, content, param))
     return tuple(out)
 
 
-def _message(wire: _MessageIn, param: str) -> Message:
+def _message(wire: _MessageIn, content: _Content, param: str) -> Message:
     match wire.role:
         case "system" | "developer":
-            return Message("system", tuple(_texts(wire, param)))
+            return Message("system", tuple(_texts(wire, content, param)))
         case "user":
-            return Message("user", tuple(_parts(wire, param)))
+            return Message("user", tuple(_parts(content, param)))
         case "tool":
             if not wire.tool_call_id:
                 raise invalid("A tool message needs `tool_call_id`.", f"{param}.tool_call_id")
             name, id = bounds.called_name(wire.name or ""), bounds.call_id(wire.tool_call_id)
-            result = ToolResult(id, tuple(_parts(wire, param)), name=name)
+            result = ToolResult(id, tuple(_parts(content, param)), name=name)
             return Message("tool", (result,))
         case "assistant":
-            return _assistant(wire, param)
+            return _assistant(wire, content, param)
         case _:
             raise unsupported(f"{param}.role", "Use role `tool` instead of `function`.")
 
 
-def _assistant(wire: _MessageIn, param: str) -> Message:
-    if given(wire.function_call):
+def _assistant(wire: _MessageIn, content: _Content, param: str) -> Message:
+    if wire.function_call is not _NOTHING and given(wire.function_call):
         raise unsupported(f"{param}.function_call", "Use `tool_calls`.")
     thoughts = _thoughts(wire)
-    texts = list(_texts(wire, param))
-    if texts and isinstance(wire.content, str):
-        inline, rest = untagged(wire.content)
+    texts = list(_texts(wire, content, param))
+    if type(content) is Raw and may_hold(content, b"<"):
+        inline, rest = untagged(texts[0].text)
         if inline and not thoughts:
             thoughts = [Thinking(inline)]
         if inline and "".join(t.text for t in thoughts) == inline:  # told twice: said once
             texts = [Text(rest)] if rest else []
     calls = []
     for i, call in enumerate(wire.tool_calls or ()):
-        where = f"{param}.tool_calls[{i}]"
+        arguments: str | Raw
         if call.function is not None:
             name, arguments = call.function.name, call.function.arguments
+            if not bytes(arguments).startswith(b'"'):
+                arguments = _no_string(arguments, f"{param}.tool_calls[{i}].function.arguments")
         elif call.custom is not None:
             name, arguments = call.custom.name, wrapped(call.custom.input)
         else:
+            where = f"{param}.tool_calls[{i}]"
             raise unsupported(f"{where}.{call.type}", "Only calls of functions are.")
         calls.append(ToolCall(bounds.call_id(call.id), bounds.called_name(name), arguments))
     return Message("assistant", (*thoughts, *texts, *calls))
+
+
+def _no_string(arguments: Raw, where: str) -> str:
+    """The text of arguments that are missing; Refused where they are of another type."""
+    return decoded(_arguments_decoder, arguments, where) if bytes(arguments) else ""
 
 
 def _thoughts(wire: _MessageIn) -> list[Thinking]:
@@ -511,25 +526,25 @@ def _thoughts(wire: _MessageIn) -> list[Thinking]:
     return thoughts
 
 
-def _texts(wire: _MessageIn, param: str) -> Iterator[Text]:
-    for i, part in enumerate(_parts(wire, param)):
+def _texts(wire: _MessageIn, content: _Content, param: str) -> Iterator[Text]:
+    for i, part in enumerate(_parts(content, param)):
         if not isinstance(part, Text):
             raise invalid(f"A {wire.role} message holds text only.", f"{param}.content[{i}]")
         yield part
 
 
-def _parts(wire: _MessageIn, param: str) -> Iterator[Text | Media]:
-    if wire.content is None:
+def _parts(content: _Content, param: str) -> Iterator[Text | Media]:
+    if content is None:
         return
-    if isinstance(wire.content, str):
-        if wire.content:
-            yield Text(wire.content)
+    if isinstance(content, Raw):
+        yield Text(content)
         return
-    for i, part in enumerate(wire.content):
+    for i, part in enumerate(content):
         where = f"{param}.content[{i}]"
+        text = string(part.text, f"{where}.text") or string(part.refusal, f"{where}.refusal")
         match part.type:
             case "text" | "refusal":
-                if text := part.text or part.refusal:
+                if text is not None:
                     yield Text(text)
             case "image_url" if part.image_url is not None:
                 yield _media("image", part.image_url, f"{where}.image_url")
@@ -636,7 +651,7 @@ class OpenAIDialect:
     def encode_request(
         self, request: Request, capabilities: Capabilities, model: str, stream: bool
     ) -> bytes:
-        return jsontext.encode(request_out(request, capabilities, model, stream))
+        return jsontext.encode_body(request_out(request, capabilities, model, stream))
 
     def request_path(self, model: str, stream: bool) -> str:
         return "/chat/completions"

@@ -24,6 +24,7 @@ from headgate.chat import (
     Format,
     Media,
     Message,
+    Part,
     Reasoning,
     Request,
     Text,
@@ -47,7 +48,7 @@ _Json = dict[str, object]
 
 class _FunctionCall(Struct, frozen=True):
     name: str
-    arguments: str
+    arguments: str | Raw
 
 
 class WireCall(Struct, frozen=True):
@@ -67,7 +68,7 @@ class WireDetail(Struct, frozen=True):
 
 class _MessageOut(Struct, frozen=True, omit_defaults=True):
     role: str
-    content: str | list[_Json]
+    content: str | Raw | list[_Json]
     tool_call_id: str | None = None
     reasoning_details: list[WireDetail] | None = None
     reasoning_content: str | None = None
@@ -284,7 +285,7 @@ def _messages_out(messages: Sequence[Message], capabilities: Capabilities) -> li
             case "assistant":
                 out.append(_assistant_out(message, capabilities))
             case _ if len(message.parts) == 1 and type(one := message.parts[0]) is Text:
-                out.append(_MessageOut(message.role, one.text))
+                out.append(_MessageOut(message.role, one.source))
             case _:
                 said = [p for p in message.parts if isinstance(p, Text | Media)]
                 out.append(_MessageOut(message.role, _content_out(said)))
@@ -293,25 +294,26 @@ def _messages_out(messages: Sequence[Message], capabilities: Capabilities) -> li
     return out
 
 
-def result_text(result: ToolResult) -> str:
+def result_text(result: ToolResult) -> str | Raw:
     """A tool's result for a wire whose results are strings; its pictures follow by themselves."""
-    text = "\n".join(
-        p.text if isinstance(p, Text) else f"[{p.kind} attached below]" for p in result.parts
-    )
+    parts = result.parts
+    if len(parts) == 1 and type(one := parts[0]) is Text and not result.is_error:
+        return one.source
+    text = "\n".join(p.text if isinstance(p, Text) else f"[{p.kind} attached below]" for p in parts)
     if result.is_error and not text.startswith("Error: "):
         return f"Error: {text}"
     return text
 
 
-def _content_out(parts: Sequence[Text | Media]) -> str | list[_Json]:
+def _content_out(parts: Sequence[Text | Media]) -> str | Raw | list[_Json]:
     if not parts:
         return ""
     if len(parts) == 1 and isinstance(parts[0], Text):
-        return parts[0].text
+        return parts[0].source
     out: list[_Json] = []
     for part in parts:
         if isinstance(part, Text):
-            out.append({"type": "text", "text": part.text})
+            out.append({"type": "text", "text": part.source})
             continue
         name = f"{part.kind}_url"
         url = {"url": part.address}
@@ -323,16 +325,18 @@ def _content_out(parts: Sequence[Text | Media]) -> str | list[_Json]:
 
 def _assistant_out(message: Message, capabilities: Capabilities) -> _MessageOut:
     thoughts = [p for p in message.parts if isinstance(p, Thinking)]
-    thinking, text = "".join(t.text for t in thoughts), message.text
-    form = capabilities.reasoning_form
+    text = message.source
+    if not thoughts:
+        return _MessageOut("assistant", text, tool_calls=calls(message.parts) or None)
+    thinking, form = "".join(t.text for t in thoughts), capabilities.reasoning_form
     return _MessageOut(
         "assistant",
         # null content beside tool calls is refused by MiniMax
-        tagged(thinking) + text if form == "tags" and thinking else text,
+        tagged(thinking) + message.text if form == "tags" and thinking else text,
         reasoning_details=(details(thoughts) or None) if form == "details" else None,
         reasoning_content=(thinking or None) if form == "reasoning_content" else None,
         reasoning=(thinking or None) if form == "reasoning" else None,
-        tool_calls=calls([p for p in message.parts if isinstance(p, ToolCall)]) or None,
+        tool_calls=calls(message.parts) or None,
     )
 
 
@@ -344,8 +348,11 @@ def details(thoughts: Sequence[Thinking]) -> list[WireDetail]:
     ]
 
 
-def calls(calls: Sequence[ToolCall]) -> list[WireCall]:
-    return [WireCall(c.id, _FunctionCall(c.name, c.arguments)) for c in calls]
+def calls(parts: Sequence[Part]) -> list[WireCall]:
+    """The calls among the parts of a message or of a reply."""
+    return [
+        WireCall(p.id, _FunctionCall(p.name, p.as_string)) for p in parts if type(p) is ToolCall
+    ]
 
 
 # --- replies: from upstreams ---------------------------------------------------------------------

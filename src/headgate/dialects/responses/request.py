@@ -43,6 +43,13 @@ from headgate.dialects import fields, unknown, vendor_errors
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
 from headgate.dialects.fields import read_whole
+from headgate.dialects.jsonstrings import (
+    decoded,
+    may_hold,
+    string,
+    string_or_list,
+    string_or_none,
+)
 from headgate.dialects.openai.request import OpenAIDialect
 from headgate.dialects.responses.reply import Echo, ResponsesEncoder, reply_out, timed
 from headgate.dialects.responses.upstream import ResponsesDecoder, flat, request_out
@@ -59,8 +66,8 @@ class _PartIn(Struct, frozen=True):
     """One struct for all kinds, so that a kind we refuse is refused by its name."""
 
     type: str = ""
-    text: str | None = None
-    refusal: str | None = None
+    text: Raw = _NOTHING  # a string or null; see dialects/jsonstrings.py
+    refusal: Raw = _NOTHING
     image_url: str | None = None
     detail: str | None = None
 
@@ -68,13 +75,13 @@ class _PartIn(Struct, frozen=True):
 class _ItemIn(Struct, frozen=True):
     type: str | None = None  # a message may leave it out
     role: str | None = None
-    content: str | list[_PartIn] | None = None
+    content: Raw = _NOTHING  # a string, a list of `_PartIn`, or null
     call_id: str | None = None
     name: str | None = None
     namespace: str | None = None
-    arguments: str | _Json | None = None  # an object in a search for tools
+    arguments: Raw = _NOTHING  # a string or null; an object in a search for tools
     input: str | None = None
-    output: str | list[_PartIn] | None = None
+    output: Raw = _NOTHING  # as `content`
     tools: "list[_ToolIn] | None" = None  # added to those of the request, or found by a search
     summary: list[_PartIn] | None = None
     encrypted_content: str | None = None
@@ -165,6 +172,9 @@ class _RequestIn(Struct, frozen=True):
 
 
 _request_decoder = msgspec.json.Decoder(_RequestIn)
+_content_decoder = msgspec.json.Decoder(str | list[_PartIn] | None)
+_arguments_decoder = msgspec.json.Decoder(str | _Json | None)
+_Content = Raw | list[_PartIn] | None
 # What a client may ask to be included and gets, or loses nothing by not getting.
 _INCLUDED = frozenset(
     (
@@ -511,9 +521,12 @@ def _messages(wire: _RequestIn, warnings: list[str]) -> tuple[Message, ...]:
     turn: list[Part] = []  # of the assistant: the items of one turn are one message
     for i, item in enumerate(wire.input):
         where = f"$.input[{i}]"
-        for parts_in, name in ((item.content, "content"), (item.output, "output")):
-            if isinstance(parts_in, list):
-                tally.add(parts_in, f"{where}.{name}")
+        content = string_or_list(item.content, _content_decoder, f"{where}.content")
+        if isinstance(content, list):
+            tally.add(content, f"{where}.content")
+        output = string_or_list(item.output, _content_decoder, f"{where}.output")
+        if isinstance(output, list):
+            tally.add(output, f"{where}.output")
         if item.summary:
             tally.add(item.summary, f"{where}.summary")
         if item.type in _SILENT:
@@ -524,7 +537,7 @@ def _messages(wire: _RequestIn, warnings: list[str]) -> tuple[Message, ...]:
         if item.type in ("tool_search_call", "tool_search_output") and not item.call_id:
             warnings.append(f"input.{item.type}")
             continue  # a hosted search: the model sees what it found among its tools
-        parts, message = _item(item, where)
+        parts, message = _item(item, content, output, where)
         turn += parts
         if message is not None:
             if turn:
@@ -536,15 +549,17 @@ def _messages(wire: _RequestIn, warnings: list[str]) -> tuple[Message, ...]:
     return tuple(out)
 
 
-def _item(wire: _ItemIn, where: str) -> tuple[list[Part], Message | None]:
+def _item(
+    wire: _ItemIn, content: _Content, output: _Content, where: str
+) -> tuple[list[Part], Message | None]:
     """The parts that an item adds to the assistant's turn, or the message that it is."""
     match wire.type:
         case "message" | None:
-            return _message(wire, where)
+            return _message(wire, content, where)
         case "reasoning":
-            return _thinking(wire), None
+            return _thinking(wire, content), None
         case "tool_search_call":
-            text = _arguments(wire.arguments)
+            text = _arguments(wire.arguments, where)
             return [ToolCall(bounds.call_id(wire.call_id or ""), SEARCH, text)], None
         case "tool_search_output":
             id = bounds.call_id(wire.call_id or "")
@@ -556,8 +571,10 @@ def _item(wire: _ItemIn, where: str) -> tuple[list[Part], Message | None]:
                     f"Object missing required field `{missing}` - at `{where}`",
                     f"{where}.{missing}",
                 )
-            custom = wire.type == "custom_tool_call"
-            arguments = fields.wrapped(wire.input or "") if custom else _arguments(wire.arguments)
+            if wire.type == "custom_tool_call":
+                arguments: str | Raw = fields.wrapped(wire.input or "")
+            else:
+                arguments = _arguments(wire.arguments, where)
             name = bounds.called_name(flat(wire.namespace or "", wire.name))
             return [ToolCall(bounds.call_id(wire.call_id), name, arguments)], None
         case "function_call_output" | "custom_tool_call_output":
@@ -566,7 +583,7 @@ def _item(wire: _ItemIn, where: str) -> tuple[list[Part], Message | None]:
                     f"Object missing required field `call_id` - at `{where}`", f"{where}.call_id"
                 )
             id = bounds.call_id(wire.call_id)
-            result = ToolResult(id, tuple(_parts(wire.output, f"{where}.output")))
+            result = ToolResult(id, tuple(_parts(output, f"{where}.output")))
             return [], Message("tool", (result,))
         case "item_reference":
             raise unsupported(f"{where}.item_reference", "Nothing is stored; send the item itself.")
@@ -574,10 +591,11 @@ def _item(wire: _ItemIn, where: str) -> tuple[list[Part], Message | None]:
             raise unsupported(f"{where}.{wire.type}", "Send messages, reasoning and calls.")
 
 
-def _arguments(value: str | _Json | None) -> str:
-    if isinstance(value, dict):
-        return jsontext.encode(value).decode()
-    return value or ""
+def _arguments(raw: Raw, where: str) -> str | Raw:
+    if string_or_none(raw) is not None:
+        return raw
+    value = decoded(_arguments_decoder, raw, f"{where}.arguments") if bytes(raw) else None
+    return jsontext.encode(value).decode() if isinstance(value, dict) else ""
 
 
 def _found(tools: Sequence[_ToolIn]) -> str:
@@ -590,12 +608,12 @@ def _found(tools: Sequence[_ToolIn]) -> str:
     return jsontext.encode({"tools": names}).decode()
 
 
-def _message(wire: _ItemIn, where: str) -> tuple[list[Part], Message | None]:
+def _message(wire: _ItemIn, content: _Content, where: str) -> tuple[list[Part], Message | None]:
     match wire.role:
         case "user":
-            return [], Message("user", tuple(_parts(wire.content, f"{where}.content")))
+            return [], Message("user", tuple(_parts(content, f"{where}.content")))
         case "system" | "developer" | "assistant":
-            parts = _parts(wire.content, f"{where}.content")
+            parts = _parts(content, f"{where}.content")
             for i, part in enumerate(parts):
                 if not isinstance(part, Text):
                     raise invalid(
@@ -617,7 +635,11 @@ def _message(wire: _ItemIn, where: str) -> tuple[list[Part], Message | None]:
 
 def _spoken(part: Part) -> list[Part]:
     """A text of the assistant; pydantic-ai writes reasoning it has no item for in tags of its own."""
-    if not isinstance(part, Text) or not part.text.lstrip().startswith("<"):
+    if not isinstance(part, Text):
+        return [part]
+    if isinstance(part.source, Raw) and not may_hold(part.source, b"<"):
+        return [part]
+    if not part.text.lstrip().startswith("<"):
         return [part]
     thinking, rest = untagged(part.text)
     if not thinking:
@@ -625,25 +647,34 @@ def _spoken(part: Part) -> list[Part]:
     return [Thinking(thinking), Text(rest)] if rest else [Thinking(thinking)]
 
 
-def _thinking(wire: _ItemIn) -> list[Part]:
+def _thinking(wire: _ItemIn, content: _Content) -> list[Part]:
     """The text, if the client kept it, and what was sealed; the text has one of two places."""
-    content = wire.content
-    if isinstance(content, list):
-        content = "".join(p.text or "" for p in content)
-    text = content or "\n\n".join(p.text or "" for p in wire.summary or ())
+    if isinstance(content, Raw):
+        text = _text_of(content)
+    else:
+        text = "".join([_text_of(p.text) for p in content or ()])
+    text = text or "\n\n".join([_text_of(p.text) for p in wire.summary or ()])
     signature = wire.encrypted_content or ""
     return [Thinking(text, signature)] if text or signature else []
 
 
-def _parts(content: str | list[_PartIn] | None, where: str) -> list[Text | Media]:
-    if content is None or isinstance(content, str):
-        return [Text(content)] if content else []
+def _text_of(raw: Raw) -> str:
+    found = string_or_none(raw)
+    return "" if found is None else Text(found).text
+
+
+def _parts(content: _Content, where: str) -> list[Text | Media]:
+    if content is None:
+        return []
+    if isinstance(content, Raw):
+        return [Text(content)]
     out: list[Text | Media] = []
     for i, part in enumerate(content):
         at = f"{where}[{i}]"
+        text = string(part.text, f"{at}.text") or string(part.refusal, f"{at}.refusal")
         match part.type:
             case "input_text" | "output_text" | "text" | "refusal":
-                if text := part.text or part.refusal:
+                if text is not None:
                     out.append(Text(text))
             case "input_image" if part.image_url:
                 detail = part.detail or ""
@@ -704,7 +735,7 @@ class ResponsesDialect:
     def encode_request(
         self, request: Request, capabilities: Capabilities, model: str, stream: bool
     ) -> bytes:
-        return jsontext.encode(request_out(request, capabilities, model, stream))
+        return jsontext.encode_body(request_out(request, capabilities, model, stream))
 
     def request_path(self, model: str, stream: bool) -> str:
         return "/responses"

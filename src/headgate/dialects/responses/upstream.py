@@ -55,7 +55,7 @@ _Json = dict[str, object]
 class _RequestOut(Struct, frozen=True, omit_defaults=True):
     model: str
     input: list[_Json]
-    instructions: str | None = None
+    instructions: str | Raw | None = None
     stream: bool | None = None
     max_output_tokens: int | None = None
     temperature: float | None = None
@@ -171,10 +171,13 @@ def flat(namespace: str, name: str) -> str:
 def request_out(
     request: Request, capabilities: Capabilities, model: str, stream: bool
 ) -> _RequestOut:
-    messages, instructions = request.messages, None
+    messages = request.messages
+    instructions: str | Raw | None = None
     if len(messages) > 1 and messages[0].role == "system":  # alone it would leave no input
-        texts = [p.text for p in messages[0].parts if isinstance(p, Text)]
-        instructions, messages = "\n\n".join(texts), messages[1:]
+        texts = [p for p in messages[0].parts if isinstance(p, Text)]
+        one = len(texts) == 1
+        instructions = texts[0].source if one else "\n\n".join([t.text for t in texts])
+        messages = messages[1:]
     sampling = request.sampling
     parallel = request.choice.parallel if request.tools and capabilities.parallel_switch else None
     tier = request.service_tier if capabilities.service_tier else ""
@@ -283,7 +286,7 @@ def _without_films(result: ToolResult) -> ToolResult:
 def _message_out(role: str, parts: Sequence[Text | Media]) -> _Json:
     content: object = ""
     if len(parts) == 1 and isinstance(parts[0], Text):
-        content = parts[0].text
+        content = parts[0].source
     elif parts:
         content = [_part_out(p) for p in parts]
     return {"type": "message", "role": role, "content": content}
@@ -291,7 +294,7 @@ def _message_out(role: str, parts: Sequence[Text | Media]) -> _Json:
 
 def _part_out(part: Text | Media) -> _Json:
     if isinstance(part, Text):
-        return {"type": "input_text", "text": part.text}
+        return {"type": "input_text", "text": part.source}
     if part.kind != "image":
         raise invalid("The Responses wire has no form for a film; send pictures.", "$.messages")
     url = part.address
@@ -304,9 +307,9 @@ def _part_out(part: Text | Media) -> _Json:
 def _assistant_out(message: Message, capabilities: Capabilities, out: list[_Json]) -> None:
     for part in message.parts:
         match part:
-            case Text(text):
-                content = [{"type": "output_text", "text": text, "annotations": []}]
-                out.append({"type": "message", "role": "assistant", "content": content})
+            case Text():
+                said: _Json = {"type": "output_text", "text": part.source, "annotations": []}
+                out.append({"type": "message", "role": "assistant", "content": [said]})
             case Thinking(text, signature) if capabilities.reasoning_form != "none":
                 if not (text or signature):
                     continue
@@ -317,8 +320,8 @@ def _assistant_out(message: Message, capabilities: Capabilities, out: list[_Json
                 if signature:
                     item["encrypted_content"] = signature
                 out.append(item)
-            case ToolCall(id, name, arguments):
-                call = {"call_id": id, "name": name, "arguments": arguments}
+            case ToolCall():
+                call = {"call_id": part.id, "name": part.name, "arguments": part.as_string}
                 out.append({"type": "function_call", **call})
             case _:
                 pass

@@ -10,10 +10,10 @@ import msgspec
 from headgate.catalog import counting
 from headgate.catalog.catalog import Route
 from headgate.catalog.counting import Features
-from headgate.chat import Request
+from headgate.chat import Request, ToolResult
 from headgate.dialects.contract import ReplyFacts
 from headgate.edge import replay
-from headgate.edge.overload import OFF_LOOP_BYTES
+from headgate.edge.overload import LOOP_BYTES, LOOP_PARTS, OFF_LOOP_BYTES
 from headgate.edge.pipeline.state import Exchange
 from headgate.edge.responder import Responder
 from headgate.errors import invalid
@@ -43,6 +43,7 @@ async def prepare(exchange: Exchange, responder: Responder) -> Prepared | None:
         await turn
     if exchange.large:
         request = await exchange.worked(dialect.decode_request, body, arrival.target)
+        exchange.large = len(body) >= LOOP_BYTES or _has_many_parts(request)
     else:
         request = dialect.decode_request(body, arrival.target)
     routes = context.routes(request.model, key, request)
@@ -64,6 +65,20 @@ async def prepare(exchange: Exchange, responder: Responder) -> Prepared | None:
         exchange.encoder = dialect.encoder(request, facts, arrival.target)
         responder.watch_silence()
     return Prepared(request, routes, facts, features)
+
+
+def _has_many_parts(request: Request) -> bool:
+    """Whether the steps that look at each part would delay other requests."""
+    parts = 0
+    for message in request.messages:
+        parts += len(message.parts)
+        if message.role == "tool":
+            for part in message.parts:
+                if isinstance(part, ToolResult):
+                    parts += len(part.parts)
+        if parts > LOOP_PARTS:
+            return True
+    return False
 
 
 async def _answered_before(exchange: Exchange, responder: Responder, body: bytes) -> bool:
