@@ -58,6 +58,8 @@ def test_every_variable_that_is_promised_is_read() -> None:
         "metrics": "127.0.0.1:9464",
         "listen": "127.0.0.1:9443",
         "origins": "https://app.test, http://localhost:3000",
+        "retired_to_successor": "true",
+        "reply_model": "served",
     }
     env = {variable: said.get(place[-1], "2048") for place, variable in config.VARIABLES.items()}
     env |= {v: "true" for p, v in config.VARIABLES.items() if p[0] == "fidelity"}

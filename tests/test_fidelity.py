@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+import efforts
 from headgate.catalog import catalog
 from headgate.chat import (
     Event,
@@ -395,7 +396,14 @@ def request_cell(feature: Feature, client: str, column: str) -> str:
     asked_for, _ = sealing.unseal(asked_for, SEALER, "up")
     try:
         repaired = history.repair(asked_for, capabilities, client)
-        fitted = fit(repaired, capabilities, max_output=9999, default_max_output=9999)
+        fitted = fit(
+            repaired,
+            capabilities,
+            max_output=9999,
+            default_max_output=9999,
+            client=client,
+            wire=name,
+        )
     except Refused:
         return "refused"
     sent = up.encode_request(fitted.request, capabilities, MODEL, False)
@@ -526,6 +534,17 @@ def page() -> str:
         out.append(f"### From {NAMES[client]}\n")
         rows = {f.name: [request_cell(f, client, c) for c in UPSTREAMS] for f in REQUESTS}
         out.append(_table("request", list(UPSTREAMS), rows))
+    out.append("## Effort\n")
+    out.append(
+        "What each upstream is sent for each client's knob. *(warned)*: it is not what was asked for, and"
+        "\n`x-headgate-warnings` says what it is. A default of the operator's, per key or per model, is for"
+        "\nrequests that name no effort.\n"
+    )
+    columns = efforts.upstreams()
+    for client, knobs in efforts.knobs().items():
+        out.append(f"### Effort from {NAMES[client]}\n")
+        rows = {n: [efforts.cell(client, k, r) for r in columns.values()] for n, k in knobs.items()}
+        out.append(_table("knob", list(columns), rows))
     out.append("## Replies\n")
     out.append(
         "Whole and streamed. The columns are the upstream dialects that the reply comes from.\n"

@@ -12,6 +12,7 @@ import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -21,6 +22,9 @@ from msgspec import Meta, Struct, structs
 
 _HOST_PORT = r"(\[[0-9a-fA-F:]+\]|[0-9A-Za-z.-]+):[0-9]{1,5}"
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
+Dollars = Annotated[str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,12})?$")]
+OwnDollars = Annotated[str, Meta(pattern=r"^([0-9]{1,9}(\.[0-9]{1,12})?)?$")]
+EPOCH_DAY = date(1970, 1, 1).toordinal()
 LogLevel = Literal["debug", "info", "warning", "error", "off"]
 
 
@@ -87,23 +91,58 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     # timeouts.pace. None: what the provider publishes, if the preset knows it; 0: no pacing.
     rpm: Annotated[int, Meta(ge=0)] | None = None
     tpm: Annotated[int, Meta(ge=0)] | None = None
+    # Serves only the models whose `routes` name it; else it is also a route of every shipped model.
+    only_named: bool = False
 
     def __repr__(self) -> str:
         return f"Upstream({self.preset!r}, {self.base_url!r})"
+
+
+class Price(Struct, frozen=True, forbid_unknown_fields=True):
+    """US dollars per million tokens, as text that is read as an exact decimal: "0.30"."""
+
+    input: Dollars
+    output: Dollars
+    cache_read: OwnDollars = ""  # "": as input
+    cache_write: OwnDollars = ""  # "": as input
+    up_to_input: Annotated[int, Meta(ge=1, le=1 << 40)] | None = None  # tokens; None: any size
+    valid_from: date = date(1970, 1, 1)
+    priority_factor: Dollars = "1"
 
 
 class RouteTo(Struct, frozen=True, forbid_unknown_fields=True):
     upstream: str
     model: str = ""  # the upstream's own name; "": as the preset says
     share: Annotated[int, Meta(ge=0, le=1000)] = 0  # of the load, among routes that have one
+    prices: tuple[Price, ...] = ()  # what tokens cost here; (): what the model costs
+    free: bool = False  # costs nobody anything here
+    # Which model answers, where the upstream's name does not show it; "": the gateway judges by the name.
+    serves: Annotated[str, Meta(max_length=256)] = ""
+    capabilities: dict[str, Any] = {}  # Any: as an upstream's; of this route only
 
 
 class Model(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where one model's requests go, in this order; numbers override the catalog's."""
+    """Where one model's requests go, in this order; what is given here overrides the catalog.
+
+    A name that is in no catalog makes a model of your own; it needs `routes`.
+    """
 
     routes: tuple[RouteTo, ...] = ()
-    context_window: Annotated[int, Meta(ge=1)] | None = None  # tokens
-    max_output: Annotated[int, Meta(ge=1)] | None = None  # tokens
+    context_window: Annotated[int, Meta(ge=1, le=1 << 40)] | None = None  # tokens
+    max_output: Annotated[int, Meta(ge=1, le=1 << 40)] | None = None  # tokens
+    # Tokens, where an upstream must be sent a number.
+    default_max_output: Annotated[int, Meta(ge=1, le=1 << 40)] | None = None
+    display_name: Annotated[str, Meta(max_length=128)] = ""
+    description: Annotated[str, Meta(max_length=1024)] = ""
+    prices: tuple[Price, ...] = ()
+    free: bool = False  # costs nobody anything, but on routes with prices of their own
+    input: tuple[Literal["text", "image", "video"], ...] | None = None
+    capabilities: dict[str, Any] = {}  # Any: as an upstream's; of every route of this model
+    aliases: tuple[Annotated[str, Meta(min_length=1, max_length=128)], ...] = ()
+    # Of reasoning, sent where neither the request nor its key names one; "": nothing is sent.
+    effort: Literal["", "minimal", "low", "medium", "high", "xhigh", "max"] = ""
+    vendor: Annotated[str, Meta(max_length=64)] = ""  # `owned_by` in lists; "": "custom"
+    released: date = date(2026, 1, 1)
 
 
 class Oidc(Struct, frozen=True, forbid_unknown_fields=True):
@@ -188,6 +227,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     default_aliases: bool = (
         True  # answer the names that agents choose by themselves: claude-*, gpt-*
     )
+    # Send requests for a model that its vendor has retired to the successor that the vendor names.
+    retired_to_successor: bool = False
+    # Which name a reply has in `model`: the one of the catalog that was requested, or the one of the
+    # model that answers, where a route leads to another model.
+    reply_model: Literal["requested", "served"] = "requested"
     notes: tuple[str, ...] = ()  # what the operator should hear of, not set by anybody
     origins: dict[str, str] = {}  # of each value that is no default: file, env, option
 
@@ -224,6 +268,8 @@ _SCALARS = (
     "memory",
     "tokenizer",
     "default_aliases",
+    "retired_to_successor",
+    "reply_model",
 )
 VARIABLES: dict[tuple[str, ...], str] = {
     **{(name,): f"HEADGATE_{name.upper()}" for name in _SCALARS},

@@ -359,7 +359,7 @@ def test_a_table_in_a_pipe_is_tab_separated_and_has_no_colour() -> None:
     cells = lines[0].split("\t")
     assert cells[:5] == ["MiniMax-M3", "1,000,000", "524,288", "text, image, video", "local/smollm2-135m"]  # fmt: skip
     assert cells[5].startswith("claude-*, ")
-    assert len(lines) == 7 and "\x1b" not in "".join(lines)
+    assert len(lines) == 9 and "\x1b" not in "".join(lines)
 
 
 def test_models_shows_the_names_that_stand_for_them(

@@ -1,5 +1,7 @@
 """Fitting: every wish is honoured, emulated, dropped with a word, or refused; none in silence."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from msgspec import Raw
@@ -74,9 +76,9 @@ def fitted(asked: Request, capabilities: Capabilities = NOTHING) -> Fitted:
     return fit(asked, capabilities, max_output=1000, default_max_output=500)
 
 
-def refused(asked: Request, capabilities: Capabilities = NOTHING) -> Failure:
+def refused(asked: Request, capabilities: Capabilities = NOTHING, **more: Any) -> Failure:
     with pytest.raises(Refused) as caught:
-        fitted(asked, capabilities)
+        fit(asked, capabilities, max_output=1000, default_max_output=500, **more)
     return caught.value.failure
 
 
@@ -111,10 +113,13 @@ def test_fitting_twice_changes_nothing_more() -> None:
 @pytest.mark.parametrize("kind", ["image", "video"])
 def test_media_the_model_cannot_see_are_refused_by_name(kind: str) -> None:
     media = Media("image" if kind == "image" else "video", "https://example.com/x")
-    failure = refused(request((Message("user", (media,)),)))
+    asked = request((Message("user", (media,)),))
+    failure = refused(asked)
     assert failure.kind == "invalid"
     assert f"`MiniMax-M2.7` does not take {kind}s" in failure.message
-    assert "use MiniMax-M3" in failure.message
+    assert "send text only" in failure.message
+    takers = {kind: ("minimax-m2.7", "acme-sees", "MiniMax-M3")}
+    assert "use acme-sees or MiniMax-M3" in refused(asked, takers=takers).message
 
 
 def test_a_picture_that_a_tool_returned_becomes_a_note() -> None:
@@ -369,7 +374,7 @@ def test_thinking_is_switched_off_where_it_can_be() -> None:
 
 
 def test_thinking_that_is_asked_for_stays_asked_for() -> None:
-    asked = request(reasoning=Reasoning("on", "yes", "high", 2048))
+    asked = request(reasoning=Reasoning("on", "yes"))
     assert fitted(asked) == Fitted(asked)
 
 

@@ -372,7 +372,7 @@ LISTED = {"input.": responses_request._SILENT, "tools.": responses_request._HINT
 OF_KINDS = {
     f"dialects/{name}.py"
     for name in ("unknown", "fields", "gemini/contents", "gemini/request", "anthropic/request")
-} | {"policy/fit.py"}
+} | {"policy/fit.py", "policy/effort.py", "dialects/openai/request.py"}
 GATHERERS = ("warnings", "_warnings", "notes")
 
 
@@ -474,6 +474,10 @@ def test_every_warning_that_the_code_can_write_is_explained() -> None:
     [
         unreadable.warning_of("PDF"), unreadable.kept_as_text("x block"), unreadable.skipped("x block"),
         fields.SURROGATES, "history: role x read as user", "responseModalities (x ignored)",
+        "model (answered by gpt-5)", "model (retired 2026-11-18; successor MiniMax-M3.1-Flash)",
+        "thinking (cannot be switched off; effort low)", "reasoning_effort (minimal sent as low)",
+        "thinking.budget_tokens (sent as effort low)", "output_config.effort",
+        "thinkingConfig.thinkingBudget (lowered to 2999 tokens)",
         "messages.tool_calls.custom", "tool_choice (x read as auto)", "tools.web_search",
     ],
 )  # fmt: skip

@@ -10,7 +10,7 @@ import fnmatch
 import re
 import tomllib
 from collections.abc import Collection, Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -20,44 +20,30 @@ import msgspec
 from msgspec import Struct
 
 from headgate import config
+from headgate.catalog import cards, operators
+from headgate.catalog.models import DialectName, Model, Price, Retirement, models
 from headgate.config import ConfigError, Settings
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import ModelCard
 
-DialectName = Literal["openai", "responses", "anthropic", "gemini"]
+__all__ = [
+    "Capabilities",
+    "Catalog",
+    "Model",
+    "Preset",
+    "Price",
+    "Route",
+    "load",
+    "models",
+    "presets",
+]
+
 Auth = Literal["bearer", "x-api-key", "none"]
 _PREFIXES = ("models/", "minimax/", "minimaxai/")
 _MAX_NAME_CHARS = 256  # longer than any name; looking for prefixes costs its square
 _NEAR = (
     0.75  # of difflib's ratio: a digit or a few letters of a name; a third of it is another name
 )
-
-
-class Price(Struct, frozen=True, forbid_unknown_fields=True):
-    """USD per million tokens as decimal strings; the first tier that the input fits holds."""
-
-    valid_from: date
-    input: str
-    output: str
-    cache_read: str = ""  # "": as input
-    cache_write: str = ""  # "": as input
-    up_to_input: int | None = None  # tokens; None: any
-    priority_factor: str = "1"
-
-
-class Model(Struct, frozen=True, forbid_unknown_fields=True):
-    display_name: str
-    released: date
-    created: int  # Unix seconds
-    context_window: int  # tokens, input and output together
-    max_output: int  # tokens
-    default_max_output: int  # tokens, where an upstream must be told a number
-    prices: tuple[Price, ...]
-    description: str = ""
-    input: tuple[Literal["text", "image", "video"], ...] = ("text",)
-    rpm: int | None = None  # requests a minute of a pay-as-you-go account at MiniMax
-    tpm: int | None = None  # tokens a minute, input and output, of such an account
-    id: str = ""
 
 
 class Preset(Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,6 +60,8 @@ class Preset(Struct, frozen=True, forbid_unknown_fields=True):
     headers: dict[str, str] = {}
     capabilities: dict[str, Any] = {}  # Any: converted to Capabilities, per model
     models: dict[str, dict[str, Any]] = {}
+    # By dialect and model, where the upstream is asked in that dialect.
+    dialects: dict[DialectName, dict[str, dict[str, Any]]] = {}
 
 
 class UpstreamKey(Struct, frozen=True):
@@ -124,6 +112,17 @@ class Route(Struct, frozen=True):
     tpm: int | None = None  # tokens a minute
     key: UpstreamKey = UpstreamKey()
     pool: "tuple[Route, ...]" = ()  # the same route by each key, where the upstream has several
+    served: Model | None = None  # the model that answers, where the catalog knows it
+    other: str = ""  # the name of the model that answers, where it is not the one above
+    prices: tuple[Price, ...] = ()  # what tokens cost here
+    free: bool = False
+    retirement: Retirement | None = None  # of the model that answers, at this upstream
+    successor: "Route | None" = None  # the same upstream with the model that follows
+
+    @property
+    def sizes(self) -> Model:
+        """The model whose context window and output hold here."""
+        return self.served or self.model
 
     @property
     def place(self) -> str:
@@ -181,12 +180,6 @@ def default_aliases() -> DefaultAliases:
 
 
 @cache
-def models() -> dict[str, Model]:
-    tree = _data("models.toml")
-    return {k: msgspec.convert({**v, "id": k}, Model) for k, v in tree.items()}
-
-
-@cache
 def presets() -> dict[str, Preset]:
     return msgspec.convert(_data("upstreams.toml"), dict[str, Preset])
 
@@ -211,7 +204,7 @@ class Catalog:
         self._defaults = defaults
         self._kind = _KindOfName(defaults) if defaults else None
         self._routes = routes
-        self._by_name = {m.id.lower(): m for m in models}
+        self._by_name = {name: m for m in models for name in m.names()}
         everybodys = {k.lower(): v for k, v in aliases.items()}
         self._everybodys = everybodys
         self._own = {
@@ -221,12 +214,19 @@ class Catalog:
         self._answers = {
             kind: self._answering(kind, ()) for kind in (defaults.kinds if defaults else ())
         }
-        self._cards = tuple(
-            ModelCard(
-                m.id, m.display_name, m.created, m.context_window, m.max_output, m.input, True, m.description
+        self._cards: tuple[date, tuple[ModelCard, ...]] | None = None
+        # The models that take each kind of media on some route, for what is said to a caller.
+        self.takers: dict[str, tuple[str, ...]] = {
+            kind: tuple(
+                m.id for m in models
+                if any(kind in r.capabilities.input for r in routes.get(m.id, ()))
             )
-            for m in models
-        )  # fmt: skip
+            for kind in ("image", "video")
+        }  # fmt: skip
+        # Models of which some route ends, or has ended.
+        self.retiring = frozenset(
+            m.id for m in models if any(r.retirement for r in routes.get(m.id, ()))
+        )
 
     def find(self, name: str, key_id: str = "", allowed: Collection[str] = ()) -> Model | None:
         """The model a client named, or None; a key's own aliases come before everybody's.
@@ -285,7 +285,7 @@ class Catalog:
         for name in self._defaults.listed if self._defaults else ():
             if name not in aliases and (model := self.find(name, key_id, allowed)):
                 aliases[name] = model.id
-        cards = {c.id.lower(): c for c in self._cards}
+        cards = {c.id.lower(): c for c in self.cards()}
         return tuple(
             msgspec.structs.replace(card, id=alias, display_name=f"{card.display_name} as {alias}")
             for alias, to in aliases.items()
@@ -293,7 +293,11 @@ class Catalog:
         )
 
     def cards(self) -> tuple[ModelCard, ...]:
-        return self._cards
+        """Return the models with the prices of today (UTC), as lists of models show them."""
+        on = datetime.now(UTC).date()
+        if self._cards is None or self._cards[0] != on:
+            self._cards = on, tuple(cards.card(m, self.routes(m.id), on) for m in self.models)
+        return self._cards[1]
 
     def routes(self, model_id: str) -> tuple[Route, ...]:
         """The routes of a model, to be tried in this order."""
@@ -309,24 +313,18 @@ def load(settings: Settings, env: Mapping[str, str]) -> Catalog:
 
     `env` is asked for the key that a preset names, where the settings have none.
     """
-    known = models()
+    known = operators.joined(settings)
     accounts: dict[tuple[str, str], str] = {}
     upstreams = {name: _upstream(name, u, env, accounts) for name, u in settings.upstreams.items()}
-    for name in settings.models:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1, 0.4)
-            hint = f" Did you mean `{near[0]}`?" if near else f" Known: {', '.join(known)}."
-            raise ConfigError(f"`models.{name}`: no such model.{hint}")
-    offered: list[Model] = []
+    names = {name: m for m in known.values() for name in m.names()}
     routes: dict[str, tuple[Route, ...]] = {}
     for id, model in known.items():
         own = settings.models.get(id, config.Model())
-        model = msgspec.structs.replace(
-            model,
-            context_window=own.context_window or model.context_window,
-            max_output=own.max_output or model.max_output,
+        wanted = own.routes or tuple(
+            config.RouteTo(name)
+            for name, upstream in settings.upstreams.items()
+            if not (model.own or upstream.only_named)
         )
-        wanted = own.routes or tuple(config.RouteTo(name) for name in upstreams)
         found = []
         for n, to in enumerate(wanted):
             if to.upstream not in upstreams:
@@ -334,10 +332,11 @@ def load(settings: Settings, env: Mapping[str, str]) -> Catalog:
                     f"`models.{id}.routes[{n}].upstream`: no upstream `{to.upstream}`."
                     f" Known: {', '.join(upstreams)}."
                 )
-            route = _route(model, upstreams[to.upstream], settings.upstreams[to.upstream], to)
+            where = f"models.{id}.routes[{n}]"
+            upstream = upstreams[to.upstream]
+            route = _route(model, upstream, settings.upstreams[to.upstream], own, to, names, where)
             if route is not None:
                 found.append(route)
-        offered.append(model)
         routes[id] = tuple(found)
     for alias, to_id in settings.aliases.items():
         if to_id not in known:
@@ -347,7 +346,7 @@ def load(settings: Settings, env: Mapping[str, str]) -> Catalog:
             if to_id not in known:
                 raise ConfigError(f"`key_aliases.{key}.{alias}`: no such model `{to_id}`.")
     return Catalog(
-        tuple(offered),
+        tuple(known.values()),
         routes,
         settings.aliases,
         settings.key_aliases,
@@ -395,33 +394,145 @@ def _upstream(
 
 
 def _route(
-    model: Model, upstream: Upstream, own: config.Upstream, to: config.RouteTo
+    model: Model,
+    upstream: Upstream,
+    own: config.Upstream,
+    settings: config.Model,
+    to: config.RouteTo,
+    names: Mapping[str, Model],
+    where: str,
 ) -> Route | None:
-    """None when the preset does not have this model."""
+    """Return the route; None when the preset does not have this model.
+
+    `names` has every model by each of its names, `where` is the route's place in the settings.
+    """
     preset = _preset(upstream.name, own.preset)
     name = to.model
     if not name:
-        if preset.only_named and model.id not in preset.names:
+        if preset.only_named and not model.own and model.id not in preset.names:
             return None
-        name = preset.names.get(model.id) or preset.names.get("*") or preset.prefix + model.id
-    fields: dict[str, Any] = {**preset.capabilities, **preset.models.get(model.id, {})}
-    if upstream.dialect == "anthropic" and preset.dialect != "anthropic":
-        fields["reasoning_form"] = "blocks"  # the only form that this wire has
-        fields.pop("reasoning_split", None)
+        name = preset.names.get(model.id) or preset.names.get("*", "")
+        name = name or (model.id if model.own else preset.prefix + model.id)
+    served, other = _served(model, name, preset, to.serves, names)
+    at_vendor = served is not None and served.retirement and own.preset in served.retirement.at
+    route = _built(model, upstream, own, preset, settings, to, name, served, other, where)
+    if not at_vendor:
+        return route
+    assert served is not None
+    retirement = served.retirement
+    assert retirement is not None
+    return _each_key(route, retirement, _successor(route, own, preset, retirement, where))
+
+
+def _served(
+    model: Model, name: str, preset: Preset, serves: str, names: Mapping[str, Model]
+) -> tuple[Model | None, str]:
+    """Return the model behind an upstream's name, if it is known, and its name if it is another.
+
+    A name that is in the catalog is that model; one that is not is taken for the model itself when
+    its version is part of it ("prod-m3"), or when the model is the operator's own.  `serves`
+    decides before all that.
+    """
+    if serves:
+        found = names.get(serves.lower())
+        return found, "" if found is model else (found.id if found else serves)
+    if name in (preset.names.get(model.id), preset.names.get("*")):
+        return model, ""
+    short = name.lower().rpartition("/")[2].partition(":")[0]
+    if found := names.get(name.lower()) or names.get(short):
+        return found, "" if found is model else found.id
+    part = re.escape(model.id.lower().removeprefix("minimax-"))
+    if model.own or re.search(rf"(?<![a-z0-9.]){part}(?![a-z0-9.])", short):
+        return model, ""
+    return None, name
+
+
+def _built(
+    model: Model,
+    upstream: Upstream,
+    own: config.Upstream,
+    preset: Preset,
+    settings: config.Model,
+    to: config.RouteTo,
+    name: str,
+    served: Model | None,
+    other: str,
+    where: str,
+) -> Route:
+    fields = capabilities_of(preset, upstream.dialect, served)
     fields |= own.capabilities
+    if served is model:
+        if settings.input is not None:
+            fields["input"] = settings.input
+        fields |= settings.capabilities
+    fields |= to.capabilities
     try:
         capabilities = msgspec.convert(fields, Capabilities)
     except msgspec.ValidationError as error:
         near = ", ".join(Capabilities.__struct_fields__)
-        raise ConfigError(
-            f"`upstreams.{upstream.name}.capabilities`: {error}. Known: {near}."
-        ) from None
-    rpm, tpm = (model.rpm, model.tpm) if preset.paced else (None, None)
-    rpm = (own.rpm or None) if own.rpm is not None else rpm
-    tpm = (own.tpm or None) if own.tpm is not None else tpm
-    keys = upstream.keys
-    route = Route(model, upstream, name, capabilities, to.share, rpm, tpm, keys[0])
+        place = _place_of(str(error), upstream.name, own, model.id, settings, where)
+        raise ConfigError(f"`{place}`: {error}. Known: {near}.") from None
+    paced = served if preset.paced else None
+    rpm = (own.rpm or None) if own.rpm is not None else (paced.rpm if paced else None)
+    tpm = (own.tpm or None) if own.tpm is not None else (paced.tpm if paced else None)
+    prices = operators.prices(to.prices) or (served or model).prices
+    free = upstream.free or to.free or (settings.free and not to.prices)
+    route = Route(
+        model, upstream, name, capabilities, to.share, rpm, tpm, upstream.keys[0],
+        served=served, other=other, prices=prices, free=free,
+    )  # fmt: skip
+    return _each_key(route)
+
+
+def capabilities_of(preset: Preset, dialect: DialectName, served: Model | None) -> dict[str, Any]:
+    """What the model and the preset say together, before the operator's own."""
+    fields: dict[str, Any] = {}
+    if served is not None:
+        fields |= {"input": served.input, "efforts": served.efforts}
+        fields["default_effort"] = served.default_effort
+    fields |= preset.capabilities
+    if served is not None:
+        fields |= preset.models.get(served.id, {})
+        fields |= preset.dialects.get(dialect, {}).get(served.id, {})
+    if not fields.get("efforts"):
+        fields["default_effort"] = ""
+    if dialect == "anthropic" and preset.dialect != "anthropic":
+        fields["reasoning_form"] = "blocks"  # the only form that this wire has
+        fields.pop("reasoning_split", None)
+    return fields
+
+
+def _place_of(
+    error: str, name: str, own: config.Upstream, id: str, settings: config.Model, where: str
+) -> str:
+    """Return where the capability that is wrong stands."""
+    for field in (*settings.capabilities, *own.capabilities):
+        if f"`{field}`" in error or f"$.{field}" in error:
+            if field in settings.capabilities:
+                return f"models.{id}.capabilities"
+            return f"upstreams.{name}.capabilities"
+    return f"{where}.capabilities"
+
+
+def _successor(
+    route: Route, own: config.Upstream, preset: Preset, retirement: Retirement, where: str
+) -> Route | None:
+    """Return the route to the model that follows, at the same upstream."""
+    model = models()[retirement.successor]
+    name = preset.names.get(model.id) or preset.prefix + model.id
+    to = config.RouteTo(route.upstream.name, share=route.share)
+    return _built(
+        route.model, route.upstream, own, preset, config.Model(), to, name, model, model.id, where
+    )
+
+
+def _each_key(
+    route: Route, retirement: Retirement | None = None, successor: Route | None = None
+) -> Route:
+    """Return the route with its pool: the same by each key of the upstream."""
+    replace = msgspec.structs.replace
+    route = replace(route, retirement=retirement, successor=successor, pool=())
+    keys = route.upstream.keys
     if len(keys) == 1:
         return route
-    pool = tuple(msgspec.structs.replace(route, key=key) for key in keys)
-    return msgspec.structs.replace(route, pool=pool)
+    return replace(route, pool=tuple(replace(route, key=key, successor=None) for key in keys))

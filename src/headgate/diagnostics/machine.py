@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +31,7 @@ from urllib.request import getproxies_environment
 import msgspec
 
 from headgate import __version__
+from headgate.catalog.advice import advice
 from headgate.catalog.catalog import Catalog, Route
 from headgate.config import ConfigError, Settings, base_url, on_this_machine
 from headgate.diagnostics import upstream_check
@@ -101,8 +103,13 @@ def _configuration(settings: Settings, catalog: Catalog) -> Iterator[Finding]:
         yield Finding("configuration", "fail", "no model has a route", "Configure an upstream that has one: see `headgate models`.")  # fmt: skip
     else:
         yield Finding("configuration", "ok", said)
-    for note in (*settings.notes, *(f"{id} has no route." for id in lonely)):
+    for note in settings.notes:
         yield Finding("configuration", "warn", note)
+    for id in lonely:
+        yield Finding("configuration", "warn", f"{id} has no route.")
+    for each in advice(catalog, settings, datetime.now(UTC).date()):
+        if each.level == "warning":  # the rest: `headgate models check`
+            yield Finding("models", "warn", each.text, each.fix)
     yield from _tls(settings)
 
 

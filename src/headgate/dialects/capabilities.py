@@ -14,6 +14,20 @@ ReasoningForm = Literal["details", "tags", "reasoning", "reasoning_content", "bl
 # SGLang's `chat_template_kwargs`; OpenAI's `reasoning_effort`; Anthropic's enabled + budget.
 ThinkingSwitch = Literal["none", "adaptive", "template", "effort", "budget"]
 
+# From the least to the most.
+Effort = Literal["minimal", "low", "medium", "high", "xhigh", "max"]
+
+EFFORTS: tuple[Effort, ...] = ("minimal", "low", "medium", "high", "xhigh", "max")
+# The tokens that stand for an effort where a wire has only a number; ours, as no vendor publishes any.
+BUDGETS = {
+    "minimal": 1024,
+    "low": 2048,
+    "medium": 8192,
+    "high": 16_384,
+    "xhigh": 24_576,
+    "max": 32_768,
+}
+
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     input: tuple[Literal["text", "image", "video"], ...] = ("text",)
@@ -24,6 +38,11 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     thinking_switch: ThinkingSwitch = "none"
     thinking_off: bool = False  # the model can be told not to think
     thinking_default: Literal["on", "off"] = "on"  # what the upstream does when nothing is sent
+    # How much the model thinks can be said in these words, the least first; (): it has no such knob.
+    efforts: tuple[Effort, ...] = ()
+    default_effort: Literal["", "minimal", "low", "medium", "high", "xhigh", "max"] = (
+        ""  # what the upstream does when none is sent; "": not known
+    )
     max_tokens_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
     stop: bool = False
     tool_choice: tuple[Literal["none", "required", "named"], ...] = ()  # "auto" goes without saying

@@ -39,6 +39,16 @@ class ReplyFacts(msgspec.Struct, frozen=True):
     input_estimate: int = 0  # tokens; for protocols that report input before the upstream does
 
 
+class CardPrice(msgspec.Struct, frozen=True):
+    """One tier of a model's prices: dollars per million tokens, as exact decimals."""
+
+    input: str
+    output: str
+    cache_read: str
+    cache_write: str
+    up_to_input: int | None = None  # tokens; None: any
+
+
 class ModelCard(msgspec.Struct, frozen=True):
     """A model as the lists of models show it."""
 
@@ -50,6 +60,23 @@ class ModelCard(msgspec.Struct, frozen=True):
     input: tuple[str, ...] = ("text",)  # modalities: text, image, video
     thinking: bool = True
     description: str = ""
+    vendor: str = "minimax"
+    prices: tuple[CardPrice, ...] = ()  # of today; (): not known, or free
+    free: bool = False
+    efforts: tuple[str, ...] = ()  # of reasoning, the least first
+    default_effort: str = ""  # where a request names none
+    thinking_off: bool = False  # it can be told not to think
+    parameters: tuple[str, ...] = ()  # what a request may ask for
+    retires: str = ""  # the day of its end at its vendor, as 2026-11-18; "": none is known
+    closed: str = ""  # from this day its vendor takes no new users for it
+    retired: bool = False  # that day has come
+    successor: str = ""
+
+    @property
+    def lifecycle(self) -> Literal["active", "deprecated", "retired"]:
+        if self.retired:
+            return "retired"
+        return "deprecated" if self.retires else "active"
 
 
 class Encoder(Protocol):

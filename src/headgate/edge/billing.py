@@ -8,7 +8,7 @@ billed, whatever an upstream reports; the row's warnings keep its numbers.
 import msgspec
 
 from headgate.catalog import counting
-from headgate.catalog.catalog import Model, Route
+from headgate.catalog.catalog import Price, Route
 from headgate.chat import Request, Usage
 from headgate.node.client import Admissions
 from headgate.policy.pricing import Charge, Tariff
@@ -21,6 +21,7 @@ MAX_SHOWN = 10**18  # of a number that an upstream reported
 class Bill:
     """The calls of one exchange, added up; a reply that is asked for again makes a second one."""
 
+    _sent: Request | None = None  # by the call that runs
     tier = ""  # the service tier of the call that runs
     # The bounds of what the upstream of the running call may report, and what it did report.
     most_input = _most_output = 0
@@ -38,15 +39,16 @@ class Bill:
     def bound(self, request: Request, route: Route) -> int:
         """Set the most input that the call may report; the answer is the bound before."""
         before = self.most_input
-        self.most_input = counting.input_bound(request, route.model.context_window)
+        self.most_input = counting.input_bound(request, route.sizes.context_window)
         return before
 
     def sent(self, fitted: Request, route: Route) -> None:
         """Note what this route is sent: the bounds and the prices of the call follow from it."""
         self.tier = fitted.service_tier
         max_tokens = fitted.sampling.max_tokens
-        self._most_output = route.model.max_output if max_tokens is None else max_tokens
+        self._most_output = route.sizes.max_output if max_tokens is None else max_tokens
         self._call, self._dispute = NO_USAGE, ""
+        self._sent = fitted
 
     def begin_again(self, earlier_nano: int | None) -> None:
         """Add the call so far to the earlier ones, which cost `earlier_nano` together."""
@@ -75,18 +77,35 @@ class Bill:
 
     def charge(self, route: Route) -> Charge:
         """Return what the calls so far cost, each at the prices of its own size."""
-        if route.upstream.free:
+        if route.free:
             return FREE
-        charge = self.tariff(route.model, self.tier).charge(self._call)
+        charge = self.tariff(route.prices, self.tier).charge(
+            self._call, lambda: self._writes_cost(route)
+        )
         if self._earlier is NO_USAGE:
             return charge
         if charge.nano is None or self._earlier_nano is None:
             return Charge(None, charge.version)
         return Charge(self._earlier_nano + charge.nano, charge.version)
 
-    def tariff(self, model: Model, tier: str) -> Tariff:
-        """Return the prices of the model when the exchange began."""
-        return self._admissions.tariff(model, tier, self._began_s)
+    def tariff(self, prices: tuple[Price, ...], tier: str) -> Tariff:
+        """Return these prices as they were when the exchange began."""
+        return self._admissions.tariff(prices, tier, self._began_s)
+
+    def _writes_cost(self, route: Route) -> bool:
+        """Whether what was written to the cache has the price of a write on this route."""
+        if route.sizes.cache_writes == "reported":
+            return True
+        return route.upstream.dialect == "anthropic" and has_breakpoints(self._sent)
+
+
+def has_breakpoints(request: Request | None) -> bool:
+    """Return whether the request marks what shall be cached."""
+    if request is None:
+        return False
+    if any(tool.cache for tool in request.tools):
+        return True
+    return any(getattr(part, "cache", "") for m in request.messages for part in m.parts)
 
 
 def _sound(usage: Usage) -> Usage:

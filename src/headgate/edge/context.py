@@ -10,7 +10,9 @@ import contextlib
 import hmac
 import math
 import time
+from datetime import UTC, date, datetime
 
+from headgate.catalog.advice import retirement_text, retirements
 from headgate.catalog.catalog import Catalog, Route
 from headgate.chat import Request
 from headgate.config import Settings
@@ -63,6 +65,10 @@ def _at_home(key: Key, peer: str) -> Key:
             )
         )
     return key
+
+
+def _midnight_s(day: date) -> float:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
 
 
 class Entry:
@@ -130,6 +136,12 @@ class EdgeContext:
             [m.id for m in catalog.models],
             {r.upstream.name for m in catalog.models for r in catalog.routes(m.id)},
         )
+        self.metrics.retirements = [
+            (m.id, r.upstream.name, _midnight_s(r.retirement.ends))
+            for m in catalog.models
+            for r in catalog.routes(m.id)
+            if r.retirement is not None
+        ]
         self.metrics.watched(self.tasks.failures, self.keys_age_s)
 
     def authenticate(self, credential: str | None) -> Key:
@@ -291,6 +303,10 @@ class EdgeContext:
                 )
             )
         routes = self.catalog.routes(model.id)
+        if model.id in self.catalog.retiring and self.settings.retired_to_successor:
+            routes = tuple(
+                routing.in_force(((r, r.successor) for r in routes), datetime.now(UTC).date())
+            )
         if not routes:
             raise Refused(Failure("unavailable", f"No upstream is configured for {model.id}."))
         if len(routes) == 1 and not routes[0].pool:
@@ -306,11 +322,23 @@ class EdgeContext:
         self._checked_s = time.monotonic()
         self.tasks.every("keys", POLL_S, self.refresh)
         self.tasks.every("log", POLL_S, self._flush_log)
+        self.tasks.every("retirements", 86400.0, self._report_retirements)
         self.tasks.every("loop_lag", 0.0, self._measure_lag)
 
     async def _flush_log(self) -> None:
         self.refusals.flush()
         self.log.flush()
+
+    async def _report_retirements(self) -> None:
+        """Log each day which models end at which upstream, before they do and after."""
+        today = datetime.now(UTC).date()
+        for route, _ in retirements(self.catalog, today):
+            text = retirement_text(route, self.settings, today)
+            line = LogLine(
+                log_now(), "warning", "model_retires", model=route.model.id,
+                upstream=route.upstream.name, where=text,
+            )  # fmt: skip
+            self.log.write(line)
 
     async def _measure_lag(self) -> None:
         due = asyncio.get_running_loop().time() + POLL_S

@@ -252,8 +252,11 @@ def _fitted(request: Request, route: Route, dialect: str) -> Request:
     return fit.fit(
         repaired,
         route.capabilities,
-        max_output=route.model.max_output,
-        default_max_output=route.model.default_max_output,
+        max_output=route.sizes.max_output,
+        default_max_output=route.sizes.default_max_output,
+        client=dialect,
+        wire=route.upstream.dialect,
+        effort=route.model.effort,
     ).request
 
 

@@ -161,6 +161,7 @@ class Metrics(Collector):
             "Credentials that were wrong: refused, or throttled after too many.",
             ("answer",),
         )
+        self.retirements: Sequence[tuple[str, str, float]] = ()  # model, upstream, Unix seconds
         self._gauges: list[tuple[str, str, Callable[[], float]]] = []
         self.open_streams = 0
         self.loop_lag_s = 0.0
@@ -253,6 +254,14 @@ class Metrics(Collector):
             for outcome, count in self.tls_handshakes.items():
                 handshakes.add_metric((outcome,), count)
             yield handshakes
+        retires = GaugeMetricFamily(
+            "headgate_model_retires_timestamp_seconds",
+            "When a model ends at its vendor: an alert some weeks before.",
+            labels=("model", "upstream"),
+        )
+        for model, upstream, at_s in self.retirements:
+            retires.add_metric((model, upstream), at_s)
+        yield retires
 
         for name, help, read in self._gauges:
             yield GaugeMetricFamily(name, help, read())

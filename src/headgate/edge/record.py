@@ -19,6 +19,7 @@ from headgate.edge.reads import no_node
 from headgate.node.client import Admission, Demand
 from headgate.policy import reservations
 from headgate.policy.keys import Key
+from headgate.policy.pricing import Tariff, dearest
 from headgate.storage.sqlite.database import StoreError
 from headgate.storage.sqlite.ledger import (
     AttemptRecord,
@@ -96,20 +97,21 @@ class ExchangeRecord:
 
     def _demand(self, request: Request, routes: Sequence[Route]) -> Demand:
         """Return the most that the request may cost on the dearest of these routes."""
-        model = routes[0].model
-        most, paid = 0, False
+        most, paid = 0, list[Tariff]()
         for route in routes:
-            paid = paid or not route.upstream.free
+            if not route.free:
+                # A route without service tiers costs no more than one with them.
+                tariff = self._bill.tariff(route.prices, request.service_tier)
+                if not paid or tariff is not paid[-1]:
+                    paid.append(tariff)
             # Anthropic's form of reasoning always has a limit of output: fit.py sets it.
-            blocks = route.capabilities.reasoning_form == "blocks"
-            most = max(most, model.default_max_output if blocks else model.max_output)
-        # A route without service tiers costs no more than one with them.
-        tariff = self._bill.tariff(model, request.service_tier)
+            blocks, sizes = route.capabilities.reasoning_form == "blocks", route.sizes
+            most = max(most, sizes.default_max_output if blocks else sizes.max_output)
         return Demand(
-            tariff if paid else None,
+            dearest(tuple(paid)),
             self._bill.most_input,
             request.sampling.max_tokens,
-            min(most, model.max_output),
+            most,
         )
 
     def sent(self, fitted: Request, route: Route) -> None:

@@ -14,7 +14,7 @@ from datetime import date
 
 import msgspec
 
-from headgate.catalog.catalog import Model
+from headgate.catalog.catalog import Price
 from headgate.errors import Failure, Refused
 from headgate.node.wire import (
     ENTER,
@@ -121,7 +121,8 @@ class Admissions:
         self._numbers = itertools.count(1)
         self._entered: dict[int, Admission] = {}
         self._refused: dict[tuple[str, Scope], _RefusedUntil] = {}
-        self._tariffs: dict[tuple[str, str, int], Tariff] = {}
+        # By the prices' place in memory, which the entry keeps, so that it is nobody else's.
+        self._tariffs: dict[tuple[int, str, int], tuple[tuple[Price, ...], Tariff]] = {}
         # By the key's id and what is asked for.
         self._limits: dict[tuple[str, Scope], tuple[Key, tuple[Limit, ...]]] = {}
         ledger.hello = self._hello
@@ -238,17 +239,17 @@ class Admissions:
         message = _encode(Standing(key.payer, key.account))
         return _decode_standings(await self._ledger.ask(STANDING, "", message))
 
-    def tariff(self, model: Model, service_tier: str, at_s: float) -> Tariff:
-        """What the model costs on that day (Unix seconds), at that tier."""
+    def tariff(self, prices: tuple[Price, ...], service_tier: str, at_s: float) -> Tariff:
+        """Return what a route costs on that day (Unix seconds), at that tier."""
         day = int(at_s // 86400)
-        known = self._tariffs.get((model.id, service_tier, day))
+        known = self._tariffs.get((id(prices), service_tier, day))
         if known is None:
             if len(self._tariffs) >= MAX_TARIFFS:
                 self._tariffs.clear()
             on = date.fromordinal(_EPOCH + day)
-            known = Tariff(model.prices, service_tier, on)
-            self._tariffs[model.id, service_tier, day] = known
-        return known
+            known = prices, Tariff(prices, service_tier, on)
+            self._tariffs[id(prices), service_tier, day] = known
+        return known[1]
 
     def limits_of(self, key: Key, scope: Scope = "exchange") -> tuple[Limit, ...]:
         found = self._limits.get((key.id, scope))

@@ -14,7 +14,7 @@ What will surprise:
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -34,6 +34,7 @@ from headgate.chat import (
 from headgate.dialects import unreadable
 from headgate.dialects.capabilities import Capabilities
 from headgate.errors import Failure, Refused, invalid, unsupported
+from headgate.policy.effort import fit_effort
 
 _N = TypeVar("_N", int, float)
 
@@ -52,16 +53,22 @@ def fit(
     default_max_output: int,
     context_window: int = 0,
     input_estimate: int = 0,
+    client: str = "",
+    wire: str = "",
+    effort: str = "",
+    takers: Mapping[str, tuple[str, ...]] = {},
 ) -> Fitted:
     """The request as this route can honour it, or Refused where it cannot at all.
 
     `max_output` and `default_max_output` are tokens; the default is used only where the upstream's
     protocol must be told a number (Anthropic's, whose thinking comes in blocks).  `context_window` is
     the tokens of input and output together, `input_estimate` those of the input; 0: not known.
+    `client` and `wire` are the dialects on both sides, `effort` the operator's for requests that name
+    none, and `takers` the models that take each kind of media.
     """
     notes: list[str] = []
     if not _SEEN.issubset(capabilities.input):
-        request = _fit_media(request, capabilities, notes)
+        request = _fit_media(request, capabilities, notes, takers)
     instructions: list[str] = []
     if request.tools or request.choice != _NO_CHOICE or not capabilities.tools:
         request = _fit_tools(request, capabilities, notes, instructions)
@@ -83,8 +90,11 @@ def fit(
         if tier not in _ORDINARY_TIERS:
             notes.append("service_tier")
         tier = ""
-    if request.reasoning.mode != "default":
-        request = _fit_reasoning(request, capabilities, notes)
+    wish = request.reasoning
+    if effort or wish.mode != "default" or wish.effort or wish.budget_tokens is not None:
+        request = _fit_reasoning(
+            request, capabilities, notes, client, wire, effort, sampling.max_tokens
+        )
     if instructions or sampling is not request.sampling or tier != request.service_tier or format:
         request = msgspec.structs.replace(
             request,
@@ -104,7 +114,12 @@ _SEEN = frozenset(("image", "video"))  # kinds of media that there are
 _NO_CHOICE, _NO_SAMPLING = Choice(), Sampling()
 
 
-def _fit_media(request: Request, capabilities: Capabilities, notes: list[str]) -> Request:
+def _fit_media(
+    request: Request,
+    capabilities: Capabilities,
+    notes: list[str],
+    takers: Mapping[str, tuple[str, ...]],
+) -> Request:
     """Put a note in place of media that the model does not take; refuse those of the last message.
 
     MiniMax drops pictures without a word. What a tool returned, and what a user attached before,
@@ -121,8 +136,8 @@ def _fit_media(request: Request, capabilities: Capabilities, notes: list[str]) -
             if type(part) is Media and part.kind not in capabilities.input:
                 if n == last:
                     model = request.model[:64]
-                    # A hint only where it helps: M3 itself may be served without pictures.
-                    hint = "send text only" if "m3" in model.lower() else "use MiniMax-M3"
+                    others = [m for m in takers.get(part.kind, ()) if m.lower() != model.lower()]
+                    hint = f"use {' or '.join(others[:2])}" if others else "send text only"
                     raise invalid(
                         f"The model `{model}` does not take {part.kind}s (`{part.kind}`); {hint}.",
                         "$.messages",
@@ -325,11 +340,27 @@ def _able(choice: Choice, capabilities: Capabilities) -> bool:
 # --- thinking ------------------------------------------------------------------------------------
 
 
-def _fit_reasoning(request: Request, capabilities: Capabilities, notes: list[str]) -> Request:
-    reasoning = request.reasoning
+def _fit_reasoning(
+    request: Request,
+    capabilities: Capabilities,
+    notes: list[str],
+    client: str,
+    wire: str,
+    default: str,
+    max_tokens: int | None,
+) -> Request:
+    reasoning = fit_effort(
+        request.reasoning,
+        capabilities,
+        notes,
+        client=client,
+        wire=wire,
+        default=default,
+        max_tokens=max_tokens,
+    )
     match reasoning.mode:
         case "off" if not capabilities.thinking_off:
-            if capabilities.thinking_default == "on":
+            if capabilities.thinking_default == "on" and reasoning.effort in ("", "none"):
                 notes.append("thinking")
             reasoning = msgspec.structs.replace(reasoning, mode="default", show="no")
         case "on" if capabilities.thinking_default == "off":

@@ -8,6 +8,8 @@ once, at the end, half up to the nano-dollar.
 What will surprise:
 - the whole request is billed at the tier that its input falls into, not only what is above it
   (platform.minimax.io/docs/guides/pricing-paygo, 2026-10);
+- the price of a write holds where the caller says so (`written`): MiniMax writes its cache for nothing
+  unless a request has breakpoints of its own;
 - `cached` and `cache_write` are parts of `input`.  What an upstream counts twice is billed once:
   the cached first, then the written, then the rest;
 - a write that has no price of its own is not free: its tokens cost what other input does;
@@ -17,7 +19,7 @@ What will surprise:
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from fractions import Fraction
 from functools import lru_cache
@@ -100,8 +102,12 @@ class Tariff:
         tariff.tiers = tiers
         return tariff
 
-    def charge(self, usage: Usage) -> Charge:
-        """The cost of `usage`."""
+    def charge(self, usage: Usage, written: Callable[[], bool] | None = None) -> Charge:
+        """The cost of `usage`.
+
+        `written` tells whether what was written to the cache has the price of a write; None: it has.
+        It is asked only when something was written.
+        """
         input = max(usage.input, 0)
         for tier in self.tiers:
             up_to, rates, version = tier.up_to, tier.rates, tier.version
@@ -109,11 +115,13 @@ class Tariff:
                 if rates is None:
                     break
                 cached = min(max(usage.cached, 0), input)
-                written = min(max(usage.cache_write, 0), input - cached)
+                writes = min(max(usage.cache_write, 0), input - cached)
+                if writes and written is not None and not written():
+                    writes = 0
                 total = (
-                    (input - cached - written) * rates.input
+                    (input - cached - writes) * rates.input
                     + cached * rates.cached
-                    + written * rates.cache_write
+                    + writes * rates.cache_write
                     + max(usage.output, 0) * rates.output
                 )
                 return Charge(_half_up(total, rates.per), version)
@@ -160,6 +168,54 @@ class Tariff:
             if bound:
                 return found
         return None
+
+
+@lru_cache(maxsize=64)
+def dearest(tariffs: tuple[Tariff, ...]) -> Tariff | None:
+    """Return one tariff that is nowhere below any of these, of routes whose prices differ.
+
+    What is reserved by it pays for each of them. None: there are none, as all routes are free.
+    """
+    if len(tariffs) < 2:
+        return tariffs[0] if tariffs else None
+    ends = sorted({t.up_to for tariff in tariffs for t in tariff.tiers if t.up_to is not None})
+    tiers = []
+    for up_to in (*ends, None):
+        found = [_tier_of(tariff, up_to) for tariff in tariffs]
+        rates = [t.rates for t in found if t is not None and t.rates is not None]
+        known = len(rates) == len(tariffs)
+        most = max((t for t in found if t is not None), key=_dearness, default=None)
+        version = most.version if most is not None else ""
+        tiers.append(Tier(up_to, _highest(rates) if known else None, version))
+    return Tariff.of_tiers(tuple(tiers))
+
+
+def _tier_of(tariff: Tariff, up_to: int | None) -> "Tier | None":
+    """Return the tier of the inputs that end at `up_to`; None when no price holds for them."""
+    for tier in tariff.tiers:
+        if tier.up_to is None or (up_to is not None and up_to <= tier.up_to):
+            return tier
+    return None
+
+
+def _dearness(tier: "Tier") -> Fraction:
+    return Fraction(tier.rates.output, tier.rates.per) if tier.rates is not None else Fraction(-1)
+
+
+def _highest(all_rates: Sequence[_Rates]) -> _Rates:
+    """Return the highest of each rate, as parts of the same number."""
+    per = math.lcm(*(r.per for r in all_rates))
+
+    def most(of: Callable[[_Rates], int]) -> int:
+        return max(of(r) * (per // r.per) for r in all_rates)
+
+    return _Rates(
+        most(lambda r: r.input),
+        most(lambda r: r.cached),
+        most(lambda r: r.cache_write),
+        most(lambda r: r.output),
+        per,
+    )
 
 
 def charge(prices: Sequence[Price], usage: Usage, service_tier: str, on: date) -> Charge:

@@ -1,4 +1,4 @@
-"""In which order the routes of a model are tried.
+"""Which routes of a model are tried, and in which order.
 
 The operator's order holds, except among routes with a share: those share the load, and one
 conversation always begins at the same of them, so that the upstream's prompt cache is warm there
@@ -8,7 +8,8 @@ conversations move).
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import date
 from typing import Protocol, TypeVar
 
 from headgate.chat import Request, Text
@@ -54,6 +55,46 @@ def conversation(request: Request, owner: str) -> str:
                 if type(part) is Text:
                     return f"{owner}\n{part.text[:OPENING_CHARS]}"
     return owner
+
+
+class Ending(Protocol):
+    """The end of a model at its vendor."""
+
+    @property
+    def ends(self) -> date: ...
+    @property
+    def successor(self) -> str: ...
+
+
+class Changing(Protocol):
+    """A route whose model may end, or that leads to another model than the one it is named for."""
+
+    @property
+    def retirement(self) -> Ending | None: ...
+    @property
+    def other(self) -> str: ...
+
+
+C = TypeVar("C", bound=Changing)
+
+
+def in_force(pairs: Iterable[tuple[C, C | None]], on: date) -> list[C]:
+    """Return the routes on that day, of routes and their successors: a retired one is replaced."""
+    return [
+        successor if successor and route.retirement and route.retirement.ends <= on else route
+        for route, successor in pairs
+    ]
+
+
+def notes(route: Changing, on: date) -> tuple[str, ...]:
+    """Return what a caller is warned of: another model answers, or the one that answers ends."""
+    out: tuple[str, ...] = ()
+    if route.other:
+        out = (f"model (answered by {route.other})",)
+    if (end := route.retirement) is not None:
+        verb = "retired" if end.ends <= on else "retires"
+        out = (*out, f"model ({verb} {end.ends}; successor {end.successor})")
+    return out
 
 
 class Pooled(Protocol):

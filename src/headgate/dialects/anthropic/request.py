@@ -41,7 +41,7 @@ from headgate.chat import (
     ToolCall,
     ToolResult,
 )
-from headgate.dialects import malformed, unreadable, vendor_errors
+from headgate.dialects import malformed, unknown, unreadable, vendor_errors
 from headgate.dialects.anthropic.reply import AnthropicEncoder, failure_out, reply_out
 from headgate.dialects.anthropic.upstream import AnthropicDecoder, request_out
 from headgate.dialects.capabilities import Capabilities
@@ -237,14 +237,12 @@ def _request(wire: _RequestIn, headers: Mapping[str, str]) -> Request:
         tools=tools,
         choice=_choice(wire.tool_choice, tools, notes),
         sampling=_sampling(wire),
-        reasoning=_reasoning(wire.thinking, config.effort or "", notes),
+        reasoning=_reasoning(wire.thinking, _effort(config.effort, notes), notes),
         format=_format(config.format, "$.output_config.format")
         or _format(wire.output_format, "$.output_format"),
         service_tier="priority" if wire.service_tier == "priority" else "",
         session=_session(wire, headers),
     )
-    if config.effort:
-        notes.append("output_config.effort")
     return request.warn(*notes)
 
 
@@ -275,6 +273,16 @@ def _format(wire: _FormatIn | None, param: str) -> Format | None:
     return Format(
         "schema", wire.name or "response", schema_of(wire.schema, f"{param}.schema"), True
     )
+
+
+def _effort(value: str | None, notes: list[str]) -> str:
+    """The effort in a word that is known; policy/effort.py fits it to a route."""
+    known = unknown.effort(value) if value else ""
+    if value and not known:
+        notes.append(f"output_config.effort ({unreadable.plain(value)} ignored)")
+    elif value and known != value:
+        notes.append(f"output_config.effort ({unreadable.plain(value)} read as {known})")
+    return known
 
 
 def _reasoning(wire: _ThinkingIn | None, effort: str, notes: list[str]) -> Reasoning:
@@ -812,7 +820,48 @@ def _card(card: ModelCard) -> _Json:
         "id": card.id,
         "display_name": card.display_name,
         "created_at": created,
-        "lifecycle": "active",  # required by the SDK's types since 2.12
+        "lifecycle": card.lifecycle,  # required by the SDK's types since 2.12
+        "deprecated_at": _midnight(card.closed),
+        "retires_at": _midnight(card.retires),
         "max_input_tokens": card.context_window,
         "max_tokens": card.max_output,
+        "capabilities": _can(card),
+    }
+
+
+def _midnight(day: str) -> str | None:
+    return f"{day}T00:00:00Z" if day else None
+
+
+def _can(card: ModelCard) -> _Json:
+    """The SDK's ModelCapabilities, whose parts are all required (2.12)."""
+
+    def of(able: bool) -> _Json:
+        return {"supported": able}
+
+    no = of(False)
+    return {
+        "batch": no,
+        "citations": no,
+        "code_execution": no,
+        "context_management": no,
+        "effort": {
+            **of(bool(card.efforts)),
+            **{
+                word: of(word in card.efforts) for word in ("low", "medium", "high", "xhigh", "max")
+            },
+        },
+        "image_input": of("image" in card.input),
+        "pdf_input": no,
+        "server_tools": {**no, "code_execution": no, "web_search": no},
+        "structured_outputs": of(True),
+        "thinking": {
+            **of(card.thinking),
+            "types": {
+                "adaptive": of(card.thinking),
+                "between_tools": of(card.thinking),
+                "disabled": of(card.thinking_off),
+                "enabled": of(card.thinking),
+            },
+        },
     }

@@ -11,7 +11,7 @@ What will surprise:
   what did not change, and a gateway's start may be an estimate that its end corrects;
 - a stream whose end lacks message_stop is whole when message_delta gave a stop_reason.
 
-Known losses: the effort of thinking, `Format.name`, and the name of a tool on its results.
+Known losses: `Format.name`, and the name of a tool on its results.
 """
 
 import re
@@ -40,7 +40,7 @@ from headgate.chat import (
 )
 from headgate.dialects import usage as usages
 from headgate.dialects import vendor_errors
-from headgate.dialects.capabilities import Capabilities
+from headgate.dialects.capabilities import BUDGETS, Capabilities
 from headgate.dialects.contract import Decoder
 
 _Json = dict[str, object]
@@ -138,15 +138,8 @@ _message_decoder = msgspec.json.Decoder(_MessageIn)
 # --- requests: to upstreams ----------------------------------------------------------------------
 
 DEFAULT_MAX_TOKENS = 32000  # this protocol demands a number; what Claude Code itself sends
+USUAL_BUDGET = BUDGETS["medium"]
 MIN_BUDGET = 1024  # "must be >= 1024 and less than max_tokens" (extended thinking, 2026-11)
-_BUDGETS = {
-    "minimal": 1024,
-    "low": 2048,
-    "medium": 8192,
-    "high": 16384,
-    "xhigh": 24576,
-    "max": 32768,
-}
 _CHOICES = {"auto": "auto", "none": "none", "required": "any", "named": "tool"}
 
 
@@ -170,10 +163,18 @@ def request_out(
         stop_sequences=sampling.stop or None,
         tools=[_tool_out(t) for t in request.tools] or None,
         tool_choice=_choice_out(request.choice) if request.tools else None,
-        output_config=_format_out(request.format),
+        output_config=_output_config(request, capabilities),
         thinking=_switch(request.reasoning, capabilities, max_tokens),
         service_tier=tier or None,
     )
+
+
+def _output_config(request: Request, capabilities: Capabilities) -> _Json | None:
+    out: _Json = dict(_format_out(request.format) or {})
+    reasoning = request.reasoning
+    if capabilities.efforts and reasoning.effort not in ("", "none") and reasoning.mode != "off":
+        out["effort"] = reasoning.effort  # one of those that are known here
+    return out or None
 
 
 def _switch(reasoning: Reasoning, capabilities: Capabilities, max_tokens: int) -> _Json | None:
@@ -186,7 +187,7 @@ def _switch(reasoning: Reasoning, capabilities: Capabilities, max_tokens: int) -
         case "budget":
             if reasoning.mode == "off" or max_tokens <= MIN_BUDGET:
                 return {"type": "disabled"}
-            budget = reasoning.budget_tokens or _BUDGETS.get(reasoning.effort, 8192)
+            budget = reasoning.budget_tokens or BUDGETS.get(reasoning.effort, USUAL_BUDGET)
             budget = max(MIN_BUDGET, min(budget, max_tokens - 1))
             return {"type": "enabled", "budget_tokens": budget}
     return None

@@ -40,7 +40,7 @@ from headgate.chat import (
 )
 from headgate.dialects import usage as usages
 from headgate.dialects import vendor_errors
-from headgate.dialects.capabilities import Capabilities
+from headgate.dialects.capabilities import BUDGETS, Capabilities
 from headgate.dialects.contract import Decoder
 from headgate.errors import Failure
 
@@ -317,15 +317,6 @@ def _config_out(request: Request, capabilities: Capabilities) -> _Json:
     return out
 
 
-# Tokens for models that know `thinkingBudget` only; Google's own models stop at 24 576 (2.5 Flash).
-_BUDGETS = {
-    "minimal": 1024,
-    "low": 2048,
-    "medium": 8192,
-    "high": 16384,
-    "xhigh": 24576,
-    "max": 24576,
-}
 _LEVELS = {
     "minimal": "MINIMAL",
     "low": "LOW",
@@ -340,6 +331,9 @@ def _thinking_out(r: Reasoning, capabilities: Capabilities) -> _Json:
     """`thinkingBudget` and `thinkingLevel` exclude each other ("cannot be used together")."""
     out: _Json = {"includeThoughts": r.show in ("yes", "inline")}
     switch = capabilities.thinking_switch
+    if r.effort in _LEVELS and r.mode != "off" and (capabilities.efforts or switch == "effort"):
+        out["thinkingLevel"] = _LEVELS[r.effort]
+        return out
     if r.mode == "default" or switch == "none":
         return out
     if r.mode == "off":
@@ -349,10 +343,8 @@ def _thinking_out(r: Reasoning, capabilities: Capabilities) -> _Json:
             out["thinkingBudget"] = 0
     elif r.budget_tokens is not None:
         out["thinkingBudget"] = r.budget_tokens
-    elif r.effort in _LEVELS and switch == "effort":
-        out["thinkingLevel"] = _LEVELS[r.effort]
     else:
-        out["thinkingBudget"] = _BUDGETS.get(r.effort, -1)  # "-1: the model decides"
+        out["thinkingBudget"] = BUDGETS.get(r.effort, -1)  # "-1: the model decides"
     return out
 
 

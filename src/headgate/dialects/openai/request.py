@@ -38,7 +38,14 @@ from headgate.chat import (
 )
 from headgate.dialects import fields, unknown, vendor_errors
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
+from headgate.dialects.contract import (
+    CardPrice,
+    Decoder,
+    Encoder,
+    ModelCard,
+    ReplyFacts,
+    RequestTarget,
+)
 from headgate.dialects.fields import carried, check_sampling, given, read_whole, wrapped
 from headgate.dialects.jsonstrings import decoded, may_hold, string, string_or_list
 from headgate.dialects.openai.reply import OpenAIEncoder, error_out, reply_out
@@ -219,7 +226,7 @@ def _request(wire: _RequestIn) -> Request:
         _check_bias(wire.logit_bias)
         warnings.append("logit_bias")
     if wire.reasoning and given(wire.reasoning):
-        warnings.append("reasoning")
+        wire = _openrouter(wire, warnings)
     if wire.service_tier is not None and wire.service_tier not in unknown.TIERS:
         warnings.append("service_tier")
     if wire.store:
@@ -318,6 +325,44 @@ def _sampling(wire: _RequestIn) -> Sampling:
     name = "max_tokens" if wire.max_completion_tokens is None else "max_completion_tokens"
     check_sampling(sampling, "$.", name)
     return sampling
+
+
+class _OpenRouterReasoning(Struct, frozen=True):
+    """OpenRouter's `reasoning` (openrouter.ai/docs, reasoning tokens, 2026-11)."""
+
+    effort: str | None = None
+    max_tokens: Int64 | None = None
+    enabled: bool | None = None
+    exclude: bool | None = None
+
+
+_openrouter_decoder = msgspec.json.Decoder(_OpenRouterReasoning)
+
+
+def _openrouter(wire: _RequestIn, warnings: list[str]) -> _RequestIn:
+    """Read OpenRouter's `reasoning` where OpenAI's and MiniMax's own fields say nothing."""
+    try:
+        asked = _openrouter_decoder.decode(wire.reasoning)
+    except msgspec.MsgspecError:
+        warnings.append("reasoning")
+        return wire
+    if asked.exclude:
+        warnings.append("reasoning.exclude")
+    effort = unknown.effort(asked.effort) if asked.effort else ""
+    if asked.effort and not effort:
+        warnings.append("reasoning.effort")
+    if wire.reasoning_effort is not None or wire.thinking is not None:
+        if effort != (wire.reasoning_effort or ""):
+            warnings.append("reasoning")
+        return wire
+    if asked.enabled is False or effort == "none":
+        return msgspec.structs.replace(wire, thinking=_ThinkingIn("disabled"))
+    if effort:
+        return msgspec.structs.replace(wire, reasoning_effort=effort)  # one of the literal's words
+    if asked.max_tokens is not None or asked.enabled:
+        thinking = _ThinkingIn("adaptive", budget_tokens=asked.max_tokens)
+        return msgspec.structs.replace(wire, thinking=thinking)
+    return wire
 
 
 def _reasoning(wire: _RequestIn) -> Reasoning:
@@ -664,4 +709,60 @@ class OpenAIDialect:
 
 
 def _card(card: ModelCard) -> _Json:
-    return {"id": card.id, "object": "model", "created": card.created, "owned_by": "minimax"}
+    """OpenAI's four fields, and OpenRouter's names for the rest, which clients read (2026-11)."""
+    out: _Json = {
+        "id": card.id,
+        "object": "model",
+        "created": card.created,
+        "owned_by": card.vendor,
+        "name": card.display_name,
+        "description": card.description,
+        "context_length": card.context_window,
+        "architecture": {"input_modalities": card.input, "output_modalities": ("text",)},
+        "top_provider": {
+            "context_length": card.context_window,
+            "max_completion_tokens": card.max_output,
+        },
+        "supported_parameters": card.parameters,
+        "lifecycle": card.lifecycle,
+    }
+    if card.efforts:
+        out["reasoning"] = {
+            "supported_efforts": card.efforts,
+            "default_effort": card.default_effort or None,
+            "mandatory": not card.thinking_off,
+        }
+    if card.free:
+        out["pricing"] = {"prompt": "0", "completion": "0"}
+    elif card.prices:
+        first, *more = card.prices
+        pricing: _Json = {**_pricing(first)}
+        out["pricing"] = pricing
+        if more:  # larger inputs: the whole request is billed at the tier that its input falls into
+            pricing["overrides"] = [
+                {"min_prompt_tokens": (before.up_to_input or 0) + 1, **_pricing(tier)}
+                for before, tier in zip(card.prices, more, strict=False)
+            ]
+    if card.retires:
+        out["expiration_date"] = card.retires
+        out["successor"] = card.successor
+    return out
+
+
+def _pricing(tier: CardPrice) -> _Json:
+    """Dollars a token, as exact decimals."""
+    return {
+        "prompt": _per_token(tier.input),
+        "completion": _per_token(tier.output),
+        "input_cache_read": _per_token(tier.cache_read),
+        "input_cache_write": _per_token(tier.cache_write),
+    }
+
+
+def _per_token(per_million: str) -> str:
+    """A decimal of dollars per million tokens as dollars per token, digit by digit."""
+    whole, _, places = per_million.partition(".")
+    digits = (whole + places).rjust(len(places) + 7, "0")
+    point = len(digits) - len(places) - 6
+    shifted = f"{digits[:point].lstrip('0') or '0'}.{digits[point:]}"
+    return shifted.rstrip("0").rstrip(".")

@@ -227,19 +227,20 @@ def request_out(
 def _switch(
     reasoning: Reasoning, capabilities: Capabilities
 ) -> tuple[dict[str, str] | None, dict[str, bool] | None, str | None]:
-    """`thinking`, `chat_template_kwargs` and `reasoning_effort`: at most one of them."""
+    """`thinking`, `chat_template_kwargs` and `reasoning_effort`; the effort is one that is known here."""
+    effort = reasoning.effort if capabilities.efforts and reasoning.effort != "none" else ""
     if reasoning.mode != "default":
         on = reasoning.mode == "on"
         match capabilities.thinking_switch:
             case "adaptive" if capabilities.thinking_off:
                 # "enabled" would be 400 (2013); M2.x always thinks and is told nothing.
-                return {"type": "adaptive" if on else "disabled"}, None, None
+                return {"type": "adaptive" if on else "disabled"}, None, effort or None
             case "template":
                 # Templates disagree on the name; one they do not know does nothing.
-                return None, {"enable_thinking": on, "thinking": on}, None
+                return None, {"enable_thinking": on, "thinking": on}, effort or None
             case "effort":
                 return None, None, (reasoning.effort or "medium") if on else "none"
-    return None, None, None
+    return None, None, effort or None
 
 
 def _tool_out(tool: Tool) -> _Json:

@@ -205,6 +205,8 @@ _SWITCHES = frozenset(("minimal", "low", "medium", "high"))
 
 
 def _switch(reasoning: Reasoning, capabilities: Capabilities) -> dict[str, str] | None:
+    if capabilities.efforts and reasoning.effort not in ("", "none") and reasoning.mode != "off":
+        return {"effort": reasoning.effort}  # one of those that are known here
     match reasoning.mode:
         case "on" if capabilities.thinking_switch != "none":
             effort = reasoning.effort or "medium"

@@ -4,6 +4,8 @@ No upstream is asked here and nothing is reserved; what is wrong with the reques
 """
 
 import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -17,7 +19,7 @@ from headgate.edge.overload import LOOP_BYTES, LOOP_PARTS, OFF_LOOP_BYTES
 from headgate.edge.pipeline.state import Exchange
 from headgate.edge.responder import Responder
 from headgate.errors import invalid
-from headgate.policy import fit, history, idempotency, structured
+from headgate.policy import fit, history, idempotency, routing, structured
 from headgate.policy.fit import Fitted
 from headgate.policy.idempotency import Saved
 from headgate.reasoning import sealing
@@ -28,7 +30,6 @@ class Prepared(msgspec.Struct, frozen=True):
 
     request: Request
     routes: tuple[Route, ...]  # in the order in which they are asked
-    facts: ReplyFacts
     features: Features
 
 
@@ -60,11 +61,11 @@ async def prepare(exchange: Exchange, responder: Responder) -> Prepared | None:
             break
     features = await exchange.worked(counting.features, request)
     estimate = exchange.input_estimate = context.counter.estimate(model, features)
-    facts = ReplyFacts(exchange.id, model, int(time.time()), estimate)
+    facts = exchange.facts = ReplyFacts(exchange.id, model, int(time.time()), estimate)
     if request.stream:
         exchange.encoder = dialect.encoder(request, facts, arrival.target)
         responder.watch_silence()
-    return Prepared(request, routes, facts, features)
+    return Prepared(request, routes, features)
 
 
 def _has_many_parts(request: Request) -> bool:
@@ -124,20 +125,70 @@ async def fitted_to(
     if route.upstream is not prepared.routes[0].upstream:
         request = sealing.unsigned(request)  # only the upstream that made a signature can read it
     dialect = exchange.arrival.dialect.name
-    fitted = await exchange.worked(_fitted, request, route, dialect, exchange.input_estimate)
-    exchange.progress.warnings = (*fallbacks, *fitted.request.warnings)
+    context = exchange.context
+    effort = route.model.effort
+    fitted = await exchange.worked(
+        fitted_request,
+        request,
+        route,
+        dialect,
+        exchange.input_estimate,
+        effort,
+        context.catalog.takers,
+    )
+    notes: tuple[str, ...] = ()
+    if route.retirement is not None or route.other:
+        notes = routing.notes(route, datetime.now(UTC).date())
+    exchange.progress.warnings = (*fallbacks, *notes, *fitted.request.warnings)
+    if exchange.context.settings.reply_model == "served":
+        _name(exchange, request, route.other or exchange.progress.model)
     if fitted.format is not None and (fault := structured.fault(fitted.format)):
         raise invalid(fault, "$.response_format")
     return fitted
 
 
-def _fitted(request: Request, route: Route, dialect: str, input_estimate: int) -> Fitted:
-    repaired = history.repair(request, route.capabilities, dialect)
+def fitted_request(
+    request: Request,
+    route: Route,
+    dialect: str,
+    input_estimate: int,
+    effort: str,
+    takers: Mapping[str, tuple[str, ...]],
+) -> Fitted:
+    """Return the request as this route takes it.
+
+    `effort` is the operator's for requests that name none, `takers` the models that take each kind of
+    media.
+    """
+    sizes = route.sizes
+    if dialect in sizes.thinking_on_request and request.reasoning.mode == "default":
+        request = _not_thinking(request, route)
     return fit.fit(
-        repaired,
+        history.repair(request, route.capabilities, dialect),
         route.capabilities,
-        max_output=route.model.max_output,
-        default_max_output=route.model.default_max_output,
-        context_window=route.model.context_window,
+        max_output=sizes.max_output,
+        default_max_output=sizes.default_max_output,
+        context_window=sizes.context_window,
         input_estimate=input_estimate,
+        client=dialect,
+        wire=route.upstream.dialect,
+        effort=effort,
+        takers=takers,
     )
+
+
+def _not_thinking(request: Request, route: Route) -> Request:
+    """Return the request of a protocol in which this model thinks only when asked to."""
+    if not route.capabilities.thinking_off:
+        return request
+    reasoning = msgspec.structs.replace(request.reasoning, mode="off")
+    return msgspec.structs.replace(request, reasoning=reasoning)
+
+
+def _name(exchange: Exchange, request: Request, model: str) -> None:
+    """Let the reply have this model's name; nothing of it has been encoded yet."""
+    if exchange.facts.model != model:
+        exchange.facts = msgspec.structs.replace(exchange.facts, model=model)
+        if exchange.encoder is not None:
+            arrival = exchange.arrival
+            exchange.encoder = arrival.dialect.encoder(request, exchange.facts, arrival.target)

@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from headgate.catalog.catalog import Route
 from headgate.chat import Usage
-from headgate.dialects.contract import Dialect, Encoder, RequestTarget
+from headgate.dialects.contract import Dialect, Encoder, ReplyFacts, RequestTarget
 from headgate.edge import relay
 from headgate.edge.context import EdgeContext, Entry
 from headgate.edge.ids import new_id
@@ -92,6 +92,7 @@ class Exchange:
     encoder: Encoder | None = None  # of a streamed reply
     large = False  # the work on a large body is done in a thread
     input_estimate = 0  # tokens
+    facts = ReplyFacts("", "", 0)  # set once the request is read
 
     def __init__(self, arrival: Arrival) -> None:
         self.arrival = arrival

@@ -52,7 +52,7 @@ async def finish_whole(
     finish = msgspec.structs.replace(reply.finish, usage=progress.usage, cost_nano=row.cost_nano)
     reply = msgspec.structs.replace(reply, finish=finish)
     responder.respond(
-        exchange.arrival.dialect.encode_reply(reply, prepared.request, prepared.facts)
+        exchange.arrival.dialect.encode_reply(reply, prepared.request, exchange.facts)
     )
 
 

@@ -108,11 +108,11 @@ WARNINGS: dict[str, Note] = {
     ),
     "reasoning": Note(
         "dropped",
-        "OpenRouter's `reasoning` is not read; `reasoning_effort` is what this protocol has.",
+        "OpenRouter's `reasoning` could not be read, or differs from `reasoning_effort` or `thinking`, which count.",
     ),
-    "output_config.effort": Note(
+    "thinking (max_tokens leaves no room)": Note(
         "dropped",
-        "MiniMax's models have no levels of effort; thinking itself was switched as asked.",
+        "The upstream needs at least 1,024 tokens for thinking, and `max_tokens` has no room for them.",
     ),
     "service_tier": Note("dropped", "The upstream does not have this service tier; the ordinary one was used."),
     "store": Note("dropped", "Replies are not stored here; the next request must send the whole input."),
@@ -227,6 +227,37 @@ _KINDS: tuple[tuple[re.Pattern[str], Note], ...] = (
         Note(
             "changed",
             "A tool returned something that this model cannot read; the model got a note or its text instead.",
+        ),
+    ),
+    (
+        re.compile(r"model \(answered by "),
+        Note(
+            "changed",
+            "The route leads to another model than the one requested; it answered, at the price of the row.",
+        ),
+    ),
+    (
+        re.compile(r"model \((?:retires|retired) "),
+        Note(
+            "noted",
+            "The model's vendor ends it on that day; the successor is the one that the vendor names.",
+        ),
+    ),
+    (
+        re.compile(r"thinking \(cannot be switched off"),
+        Note(
+            "changed",
+            "The model always thinks; it was asked to think as little as the words say, and its thinking is hidden.",
+        ),
+    ),
+    (
+        re.compile(
+            r"(?:reasoning_effort|reasoning\.effort|output_config\.effort|thinking\.budget_tokens"
+            r"|thinkingConfig\.\w+) \((?:\w+ sent as|sent as effort|lowered to|raised to)"
+        ),
+        Note(
+            "changed",
+            "The model does not know this effort or budget of thinking; the nearest that it knows was sent.",
         ),
     ),
     (

@@ -7,7 +7,7 @@ inside somebody's network.
 
 import msgspec
 
-from headgate.catalog.catalog import Catalog, Model, Preset, presets
+from headgate.catalog.catalog import Catalog, Model, Preset, capabilities_of, models, presets
 from headgate.dialects.capabilities import Capabilities
 from headgate.storage.sqlite.reports import Measured
 from headgate.web.site import prose
@@ -16,7 +16,7 @@ from headgate.web.site.deployment import SOURCES, Page, Site, head
 # Presets for a kind of server: nobody knows what is behind them.
 _ANY_SERVER = ("openai", "anthropic", "custom")
 _TITLES = (
-    "Input", "Tools", "Forced tool", "Thinking off", "Stop sequences", "JSON schema", "Seed", "`top_k`",
+    "Input", "Tools", "Forced tool", "Thinking off", "Effort", "Stop sequences", "JSON schema", "Seed", "`top_k`",
     "Priority tier",
 )  # fmt: skip
 
@@ -29,6 +29,7 @@ def _can(c: Capabilities) -> tuple[str, ...]:
         "yes" if c.tools else "no",
         "yes" if forced else "emulated" if c.tools else "no",
         "yes" if c.thinking_off or c.thinking_default == "off" else "hidden only",
+        f"{c.efforts[0]} to {c.efforts[-1]}" if c.efforts else "no",
         "yes" if c.stop else "emulated",
         "yes" if c.response_format else "emulated",
         "yes" if c.seed else "ignored",
@@ -53,6 +54,11 @@ def where(model: Model, site: Site, catalog: Catalog) -> str:
     return f"{prose.table(('Upstream', 'What it is', *_TITLES), rows)}\n\n{_EMULATED}"
 
 
+def _shipped(catalog: Catalog) -> list[Model]:
+    """The models that presets know; the operator's own are no preset's."""
+    return [m for m in catalog.models if not m.own]
+
+
 def _named(preset: Preset, model: Model) -> str:
     """The preset's own name for a model, "" when it has none."""
     if preset.only_named and model.id not in preset.names:
@@ -64,8 +70,8 @@ def _offer(name: str, preset: Preset, catalog: Catalog) -> tuple[str, str, str, 
     """Base address, dialect, key, models of a preset."""
     address = f"`{preset.base_url}`" if preset.base_url else "this machine"
     key = f"`{preset.env}`" if preset.env else "none"
-    named = sum(bool(_named(preset, m)) for m in catalog.models)
-    models = "all" if named == len(catalog.models) else f"{named} of {len(catalog.models)}"
+    named = sum(bool(_named(preset, m)) for m in _shipped(catalog))
+    models = "all" if named == len(_shipped(catalog)) else f"{named} of {len(_shipped(catalog))}"
     if name in _ANY_SERVER:
         address, key, models = "your own", "your own", "what it has"
     elif "*" in preset.names:
@@ -84,8 +90,8 @@ def providers(path: str, site: Site, catalog: Catalog, prices: str) -> Page:
         ),
     )
     # Models that presets treat like each other share a table.
-    apart = [m for m in catalog.models if any(m.id in p.models for p in known.values())]
-    rest = [m for m in catalog.models if m not in apart]
+    apart = [m for m in _shipped(catalog) if any(m.id in p.models for p in known.values())]
+    rest = [m for m in _shipped(catalog) if m not in apart]
     tables = [(m.id, m) for m in apart] + ([("All other models", rest[0])] if rest else [])
     capabilities = "\n\n".join(
         f"### {heading}\n\n"
@@ -104,7 +110,7 @@ def providers(path: str, site: Site, catalog: Catalog, prices: str) -> Page:
         ("Model", *(f"`{name}`" for name in vendors)),
         (
             (m.id, *(f"`{n}`" if (n := _named(p, m)) else "none" for p in vendors.values()))
-            for m in catalog.models
+            for m in _shipped(catalog)
         ),
     )
     top = head(path, title, site, provider="minimax", modality="text", variant_count=len(known))
@@ -118,8 +124,9 @@ def providers(path: str, site: Site, catalog: Catalog, prices: str) -> Page:
 
 
 def _capabilities(preset: Preset, model_id: str) -> Capabilities:
-    fields = {**preset.capabilities, **preset.models.get(model_id, {})}
-    return msgspec.convert(fields, Capabilities)
+    return msgspec.convert(
+        capabilities_of(preset, preset.dialect, models()[model_id]), Capabilities
+    )
 
 
 def _ours(site: Site, catalog: Catalog) -> str:

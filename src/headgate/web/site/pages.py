@@ -17,12 +17,14 @@ What will surprise:
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Literal
 
+from headgate.catalog import cards
 from headgate.catalog.catalog import Catalog, Model, Price
+from headgate.catalog.models import prices_on
 from headgate.storage.sqlite.reports import Measured
 from headgate.web.site import comparison, hypertext, prose
 from headgate.web.site.deployment import JSON, PLAIN, SOURCES, Page, Site, head, note
@@ -43,7 +45,7 @@ _NAVIGATION = (
     ("/usage", "Console"),
 )
 _SKILL_SCHEMA = "https://schemas.agentskills.io/discovery/0.2.0/schema.json"
-_MODEL = re.compile(r"/models/(minimax/)?([A-Za-z0-9._-]{1,64})\.md", re.IGNORECASE)
+_MODEL = re.compile(r"/models/(minimax/)?([A-Za-z0-9._:/@+-]{1,128})\.md", re.IGNORECASE)
 
 
 def page(path: str, site: Site, catalog: Catalog) -> Page | None:
@@ -137,10 +139,13 @@ def _link(model: Model, site: Site) -> str:
 
 
 def _tiers(model: Model, on: date) -> tuple[Price, ...]:
-    """The newest table of prices that holds on that day, as policy/pricing.py bills by."""
-    begun = [p for p in model.prices if p.valid_from <= on]
-    newest = max((p.valid_from for p in begun), default=None)
-    return tuple(p for p in begun if p.valid_from == newest)
+    return prices_on(model.prices, on)
+
+
+def _lifecycle(model: Model, on: date) -> str:
+    if model.retirement is None:
+        return "active"
+    return "retired" if model.retirement.ends <= on else "deprecated"
 
 
 def _span(model: Model, on: date, which: Literal["input", "output", "cache_read"]) -> str:
@@ -157,13 +162,14 @@ def _dollars(amount: Decimal) -> str:
 # --- models ----------------------------------------------------------------------------------
 
 
-def _overview(site: Site, catalog: Catalog) -> str:
+def _overview(site: Site, models: Sequence[Model]) -> str:
     rows = (
         (
             _link(m, site), f"{m.context_window:,}", f"{m.max_output:,}", ", ".join(m.input),
             _span(m, site.on, "input"), _span(m, site.on, "cache_read"), _span(m, site.on, "output"),
+            _status(m),
         )
-        for m in catalog.models
+        for m in models
     )  # fmt: skip
     titles = (
         "Model",
@@ -173,8 +179,38 @@ def _overview(site: Site, catalog: Catalog) -> str:
         "Input price",
         "Cached input",
         "Output price",
+        "Status",
     )
     return prose.table(titles, rows, (1, 2, 4, 5, 6))
+
+
+def _status(model: Model) -> str:
+    """What is known of a model's end at its vendor, wherever this gateway sends its requests."""
+    if (end := model.retirement) is not None:
+        return (
+            f"retires {end.ends} at {prose.plain(model.vendor)}, then {prose.plain(end.successor)}"
+        )
+    return "legacy" if model.legacy else "active"
+
+
+def _ending(model: Model, site: Site) -> str:
+    """The sentence about a model's end on its page."""
+    if (end := model.retirement) is None:
+        return "legacy; no date is known" if model.legacy else "active"
+    verb = "ended" if end.ends <= site.on else "ends"
+    closed = f"; closed to new users on {end.closed}" if end.closed else ""
+    return (
+        f"{verb} on {end.ends} at {prose.plain(model.vendor)}'s own API{closed}. Successor:"
+        f" [{end.successor}]({site.base_url}/models/{end.successor}.md). Other upstreams may serve it on."
+    )
+
+
+def _efforts(model: Model, catalog: Catalog) -> str:
+    words = cards.efforts(model, catalog.routes(model.id))
+    if not words:
+        return "none: thinking has no degrees"
+    absent = model.effort or model.default_effort
+    return ", ".join(words) + (f"; {absent} where a request names none" if absent else "")
 
 
 _PER_MILLION = (
@@ -188,7 +224,7 @@ def _models(path: str, site: Site, catalog: Catalog) -> Page:
     about = "Every model of this gateway with context, limits and exact prices."
     top = head(path, title, site, modality="text", variant_count=len(catalog.models))
     body = f"""{top}
-{_overview(site, catalog)}
+{_overview(site, catalog.models)}
 
 {_PER_MILLION}
 
@@ -201,28 +237,29 @@ def _models(path: str, site: Site, catalog: Catalog) -> Page:
 
 def _family(path: str, site: Site, catalog: Catalog) -> Page:
     title = "MiniMax text models"
-    cheapest = [Decimal(p.input) for m in catalog.models for p in _tiers(m, site.on)]
+    models = [m for m in catalog.models if not m.own]
+    cheapest = [Decimal(p.input) for m in models for p in _tiers(m, site.on)]
     top = head(
         path, title, site, model="minimax", provider="minimax", modality="text",
-        variant_count=len(catalog.models), currency="USD", billing_unit="1M tokens",
+        variant_count=len(models), currency="USD", billing_unit="1M tokens",
         price_from=str(min(cheapest)) if cheapest else None, prices_on=site.on,
     )  # fmt: skip
     use = prose.table(
         ("Model", "Use when", "Released"),
         (
             (_link(m, site), prose.plain(_facts(m).use_when or m.description), str(m.released))
-            for m in catalog.models
+            for m in models
         ),
     )
-    prices = _prices(*catalog.models)
+    prices = _prices(*models)
     limits = prose.table(
         ("Model", "Requests a minute", "Tokens a minute"),
-        ((m.id, _number(m.rpm), _number(m.tpm)) for m in catalog.models),
+        ((m.id, _number(m.rpm), _number(m.tpm)) for m in models),
         (1, 2),
     )
     body = prose.fill(
         prose.text("family.md"),
-        head=top, use=use, overview=_overview(site, catalog), per_million=_PER_MILLION,
+        head=top, use=use, overview=_overview(site, models), per_million=_PER_MILLION,
         prices=prices, billing=_BILLING, limits=limits, endpoints=_endpoints(site),
         default=_link(catalog.models[0], site), base=site.base_url, sources=prose.bullets(SOURCES),
     )  # fmt: skip
@@ -295,25 +332,33 @@ def _model(path: str, site: Site, catalog: Catalog) -> Page:
     about = _facts(model)
     tiers = _tiers(model, site.on)
     top = head(
-        path, model.display_name, site, model=model.id, provider="minimax",
+        path, model.display_name, site, model=model.id, provider=model.vendor,
         modality=", ".join(model.input), variant_id=model.id.lower().removeprefix("minimax-"),
-        sdk_model_id=model.id, status="active", released=model.released,
+        sdk_model_id=model.id, status=_lifecycle(model, site.on), released=model.released,
         context_window=model.context_window, max_output=model.max_output,
         currency="USD", billing_unit="1M tokens", prices_on=site.on,
         input_price=tiers[0].input if tiers else None,
         output_price=tiers[0].output if tiers else None,
+        retires=model.retirement.ends if model.retirement else None,
+        successor=model.retirement.successor if model.retirement else None,
     )  # fmt: skip
     spec = prose.table(
         ("", ""),
         (
-            ("Name in requests", f"`{model.id}`, in any case"),
+            ("Name in requests", ", ".join(f"`{n}`" for n in (model.id, *model.aliases)) + ", in any case"),
             ("Released", str(model.released)),
             ("Context", f"{model.context_window:,} tokens, input and output together"),
             ("Longest output", f"{model.max_output:,} tokens"),
             ("Output when the request says nothing", f"{model.default_max_output:,} tokens at most"),
             ("Input", ", ".join(model.input)),
             ("Output", "text, thinking, tool calls"),
-            ("Rate limit at MiniMax", f"{_number(model.rpm)} requests, {_number(model.tpm)} tokens a minute"),
+            ("Effort of thinking", _efforts(model, catalog)),
+            ("Parameters", ", ".join(f"`{p}`" for p in cards.parameters(catalog.routes(model.id)))),
+            ("Status", _ending(model, site)),
+            *(
+                [] if model.own else
+                [("Rate limit at MiniMax", f"{_number(model.rpm)} requests, {_number(model.tpm)} tokens a minute")]
+            ),
         ),
     )  # fmt: skip
     shown = prose.examples(site.base_url, model.id)
@@ -333,13 +378,14 @@ def _model(path: str, site: Site, catalog: Catalog) -> Page:
         head=top, description=prose.plain(model.description), use_when=use_when,
         prices=_prices(model), cost=_sample_cost(model, site.on), billing=_BILLING, spec=spec,
         where=comparison.where(model, site, catalog), requests=requests, others=others,
-        base=site.base_url, sources=prose.bullets(SOURCES),
+        base=site.base_url, sources=prose.bullets(("The operator of this gateway.",) if model.own else SOURCES),
     )  # fmt: skip
     return Page(path, model.display_name, model.description or model.display_name, body)
 
 
 def _providers(path: str, site: Site, catalog: Catalog) -> Page:
-    return comparison.providers(path, site, catalog, _overview(site, catalog))
+    shipped = [m for m in catalog.models if not m.own]
+    return comparison.providers(path, site, catalog, _overview(site, shipped))
 
 
 # --- docs, skill, maps -----------------------------------------------------------------------
@@ -348,7 +394,8 @@ def _providers(path: str, site: Site, catalog: Catalog) -> Page:
 def _docs(path: str, site: Site, catalog: Catalog) -> Page:
     title = "Using this gateway"
     default = catalog.models[0]
-    agent = next((m for m in catalog.models[1:] if m.input == ("text",)), default)
+    lasting = [m for m in catalog.models[1:] if not (m.own or m.legacy or m.retirement)]
+    agent = next(iter(lasting), default)
     shown = prose.examples(site.base_url, default.id)
     requests = "\n\n".join(
         f"### {name}\n\n" + "\n\n".join(prose.code(e) for e in shown if e.protocol == protocol)
@@ -370,7 +417,7 @@ def _docs(path: str, site: Site, catalog: Catalog) -> Page:
 
 
 _SKILL_ABOUT = (
-    "Calls MiniMax text models (MiniMax-M3, M2.7, M2.5, M2.1, M2) through a Headgate gateway. Use when"
+    "Calls MiniMax text models (MiniMax-M3, M3.1-Flash, M2.7, M2.5, M2.1, M2) through a Headgate gateway. Use when"
     " code or an agent should talk to MiniMax by the OpenAI, Anthropic or Gemini SDK, when someone sets"
     " OPENAI_BASE_URL, ANTHROPIC_BASE_URL or GOOGLE_GEMINI_BASE_URL to such a gateway, or runs Claude"
     " Code, Codex or Gemini CLI on MiniMax. Not for video (Hailuo), speech, music or images."
