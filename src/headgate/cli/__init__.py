@@ -24,9 +24,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "Start a tool that is pointed here, with nothing edited."),
     "local": ("local", "Install or remove the small model that answers without an upstream."),
     "skill": ("skill", "Print the skill for agents, install it, or make a plugin of it."),
+    "status": ("status", "Show whether the gateway runs and reaches its upstreams."),
     "doctor": ("doctor", "Find what is wrong here or with an upstream, and say what to do."),
     "env": ("env", "Print the variables that point existing clients here."),
     "config": ("config", "Check, describe and show the configuration."),
+    "completion": ("completion", "Print what bash, zsh or fish needs to complete these commands."),
 }
 
 
@@ -64,4 +66,4 @@ def _headgate() -> None:
 
 def main() -> None:
     """Exit codes: 0 done, 1 it did not work, 2 it was called wrongly, 130 interrupted."""
-    _headgate()
+    _headgate(prog_name="headgate")

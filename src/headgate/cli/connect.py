@@ -27,7 +27,7 @@ from msgspec import Struct
 
 from headgate.catalog.catalog import Catalog, models
 from headgate.catalog.catalog import load as load_catalog
-from headgate.cli.options import as_json, places, print_json, print_table, settings_of
+from headgate.cli.options import as_json, asked_key, places, print_json, print_table, settings_of
 from headgate.cli.textedit import EDITORS, EditError
 from headgate.cli.tools import (
     KEY_VARIABLE,
@@ -373,7 +373,11 @@ def _list(settings: Settings, json_: bool) -> None:
 @click.command()
 @click.argument("tool", type=ToolName(), required=False)
 @click.option("--url", help="The gateway's address, as the tool sees it.")
-@click.option("--key", default="", help="A key of yours; written only if the tool needs it so.")
+@click.option(
+    "--key",
+    default="",
+    help="A key of yours; `-` asks for it. Written only if the tool needs it so.",
+)
 @click.option("--model", help="The model it should use.")
 @click.option("--print", "print_", is_flag=True, help="Show the change; make none.")
 @click.option("--restore", "restore_", is_flag=True, help="Put the tool's files back.")
@@ -408,12 +412,15 @@ def command(
             kept = f"; as it was lately: {back.kept}" if back.kept else ""
             click.echo(f"{back.path}: {back.done}{kept}")
         return
+    key = asked_key(key, needed=bool(tool.files) and not tool.key_in)
     target = target_of(settings, url, key, model)
     if not tool.files:
         _variables(tool, target, json_)
         return
     if not tool.key_in and not target.key:
-        raise click.UsageError(f"{tool.title} takes its key from its own file only: give --key.")
+        raise click.UsageError(
+            f"{tool.title} takes its key from its own file only: give --key, or --key - to be asked for it."
+        )
     edits = plan(tool, target)
     changed = [e for e in edits if e.before != e.after]
     backups: list[Path] = []

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import click
 
 from headgate.cli.connect import target_of
-from headgate.cli.options import as_json, places, print_json, settings_of
+from headgate.cli.options import as_json, asked_key, places, print_json, settings_of
 from headgate.cli.tools import KEY_VARIABLE, ConnectTarget, claude_variables, filled
 from headgate.config import own_url
 
@@ -85,7 +85,9 @@ def _shell() -> str:
 
 @click.command()
 @click.option("--url", help="The gateway's address, as clients see it.")
-@click.option("--key", default=PLACEHOLDER, help="A key of yours; a placeholder without it.")
+@click.option(
+    "--key", default=PLACEHOLDER, help="A key of yours, `-` asks for it; a placeholder without it."
+)
 @click.option("--model", help="The model that agents should use.")
 @click.option("--shell", type=click.Choice(list(SHELLS)), help="Whose syntax; yours without it.")
 @places
@@ -99,12 +101,13 @@ def command(
     data: str | None,
     json_: bool,
 ) -> None:
-    """Print the variables that point existing clients here: eval "$(headgate env --key ...)".
+    """Print the variables that point existing clients here: eval "$(headgate env --key -)".
 
-    In fish: headgate env --key ... | source. In PowerShell: headgate env --shell powershell --key ...
+    In fish: headgate env --key - | source. In PowerShell: headgate env --shell powershell --key -
     | Out-String | Invoke-Expression.
     """
     settings = settings_of(config_file, data=data)
+    key = asked_key(key)
     url = (url or own_url(settings)).rstrip("/").removesuffix("/v1")
     # Printable ASCII: PowerShell takes four other characters for quotes as well.
     if not re.fullmatch(r"[ -&(-~]*", key + url):

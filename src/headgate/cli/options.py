@@ -104,6 +104,24 @@ def actor() -> str:
     return os.environ.get("SUDO_USER") or os.environ.get("USER") or "cli"
 
 
+def asked_key(text: str, *, needed: bool = False) -> str:
+    """Return the key of `--key`; `-` asks for it, so that it stands in no shell's history.
+
+    On a terminal it is asked for without showing it, elsewhere it is a line of standard input.  `needed`:
+    on a terminal an absent one is asked for too.
+    """
+    if text != "-" and (text or not needed or not sys.stdin.isatty()):
+        return text
+    if sys.stdin.isatty():
+        found = click.prompt("API key", hide_input=True, err=True)
+    else:
+        found = sys.stdin.readline()
+    key = str(found).strip()
+    if not key:
+        raise click.UsageError("no key came on standard input.")
+    return key
+
+
 def print_json(value: object) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 

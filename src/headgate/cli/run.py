@@ -16,7 +16,7 @@ import click
 import msgspec
 
 from headgate.cli.connect import target_of, write
-from headgate.cli.options import places, settings_of
+from headgate.cli.options import asked_key, places, settings_of
 from headgate.cli.textedit import EDITORS, EditError
 from headgate.cli.tools import (
     KEY_VARIABLE,
@@ -73,7 +73,9 @@ def warning(url: str, key: str) -> str:
 @click.argument("tool", type=ToolName())
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.option("--url", help="The gateway's address, as the tool sees it.")
-@click.option("--key", envvar=KEY_VARIABLE, help=f"A key of yours; else {KEY_VARIABLE}.")
+@click.option(
+    "--key", envvar=KEY_VARIABLE, help=f"A key of yours, `-` asks for it; else {KEY_VARIABLE}."
+)
 @click.option("--model", help="The model it should use.")
 @places
 def command(
@@ -90,6 +92,7 @@ def command(
         raise click.ClickException(
             f"{tool.title} reads its files only: use `headgate connect {tool.name}`."
         )
+    key = asked_key(key or "", needed=True)
     if not key:
         raise click.UsageError(f"give --key, or set {KEY_VARIABLE}.")
     settings = settings_of(config_file, data=data)
