@@ -93,6 +93,31 @@ def test_any_text_with_surrogates_is_read_as_a_tolerant_reader_reads_it(pieces: 
     assert read == jsontext.whole_text(json.loads(text))
 
 
+@pytest.mark.parametrize("slice_", [1, 5, 6, 7, 11, 13])
+@given(
+    st.lists(
+        st.sampled_from(
+            [r"\ud83d", r"\ude00", "\\\\", r"\n", "x", "ud83d", "\xed\x9f\xbf", "\xed\xa0\xbd"]
+        ),
+        max_size=16,
+    )
+)
+def test_where_slices_of_a_long_text_end_makes_no_difference(
+    slice_: int, pieces: list[str]
+) -> None:
+    body = b'"' + "".join(pieces).encode("latin-1") + b'"'
+    whole = jsontext.without_lone_surrogates(body)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jsontext, "_SLICE", slice_)
+        assert jsontext.without_lone_surrogates(body) == whole
+
+
+def test_a_text_without_lone_surrogates_stays_the_same_object() -> None:
+    for text in ("\ud55c\uad6d\uc5b4 \ud7ff", r"\ud83d\ude00", "a\0" + r"\ud83d"):
+        body = f'"{text * 20_000}"'.encode()
+        assert jsontext.without_lone_surrogates(body) is body
+
+
 @pytest.mark.parametrize("name", ["openai", "responses", "anthropic", "gemini"])
 def test_a_lone_surrogate_of_a_client_is_no_end_of_its_session(name: str) -> None:
     text = r"a\ud83d"

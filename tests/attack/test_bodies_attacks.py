@@ -118,6 +118,39 @@ def test_megabytes_of_empty_objects_are_refused_before_they_are_read(
     assert "JSON values" in text
 
 
+REPAIRED = {
+    "lone halves": b'"' + b"\\ud83d" * (23 * MB // 6) + b'"',
+    "halves and line breaks": b'"' + b"\\ud83d\\n" * (23 * MB // 8) + b'"',
+    "line breaks and one half": b'"' + b"\\n" * (11 * MB) + b'\\ud83d"',
+    "unknown parts": b"["
+    + b",".join([b'{"type":"mystery","text":"%s"}' % (b"x" * 530)] * 49_000)
+    + b"]",
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("client", EMPTY)
+@pytest.mark.parametrize("content", REPAIRED)
+def test_what_is_repaired_in_megabytes_costs_about_as_much_as_reading_it(
+    target: Callable[..., Target], client: str, content: str
+) -> None:
+    """Before, the halves took 2 to 5 CPU s of the process and the parts 2, in one piece."""
+    path, head, _ = EMPTY[client]
+    value = REPAIRED[content]
+    if client == "gemini":
+        body = (
+            b'{"contents":[{"parts":'
+            + (value if value[:1] == b"[" else b'[{"text":%s}]' % value)
+            + b"}]}"
+        )
+    elif client == "responses":
+        body = b'{"model":"MiniMax-M3","input":[{"role":"user","content":%s}]}' % value
+    else:
+        body = head.removesuffix(b"[") + value + b"}]}"
+    read = post(target(), path, body, cpu_s=3, mb=12 * 30 + 64)
+    assert read[0] in (200, 400), read
+
+
 def test_a_long_session_with_a_large_picture_passes(target: Callable[..., Target]) -> None:
     picture = {
         "type": "image_url",

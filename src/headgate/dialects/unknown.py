@@ -15,7 +15,6 @@ Anthropic's blocks, LangChain's standard content and the AI SDK's parts (read 20
 
 import base64
 import binascii
-import json
 import re
 from collections import deque
 from collections.abc import Callable
@@ -103,14 +102,13 @@ def _load(raw: Raw) -> object:
 
 
 def _text_json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return msgspec.json.encode(value).decode()
 
 
 def _dump(value: object) -> Raw:
-    """As msgspec, and numbers of any size."""
     if isinstance(value, list):  # one by one: the encoder keeps Python's lock for each call
-        return Raw(b"[" + b",".join([_text_json(each).encode() for each in value]) + b"]")
-    return Raw(_text_json(value).encode())
+        return Raw(b"[" + b",".join([msgspec.json.encode(each) for each in value]) + b"]")
+    return Raw(msgspec.json.encode(value))
 
 
 def _check_counts(holders: list[object], param: str) -> None:
@@ -264,9 +262,10 @@ def _part(value: object, role: str, last: bool) -> _Part:
             out.text, out.warning = text_of(content), name
     elif name in _MEDIA:
         url, detail = _address(value)
-        if last and role == "user" and (not url or not _sound(url)):
+        sound = role in ("user", "tool") and _sound(url)
+        if last and role == "user" and not sound:
             out.keep = True
-        elif role in ("user", "tool") and _sound(url):
+        elif sound:
             kind = "video" if "video" in name else "image"
             if detail not in ("", "low", "high", "auto"):
                 detail, out.warning = "high" if detail == "original" else "", "detail"
