@@ -36,10 +36,10 @@ PAGES = (
 )  # fmt: skip
 FILL = """
 insert into ledger with recursive n(i) as (select 1 union all select i + 1 from n where i < ?1)
-select i, printf('%024x', i), '', 'k' || (i % 40), case when i % 3 then '' else 's' || (i / 30) end,
+select i, printf('%024x', i), 'k' || (i % 40), '', case when i % 3 then '' else 's' || (i / 30) end, '', '[]',
   'openai', case i % 3 when 0 then 'MiniMax-M3' when 1 then 'MiniMax-M2.7' else 'MiniMax-M2' end,
   'main', 'm', 1, case when i % 50 = 0 then 'timeout' else 'stop' end, 'upstream', 200,
-  ?2 - (?1 - i) * 2.5, 300, 1500, 900, 400, 0, 120, 0, 500000 + i % 1000, 'v', '', '[]', '[]' from n
+  ?2 - (?1 - i) * 2.5, ?2 - (?1 - i) * 2.5 + 1.5, 300, 900, 400, 0, 120, 0, 500000 + i % 1000, 'v', '', '[]', '[]' from n
 """
 
 

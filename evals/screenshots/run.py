@@ -84,16 +84,15 @@ def fill(data: Path) -> None:
         first = int(draw.lognormvariate(6.4, 0.4))
         rows.append(
             LedgerRow(
-                id=f"{n:024x}", account=key.account, key=key.id,
+                request_id=f"{n:024x}", account=key.account, key_id=key.id,
                 session=f"agent-{n // 12:04d}" if key.name == "ci-agents" else "",
                 dialect=draw.choice(("anthropic", "openai", "openai", "responses", "gemini")),
                 model=model, upstream="minimax", upstream_model=model, stream=True,
                 outcome="overloaded" if failed else "stop" if draw.random() < 0.6 else "tool_calls",
                 basis="none" if failed else "upstream", status=503 if failed else 200,
-                began_s=began_s, first_token_ms=None if failed else first,
-                total_ms=first + usage.output * 12,
-                input=0 if failed else usage.input, cached=0 if failed else usage.cached,
-                output=0 if failed else usage.output, cost_nano=0 if failed else charge.nano,
+                started_at=began_s, ended_at=began_s + (first + usage.output * 12) / 1000, ttft_ms=None if failed else first,
+                                input_tokens=0 if failed else usage.input, cached_tokens=0 if failed else usage.cached,
+                output_tokens=0 if failed else usage.output, cost_nano_usd=0 if failed else charge.nano,
                 price_version=charge.version,
                 attempts=(AttemptRecord("minimax", model, "overloaded" if failed else "stop", "", first + usage.output * 12),),
                 warnings=() if failed else draw.choice(WARNINGS),

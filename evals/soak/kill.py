@@ -223,16 +223,18 @@ class Loop:
 
     def check(self, gateway: Gateway, sent: list[tuple[Key, Answer]]) -> None:
         books = UsageReader(self.data)
-        found = books._all("select seq, id from ledger where seq > ? order by seq", (self.seq,))
+        found = books._all(
+            "select seq, request_id from ledger where seq > ? order by seq", (self.seq,)
+        )
         rows = [row for _, id in found if (row := books.generation(id)) is not None]
         self.seq = max([self.seq, *(seq for seq, _ in found)])
-        demand(books.open_marks() == 0, books.open_marks(), "marks are open")
+        demand(books.intents() == 0, books.intents(), "marks are open")
         demand(not (wrong := books.audit()), "the books do not add up:", wrong)
         books.close()
         self.matched(rows, sent)
         for row in rows:
-            demand(row.cost_nano is not None, row, "has no price")
-            self.sums[row.key] += row.cost_nano or 0
+            demand(row.cost_nano_usd is not None, row, "has no price")
+            self.sums[row.key] += row.cost_nano_usd or 0
         self.budgeted(gateway)
         self.rows += len(rows)
         self.recovered += sum(row.basis == "recovered" for row in rows)
@@ -240,7 +242,7 @@ class Loop:
     def matched(self, rows: list[LedgerRow], sent: list[tuple[Key, Answer]]) -> None:
         upstream = arrived(self.upstream)
         self.upstream.seen.clear()
-        by_id = {row.id: row for row in rows}
+        by_id = {row.request_id: row for row in rows}
         demand(len(by_id) == len(rows), "an id is doubled")
         by_tag: dict[str, list[LedgerRow]] = {}
         for row in rows:
@@ -267,17 +269,17 @@ class Loop:
                 self.refused += answer.status in (402, 429)
                 continue
             (row,) = mine
-            known.add(row.id)
+            known.add(row.request_id)
             self.fits(row, key, answer, count)
         for key_id, answers in unknown.items():
             at_least = sum(upstream.pop(a.ask.tag, 0) > 0 for a in answers)
-            open_rows = [r for r in rows if r.key == key_id and r.id not in known]
+            open_rows = [r for r in rows if r.key == key_id and r.request_id not in known]
             demand(
                 at_least <= len(open_rows) <= len(answers),
                 f"{at_least} to {len(answers)} requests of {key_id} have {len(open_rows)} rows",
             )
-            known.update(row.id for row in open_rows)
-        strange = [row for row in rows if row.id not in known]
+            known.update(row.request_id for row in open_rows)
+        strange = [row for row in rows if row.request_id not in known]
         demand(not strange, "rows of nobody's request:", strange)
         left = {tag: count for tag, count in upstream.items() if count}
         demand(not left, "requests to the upstream that no client sent:", left)
@@ -285,19 +287,19 @@ class Loop:
     def fits(self, row: LedgerRow, key: Key, answer: Answer, count: int) -> None:
         """One request, its row, and how often the upstream saw it."""
         demand(row.key == key.id, row, "is another key's")
-        demand(not answer.id or answer.id == row.id, row, "is not", answer.id)
+        demand(not answer.id or answer.id == row.request_id, row, "is not", answer.id)
         demand(row.dialect == answer.ask.protocol and row.stream == answer.ask.stream, row, answer)
         if row.basis != "recovered":
             demand(count <= len(row.attempts), row, "but", count, "requests reached the upstream")
         if not (answer.finished and answer.ask.text in WORDS):
-            demand(row.basis != "none" or row.cost_nano == 0, row, "costs something")
+            demand(row.basis != "none" or row.cost_nano_usd == 0, row, "costs something")
             return
         self.finished += 1
         demand(count == len(row.attempts) == 1, row, "but", count, "requests reached the upstream")
         demand((row.outcome, row.basis) == (WORDS[answer.ask.text], "upstream"), row)
-        tokens = (row.input, row.cached, row.cache_write, row.output)
+        tokens = (row.input_tokens, row.cached_tokens, row.cache_write_tokens, row.output_tokens)
         demand(tokens == (USAGE.input, USAGE.cached, 0, USAGE.output), row, "has other tokens")
-        demand(row.cost_nano == COST, row, "has another cost")
+        demand(row.cost_nano_usd == COST, row, "has another cost")
 
     def budgeted(self, gateway: Gateway) -> None:
         """What a budget has counted is what the rows say, and no more than it allows."""

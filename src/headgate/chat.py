@@ -288,6 +288,8 @@ class Request(msgspec.Struct, frozen=True):
     format: Format | None = None
     service_tier: str = ""
     session: str = ""  # the client's own id of its conversation: affinity and reports, never rights
+    user: str = ""  # the end user that the client names: reports only
+    tags: tuple[str, ...] = ()  # labels of the client's own: reports only
     warnings: tuple[str, ...] = ()  # fields that were ignored, repaired or emulated, so far
     echo: object = None  # what the client's dialect must repeat in its reply; nobody else reads it
 

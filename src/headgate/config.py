@@ -32,6 +32,9 @@ class ConfigError(Exception):
     """What is wrong, where, and what to write instead; holds no secret."""
 
 
+RENAMED = {"share": "weight"}  # old names of settings, which are refused with the new one
+
+
 class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds an upstream may take."""
 
@@ -113,7 +116,7 @@ class Price(Struct, frozen=True, forbid_unknown_fields=True):
 class RouteTo(Struct, frozen=True, forbid_unknown_fields=True):
     upstream: str
     model: str = ""  # the upstream's own name; "": as the preset says
-    share: Annotated[int, Meta(ge=0, le=1000)] = 0  # of the load, among routes that have one
+    weight: Annotated[int, Meta(ge=0, le=1000)] = 0  # of the load, among routes that have one
     prices: tuple[Price, ...] = ()  # what tokens cost here; (): what the model costs
     free: bool = False  # costs nobody anything here
     # Which model answers, where the upstream's name does not show it; "": the gateway judges by the name.
@@ -507,6 +510,8 @@ def _explained(message: str, tree: Mapping[str, Any], path: str, origins: Mappin
         shown = f" (got `{value}`)" if isinstance(value, str | int | float) and not secret else ""
         return f"{where}: `{at or 'the file'}`: {text}{shown}."
     name = text.rsplit("`", 2)[1]
+    if new := RENAMED.get(name):
+        return f"{where}: `{f'{at}.' if at else ''}{name}` is called `{new}` now."
     near = difflib.get_close_matches(name.lower(), _known(at), 1, 0.5)
     hint = f" Did you mean `{near[0]}`?" if near else f" Known: {', '.join(_known(at))}."
     return f"{where}: unknown key `{f'{at}.' if at else ''}{name}`.{hint}"

@@ -233,7 +233,7 @@ def test_what_is_left_after_the_grace_gets_an_error_of_its_protocol_and_a_row(
     found = rows(running)
     assert [row.outcome for row in found] == ["shutdown"] * len(BODIES)
     with contextlib.closing(UsageReader(running.data)) as books:
-        assert books.audit() == [] and books.open_marks() == 0
+        assert books.audit() == [] and books.intents() == 0
 
 
 COUNTS = (
@@ -247,7 +247,7 @@ def test_a_request_that_is_still_read_and_one_whose_client_left_are_ended_in_ord
     target: Callable[..., Target], upstream: PlayedUpstream
 ) -> None:
     running = target(config="drain_s = 0.5\n")
-    drains = running.create_key("drains", "--on-hang-up", "drain")
+    drains = running.create_key("drains", "--on-disconnect", "drain")
     wait_for(lambda: running.gateway.get("/v1/models", authorization=f"Bearer {drains}").is_success)
     before = len(upstream.seen)
     head = "POST {} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n"
@@ -507,7 +507,7 @@ def test_a_long_session_is_answered_page_by_page(target: Callable[..., Target]) 
     while True:
         page = running.gateway.get(address, **ours).json()
         assert page["requests"] == 5 and len(page["generations"]) <= 2
-        seen += [each["id"] for each in page["generations"]]
+        seen += [each["request_id"] for each in page["generations"]]
         if not page["has_more"]:
             break
         address = f"/v1/sessions/long?limit=2&after={page['next']}"

@@ -201,8 +201,8 @@ def test_a_million_tokens_reported_for_a_dozen_words_are_disputed(
     reply = ask(running, key, body("hello", max_tokens=100, **more))
     assert reply.status_code == 200 and "1000000" not in reply.text
     row = row_of(running, reply)
-    assert (row.basis, row.output) == ("disputed", 100)
-    assert row.cost_nano is not None and row.cost_nano <= 100 * 1200 + 2000 * 375
+    assert (row.basis, row.output_tokens) == ("disputed", 100)
+    assert row.cost_nano_usd is not None and row.cost_nano_usd <= 100 * 1200 + 2000 * 375
     assert any("reported 5 input and 1000000 output tokens" in w for w in row.warnings)
     assert running.gateway.metric('headgate_usage_disputed_total{upstream="greedy"}') == 1
     running.cli("audit")
@@ -224,8 +224,8 @@ def test_a_reply_is_asked_for_again_only_where_the_budget_pays_for_both(
     reply = ask(running, rich, long)
     assert len(greedy.seen) == 3
     row = row_of(running, reply)
-    assert (row.output, len(row.attempts), row.basis) == (5000, 2, "upstream")
-    assert budget(running, rich)["spent_nano"] == row.cost_nano <= nano_of("0.02")
+    assert (row.output_tokens, len(row.attempts), row.basis) == (5000, 2, "upstream")
+    assert budget(running, rich)["spent_nano"] == row.cost_nano_usd <= nano_of("0.02")
 
 
 def test_a_second_gateway_on_the_same_data_is_refused_and_commands_go_on(

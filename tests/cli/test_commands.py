@@ -121,13 +121,13 @@ def test_a_key_gets_the_models_and_the_end_it_was_given() -> None:
 def test_a_key_cancels_on_a_hang_up_unless_it_was_told_to_drain() -> None:
     made = printed("keys", "create", "a", "--json")
     assert isinstance(made, dict)
-    assert made["on_hang_up"] == "cancel"
-    assert run("keys", "change", made["id"], "--on-hang-up", "drain").exit_code == 0
+    assert made["on_disconnect"] == "cancel"
+    assert run("keys", "change", made["id"], "--on-disconnect", "drain").exit_code == 0
     rotated = printed("keys", "rotate", made["id"], "--json")
     assert isinstance(rotated, dict)
-    assert rotated["on_hang_up"] == "drain"
+    assert rotated["on_disconnect"] == "drain"
     assert "drains on a hang-up" in run("keys", "list").stdout
-    assert run("keys", "create", "b", "--on-hang-up", "ignore").exit_code == 2
+    assert run("keys", "create", "b", "--on-disconnect", "ignore").exit_code == 2
 
 
 def test_a_key_and_its_rotations_may_be_used_from_the_networks_it_was_given() -> None:
@@ -175,7 +175,7 @@ def test_a_change_leaves_what_is_not_named_and_none_takes_away() -> None:
     assert said == f"Changed {id}: 100 tpm.\n"
     assert run("keys", "change", id, "--tpm", "none").stdout == f"Changed {id}: no limits.\n"
     made = json.loads(run("keys", "rotate", id, "--json").stdout)
-    assert made["models"] == [] and made["family"] == id
+    assert made["models"] == [] and made["rotation_group"] == id
     assert run("keys", "change", id, "--models", "MiniMax-M9").exit_code == 2
 
 

@@ -20,12 +20,12 @@ DAY_S = 86400.0
 
 def row(id: str, key: str, ago_s: float, **fields: object) -> LedgerRow:
     plain: dict[str, object] = {
-        "model": "MiniMax-M2.7", "upstream": "minimax", "session": "s1", "input": 1000,
-        "cached": 400, "output": 50, "reasoning": 20, "cost_nano": 1_234_000_001,
+        "model": "MiniMax-M2.7", "upstream": "minimax", "session": "s1", "input_tokens": 1000,
+        "cached_tokens": 400, "output_tokens": 50, "reasoning_tokens": 20, "cost_nano_usd": 1_234_000_001,
     }  # fmt: skip
     return LedgerRow(
-        id=id, key=key, dialect="openai", outcome="stop", basis="upstream",
-        began_s=time.time() - ago_s, **{**plain, **fields},  # type: ignore[arg-type]
+        request_id=id, key_id=key, dialect="openai", outcome="stop", basis="upstream",
+        started_at=time.time() - ago_s, ended_at=time.time() - ago_s, **{**plain, **fields},  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     async def write() -> None:
         await ledger.settle(row("a", key.id, 60))
-        await ledger.settle(row("b", "gone", 60, cost_nano=None, model="MiniMax-M3"))
+        await ledger.settle(row("b", "gone", 60, cost_nano_usd=None, model="MiniMax-M3"))
         await ledger.settle(row("c", key.id, 30 * DAY_S, session="=1+1", upstream="other"))
 
     asyncio.run(write())
@@ -62,12 +62,12 @@ def printed(command: click.Command, *arguments: str) -> list[dict[str, object]]:
 def test_usage_for_programs_has_money_exactly_and_in_dollars(data: Path) -> None:
     (one, other) = printed(usage.command, "--by", "model")
     assert one == {
-        "model": "MiniMax-M2.7", "requests": 2, "unpriced": 0, "input": 2000, "cached": 800,
-        "cache_write": 0, "output": 100, "reasoning": 40, "cost_nano": 2_468_000_002,
-        "errors": 0, "first_token_ms": 0, "first_tokens": 0, "stream_ms": 0,
+        "model": "MiniMax-M2.7", "requests": 2, "unpriced": 0, "input_tokens": 2000, "cached_tokens": 800,
+        "cache_write_tokens": 0, "output_tokens": 100, "reasoning_tokens": 40, "cost_nano_usd": 2_468_000_002,
+        "errors": 0, "ttft_ms": 0, "first_tokens": 0, "stream_ms": 0,
         "cost_usd": "2.468000002",
     }  # fmt: skip
-    assert (other["model"], other["unpriced"], other["cost_nano"]) == ("MiniMax-M3", 1, 0)
+    assert (other["model"], other["unpriced"], other["cost_nano_usd"]) == ("MiniMax-M3", 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ def test_usage_of_nothing_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_csv_has_titles_and_runs_in_no_spreadsheet(data: Path) -> None:
     lines = run(usage.command, "--by", "session", "--csv").stdout.splitlines()
     assert lines[0] == (
-        "session,requests,unpriced,input,cached,cache_write,output,reasoning,cost_nano,errors,"
-        "first_token_ms,first_tokens,stream_ms,cost_usd"
+        "session,requests,unpriced,input_tokens,cached_tokens,cache_write_tokens,output_tokens,"
+        "reasoning_tokens,cost_nano_usd,errors,ttft_ms,first_tokens,stream_ms,cost_usd"
     )
     assert "'=1+1,1,0,1000,400,0,50,20,1234000001,0,0,0,0,1.234000001" in lines
     assert run(usage.command, "--csv", "--json").exit_code == 2
@@ -127,15 +127,15 @@ def test_an_audit_of_sound_books_ends_with_0(data: Path) -> None:
 
 def test_an_audit_of_books_that_differ_ends_with_1_and_says_where(data: Path) -> None:
     db = apsw.Connection(str(data / "headgate.db"))
-    db.execute("update balance set spent_nano = spent_nano + 1 where key = 'gone'")
+    db.execute("update balance set spent_nano_usd = spent_nano_usd + 1 where key_id = 'gone'")
     db.close()
     result = run(audit.command)
     assert result.exit_code == 1
-    assert result.stdout == "balance account -, key gone\tspent_nano 0\tspent_nano 1\n"
+    assert result.stdout == "balance account -, key_id gone\tspent_nano_usd 0\tspent_nano_usd 1\n"
     assert "do not add up" in result.stderr
     as_json = run(audit.command, "--json")
     assert as_json.exit_code == 1
-    assert json.loads(as_json.stdout)[0]["where"] == "balance account -, key gone"
+    assert json.loads(as_json.stdout)[0]["where"] == "balance account -, key_id gone"
 
 
 def test_pruning_deletes_what_is_older_than_was_said_and_the_books_still_add_up(

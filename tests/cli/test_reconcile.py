@@ -19,10 +19,17 @@ def at(text: str) -> float:
 
 def row(id: str, began: str, **fields: object) -> LedgerRow:
     plain: dict[str, object] = {
-        "model": "MiniMax-M2", "upstream": "minimax", "input": 1000, "cached": 400, "output": 50,
-        "cost_nano": 1_000_000, "basis": "upstream", "outcome": "stop",
+        "model": "MiniMax-M2", "upstream": "minimax", "input_tokens": 1000, "cached_tokens": 400, "output_tokens": 50,
+        "cost_nano_usd": 1_000_000, "basis": "upstream", "outcome": "stop",
     }  # fmt: skip
-    return LedgerRow(id=id, key="k", dialect="openai", began_s=at(began), **{**plain, **fields})  # type: ignore[arg-type]
+    return LedgerRow(
+        request_id=id,
+        key_id="k",
+        dialect="openai",
+        started_at=at(began),
+        ended_at=at(began),
+        **{**plain, **fields},
+    )  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -36,11 +43,13 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     async def write() -> None:
         await ledger.settle(row("a", "2026-11-01 10:00"))
         await ledger.settle(row("b", "2026-11-01 10:30"))
-        await ledger.settle(row("c", "2026-11-01 12:00", model="MiniMax-M3", cost_nano=5_000_000))
+        await ledger.settle(
+            row("c", "2026-11-01 12:00", model="MiniMax-M3", cost_nano_usd=5_000_000)
+        )
         await ledger.settle(row("d", "2026-11-02 23:10"))
         await ledger.settle(
-            row("e", "2026-11-02 05:00", model="MiniMax-M3", input=0, cached=0, output=0,
-                cost_nano=0, basis="none", outcome="upstream")
+            row("e", "2026-11-02 05:00", model="MiniMax-M3", input_tokens=0, cached_tokens=0, output_tokens=0,
+                cost_nano_usd=0, basis="none", outcome="upstream")
         )  # fmt: skip
 
     asyncio.run(write())

@@ -32,7 +32,7 @@ def gate(upstream: PlayedUpstream, tmp_path_factory: pytest.TempPathFactory) -> 
     assert stop(running) == 0
     books = UsageReader(running.data)
     assert books.audit() == []
-    assert books.open_marks() == 0
+    assert books.intents() == 0
     books.close()
 
 
@@ -194,7 +194,7 @@ def test_the_keys_of_an_account_share_its_budget_and_are_told_whose_it_is(gate: 
     assert standing["spent_nano"] == sum(m["spent_nano"] for m in mine) > 0
     books = UsageReader(gate.data)
     (spent,) = books.usage("account", where=Where(account="red"))
-    assert (spent.requests, spent.cost_nano) == (12, standing["spent_nano"])
+    assert (spent.requests, spent.cost_nano_usd) == (12, standing["spent_nano"])
     books.close()
 
 

@@ -40,9 +40,9 @@ def rows(gate: Gateway, count: int) -> list[LedgerRow]:
     books = UsageReader(gate.data)
 
     def ids() -> list[str]:
-        return [r[0] for r in books._all("select id from ledger order by seq")]
+        return [r[0] for r in books._all("select request_id from ledger order by seq")]
 
-    wait_for(lambda: len(ids()) >= count and books.open_marks() == 0)
+    wait_for(lambda: len(ids()) >= count and books.intents() == 0)
     found = [books.generation(id) for id in ids()]
     books.close()
     assert len(found) == count
@@ -69,17 +69,17 @@ def test_the_end_is_told_only_after_the_row_is_committed(
     reply = gate.post(path, body)
     assert reply.status_code == 200
     (row,) = rows(gate, 1)
-    assert row.id == reply.headers["x-request-id"]
+    assert row.request_id == reply.headers["x-request-id"]
     assert (row.outcome, row.basis, row.stream) == ("tool_calls", "upstream", stream)
-    assert (row.input, row.cached, row.output, row.reasoning) == (
+    assert (row.input_tokens, row.cached_tokens, row.output_tokens, row.reasoning_tokens) == (
         USAGE.input,
         USAGE.cached,
         USAGE.output,
         USAGE.reasoning,
     )
-    assert row.cost_nano == COST
-    told = gate.get(f"/v1/generations/{row.id}", authorization=f"Bearer {gate.key}").json()
-    assert (told["cost_nano"], told["cost_usd"]) == (COST, "0.000051")
+    assert row.cost_nano_usd == COST
+    told = gate.get(f"/v1/generations/{row.request_id}", authorization=f"Bearer {gate.key}").json()
+    assert (told["cost_nano_usd"], told["cost_usd"]) == (COST, "0.000051")
     mine = gate.get("/v1/key", authorization=f"Bearer {gate.key}").json()
     assert mine["spent_nano"] == COST
 
@@ -119,8 +119,8 @@ def test_a_failure_costs_what_was_relayed_and_nothing_when_nothing_was(
     gate.post("/v1/chat/completions", chat(word, stream=True))
     (row,) = rows(gate, 1)
     assert (row.outcome, row.basis, len(row.attempts)) == (outcome, basis, attempts)
-    assert (row.cost_nano == 0) == (basis == "none")
-    assert (row.output == 0) == (basis == "none")
+    assert (row.cost_nano_usd == 0) == (basis == "none")
+    assert (row.output_tokens == 0) == (basis == "none")
 
 
 def test_what_is_refused_before_any_upstream_is_asked_is_no_exchange(gate: Gateway) -> None:
@@ -144,7 +144,7 @@ def test_a_hang_up_is_billed_as_far_as_it_came(
     sock.close()
     (row,) = rows(gate, 1)
     assert (row.outcome, row.basis) == ("client_gone", basis)
-    assert (row.output > 0) == (basis == "partial")
+    assert (row.output_tokens > 0) == (basis == "partial")
 
 
 def test_exchanges_of_a_killed_gateway_are_recovered_once(

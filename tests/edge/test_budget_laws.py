@@ -170,7 +170,7 @@ def a_gate(key: Key) -> Any:
 
 
 def nothing_entered(key: Key) -> node.client.Admission:
-    return node.client.Admission(0, key.payer)
+    return node.client.Admission(0, key.owner)
 
 
 # --- the bound of the input --------------------------------------------------------------------------
@@ -279,7 +279,7 @@ def test_all_that_a_request_allows_is_paid_for_before_it_is_sent(
         )
     except Refused as refused:
         assert refused.failure.kind == "no_credit"
-        assert gate.budgets.standing(("key", key.payer)).held_nano == 0
+        assert gate.budgets.standing(("key", key.owner)).held_nano == 0
         return
     if lowered is not None:
         request = reservations.lowered(request, lowered)
@@ -297,13 +297,13 @@ def test_all_that_a_request_allows_is_paid_for_before_it_is_sent(
     end = answered(to, Reply((Text("So it is."),), Finish("stop", usage)))
     billed = booking.measured(relays.measure(end, 7))
     row = booking.row(to, "stop", 200, billed, first_token_s=0, total_s=0, warnings=())
-    assert gate.budgets.standing(("key", key.payer)).held_nano <= limit
+    assert gate.budgets.standing(("key", key.owner)).held_nano <= limit
     at_once(booking.settle(row))
     assert row.basis in ("upstream", "estimated")
     if row.basis == "upstream":
-        assert (row.input, row.output) == (input, output)
-    standing = gate.budgets.standing(("key", key.payer))
-    assert standing.spent_nano == row.cost_nano <= limit
+        assert (row.input_tokens, row.output_tokens) == (input, output)
+    standing = gate.budgets.standing(("key", key.owner))
+    assert standing.spent_nano == row.cost_nano_usd <= limit
     assert standing.held_nano == 0
 
 
@@ -350,7 +350,7 @@ class Exact(RuleBasedStateMachine):
         to = route(upstream, model)
         booking = ExchangeRecord(self.gate, f"x{self.count}", client)
         first = fitted(request, client, to)
-        before = self.gate.budgets.standing(("key", self.key.payer))
+        before = self.gate.budgets.standing(("key", self.key.owner))
         try:
             lowered = at_once(
                 booking.open(
@@ -407,7 +407,7 @@ class Exact(RuleBasedStateMachine):
         row = one.booking.row(
             one.route, outcome, 200, one.usage, first_token_s=0, total_s=0, warnings=()
         )
-        assert row.input < 2**63 and row.output < 2**63  # as the ledger takes it
+        assert row.input_tokens < 2**63 and row.output_tokens < 2**63  # as the ledger takes it
         at_once(one.booking.settle(row))
 
     @rule(nano=st.integers(0, 6 * 10**7))
@@ -419,14 +419,14 @@ class Exact(RuleBasedStateMachine):
 
     @invariant()
     def spent_and_reserved_stay_within_what_was_granted(self) -> None:
-        standing = self.gate.budgets.standing(("key", self.key.payer))
+        standing = self.gate.budgets.standing(("key", self.key.owner))
         total = standing.spent_nano + standing.held_nano
         self.granted = max(self.limit, min(self.granted, total))
         assert total <= self.granted
         assert standing.limit_nano == self.limit
         assert self.gate.budgets._budgets.overrun_nano == 0
         rows = self.gate.ledger.rows
-        assert standing.spent_nano == sum(row.cost_nano for row in rows)
+        assert standing.spent_nano == sum(row.cost_nano_usd for row in rows)
         if not self.running:
             assert standing.held_nano == 0
 

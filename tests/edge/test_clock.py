@@ -123,7 +123,7 @@ def run(upstream: PlayedUpstream, tmp_path: Path) -> Iterator[Run]:
     for gate in running:
         kill(gate)
     books = UsageReader(tmp_path / "data")
-    assert (books.audit(), books.open_marks()) == ([], 0)
+    assert (books.audit(), books.intents()) == ([], 0)
     books.close()
 
 

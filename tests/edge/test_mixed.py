@@ -126,9 +126,9 @@ async def all_of(gate: Gateway, keys: dict[str, tuple[Key, str]]) -> list[tuple[
 
 def rows_of(gate: Gateway) -> list[LedgerRow]:
     books = UsageReader(gate.data)
-    wait_for(lambda: books.open_marks() == 0)
+    wait_for(lambda: books.intents() == 0)
     assert books.audit() == []
-    found = [books.generation(id) for (id,) in books._all("select id from ledger")]
+    found = [books.generation(id) for (id,) in books._all("select request_id from ledger")]
     books.close()
     return [row for row in found if row is not None]
 
@@ -155,7 +155,7 @@ def test_after_a_thousand_mixed_ends_nothing_is_held_and_every_sum_is_the_same(
         )
     )
     rows = rows_of(gate)
-    by_id = {row.id: row for row in rows}
+    by_id = {row.request_id: row for row in rows}
     assert len(by_id) == len(rows)
 
     # every kind of end has happened
@@ -203,7 +203,7 @@ def test_after_a_thousand_mixed_ends_nothing_is_held_and_every_sum_is_the_same(
     # budgets are the ledger, and nothing is held
     spent: Counter[str] = Counter()
     for row in rows:
-        spent[row.key] += row.cost_nano or 0
+        spent[row.key] += row.cost_nano_usd or 0
     for key, text in keys.values():
         told = httpx2.get(f"{gate.url}/v1/key", headers={"x-api-key": text}).json()
         assert told["budget"]["held_nano"] == 0, key.name

@@ -40,7 +40,7 @@ def begin(upstream: PlayedUpstream, data: Path, **env: str) -> Gateway:
 def audited(gate: Gateway) -> None:
     books = UsageReader(gate.data)
     assert books.audit() == []
-    assert books.open_marks() == 0
+    assert books.intents() == 0
     books.close()
 
 
@@ -74,9 +74,14 @@ def rows(gate: Gateway, count: int) -> list[LedgerRow]:
     books = UsageReader(gate.data)
 
     def ids() -> list[str]:
-        return [r[0] for r in books._all("select id from ledger where key = ? order by seq", (id,))]
+        return [
+            r[0]
+            for r in books._all(
+                "select request_id from ledger where key_id = ? order by seq", (id,)
+            )
+        ]
 
-    wait_for(lambda: len(ids()) >= count and books.open_marks() == 0)
+    wait_for(lambda: len(ids()) >= count and books.intents() == 0)
     found = [books.generation(id) for id in ids()]
     books.close()
     assert len(found) == count
@@ -131,7 +136,7 @@ def test_every_protocol_streamed_or_whole_is_replayed_byte_for_byte_at_no_charge
     assert len(gate.upstream.seen) - before == len(ALL)
     found = rows(gate, len(ALL))
     mine = gate.get("/v1/key", authorization=f"Bearer {gate.key}").json()
-    assert mine["spent_nano"] == sum(r.cost_nano or 0 for r in found)
+    assert mine["spent_nano"] == sum(r.cost_nano_usd or 0 for r in found)
     wait_for(lambda: gate.metric("headgate_open_streams") == 0)
 
 
@@ -198,10 +203,10 @@ def test_a_key_of_a_request_that_a_shutdown_ended_is_free_if_no_upstream_was_ask
 ) -> None:
     attempt = AttemptRecord("custom", M, outcome, "", 5)
     row = LedgerRow(
-        id="a", account="", key="k", session="", dialect="openai", model=M, upstream="custom",
-        upstream_model=M, stream=True, outcome=outcome, basis="none", status=503, began_s=1.0,
-        first_token_ms=None, total_ms=5, input=0, cached=0, cache_write=0, output=0, reasoning=0,
-        cost_nano=0, price_version="", service_tier="", attempts=(attempt,) * attempts, warnings=(),
+        request_id="a", account="", key_id="k", session="", dialect="openai", model=M, upstream="custom",
+        upstream_model=M, stream=True, outcome=outcome, basis="none", status=503, started_at=1.0, ended_at=1.0 + 0.005,
+        ttft_ms=None, input_tokens=0, cached_tokens=0, cache_write_tokens=0, output_tokens=0, reasoning_tokens=0,
+        cost_nano_usd=0, price_version="", service_tier="", attempts=(attempt,) * attempts, warnings=(),
     )  # fmt: skip
     assert free(row) == is_free
 
@@ -214,8 +219,8 @@ def test_a_failure_that_cost_nothing_is_tried_again_and_is_a_row_of_its_own(gate
             assert ask(gate, CHAT, chat("hello"), f"other-{n}-{m}").status_code == 200
         assert "idempotent-replayed" not in failed.headers
     found = [r for r in rows(gate, 40) if r.outcome == "upstream"]
-    assert len({r.id for r in found}) == 10
-    assert {r.cost_nano for r in found} == {0}
+    assert len({r.request_id for r in found}) == 10
+    assert {r.cost_nano_usd for r in found} == {0}
 
 
 @pytest.mark.parametrize(
@@ -264,7 +269,7 @@ def test_who_hangs_up_with_a_key_finds_the_whole_reply(gate: Gateway, stream: bo
     assert (row.outcome, row.basis, seen.left) == ("stop", "upstream", False)
     again = ask(gate, CHAT, body)
     assert again.headers["idempotent-replayed"] == "true"
-    assert again.headers["x-request-id"] == row.id
+    assert again.headers["x-request-id"] == row.request_id
     assert again.text.count("x" * 5) >= 80 if stream else "x" * 400 in again.text
     assert len(gate.upstream.seen) - before == 1
 
@@ -273,7 +278,7 @@ def test_who_hangs_up_with_a_key_finds_the_whole_reply(gate: Gateway, stream: bo
 def test_a_hang_up_drains_or_cancels_as_the_key_says(
     gate: Gateway, terms: str, outcome: str
 ) -> None:
-    gate = with_key(gate, on_hang_up=terms)
+    gate = with_key(gate, on_disconnect=terms)
     before = len(gate.upstream.seen)
     sock = hang_up_later(gate, chat("held", stream=True), None)
     seen = asked(gate, before)

@@ -87,7 +87,7 @@ def test_a_request_beyond_the_upstreams_limit_is_refused_before_it_is_sent(
     row = gate.get(
         f"/v1/generations/{refused.headers['request-id']}", authorization=f"Bearer {gate.key}"
     ).json()
-    assert (row["outcome"], row["cost_nano"], row["attempts"]) == ("rate_limit", 0, [])
+    assert (row["outcome"], row["cost_nano_usd"], row["attempts"]) == ("rate_limit", 0, [])
 
 
 def test_where_another_upstream_has_room_the_request_goes_there_at_once(
@@ -141,8 +141,8 @@ def test_a_reply_tells_what_it_cost_as_the_ledger_does(
 ) -> None:
     cost, id = told(name, gateway, stream)
     row = gateway.get(f"/v1/generations/{id}", authorization=f"Bearer {gateway.key}").json()
-    assert row["cost_nano"] > 0
-    assert Decimal(str(cost)) * 10**9 == row["cost_nano"]
+    assert row["cost_nano_usd"] > 0
+    assert Decimal(str(cost)) * 10**9 == row["cost_nano_usd"]
 
 
 def test_the_request_tells_which_layer_gave_the_reasoning_back(gateway: Gateway) -> None:

@@ -86,7 +86,7 @@ def gate(raw: Raw, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway
     yield running
     assert stop(running) == 0
     books = UsageReader(running.data)
-    assert (books.audit(), books.open_marks()) == ([], 0)
+    assert (books.audit(), books.intents()) == ([], 0)
     books.close()
 
 
@@ -138,9 +138,11 @@ def row_after(gate: Gateway, before: int) -> LedgerRow:
     books = UsageReader(gate.data)
 
     def ids() -> list[str]:
-        return [id for (id,) in books._all("select id from ledger where seq > ?", (before,))]
+        return [
+            id for (id,) in books._all("select request_id from ledger where seq > ?", (before,))
+        ]
 
-    wait_for(lambda: ids() and books.open_marks() == 0)
+    wait_for(lambda: ids() and books.intents() == 0)
     (id,) = ids()
     row = books.generation(id)
     books.close()
@@ -356,7 +358,13 @@ SILENT: dict[str, tuple[str, bytes]] = {
 
 
 def tokens(row: LedgerRow) -> Tokens:
-    return row.input, row.cached, row.cache_write, row.output, row.reasoning
+    return (
+        row.input_tokens,
+        row.cached_tokens,
+        row.cache_write_tokens,
+        row.output_tokens,
+        row.reasoning_tokens,
+    )
 
 
 @pytest.mark.parametrize("shape", REPORTED)
@@ -370,7 +378,7 @@ def test_what_a_provider_reports_is_billed_to_the_nano_dollar(
         row, answer = row_of(gate, model, protocol, stream, text)
         assert answer.finished, answer
         assert (row.outcome, row.basis, row.dialect) == ("stop", "upstream", protocol)
-        assert (tokens(row), row.cost_nano) == (counts, cost)
+        assert (tokens(row), row.cost_nano_usd) == (counts, cost)
 
 
 @pytest.mark.parametrize("shape", SILENT)
@@ -383,9 +391,9 @@ def test_where_nothing_is_reported_the_row_says_that_it_is_an_estimate(
         row, answer = row_of(gate, model, protocol, stream)
         assert answer.finished, answer
         assert (row.outcome, row.basis) == ("stop", "estimated")
-        assert row.output == counting.of_counts(len(TEXT), 0) > 0
-        assert 0 < row.input < 1000  # the counter learns from what it was told before
-        assert row.cost_nano == row.input * 300 + row.output * 1200
+        assert row.output_tokens == counting.of_counts(len(TEXT), 0) > 0
+        assert 0 < row.input_tokens < 1000  # the counter learns from what it was told before
+        assert row.cost_nano_usd == row.input_tokens * 300 + row.output_tokens * 1200
 
 
 def test_a_body_that_is_not_streamed_says_its_usage_too(gate: Gateway, raw: Raw) -> None:
@@ -397,7 +405,7 @@ def test_a_body_that_is_not_streamed_says_its_usage_too(gate: Gateway, raw: Raw)
     for protocol, stream in CLIENTS:
         row, _ = row_of(gate, M2, protocol, stream)
         assert (row.basis, tokens(row)) == ("upstream", (120, 100, 0, 35, 7))
-        assert row.cost_nano == 20 * 300 + 100 * 30 + 35 * 1200
+        assert row.cost_nano_usd == 20 * 300 + 100 * 30 + 35 * 1200
 
 
 DISPUTED: dict[str, tuple[str, bytes, tuple[int, int]]] = {
@@ -433,9 +441,9 @@ def test_a_report_above_what_the_request_allowed_is_billed_at_what_it_allowed(
         row, answer = row_of(gate, model, protocol, stream)
         assert answer.finished
         assert (row.outcome, row.basis) == ("stop", "disputed")
-        assert row.output == min(output, 200)
-        assert row.input == input if input < 1000 else row.input < 2000
-        assert row.cost_nano is not None and row.cost_nano < 2000 * 2 * 300 + 200 * 2 * 2400
+        assert row.output_tokens == min(output, 200)
+        assert row.input_tokens == input if input < 1000 else row.input_tokens < 2000
+        assert row.cost_nano_usd is not None and row.cost_nano_usd < 2000 * 2 * 300 + 200 * 2 * 2400
         (told,) = [w for w in row.warnings if "disputed" in w]
         assert f"reported {input} input and {output} output tokens" in told
     after = gate.metric(f'headgate_usage_disputed_total{{upstream="{upstream}"}}')
@@ -449,10 +457,10 @@ def test_output_far_below_what_was_passed_on_is_counted_here(gate: Gateway, raw:
         end = f'{{"prompt_tokens":9,"completion_tokens":{told}}}'
         raw.data = sse(chunk("", long), chunk(end, reason="stop"), "[DONE]")
         row, _ = row_of(gate, M2, "openai", True, max_tokens=5000)
-        assert (row.basis, row.input) == ("estimated", 9)
-        assert row.output == counting.of_counts(len(long), 0)
+        assert (row.basis, row.input_tokens) == ("estimated", 9)
+        assert row.output_tokens == counting.of_counts(len(long), 0)
         row, _ = row_of(gate, M2, "openai", True, max_tokens=500)
-        assert row.output == 500  # and here too no more than was allowed
+        assert row.output_tokens == 500  # and here too no more than was allowed
 
 
 FAILED: dict[str, tuple[str, bytes, Tokens, int]] = {
@@ -487,10 +495,10 @@ def test_a_reply_that_fails_is_billed_what_was_relayed_of_it(
     raw.status, raw.media = 200, "text/event-stream"
     row, answer = row_of(gate, model, "openai", True)
     assert not answer.finished
-    assert (row.basis, tokens(row), row.cost_nano) == ("partial", counts, cost)
+    assert (row.basis, tokens(row), row.cost_nano_usd) == ("partial", counts, cost)
     row, answer = row_of(gate, model, "anthropic", False)  # who sees nothing pays nothing
     assert answer.status >= 400
-    assert (row.basis, tokens(row), row.cost_nano) == ("none", (0, 0, 0, 0, 0), 0)
+    assert (row.basis, tokens(row), row.cost_nano_usd) == ("none", (0, 0, 0, 0, 0), 0)
 
 
 def an_error_page(raw: Raw, status: int) -> None:
@@ -501,7 +509,7 @@ def an_error_page(raw: Raw, status: int) -> None:
 def costs_nothing(gate: Gateway, model: str, protocol: Protocol, stream: bool) -> None:
     row, answer = row_of(gate, model, protocol, stream)
     assert not answer.finished
-    assert (row.basis, tokens(row), row.cost_nano) == ("none", (0, 0, 0, 0, 0), 0)
+    assert (row.basis, tokens(row), row.cost_nano_usd) == ("none", (0, 0, 0, 0, 0), 0)
     assert len(row.attempts) == 1
 
 
@@ -526,11 +534,16 @@ def test_what_the_client_is_told_is_what_the_row_says(gate: Gateway, raw: Raw) -
     raw.status, raw.media, raw.data = 200, "text/event-stream", openai(OPENROUTER)
     row, answer = row_of(gate, M27, "openai", False)
     told = json.loads(answer.body)["usage"]
-    assert (told["prompt_tokens"], told["completion_tokens"]) == (row.input, row.output)
-    assert told["prompt_tokens_details"]["cached_tokens"] == row.cached
+    assert (told["prompt_tokens"], told["completion_tokens"]) == (
+        row.input_tokens,
+        row.output_tokens,
+    )
+    assert told["prompt_tokens_details"]["cached_tokens"] == row.cached_tokens
     row, answer = row_of(gate, M27, "anthropic", False)
     told = json.loads(answer.body)["usage"]
     assert (told["input_tokens"], told["cache_read_input_tokens"]) == (44, 100)
     assert told["cache_creation_input_tokens"] == 50
-    shown = httpx2.get(f"{gate.url}/v1/generations/{row.id}", headers={"x-api-key": gate.key})
-    assert msgspec.json.decode(shown.content)["cost_nano"] == row.cost_nano
+    shown = httpx2.get(
+        f"{gate.url}/v1/generations/{row.request_id}", headers={"x-api-key": gate.key}
+    )
+    assert msgspec.json.decode(shown.content)["cost_nano_usd"] == row.cost_nano_usd

@@ -46,7 +46,7 @@ def gate(upstream: PlayedUpstream, tmp_path_factory: pytest.TempPathFactory) -> 
     assert stop(running) == 0
     books = UsageReader(running.data)
     assert books.audit() == []
-    assert books.open_marks() == 0
+    assert books.intents() == 0
     books.close()
 
 
@@ -166,7 +166,7 @@ def edge_of(gate: Gateway, sock: socket.socket) -> int:
 
 def outcomes(gate: Gateway, key: str) -> list[tuple[str, str]]:
     books = UsageReader(gate.data)
-    rows = books._all("select outcome, basis from ledger where key = ? order by seq", (key,))
+    rows = books._all("select outcome, basis from ledger where key_id = ? order by seq", (key,))
     books.close()
     return [(str(outcome), str(basis)) for outcome, basis in rows]
 

@@ -12,7 +12,7 @@ from headgate.policy.routing import by_keys, conversation, ordered
 
 class Way(msgspec.Struct, frozen=True):
     place: str
-    share: int = 0
+    weight: int = 0
 
 
 shares = st.lists(st.integers(0, 5), max_size=5)
@@ -24,8 +24,8 @@ def test_every_route_stays_and_the_order_is_kept(shares: list[int], conversation
     first = ordered(routes, conversation)
     assert sorted(r.place for r in first) == sorted(r.place for r in routes)
     assert list(ordered(routes, conversation)) == list(first)
-    unshared = [r for r in first if not r.share]
-    assert unshared == [r for r in routes if not r.share]
+    unshared = [r for r in first if not r.weight]
+    assert unshared == [r for r in routes if not r.weight]
 
 
 def test_without_shares_the_operators_order_holds() -> None:

@@ -248,7 +248,7 @@ def test_rotations_have_the_terms_of_the_first_key_and_are_counted_with_it(store
     assert again is not None
     assert terms_of(again[0]) == TERMS
     keys = store.keys()
-    assert {key.payer for key in keys} == {first.id}
+    assert {key.owner for key in keys} == {first.id}
     other, _ = store.create_key("b", now_s=4, **TERMS)
     assert store.change_key(made[0].id, now_s=5, rpm=7, name="c") is not None
     keys = store.keys()

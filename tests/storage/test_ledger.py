@@ -40,10 +40,9 @@ HOUR = 3600
 T = 1_800_000_000.0  # 2027-01-15 08:00 UTC, a whole hour
 
 FULL = LedgerRow(
-    id="x1", account="acme", key="K1", session="s-1", dialect="anthropic", model="MiniMax-M2.7",
+    request_id="x1", account="acme", key_id="K1", session="s-1", dialect="anthropic", model="MiniMax-M2.7",
     upstream="minimax", upstream_model="MiniMax-M2.7", stream=True, outcome="tool_calls",
-    basis="upstream", status=200, began_s=T + 0.25, first_token_ms=310, total_ms=2750,
-    input=3936, cached=3712, cache_write=8, output=120, reasoning=60, cost_nano=433_920,
+    basis="upstream", status=200, started_at=T + 0.25, ended_at=T + 0.25 + 2.75, ttft_ms=310,     input_tokens=3936, cached_tokens=3712, cache_write_tokens=8, output_tokens=120, reasoning_tokens=60, cost_nano_usd=433_920,
     price_version="2026-03-18.0a1b2c3d", service_tier="priority",
     attempts=(
         AttemptRecord("other", "m2", "overloaded", "1002", 40),
@@ -55,15 +54,16 @@ FULL = LedgerRow(
 
 def row(id: str, **fields: object) -> LedgerRow:
     plain = LedgerRow(
-        id=id, key="K1", dialect="openai", model="M", upstream="up", outcome="stop",
-        basis="upstream", began_s=T, input=10, output=2, cost_nano=5,
+        request_id=id, key_id="K1", dialect="openai", model="M", upstream="up", outcome="stop",
+        basis="upstream", started_at=T, ended_at=T, input_tokens=10, output_tokens=2, cost_nano_usd=5,
     )  # fmt: skip
     return msgspec.structs.replace(plain, **fields)
 
 
 def mark(id: str, **fields: object) -> IntentRecord:
     return msgspec.structs.replace(
-        IntentRecord(id=id, key="K1", dialect="openai", model="M", began_s=T), **fields
+        IntentRecord(request_id=id, key_id="K1", dialect="openai", model="M", started_at=T),
+        **fields,
     )
 
 
@@ -99,22 +99,22 @@ def test_a_row_is_read_back_as_it_was_written(ledger: Ledger, books: UsageReader
 def test_settling_puts_the_row_in_the_place_of_its_mark(ledger: Ledger, books: UsageReader) -> None:
     async def exchange() -> None:
         await ledger.open(mark("a"))
-        assert (books.open_marks(), books.generation("a")) == (1, None)
+        assert (books.intents(), books.generation("a")) == (1, None)
         await ledger.settle(row("a"))
-        assert (books.open_marks(), books.generation("a")) == (0, row("a"))
+        assert (books.intents(), books.generation("a")) == (0, row("a"))
 
     asyncio.run(exchange())
 
 
 def test_a_second_row_with_the_same_id_changes_nothing(ledger: Ledger, books: UsageReader) -> None:
     async def twice() -> None:
-        await ledger.settle(row("a", cost_nano=5))
-        await ledger.settle(row("a", cost_nano=99))
-        await asyncio.gather(*(ledger.settle(row("a", output=n)) for n in range(20)))
+        await ledger.settle(row("a", cost_nano_usd=5))
+        await ledger.settle(row("a", cost_nano_usd=99))
+        await asyncio.gather(*(ledger.settle(row("a", output_tokens=n)) for n in range(20)))
 
     asyncio.run(twice())
     assert books.session("") == []
-    assert books.generation("a") == row("a", cost_nano=5)
+    assert books.generation("a") == row("a", cost_nano_usd=5)
     assert books.balances() == [Balance("", "K1", 1, 0, 5)]
 
 
@@ -143,7 +143,7 @@ def test_a_cancelled_settle_is_still_written(ledger: Ledger, books: UsageReader)
     asyncio.run(hang_up())
     ledger.close()
     assert books.generation("a") == row("a")
-    assert books.open_marks() == 0
+    assert books.intents() == 0
 
 
 def test_a_row_settled_while_its_open_was_cancelled_leaves_no_mark(
@@ -159,7 +159,7 @@ def test_a_row_settled_while_its_open_was_cancelled_leaves_no_mark(
 
     asyncio.run(hang_up())
     ledger.close()
-    assert books.open_marks() == 0
+    assert books.intents() == 0
     found = books.generation("a")
     assert found is not None and found.outcome == "client_gone"
 
@@ -180,9 +180,9 @@ def test_a_row_is_never_changed_or_deleted(ledger: Ledger, books: UsageReader, d
     asyncio.run(ledger.settle(row("a")))
     db = apsw.Connection(str(data / "headgate.db"))
     for wish in (
-        "update ledger set cost_nano = 1",
+        "update ledger set cost_nano_usd = 1",
         "delete from ledger",
-        "delete from ledger where id = 'a'",
+        "delete from ledger where request_id = 'a'",
         "replace into ledger select * from ledger",
     ):
         db.execute("pragma recursive_triggers = on")
@@ -197,8 +197,8 @@ def test_a_row_that_breaks_the_schema_does_not_hold_up_the_others(
     async def mixed() -> list[object]:
         await ledger.open(mark("bad"))
         rows = [
-            row("a"), row("bad", input=-1), row("b"), row("c", basis="guessed"), row("d"),
-            row("e", cost_nano=2**70), row("f", began_s=float("nan")), row("g", input=2**63),
+            row("a"), row("bad", input_tokens=-1), row("b"), row("c", basis="guessed"), row("d"),
+            row("e", cost_nano_usd=2**70), row("f", started_at=float("nan")), row("g", input_tokens=2**63),
         ]  # fmt: skip
         return await asyncio.gather(*map(ledger.settle, rows), return_exceptions=True)
 
@@ -207,7 +207,7 @@ def test_a_row_that_breaks_the_schema_does_not_hold_up_the_others(
     assert [type(t) for t in told] == kinds
     assert (ledger.refused, ledger.waiting) == (5, 0)
     assert books.balances()[0].requests == 3
-    assert books.open_marks() == 1  # so that it becomes a row all the same
+    assert books.intents() == 1  # so that it becomes a row all the same
 
 
 @pytest.mark.parametrize(
@@ -232,12 +232,12 @@ def test_whatever_a_client_calls_its_session_is_kept_as_harmless_text(
 
 def test_an_unknown_price_is_null_and_counted_apart(ledger: Ledger, books: UsageReader) -> None:
     async def two() -> None:
-        await ledger.settle(row("a", cost_nano=None))
-        await ledger.settle(row("b", cost_nano=0))
+        await ledger.settle(row("a", cost_nano_usd=None))
+        await ledger.settle(row("b", cost_nano_usd=0))
 
     asyncio.run(two())
     found = books.generation("a")
-    assert found is not None and found.cost_nano is None
+    assert found is not None and found.cost_nano_usd is None
     assert books.balances() == [Balance("", "K1", 2, 1, 0)]
     assert books.usage("key") == [Spent("K1", 2, 1, 20, 0, 0, 4, 0, 0)]
 
@@ -347,7 +347,7 @@ def abandon(ledger: Ledger) -> None:
     ledger._live._file = None
 
 
-def test_open_marks_of_a_dead_process_become_recovered_rows(data: Path, books: UsageReader) -> None:
+def test_intents_of_a_dead_process_become_recovered_rows(data: Path, books: UsageReader) -> None:
     dead = Ledger(data)
 
     async def work() -> None:
@@ -355,7 +355,9 @@ def test_open_marks_of_a_dead_process_become_recovered_rows(data: Path, books: U
         await dead.open(mark("b"))
         await dead.settle(row("b"))
         await dead.open(mark("c"))
-        dead.checkpoint(mark("c", input=10, output=64, cost_nano=480, price_version="v"))
+        dead.checkpoint(
+            mark("c", input_tokens=10, output_tokens=64, cost_nano_usd=480, price_version="v")
+        )
         await dead.settle(row("d"))
 
     asyncio.run(work())
@@ -364,12 +366,12 @@ def test_open_marks_of_a_dead_process_become_recovered_rows(data: Path, books: U
     assert live.recover() == 2
     assert live.recover() == 0
     live.close()
-    assert books.open_marks() == 0
+    assert books.intents() == 0
     a, c = books.generation("a"), books.generation("c")
     assert a is not None and c is not None
-    assert (a.basis, a.outcome, a.status, a.cost_nano) == ("recovered", "crashed", 0, 0)
+    assert (a.basis, a.outcome, a.status, a.cost_nano_usd) == ("recovered", "crashed", 0, 0)
     assert (a.account, a.session, a.upstream, a.stream) == ("acme", "s", "up", True)
-    assert (c.input, c.output, c.cost_nano, c.price_version) == (10, 64, 480, "v")
+    assert (c.input_tokens, c.output_tokens, c.cost_nano_usd, c.price_version) == (10, 64, 480, "v")
     assert list((data / "live").iterdir()) == []
 
 
@@ -403,7 +405,7 @@ def test_the_files_of_killed_processes_that_left_no_mark_are_swept(data: Path) -
     two = Ledger(data)
     assert len(list((data / "live").iterdir())) == 4
     assert two.recover() == 0
-    boot = two._live.boot
+    boot = two._live.instance_id
     assert sorted(f.name for f in (data / "live").iterdir()) == [boot, f"{boot}.writer"]
     two.close()
 
@@ -443,7 +445,7 @@ def test_marks_are_left_alone_while_the_writer_of_a_dead_edge_may_still_write(
     with stopped(dead):
         abandon(dead)
         monkeypatch.setattr("headgate.storage.sqlite.process_lock.ORPHAN_WAIT_S", 0.0)
-        assert (live.recover(), books.open_marks()) == (0, 1)
+        assert (live.recover(), books.intents()) == (0, 1)
         monkeypatch.undo()
     assert live.recover() == 1
     live.close()
@@ -488,7 +490,7 @@ def test_a_writer_that_is_killed_is_replaced_and_nothing_is_lost_or_doubled(
     asyncio.run(work())
     assert ledger.started >= 5  # after the last one there may be nothing left to do
     assert books.balances()[0].requests == 405
-    assert books.open_marks() == 0
+    assert books.intents() == 0
 
 
 def test_close_replaces_a_writer_that_has_died(ledger: Ledger, books: UsageReader) -> None:
@@ -526,7 +528,7 @@ def test_a_writer_that_does_not_answer_refuses_new_exchanges_and_keeps_the_old(
 
     asyncio.run(work())
     assert books.balances()[0].requests == 3
-    assert books.open_marks() == 0
+    assert books.intents() == 0
 
 
 def test_each_row_is_heard_of_once_it_is_on_the_disk_and_not_before(
@@ -551,7 +553,9 @@ def test_each_row_is_heard_of_once_it_is_on_the_disk_and_not_before(
             assert heard == ["a"]
         await until(lambda: not ledger.waiting)
         await asyncio.gather(
-            ledger.settle(row("fine")), ledger.settle(row("bad", input=-1)), return_exceptions=True
+            ledger.settle(row("fine")),
+            ledger.settle(row("bad", input_tokens=-1)),
+            return_exceptions=True,
         )
 
     asyncio.run(work())
@@ -660,14 +664,18 @@ def test_killed_again_and_again_no_acknowledged_row_is_lost_or_doubled(
     recovered += latest.recover()
     latest.close()
     assert len(settled) > 20 and recovered > 20
-    rows = {r.id: r for n in range(5) for r in books.session(f"s{n}", most=10**6)}
+    rows = {r.request_id: r for n in range(5) for r in books.session(f"s{n}", most=10**6)}
     assert len(rows) == sum(b.requests for b in books.balances())
     assert marked | settled <= set(rows)
     for id in settled:
         n = int(id.rsplit("-", 1)[1])
-        assert (rows[id].basis, rows[id].input, rows[id].cost_nano) == ("upstream", n, 7 * n)
+        assert (rows[id].basis, rows[id].input_tokens, rows[id].cost_nano_usd) == (
+            "upstream",
+            n,
+            7 * n,
+        )
     assert sum(r.basis == "recovered" for r in rows.values()) == recovered
-    assert books.open_marks() == 0
+    assert books.intents() == 0
     assert list((data / "live").iterdir()) == []
 
 
@@ -692,7 +700,9 @@ class Exchanges(RuleBasedStateMachine):
         self.count = 0
 
     def settled(self, id: str, cost: int | None, soon: bool) -> None:
-        new = row(id, cost_nano=cost, key=f"K{self.count % 3}", began_s=T + 1800 * self.count)
+        new = row(
+            id, cost_nano_usd=cost, key_id=f"K{self.count % 3}", started_at=T + 1800 * self.count
+        )
         if soon:
             self.ledger.settle_soon(new)
         else:
@@ -703,15 +713,15 @@ class Exchanges(RuleBasedStateMachine):
     @rule(floor=st.integers(0, 9))
     def begin(self, floor: int) -> None:
         self.count += 1
-        new = mark(f"x{self.count}", cost_nano=floor)
+        new = mark(f"x{self.count}", cost_nano_usd=floor)
         self.loop.run_until_complete(self.ledger.open(new))
-        self.open[new.id] = new
+        self.open[new.request_id] = new
 
     @rule(seen=st.integers(0, 9))
     @precondition(lambda self: self.open)
     def pass_a_checkpoint(self, seen: int) -> None:
         id = next(iter(self.open))
-        self.open[id] = mark(id, cost_nano=seen)
+        self.open[id] = mark(id, cost_nano_usd=seen)
         self.ledger.checkpoint(self.open[id])
 
     @rule(cost=st.none() | st.integers(0, 10**12), soon=st.booleans())
@@ -757,11 +767,11 @@ class Exchanges(RuleBasedStateMachine):
         self.left = {}
         books = UsageReader(self.place.name)
         assert books.audit() == []
-        assert books.open_marks() == len(self.open)
+        assert books.intents() == len(self.open)
         for id in {*self.rows, *self.open}:
             assert books.generation(id) == self.rows.get(id)
-        spent = sum(b.spent_nano for b in books.balances())
-        assert spent == sum(r.cost_nano or 0 for r in self.rows.values())
+        spent = sum(b.spent_nano_usd for b in books.balances())
+        assert spent == sum(r.cost_nano_usd or 0 for r in self.rows.values())
         assert sum(s.requests for s in books.usage("model")) == len(self.rows)
         books.close()
 
@@ -788,9 +798,17 @@ def many(ledger: Ledger, rows: list[LedgerRow]) -> None:
 
 def test_usage_is_by_key_model_day_session_and_upstream(ledger: Ledger, books: UsageReader) -> None:
     rows = [
-        row("a", key="K1", model="M1", upstream="u", session="s"),
-        row("b", key="K2", model="M1", upstream="v", cost_nano=50, cached=9, reasoning=1),
-        row("c", key="K1", model="M2", upstream="u", session="s", began_s=T + 20 * HOUR),
+        row("a", key_id="K1", model="M1", upstream="u", session="s"),
+        row(
+            "b",
+            key_id="K2",
+            model="M1",
+            upstream="v",
+            cost_nano_usd=50,
+            cached_tokens=9,
+            reasoning_tokens=1,
+        ),
+        row("c", key_id="K1", model="M2", upstream="u", session="s", started_at=T + 20 * HOUR),
     ]
     many(ledger, rows)
     k1 = Spent("K1", 2, 0, 20, 0, 0, 4, 0, 10)
@@ -801,9 +819,9 @@ def test_usage_is_by_key_model_day_session_and_upstream(ledger: Ledger, books: U
         ("2027-01-15", 2),
         ("2027-01-16", 1),
     ]
-    assert [(s.name, s.cost_nano) for s in books.usage("session")] == [("", 50), ("s", 10)]
-    assert [(s.name, s.cost_nano) for s in books.usage("upstream")] == [("v", 50), ("u", 10)]
-    assert books.usage("key", where=Where(key="K1")) == [k1]
+    assert [(s.name, s.cost_nano_usd) for s in books.usage("session")] == [("", 50), ("s", 10)]
+    assert [(s.name, s.cost_nano_usd) for s in books.usage("upstream")] == [("v", 50), ("u", 10)]
+    assert books.usage("key", where=Where(key_id="K1")) == [k1]
     assert books.usage("key", most=1) == [k2]
     assert books.usage("key", T + HOUR, T + 2 * HOUR) == []
 
@@ -823,14 +841,14 @@ def test_usage_is_exact_for_any_span_though_it_is_kept_by_hours(
     data = tmp_path_factory.mktemp("span")
     Store(data).close()
     ledger = Ledger(data)
-    many(ledger, [row(f"a{n}", began_s=b, key=f"K{n % 2}") for n, b in enumerate(began)])
+    many(ledger, [row(f"a{n}", started_at=b, key_id=f"K{n % 2}") for n, b in enumerate(began)])
     ledger.close()
     books = UsageReader(data)
     for since, before in spans:
         for by in ("model", "session"):
             for key in (None, "K1"):
                 found = sum(
-                    s.requests for s in books.usage(by, since, before, where=Where(key=key))
+                    s.requests for s in books.usage(by, since, before, where=Where(key_id=key))
                 )
                 wanted = [since <= b < before and (not key or n % 2) for n, b in enumerate(began)]
                 assert found == sum(map(bool, wanted))
@@ -839,9 +857,9 @@ def test_usage_is_exact_for_any_span_though_it_is_kept_by_hours(
 
 
 def test_a_session_of_one_key_is_not_shown_to_another(ledger: Ledger, books: UsageReader) -> None:
-    many(ledger, [row("a", key="K1", session="s"), row("b", key="K2", session="s")])
-    assert [r.id for r in books.session("s", "K2")] == ["b"]
-    assert sorted(r.id for r in books.session("s")) == ["a", "b"]
+    many(ledger, [row("a", key_id="K1", session="s"), row("b", key_id="K2", session="s")])
+    assert [r.request_id for r in books.session("s", "K2")] == ["b"]
+    assert sorted(r.request_id for r in books.session("s")) == ["a", "b"]
 
 
 # audit
@@ -850,14 +868,14 @@ def test_a_session_of_one_key_is_not_shown_to_another(ledger: Ledger, books: Usa
 @pytest.mark.parametrize(
     ("damage", "where"),
     [
-        ("update balance set spent_nano = spent_nano - 1", "balance account -, key K1"),
-        ("delete from by_hour", "by_hour hour 500000, account -, key K1, model M, upstream up, outcome stop"),
-        ("update by_session set output = 0", "by_session hour 500000, session -, account -, key K1"),
-        ("insert into balance values ('', 'K9', 1, 0, 1)", "balance account -, key K9"),
-        ("drop trigger ledger_keeps_figures; update ledger set cost_nano = 4 where id = 'b'",
-         "balance account -, key K1"),
-        ("drop trigger ledger_keeps_rows; delete from ledger where id = 'b'", "rows of the ledger"),
-        ("insert into open_mark values ('b', 'boot', '{}')", "exchange b"),
+        ("update balance set spent_nano_usd = spent_nano_usd - 1", "balance account -, key_id K1"),
+        ("delete from by_hour", "by_hour hour 500000, account -, key_id K1, model M, upstream up, outcome stop"),
+        ("update by_session set output_tokens = 0", "by_session hour 500000, session -, account -, key_id K1"),
+        ("insert into balance values ('', 'K9', 1, 0, 1)", "balance account -, key_id K9"),
+        ("drop trigger ledger_keeps_figures; update ledger set cost_nano_usd = 4 where request_id = 'b'",
+         "balance account -, key_id K1"),
+        ("drop trigger ledger_keeps_rows; delete from ledger where request_id = 'b'", "rows of the ledger"),
+        ("insert into intents values ('b', 'boot', '{}')", "exchange b"),
     ],
 )  # fmt: skip
 def test_the_audit_finds_what_was_tampered_with(data: Path, damage: str, where: str) -> None:
@@ -880,11 +898,11 @@ def test_the_audit_says_both_figures(data: Path) -> None:
     many(ledger, [row("a")])
     ledger.close()
     db = apsw.Connection(str(data / "headgate.db"))
-    db.execute("update balance set spent_nano = 4")
+    db.execute("update balance set spent_nano_usd = 4")
     db.close()
     books = UsageReader(data)
     (found,) = books.audit()
-    assert (found.rows, found.stored) == ("spent_nano 5", "spent_nano 4")
+    assert (found.rows, found.stored) == ("spent_nano_usd 5", "spent_nano_usd 4")
     books.close()
 
 

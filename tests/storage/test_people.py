@@ -153,6 +153,6 @@ def test_the_record_of_changes_cannot_be_changed(people: People, tmp_path: Path)
     assert [c.subject for c in people.changes(account="team")] == ["k1"]
     assert [c.seq for c in people.changes(before=2)] == [1]
     db = apsw.Connection(str(tmp_path / "headgate.db"))
-    for sql in ("delete from changes", "update changes set actor = 'eve'"):
+    for sql in ("delete from audit_log", "update audit_log set actor = 'eve'"):
         with pytest.raises(apsw.ConstraintError, match="append-only"):
             db.execute(sql)

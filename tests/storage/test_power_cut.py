@@ -19,13 +19,15 @@ from waiting import until
 
 def row(id: str) -> LedgerRow:
     return LedgerRow(
-        id=id, key="K1", session="s", dialect="openai", model="M", outcome="stop",
-        basis="upstream", began_s=1.8e9, input=10, output=2, cost_nano=7,
+        request_id=id, key_id="K1", session="s", dialect="openai", model="M", outcome="stop",
+        basis="upstream", started_at=1.8e9, ended_at=1.8e9, input_tokens=10, output_tokens=2, cost_nano_usd=7,
     )  # fmt: skip
 
 
 def mark(id: str) -> IntentRecord:
-    return IntentRecord(id=id, key="K1", session="s", dialect="openai", model="M", began_s=1.8e9)
+    return IntentRecord(
+        request_id=id, key_id="K1", session="s", dialect="openai", model="M", started_at=1.8e9
+    )
 
 
 @pytest.fixture
@@ -103,8 +105,8 @@ def missing(data: Path, said: list[str]) -> list[str]:
     ledger.close()
     books = UsageReader(data)
     assert books.audit() == []
-    assert books.open_marks() == 0
-    rows = {r.id: r.basis for r in books.session("s")}
+    assert books.intents() == 0
+    rows = {r.request_id: r.basis for r in books.session("s")}
     books.close()
     kept = {"settled": ("upstream",), "marked": ("upstream", "recovered")}
     pairs = [told.split() for told in said]
@@ -160,8 +162,8 @@ def test_a_disk_that_takes_nothing_refuses_new_exchanges_and_keeps_the_old(
         asyncio.run(work(ledger, watched))
         assert ledger.close() == 0
     books = UsageReader(data)
-    assert sorted(r.id for r in books.session("s")) == ["a", "b", "c"]
-    assert (books.open_marks(), books.audit()) == (0, [])
+    assert sorted(r.request_id for r in books.session("s")) == ["a", "b", "c"]
+    assert (books.intents(), books.audit()) == (0, [])
     books.close()
 
 
@@ -190,7 +192,7 @@ def test_a_mark_that_a_killed_writer_committed_is_withdrawn_when_the_next_one_ca
         asyncio.run(work(ledger, watched))
         assert (ledger.started, ledger.close()) == (2, 0)
     books = UsageReader(data)
-    assert (books.open_marks(), [r.id for r in books.session("s")]) == (0, ["b"])
+    assert (books.intents(), [r.request_id for r in books.session("s")]) == (0, ["b"])
     books.close()
 
 
@@ -240,8 +242,8 @@ def test_a_disk_that_fills_up_midway_loses_no_row(data: Path) -> None:
         assert ledger.close() == 0
     assert 0 < len(admitted) < 180
     books = UsageReader(data)
-    assert sorted(r.id for r in books.session("s")) == sorted(admitted)
-    assert (books.open_marks(), books.audit()) == (0, [])
+    assert sorted(r.request_id for r in books.session("s")) == sorted(admitted)
+    assert (books.intents(), books.audit()) == (0, [])
     books.close()
 
 

@@ -23,8 +23,8 @@ T = 20_000 * DAY_S  # a midnight, UTC
 
 def row(id: str, **fields: object) -> LedgerRow:
     plain = LedgerRow(
-        id=id, account="red", key="K1", session="s", dialect="openai", model="M", upstream="up",
-        outcome="stop", basis="upstream", began_s=float(T), input=10, output=2, cost_nano=5,
+        request_id=id, account="red", key_id="K1", session="s", dialect="openai", model="M", upstream="up",
+        outcome="stop", basis="upstream", started_at=float(T), ended_at=float(T), input_tokens=10, output_tokens=2, cost_nano_usd=5,
     )  # fmt: skip
     return msgspec.structs.replace(plain, **fields)
 
@@ -53,7 +53,7 @@ def test_a_request_is_kept_for_as_many_whole_days_as_was_said() -> None:
 
 
 def test_old_rows_go_and_every_sum_stays_as_it_was(data: Path) -> None:
-    write(data, [row("old", began_s=T - 0.25), row("young"), row("last", began_s=T + 5.0)])
+    write(data, [row("old", started_at=T - 0.25), row("young"), row("last", started_at=T + 5.0)])
     books = UsageReader(data)
     before = [
         books.usage("model"),
@@ -66,7 +66,7 @@ def test_old_rows_go_and_every_sum_stays_as_it_was(data: Path) -> None:
     assert books.generation("young") == row("young")
     after = [books.usage("model"), books.usage("session"), books.usage("account"), books.balances()]
     assert after == before
-    assert [r.id for _, r in books.requests(Where(model="M"))] == ["last", "young"]
+    assert [r.request_id for _, r in books.requests(Where(model="M"))] == ["last", "young"]
     assert books.audit() == []
     books.close()
 
@@ -76,7 +76,7 @@ def test_the_last_row_of_all_stays_so_that_no_number_is_given_twice(data: Path) 
     assert prune(data, T + DAY_S) == 1
     write(data, [row("c")])
     books = UsageReader(data)
-    assert [(n, r.id) for n, r in books.requests()] == [(3, "c"), (2, "b")]
+    assert [(n, r.request_id) for n, r in books.requests()] == [(3, "c"), (2, "b")]
     assert books.audit() == []
     books.close()
 
@@ -85,15 +85,15 @@ def test_the_last_row_of_all_stays_so_that_no_number_is_given_twice(data: Path) 
     "statement",
     [
         "delete from ledger",
-        "delete from ledger where id = 'old'",
-        "update retention set before_s = 86400 * 20000; delete from ledger where id = 'young'",
-        "update retention set before_s = 86400 * 30000; delete from ledger where id = 'young'",
-        "delete from retention; delete from ledger where id = 'old'",
-        "update retention set before_s = 86400 * 30000; update ledger set cost_nano = 0",
+        "delete from ledger where request_id = 'old'",
+        "update retention set before_s = 86400 * 20000; delete from ledger where request_id = 'young'",
+        "update retention set before_s = 86400 * 30000; delete from ledger where request_id = 'young'",
+        "delete from retention; delete from ledger where request_id = 'old'",
+        "update retention set before_s = 86400 * 30000; update ledger set cost_nano_usd = 0",
     ],
 )
 def test_without_its_floor_no_row_goes_and_none_is_changed(data: Path, statement: str) -> None:
-    write(data, [row("old", began_s=T - 1.0), row("young")])
+    write(data, [row("old", started_at=T - 1.0), row("young")])
     prune(data, T - DAY_S)
     db = apsw.Connection(str(data / "headgate.db"))
     with pytest.raises(apsw.ConstraintError, match="append-only"):
@@ -103,7 +103,7 @@ def test_without_its_floor_no_row_goes_and_none_is_changed(data: Path, statement
 
 
 def test_a_floor_is_a_midnight(data: Path) -> None:
-    write(data, [row("old", began_s=T - 1.0), row("young")])
+    write(data, [row("old", started_at=T - 1.0), row("young")])
     with pytest.raises(StoreError, match="CHECK"):
         prune(data, T + 1)
     books = UsageReader(data)
@@ -114,17 +114,19 @@ def test_a_floor_is_a_midnight(data: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        "update pruned_hour set cost_nano = cost_nano - 1",
+        "update pruned_hour set cost_nano_usd = cost_nano_usd - 1",
         "delete from pruned_session",
         "update pruned_balance set requests = 0",
-        "update by_hour set first_token_ms = 7",
+        "update by_hour set ttft_ms = 7",
         "update by_hour set last_seq = 1",
-        "drop trigger ledger_keeps_rows; delete from ledger where id = 'young'",
-        "drop trigger ledger_keeps_rows; drop trigger ledger_pruned; delete from ledger where id = 'young'",
+        "drop trigger ledger_keeps_rows; delete from ledger where request_id = 'young'",
+        "drop trigger ledger_keeps_rows; drop trigger ledger_pruned; delete from ledger where request_id = 'young'",
     ],
 )
 def test_the_audit_finds_what_was_tampered_with_after_a_pruning(data: Path, damage: str) -> None:
-    write(data, [row("a", began_s=T - 1.0), row("b", began_s=T - 2.0), row("young"), row("c")])
+    write(
+        data, [row("a", started_at=T - 1.0), row("b", started_at=T - 2.0), row("young"), row("c")]
+    )
     assert prune(data, T) == 2
     books = UsageReader(data)
     assert books.audit() == []
@@ -139,7 +141,7 @@ def test_the_write_lock_is_let_go_after_each_batch(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "BATCH", 10)
-    write(data, [row(f"a{n}", began_s=T - 1.0) for n in range(95)])
+    write(data, [row(f"a{n}", started_at=T - 1.0) for n in range(95)])
     seen: list[int] = []
 
     class Resting(threading.Event):
@@ -160,7 +162,7 @@ def test_a_pruning_that_is_stopped_has_done_whole_batches(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "BATCH", 10)
-    write(data, [row(f"a{n}", began_s=T - 1.0) for n in range(50)])
+    write(data, [row(f"a{n}", started_at=T - 1.0) for n in range(50)])
 
     class Stopped(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:
@@ -177,7 +179,7 @@ def test_a_lock_that_is_not_let_go_is_told_and_leaves_nothing(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "BUSY_MS", 1)
-    write(data, [row("a", began_s=T - 1.0), row("b")])
+    write(data, [row("a", started_at=T - 1.0), row("b")])
     other = apsw.Connection(str(data / "headgate.db"))
     other.execute("begin immediate")
     with pytest.raises(StoreError, match="locked"):
@@ -187,7 +189,7 @@ def test_a_lock_that_is_not_let_go_is_told_and_leaves_nothing(
 
 
 def test_a_run_a_day_prunes_at_once_and_ends_when_it_is_cancelled(data: Path) -> None:
-    write(data, [row("old"), row("young", began_s=T + 60 * 365 * DAY_S)])
+    write(data, [row("old"), row("young", started_at=T + 60 * 365 * DAY_S)])
     books = UsageReader(data)
 
     async def work() -> None:
@@ -228,13 +230,13 @@ def test_whatever_is_written_and_pruned_the_sums_are_those_of_all_rows(
             prune(data, T + step * DAY_S)
         else:
             fresh = [
-                row(f"a{len(rows) + n}", began_s=T + day * DAY_S + 7.0, model=model)
+                row(f"a{len(rows) + n}", started_at=T + day * DAY_S + 7.0, model=model)
                 for n, (day, model) in enumerate(step)
             ]
             write(data, fresh)
             rows += fresh
         assert books.audit() == []
         assert sum(s.requests for s in books.usage("model")) == len(rows)
-        kept = [r.id for _, r in books.requests()]
-        assert [r.id for _, r in books.requests(Where(account="red"))] == kept
+        kept = [r.request_id for _, r in books.requests()]
+        assert [r.request_id for _, r in books.requests(Where(account="red"))] == kept
     books.close()

@@ -38,8 +38,8 @@ END = T + 100 * DAY
 
 def row(id: str, **fields: object) -> LedgerRow:
     plain = LedgerRow(
-        id=id, key="K1", dialect="openai", model="M", upstream="up", outcome="stop",
-        basis="upstream", began_s=T, input=10, output=2, cost_nano=5,
+        request_id=id, key_id="K1", dialect="openai", model="M", upstream="up", outcome="stop",
+        basis="upstream", started_at=T, ended_at=T, input_tokens=10, output_tokens=2, cost_nano_usd=5,
     )  # fmt: skip
     return msgspec.structs.replace(plain, **fields)
 
@@ -72,10 +72,17 @@ def test_errors_and_times_are_added_up_by_account_and_hour(data: Path) -> None:
     write(
         data,
         [
-            row("a", account="red", key="K1", first_token_ms=100, total_ms=1100),
-            row("b", account="red", key="K2", outcome="timeout", total_ms=9000),
-            row("c", account="blue", key="K3", outcome="client_gone", began_s=T + HOUR),
-            row("d", account="blue", key="K3", first_token_ms=300, total_ms=300, began_s=T + HOUR),
+            row("a", account="red", key_id="K1", ttft_ms=100, ended_at=T + 1.1),
+            row("b", account="red", key_id="K2", outcome="timeout", ended_at=T + 9),
+            row("c", account="blue", key_id="K3", outcome="client_gone", started_at=T + HOUR),
+            row(
+                "d",
+                account="blue",
+                key_id="K3",
+                ttft_ms=300,
+                started_at=T + HOUR,
+                ended_at=T + HOUR + 0.3,
+            ),
         ],
     )
     books = UsageReader(data)
@@ -93,7 +100,7 @@ def test_errors_and_times_are_added_up_by_account_and_hour(data: Path) -> None:
 
 
 def test_a_series_has_the_start_of_each_step_and_the_names_of_its_split(data: Path) -> None:
-    write(data, [row("a"), row("b", model="N"), row("c", began_s=T + 20 * HOUR)])
+    write(data, [row("a"), row("b", model="N"), row("c", started_at=T + 20 * HOUR)])
     books = UsageReader(data)
     found = books.series("model", 0, END, step="day")
     assert [(start, s.name, s.requests) for start, s in found] == [
@@ -110,12 +117,12 @@ def test_an_upstream_is_measured_by_its_own_errors_only(data: Path) -> None:
     write(
         data,
         [
-            row("a", first_token_ms=100, total_ms=1100, output=50),
+            row("a", ttft_ms=100, ended_at=T + 1.1, output_tokens=50),
             row("b", outcome="timeout"),
             row("c", outcome="invalid"),
             row("d", outcome="client_gone"),
-            row("e", upstream="mute", outcome="upstream", output=0),
-            row("f", began_s=T - DAY, outcome="timeout"),
+            row("e", upstream="mute", outcome="upstream", output_tokens=0),
+            row("f", started_at=T - DAY, outcome="timeout"),
             row("g", upstream="", outcome="crashed"),
         ],
     )
@@ -128,7 +135,7 @@ def test_an_upstream_is_measured_by_its_own_errors_only(data: Path) -> None:
 
 
 def test_the_names_of_every_column_are_known(data: Path) -> None:
-    write(data, [row("a", account="red"), row("b", outcome="timeout", model="N", key="K0")])
+    write(data, [row("a", account="red"), row("b", outcome="timeout", model="N", key_id="K0")])
     books = UsageReader(data)
     found = {column: books.names(column) for column in get_args(Column)}
     assert found == {
@@ -152,12 +159,13 @@ moments = st.one_of(
 rows_of = st.lists(
     st.fixed_dictionaries(
         {
-            "account": one_of("", "red", "blue"), "key": one_of("K1", "K2", "K3"),
+            "account": one_of("", "red", "blue"), "key_id": one_of("K1", "K2", "K3"),
             "model": one_of("M", "N"), "upstream": one_of("u", "v"), "session": one_of("", "s", "t"),
-            "outcome": one_of("stop", "timeout", "client_gone"), "began_s": moments,
-            "first_token_ms": st.one_of(st.none(), st.integers(0, 500)),
-            "total_ms": st.integers(0, 900), "cost_nano": st.one_of(st.none(), st.integers(0, 99)),
-            "input": st.integers(0, 9), "output": st.integers(0, 9),
+            "outcome": one_of("stop", "timeout", "client_gone"), "started_at": moments,
+            "user": one_of("", "ann"),
+            "ttft_ms": st.one_of(st.none(), st.integers(0, 500)),
+            "total_ms": st.integers(0, 900), "cost_nano_usd": st.one_of(st.none(), st.integers(0, 99)),
+            "input_tokens": st.integers(0, 9), "output_tokens": st.integers(0, 9),
         }
     ),
     max_size=40,
@@ -165,10 +173,11 @@ rows_of = st.lists(
 wheres = st.builds(
     Where,
     account=st.one_of(st.none(), one_of("", "red", "nobody")),
-    key=st.one_of(st.none(), one_of("K1", "K2")),
+    key_id=st.one_of(st.none(), one_of("K1", "K2")),
     model=st.one_of(st.none(), one_of("M")),
     upstream=st.one_of(st.none(), one_of("u")),
     session=st.one_of(st.none(), st.none(), one_of("", "s")),
+    user=st.one_of(st.none(), st.none(), one_of("", "ann")),
     outcome=st.one_of(st.none(), one_of("timeout", "stop")),
 )
 spans = st.one_of(st.just((0.0, END)), st.tuples(moments, moments))
@@ -176,33 +185,33 @@ spans = st.one_of(st.just((0.0, END)), st.tuples(moments, moments))
 
 def meant(row: LedgerRow, where: Where, since_s: float, until_s: float) -> bool:
     said = all(getattr(row, c) == v for c, v in where.said().items())
-    return said and since_s <= row.began_s < until_s
+    return said and since_s <= row.started_at < until_s
 
 
 def named(row: LedgerRow, by: By) -> str:
-    at = datetime.fromtimestamp(row.began_s, UTC)
+    at = datetime.fromtimestamp(row.started_at, UTC)
     match by:
         case "day":
             return f"{at:%Y-%m-%d}"
         case "hour":
             return f"{at:%Y-%m-%dT%H:00Z}"
         case _:
-            return str(getattr(row, by))
+            return str(getattr(row, {"key": "key_id"}.get(by, by)))
 
 
 def summed(name: str, rows: list[LedgerRow], by: By, where: Where) -> Spent:
     money = (
-        len(rows), sum(r.cost_nano is None for r in rows), sum(r.input for r in rows), 0, 0,
-        sum(r.output for r in rows), 0, sum(r.cost_nano or 0 for r in rows),
+        len(rows), sum(r.cost_nano_usd is None for r in rows), sum(r.input_tokens for r in rows), 0, 0,
+        sum(r.output_tokens for r in rows), 0, sum(r.cost_nano_usd or 0 for r in rows),
     )  # fmt: skip
     if by == "session" or where.session is not None:
         return Spent(name, *money)
-    timed = [(r.first_token_ms, r.total_ms) for r in rows if r.first_token_ms is not None]
+    timed = [(r.ttft_ms, r.total_ms) for r in rows if r.ttft_ms is not None]
     return Spent(
         name,
         *money,
         errors=sum(r.outcome == "timeout" for r in rows),
-        first_token_ms=sum(first for first, _ in timed),
+        ttft_ms=sum(first for first, _ in timed),
         first_tokens=len(timed),
         stream_ms=sum(max(0, total - first) for first, total in timed),
     )
@@ -221,11 +230,14 @@ def test_sums_and_pages_are_what_a_list_of_the_rows_says(
 ) -> None:
     data = tmp_path_factory.mktemp("list")
     Store(data).close()
-    rows = [row(f"a{n}", **each) for n, each in enumerate(fields)]
+    rows = [
+        row(f"a{n}", ended_at=each["started_at"] + each.pop("total_ms") / 1000, **each)
+        for n, each in enumerate(fields)
+    ]
     write(data, rows)
     books = UsageReader(data)
     written = [r for _, r in books.requests(most=100)][::-1]
-    assert sorted(r.id for r in written) == sorted(r.id for r in rows)
+    assert sorted(r.request_id for r in written) == sorted(r.request_id for r in rows)
     for where, (since, until) in asked:
         mine = [r for r in written if meant(r, where, since, until)]
         for by in get_args(By):
@@ -256,7 +268,12 @@ def test_a_page_is_the_same_when_only_the_sums_say_where_its_rows_are(
     monkeypatch.setattr("headgate.storage.sqlite.reports.NEAR", 0)
     outcomes = ("stop", "stop", "stop", "timeout", "stop")
     rows = [
-        row(f"a{n}", key=f"K{n % 7}", outcome=outcomes[n % 5], began_s=T + n * 400 % (9 * HOUR))
+        row(
+            f"a{n}",
+            key_id=f"K{n % 7}",
+            outcome=outcomes[n % 5],
+            started_at=T + n * 400 % (9 * HOUR),
+        )
         for n in range(500)
     ]
     for n in range(0, 500, 50):
@@ -266,7 +283,7 @@ def test_a_page_is_the_same_when_only_the_sums_say_where_its_rows_are(
     for key, outcome, (since, until) in itertools.product(
         (None, "K3"), (None, "timeout", "none"), ((0, END), (T + 500, T + 5 * HOUR + 7))
     ):
-        where = Where(key=key, outcome=outcome)
+        where = Where(key_id=key, outcome=outcome)
         wanted = [(n, r) for n, r in written if meant(r, where, since, until)]
         for before in (None, 499, 250, 1):
             below = [(n, r) for n, r in wanted if before is None or n < before]
@@ -308,7 +325,7 @@ def test_the_sums_of_an_older_schema_are_made_anew_from_its_rows(
     assert books.audit() == []
     (old_, red) = sorted(books.usage("account"), key=lambda s: s.name)
     assert (old_.requests, old_.errors, old_.first_tokens) == (200, 28, 100)
-    assert old_.first_token_ms == old_.stream_ms == sum(range(1, 200, 2))
+    assert old_.ttft_ms == old_.stream_ms == sum(range(1, 200, 2))
     assert (red.requests, red.errors) == (1, 0)
     assert books.names("outcome") == ["stop", "timeout"]
     assert len(books.requests(Where(outcome="timeout"))) == 28
@@ -322,10 +339,10 @@ RARE = 100_000  # one row in so many is of `rare`
 _MANY = """
 insert into ledger
 with recursive n (i) as (select 1 union all select i + 1 from n where i < ?)
-select null, 'id' || i, 'team-' || (i * 7919 % 20), 'key' || (i * 7919 % 20) || '-' || (i % 3),
-    's' || (i / 37), 'openai', iif(i % 100000 = 5, 'rare', 'M' || (i * 31 % 3)), 'u' || (i * 17 % 2),
+select null, 'id' || i, 'key' || (i * 7919 % 20) || '-' || (i % 3), 'team-' || (i * 7919 % 20),
+    's' || (i / 37), 'user' || (i % 11), '[]', 'openai', iif(i % 100000 = 5, 'rare', 'M' || (i * 31 % 3)), 'u' || (i * 17 % 2),
     'm', 1, case when i % 10000 = 0 then 'timeout' when i % 3 = 0 then 'tool_calls' else 'stop' end,
-    'upstream', 200, 1800000000.0 + i * 3.6, 300, 2000, 1000, 500, 0, 100, 10, 12345, 'v', '', '[]',
+    'upstream', 200, 1800000000.0 + i * 3.6, 1800000002.0 + i * 3.6, 300, 1000, 500, 0, 100, 10, 12345, 'v', '', '[]',
     '[]' from n
 """
 
@@ -375,7 +392,7 @@ WHERES = [
         Where(account=account, **{column: value})
         for account in (None, "team-3", "nobody")
         for column, values in {
-            "key": ("key3-1", "nobody"), "model": ("M1", "rare", "none"), "upstream": ("u1", "none"),
+            "key_id": ("key3-1", "nobody"), "model": ("M1", "rare", "none"), "upstream": ("u1", "none"),
             "session": ("s7", "none"), "outcome": ("stop", "timeout", "none"),
         }.items()
         for value in values
@@ -432,7 +449,7 @@ def test_what_was_spent_since_several_moments_is_what_usage_says_of_each(tmp_pat
     moments = [0.0, 1_789_000_000.0, 1_789_003_600.0, 1_789_500_001.5, 1_789_990_000.0, 1.8e9]
     found = books.spent(("key", m) for m in moments)
     for moment in moments:
-        said = {s.name: s.cost_nano for s in books.usage("key", moment)}
+        said = {s.name: s.cost_nano_usd for s in books.usage("key", moment)}
         assert found["key", moment] == {n: c for n, c in said.items() if c}, moment
     assert books.spent([]) == {}
     assert books.audit() == []

@@ -81,10 +81,10 @@ class Made(msgspec.Struct):
 
 def row(n: int, key: str, account: str, **fields: object) -> LedgerRow:
     plain = LedgerRow(
-        id=IDS[n], key=key, account=account, dialect="openai", model="MiniMax-M3", upstream="up",
+        request_id=IDS[n], key_id=key, account=account, dialect="openai", model="MiniMax-M3", upstream="up",
         upstream_model="MiniMax-M3", outcome="stop", basis="upstream", status=200,
-        began_s=time.time() - 60 * (6 - n), first_token_ms=100, total_ms=1100, input=100, cached=40,
-        output=50, reasoning=20, cost_nano=1_500_000_000,
+        started_at=time.time() - 60 * (6 - n), ended_at=time.time() - 60 * (6 - n) + 1.1, ttft_ms=100, input_tokens=100, cached_tokens=40,
+        output_tokens=50, reasoning_tokens=20, cost_nano_usd=1_500_000_000,
         attempts=(AttemptRecord("up", "MiniMax-M3", "stop", ms=1100),),
     )  # fmt: skip
     return msgspec.structs.replace(plain, **fields)
@@ -105,9 +105,9 @@ def running(data: Path) -> Iterator[Made]:
     ledger = Ledger(data)
     rows = (
         row(0, ids["acme"], "acme", session="talk"),
-        row(1, ids["acme"], "acme", session="talk", cost_nano=None),
+        row(1, ids["acme"], "acme", session="talk", cost_nano_usd=None),
         row(2, ids["other"], "other", session="talk", model="MiniMax-M2.7"),
-        row(3, ids["none"], "", outcome="timeout", status=504, first_token_ms=None),
+        row(3, ids["none"], "", outcome="timeout", status=504, ttft_ms=None),
     )
     for r in rows:
         asyncio.run(ledger.settle(r))

@@ -34,13 +34,18 @@ async def exchanges(ledger: Ledger, name: str) -> None:
         key, session, began_s = f"key{n % 3}", f"s{n % 5}", 1.7e9 + n
         await ledger.open(
             IntentRecord(
-                id=id, key=key, session=session, dialect="openai", model="m", began_s=began_s
+                request_id=id,
+                key_id=key,
+                session=session,
+                dialect="openai",
+                model="m",
+                started_at=began_s,
             )
         )
         say(f"marked {id}")
         row = LedgerRow(
-            id=id, key=key, session=session, dialect="openai", model="m", began_s=began_s,
-            outcome="stop", basis="upstream", input=n, output=1, cost_nano=7 * n,
+            request_id=id, key_id=key, session=session, dialect="openai", model="m", started_at=began_s, ended_at=began_s,
+            outcome="stop", basis="upstream", input_tokens=n, output_tokens=1, cost_nano_usd=7 * n,
         )  # fmt: skip
         if n % 4:
             await ledger.settle(row)

@@ -5,13 +5,12 @@ statements of schema/006.sql, and `audit` finds nothing wrong with them.
 """
 
 import contextlib
-import re
 import time
-from importlib.resources import files
 from pathlib import Path
 
 import apsw
 
+from headgate.storage.sqlite import reports
 from headgate.storage.sqlite.database import Store
 
 DAY_S = 86400
@@ -39,35 +38,28 @@ def fill(
             " select printf('k%07d', i), 'key ' || i, randomblob(32), ?2, 1000000000000, ?3 from n",
             (keys, now_s - 90 * DAY_S, budget),
         )
-        schema = (
-            files("headgate.storage.sqlite")
-            .joinpath("schema")
-            .joinpath("006.sql")
-            .read_text("utf-8")
-        )
-        (trigger,) = re.findall(
-            r"create trigger ledger_sums after insert on ledger begin.*?\nend;", schema, re.S
-        )
-        (by_hour,) = re.findall(r"\ninsert into by_hour\n.*?;", schema, re.S)
-        (by_session,) = re.findall(r"\ninsert into by_session\n.*?;", schema, re.S)
+        (trigger,) = db.execute(
+            "select sql from sqlite_schema where name = 'ledger_sums'"
+        ).fetchone()
         db.execute("drop trigger ledger_sums")
         ids = [str(id) for (id,) in db.execute("select id from keys order by id")]
         db.execute("create temp table some (n integer primary key, id text)")
         db.executemany("insert into some values (?, ?)", list(enumerate(ids)))
         db.execute(
             "with recursive n(i) as (select 0 union all select i + 1 from n where i < ?1 - 1)"
-            " insert into ledger select null, printf('%024x', i), '', some.id, printf('s%d', i / 50),"
+            " insert into ledger select null, printf('%024x', i), some.id, '', printf('s%d', i / 50), '', '[]',"
             " 'openai', 'MiniMax-M2', 'custom', 'MiniMax-M2', 0, 'stop', 'upstream', 200,"
-            " ?2 + i * ?3, 100, 200, 1000, 0, 0, 100, 0, 1000, 'v', '', '[]', '[]'"
+            " ?2 + i * ?3, ?2 + i * ?3 + 0.2, 100, 1000, 0, 0, 100, 0, 1000, 'v', '', '[]', '[]'"
             " from n join some on some.n = (i * 7919) % ?4",
             (rows, now_s - 60 * DAY_S, 60 * DAY_S / rows, len(ids)),
         )
-        db.execute(by_hour)
-        db.execute(by_session)
-        db.execute(
-            "insert into balance select account, key, count(*), sum(cost_nano is null),"
-            " sum(coalesce(cost_nano, 0)) from ledger group by 1, 2"
-        )
+        for table, (_, by, sums) in reports.TABLES.items():
+            rows_ = ", ".join(f"{reports.ADDS.get(c, c)} as {c}" for c in by + sums)
+            added = ", ".join(f"{reports.OVER.get(c, 'sum')}({c})" for c in sums)
+            db.execute(
+                f"insert into {table} select {', '.join(by)}, {added} from (select {rows_} from ledger)"
+                f" group by {', '.join(by)}"
+            )
         db.execute(trigger)
         db.execute("commit")
     return texts

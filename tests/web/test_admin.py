@@ -260,7 +260,7 @@ def test_a_new_keys_text_is_in_the_answer_opens_the_gateway_and_is_nowhere_else(
         R + "/keys",
         json={"name": "ci", "account": "acme", "models": ["minimax/minimax-m3", "MiniMax-M3"],
               "budget_usd": "12.5", "budget_period": "month", "budget_zone": "Europe/Berlin",
-              "rpm": 60, "tpm": 1000, "concurrency": 2, "on_hang_up": "drain",
+              "rpm": 60, "tpm": 1000, "concurrency": 2, "on_disconnect": "drain",
               "expires_at": "2099-01-01T01:00:00+01:00"},
     )  # fmt: skip
     key = response.json()
@@ -323,7 +323,7 @@ def test_a_rotation_has_the_same_budget_and_the_old_one_ends_later(
     api.patch(f"{R}/keys/{id}", json={"budget_usd": "9"})
     new = api.post(f"{R}/keys/{id}/rotate", json={"overlap_s": 3600}).json()
     old = api.get(f"{R}/keys/{id}").json()
-    assert (old["state"], new["family"], new["budget_usd"]) == ("ending", id, "9.00")
+    assert (old["state"], new["rotation_group"], new["budget_usd"]) == ("ending", id, "9.00")
     assert new["budget_spent_nano"] == old["budget_spent_nano"] == 1_500_000_000
     assert (new["spent_nano"], old["spent_nano"]) == (0, 1_500_000_000)
     assert made.site.desk.store.ring().authenticate(new["key"], time.time()) is not None
@@ -440,7 +440,7 @@ def test_usage_adds_up_whichever_way_it_is_cut(reader: httpx2.Client) -> None:
             data = usage["data"]
             assert usage["next"] is None
             assert sum(r["requests"] for r in data) == 4
-            assert sum(r["cost_nano"] for r in data) == 4_500_000_000
+            assert sum(r["cost_nano_usd"] for r in data) == 4_500_000_000
             assert sum(r["output_tokens"] for r in data) == 200
             assert all((r["at"] is not None) == bool(step) for r in data)
             errors = [r["errors"] for r in data]
@@ -480,7 +480,7 @@ def test_usage_comes_in_pages(reader: httpx2.Client, shared: Made) -> None:
     rest = reader.get(f"{R}/usage?by=key&limit=2&after={first['next']}").json()
     assert (len(first["data"]), first["next"], len(rest["data"]), rest["next"]) == (2, 2, 1, None)
     (row,) = [r for r in first["data"] + rest["data"] if r["name"] == shared.model_keys["other"]]
-    assert row["first_token_ms"] == 100.0
+    assert row["ttft_ms"] == 100.0
     assert row["output_tokens_per_s"] == 50.0
 
 
@@ -490,22 +490,22 @@ def test_requests_come_newest_first_and_one_by_one(reader: httpx2.Client) -> Non
         page = reader.get(f"{R}/requests?limit=1{before and f'&before={before}'}").json()
         seen += page["data"]
         before = page["next"]
-    assert [r["id"] for r in seen] == [IDS[3], IDS[2], IDS[1], IDS[0]]
-    assert (seen[0]["outcome"], seen[2]["cost_usd"], seen[2]["cost_nano"]) == ("timeout", None, None)  # fmt: skip
+    assert [r["request_id"] for r in seen] == [IDS[3], IDS[2], IDS[1], IDS[0]]
+    assert (seen[0]["outcome"], seen[2]["cost_usd"], seen[2]["cost_nano_usd"]) == ("timeout", None, None)  # fmt: skip
     for prefix in ("", "chatcmpl-", "msg_", "resp_"):
         one = reader.get(f"{R}/requests/{prefix}{IDS[0]}").json()
         assert one == {**seen[3], "seq": None}
     assert one["attempts"][0]["upstream"] == "up"
     assert one["cost_usd"] == "1.50"
-    assert datetime.fromisoformat(one["began_at"]).tzinfo == UTC
+    assert datetime.fromisoformat(one["started_at"]).tzinfo == UTC
 
 
 def test_a_session_has_its_sum_and_its_requests(reader: httpx2.Client) -> None:
     session = reader.get(f"{R}/sessions/talk?limit=2").json()
     assert (session["total"]["requests"], session["total"]["cost_usd"]) == (3, "3.00")
-    assert [r["id"] for r in session["data"]] == [IDS[2], IDS[1]]
+    assert [r["request_id"] for r in session["data"]] == [IDS[2], IDS[1]]
     rest = reader.get(f"{R}/sessions/talk?before={session['next']}").json()
-    assert [r["id"] for r in rest["data"]] == [IDS[0]]
+    assert [r["request_id"] for r in rest["data"]] == [IDS[0]]
     refused(reader.get(f"{R}/sessions/"), 404)
 
 

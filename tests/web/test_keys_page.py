@@ -77,8 +77,8 @@ def settle(site: Site, *rows: LedgerRow) -> None:
 
 def row(key: Key, n: int) -> LedgerRow:
     return LedgerRow(
-        id=f"{n:024x}", key=key.id, account=key.account, dialect="openai", model="MiniMax-M3",
-        outcome="stop", basis="upstream", began_s=time.time(), cost_nano=1_250_000_000,
+        request_id=f"{n:024x}", key_id=key.id, account=key.account, dialect="openai", model="MiniMax-M3",
+        outcome="stop", basis="upstream", started_at=time.time(), ended_at=time.time(), cost_nano_usd=1_250_000_000,
     )  # fmt: skip
 
 
@@ -107,14 +107,14 @@ def test_what_the_form_says_is_what_the_key_may_and_the_record_says_so(site: Sit
     post(
         client, "/api_keys", name="ci", account="acme", models_of="these", models=["MiniMax-M2", "MiniMax-M3"],
         budget_usd="$1,000.25", budget_period="month", budget_zone="Asia/Shanghai", rpm="60", tpm="1,000",
-        concurrency="", on_hang_up="drain", expires="2099-01-31T12:00",
+        concurrency="", on_disconnect="drain", expires="2099-01-31T12:00",
         allowed_cidrs="10.0.0.0/8 192.0.2.7",
     )  # fmt: skip
     (key,) = site.desk.store.keys()
     assert (key.models, key.budget_nano, key.budget_period, key.budget_zone) == (
         ("MiniMax-M2", "MiniMax-M3"), 1_000_250_000_000, "month", "Asia/Shanghai",
     )  # fmt: skip
-    assert (key.rpm, key.tpm, key.concurrency, key.on_hang_up) == (60, 1000, None, "drain")
+    assert (key.rpm, key.tpm, key.concurrency, key.on_disconnect) == (60, 1000, None, "drain")
     assert (key.account, key.expires_s) == ("acme", 4073544000.0)
     assert key.allowed_cidrs == ("10.0.0.0/8", "192.0.2.7/32")
     (change,) = site.desk.people.changes()
@@ -139,7 +139,7 @@ def test_what_the_form_says_is_what_the_key_may_and_the_record_says_so(site: Sit
         ({"models_of": "these", "models": HOSTILE}, "There is no model"),
         ({"account": "nobody"}, "no open account"),
         ({"revoked_s": "1"}, "no field revoked_s"),
-        ({"family": "abc"}, "no field family"),
+        ({"rotation_group": "abc"}, "no field rotation_group"),
     ],
 )
 def test_a_form_that_cannot_be_so_is_shown_again_with_the_reason(
@@ -223,7 +223,7 @@ def test_a_rotation_shows_the_new_key_and_lets_the_old_one_work_for_a_while(site
     made = post(client, f"/api_keys/{key.id}/rotate", overlap_s="3600", number=number)
     text = text_of(made.text)
     new = site.desk.store.ring().authenticate(text, time.time())
-    assert new is not None and (new.rpm, new.family, new.account) == (5, key.id, "acme")
+    assert new is not None and (new.rpm, new.rotation_group, new.account) == (5, key.id, "acme")
     ends_s = found(site, key.id).revoked_s
     assert ends_s is not None and 3500 < ends_s - time.time() < 3700
     assert "rotating" in client.get(f"/api_keys/{key.id}").text
@@ -386,7 +386,7 @@ def test_a_test_request_with_the_new_key_is_answered_and_in_the_books(
     expect(page.locator("#text")).to_contain_text(HELLO)
     id = (page.get_attribute("#link", "href") or "").removeprefix("/requests/")
     row = UsageReader(gate.data).generation(id)
-    assert row is not None and key.startswith(f"hg_live_{row.key}")
+    assert row is not None and key.startswith(f"hg_live_{row.key_id}")
 
 
 def test_loading_the_answer_again_leads_to_the_keys_page_and_makes_no_other(

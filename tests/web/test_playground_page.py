@@ -427,7 +427,7 @@ def test_a_reply_is_shown_with_its_thinking_tokens_cost_and_times(
     id = (figures.locator("a").get_attribute("href") or "").removeprefix("/requests/")
     row = UsageReader(gate.data).generation(id)
     assert row is not None and row.outcome == "stop" and row.session.startswith("playground-")
-    expect(page.locator("#key_state")).to_contain_text(row.key)
+    expect(page.locator("#key_state")).to_contain_text(row.key_id)
 
 
 def test_two_models_answer_the_same_side_by_side_and_the_conversation_goes_on(
@@ -490,8 +490,8 @@ def test_a_stopped_reply_says_so_and_what_it_cost(
     assert upstream.last.wait() and upstream.last.hung_up
     id = (reply.locator(".figures a").get_attribute("href") or "").removeprefix("/requests/")
     row = UsageReader(gate.data).generation(id)
-    assert row is not None and row.outcome == "client_gone" and row.output > 0
-    expect(reply.locator(".figures")).to_contain_text(f"out {row.output}")
+    assert row is not None and row.outcome == "client_gone" and row.output_tokens > 0
+    expect(reply.locator(".figures")).to_contain_text(f"out {row.output_tokens}")
     expect(page.locator("#stop")).to_be_hidden()
 
 

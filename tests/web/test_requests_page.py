@@ -28,8 +28,8 @@ from headgate.dialects.registry import DIALECTS
 from headgate.dialects.responses import request as responses_request
 from headgate.edge import record
 from headgate.policy import pricing
+from headgate.storage.rows import AttemptRecord, Basis
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.entries import AttemptRecord, Basis
 from headgate.storage.sqlite.ledger import Ledger, LedgerRow
 from headgate.storage.sqlite.reports import Where
 from headgate.web import time_range
@@ -44,10 +44,10 @@ ON = date(2026, 11, 27)
 
 def row(n: int, **fields: object) -> LedgerRow:
     plain = LedgerRow(
-        id=f"req-{n:03}", key="K", dialect="openai", model="MiniMax-M3", upstream="custom",
+        request_id=f"req-{n:03}", key_id="K", dialect="openai", model="MiniMax-M3", upstream="custom",
         upstream_model="MiniMax-M3", stream=True, outcome="stop", basis="upstream", status=200,
-        began_s=T + n, first_token_ms=400, total_ms=1400, input=1000, cached=250, output=100,
-        cost_nano=1_000_001, attempts=(AttemptRecord("custom", "MiniMax-M3", "stop", "", 1300),),
+        started_at=T + n, ended_at=T + n + 1.4, ttft_ms=400, input_tokens=1000, cached_tokens=250, output_tokens=100,
+        cost_nano_usd=1_000_001, attempts=(AttemptRecord("custom", "MiniMax-M3", "stop", "", 1300),),
     )  # fmt: skip
     return msgspec.structs.replace(plain, **fields)
 
@@ -65,19 +65,19 @@ def write(data: Path, rows: list[LedgerRow]) -> None:
 
 SPECIAL = (
     row(
-        900, account="blue", key="B", session=ODD, dialect="anthropic", outcome="stop",
+        900, account="blue", key_id="B", session=ODD, dialect="anthropic", outcome="stop",
         warnings=("temperature", "history: tool result moved to its call", EVIL),
-        service_tier="priority", input=1003, cached=501, cache_write=100, output=77, reasoning=7,
+        service_tier="priority", input_tokens=1003, cached_tokens=501, cache_write_tokens=100, output_tokens=77, reasoning_tokens=7,
         attempts=(
             AttemptRecord("other", "m", "rate_limit", "1002", 200),
             AttemptRecord("custom", "MiniMax-M3", "stop", "", 1000),
         ),
     ),
-    row(901, account="blue", key="B", outcome="timeout", basis="none", status=504, input=0, cached=0,
-        output=0, first_token_ms=None, cost_nano=0, price_version="free"),
-    row(902, account="blue", key="B", cost_nano=None),
-    row(903, account="blue", key="B", price_version="2020-01-01.00000000", stream=False),
-    row(904, account="blue", key="B", outcome="crashed", basis="recovered", status=0, cost_nano=0,
+    row(901, account="blue", key_id="B", outcome="timeout", basis="none", status=504, input_tokens=0, cached_tokens=0,
+        output_tokens=0, ttft_ms=None, cost_nano_usd=0, price_version="free"),
+    row(902, account="blue", key_id="B", cost_nano_usd=None),
+    row(903, account="blue", key_id="B", price_version="2020-01-01.00000000", stream=False),
+    row(904, account="blue", key_id="B", outcome="crashed", basis="recovered", status=0, cost_nano_usd=0,
         attempts=(), model="unheard-of", upstream="gone"),
 )  # fmt: skip
 
@@ -91,9 +91,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     key = store.create_key(EVIL, now_s=time.time(), account="red")[0].id
     store.close()
     priced = SPECIAL[0]
-    usage = Usage(priced.input, priced.output, priced.cached, priced.cache_write)
+    usage = Usage(
+        priced.input_tokens, priced.output_tokens, priced.cached_tokens, priced.cache_write_tokens
+    )
     charge = pricing.charge(M3.prices, usage, "priority", ON)
-    priced = msgspec.structs.replace(priced, cost_nano=charge.nano, price_version=charge.version)
+    priced = msgspec.structs.replace(
+        priced, cost_nano_usd=charge.nano, price_version=charge.version
+    )
     write(
         data,
         [
@@ -101,7 +105,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                 row(
                     n,
                     account=("red", "blue", "")[n % 3],
-                    key=(key, "B", "C")[n % 3],
+                    key_id=(key, "B", "C")[n % 3],
                     session=EVIL if n % 2 else "",
                     model=("MiniMax-M3", "MiniMax-M2.7")[n % 2],
                     outcome="timeout" if n % 10 == 0 else "stop",
@@ -155,13 +159,13 @@ def test_the_pages_have_every_row_once_newest_first(
         assert not headers or page.lstrip().startswith("<tr>")
         seen += ids(page)
         path = more(page)
-    assert seen == [r.id for _, r in site.desk.books.requests(most=1000)]
+    assert seen == [r.request_id for _, r in site.desk.books.requests(most=1000)]
     assert len(seen) == 135
 
 
 def test_a_row_that_comes_meanwhile_moves_no_page(site: Site, admin: httpx2.Client) -> None:
     first = text(admin.get("/requests"))
-    write(site.data, [row(990, account="blue", key="B", outcome="length")])
+    write(site.data, [row(990, account="blue", key_id="B", outcome="length")])
     assert more(first) and not {*ids(first)} & {*ids(text(admin.get(more(first))))}
     assert ids(text(admin.get("/requests")))[0] == "req-990"
 
@@ -177,8 +181,10 @@ def test_a_row_that_comes_meanwhile_moves_no_page(site: Site, admin: httpx2.Clie
 def test_a_filter_holds_on_every_page_and_in_the_file(
     site: Site, admin: httpx2.Client, filters: dict[str, str]
 ) -> None:
-    where = Where(**{n: "" if v == "-" else v for n, v in filters.items()})
-    expected = [r.id for _, r in site.desk.books.requests(where, most=1000)]
+    where = Where(
+        **{"key_id" if n == "key" else n: "" if v == "-" else v for n, v in filters.items()}
+    )
+    expected = [r.request_id for _, r in site.desk.books.requests(where, most=1000)]
     response, seen = admin.get("/requests", params=filters), list[str]()
     while True:
         page = text(response)
@@ -188,7 +194,7 @@ def test_a_filter_holds_on_every_page_and_in_the_file(
         response = admin.get(more(page))
     assert seen == expected
     first, rest = text(admin.get("/requests.csv", params=filters)).split("\n", 1)
-    assert [r["id"] for r in csv.DictReader(io.StringIO(rest))] == expected
+    assert [r["request_id"] for r in csv.DictReader(io.StringIO(rest))] == expected
     assert first.strip('"').startswith("# Headgate: requests; since ever")
 
 
@@ -204,13 +210,15 @@ def test_the_file_is_as_long_as_it_may_be(
     monkeypatch.setattr(requests_page, "_BATCH", 10)
     rest = text(admin.get("/requests.csv")).split("\n", 1)[1]
     rows = list(csv.DictReader(io.StringIO(rest)))
-    assert [r["id"] for r in rows] == [r.id for _, r in site.desk.books.requests(most=25)]
-    assert {*rows[0]} == {*requests_page.COLUMNS}
+    assert [r["request_id"] for r in rows] == [
+        r.request_id for _, r in site.desk.books.requests(most=25)
+    ]
+    assert {*rows[0]} == {*requests_page.TITLES}
 
 
 def test_costs_in_the_file_are_exact_and_an_unknown_one_is_empty(admin: httpx2.Client) -> None:
     rest = text(admin.get("/requests.csv?key=B")).split("\n", 1)[1]
-    costs = {r["id"]: r["cost_usd"] for r in csv.DictReader(io.StringIO(rest))}
+    costs = {r["request_id"]: r["cost_usd"] for r in csv.DictReader(io.StringIO(rest))}
     assert (costs["req-001"], costs["req-902"], costs["req-901"]) == ("0.001000001", "", "0.00")
 
 
@@ -229,13 +237,13 @@ def test_a_page_that_is_none_is_refused(admin: httpx2.Client, before: str) -> No
 
 @pytest.mark.parametrize("role", ["member", "viewer"])
 def test_others_see_their_accounts_requests_only(site: Site, role: str) -> None:
-    red = [r.id for _, r in site.desk.books.requests(Where(account="red"), most=1000)]
+    red = [r.request_id for _, r in site.desk.books.requests(Where(account="red"), most=1000)]
     with signed_in(site, role, "red") as client:  # type: ignore[arg-type]
         for query in ("", "?account=blue", "?account=-"):
             page = text(client.get(f"/requests{query}"))
             assert ids(page) == red[:50]
             rest = text(client.get(f"/requests.csv{query}")).split("\n", 1)[1]
-            assert [r["id"] for r in csv.DictReader(io.StringIO(rest))] == red
+            assert [r["request_id"] for r in csv.DictReader(io.StringIO(rest))] == red
         assert ids(text(client.get("/requests?key=B"))) == []
         assert client.get(f"/requests/{red[0]}").status_code == 200
         for foreign in ("req-001", "req-002", "req-900", "none"):
@@ -248,7 +256,7 @@ def test_a_session_that_two_accounts_named_alike_shows_ones_own_part(site: Site)
     path = time_range.of_session(EVIL)
     with signed_in(site, "viewer", "red") as client:
         page = text(client.get(path))
-        assert ids(page) == [r.id for _, r in mine]
+        assert ids(page) == [r.request_id for _, r in mine]
         assert f"Requests {len(mine)} " in words(page)
     with signed_in(site) as client:
         assert len(ids(text(client.get(path)))) == 50
@@ -280,8 +288,8 @@ def test_a_session_adds_up_and_is_found_by_any_name(site: Site, admin: httpx2.Cl
     page = text(admin.get(time_range.of_session(EVIL)))
     told = words(page)
     assert f"Requests {len(rows)} " in told
-    assert f"Input tokens {sum(r.input for r in rows):,} " in told
-    nano = sum(r.cost_nano or 0 for r in rows)
+    assert f"Input tokens {sum(r.input_tokens for r in rows):,} " in told
+    nano = sum(r.cost_nano_usd or 0 for r in rows)
     assert f'title="${pricing.usd(nano)}"' in page
     assert admin.get("/sessions/none").status_code == 404
     assert admin.get("/sessions/").status_code == 404
@@ -326,8 +334,8 @@ def test_the_lines_of_a_cost_add_up_to_it_to_the_nano_dollar() -> None:
         tier = chance.choice(("", "priority"))
         charge = pricing.charge(model.prices, usage, tier, ON)
         priced = row(
-            1, input=usage.input, cached=cached, cache_write=written, output=usage.output,
-            cost_nano=charge.nano, price_version=charge.version, service_tier=tier,
+            1, input_tokens=usage.input, cached_tokens=cached, cache_write_tokens=written, output_tokens=usage.output,
+            cost_nano_usd=charge.nano, price_version=charge.version, service_tier=tier,
         )  # fmt: skip
         bill = requests_page.bill(model.prices, priced)
         assert bill is not None and charge.nano is not None
@@ -336,7 +344,7 @@ def test_the_lines_of_a_cost_add_up_to_it_to_the_nano_dollar() -> None:
         assert sum(i.tokens for i in bill.items) == usage.input + usage.output
         for item in bill.items:
             assert Fraction(item.amount) == item.tokens * Fraction(item.price) / 10**6
-        wrong = msgspec.structs.replace(priced, cost_nano=charge.nano + 1)
+        wrong = msgspec.structs.replace(priced, cost_nano_usd=charge.nano + 1)
         assert requests_page.bill(model.prices, wrong) is None
 
 
@@ -347,7 +355,14 @@ def test_a_sum_that_was_rounded_says_by_how_much() -> None:
     usage = Usage(1, 0)
     charge = pricing.charge((price,), usage, "", ON)
     assert charge.nano == 1  # half up
-    priced = row(1, input=1, cached=0, output=0, cost_nano=1, price_version=charge.version)
+    priced = row(
+        1,
+        input_tokens=1,
+        cached_tokens=0,
+        output_tokens=0,
+        cost_nano_usd=1,
+        price_version=charge.version,
+    )
     bill = requests_page.bill((price,), priced)
     assert bill is not None
     assert (bill.items[0].amount, bill.rounded) == ("0.0000000005", "0.0000000005")
@@ -355,12 +370,14 @@ def test_a_sum_that_was_rounded_says_by_how_much() -> None:
 
 def test_attempts_stand_one_after_the_other_and_the_last_ends_at_the_end() -> None:
     first, last = requests_page.bars(
-        row(1, total_ms=1000, first_token_ms=700, attempts=(AttemptRecord("a", "m", "timeout", "", 200), AttemptRecord("b", "m", "stop", "", 500)))
+        row(1, ended_at=T + 2, ttft_ms=700, attempts=(AttemptRecord("a", "m", "timeout", "", 200), AttemptRecord("b", "m", "stop", "", 500)))
     )  # fmt: skip
     assert (first.at, first.width, first.first) == (0, 20, None)
     assert (last.at, last.width, last.first) == (50, 50, 70)
     assert requests_page.bars(row(1, attempts=())) == []
-    (only,) = requests_page.bars(row(1, total_ms=0, attempts=(AttemptRecord("a", "m", "stop"),)))
+    (only,) = requests_page.bars(
+        row(1, ended_at=T + 1, attempts=(AttemptRecord("a", "m", "stop"),))
+    )
     assert only.at + only.width <= 101
 
 

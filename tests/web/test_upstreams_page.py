@@ -100,10 +100,10 @@ def write(site: Site, *rows: dict[str, Any]) -> None:
     async def settle() -> None:
         for n, row in enumerate(rows):
             fields: dict[str, Any] = {
-                "id": f"{n:024x}", "key": "k1", "dialect": "openai", "model": "MiniMax-M3",
+                "request_id": f"{n:024x}", "key_id": "k1", "dialect": "openai", "model": "MiniMax-M3",
                 "upstream": "custom", "upstream_model": "MiniMax-M3", "stream": True, "status": 200,
-                "outcome": "stop", "basis": "upstream", "began_s": time.time(), "output": 50,
-                "first_token_ms": 200, "total_ms": 1200, "input": 10, "cost_nano": 1,
+                "outcome": "stop", "basis": "upstream", "started_at": (now_s := time.time()), "ended_at": now_s + 1.2,
+                "output_tokens": 50, "ttft_ms": 200, "input_tokens": 10, "cost_nano_usd": 1,
             }  # fmt: skip
             await ledger.settle(LedgerRow(**{**fields, **row}))
 
@@ -123,7 +123,7 @@ def post(client: httpx2.Client, name: str = "custom", **headers: str) -> httpx2.
 
 
 def test_a_card_has_what_the_edge_and_the_books_say(site: Site, edge: Edge) -> None:
-    write(site, {}, {}, {}, {"outcome": "overloaded", "first_token_ms": None, "output": 0})
+    write(site, {}, {}, {}, {"outcome": "overloaded", "ttft_ms": None, "output_tokens": 0})
     shown = text(signed_in(site))
     for part in (
         "<h2>custom</h2>", ">up<", "127.0.0.1:9", "<b>4</b>", "25.0 %", "<b>200 ms</b>", "<b>50.0</b>",
@@ -209,7 +209,7 @@ def test_errors_are_those_of_the_visitors_account_and_of_the_upstream(site: Site
         {"account": "red", "outcome": "timeout"},
         {"account": "blue", "outcome": "upstream"},
         {"account": "red", "outcome": "invalid"},
-        {"account": "red", "outcome": "overloaded", "began_s": old},
+        {"account": "red", "outcome": "overloaded", "started_at": old},
     )
     roles: dict[Role, set[int]] = {"admin": {0, 1}, "member": {0}, "viewer": {0}}
     for role, seen in roles.items():

@@ -34,9 +34,9 @@ FORMULA = '=HYPERLINK("http://evil")'
 
 def row(n: int, **fields: object) -> LedgerRow:
     plain = LedgerRow(
-        id=f"req-{n}", key="K", dialect="openai", model="MiniMax-M3", upstream="main",
-        outcome="stop", basis="upstream", status=200, began_s=T + n * 1000, first_token_ms=400,
-        total_ms=1400, input=1000, cached=250, output=100, cost_nano=1_000_001, price_version="v",
+        request_id=f"req-{n}", key_id="K", dialect="openai", model="MiniMax-M3", upstream="main",
+        outcome="stop", basis="upstream", status=200, started_at=T + n * 1000, ended_at=T + n * 1000 + 1.4, ttft_ms=400,
+        input_tokens=1000, cached_tokens=250, output_tokens=100, cost_nano_usd=1_000_001, price_version="v",
     )  # fmt: skip
     return msgspec.structs.replace(plain, **fields)
 
@@ -72,14 +72,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     rows = []
     for n in range(150):
         name = list(names)[n % 3]
-        more: dict[str, object] = {"key": keys[name], "account": names[name]}
+        more: dict[str, object] = {"key_id": keys[name], "account": names[name]}
         more["model"] = ("MiniMax-M3", "MiniMax-M2.7")[n % 2]
         more["session"] = ("", EVIL, "=1+1", "a/b?c#d")[n % 4]
         if n % 10 == 9:
-            more |= {"outcome": "timeout", "basis": "none", "input": 0, "cached": 0, "output": 0,
-                     "first_token_ms": None, "cost_nano": 0}  # fmt: skip
+            more |= {"outcome": "timeout", "basis": "none", "input_tokens": 0, "cached_tokens": 0, "output_tokens": 0,
+                     "ttft_ms": None, "cost_nano_usd": 0}  # fmt: skip
         if n % 50 == 7:
-            more["cost_nano"] = None
+            more["cost_nano_usd"] = None
         rows.append(row(n, **more))
     write(data, rows)
     with served(data, (*usage_page.RULES, *requests_page.RULES)) as site:
@@ -138,9 +138,9 @@ def test_the_file_has_the_screens_lines_and_adds_up_to_the_books(
     books = usage_page.added("", place.site.desk.books.usage("model", T, T + 3 * DAY))
     sums = {c: sum(int(r[c]) for r in rows) for c in ("requests", "input_tokens", "output_tokens")}
     assert sums == {
-        "requests": books.requests, "input_tokens": books.input, "output_tokens": books.output
+        "requests": books.requests, "input_tokens": books.input_tokens, "output_tokens": books.output_tokens
     }  # fmt: skip
-    assert sum(round(float(r["spend_usd"]) * pricing.NANO) for r in rows) == books.cost_nano
+    assert sum(round(float(r["spend_usd"]) * pricing.NANO) for r in rows) == books.cost_nano_usd
     assert total[2] == f"{books.requests:,}"
     assert books.unpriced == sum(int(r["without_price"]) for r in rows) == 3
 
@@ -185,7 +185,12 @@ def test_every_filter_narrows_the_table_and_the_file(place: Place, admin: httpx2
         {"account": "red"}, {"account": "-"}, {"key": place.keys["plain"]}, {"model": "MiniMax-M2.7"},
         {"upstream": "none"}, {"account": "blue", "model": "MiniMax-M3"},
     ):  # fmt: skip
-        where = Where(**{**filters, **({"account": ""} if filters.get("account") == "-" else {})})
+        where = Where(
+            **{
+                **{"key_id" if n == "key" else n: v for n, v in filters.items()},
+                **({"account": ""} if filters.get("account") == "-" else {}),
+            }
+        )
         expected = sum(s.requests for s in place.site.desk.books.usage("model", where=where))
         first, rows = table(usage(admin, "/usage.csv", **filters))
         assert sum(int(r["requests"]) for r in rows) == expected

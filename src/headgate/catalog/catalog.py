@@ -107,7 +107,7 @@ class Route(Struct, frozen=True):
     upstream: Upstream
     name: str
     capabilities: Capabilities
-    share: int = 0  # of the load; see policy/routing.py
+    weight: int = 0  # of the load; see policy/routing.py
     rpm: int | None = None  # requests a minute that the upstream takes; None: nobody knows
     tpm: int | None = None  # tokens a minute
     key: UpstreamKey = UpstreamKey()
@@ -478,7 +478,7 @@ def _built(
     prices = operators.prices(to.prices) or (served or model).prices
     free = upstream.free or to.free or (settings.free and not to.prices)
     route = Route(
-        model, upstream, name, capabilities, to.share, rpm, tpm, upstream.keys[0],
+        model, upstream, name, capabilities, to.weight, rpm, tpm, upstream.keys[0],
         served=served, other=other, prices=prices, free=free,
     )  # fmt: skip
     return _each_key(route)
@@ -520,7 +520,7 @@ def _successor(
     """Return the route to the model that follows, at the same upstream."""
     model = models()[retirement.successor]
     name = preset.names.get(model.id) or preset.prefix + model.id
-    to = config.RouteTo(route.upstream.name, share=route.share)
+    to = config.RouteTo(route.upstream.name, weight=route.weight)
     return _built(
         route.model, route.upstream, own, preset, config.Model(), to, name, model, model.id, where
     )

@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "control": ("control", "Serve pages and console behind an edge; `serve` starts it."),
     "models": ("models", "List the models and where their requests go."),
     "usage": ("usage", "Show tokens and money, by key, account, model, time or session."),
+    "requests": ("requests", "List single requests from the ledger."),
     "audit": ("audit", "Recompute the balances from the ledger."),
     "reconcile": ("reconcile", "Compare a provider's bill with the ledger."),
     "backup": ("backup", "Copy the database while it is in use."),

@@ -92,6 +92,11 @@ class Zone(click.ParamType[str]):
         return str(value)
 
 
+def _renamed(ctx: click.Context, param: click.Parameter, value: object) -> None:
+    if value is not None:
+        raise click.UsageError("--on-hang-up is called --on-disconnect now.")
+
+
 def budget_terms(command: F) -> F:
     """The options for what a key or an account may spend."""
     for option in reversed(
@@ -120,8 +125,11 @@ def _terms(command: F) -> F:
                 help="Networks it may be used from: 10.0.0.0/8,192.0.2.7; `any`.",
             ),
             click.option(
-                "--on-hang-up", type=click.Choice(("cancel", "drain")),
-                help="When a client leaves: stop the upstream (unless said otherwise), or hear it to the end.",
+                "--on-hang-up", expose_value=False, hidden=True, callback=_renamed, is_eager=True,
+            ),
+            click.option(
+                "--on-disconnect", type=click.Choice(("cancel", "drain")),
+                help="When a client disconnects: cancel the upstream request (the default), or finish and bill.",
             ),
         )
     ):  # fmt: skip
@@ -155,7 +163,7 @@ def _said(
     tpm: int | None,
     concurrency: int | None,
     allow_from: tuple[str, ...] | None,
-    on_hang_up: Any,  # as budget_period
+    on_disconnect: Any,  # as budget_period
     **budget: Any,
 ) -> Terms:
     terms: Terms = {**budget_said(**budget)}  # type: ignore[typeddict-item]  # Terms has all of them
@@ -167,8 +175,8 @@ def _said(
         terms["concurrency"] = _or_none(concurrency)
     if allow_from is not None:
         terms["allowed_cidrs"] = allow_from
-    if on_hang_up is not None:
-        terms["on_hang_up"] = on_hang_up
+    if on_disconnect is not None:
+        terms["on_disconnect"] = on_disconnect
     return terms
 
 
@@ -375,8 +383,8 @@ def _takes(key: Key) -> list[str]:
             out.append(f"{most} {what}")
     if key.allowed_cidrs:
         out.append(f"from {', '.join(key.allowed_cidrs)}")
-    if key.on_hang_up == "drain":
-        out.append("drains on a hang-up")
+    if key.on_disconnect == "drain":
+        out.append("finishes and bills on disconnect")
     return out
 
 

@@ -42,6 +42,14 @@ from headgate.storage.sqlite.reports import HOUR_S, UsageReader
 
 Figure = Literal["requests", "input", "cached", "cache_write", "output", "cost_nano"]
 FIGURES: tuple[Figure, ...] = ("requests", "input", "cached", "cache_write", "output", "cost_nano")
+# What a figure of a bill is called in the ledger, where it is not the same.
+_COLUMN: dict[Figure, str] = {
+    "input": "input_tokens",
+    "cached": "cached_tokens",
+    "cache_write": "cache_write_tokens",
+    "output": "output_tokens",
+    "cost_nano": "cost_nano_usd",
+}
 Group = tuple[date, str]  # day, model
 Sums = dict[Group, dict[Figure, int]]
 MAX_FIGURE = 1 << 53  # above it a bill is damaged
@@ -391,7 +399,7 @@ def _ledger(
         day = datetime.fromtimestamp(hour * HOUR_S, zone).date()
         group = sums.setdefault((day, spent.name), {})
         for figure in FIGURES:
-            group[figure] = group.get(figure, 0) + getattr(spent, figure)
+            group[figure] = group.get(figure, 0) + getattr(spent, _COLUMN.get(figure, figure))
     # What failed is an exchange of ours, and no line of anybody's bill.
     return {g: s for g, s in sums.items() if any(s[f] for f in FIGURES if f != "requests")}
 

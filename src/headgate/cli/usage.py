@@ -56,7 +56,7 @@ def command(
     with store_of(settings) as store:
         books = UsageReader(store.directory)
         try:
-            where = Where(account=account, key=key, model=model)
+            where = Where(account=account, key_id=key, model=model)
             since_s = time.time() - since if since is not None else 0.0
             sums = books.usage(by, since_s, where=where)
         finally:
@@ -82,9 +82,16 @@ def _print(by: By, sums: list[Spent], names: dict[str, str]) -> None:
             f"{s.name} ({names[s.name]})" if s.name in names else s.name or "-",
             *(
                 f"{n:,}"
-                for n in (s.requests, s.input, s.cached, s.cache_write, s.output, s.reasoning)
+                for n in (
+                    s.requests,
+                    s.input_tokens,
+                    s.cached_tokens,
+                    s.cache_write_tokens,
+                    s.output_tokens,
+                    s.reasoning_tokens,
+                )
             ),
-            usd(s.cost_nano),
+            usd(s.cost_nano_usd),
             f"{s.unpriced:,}" if s.unpriced else "",
             f"{s.errors:,}" if s.errors else "",
         )
@@ -102,11 +109,11 @@ def _plain(by: By, s: Spent) -> dict[str, object]:
     """Money twice: exact for programs, and as dollars for people and spreadsheets."""
     fields: dict[str, object] = msgspec.to_builtins(s)
     name = fields.pop("name")
-    return {by: name, **fields, "cost_usd": usd(s.cost_nano)}
+    return {by: name, **fields, "cost_usd": usd(s.cost_nano_usd)}
 
 
 def _cells(by: By, s: Spent) -> list[csv_export.Cell]:
     """The values of `_plain`; money as a number, so that a spreadsheet can add it up."""
     fields = msgspec.structs.asdict(s)
     name = fields.pop("name")
-    return [name, *fields.values(), csv_export.Number(usd(s.cost_nano))]
+    return [name, *fields.values(), csv_export.Number(usd(s.cost_nano_usd))]

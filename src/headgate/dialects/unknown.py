@@ -307,7 +307,11 @@ def _chat_fields(fields: dict[str, Raw], warnings: list[str]) -> None:
             del fields["thinking"]
             warnings.append("thinking")
     _no_limit(fields, ("max_completion_tokens", "max_tokens"), warnings)
-    _strings(fields, ("service_tier", "verbosity", "prompt_cache_key"), warnings)
+    _strings(
+        fields,
+        ("service_tier", "verbosity", "prompt_cache_key", "user", "safety_identifier"),
+        warnings,
+    )
 
 
 def _chat_messages(messages: list[object], warnings: list[str]) -> list[object]:

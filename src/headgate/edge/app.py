@@ -204,7 +204,7 @@ class App:
                 query = dict(parse_qsl(inbound.query))
                 cards = self.gate.catalog.cards()
                 if dialect is ANTHROPIC:
-                    cards += self.gate.catalog.alias_cards(key.payer, key.models)
+                    cards += self.gate.catalog.alias_cards(key.owner, key.models)
                 self._json(inbound, dialect.encode_models(cards, query))
             elif path == "/v1/key":
                 key = await self._key(inbound)
@@ -219,7 +219,7 @@ class App:
             elif found := _MODEL.fullmatch(path):
                 key = await self._key(inbound)
                 name = unquote(found[1])
-                model = self.gate.catalog.find(name, key.payer, key.models)
+                model = self.gate.catalog.find(name, key.owner, key.models)
                 if model is None:
                     raise Refused(
                         Failure(

@@ -177,7 +177,7 @@ class EdgeContext:
 
         Whoever gets an entry must `leave` it.
         """
-        place = self.overload.enter(key.payer)
+        place = self.overload.enter(key.owner)
         try:
             admission = await self.admissions.enter(key, scope)
         except StoreError:
@@ -283,7 +283,7 @@ class EdgeContext:
 
         A route over several keys is there once for each.
         """
-        model = self.catalog.find(name, key.payer, key.models)
+        model = self.catalog.find(name, key.owner, key.models)
         if model is None:
             raise Refused(
                 Failure(
@@ -311,7 +311,7 @@ class EdgeContext:
             raise Refused(Failure("unavailable", f"No upstream is configured for {model.id}."))
         if len(routes) == 1 and not routes[0].pool:
             return routes
-        named = key.payer if request is None else routing.conversation(request, key.payer)
+        named = key.owner if request is None else routing.conversation(request, key.owner)
         order: list[Route] = []
         for route in routing.ordered(routes, named):
             order += routing.by_keys(route.pool, named) if route.pool else (route,)

@@ -72,16 +72,18 @@ class ExchangeRecord:
         demand = self._demand(request, routes)
         max_tokens = fitted.sampling.max_tokens
         self._intent = IntentRecord(
-            id=self._id,
+            request_id=self._id,
+            key_id=key.id,
             account=key.account,
-            key=key.id,
             session=request.session,
+            user=request.user,
+            tags=request.tags,
             dialect=self._dialect,
             model=route.model.id,
             upstream=route.upstream.name,
             upstream_model=route.name,
             stream=request.stream,
-            began_s=self._began_s,
+            started_at=self._began_s,
             service_tier=fitted.service_tier,
         )
         self._admission = admission
@@ -194,11 +196,14 @@ class ExchangeRecord:
             basis = "disputed"
             remarks = (*warnings, self.dispute)
             self._context.metrics.disputed.add(route.upstream.name)
+        total_ms = round(total_s * 1000)
         return LedgerRow(
-            id=self._id,
+            request_id=self._id,
+            key_id=intent.key_id,
             account=intent.account,
-            key=intent.key,
             session=intent.session,
+            user=intent.user,
+            tags=intent.tags,
             dialect=self._dialect,
             model=intent.model,
             upstream=route.upstream.name,
@@ -207,15 +212,15 @@ class ExchangeRecord:
             outcome=outcome,
             basis=basis,
             status=status,
-            began_s=self._began_s,
-            first_token_ms=round(first_token_s * 1000) if first_token_s else None,
-            total_ms=round(total_s * 1000),
-            input=usage.input,
-            cached=usage.cached,
-            cache_write=usage.cache_write,
-            output=usage.output,
-            reasoning=usage.reasoning,
-            cost_nano=charge.nano,
+            started_at=self._began_s,
+            ended_at=self._began_s + total_ms / 1000,
+            ttft_ms=round(first_token_s * 1000) if first_token_s else None,
+            input_tokens=usage.input,
+            cached_tokens=usage.cached,
+            cache_write_tokens=usage.cache_write,
+            output_tokens=usage.output,
+            reasoning_tokens=usage.reasoning,
+            cost_nano_usd=charge.nano,
             price_version=charge.version,
             service_tier=self._bill.tier,
             attempts=tuple(self._attempts),
@@ -241,7 +246,7 @@ class ExchangeRecord:
         """Note that the row, with which the node gives back what was not used, is on its way."""
         self.settled = True
         assert self._admission is not None
-        if row.cost_nano is None:
+        if row.cost_nano_usd is None:
             self._context.metrics.unpriced.add(row.model)
         self._context.admissions.settling(self._admission)
 

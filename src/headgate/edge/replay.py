@@ -108,9 +108,9 @@ def _past(row: LedgerRow | None) -> Past:
     if row is None:
         return Past(time.time(), "open")
     if free(row):
-        return Past(row.began_s, "free")
+        return Past(row.started_at, "free")
     broken = row.outcome in ("crashed", "client_gone", "shutdown")
-    return Past(row.began_s, "broken_off" if broken else "done")
+    return Past(row.started_at, "broken_off" if broken else "done")
 
 
 def free(row: LedgerRow) -> bool:

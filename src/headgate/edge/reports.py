@@ -12,8 +12,8 @@ from headgate.edge.reads import no_node
 from headgate.errors import Failure, Refused, invalid
 from headgate.policy import pricing
 from headgate.policy.keys import Key
+from headgate.storage.rows import shown
 from headgate.storage.sqlite.database import StoreError
-from headgate.storage.sqlite.ledger import LedgerRow
 
 PAGE = 100  # generations of a session in one answer, if the request names no number
 MAX_PAGE = 1000  # some 600 kB
@@ -24,7 +24,7 @@ async def of_generation(gate: EdgeContext, key: Key, id: str) -> bytes:
 
     def read() -> bytes:
         row = gate.books.generation(id)
-        return b"" if row is None or row.key != key.id else msgspec.json.encode(_shown(row))
+        return b"" if row is None or row.key_id != key.id else msgspec.json.encode(shown(row))
 
     page = await gate.reads(read)
     if not page:
@@ -53,13 +53,13 @@ async def of_session(gate: EdgeContext, key: Key, id: str, query: Mapping[str, s
                 "session": id,
                 "requests": sums.requests,
                 "unpriced": sums.unpriced,
-                "input_tokens": sums.input,
-                "cached_tokens": sums.cached,
-                "output_tokens": sums.output,
-                "cost_usd": pricing.usd(sums.cost_nano),
-                "generations": [_shown(r) for r in rows[:limit]],
+                "input_tokens": sums.input_tokens,
+                "cached_tokens": sums.cached_tokens,
+                "output_tokens": sums.output_tokens,
+                "cost_usd": pricing.usd(sums.cost_nano_usd),
+                "generations": [shown(r) for r in rows[:limit]],
                 "has_more": more,
-                "next": rows[limit - 1].id if more else None,
+                "next": rows[limit - 1].request_id if more else None,
             }
         )
 
@@ -88,9 +88,3 @@ async def of_key(gate: EdgeContext, key: Key) -> bytes:
             "account_budget": account,
         }
     )
-
-
-def _shown(row: LedgerRow) -> dict[str, object]:
-    fields: dict[str, object] = msgspec.to_builtins(row)
-    fields["cost_usd"] = None if row.cost_nano is None else pricing.usd(row.cost_nano)
-    return fields

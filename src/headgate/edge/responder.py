@@ -15,7 +15,7 @@ from headgate.errors import Failure
 from headgate.net import guard
 from headgate.net.server import Inbound
 from headgate.policy import limits
-from headgate.storage.sqlite.ledger import LedgerRow
+from headgate.storage.rows import LedgerRow
 
 
 class Responder:

@@ -6,7 +6,7 @@ policy/budgets.py meet the clock, the ledger and the keys.  Both live in the mem
 exact for all its edges.
 
 Note: what was spent before comes from the ledger at start, and when a clock goes back; what the limits
-counted is forgotten by a restart.  A key and its rotations are one payer, and what it spent before it
+counted is forgotten by a restart.  A key and its rotations are one owner, and what it spent before it
 came to its account is not the account's.
 """
 
@@ -35,7 +35,7 @@ class Demand(msgspec.Struct, frozen=True, gc=False):
     """What one exchange may take at most of its key's budget."""
 
     id: str
-    payer: str
+    owner: str
     account: str
     model: str
     began_s: float
@@ -90,8 +90,8 @@ class Admissions:
         names: dict[Owner, set[str]] = {}
         # The last of a family counts: a change is written to all of it (storage/sqlite/database.py).
         for key in keys:
-            names.setdefault(("key", key.payer), set()).add(key.id)
-            found["key", key.payer] = budgets.written_on(key)
+            names.setdefault(("key", key.owner), set()).add(key.id)
+            found["key", key.owner] = budgets.written_on(key)
         for account in accounts:
             names["account", account.id] = {account.id}
             found["account", account.id] = budgets.written_on(account)
@@ -133,13 +133,13 @@ class Admissions:
             self._budgets.change(owner, budget, nano, spent.at_s, spent.recorded)
             self._known[owner] = budget
 
-    def enter(self, payer: str, mine: tuple[Limit, ...]) -> Admission | LimitRefusal:
+    def enter(self, owner: str, mine: tuple[Limit, ...]) -> Admission | LimitRefusal:
         """Take the rate and a slot of these limits; what is taken must be left again."""
-        return self._limiter.enter(payer, mine, time.monotonic_ns())
+        return self._limiter.enter(owner, mine, time.monotonic_ns())
 
-    def resume(self, payer: str, mine: tuple[Limit, ...]) -> Admission:
+    def resume(self, owner: str, mine: tuple[Limit, ...]) -> Admission:
         """The place of a request that another node let in: its slots count, its rate does not."""
-        return self._limiter.resume(payer, mine)
+        return self._limiter.resume(owner, mine)
 
     def leave(self, admission: Admission | None) -> None:
         """End what `enter` took, tokens included; nothing changes if it was settled before."""
@@ -159,7 +159,7 @@ class Admissions:
                 return refusal.failure()
         granted = self._granted(demand, self._room(demand))
         hold = self._budgets.reserve(
-            demand.payer, granted.nano, demand.began_s, demand.account, demand.id
+            demand.owner, granted.nano, demand.began_s, demand.account, demand.id
         )
         if isinstance(hold, budgets.BudgetRefusal):
             self.leave(admission)
@@ -168,7 +168,7 @@ class Admissions:
 
     def held_before(self, demand: Demand, nano: int) -> Admitted:
         """The reservation of an exchange that another node has admitted: it is held in any case."""
-        hold = self._budgets.hold(demand.payer, nano, demand.began_s, demand.account, demand.id)
+        hold = self._budgets.hold(demand.owner, nano, demand.began_s, demand.account, demand.id)
         return Admitted(demand, None, hold)
 
     def extend(self, ticket: Admitted, demand: Demand, spent_nano: int) -> Grant | None:
@@ -192,14 +192,14 @@ class Admissions:
         if bounds is None or room.left_nano is None or room.unknown:
             return Grant(demand.nano)
         tariff = Tariff.of_tiers(bounds.tiers)
-        usual = self._outputs.usual(demand.payer, demand.model)
+        usual = self._outputs.usual(demand.owner, demand.model)
         return reservations.grant(tariff, bounds.input, bounds.asked, bounds.most, usual, room)
 
     def _room(self, demand: Demand) -> Room:
-        room = self._budgets.room(demand.payer, demand.began_s, demand.account)
+        room = self._budgets.room(demand.owner, demand.began_s, demand.account)
         if room.unknown and demand.nano != 0:
             self.follow_clock(demand.began_s)
-            room = self._budgets.room(demand.payer, demand.began_s, demand.account)
+            room = self._budgets.room(demand.owner, demand.began_s, demand.account)
         return room
 
     def follow_clock(self, now_s: float) -> None:
@@ -230,13 +230,13 @@ class Admissions:
         """The ledger has the row of this exchange."""
         self._budgets.committed(id)
 
-    def replied(self, payer: str, model: str, output: int) -> None:
+    def replied(self, owner: str, model: str, output: int) -> None:
         """Learn how long a reply was that came to its end."""
-        self._outputs.learn(payer, model, output)
+        self._outputs.learn(owner, model, output)
 
-    def standings(self, payer: str, mine: tuple[Limit, ...]) -> dict[str, LimitStatus]:
+    def standings(self, owner: str, mine: tuple[Limit, ...]) -> dict[str, LimitStatus]:
         """What is left of these limits, by the word of its header."""
-        return self._limiter.standings(payer, mine, time.monotonic_ns())
+        return self._limiter.standings(owner, mine, time.monotonic_ns())
 
     def standing(self, owner: Owner) -> budgets.BudgetStatus:
         now_s = time.time()

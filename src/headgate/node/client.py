@@ -41,8 +41,9 @@ from headgate.policy.keys import Key
 from headgate.policy.limits import Limit, LimitStatus, Scope
 from headgate.policy.pricing import Tariff
 from headgate.policy.reservations import Grant
+from headgate.storage.rows import IntentRecord
 from headgate.storage.sqlite.database import StoreError
-from headgate.storage.sqlite.entries import IntentRecord, encode_intent
+from headgate.storage.sqlite.entries import encode_intent
 from headgate.storage.sqlite.ledger import Ledger
 
 # Of the output that a request allows, how much its tokens-a-minute limit reserves: clients ask for
@@ -96,7 +97,7 @@ class Admission(msgspec.Struct, eq=False):
     """What a request has entered with: it must be left, whatever becomes of the request."""
 
     number: int  # 0: nothing of its key is limited
-    payer: str
+    owner: str
     limits: tuple[Limit, ...] = ()
     standings: dict[str, LimitStatus] = _NOTHING
     id: str = ""  # of its exchange, once that is open
@@ -128,7 +129,7 @@ class Admissions:
         ledger.hello = self._hello
 
     def _hello(self) -> bytes:
-        held = tuple([Held(e.number, e.payer, e.limits, e.id) for e in self._entered.values()])
+        held = tuple([Held(e.number, e.owner, e.limits, e.id) for e in self._entered.values()])
         return _encode(Hello(self._ledger.instance, held))
 
     async def enter(self, key: Key, scope: Scope = "exchange") -> Admission:
@@ -137,34 +138,34 @@ class Admissions:
         LimitReached when there is none, StoreError when there is no node.
         """
         mine = self.limits_of(key, scope)
-        payer = key.payer
+        owner = key.owner
         if not mine:
-            return Admission(0, payer)
+            return Admission(0, owner)
         if self._refused:
-            self._refuse_again(payer, scope, mine)
+            self._refuse_again(owner, scope, mine)
         number = next(self._numbers)
         undo = (LEAVE, _encode(Leave(number)))
-        data = await self._ledger.ask(ENTER, "", _encode(Enter(number, payer, mine)), undo)
+        data = await self._ledger.ask(ENTER, "", _encode(Enter(number, owner, mine)), undo)
         answer = _decode_entered(data)
         if answer.refused is None:
-            found = self._entered[number] = Admission(number, payer, mine, answer.standings)
+            found = self._entered[number] = Admission(number, owner, mine, answer.standings)
             return found
         if answer.exact_s:
             if len(self._refused) >= MAX_REFUSED:
                 self._refused.clear()
             until_s = time.monotonic() + answer.exact_s
-            self._refused[payer, scope] = _RefusedUntil(
+            self._refused[owner, scope] = _RefusedUntil(
                 mine, until_s, answer.refused, answer.standings
             )
         raise LimitReached(answer.refused, answer.standings)
 
-    def _refuse_again(self, payer: str, scope: Scope, mine: tuple[Limit, ...]) -> None:
-        known = self._refused.get((payer, scope))
+    def _refuse_again(self, owner: str, scope: Scope, mine: tuple[Limit, ...]) -> None:
+        known = self._refused.get((owner, scope))
         if known is None:
             return
         left_s = known.until_s - time.monotonic()
         if left_s <= 0 or known.limits != mine:
-            del self._refused[payer, scope]
+            del self._refused[owner, scope]
             return
         raise LimitReached(limits.later(known.failure, left_s), known.standings)
 
@@ -191,13 +192,13 @@ class Admissions:
         tokens = input + min(max_output or RESERVED_OUTPUT, RESERVED_OUTPUT)
         number = admission.number
         message = Open(
-            intent.id, self._ledger.instance, msgspec.Raw(encode_intent(intent)), key.payer,
-            key.account, intent.model, intent.began_s, number, tokens, demand.nano, self._version(),
+            intent.request_id, self._ledger.instance, msgspec.Raw(encode_intent(intent)), key.owner,
+            key.account, intent.model, intent.started_at, number, tokens, demand.nano, self._version(),
             demand.bounds if self._budgeted(key) else None,
         )  # fmt: skip
-        admission.id = intent.id
+        admission.id = intent.request_id
         try:
-            data = await self._ledger.open_with(intent.id, OPEN, _encode(message))
+            data = await self._ledger.open_with(intent.request_id, OPEN, _encode(message))
         except BaseException:
             self._entered.pop(number, None)
             raise
@@ -236,7 +237,7 @@ class Admissions:
 
     async def standing(self, key: Key) -> Standings:
         """How the key and its account stand; StoreError when nobody can be asked."""
-        message = _encode(Standing(key.payer, key.account))
+        message = _encode(Standing(key.owner, key.account))
         return _decode_standings(await self._ledger.ask(STANDING, "", message))
 
     def tariff(self, prices: tuple[Price, ...], service_tier: str, at_s: float) -> Tariff:

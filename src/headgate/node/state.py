@@ -50,7 +50,7 @@ _encode = msgspec.json.Encoder().encode
 class Entrance(msgspec.Struct, eq=False):
     """A request that has entered and is not open yet."""
 
-    payer: str
+    owner: str
     limits: tuple[Limit, ...]
     admission: Admission
 
@@ -66,12 +66,12 @@ class Edge:
 class _Reserved(msgspec.Struct):
     """What an intent on the disk says of its reservation."""
 
-    id: str
-    key: str
+    request_id: str
+    key_id: str
     model: str
-    began_s: float
+    started_at: float
     account: str = ""
-    payer: str = ""
+    owner: str = ""
     reserved_nano: int = 0
 
 
@@ -82,7 +82,7 @@ class _Keys(msgspec.Struct, frozen=True):
     """The keys of one moment, as far as the node needs them."""
 
     version: int
-    payers: dict[str, str]  # by the key's id
+    owners: dict[str, str]  # by the key's id
     spent: Spent
 
 
@@ -98,7 +98,7 @@ class Node:
         self._usage: UsageReader | None = None
         self._admissions: Admissions | None = None
         self._version = -1  # of the keys that are in force
-        self._payers: dict[str, str] = {}  # by the key's id
+        self._owners: dict[str, str] = {}  # by the key's id
         self._polled: Store | None = None
 
     # --- keys and budgets
@@ -141,11 +141,11 @@ class Node:
         snapshot = store.ring()
         keys = snapshot.keys()
         spent = admissions.read(keys, snapshot.accounts())
-        return _Keys(version, {key.id: key.payer for key in keys}, spent)
+        return _Keys(version, {key.id: key.owner for key in keys}, spent)
 
     def _apply(self, found: "_Keys") -> None:
         self.admissions.apply(found.spent)
-        self._payers = found.payers
+        self._owners = found.owners
         self._version = found.version  # last: what failed on the way is tried again
 
     # --- one message
@@ -168,12 +168,13 @@ class Node:
                     self.admissions.leave(found.admission)
                 return None, None
             case Withdrawal():
-                self._release(message.id)
+                self._release(message.request_id)
                 return None, message
             case Checkpoint():
-                ticket = self._tickets.get(message.id)
+                ticket = self._tickets.get(message.request_id)
                 if ticket is not None:
-                    return None, Checkpoint(message.id, _marked(message.mark, ticket))
+                    intent = _with_reservation(message.intent, ticket)
+                    return None, Checkpoint(message.request_id, intent)
                 return None, message
             case Extend():
                 return self._extend(message), None
@@ -184,25 +185,25 @@ class Node:
     def undo(self, entry: Durable) -> None:
         """Take back what an intent has reserved, as the disk has not taken it."""
         if isinstance(entry, Intent):
-            self._release(entry.id)
+            self._release(entry.request_id)
 
     def committed(self, entry: Durable) -> None:
         """Note that the disk has it."""
         if type(entry) is Row and self._admissions is not None:
-            self._admissions.committed(str(entry.id))
+            self._admissions.committed(str(entry.request_id))
 
     def _enter(self, edge: Edge, asked: Enter) -> Entered:
         admissions = self.admissions
-        found = admissions.enter(asked.payer, asked.limits)
+        found = admissions.enter(asked.owner, asked.limits)
         if isinstance(found, LimitRefusal):
             exact_s = found.retry_after_s if LIMITS[found.limit.kind].takes == "request" else 0.0
             refused: Failure | None = found.failure()
             if exact_s == float("inf"):
                 exact_s = 0.0
         else:
-            edge.entered[asked.number] = Entrance(asked.payer, asked.limits, found)
+            edge.entered[asked.number] = Entrance(asked.owner, asked.limits, found)
             refused, exact_s = None, 0.0
-        return Entered(refused, admissions.standings(asked.payer, asked.limits), exact_s)
+        return Entered(refused, admissions.standings(asked.owner, asked.limits), exact_s)
 
     def _open(self, edge: Edge, asked: Open) -> tuple[Opened | None, Durable | None]:
         if asked.version > self._version:
@@ -213,12 +214,12 @@ class Node:
         entrance = edge.entered.pop(asked.number, None) if asked.number else None
         admission = entrance.admission if entrance is not None else None
         demand = Demand(
-            asked.id, asked.payer, asked.account, asked.model, asked.began_s, asked.nano,
+            asked.id, asked.owner, asked.account, asked.model, asked.began_s, asked.nano,
             asked.bounds,
         )  # fmt: skip
         found = admissions.admit(demand, admission, asked.tokens)
         standings = (
-            admissions.standings(asked.payer, entrance.limits) if entrance is not None else {}
+            admissions.standings(asked.owner, entrance.limits) if entrance is not None else {}
         )
         if isinstance(found, Failure):
             return Opened(found, None, standings), None
@@ -226,7 +227,7 @@ class Node:
             found.limits = entrance.limits
         self._tickets[asked.id] = found
         self._instances[asked.id] = asked.instance
-        intent = Intent(asked.id, asked.instance, _marked(asked.intent, found))
+        intent = Intent(asked.id, asked.instance, _with_reservation(asked.intent, found))
         if found.max_tokens is None and not standings:
             return None, intent
         return Opened(None, found.max_tokens, standings), intent
@@ -243,7 +244,7 @@ class Node:
 
     def _standing(self, asked: Standing) -> Standings:
         self.refresh()
-        key = self.admissions.standing(("key", asked.payer))
+        key = self.admissions.standing(("key", asked.owner))
         account = None
         if asked.account:
             account = self.admissions.standing(("account", asked.account))
@@ -251,18 +252,18 @@ class Node:
 
     def _settle(self, row: Row) -> Settled | None:
         """Give back what an exchange has reserved and not used; its row is on its way."""
-        ticket = self._tickets.pop(row.id, None) if type(row.id) is str else None
+        ticket = self._tickets.pop(row.request_id, None) if type(row.request_id) is str else None
         if ticket is None:
             return None
-        self._instances.pop(row.id, None)
-        output, cost = _whole(row.output), row.cost_nano
+        self._instances.pop(row.request_id, None)
+        output, cost = _whole(row.output_tokens), row.cost_nano_usd
         if row.basis == "upstream":
-            self.admissions.replied(ticket.demand.payer, ticket.demand.model, output)
+            self.admissions.replied(ticket.demand.owner, ticket.demand.model, output)
         nano = cost if type(cost) is int else None
-        self.admissions.settle(ticket, _whole(row.input) + output, nano)
+        self.admissions.settle(ticket, _whole(row.input_tokens) + output, nano)
         if not ticket.limits:
             return None
-        return Settled(self.admissions.standings(ticket.demand.payer, ticket.limits))
+        return Settled(self.admissions.standings(ticket.demand.owner, ticket.limits))
 
     def _release(self, id: str) -> None:
         ticket = self._tickets.pop(id, None)
@@ -276,10 +277,10 @@ class Node:
         """Take over what an edge holds in flight, of which the node before this one knew."""
         edge.instance = said.instance
         for held in said.held:
-            admission = self.admissions.resume(held.payer, held.limits)
+            admission = self.admissions.resume(held.owner, held.limits)
             ticket = self._tickets.get(held.id) if held.id else None
             if ticket is None:
-                edge.entered[held.number] = Entrance(held.payer, held.limits, admission)
+                edge.entered[held.number] = Entrance(held.owner, held.limits, admission)
             elif ticket.admission is None:
                 ticket.admission, ticket.limits = admission, held.limits
             else:  # the connection broke, and not the node
@@ -312,12 +313,17 @@ class Node:
         return recovered, living
 
     def _hold(self, found: _Reserved, instance: str) -> None:
-        payer = found.payer or self._payers.get(found.key, found.key)
+        owner = found.owner or self._owners.get(found.key_id, found.key_id)
         demand = Demand(
-            found.id, payer, found.account, found.model, found.began_s, found.reserved_nano
+            found.request_id,
+            owner,
+            found.account,
+            found.model,
+            found.started_at,
+            found.reserved_nano,
         )
-        self._tickets[found.id] = self.admissions.held_before(demand, found.reserved_nano)
-        self._instances[found.id] = instance
+        self._tickets[found.request_id] = self.admissions.held_before(demand, found.reserved_nano)
+        self._instances[found.request_id] = instance
 
     def recover(self, lives: Lives, instance: str) -> int | None:
         """Make rows of what a dead process left open; None: it lives, or the disk fails."""
@@ -348,10 +354,10 @@ class Node:
                     store.close()
 
 
-def _marked(mark: msgspec.Raw, ticket: Admitted) -> msgspec.Raw:
+def _with_reservation(intent: msgspec.Raw, ticket: Admitted) -> msgspec.Raw:
     """An intent with what it has reserved, for the node that comes after this one."""
-    more = _encode({"payer": ticket.demand.payer, "reserved_nano": ticket.hold.nano})
-    return msgspec.Raw(bytes(mark)[:-1] + b"," + more[1:])
+    more = _encode({"owner": ticket.demand.owner, "reserved_nano": ticket.hold.nano})
+    return msgspec.Raw(bytes(intent)[:-1] + b"," + more[1:])
 
 
 def _whole(value: object) -> int:

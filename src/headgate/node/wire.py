@@ -30,7 +30,7 @@ class Held(msgspec.Struct, array_like=True, frozen=True):
     """A request that has entered, as its edge announces it to a new node."""
 
     number: int
-    payer: str
+    owner: str
     limits: tuple[Limit, ...]
     id: str = ""  # of its exchange, once that is open
 
@@ -48,7 +48,7 @@ class Open(msgspec.Struct, array_like=True, tag=OPEN):
     id: str
     instance: str
     intent: msgspec.Raw
-    payer: str
+    owner: str
     account: str
     model: str
     began_s: float
@@ -63,7 +63,7 @@ class Enter(msgspec.Struct, array_like=True, tag=ENTER):
     """Take the rate and the slot of a request."""
 
     number: int  # never the same again on this edge
-    payer: str
+    owner: str
     limits: tuple[Limit, ...]
 
 
@@ -86,7 +86,7 @@ class Extend(msgspec.Struct, array_like=True, tag=EXTEND):
 class Standing(msgspec.Struct, array_like=True, tag=STANDING):
     """Ask how a key and its account stand."""
 
-    payer: str
+    owner: str
     account: str
 
 

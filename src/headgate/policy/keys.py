@@ -27,7 +27,7 @@ _TEXT = re.compile(
 REMEMBERED = 4096  # digests of keys that were right
 
 Period = Literal["total", "day", "month"]
-HangUp = Literal["cancel", "drain"]
+OnDisconnect = Literal["cancel", "drain"]
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -43,15 +43,15 @@ class Key(msgspec.Struct, frozen=True):
     budget_nano: int | None = None
     budget_period: Period = "total"
     budget_zone: str = "UTC"
-    on_hang_up: HangUp = "cancel"  # what becomes of the upstream when the client leaves
-    family: str = ""  # the first key of which this one is a rotation; "": it is a first one
+    on_disconnect: OnDisconnect = "cancel"  # what becomes of the upstream when the client leaves
+    rotation_group: str = ""  # the first key of which this one is a rotation; "": it is a first one
     account: str = ""  # of which it is part; "": of none
     allowed_cidrs: tuple[str, ...] = ()  # networks its requests may come from; (): any
 
     @property
-    def payer(self) -> str:
-        """Whose limits and budget these are: a key and its rotations have one account of both."""
-        return self.family or self.id
+    def owner(self) -> str:
+        """The owner of these limits and this budget: a key and its rotations share both."""
+        return self.rotation_group or self.id
 
     def good(self, now_s: float) -> bool:
         """Whether it opens anything now."""

@@ -1,6 +1,6 @@
 """Which routes of a model are tried, and in which order.
 
-The operator's order holds, except among routes with a share: those share the load, and one
+The operator's order holds, except among routes with a weight: those share the load, and one
 conversation always begins at the same of them, so that the upstream's prompt cache is warm there
 (weighted rendezvous hashing, Thaler and Ravishankar 1998: when a route goes, only its own
 conversations move).
@@ -19,7 +19,7 @@ OPENING_CHARS = 512  # of the first text of a conversation that tell it from oth
 
 class Shared(Protocol):
     @property
-    def share(self) -> int: ...  # 0: tried in its place only
+    def weight(self) -> int: ...  # 0: tried in its place only
     @property
     def place(self) -> str: ...  # names the route, the same after a restart
 
@@ -28,21 +28,21 @@ R = TypeVar("R", bound=Shared)
 
 
 def ordered(routes: Sequence[R], conversation: str) -> Sequence[R]:
-    """The routes, those with a share first, in the order that this conversation keeps."""
+    """The routes, those with a weight first, in the order that this conversation keeps."""
     if len(routes) < 2:
         return routes
-    sharing = [r for r in routes if r.share > 0]
+    sharing = [r for r in routes if r.weight > 0]
     if len(sharing) < 2:
         return routes
     sharing.sort(key=lambda r: _score(r, conversation), reverse=True)
-    return [*sharing, *(r for r in routes if r.share <= 0)]
+    return [*sharing, *(r for r in routes if r.weight <= 0)]
 
 
 def _score(route: Shared, conversation: str) -> float:
     text = f"{conversation}\n{route.place}"
     digest = hashlib.sha256(text.encode("utf-8", "replace")).digest()
     drawn = (int.from_bytes(digest[:7], "big") + 1) / 2**56  # in (0, 1]
-    return -route.share / math.log(drawn) if drawn < 1 else math.inf
+    return -route.weight / math.log(drawn) if drawn < 1 else math.inf
 
 
 def conversation(request: Request, owner: str) -> str:

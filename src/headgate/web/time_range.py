@@ -93,7 +93,7 @@ class ReportQuery(msgspec.Struct, frozen=True):
             account = "" if self.account == NO_ACCOUNT else self.account
         return Where(
             account=account,
-            key=self.key or None,
+            key_id=self.key or None,
             model=self.model or None,
             upstream=self.upstream or None,
             outcome=self.outcome or None,

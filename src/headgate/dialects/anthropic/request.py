@@ -156,6 +156,8 @@ class _UserId(Struct, frozen=True):
     """What Claude Code writes into `metadata.user_id`, as JSON in a string."""
 
     session_id: str | None = None
+    account_uuid: str | None = None
+    device_id: str | None = None
 
 
 class _RequestIn(Struct, frozen=True):
@@ -242,6 +244,7 @@ def _request(wire: _RequestIn, headers: Mapping[str, str]) -> Request:
         or _format(wire.output_format, "$.output_format"),
         service_tier="priority" if wire.service_tier == "priority" else "",
         session=_session(wire, headers),
+        user=_end_user(wire),
     )
     return request.warn(*notes)
 
@@ -302,6 +305,15 @@ def _session(wire: _RequestIn, headers: Mapping[str, str]) -> str:
         with suppress(msgspec.DecodeError, RecursionError):
             said = _user_id_decoder.decode(user).session_id or ""
     return (said or user)[:256]
+
+
+def _end_user(wire: _RequestIn) -> str:
+    user = (wire.metadata.user_id or "") if wire.metadata is not None else ""
+    if user.startswith("{"):
+        with suppress(msgspec.DecodeError, RecursionError):
+            named = _user_id_decoder.decode(user)
+            user = named.account_uuid or named.device_id or ""
+    return user[:256]
 
 
 def _tools(wires: list[_ToolIn] | None) -> tuple[Tool, ...]:

@@ -190,6 +190,8 @@ class _RequestIn(Struct, frozen=True):
     reasoning_split: bool | None = None  # MiniMax's
     service_tier: str | None = None
     prompt_cache_key: str | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
     # Refused when they ask for something, see `_refuse`:
     n: Annotated[int, Meta(ge=1)] | None = None
     logprobs: bool | None = None
@@ -246,6 +248,7 @@ def _request(wire: _RequestIn) -> Request:
         format=_format(wire.response_format) if wire.response_format is not None else None,
         service_tier=wire.service_tier if wire.service_tier in ("priority", "standard") else "",
         session=wire.prompt_cache_key or "",
+        user=(wire.user or wire.safety_identifier or "")[: bounds.LABEL.most],
         warnings=tuple(warnings),
     )
 

@@ -228,6 +228,7 @@ def _request(wire: _RequestIn) -> Request:
         format=_format(wire.text.format if wire.text is not None else None),
         service_tier=wire.service_tier if wire.service_tier in ("priority", "standard") else "",
         session=wire.prompt_cache_key or "",
+        user=wire.user or wire.safety_identifier or "",
         warnings=unknown.warned(warnings) if warnings else (),
         echo=_echo(wire, kept),
     )

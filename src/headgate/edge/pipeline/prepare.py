@@ -18,6 +18,7 @@ from headgate.edge import replay
 from headgate.edge.overload import LOOP_BYTES, LOOP_PARTS, OFF_LOOP_BYTES
 from headgate.edge.pipeline.state import Exchange
 from headgate.edge.responder import Responder
+from headgate.edge.tags import TAGS_HEADER, tagged
 from headgate.errors import invalid
 from headgate.policy import fit, history, idempotency, routing, structured
 from headgate.policy.fit import Fitted
@@ -47,12 +48,14 @@ async def prepare(exchange: Exchange, responder: Responder) -> Prepared | None:
         exchange.large = len(body) >= LOOP_BYTES or _has_many_parts(request)
     else:
         request = dialect.decode_request(body, arrival.target)
+    if TAGS_HEADER in client.headers:
+        request = tagged(request, client.headers[TAGS_HEADER])
     routes = context.routes(request.model, key, request)
     model = progress.model = routes[0].model.id
     if replay.HEADER in client.headers and await _answered_before(exchange, responder, body):
         return None
     del body  # the request has what it says, for as long as the answer takes
-    if key.on_hang_up == "drain":
+    if key.on_disconnect == "drain":
         client.drains = True
     progress.stream = request.stream
     for message in request.messages:

@@ -7,7 +7,7 @@ from headgate.edge.pipeline import observe
 from headgate.edge.pipeline.state import Exchange
 from headgate.edge.responder import Responder
 from headgate.errors import ABANDONED
-from headgate.storage.sqlite.ledger import LedgerRow
+from headgate.storage.rows import LedgerRow
 
 
 def attempted(exchange: Exchange, outcome: str, code: str, text: str) -> None:

@@ -16,5 +16,5 @@ async def finish_streamed(
     row = ledger_row(exchange, responder)
     await exchange.record.settle(row)
     # The client is shown what it is billed, and not what an upstream may claim beside it.
-    last = Finish(end.reason, progress.usage, end.stop_sequence, row.cost_nano)
+    last = Finish(end.reason, progress.usage, end.stop_sequence, row.cost_nano_usd)
     responder.finish(sink.feed([last]))

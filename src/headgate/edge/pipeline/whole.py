@@ -49,7 +49,9 @@ async def finish_whole(
     progress.outcome, progress.status = reply.finish.reason, 200
     row = ledger_row(exchange, responder)
     await exchange.record.settle(row)
-    finish = msgspec.structs.replace(reply.finish, usage=progress.usage, cost_nano=row.cost_nano)
+    finish = msgspec.structs.replace(
+        reply.finish, usage=progress.usage, cost_nano=row.cost_nano_usd
+    )
     reply = msgspec.structs.replace(reply, finish=finish)
     responder.respond(
         exchange.arrival.dialect.encode_reply(reply, prepared.request, exchange.facts)

@@ -19,7 +19,7 @@ import apsw
 import msgspec
 
 from headgate.policy import budgets, keys, networks
-from headgate.policy.keys import Account, HangUp, Key, KeySnapshot, Period
+from headgate.policy.keys import Account, Key, KeySnapshot, OnDisconnect, Period
 
 T = TypeVar("T")
 BUSY_MS = 5000
@@ -71,7 +71,7 @@ class Terms(BudgetTerms, total=False):
     rpm: int | None
     tpm: int | None
     concurrency: int | None
-    on_hang_up: HangUp
+    on_disconnect: OnDisconnect
     allowed_cidrs: tuple[str, ...]
 
 
@@ -86,7 +86,7 @@ class AccountChanges(BudgetTerms, total=False):
     name: str
 
 
-# One payer's, so that they are those of all of its keys
+# One owner's, so that they are those of all of its keys
 _SHARED = ("account", *Terms.__annotations__)
 
 
@@ -289,8 +289,8 @@ class Store:
             terms = ", ".join(_SHARED)
             self._db.execute(
                 f"update keys set ({terms}) = (select {terms} from keys where id = ?1)"
-                " where (id = ?2 or family = ?2) and id <> ?1",
-                (id, new.payer),
+                " where (id = ?2 or rotation_group = ?2) and id <> ?1",
+                (id, new.owner),
             )
             return new
 
@@ -334,7 +334,7 @@ class Store:
             if old is None:
                 return None
             new = msgspec.structs.replace(
-                old, id=parsed.id, created_s=now_s, revoked_s=None, family=old.payer
+                old, id=parsed.id, created_s=now_s, revoked_s=None, rotation_group=old.owner
             )
             self._insert(new, parsed.secret)
             self._db.execute(  # one that was to end sooner still does

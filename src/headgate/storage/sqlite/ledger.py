@@ -3,7 +3,7 @@
 This is a client's side of the node (node/server.py), which writes; the entries are in entries.py.
 An intent is committed before the upstream is contacted; `settle` puts the row in its place, in
 one transaction; the intents of a dead process become `recovered` rows.  Rows are never changed or
-deleted (triggers of schema/002.sql, which also keeps the sums).
+deleted (triggers of schema/010.sql, which also keep the sums).
 
 What a turn of the loop gathers is sent in one write; whatever has not been answered is remembered,
 and sent again to a new node should this one die.  An entry may be written twice without harm.
@@ -34,17 +34,11 @@ from pathlib import Path
 import apsw
 import msgspec
 
+from headgate.storage.rows import AttemptRecord, Basis, IntentRecord, LedgerRow
 from headgate.storage.sqlite import recovery
 from headgate.storage.sqlite import writer as writers
 from headgate.storage.sqlite.database import BUSY_MS, StoreError, StoreFault
-from headgate.storage.sqlite.entries import (
-    AttemptRecord,
-    Basis,
-    IntentRecord,
-    LedgerRow,
-    encode_mark,
-    encode_row,
-)
+from headgate.storage.sqlite.entries import encode_entry, encode_row
 from headgate.storage.sqlite.process_lock import ProcessLock
 from headgate.storage.sqlite.writer import GROUP, HEAD, CommitResult, WriterConfig, frame
 from headgate.storage.sqlite.writer_process import Start, Writing, start_process
@@ -66,7 +60,7 @@ AWAY_S = 2.0  # for how long a request waits for a node that is being replaced
 RECONNECT_S = 0.02
 DYING = 3  # writers in a row without an answer: this is no accident
 KILLED_S = 0.2  # for one that was killed: the loop waits
-MAX_WAITING = 100_000  # rows, some 60 MB; each was an open mark once, so that many streams ran
+MAX_WAITING = 100_000  # rows, some 60 MB; each was an intent once, so that many streams ran
 SOCKET_BYTES = 1 << 20
 
 
@@ -78,7 +72,7 @@ class LedgerFault(StoreFault):
 
 
 class LedgerRefused(StoreError):
-    """A row that no disk would take, as it breaks the schema: a bug of ours; its mark stays."""
+    """A row that no disk would take, as it breaks the schema: a bug of ours; its intent stays."""
 
 
 class _Entry(msgspec.Struct, eq=False):
@@ -148,7 +142,7 @@ class Ledger:
         self.hello: Callable[[], bytes] | None = None
         self.on_notice: Callable[[bytes], None] | None = None
         self.started = 0  # nodes; every one after the first took the place of one that died
-        self.dropped = 0  # rows beyond MAX_WAITING; their marks remain, if the disk took those
+        self.dropped = 0  # rows beyond MAX_WAITING; their intents remain, if the disk took those
         self.refused = 0
         try:
             with contextlib.ExitStack() as stack:
@@ -186,12 +180,15 @@ class Ledger:
     @property
     def instance(self) -> str:
         """The id of this process, which its intents have."""
-        return self._live.boot
+        return self._live.instance_id
 
-    async def open(self, mark: IntentRecord) -> None:
+    async def open(self, intent: IntentRecord) -> None:
         """Commit that an upstream is about to be contacted; LedgerFault: it must not be."""
         await self.ask(
-            0, mark.id, encode_mark(mark, 0, mark.id, self._live.boot), _withdrawal(mark.id)
+            0,
+            intent.request_id,
+            encode_entry(intent, 0, intent.request_id, self._live.instance_id),
+            _withdrawal(intent.request_id),
         )
 
     async def ask(
@@ -222,10 +219,10 @@ class Ledger:
         """Take back an intent whose exchange will not contact an upstream."""
         self._put(_Entry(3, id, _withdrawal(id)[1]))
 
-    def checkpoint(self, mark: IntentRecord) -> None:
-        """Let an open mark say what was used so far; lost without harm if the disk fails."""
+    def checkpoint(self, intent: IntentRecord) -> None:
+        """Let an intent say what was used so far; lost without harm if the disk fails."""
         if not self._stuck:
-            self._put(_Entry(2, mark.id, encode_mark(mark, 2, mark.id)))
+            self._put(_Entry(2, intent.request_id, encode_entry(intent, 2, intent.request_id)))
 
     async def settle(self, row: LedgerRow) -> bytes:
         """Commit the row in the place of its intent.  A second one with the same id changes nothing.
@@ -234,7 +231,7 @@ class Ledger:
 
         LedgerFault: not committed yet, but kept and tried again.  LedgerRefused: never.
         """
-        entry = _Entry(1, row.id, encode_row(row))
+        entry = _Entry(1, row.request_id, encode_row(row))
         if self._stuck:
             self._put(entry)
             raise self._silent()
@@ -242,7 +239,7 @@ class Ledger:
 
     def settle_soon(self, row: LedgerRow) -> None:
         """As `settle`, for a task that cannot wait because it is being cancelled."""
-        self._put(_Entry(1, row.id, encode_row(row)))
+        self._put(_Entry(1, row.request_id, encode_row(row)))
 
     def recover(self) -> int:
         """Make rows of the marks that dead edges left open, and say how many there were.
@@ -255,7 +252,7 @@ class Ledger:
             with contextlib.closing(writers.connect(orders.name, orders.busy_ms)) as db:
                 found = [
                     recovery.recover(db, self._live, each)
-                    for each in recovery.instances(db, self._live) - {self._live.boot}
+                    for each in recovery.instances(db, self._live) - {self._live.instance_id}
                 ]
         except (apsw.Error, StoreFault) as error:
             raise LedgerFault(f"{orders.name}: {error}") from None

@@ -330,7 +330,7 @@ class People:
         now_s: float,
     ) -> None:
         self._changed(
-            "insert into changes (at_s, actor, via, action, subject, account, detail)"
+            "insert into audit_log (at_s, actor, via, action, subject, account, detail)"
             " values (?, ?, ?, ?, ?, ?, ?)",
             now_s, actor, via, action, subject, account,
             msgspec.json.encode(detail or {}).decode(),
@@ -341,7 +341,7 @@ class People:
     ) -> list[Change]:
         """Newest first; `before`: the last one's seq, for the next page."""
         rows = self._all(
-            "select seq, at_s, actor, via, action, subject, account, detail from changes"
+            "select seq, at_s, actor, via, action, subject, account, detail from audit_log"
             " where (?1 is null or account = ?1) and (?2 is null or seq < ?2)"
             " order by seq desc limit ?3",
             account, before, most,

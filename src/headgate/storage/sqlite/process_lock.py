@@ -2,9 +2,9 @@
 
 The only place that takes these locks.  `serve.lock` is held by the one process that serves the
 directory, as budgets, limits and Idempotency-Keys are counted in its memory; commands that read or
-change keys and the ledger need no lock and run beside it.  The others are in live/.  An edge holds the lock of a file of its own name (`boot`); neither
+change keys and the ledger need no lock and run beside it.  The others are in live/.  An edge holds the lock of a file of its own name (`instance_id`); neither
 its number nor the time it was started could be taken for another's.  Its writer holds a second one,
-`BOOT.writer`: it is taken before the writer is started and inherited by it, so that there is no
+`INSTANCE.writer`: it is taken before the writer is started and inherited by it, so that there is no
 moment without, and the system gives it back when the writer is no more, whatever ended it.  So an
 edge is dead for recovery once both are free, and a writer is started only after the last has ended.
 
@@ -114,14 +114,14 @@ class Lives:
         directory.mkdir(mode=0o700, exist_ok=True)
 
     @contextlib.contextmanager
-    def dead(self, boot: str) -> Iterator[bool]:
+    def dead(self, instance_id: str) -> Iterator[bool]:
         """Whether that edge is dead, and its writer has ended: waits for an orphan that writes.
 
         If so, nobody else is told so until the block is left.
         """
-        path, writer = self._directory / boot, self._directory / f"{boot}.writer"
+        path, writer = self._directory / instance_id, self._directory / f"{instance_id}.writer"
         with contextlib.ExitStack() as stack:
-            # No file: it ended in good order, or these marks are from a backup.
+            # No file: it ended in good order, or these intents are from a backup.
             for file, within_s in ((_open(path), 0.0), (_open(writer), ORPHAN_WAIT_S)):
                 if file is not None:
                     stack.callback(os.close, file)
@@ -132,7 +132,7 @@ class Lives:
             writer.unlink(missing_ok=True)
             path.unlink(missing_ok=True)
 
-    def boots(self) -> set[str]:
+    def instances(self) -> set[str]:
         return {path.name.partition(".")[0] for path in self._directory.iterdir()}
 
 
@@ -141,11 +141,11 @@ class ProcessLock(Lives):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
-        self.boot = secrets.token_hex(8)
+        self.instance_id = secrets.token_hex(8)
         self._file: int | None = self._begin()
 
     def _begin(self) -> int:
-        path = self._directory / self.boot
+        path = self._directory / self.instance_id
         while True:
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             with contextlib.suppress(OSError):  # somebody swept it before it was locked
@@ -155,7 +155,7 @@ class ProcessLock(Lives):
 
     def for_writer(self, within_s: float) -> int | None:
         """A descriptor that holds the writer's lock; None when the last writer still has it."""
-        path = self._directory / f"{self.boot}.writer"
+        path = self._directory / f"{self.instance_id}.writer"
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if _wait(file, within_s):
             return file
@@ -169,9 +169,9 @@ class ProcessLock(Lives):
         with contextlib.suppress(OSError):
             file = self.for_writer(0)
             if file is not None:
-                (self._directory / f"{self.boot}.writer").unlink(missing_ok=True)
+                (self._directory / f"{self.instance_id}.writer").unlink(missing_ok=True)
                 os.close(file)
-        (self._directory / self.boot).unlink(missing_ok=True)
+        (self._directory / self.instance_id).unlink(missing_ok=True)
         os.close(self._file)
         self._file = None
 

@@ -10,7 +10,7 @@ import apsw
 
 from headgate.storage.sqlite import writer
 from headgate.storage.sqlite.database import StoreFault
-from headgate.storage.sqlite.entries import decode_mark, encode_row
+from headgate.storage.sqlite.entries import decode_intent, encode_row
 from headgate.storage.sqlite.process_lock import Lives
 from headgate.storage.sqlite.writer import GROUP, Row
 
@@ -28,15 +28,15 @@ def _faults() -> Iterator[None]:
 def instances(db: apsw.Connection, lives: Lives) -> set[str]:
     """The processes that have intents or a lock's file, whether they live or not; StoreFault."""
     with _faults():
-        found = db.execute("select distinct boot from open_mark")
-        return {str(boot) for (boot,) in found} | lives.boots()
+        found = db.execute("select distinct instance_id from intents")
+        return {str(id) for (id,) in found} | lives.instances()
 
 
 def intents(db: apsw.Connection, instance: str) -> list[str]:
     """The open intents of one process, as JSON; StoreFault."""
     with _faults():
-        found = db.execute("select mark from open_mark where boot = ?", (instance,))
-        return [str(mark) for (mark,) in found]
+        found = db.execute("select intent from intents where instance_id = ?", (instance,))
+        return [str(intent) for (intent,) in found]
 
 
 def recover(db: apsw.Connection, lives: Lives, instance: str) -> list[Row] | None:
@@ -50,11 +50,12 @@ def recover(db: apsw.Connection, lives: Lives, instance: str) -> list[Row] | Non
         # One that has a row was sent again to a second writer, and its row was not any more.
         found = list(
             db.execute(
-                "select mark, id in (select id from ledger) from open_mark where boot = ?",
+                "select intent, request_id in (select request_id from ledger)"
+                " from intents where instance_id = ?",
                 (instance,),
             )
         )
-        encoded = [encode_row(decode_mark(str(mark)).recovered()) for mark, _ in found]
+        encoded = [encode_row(decode_intent(str(intent)).recovered()) for intent, _ in found]
         rows = [_row(each) for each in encoded]
         for at in range(0, len(rows), GROUP):
             writer.insert(db, rows[at : at + GROUP])

@@ -30,10 +30,11 @@ import msgspec
 
 from headgate.chat import FinishReason
 from headgate.errors import BLAMELESS, BY_UPSTREAM
+from headgate.storage.rows import COLUMNS, JSON_COLUMNS, LedgerRow
 from headgate.storage.sqlite.database import BUSY_MS, StoreError
-from headgate.storage.sqlite.ledger import LedgerFault, LedgerRow
+from headgate.storage.sqlite.ledger import LedgerFault
 
-By = Literal["key", "account", "model", "day", "hour", "session", "upstream"]
+By = Literal["key", "account", "model", "day", "hour", "session", "upstream", "user"]
 Step = Literal["hour", "day"]
 Column = Literal["model", "upstream", "outcome", "account", "key"]
 HOUR_S = 3600
@@ -47,39 +48,46 @@ FINE: tuple[str, ...] = (*get_args(FinishReason), *sorted(BLAMELESS))
 UPSTREAMS_FAULT: tuple[str, ...] = tuple(sorted(BY_UPSTREAM))
 
 _NAME: dict[By, str] = {
-    "key": "key",
+    "key": "key_id",
     "account": "account",
     "model": "model",
     "upstream": "upstream",
     "session": "session",
+    "user": '"user"',
     "day": f"date(hour * {HOUR_S}, 'unixepoch')",
     "hour": f"strftime('%Y-%m-%dT%H:00Z', hour * {HOUR_S}, 'unixepoch')",
 }
 _STEP: dict[Step, str] = {"hour": f"hour * {HOUR_S}", "day": "hour / 24 * 86400"}
-_TOKENS = ("input", "cached", "cache_write", "output", "reasoning")
-_MONEY = ("requests", "unpriced", *_TOKENS, "cost_nano")
-_TIMES = ("first_token_ms", "first_tokens", "stream_ms")
+_TOKENS = (
+    "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens",
+)  # fmt: skip
+_MONEY = ("requests", "unpriced", *_TOKENS, "cost_nano_usd")
+_TIMES = ("ttft_ms", "first_tokens", "stream_ms")
 # table: what it is by, and what it sums, as the trigger `ledger_sums` keeps it; what was deleted is
 # summed in the second table in the same way.
-_TABLES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+TABLES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "by_hour": (
         "pruned_hour",
-        ("hour", "account", "key", "model", "upstream", "outcome"),
+        ("hour", "account", "key_id", "model", "upstream", "outcome"),
         (*_MONEY, *_TIMES, "first_seq", "last_seq"),
     ),
-    "by_session": ("pruned_session", ("hour", "session", "account", "key"), _MONEY),
-    "balance": ("pruned_balance", ("account", "key"), ("requests", "unpriced", "spent_nano")),
+    "by_session": ("pruned_session", ("hour", "session", "account", "key_id"), _MONEY),
+    "balance": (
+        "pruned_balance",
+        ("account", "key_id"),
+        ("requests", "unpriced", "spent_nano_usd"),
+    ),
 }
 # What one row adds to a sum, where that is not the column itself.
-_ADDS = {
-    "hour": f"cast(began_s as integer) / {HOUR_S}",
+ADDS = {
+    "hour": f"cast(started_at as integer) / {HOUR_S}",
     "requests": "1",
-    "unpriced": "cost_nano is null",
-    "cost_nano": "coalesce(cost_nano, 0)",
-    "spent_nano": "coalesce(cost_nano, 0)",
-    "first_token_ms": "coalesce(first_token_ms, 0)",
-    "first_tokens": "first_token_ms is not null",
-    "stream_ms": "coalesce(max(total_ms - first_token_ms, 0), 0)",
+    "unpriced": "cost_nano_usd is null",
+    "cost_nano_usd": "coalesce(cost_nano_usd, 0)",
+    "spent_nano_usd": "coalesce(cost_nano_usd, 0)",
+    "ttft_ms": "coalesce(ttft_ms, 0)",
+    "first_tokens": "ttft_ms is not null",
+    "stream_ms": "coalesce(max(cast(round((ended_at - started_at) * 1000) as integer) - ttft_ms, 0), 0)",
     "first_seq": "seq",
     "last_seq": "seq",
 }
@@ -112,14 +120,14 @@ class Spent(msgspec.Struct, frozen=True):
     name: str
     requests: int
     unpriced: int
-    input: int
-    cached: int
-    cache_write: int
-    output: int
-    reasoning: int
-    cost_nano: int
+    input_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    cost_nano_usd: int
     errors: int = 0  # no answer, and the client did not leave
-    first_token_ms: int = 0  # of those that had a first token, together
+    ttft_ms: int = 0  # of those that had a first token, together
     first_tokens: int = 0  # how many had
     stream_ms: int = 0  # from the first token to the end
 
@@ -128,10 +136,11 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     """Which exchanges are meant.  None: all; "" is a value: the keys of no account."""
 
     account: str | None = None
-    key: str | None = None
+    key_id: str | None = None
     model: str | None = None
     upstream: str | None = None
     session: str | None = None
+    user: str | None = None
     outcome: str | None = None
 
     def said(self) -> dict[str, str]:
@@ -143,10 +152,10 @@ ALL = Where()
 
 class Balance(msgspec.Struct, frozen=True):
     account: str
-    key: str
+    key_id: str
     requests: int
     unpriced: int
-    spent_nano: int
+    spent_nano_usd: int
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -162,10 +171,10 @@ class SessionSum(msgspec.Struct, frozen=True):
 
     requests: int
     unpriced: int
-    input: int
-    cached: int
-    output: int
-    cost_nano: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    cost_nano_usd: int
 
 
 class UsageReader:
@@ -214,16 +223,20 @@ class UsageReader:
 
     def generation(self, id: str) -> LedgerRow | None:
         """The row of one exchange; None while it runs, and when there is none."""
-        found = self._all(f"select {_COLUMNS} from ledger where id = ?", (id,))
+        found = self._all(f"select {_COLUMNS} from ledger where request_id = ?", (id,))
         return _row(found[0]) if found else None
 
     def begun(self, ids: Sequence[str]) -> dict[str, LedgerRow | None]:
-        """Of these exchanges those that have a row, or None: an open mark."""
+        """Of these exchanges those that have a row, or None: an intent record."""
         places = ", ".join("?" * len(ids))
-        # Marks first: one that becomes a row meanwhile is then seen as either.
-        marks = self._all(f"select id from open_mark where id in ({places})", tuple(ids))
-        rows = self._all(f"select {_COLUMNS} from ledger where id in ({places})", tuple(ids))
-        return {**{id: None for (id,) in marks}, **{r.id: r for r in map(_row, rows)}}
+        # Intents first: one that becomes a row meanwhile is then seen as either.
+        intents = self._all(
+            f"select request_id from intents where request_id in ({places})", tuple(ids)
+        )
+        rows = self._all(
+            f"select {_COLUMNS} from ledger where request_id in ({places})", tuple(ids)
+        )
+        return {**{id: None for (id,) in intents}, **{r.request_id: r for r in map(_row, rows)}}
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -239,7 +252,7 @@ class UsageReader:
         if not ids:
             return set()
         listed = msgspec.json.encode(ids).decode()
-        rows = "select id from ledger where id in (select value from json_each(?))"
+        rows = "select request_id from ledger where request_id in (select value from json_each(?))"
         return {id for (id,) in self._all(rows, (listed,))}
 
     def session(
@@ -253,8 +266,8 @@ class UsageReader:
             _row(columns)
             for columns in self._all(
                 f"select {_COLUMNS} from ledger where session = ?1 and session <> ''"
-                " and (?2 is null or key = ?2)"
-                " and seq > coalesce((select seq from ledger where id = ?4), 0)"
+                " and (?2 is null or key_id = ?2)"
+                " and seq > coalesce((select seq from ledger where request_id = ?4), 0)"
                 " order by seq limit ?3",
                 (id, key, most, after),
             )
@@ -263,9 +276,9 @@ class UsageReader:
     def session_sum(self, id: str, key: str) -> SessionSum:
         """What the exchanges of one session and key add up to."""
         (sums,) = self._all(
-            "select count(*), coalesce(sum(cost_nano is null), 0), coalesce(sum(input), 0),"
-            " coalesce(sum(cached), 0), coalesce(sum(output), 0), coalesce(sum(cost_nano), 0)"
-            " from ledger where session = ?1 and session <> '' and key = ?2",
+            "select count(*), coalesce(sum(cost_nano_usd is null), 0), coalesce(sum(input_tokens), 0),"
+            " coalesce(sum(cached_tokens), 0), coalesce(sum(output_tokens), 0), coalesce(sum(cost_nano_usd), 0)"
+            " from ledger where session = ?1 and session <> '' and key_id = ?2",
             (id, key),
         )
         return SessionSum(*sums)
@@ -281,7 +294,7 @@ class UsageReader:
     ) -> list[Spent]:
         """Sums of the exchanges that began in [since_s, until_s): times in order, others by cost."""
         source, values = _source(by, since_s, until_s, where)
-        order = "1" if by in ("day", "hour") else "cost_nano desc, 1"
+        order = "1" if by in ("day", "hour") else "cost_nano_usd desc, 1"
         rows = self._all(
             f"select {_NAME[by]}, {_SPENT} from ({source}) group by 1 order by {order}"
             + (f" limit {most:d}" if most is not None else ""),
@@ -323,7 +336,7 @@ class UsageReader:
         rows = self._all(
             "select upstream, sum(requests),"
             f" sum(case when outcome in ({_quoted(UPSTREAMS_FAULT)}) then requests else 0 end),"
-            " sum(first_token_ms), sum(first_tokens), sum(output), sum(stream_ms)"
+            " sum(ttft_ms), sum(first_tokens), sum(output_tokens), sum(stream_ms)"
             " from by_hour where hour >= ? and upstream <> '' group by upstream order by 1",
             (math.floor(since_s / HOUR_S),),
         )
@@ -357,10 +370,9 @@ class UsageReader:
         if said.get("session"):
             return self._page("ledger_session", said, values, 0, high, most)
         everything = not said and since_s <= 0 and until_s >= END_OF_TIME_S
-        if everything or "session" in said:  # sums by session know no seq
+        if everything or "session" in said or "user" in said:  # sums know no seq of these
             return self._page("ledger_log", said, values, 0, high, most)
-        ((last,),) = self._all("select coalesce(max(seq), 0) from ledger")
-        high = min(high, last + 1)
+        high = min(high, self.last_seq() + 1)
         near = max(0, high - NEAR)
         found = self._page("ledger_log", said, values, near, high, most)
         for first, end in reversed(self._where(said, values, near, most - len(found))):
@@ -368,6 +380,22 @@ class UsageReader:
                 break
             found += self._page("ledger_log", said, values, first, end, most - len(found))
         return found
+
+    def last_seq(self) -> int:
+        """Return the number of the newest row; 0 when there is none."""
+        return int(self._all("select coalesce(max(seq), 0) from ledger")[0][0])
+
+    def requests_after(
+        self, seq: int, where: Where = ALL, *, since_s: float = 0.0, most: int = 1000
+    ) -> list[tuple[int, LedgerRow]]:
+        """Return the exchanges whose number is above `seq`, the oldest first."""
+        said = where.said()
+        rows = self._all(
+            f"select seq, {_COLUMNS} from ledger where seq > :seq and started_at >= :since"
+            f"{_tests(said)} order by seq limit :most",
+            {**{f"w_{c}": v for c, v in said.items()}, "seq": seq, "since": since_s, "most": most},
+        )
+        return [(seq, _row(tuple(columns))) for seq, *columns in rows]
 
     def _page(
         self,
@@ -382,7 +410,7 @@ class UsageReader:
         tests = _tests(said)
         rows = self._all(
             f"select seq, {_COLUMNS} from ledger indexed by {index} where seq >= :low and seq < :high"
-            f"{tests} and began_s >= :since and began_s < :until order by seq desc limit :most",
+            f"{tests} and started_at >= :since and started_at < :until order by seq desc limit :most",
             {**values, "low": low, "high": high, "most": most},
         )
         return [(seq, _row(tuple(columns))) for seq, *columns in rows]
@@ -426,7 +454,7 @@ class UsageReader:
     def names(self, column: Column) -> list[str]:
         """The values there are, in order, also of rows that were deleted."""
         found = (
-            self._all(f"select distinct {column} from balance order by 1")
+            self._all(f"select distinct {_NAME[column]} from balance order by 1")
             if column in ("account", "key")
             else self._all("select name from known where what = ? order by 1", (column,))
         )
@@ -437,13 +465,15 @@ class UsageReader:
         return [
             Balance(*columns)
             for columns in self._all(
-                "select account, key, requests, unpriced, spent_nano from balance order by 1, 2"
+                "select account, key_id, requests, unpriced, spent_nano_usd from balance order by 1, 2"
             )
         ]
 
     def spent_by_key(self, id: str) -> int:
         """What one key has spent since ever, in nano-dollars."""
-        sums = self._all("select coalesce(sum(spent_nano), 0) from balance where key = ?", (id,))
+        sums = self._all(
+            "select coalesce(sum(spent_nano_usd), 0) from balance where key_id = ?", (id,)
+        )
         return int(sums[0][0])
 
     def spent(
@@ -458,26 +488,29 @@ class UsageReader:
         out: dict[tuple[Literal["key", "account"], float], dict[str, int]] = {}
         with self._faults(), self._db:  # one snapshot, whatever is written meanwhile
             for what in ("key", "account"):
+                column = _NAME[what]
                 sums: dict[str, int] = defaultdict(int)
                 until_s = END_OF_TIME_S
                 for moment in [s for w, s in wanted if w == what]:
                     if moment > 0:
-                        for name, nano in self._spent_between(what, moment, until_s):
+                        for name, nano in self._spent_between(column, moment, until_s):
                             sums[name] += nano
                         until_s = moment
                         out[what, moment] = dict(sums)
                     else:
                         out[what, moment] = dict(
-                            self._all(f"select {what}, sum(spent_nano) from balance group by 1")
+                            self._all(
+                                f"select {column}, sum(spent_nano_usd) from balance group by 1"
+                            )
                         )
         return out
 
-    def _spent_between(self, what: str, since_s: float, until_s: float) -> list[tuple[str, int]]:
+    def _spent_between(self, column: str, since_s: float, until_s: float) -> list[tuple[str, int]]:
         """Costs of the exchanges that began in [since_s, until_s), by key or account."""
         first, last = math.ceil(since_s / HOUR_S), math.floor(until_s / HOUR_S)
         rows = (
-            f"select {what} as name, cost_nano from ledger indexed by ledger_began"
-            " where began_s >= :%s and began_s < :%s and cost_nano > 0"
+            f"select {column} as name, cost_nano_usd from ledger indexed by ledger_started"
+            " where started_at >= :%s and started_at < :%s and cost_nano_usd > 0"
         )
         values: dict[str, object] = {"since": since_s, "until": until_s}
         source = rows % ("since", "until")
@@ -486,13 +519,13 @@ class UsageReader:
             values |= {"first_s": first * HOUR_S, "last_s": last * HOUR_S}
             source = (
                 f"{rows % ('since', 'first_s')} union all {rows % ('last_s', 'until')} union all"
-                f" select {what}, cost_nano from by_hour"
-                " where hour >= :first and hour < :last and cost_nano > 0"
+                f" select {column}, cost_nano_usd from by_hour"
+                " where hour >= :first and hour < :last and cost_nano_usd > 0"
             )
         return [
             (str(name), int(nano))
             for name, nano in self._all(
-                f"select name, sum(cost_nano) from ({source}) group by name", values
+                f"select name, sum(cost_nano_usd) from ({source}) group by name", values
             )
         ]
 
@@ -501,15 +534,15 @@ class UsageReader:
     ) -> int:
         """Exchanges whose upstream reported more tokens than their request allowed, still kept."""
         counted = self._all(
-            "select count(*) from ledger where basis = 'disputed' and began_s >= ?1 and began_s < ?2"
+            "select count(*) from ledger where basis = 'disputed' and started_at >= ?1 and started_at < ?2"
             " and (?3 is null or upstream = ?3)",
             (since_s, until_s, upstream),
         )
         return int(counted[0][0])
 
-    def open_marks(self) -> int:
+    def intents(self) -> int:
         """Exchanges that run now, or whose process died and that nobody has recovered yet."""
-        return int(self._all("select count(*) from open_mark")[0][0])
+        return int(self._all("select count(*) from intents")[0][0])
 
     def audit(self) -> list[Difference]:
         """Recompute everything from the rows; what is stored and differs, or nothing."""
@@ -537,22 +570,22 @@ class UsageReader:
                     (MAX_DIFFERENCES,),
                 )
             ]
-            for table in _TABLES:
+            for table in TABLES:
                 found += self._differences(table)
             found += [
                 Difference(f"exchange {id}", "settled", "still open")
                 for (id,) in self._all(
-                    "select id from open_mark where id in (select id from ledger) limit ?",
+                    "select request_id from intents where request_id in (select request_id from ledger) limit ?",
                     (MAX_DIFFERENCES,),
                 )
             ]
         return found
 
     def _differences(self, table: str) -> list[Difference]:
-        pruned, by, sums = _TABLES[table]
+        pruned, by, sums = TABLES[table]
         own, groups = ", ".join(by + sums), ", ".join(by)
-        rows = ", ".join(f"{_ADDS.get(c, c)} as {c}" for c in by + sums)
-        added = ", ".join(f"{_OVER.get(c, 'sum')}({c})" for c in sums)
+        rows = ", ".join(f"{ADDS.get(c, c)} as {c}" for c in by + sums)
+        added = ", ".join(f"{OVER.get(c, 'sum')}({c})" for c in sums)
         computed = (
             f"select {groups}, {added} from (select {rows} from ledger"
             f" union all select {own} from {pruned}) group by {groups}"
@@ -598,14 +631,14 @@ class UsageReader:
             raise StoreError(f"{to}: {error}.") from None
 
 
-_COLUMNS = ", ".join(LedgerRow.__struct_fields__)
-_OVER = {"first_seq": "min", "last_seq": "max"}
+_COLUMNS = ", ".join(f'"{c}"' for c in COLUMNS)
+OVER = {"first_seq": "min", "last_seq": "max"}
 _SPENT = ", ".join(f"sum({c}) as {c}" for c in Spent.__struct_fields__[1:])
 
 
 def _tests(said: dict[str, str]) -> str:
     """Conditions; that a session is one must be said for its index, which has no others."""
-    tests = "".join(f" and {c} = :w_{c}" for c in said)
+    tests = "".join(f' and "{c}" = :w_{c}' for c in said)
     return tests + (" and session <> ''" if said.get("session") else "")
 
 
@@ -617,22 +650,22 @@ def _source(
     Sums that are not kept are made of the rows alone.
     """
     said = where.said()
-    needed = {"hour", *said, *((by,) if by not in (None, "day") else ())}
-    table = next((t for t in ("by_hour", "by_session") if needed <= {*_TABLES[t][1]}), None)
-    plain = ", ".join(sorted(needed - {"hour"}) or ["'' as none"])
+    needed = {"hour", *said, *((_NAME[by].strip('"'),) if by not in (None, "day", "hour") else ())}
+    table = next((t for t in ("by_hour", "by_session") if needed <= {*TABLES[t][1]}), None)
+    plain = ", ".join(sorted(f'"{c}"' for c in needed - {"hour"}) or ["'' as none"])
     known = table != "by_session"
-    extra = [_ERROR if known else "0", *(_ADDS[c] if known else "0" for c in _TIMES)]
-    adds = [_ADDS.get(c, c) for c in _MONEY] + extra
+    extra = [_ERROR if known else "0", *(ADDS[c] if known else "0" for c in _TIMES)]
+    adds = [ADDS.get(c, c) for c in _MONEY] + extra
     row = ", ".join(
         f"{add} as {c}" for add, c in zip(adds, Spent.__struct_fields__[1:], strict=True)
     )
-    index = "ledger_session" if table is None and said.get("session") else "ledger_began"
+    index = "ledger_session" if table is None and said.get("session") else "ledger_started"
     tests = _tests(said)
 
     def rows(since: str, until: str) -> str:
         return (
-            f"select {_ADDS['hour']} as hour, {plain}, {row} from ledger indexed by {index}"
-            f" where began_s >= :{since} and began_s < :{until}{tests}"
+            f"select {ADDS['hour']} as hour, {plain}, {row} from ledger indexed by {index}"
+            f" where started_at >= :{since} and started_at < :{until}{tests}"
         )
 
     values: dict[str, object] = {f"w_{c}": v for c, v in said.items()}
@@ -653,7 +686,7 @@ def _source(
 
 def _row(columns: tuple[Any, ...]) -> LedgerRow:
     fields = dict(zip(LedgerRow.__struct_fields__, columns, strict=True))
-    for name in ("attempts", "warnings"):
+    for name in JSON_COLUMNS:
         fields[name] = msgspec.json.decode(fields[name])
     return msgspec.convert({**fields, "stream": bool(fields["stream"])}, LedgerRow)
 

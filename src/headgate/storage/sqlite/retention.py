@@ -67,9 +67,9 @@ def _batch(db: apsw.Connection, before_s: int) -> int:
     with transaction(db):
         db.execute("update retention set before_s = ?1, gone_s = max(gone_s, ?1)", (before_s,))
         db.execute(
-            "delete from ledger where seq in (select seq from ledger indexed by ledger_began"
-            " where began_s < ? and seq < (select max(seq) from ledger)"
-            " order by began_s limit ?)",
+            "delete from ledger where seq in (select seq from ledger indexed by ledger_started"
+            " where started_at < ? and seq < (select max(seq) from ledger)"
+            " order by started_at limit ?)",
             (before_s, BATCH),
         )
         count = db.changes()

@@ -16,11 +16,12 @@ Note: every entry may be written twice, as one that is not acknowledged is sent 
 import contextlib
 import struct
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apsw
 import msgspec
 
+from headgate.storage.rows import COLUMNS, JSON_COLUMNS, LedgerRow
 from headgate.storage.sqlite.database import StoreFault
 
 HEAD = struct.Struct("!II")  # bytes of the body, entries
@@ -39,60 +40,42 @@ OWN_FAULT = (
 
 
 class Intent(msgspec.Struct, array_like=True, tag=0):
-    id: str
-    boot: str
-    mark: msgspec.Raw
+    request_id: str
+    instance_id: str
+    intent: msgspec.Raw
 
 
-class Row(msgspec.Struct, array_like=True, tag=1):
-    """The columns of `ledger`, in their order.  Any: it is SQLite that checks them."""
-
-    id: Any
-    account: Any
-    key: Any
-    session: Any
-    dialect: Any
-    model: Any
-    upstream: Any
-    upstream_model: Any
-    stream: Any
-    outcome: Any
-    basis: Any
-    status: Any
-    began_s: Any
-    first_token_ms: Any
-    total_ms: Any
-    input: Any
-    cached: Any
-    cache_write: Any
-    output: Any
-    reasoning: Any
-    cost_nano: Any
-    price_version: Any
-    service_tier: Any
-    attempts: msgspec.Raw
-    warnings: msgspec.Raw
+if TYPE_CHECKING:
+    Row = LedgerRow
+else:
+    # The columns of `ledger` in their order; SQLite checks the values.
+    Row = msgspec.defstruct(
+        "Row",
+        [(c, msgspec.Raw if c in JSON_COLUMNS else Any) for c in COLUMNS],
+        array_like=True,
+        tag=1,
+    )
 
 
 class Checkpoint(msgspec.Struct, array_like=True, tag=2):
-    """A mark as it is now."""
+    """An intent as it is now."""
 
-    id: str
-    mark: msgspec.Raw
+    request_id: str
+    intent: msgspec.Raw
 
 
 class Withdrawal(msgspec.Struct, array_like=True, tag=3):
-    """Of a mark, as its exchange was refused after all."""
+    """Of an intent, as its exchange was refused after all."""
 
-    id: str
+    request_id: str
 
 
 Durable = Intent | Row | Checkpoint | Withdrawal
 KEPT = (Row, Withdrawal)  # what the disk did not take of these is tried again
 decode_durable = msgspec.json.Decoder(list[Durable]).decode
 _INSERT_ROW = (
-    f"insert into ledger values (null{', ?' * len(Row.__struct_fields__)})"
-    " on conflict (id) do nothing"
+    f"insert into ledger ({', '.join(COLUMNS)}) values ({', '.join('?' * len(COLUMNS))})"
+    " on conflict (request_id) do nothing"
 )
 
 
@@ -149,23 +132,23 @@ def _put(db: apsw.Connection, entries: Iterable[Durable]) -> None:
     for e in entries:
         match e:
             case Intent():
-                intents.append((e.id, e.boot, str(e.mark, "utf-8")))
+                intents.append((e.request_id, e.instance_id, str(e.intent, "utf-8")))
             case Row():
-                *plain, attempts, warnings = msgspec.structs.astuple(e)
-                rows.append((*plain, str(attempts, "utf-8"), str(warnings, "utf-8")))
-                gone.append((e.id,))
+                row = msgspec.structs.astuple(e)
+                rows.append(tuple(str(v, "utf-8") if type(v) is msgspec.Raw else v for v in row))
+                gone.append((e.request_id,))
             case Checkpoint():
-                checks.append((str(e.mark, "utf-8"), e.id))
+                checks.append((str(e.intent, "utf-8"), e.request_id))
             case Withdrawal():
-                gone.append((e.id,))
+                gone.append((e.request_id,))
     if intents:
-        db.executemany("insert into open_mark values (?, ?, ?) on conflict do nothing", intents)
+        db.executemany("insert into intents values (?, ?, ?) on conflict do nothing", intents)
     if checks:
-        db.executemany("update open_mark set mark = ? where id = ?", checks)
+        db.executemany("update intents set intent = ? where request_id = ?", checks)
     if rows:
         db.executemany(_INSERT_ROW, rows)
     if gone:
-        db.executemany("delete from open_mark where id = ?", gone)
+        db.executemany("delete from intents where request_id = ?", gone)
 
 
 def frame(body: bytes, count: int) -> bytes:

@@ -1,10 +1,11 @@
 """What the admin API says of usage, requests, upstreams and models; see admin_shapes.py."""
 
 from datetime import date, datetime
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, UnsetType, defstruct, structs
 
+from headgate.storage import rows
 from headgate.storage.sqlite.reports import By, Step
 from headgate.web.api.shapes import Asked, Before, Nano, Older, Shape, Size, Text, Usd
 
@@ -19,6 +20,9 @@ Until = Annotated[
 class Filters(Asked, frozen=True, kw_only=True):
     account: Annotated[Text, Meta(description='"": the keys of no account.')] | UnsetType = UNSET
     key: Annotated[Text, Meta(description="A key's id.")] | UnsetType = UNSET
+    user: Annotated[Text, Meta(description="The end user that the client named.")] | UnsetType = (
+        UNSET
+    )
     model: Annotated[Text, Meta(description="A model's id in the catalog.")] | UnsetType = UNSET
     upstream: Text | UnsetType = UNSET
     session: Annotated[Text, Meta(description="The client's own id.")] | UnsetType = UNSET
@@ -56,8 +60,8 @@ class UsageRow(Shape, frozen=True, kw_only=True):
     output_tokens: int
     reasoning_tokens: Annotated[int, Meta(description="Part of the output.")]
     cost_usd: Usd
-    cost_nano: Nano
-    first_token_ms: Annotated[float | None, Meta(description="The mean; null: none, or not kept.")]
+    cost_nano_usd: Nano
+    ttft_ms: Annotated[float | None, Meta(description="The mean; null: none, or not kept.")]
     output_tokens_per_s: Annotated[
         float | None, Meta(description="While replies streamed; null: none, or not kept.")
     ]
@@ -92,39 +96,33 @@ class Attempt(Shape, frozen=True, kw_only=True):
     ] = ""
 
 
-class Exchange(Shape, frozen=True, kw_only=True):
-    """One request as it ended; neither prompt nor reply is kept."""
+_IN_JSON: dict[str, object] = {
+    "tags": list[str],
+    "attempts": list[Attempt],
+    "warnings": list[str],
+    **{name: datetime for name in rows.INSTANTS},
+}
+_ROW = [(f.name, _IN_JSON.get(f.name, f.type)) for f in structs.fields(rows.LedgerRow)]
 
-    id: str
-    seq: Annotated[int | None, Meta(description="Its place in the log; null where it is alone.")]
-    account: str
-    key: str
-    session: str
-    dialect: str
-    model: str
-    upstream: str
-    upstream_model: str
-    stream: bool
-    outcome: str
-    basis: Annotated[
-        Literal["upstream", "disputed", "partial", "estimated", "none", "recovered"],
-        Meta(description="Who counted the tokens."),
-    ]
-    status: Annotated[int, Meta(description="The HTTP status; 0: the client was told nothing.")]
-    began_at: datetime
-    first_token_ms: int | None
-    total_ms: int
-    input_tokens: int
-    cached_tokens: int
-    cache_write_tokens: int
-    output_tokens: int
-    reasoning_tokens: int
-    cost_usd: Usd | None
-    cost_nano: Nano | None
-    price_version: str
-    service_tier: str
-    attempts: list[Attempt]
-    warnings: list[str]
+if TYPE_CHECKING:
+
+    class Exchange(Shape, frozen=True, kw_only=True):
+        """One request as it ended: the columns of the ledger, as rows.shown writes them."""
+
+else:
+    Exchange = defstruct(
+        "Exchange",
+        [
+            ("seq", Annotated[int | None, Meta(description="Its place in the log; null where it is alone.")]),
+            *_ROW,
+            ("cost_usd", Usd | None),
+        ],
+        bases=(Shape,),
+        namespace={"__doc__": "One request as it ended; neither prompt nor reply is kept."},
+        module=__name__,
+        frozen=True,
+        kw_only=True,
+    )  # fmt: skip
 
 
 class Exchanges(Shape, frozen=True, kw_only=True):

@@ -28,9 +28,9 @@ class _Spending:
         self._since: dict[tuple[What, float], dict[str, int]] = {}
         self._ever: dict[tuple[By, str], tuple[int, int, int]] = {}
         for b in self._books.balances():
-            for owner in (("key", b.key), ("account", b.account)):
+            for owner in (("key", b.key_id), ("account", b.account)):
                 requests, unpriced, spent = self.ever(*owner)
-                sums = (requests + b.requests, unpriced + b.unpriced, spent + b.spent_nano)
+                sums = (requests + b.requests, unpriced + b.unpriced, spent + b.spent_nano_usd)
                 self._ever[owner] = sums
 
     def ever(self, by: By, id: str) -> tuple[int, int, int]:
@@ -56,7 +56,7 @@ class _Ring:
         self._all = visit.desk.store.keys()
         self._families: dict[str, list[str]] = {}
         for key in self._all:
-            self._families.setdefault(key.payer, []).append(key.id)
+            self._families.setdefault(key.owner, []).append(key.id)
         self._accounts = {a.id: a for a in visit.desk.store.accounts()}
         self._spending = _Spending(visit, self.now_s)
         scope = visit.who.scope
@@ -91,7 +91,7 @@ class _Ring:
         return "open" if key.revoked_s is None else "ending"
 
     def shown(self, key: Key) -> shapes.Key:
-        of_budget = self._spending.of_budget("key", self._families[key.payer], key)
+        of_budget = self._spending.of_budget("key", self._families[key.owner], key)
         requests, unpriced, spent = self._spending.ever("key", key.id)
         return shapes.Key(
             id=key.id, name=key.name, account=key.account, state=self.state(key),
@@ -100,7 +100,7 @@ class _Ring:
             tpm=key.tpm, concurrency=key.concurrency, budget_usd=shapes.usd(key.budget_nano),
             budget_nano=key.budget_nano, budget_period=key.budget_period,
             budget_zone=key.budget_zone, budget_spent_usd=pricing.usd(of_budget),
-            budget_spent_nano=of_budget, on_hang_up=key.on_hang_up, family=key.family,
+            budget_spent_nano=of_budget, on_disconnect=key.on_disconnect, rotation_group=key.rotation_group,
             allowed_cidrs=list(key.allowed_cidrs),
             requests=requests, unpriced=unpriced, spent_usd=pricing.usd(spent),
             spent_nano=spent,
@@ -154,7 +154,7 @@ def make_key(visit: RequestContext, body: shapes.NewKey) -> shapes.MadeKey:
         fields.name(body.name), fields.models(visit, body.models), fields.future(body.expires_at, ring.now_s),
         now_s=ring.now_s, account=body.account, rpm=body.rpm, tpm=body.tpm,
         concurrency=body.concurrency, budget_nano=fields.nano(body.budget_usd),
-        budget_period=body.budget_period, budget_zone=body.budget_zone, on_hang_up=body.on_hang_up,
+        budget_period=body.budget_period, budget_zone=body.budget_zone, on_disconnect=body.on_disconnect,
         allowed_cidrs=fields.cidrs(body.allowed_cidrs),
     )  # fmt: skip
     visit.record("key.create", key.id, key.account, name=key.name)
@@ -189,8 +189,8 @@ def change_key(visit: RequestContext, body: shapes.KeyChanges) -> shapes.Key:
     if body.concurrency is not UNSET:
         changes["concurrency"] = body.concurrency
     changes.update(fields.budget(body))  # type: ignore[typeddict-item]  # it has all of BudgetTerms
-    if body.on_hang_up is not UNSET:
-        changes["on_hang_up"] = body.on_hang_up
+    if body.on_disconnect is not UNSET:
+        changes["on_disconnect"] = body.on_disconnect
     if body.allowed_cidrs is not UNSET:
         changes["allowed_cidrs"] = fields.cidrs(body.allowed_cidrs)
     if changes:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import msgspec
 
 from headgate.policy import pricing
-from headgate.storage.sqlite.entries import LedgerRow
+from headgate.storage.rows import LedgerRow, shown
 from headgate.storage.sqlite.reports import END_OF_TIME_S, By, Spent, Step, Where
 from headgate.web.api import figures as figures
 from headgate.web.api import shapes as shapes
@@ -23,7 +23,12 @@ LOOKS_BACK_S = 30 * 86400.0
 _MOST_S: dict[Step, float] = {"hour": 62 * 86400.0, "day": 800 * 86400.0}
 MEASURED_S = 24 * 3600.0
 _ID = re.compile(r"(?:chatcmpl-|msg_|resp_)?([0-9a-f]{24})")  # as clients got it
-_KEPT_BY_SESSION = {"session", "account", "key"}  # sums without errors and times (books.py)
+_KEPT_BY_SESSION = {
+    "session",
+    "account",
+    "key",
+    "key_id",
+}  # sums without errors and times (books.py)
 
 
 def _where(visit: RequestContext, query: figures.Filters) -> Where:
@@ -32,9 +37,9 @@ def _where(visit: RequestContext, query: figures.Filters) -> Where:
         visit.must_see(query.account)
     account = given(query.account)
     return Where(
-        account=visit.who.scope if account is None else account, key=given(query.key),
+        account=visit.who.scope if account is None else account, key_id=given(query.key),
         model=given(query.model), upstream=given(query.upstream), session=given(query.session),
-        outcome=given(query.outcome),
+        user=given(query.user), outcome=given(query.outcome),
     )  # fmt: skip
 
 
@@ -89,12 +94,12 @@ def _kept(by: By, where: Where) -> bool:
 def _usage_row(spent: Spent, at_s: float | None, kept: bool) -> figures.UsageRow:
     return figures.UsageRow(
         name=spent.name, at=shapes.at_or_none(at_s), requests=spent.requests,
-        unpriced=spent.unpriced, errors=spent.errors if kept else None, input_tokens=spent.input,
-        cached_tokens=spent.cached, cache_write_tokens=spent.cache_write,
-        output_tokens=spent.output, reasoning_tokens=spent.reasoning,
-        cost_usd=pricing.usd(spent.cost_nano), cost_nano=spent.cost_nano,
-        first_token_ms=_per(spent.first_token_ms, spent.first_tokens),
-        output_tokens_per_s=_per(spent.output * 1000, spent.stream_ms),
+        unpriced=spent.unpriced, errors=spent.errors if kept else None, input_tokens=spent.input_tokens,
+        cached_tokens=spent.cached_tokens, cache_write_tokens=spent.cache_write_tokens,
+        output_tokens=spent.output_tokens, reasoning_tokens=spent.reasoning_tokens,
+        cost_usd=pricing.usd(spent.cost_nano_usd), cost_nano_usd=spent.cost_nano_usd,
+        ttft_ms=_per(spent.ttft_ms, spent.first_tokens),
+        output_tokens_per_s=_per(spent.output_tokens * 1000, spent.stream_ms),
     )  # fmt: skip
 
 
@@ -159,23 +164,7 @@ def _exchanges(
 
 
 def _exchange(seq: int | None, row: LedgerRow) -> figures.Exchange:
-    return figures.Exchange(
-        id=row.id, seq=seq, account=row.account, key=row.key, session=row.session,
-        dialect=row.dialect, model=row.model, upstream=row.upstream,
-        upstream_model=row.upstream_model, stream=row.stream, outcome=row.outcome, basis=row.basis,
-        status=row.status, began_at=shapes.at(row.began_s), first_token_ms=row.first_token_ms,
-        total_ms=row.total_ms, input_tokens=row.input, cached_tokens=row.cached,
-        cache_write_tokens=row.cache_write, output_tokens=row.output,
-        reasoning_tokens=row.reasoning, cost_usd=shapes.usd(row.cost_nano),
-        cost_nano=row.cost_nano, price_version=row.price_version, service_tier=row.service_tier,
-        attempts=[
-            figures.Attempt(upstream=a.upstream, model=a.model, outcome=a.outcome,
-                           upstream_code=a.upstream_code, ms=a.ms, key=a.key,
-                           upstream_text=a.upstream_text)
-            for a in row.attempts
-        ],
-        warnings=list(row.warnings),
-    )  # fmt: skip
+    return msgspec.convert({"seq": seq, **shown(row)}, figures.Exchange)
 
 
 # --- upstreams and models -------------------------------------------------------------------------

@@ -98,6 +98,9 @@ class Endpoint(msgspec.Struct, frozen=True, dict=True):
         return Response(data, self.status, headers, media_type="application/json")
 
 
+RENAMED = {"on_hang_up": "on_disconnect"}  # old names, which are refused with the new one
+
+
 def _query(visit: RequestContext, kind: type[T]) -> T:
     pairs = visit.request.query_params.multi_items()
     seen: set[str] = set()
@@ -131,6 +134,8 @@ def _refused(error: msgspec.ValidationError, kind: type, what: str, root: str) -
     text = str(error)
     known = [f.name for f in msgspec.structs.fields(kind)]
     if found := _UNKNOWN.fullmatch(text):
+        if new := RENAMED.get(found[1]):
+            return Problem(422, f"The {what} `{found[1]}` is called `{new}` now.", root + found[1])
         fields = f"It takes {', '.join(known)}." if known else f"It takes no {what}s."
         return Problem(422, f"There is no {what} `{_short(found[1])}` here. {fields}", root + _short(found[1]))  # fmt: skip
     if found := _MISSING.fullmatch(text):

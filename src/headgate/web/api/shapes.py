@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from headgate.policy import pricing
 from headgate.policy.access import Role
-from headgate.policy.keys import HangUp, Period
+from headgate.policy.keys import OnDisconnect, Period
 from headgate.storage.sqlite.database import MAX_LIMIT, MAX_NAME_CHARS
 from headgate.storage.sqlite.people import Via
 
@@ -143,9 +143,9 @@ class Key(Shape, frozen=True, kw_only=True):
         Meta(description="In this period, by the key and its rotations; without a budget: ever."),
     ]
     budget_spent_nano: Nano
-    on_hang_up: HangUp
+    on_disconnect: OnDisconnect
     allowed_cidrs: list[str]
-    family: Annotated[
+    rotation_group: Annotated[
         str,
         Meta(description='The first key of which this one is a rotation; "": it is a first one.'),
     ]
@@ -184,7 +184,7 @@ class NewKey(Asked, frozen=True, kw_only=True):
     budget_usd: Dollars | None = None
     budget_period: Period = "total"
     budget_zone: Zone = "UTC"
-    on_hang_up: HangUp = "cancel"
+    on_disconnect: OnDisconnect = "cancel"
     allowed_cidrs: Cidrs = ()
 
 
@@ -199,7 +199,7 @@ class KeyChanges(Asked, frozen=True, kw_only=True):
     budget_usd: Dollars | UnsetType | None = UNSET
     budget_period: Period | UnsetType = UNSET
     budget_zone: Zone | UnsetType = UNSET
-    on_hang_up: HangUp | UnsetType = UNSET
+    on_disconnect: OnDisconnect | UnsetType = UNSET
     allowed_cidrs: Cidrs | UnsetType = UNSET
 
 

@@ -51,7 +51,7 @@ LABELS: dict[str, str] = {
     "budget_usd": "budget in dollars",
     "budget_period": "budget's period",
     "budget_zone": "budget's time zone",
-    "on_hang_up": "when a client leaves",
+    "on_disconnect": "when a client leaves",
     "allowed_cidrs": "allowed networks",
     "expires_s": "expires",
     "expires_at": "expires",

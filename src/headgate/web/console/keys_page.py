@@ -13,7 +13,7 @@ import msgspec
 from starlette.responses import Response
 
 from headgate.policy.budgets import BudgetStatus
-from headgate.policy.keys import PREFIX, Account, HangUp, Key
+from headgate.policy.keys import PREFIX, Account, Key, OnDisconnect
 from headgate.storage.sqlite.database import Changes, StoreError, Terms
 from headgate.storage.sqlite.reports import Where
 from headgate.web.app import Rule
@@ -28,8 +28,8 @@ A_PAGE = 100
 RECENT = 20
 USED_S = 30 * 86400.0  # how far back the list looks for the last use: one query for all keys
 OVERLAPS_S = (0, 3600, 86400, 7 * 86400)
-_HANG_UPS: tuple[HangUp, ...] = get_args(HangUp)
-_FIELDS = ("name", "models_of", "models", "rpm", "tpm", "concurrency", "allowed_cidrs", "on_hang_up", "expires", *fields.BUDGET)  # fmt: skip
+_ON_DISCONNECT: tuple[OnDisconnect, ...] = get_args(OnDisconnect)
+_FIELDS = ("name", "models_of", "models", "rpm", "tpm", "concurrency", "allowed_cidrs", "on_disconnect", "expires", *fields.BUDGET)  # fmt: skip
 # What the record says of a new key, where it is not as usual.
 _TOLD = ("models", "expires_s", *Terms.__annotations__)
 _taken = fields.Taken()
@@ -92,14 +92,14 @@ class Ring:
         return "rotating" if key.revoked_s is not None else "active"
 
     def family(self, key: Key) -> list[Key]:
-        return [k for k in self.all if k.payer == key.payer]
+        return [k for k in self.all if k.owner == key.owner]
 
     def shown(self, keys: Sequence[Key]) -> list[KeyView]:
         families: dict[str, list[str]] = {}
         for k in self.all:
-            families.setdefault(k.payer, []).append(k.id)
+            families.setdefault(k.owner, []).append(k.id)
         return [
-            KeyView(k, self.state(k), self.spending.standing("key", families[k.payer], k))
+            KeyView(k, self.state(k), self.spending.standing("key", families[k.owner], k))
             for k in keys
         ]
 
@@ -184,7 +184,7 @@ def _written(key: Key) -> dict[str, str]:
         "name": key.name,
         "account": key.account,
         "models_of": "these" if key.models else "all",
-        "on_hang_up": key.on_hang_up,
+        "on_disconnect": key.on_disconnect,
         "allowed_cidrs": ", ".join(key.allowed_cidrs),
         "expires": fields.moment_text(key.expires_s),
         **{n: "" if v is None else str(v) for n, v in limits.items()},
@@ -244,8 +244,8 @@ def _said(visit: RequestContext, old: Key | None) -> Changes:
         said["concurrency"] = fields.limit(visit, "concurrency")
     if "allowed_cidrs" in form:
         said["allowed_cidrs"] = fields.networks(visit, "allowed_cidrs")
-    if "on_hang_up" in form:
-        said["on_hang_up"] = fields.choice(visit, "on_hang_up", _HANG_UPS)
+    if "on_disconnect" in form:
+        said["on_disconnect"] = fields.choice(visit, "on_disconnect", _ON_DISCONNECT)
     if "expires" in form:
         old_s = old.expires_s if old is not None else None
         said["expires_s"] = fields.moment(visit, "expires", now_s, old_s)
@@ -309,7 +309,7 @@ def _one(visit: RequestContext, refused: Problem | None = None) -> Response:
     ring = Ring(visit)
     key = ring.key(visit)
     books = visit.desk.books
-    rows = books.requests(Where(key=key.id, account=visit.who.scope), most=RECENT)
+    rows = books.requests(Where(key_id=key.id, account=visit.who.scope), most=RECENT)
     family = ring.family(key)
     model = _model(visit, key)
     requests, unpriced, spent = ring.spending.ever("key", key.id)

@@ -141,6 +141,9 @@ WARNINGS: dict[str, Note] = {
         "dropped",
         "A run of OpenAI's own code interpreter in the history was left out; it means nothing here.",
     ),
+    "x-headgate-tags (cut)": Note(
+        "changed", "A request keeps up to 16 tags of 64 printable characters; the others were cut."
+    ),
     "tokens (estimated)": Note("noted", "The tokens were estimated; no upstream counted them."),
     "tokens (template assumed)": Note(
         "noted", "The tokens were counted with the model's vocabulary; what surrounds them is assumed."

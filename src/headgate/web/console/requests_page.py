@@ -20,7 +20,7 @@ from starlette.responses import Response
 
 from headgate.catalog.catalog import Price
 from headgate.policy import pricing
-from headgate.storage.sqlite.entries import AttemptRecord, LedgerRow
+from headgate.storage.rows import COLUMNS, AttemptRecord, LedgerRow, csv_cells
 from headgate.storage.sqlite.reports import END_OF_TIME_S, FINE, Spent
 from headgate.web import csv_response, time_range
 from headgate.web.app import Rule
@@ -122,12 +122,8 @@ def _render(visit: RequestContext, template: str, **context: Any) -> Response:
     )
 
 
-COLUMNS = (
-    "id", "time", "account", "key", "key_name", "session", "model", "upstream", "upstream_model",
-    "client_protocol", "stream", "outcome", "status", "basis", "input_tokens", "cached_tokens",
-    "cache_write_tokens", "output_tokens", "reasoning_tokens", "cost_usd", "price_version",
-    "service_tier", "first_token_ms", "total_ms", "attempts", "warnings",
-)  # fmt: skip
+# The ledger's columns, then what is shown beside them.
+TITLES = (*COLUMNS, "cost_usd", "key_name")
 
 
 def file(visit: RequestContext) -> Response:
@@ -139,7 +135,7 @@ def file(visit: RequestContext) -> Response:
         yield csv_response.about(
             "requests", span.said(), asked.filters(), f"the last {MOST_IN_FILE} at most"
         )
-        yield COLUMNS
+        yield TITLES
         before: int | None = None
         left = MOST_IN_FILE
         while left:
@@ -162,14 +158,7 @@ def file(visit: RequestContext) -> Response:
 
 
 def _cells(row: LedgerRow, mine: Names) -> tuple[csv_response.Cell, ...]:
-    return (
-        row.id, moment(row.began_s, "T") + "Z", row.account, row.key, mine.of("key", row.key),
-        row.session, row.model, row.upstream, row.upstream_model, row.dialect, int(row.stream),
-        row.outcome, row.status, row.basis, row.input, row.cached, row.cache_write, row.output,
-        row.reasoning, None if row.cost_nano is None else pricing.usd(row.cost_nano),
-        row.price_version, row.service_tier, row.first_token_ms, row.total_ms, len(row.attempts),
-        "; ".join(row.warnings),
-    )  # fmt: skip
+    return (*csv_cells(row), mine.of("key", row.key_id))
 
 
 def moment(at_s: float, between: str = " ") -> str:
@@ -220,7 +209,7 @@ def one(visit: RequestContext) -> Response:
     routes = visit.desk.catalog.routes(row.model)
     spoken = next((r.upstream.dialect for r in routes if r.upstream.name == row.upstream), "")
     mine = names(visit)
-    stream_ms = row.total_ms - (row.first_token_ms or 0)
+    stream_ms = row.total_ms - (row.ttft_ms or 0)
     return _render(
         visit,
         "request.html",
@@ -234,11 +223,11 @@ def one(visit: RequestContext) -> Response:
         protocols=request_details.PROTOCOLS,
         notes=[(word, request_details.warning(word)) for word in row.warnings],
         kinds=request_details.KINDS,
-        speed=row.output * 1000 / stream_ms
-        if row.first_token_ms is not None and stream_ms > 0
+        speed=row.output_tokens * 1000 / stream_ms
+        if row.ttft_ms is not None and stream_ms > 0
         else None,
         priced=bool(row.price_version) and row.price_version != "free",
-        usage=time_range.address("/usage", {"key": row.key, "by": "model"}),
+        usage=time_range.address("/usage", {"key": row.key_id, "by": "model"}),
     )
 
 
@@ -250,24 +239,24 @@ def _prices(visit: RequestContext, row: LedgerRow) -> tuple[Price, ...]:
 def bill(prices: Sequence[Price], row: LedgerRow) -> Bill | None:
     """The row's cost line by line; None where these prices do not give it to the nano-dollar."""
     price = next((p for p in prices if pricing.version(p) == row.price_version), None)
-    if price is None or row.cost_nano is None:
+    if price is None or row.cost_nano_usd is None:
         return None
     factor = price.priority_factor if row.service_tier.lower() == "priority" else "1"
-    fresh = row.input - row.cached - row.cache_write
+    fresh = row.input_tokens - row.cached_tokens - row.cache_write_tokens
     items: list[Item] = []
     total = Fraction(0)
     for title, tokens, text in (
         ("Input", fresh, price.input),
-        ("Input, cached", row.cached, price.cache_read or price.input),
-        ("Input, written to the cache", row.cache_write, price.cache_write or price.input),
-        ("Output", row.output, price.output),
+        ("Input, cached", row.cached_tokens, price.cache_read or price.input),
+        ("Input, written to the cache", row.cache_write_tokens, price.cache_write or price.input),
+        ("Output", row.output_tokens, price.output),
     ):
         rate = Fraction(text) * Fraction(factor)
         amount = tokens * rate / 10**6
         total += amount
         if tokens:
             items.append(Item(title, tokens, decimal(rate, 2), decimal(amount, 2)))
-    rest = Fraction(row.cost_nano, pricing.NANO) - total
+    rest = Fraction(row.cost_nano_usd, pricing.NANO) - total
     # Half up to the nano-dollar, as pricing.charge has rounded it.
     if not Fraction(-1, 2 * pricing.NANO) < rest <= Fraction(1, 2 * pricing.NANO):
         return None
@@ -295,7 +284,7 @@ def bars(row: LedgerRow) -> list[Bar]:
         first = None
         if n == len(row.attempts):
             at = max(at, whole - attempt.ms)
-            first = row.first_token_ms
+            first = row.ttft_ms
         share = 100 / whole
         out.append(
             Bar(

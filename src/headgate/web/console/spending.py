@@ -36,10 +36,10 @@ class Spending:
         """Requests, those without a price, nano-dollars, since ever."""
         if not self._ever:
             for b in self._all():
-                owners: tuple[tuple[What, str], ...] = (("key", b.key), ("account", b.account))
+                owners: tuple[tuple[What, str], ...] = (("key", b.key_id), ("account", b.account))
                 for owner in owners:
                     requests, unpriced, nano = self._ever.get(owner, (0, 0, 0))
-                    sums = (requests + b.requests, unpriced + b.unpriced, nano + b.spent_nano)
+                    sums = (requests + b.requests, unpriced + b.unpriced, nano + b.spent_nano_usd)
                     self._ever[owner] = sums
         return self._ever.get((what, id), (0, 0, 0))
 
@@ -56,7 +56,7 @@ class Spending:
                 sums |= self._books.spent([(what, since_s)])[what, since_s]
             else:  # kept by key and account already
                 for b in self._all():
-                    id = b.key if what == "key" else b.account
-                    sums[id] = sums.get(id, 0) + b.spent_nano
+                    id = b.key_id if what == "key" else b.account
+                    sums[id] = sums.get(id, 0) + b.spent_nano_usd
         found = self._sums[what, since_s]
         return sum(found.get(id, 0) for id in ids)

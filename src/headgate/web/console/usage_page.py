@@ -157,7 +157,7 @@ def _groups(
     for _, spent in series:
         pieces.setdefault(spent.name, []).append(spent)
     sums = [added(name, some) for name, some in pieces.items()]
-    return sorted(sums, key=lambda s: (-s.cost_nano, -s.requests, s.name))
+    return sorted(sums, key=lambda s: (-s.cost_nano_usd, -s.requests, s.name))
 
 
 def added(name: str, some: Iterable[Spent]) -> Spent:
@@ -232,18 +232,18 @@ def figures(visit: RequestContext, now: Spent, before: Spent) -> list[Figure]:
     unpriced = now.unpriced
     return [
         figure(
-            _("Spend"), lambda s: s.cost_nano, money, "neither",
+            _("Spend"), lambda s: s.cost_nano_usd, money, "neither",
             _("{count} without a known price", count=f"{unpriced:,}") if unpriced else "",
-            f"${pricing.usd(now.cost_nano)}",
+            f"${pricing.usd(now.cost_nano_usd)}",
         ),
         figure(_("Requests"), lambda s: s.requests, short, "neither", exact=f"{now.requests:,}"),
         figure(
             _("Errors"), lambda s: share(s.errors, s.requests), rate, "less",
             _("{count} failed", count=f"{now.errors:,}"),
         ),
-        figure(_("Input tokens"), lambda s: s.input, short, "neither", exact=f"{now.input:,}"),
-        figure(_("Output tokens"), lambda s: s.output, short, "neither", exact=f"{now.output:,}"),
-        figure(_("Cached input"), lambda s: share(s.cached, s.input), rate, "more"),
+        figure(_("Input tokens"), lambda s: s.input_tokens, short, "neither", exact=f"{now.input_tokens:,}"),
+        figure(_("Output tokens"), lambda s: s.output_tokens, short, "neither", exact=f"{now.output_tokens:,}"),
+        figure(_("Cached input"), lambda s: share(s.cached_tokens, s.input_tokens), rate, "more"),
         figure(_("First token, mean"), first_token_ms, milliseconds, "less"),
         figure(_("Tokens/s"), tokens_per_s, lambda v: f"{v:,.1f}", "more"),
     ]  # fmt: skip
@@ -265,11 +265,11 @@ def share(part: float, whole: float) -> float | None:
 
 
 def first_token_ms(s: Spent) -> float | None:
-    return share(s.first_token_ms, s.first_tokens)
+    return share(s.ttft_ms, s.first_tokens)
 
 
 def tokens_per_s(s: Spent) -> float | None:
-    return s.output * 1000 / s.stream_ms if s.stream_ms else None
+    return s.output_tokens * 1000 / s.stream_ms if s.stream_ms else None
 
 
 def rate(part: float) -> str:
@@ -325,12 +325,12 @@ def chart(seen: Seen, visit: RequestContext) -> Chart:
             for name, steps in sums.items()
         ]
 
-    tokens = curves(lambda s: s.input + s.output)
+    tokens = curves(lambda s: s.input_tokens + s.output_tokens)
     if not grouped:
         kinds: tuple[tuple[str, Callable[[Spent], float]], ...] = (
-            ("input, cached", lambda s: s.cached),
-            ("input, other", lambda s: s.input - s.cached),
-            ("output", lambda s: s.output),
+            ("input, cached", lambda s: s.cached_tokens),
+            ("input, other", lambda s: s.input_tokens - s.cached_tokens),
+            ("output", lambda s: s.output_tokens),
         )
         tokens = [
             Curve(visit.word(name), [measure(s) for s in steps])
@@ -341,7 +341,7 @@ def chart(seen: Seen, visit: RequestContext) -> Chart:
         step_s,
         starts,
         {
-            "spend": curves(lambda s: s.cost_nano / pricing.NANO),
+            "spend": curves(lambda s: s.cost_nano_usd / pricing.NANO),
             "tokens": tokens,
             "requests": curves(lambda s: s.requests),
             "errors": curves(lambda s: s.errors),
@@ -376,7 +376,7 @@ def show(visit: RequestContext) -> Response:
         before=before,
         figures=figures(visit, seen.total, added("", (s for _, s in earlier))),
         chart=msgspec.json.encode(chart(seen, visit)).decode(),
-        shown="spend" if seen.total.cost_nano else "tokens" if seen.total.input else "requests",
+        shown="spend" if seen.total.cost_nano_usd else "tokens" if seen.total.input_tokens else "requests",
         by_title=BYS[seen.by],
         bys=[(by, title) for by, title in BYS.items() if by != "account" or who.scope is None],
         spans=time_range.TITLES,
@@ -408,7 +408,7 @@ def file(visit: RequestContext) -> Response:
             f"usage by {seen.by}",
             seen.asked.span.said(),
             seen.asked.filters(),
-            f"total = {total.requests} requests, {pricing.usd(total.cost_nano)} USD",
+            f"total = {total.requests} requests, {pricing.usd(total.cost_nano_usd)} USD",
         )
         yield COLUMNS
         for line in seen.lines:
@@ -416,8 +416,8 @@ def file(visit: RequestContext) -> Response:
             yield (
                 s.name, line.title, s.requests, s.errors if timed else None,
                 _figure(share(s.errors, s.requests), 4) if timed else None, s.unpriced,
-                s.input, s.cached, s.cache_write, s.output, s.reasoning,
-                pricing.usd(s.cost_nano), _figure(first_token_ms(s), 1), _figure(tokens_per_s(s), 1),
+                s.input_tokens, s.cached_tokens, s.cache_write_tokens, s.output_tokens, s.reasoning_tokens,
+                pricing.usd(s.cost_nano_usd), _figure(first_token_ms(s), 1), _figure(tokens_per_s(s), 1),
             )  # fmt: skip
 
     return csv_response.whole(f"usage-by-{seen.by}.csv", rows())
