@@ -3,7 +3,8 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 BIN := .venv/bin
 
-.PHONY: run test check house words attack soak retention agents suites screenshots bench bench-console bench-litellm dist sbom package clean
+.PHONY: run test check house words attack soak retention agents suites screenshots bench profile instructions \
+	instructions-baseline bench-console bench-litellm dist sbom package clean
 
 run: .venv/.run
 	@$(BIN)/headgate serve
@@ -50,9 +51,22 @@ suites: .venv/.test
 screenshots: .venv/.test
 	@$(BIN)/python evals/screenshots/run.py
 
-# Beside nginx and, after `make bench-litellm`, LiteLLM; needs nginx and wrk (Debian's packages).
+# Beside nginx, LiteLLM (`make bench-litellm`) and every other gateway of evals/bench/targets.toml that is installed;
+# needs nginx and wrk (Debian's packages). Writes docs/performance.md and the lines of README.md that repeat it.
 bench: .venv/.run
 	@$(BIN)/python evals/bench/run.py
+
+# Where a request's time goes, by step of the pipeline.
+profile: .venv/.run
+	@$(BIN)/python evals/bench/profile_steps.py
+
+# Machine instructions of a fixed set of requests against the recorded baseline; needs valgrind (Debian's package).
+instructions: .venv/.run
+	@$(BIN)/python evals/bench/instructions.py
+
+instructions-baseline: .venv/.run
+	@test -n "$(REASON)" || { echo 'make instructions-baseline REASON="why they are dearer"' >&2; exit 1; }
+	@$(BIN)/python evals/bench/instructions.py --record "$(REASON)"
 
 # The console over a million rows, asked without a pause, and what streams notice of it.
 bench-console: .venv/.test

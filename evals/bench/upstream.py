@@ -1,7 +1,7 @@
 """An upstream that costs nothing worth measuring: fixed bytes, one process.
 
 `python upstream.py` prints its port.  A body with `whole` in it is answered at once, with a
-short stream or one body as it asks; any other with `CHUNKS` events, one every `PACE_S` seconds, each in a write of its own.
+short stream or one body as it asks; one with `many chunks` at once with 300 events; any other with `CHUNKS` events, one every `PACE_S` seconds, each in a write of its own.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import contextlib
 import uvloop
 
 CHUNKS = 400
+MANY = 300
 PACE_S = 0.01
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -32,6 +33,7 @@ END = (
     + b"%x\r\n%b\r\n" % (len(USAGE), USAGE)
     + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 )
+MANY_CHUNKS = HEAD + event('"role":"assistant","content":""') + PIECE * MANY + END
 WHOLE = HEAD + event('"role":"assistant","content":""') + PIECE * 3 + END
 
 REPLY = (
@@ -58,7 +60,9 @@ class Upstream(asyncio.Protocol):
         if len(body) < (int(rest.split(b"\r\n", 1)[0]) if found else 0):
             return
         self.data = b""
-        if b"whole" in body:
+        if b"many chunks" in body:
+            self.transport.write(MANY_CHUNKS)
+        elif b"whole" in body:
             streamed = b'"stream":true' in body.replace(b" ", b"")
             self.transport.write(WHOLE if streamed else JSON)
         else:
