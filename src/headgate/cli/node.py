@@ -31,6 +31,7 @@ def command(data: str, listen_fd: int, requests_days: int) -> None:
 
 def _run(data: str, listen_fd: int, requests_days: int) -> int:
     from headgate.node.process import NodeProcess
+    from headgate.node.server import new_loop
     from headgate.supervisor.child import Channel
 
     async def serve() -> int:
@@ -45,4 +46,5 @@ def _run(data: str, listen_fd: int, requests_days: int) -> int:
         await process.run(socket.socket(fileno=listen_fd), requests_days)
         return process.lost
 
-    return asyncio.run(serve())
+    with asyncio.Runner(loop_factory=new_loop()) as runner:
+        return runner.run(serve())

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import msgspec
 
-from headgate.node.server import Server
+from headgate.node.server import Server, new_loop
 from headgate.node.state import Node
 from headgate.storage.sqlite.writer import WriterConfig
 
 
 def run(sock: socket.socket, orders: WriterConfig) -> None:
     """Serve one socket until it ends."""
-    asyncio.run(_run(sock, orders))
+    with asyncio.Runner(loop_factory=new_loop()) as runner:
+        runner.run(_run(sock, orders))
 
 
 async def _run(sock: socket.socket, orders: WriterConfig) -> None:
