@@ -1,6 +1,5 @@
 """One row per exchange, whatever happens: the ledger as clients, hang-ups and kills make it."""
 
-import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ import httpx2
 import pytest
 from test_gateway import GENERATE, asked, chat, contents, messages, raw
 
-from gateway import Gateway, start, stop
+from gateway import Gateway, kill, start, stop
 from headgate.storage.sqlite.ledger import LedgerRow
 from headgate.storage.sqlite.reports import UsageReader
 from played import USAGE, PlayedUpstream
@@ -156,8 +155,7 @@ def test_exchanges_of_a_killed_gateway_are_recovered_once(
         socks.append(raw(gate, "/v1/chat/completions", chat("held", stream=True)))
         asked(gate, before + i)
     gate.post("/v1/chat/completions", chat("hello"))
-    gate.process.send_signal(signal.SIGKILL)
-    gate.process.wait()
+    kill(gate)
     again = start(
         gate.data, HEADGATE_UPSTREAM_URL=upstream.url("openai"), HEADGATE_UPSTREAM_KEY="x"
     )

@@ -6,10 +6,8 @@ surprise: under faketime 0.9.10 Python's time.sleep fails (EINVAL: it sleeps by 
 time), so that these gateways are killed, and the next one starts when nothing of the last is left.
 """
 
-import fcntl
 import json
 import re
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +19,7 @@ import httpx2
 import pytest
 from test_gateway import messages
 
-from gateway import Gateway, start
+from gateway import Gateway, kill, start
 from headgate.catalog import counting
 from headgate.dialects.contract import RequestTarget
 from headgate.dialects.registry import ANTHROPIC
@@ -59,17 +57,6 @@ class Clock:
         fresh = self.file.with_suffix(".new")
         fresh.write_text(f"{at.timestamp() - time.time():+.3f}\n")
         fresh.replace(self.file)
-
-
-def kill(gate: Gateway) -> None:
-    """At once, and wait for its ledger's writer, which ends when it has gone."""
-    if gate.process.poll() is not None:
-        return
-    gate.process.send_signal(signal.SIGKILL)
-    gate.process.wait()
-    for file in (gate.data / "live").glob("*.writer"):
-        with file.open("r+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 class Ask:

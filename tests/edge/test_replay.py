@@ -1,7 +1,6 @@
 """Idempotency-Key and hang-ups that drain, as clients meet them: a real process, a played upstream."""
 
 import json
-import signal
 import socket
 import threading
 import time
@@ -14,7 +13,7 @@ import msgspec
 import pytest
 from test_gateway import GENERATE, STREAM, asked, chat, contents, messages, refuses
 
-from gateway import Gateway, start, stop
+from gateway import Gateway, kill, start, stop
 from headgate.edge.replay import free
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.ledger import AttemptRecord, LedgerRow
@@ -302,8 +301,7 @@ def test_a_key_that_was_running_when_the_gateway_was_killed_is_not_run_twice(
     before = len(gate.upstream.seen)
     sock = hang_up_later(gate, body, "k-1")
     asked(gate, before)
-    gate.process.send_signal(signal.SIGKILL)
-    gate.process.wait()
+    kill(gate)
     sock.close()
     again = begin(upstream, gate.data)
     again.key = gate.key

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 import gateway as gateways
-from gateway import Gateway
+from gateway import Gateway, tree
 from played import PlayedUpstream
 from waiting import pause_thread, wait_for
 
@@ -142,16 +142,6 @@ def _command(pid: int) -> bytes:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     return b""
-
-
-def tree(pid: int) -> list[int]:
-    """A process and all its descendants that live."""
-    found = [pid]
-    for each in found:
-        with contextlib.suppress(OSError):
-            for task in Path(f"/proc/{each}/task").iterdir():
-                found += [int(child) for child in (task / "children").read_text().split()]
-    return found
 
 
 def descriptors(pid: int) -> int:

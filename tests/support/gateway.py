@@ -1,8 +1,10 @@
 """A real `headgate serve` in a process of its own, in front of an upstream that we play."""
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -99,6 +101,24 @@ def start(
     key = re.search(r"hg_live_\w+", text)
     url = text.rstrip().rpartition(" ")[2]
     return Gateway(url, key[0] if key else "", data, text, process)
+
+
+def kill(gateway: Gateway) -> None:
+    """Kill all of its processes at once, as the system does that runs out of memory or power."""
+    for pid in tree(gateway.process.pid) if gateway.process.poll() is None else ():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    gateway.process.wait()
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all its descendants that live."""
+    found = [pid]
+    for each in found:
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{each}/task").iterdir():
+                found += [int(child) for child in (task / "children").read_text().split()]
+    return found
 
 
 def stop(gateway: Gateway) -> int:

@@ -109,6 +109,7 @@ class Edge:
         self._out = out
         self._asked = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._orphaned = False
         self._gate: EdgeContext | None = None
 
     def _heard(self, said: dict[str, Any]) -> None:
@@ -126,6 +127,11 @@ class Edge:
             case "exits" if self._gate is not None:
                 self._gate.metrics.child_exits.update(said["exits"])
 
+    def _orphan(self) -> None:
+        """Drain, and leave the address at once to the supervisor that comes next."""
+        self._orphaned = True
+        self._asked.set()
+
     def _listen_to_signals(self) -> None:
         """Drain on SIGTERM; the others are for the supervisor, and stay blocked."""
         loop = asyncio.get_running_loop()
@@ -139,7 +145,7 @@ class Edge:
         settings, store = self._settings, self._store
         async with contextlib.AsyncExitStack() as stack:
             self._listen_to_signals()
-            channel = Channel(self._heard, self._asked.set)
+            channel = Channel(self._heard, self._orphan)
             log = Log(settings.log, self._out.err)
             stack.callback(log.flush)
             _report_stray_errors(log)
@@ -179,7 +185,8 @@ class Edge:
             server, *others = [each.server for each in found]
             server.stopping = True
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), settings.drain_delay_s)
+                delay_s = 0.0 if self._orphaned else settings.drain_delay_s
+                await asyncio.wait_for(self._hurry.wait(), delay_s)
             server.stop_accepting()
             await server.drain(settings.drain_s, self._hurry)
             for other in others:  # they answer until the end: who looks sees how it drains

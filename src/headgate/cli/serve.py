@@ -28,6 +28,7 @@ from headgate.tasks import Tasks
 from headgate.web import socket_path
 
 CANNOT_LISTEN, ALREADY_SERVED = 4, 5  # exit codes
+LISTEN_TRIES, LISTEN_AGAIN_S = 20, 0.05
 GIVE_UP_S = 1.8  # after a second signal, whatever still runs
 LOG_LEVELS = ("debug", "info", "warning", "error", "off")
 
@@ -138,7 +139,7 @@ async def _serve(
         listeners: dict[config.AddressName, Listeners] = {}
         for address in config.addresses(settings):
             try:
-                listeners[address.name] = Listeners(address.host, address.port)
+                listeners[address.name] = await _listeners(address)
             except (OSError, OverflowError) as error:
                 why = getattr(error, "strerror", None) or error
                 click.echo(
@@ -191,6 +192,15 @@ async def _serve(
         await tasks.stop()
         await control.stop(0.2 if stopping.hurry.is_set() else STOP_S)
     return code
+
+
+async def _listeners(address: config.Address) -> Listeners:
+    """Listen there; the edges of a gateway that was killed a moment ago are still leaving it."""
+    for _ in range(LISTEN_TRIES):
+        with contextlib.suppress(OSError):
+            return Listeners(address.host, address.port)
+        await asyncio.sleep(LISTEN_AGAIN_S)
+    return Listeners(address.host, address.port)
 
 
 def _report_recovered(count: int) -> None:

@@ -69,7 +69,7 @@ class InternalApi:
             found = await upstream_check.check(gate.client, routes[0])
             if found.reason == "key refused" and heard_s is not None:
                 continue
-            gate.health.checks[name] = found
+            gate.health.checked(name, found)
         return every_s
 
     def _upstreams(self) -> list[dict[str, object]]:
@@ -133,9 +133,8 @@ class InternalApi:
                 gate.health.passed(each, True)
             else:
                 gate.health.failed(each, shot.failure, began_s, True)
-            gate.health.checks[name] = UpstreamCheck(
-                time.monotonic(), shot.failure is None, shot.failure.kind if shot.failure else ""
-            )
+            kind = shot.failure.kind if shot.failure else ""
+            gate.health.checked(name, UpstreamCheck(time.monotonic(), not kind, kind))
             findings.append(judge_access(shot, each, home, sister, None))
             if shot.failure is None and not streamed:
                 streamed = [judge_stream(shot)]

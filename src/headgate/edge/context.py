@@ -116,17 +116,21 @@ class EdgeContext:
         self.timeouts = Timeouts(
             connect_s=t.connect, first_token_s=t.first_token, stall_s=t.stall, total_s=t.total
         )
-        self.health = UpstreamHealth()
         self.draining = False
         self.sealer = Sealer(store.derived("capsules"))
         self.proof = store.derived("internal").hex()  # of who has read this pepper
         self.reads = Reads()
         self.tasks = Tasks(self._task_failed)
-        self.replays = ReplayStore(store.derived("idempotency"), books, self.reads)
         self.memory = ReasoningCache() if settings.memory else None
         self._version = store.data_version()  # before the ring: a change in between is seen
         self.ring: KeySnapshot = store.ring()
         self.admissions = Admissions(ledger, lambda: self._version, self._budgeted)
+        news = self.admissions.health_news
+        self.health = UpstreamHealth(self.admissions.pacing, news.publish)
+        news.state = self.health.shared
+        self.replays = ReplayStore(
+            store.derived("idempotency"), books, self.reads, self.admissions.keeping
+        )
         self._checked_s = math.inf  # when the last check of the keys began; inf: nobody watches
         self._checking = asyncio.Lock()
         self._next_check: asyncio.Task[None] | None = None

@@ -4,21 +4,23 @@ The only place where policy/idempotency.py meets clocks, the ledger and clients'
 Recorder stands between an exchange and its client; to the exchange the client never leaves, so that
 it runs to its end and a client that comes back gets all of it.
 
-Note: the reply counts as ended in the turn in which its last byte is written, not when
-the exchange has cleaned up, so that a client may ask again at once.  Two edges that share one
-data directory and get the same key within milliseconds would both run it; one edge never does.
+Note: the node knows what runs and keeps the replies, so that of two equal requests one is the first, on
+whichever edges they are.  A reply is kept before its last byte is written, so that a client may ask again at
+once.
 """
 
 import asyncio
 import time
 from collections.abc import Sequence
 
-from headgate.edge.reads import Reads
+from headgate.edge.reads import Reads, no_node
 from headgate.errors import MAY_BILL, Failure, Refused
 from headgate.net import guard
 from headgate.net.server import Headers, Inbound
+from headgate.node.client import Keeping
 from headgate.policy import idempotency
-from headgate.policy.idempotency import Past, Saved, Slot, Table
+from headgate.policy.idempotency import Past, Saved, Slot
+from headgate.storage.sqlite.database import StoreError
 from headgate.storage.sqlite.ledger import LedgerFault, LedgerRow
 from headgate.storage.sqlite.reports import FINE, UsageReader
 
@@ -31,19 +33,18 @@ FORMS_APART_S = 0.02
 
 
 class ReplayStore:
-    """Keeps the replies of one edge."""
+    """Looks up and keeps the replies, with the node."""
 
-    def __init__(self, secret: bytes, books: UsageReader, reads: Reads) -> None:
+    def __init__(self, secret: bytes, books: UsageReader, reads: Reads, keeping: Keeping) -> None:
         self._secret = secret
         self._books = books
         self._reads = reads
-        self.table = Table()
+        self._keeping = keeping
 
     async def begin(self, inbound: Inbound, key: str, mine: bytes) -> "Saved | ReplyRecorder":
         """The reply that is kept, or who records it from now on; Refused where there is neither.
 
-        `key` is the id of the API key, `mine` the request's fingerprint (policy/idempotency.py).  The
-        table knows the request before anything is awaited: of two equal requests one is the first.
+        `key` is the id of the API key, `mine` the request's fingerprint (policy/idempotency.py).
         """
         text = inbound.headers[HEADER]
         if not idempotency.valid(text):
@@ -55,19 +56,21 @@ class ReplayStore:
                     code="invalid_idempotency_key",
                 )
             )
-        slot, now_s = (key, text), time.monotonic()
-        found = self.table.look(slot, mine, now_s)
+        slot = (key, text)
+        try:
+            found = await self._keeping.begin(slot, mine)
+        except StoreError:
+            raise no_node() from None
         if isinstance(found, Saved):
             return found
-        if found is not None:
+        if isinstance(found, str):
             raise Refused(idempotency.failure(found))
-        self.table.start(slot, mine, now_s)
         try:
             id = await self._fresh(slot, time.time())
         except BaseException:  # also when the client leaves meanwhile
-            self.table.drop(slot)
+            self._keeping.drop(found)
             raise
-        return ReplyRecorder(inbound, self.table, slot, id)
+        return ReplyRecorder(inbound, self._keeping, found, id)
 
     async def _fresh(self, slot: Slot, now_s: float) -> str:
         """The id for a key that this process does not know; Refused when the ledger does."""
@@ -128,14 +131,14 @@ class ReplyRecorder:
     """Stands for the client to the exchange, and keeps what is sent as well."""
 
     __slots__ = (
-        "_apart", "_headers", "_inbound", "_open", "_pieces", "_size", "_slot", "_status",
-        "_streamed", "_table", "gone", "id", "row",
+        "_apart", "_headers", "_inbound", "_keeping", "_number", "_open", "_pieces", "_size",
+        "_status", "_streamed", "gone", "id", "row",
     )  # fmt: skip
 
-    def __init__(self, inbound: Inbound, table: Table, slot: Slot, id: str) -> None:
+    def __init__(self, inbound: Inbound, keeping: Keeping, number: int, id: str) -> None:
         self._inbound = inbound
-        self._table = table
-        self._slot = slot
+        self._keeping = keeping
+        self._number = number
         self.id = id  # the exchange's
         self.gone = False  # what is sent is kept, whoever is there
         self.row: LedgerRow | None = None  # how the exchange is in the ledger, once it is known
@@ -168,10 +171,10 @@ class ReplyRecorder:
 
     def respond(self, status: int, headers: Headers | bytes, body: bytes) -> None:
         block = headers if isinstance(headers, bytes) else guard.header_block(headers)
-        self._inbound.respond(status, block, body)
         self._status, self._headers = status, block
         self._keep(body)
-        self.close()
+        self._end(complete=True)
+        self._inbound.respond(status, block, body)
 
     def start(self, status: int, headers: bytes) -> None:
         self._inbound.start(status, headers)
@@ -182,8 +185,8 @@ class ReplyRecorder:
         self._keep(data)
 
     def end(self) -> None:
+        self._end(complete=True)
         self._inbound.end()
-        self.close()
 
     def _keep(self, data: bytes) -> None:
         self._size += len(data)
@@ -195,22 +198,24 @@ class ReplyRecorder:
 
     def close(self) -> None:
         """No more will be sent; a second time changes nothing."""
+        self._end(complete=self.ended)
+
+    def _end(self, *, complete: bool) -> None:
         if not self._open:
             return
         self._open = False
         if self.row is None or free(self.row):
-            self._table.drop(self._slot)
-        elif not self.ended:
-            self._table.end(self._slot, "indeterminate")
+            self._keeping.drop(self._number)
+        elif not complete:
+            self._keeping.keep(self._number, "indeterminate")
         elif self._size > idempotency.MAX_REPLY_BYTES:
-            self._table.end(self._slot, "not_kept")
+            self._keeping.keep(self._number, "not_kept")
         else:
             failed = self.row.outcome not in FINE
             apart = self._apart if self._streamed and failed else 0
             body = b"".join(self._pieces)
-            self._table.end(
-                self._slot, Saved(self._status, self._headers, body, self._streamed, apart)
-            )
+            saved = Saved(self._status, self._headers, body, self._streamed, apart)
+            self._keeping.keep(self._number, saved)
         self._pieces = []
 
 

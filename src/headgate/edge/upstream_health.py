@@ -1,22 +1,28 @@
 """Which route may be asked now: circuit breakers, cool-downs, pacing and the budgets of retries.
 
-The only place where policy/breaker.py, policy/cooldown.py and limits.Pacer meet the clock.
+Breakers, cool-downs and checks are a copy of the machine's (policy/health.py): what this edge sees is
+published to the node, which passes it on.  The pace of an upstream is the node's, as it is one for all edges;
+the budget of retries is this edge's, a fifth of its own requests.
 
 Note: a request waits for its turn at a paced upstream only where no other route can take it.
 """
 
 import asyncio
 import time
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from headgate.catalog.catalog import Route
+from headgate.edge.reads import no_node
 from headgate.errors import OPERATORS, Failure, Refused
+from headgate.node.client import Pacing, Turn
 from headgate.policy import breaker, retry
 from headgate.policy.breaker import Breaker, Quality, Retries
 from headgate.policy.cooldown import Cooldowns, Pause
-from headgate.policy.limits import PacedTurn, Pacer, PacerRefusal, UpstreamLimits
+from headgate.policy.health import HealthEvent, HealthState, What
 from headgate.policy.upstream_state import UpstreamCheck, UpstreamState, state_of
+from headgate.storage.sqlite.database import StoreError
 
 
 class KeyStanding(msgspec.Struct, frozen=True):
@@ -30,12 +36,51 @@ class KeyStanding(msgspec.Struct, frozen=True):
 
 
 class UpstreamHealth:
-    def __init__(self) -> None:
-        self.breaker = Breaker()
-        self.cooldowns = Cooldowns()
+    def __init__(
+        self, pacing: Pacing, publish: Callable[[HealthEvent], None] = lambda event: None
+    ) -> None:
+        """`publish` is given what other edges should hear of."""
+        self.shared = HealthState()
         self.retries = Retries()
-        self.checks: dict[str, UpstreamCheck] = {}  # the last one of each upstream
-        self._pacer = Pacer()
+        self._pacing = pacing
+        self._publish = publish
+
+    @property
+    def breaker(self) -> Breaker:
+        return self.shared.breaker
+
+    @property
+    def cooldowns(self) -> Cooldowns:
+        return self.shared.cooldowns
+
+    @property
+    def checks(self) -> Mapping[str, UpstreamCheck]:
+        """The last check of each upstream."""
+        return self.shared.checks
+
+    def _happened(
+        self, what: What, route: Route, probe: bool = False, failure: Failure | None = None,
+        began_s: float = 0.0,
+    ) -> bool:  # fmt: skip
+        """Apply an event of a route and publish it; whether that paused the route or its key."""
+        now_s = time.monotonic()
+        key = route.key
+        if failure is None:
+            event = HealthEvent(what, now_s, route.place, key.account, route.account_model, probe)
+        else:
+            event = HealthEvent(
+                what, now_s, route.place, key.account, route.account_model, probe, began_s,
+                failure.kind, failure.code, failure.upstream_code, failure.retry_after_s,
+            )  # fmt: skip
+        if self.shared.news(event):
+            self._publish(event)
+        return self.shared.apply(event)
+
+    def checked(self, upstream: str, found: UpstreamCheck) -> None:
+        """Note what a check of an upstream has found."""
+        event = HealthEvent("checked", found.at_s, upstream, ok=found.ok, reason=found.reason)
+        self._publish(event)
+        self.shared.apply(event)
 
     def take(self, plan: list[Route]) -> tuple[Route, bool] | None:
         """Take the route to ask now out of `plan`, and say whether this is a probe of a paused one.
@@ -51,10 +96,10 @@ class UpstreamHealth:
         if n is None:
             return None
         route = plan.pop(n)
-        pauses = self._pauses(route)
-        for pause in pauses:
-            pause.begin_probe(now_s)
-        return route, bool(pauses)
+        paused = bool(self._pauses(route))
+        if paused:
+            self._happened("probing", route)
+        return route, paused
 
     def others(self, plan: list[Route]) -> retry.Others:
         """What there is in `plan` to ask next."""
@@ -82,17 +127,21 @@ class UpstreamHealth:
         wait_s = self._wait_s(route, now_s)
         return retry.paused(route.model.id, route.upstream.name, worst.kind, worst.code, wait_s)
 
-    async def wait(self, route: Route, tokens: int, patience_s: float) -> PacedTurn | None:
+    async def wait(self, route: Route, tokens: int, patience_s: float) -> Turn | None:
         """Wait until the upstream's limits let `tokens` through; Refused when that is too long.
 
         None: nobody knows its limits.
         """
         if route.rpm is None and route.tpm is None:
             return None
-        pace = UpstreamLimits(route.rpm, route.tpm)
         account = route.key.account or route.upstream.name
-        turn = self._pacer.ask(account, route.name, pace, tokens, time.monotonic_ns(), patience_s)
-        if isinstance(turn, PacerRefusal):
+        try:
+            turn = await self._pacing.ask(
+                account, route.name, route.rpm, route.tpm, tokens, patience_s
+            )
+        except StoreError:
+            raise no_node() from None
+        if turn.retry_after_s is not None:
             raise Refused(
                 Failure(
                     "rate_limit",
@@ -106,37 +155,28 @@ class UpstreamHealth:
             try:
                 await asyncio.sleep(turn.wait_s)
             except asyncio.CancelledError:
-                self._pacer.cancel(turn)
+                self._pacing.cancel(turn)
                 raise
         return turn
 
-    def took(self, turn: PacedTurn, tokens: int) -> None:
+    def took(self, turn: Turn, tokens: int) -> None:
         """Count what the request took in the end."""
-        self._pacer.settle(turn, tokens)
+        self._pacing.settle(turn, tokens)
 
     def passed(self, route: Route, probe: bool) -> None:
         """The route answered."""
-        if probe:
-            self.cooldowns.answered(route.key.account, route.account_model)
-        self.breaker.passed(route.place, time.monotonic(), probe=probe)
+        self._happened("passed", route, probe)
 
     def failed(self, route: Route, failure: Failure, began_s: float, probe: bool) -> bool:
         """Count a failed attempt; True when that paused the route, or its key, which was not paused before."""
-        now_s = time.monotonic()
-        key = route.key
-        began = self.cooldowns.refused(key.account, route.account_model, failure, now_s)
-        opened = self.breaker.failed(route.place, failure.kind, now_s, probe=probe, began_s=began_s)
-        if probe:  # what this failure was not about may be probed again
-            self.cooldowns.left(key.account, route.account_model)
-        return began or opened
+        return self._happened("failed", route, probe, failure, began_s)
 
     def left(self, route: Route) -> None:
         """A probe ended before the upstream had shown how it is."""
-        self.cooldowns.left(route.key.account, route.account_model)
-        self.breaker.left(route.place)
+        self._happened("left", route)
 
     def demote(self, route: Route) -> None:
-        self.breaker.demote(route.place, time.monotonic())
+        self._happened("demoted", route)
 
     def keys(self, routes: list[Route], now_s: float) -> list[KeyStanding]:
         """How the keys of one upstream stand; `routes`: all of it, of one upstream."""
@@ -175,11 +215,7 @@ class UpstreamHealth:
         return max((s for s in found if s is not None), default=None)
 
     def _pauses(self, route: Route) -> list[Pause]:
-        pauses = self.cooldowns.pauses
-        found = [self.breaker.pause(route.place)]
-        if pauses:
-            found += [pauses.get(route.key.account), pauses.get(route.account_model)]
-        return [p for p in found if p is not None]
+        return self.shared.pauses(route.place, route.key.account, route.account_model)
 
     def _quality(self, route: Route, now_s: float) -> Quality:
         demoted = self.breaker.demoted(route.place, now_s)

@@ -17,26 +17,46 @@ import msgspec
 from headgate.catalog.catalog import Price
 from headgate.errors import Failure, Refused
 from headgate.node.wire import (
+    BEGIN,
+    DROP,
     ENTER,
+    EVENTS_NOTICE,
     EXTEND,
+    HAPPENED,
+    HEALTH_NOTICE,
+    KEEP,
     LEAVE,
     OPEN,
+    PACE,
+    PACED,
     STANDING,
+    UNPACED,
+    Begin,
+    Begun,
     Bounds,
+    Drop,
     Enter,
     Entered,
     Extend,
     Extended,
+    Happened,
     Held,
     Hello,
+    Keep,
     Leave,
     Open,
     Opened,
+    Pace,
+    Paced,
+    PacedTurn,
     Settled,
     Standing,
     Standings,
+    Unpaced,
 )
 from headgate.policy import limits
+from headgate.policy.health import HealthEvent, HealthSnapshot, HealthState
+from headgate.policy.idempotency import Saved, Slot, Verdict
 from headgate.policy.keys import Key
 from headgate.policy.limits import Limit, LimitStatus, Scope
 from headgate.policy.pricing import Tariff
@@ -58,6 +78,11 @@ _decode_entered = msgspec.json.Decoder(Entered).decode
 _decode_opened = msgspec.json.Decoder(Opened).decode
 _decode_extended = msgspec.json.Decoder(Extended).decode
 _decode_settled = msgspec.json.Decoder(Settled).decode
+_decode_paced = msgspec.json.Decoder(PacedTurn).decode
+_decode_begun = msgspec.json.Decoder(Begun).decode
+_pack = msgspec.msgpack.Encoder().encode
+_decode_snapshot = msgspec.msgpack.Decoder(HealthSnapshot).decode
+_decode_events = msgspec.msgpack.Decoder(list[HealthEvent]).decode
 _decode_standings = msgspec.json.Decoder(Standings).decode
 _NOTHING: dict[str, LimitStatus] = {}
 
@@ -110,11 +135,115 @@ class _RefusedUntil(msgspec.Struct):
     standings: dict[str, LimitStatus]
 
 
+class Turn(msgspec.Struct, eq=False):
+    """Leave to contact an upstream after `wait_s`; or when to come back, as that is too long."""
+
+    number: int
+    wait_s: float
+    retry_after_s: float | None = None
+
+
+class Pacing:
+    """Turns at upstreams with limits, which are the node's."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._numbers = itertools.count(1)
+
+    async def ask(
+        self,
+        account: str,
+        model: str,
+        rpm: int | None,
+        tpm: int | None,
+        tokens: int,
+        patience_s: float,
+    ) -> Turn:
+        """A turn for a request of up to `tokens`; StoreError when there is no node."""
+        number = next(self._numbers)
+        message = _encode(Pace(number, account, model, rpm, tpm, tokens, patience_s))
+        data = await self._ledger.ask(PACE, "", message, (UNPACED, _encode(Unpaced(number))))
+        found = _decode_paced(data)
+        return Turn(number, found.wait_s, found.retry_after_s)
+
+    def settle(self, turn: Turn, tokens: int) -> None:
+        """Count what it really took in the place of the estimate."""
+        self._ledger.tell(PACED, "", _encode(Paced(turn.number, tokens)))
+
+    def cancel(self, turn: Turn) -> None:
+        """It was not used after all."""
+        self._ledger.tell(UNPACED, "", _encode(Unpaced(turn.number)))
+
+
+class Keeping:
+    """The requests of this edge that run with an Idempotency-Key, which the node knows."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._numbers = itertools.count(1)
+        self.running: dict[int, Begin] = {}
+
+    async def begin(self, slot: Slot, fingerprint: bytes) -> int | Saved | Verdict:
+        """A number for a request that may run; else the reply that it had, or why it may not.
+
+        StoreError when there is no node.
+        """
+        number = next(self._numbers)
+        message = Begin(number, *slot, fingerprint)
+        undo = (DROP, _encode(Drop(number)))
+        data = await self._ledger.ask(BEGIN, "", _encode(message), undo)
+        if data:
+            found = _decode_begun(data)
+            return found.saved or found.verdict or "running"
+        self.running[number] = message
+        return number
+
+    def keep(self, number: int, reply: Saved | Verdict) -> None:
+        """Keep the reply, or why there is none."""
+        self.running.pop(number, None)
+        message = Keep(number, reply) if isinstance(reply, Saved) else Keep(number, None, reply)
+        self._ledger.tell(KEEP, "", _encode(message))
+        self._ledger.flush()  # before the client has its last byte and may ask again elsewhere
+
+    def drop(self, number: int) -> None:
+        """It came to nothing: the key is free again."""
+        if self.running.pop(number, None) is not None:
+            self._ledger.tell(DROP, "", _encode(Drop(number)))
+            self._ledger.flush()
+
+
+class HealthNews:
+    """What this edge tells the others of upstreams, and what it hears of them."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.state: HealthState | None = None  # of this edge
+
+    def publish(self, event: HealthEvent) -> None:
+        self._ledger.tell(HAPPENED, "", _encode(Happened(event)))
+
+    def notice(self, data: bytes) -> None:
+        """Apply what the node says."""
+        if self.state is None:
+            return
+        if data.startswith(HEALTH_NOTICE):
+            self.state.restore(_decode_snapshot(data[1:]))
+        elif data.startswith(EVENTS_NOTICE):
+            for event in _decode_events(data[1:]):
+                self.state.apply(event)
+
+    def snapshot(self) -> bytes:
+        return b"" if self.state is None else _pack(self.state.snapshot())
+
+
 class Admissions:
     """The edge's side; `version` is that of the keys that it has read, `budgeted` whether a key has a budget."""
 
     def __init__(
-        self, ledger: Ledger, version: Callable[[], int], budgeted: Callable[[Key], bool]
+        self,
+        ledger: Ledger,
+        version: Callable[[], int],
+        budgeted: Callable[[Key], bool],
     ) -> None:
         self._ledger = ledger
         self._version = version
@@ -126,11 +255,16 @@ class Admissions:
         self._tariffs: dict[tuple[int, str, int], tuple[tuple[Price, ...], Tariff]] = {}
         # By the key's id and what is asked for.
         self._limits: dict[tuple[str, Scope], tuple[Key, tuple[Limit, ...]]] = {}
+        self.keeping = Keeping(ledger)
+        self.pacing = Pacing(ledger)
+        self.health_news = HealthNews(ledger)
         ledger.hello = self._hello
+        ledger.on_notice = self.health_news.notice
 
     def _hello(self) -> bytes:
         held = tuple([Held(e.number, e.owner, e.limits, e.id) for e in self._entered.values()])
-        return _encode(Hello(self._ledger.instance, held))
+        running = tuple(self.keeping.running.values())
+        return _encode(Hello(self._ledger.instance, held, running, self.health_news.snapshot()))
 
     async def enter(self, key: Key, scope: Scope = "exchange") -> Admission:
         """Take the key's rate and a slot, before the request's body is read.

@@ -6,6 +6,7 @@ serves the edges until the supervisor says so or is no more, and then until the 
 
 import asyncio
 import functools
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -34,6 +35,7 @@ class NodeProcess:
         self._tell = tell
         self._tasks = Tasks(self._failed)
         self._server: Server | None = None
+        self._handed_over = False
         self.lost = 0  # rows that the disk did not take
 
     async def run(self, listener: socket.socket, requests_days: int) -> None:
@@ -51,12 +53,23 @@ class NodeProcess:
         if requests_days:
             prune = functools.partial(retention.daily, self._data, requests_days)
             self._tasks.every("retention", retention.ROUND_S, prune, retention.RETRY_S)
+        self._listen_to_signals()
         self._tell("ready", recovered=recovered)
         await server.ended.wait()
         await self._tasks.stop()
-        self.lost = node.writer.waiting
+        self.lost = 0 if self._handed_over else node.writer.waiting
         node.close()
         lock.release()
+
+    def _listen_to_signals(self) -> None:
+        """Hand over on SIGUSR1; the others are for the supervisor, and stay blocked."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._hand_over)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+
+    def _hand_over(self) -> None:
+        self._handed_over = True
+        if self._server is not None:
+            self._server.hand_over()
 
     def heard(self, said: dict[str, Any]) -> None:
         """Do what the supervisor says; Any: its words are JSON."""

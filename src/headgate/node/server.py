@@ -16,8 +16,9 @@ from typing import Any
 
 import msgspec
 
+from headgate.node.shared import encode_events
 from headgate.node.state import Edge, Node
-from headgate.node.wire import Hello, Question
+from headgate.node.wire import EVENTS_NOTICE, HEALTH_NOTICE, Hello, Question
 from headgate.storage.sqlite.database import StoreError
 from headgate.storage.sqlite.process_lock import Lives
 from headgate.storage.sqlite.writer import (
@@ -204,6 +205,15 @@ class Server:
                     self.on_recovered(recovered)
         self.suspect(set())
 
+    def hand_over(self) -> None:
+        """End at once, for another node: edges send it again what is not answered."""
+        self.end()
+        self._turn()
+        for connection in list(self._connections):
+            connection.close()
+        self._connections.clear()
+        self.ended.set()
+
     def end(self) -> None:
         """Accept nobody any more, and end once the connections have."""
         self._ending = True
@@ -222,7 +232,8 @@ class Server:
     def hello(self, connection: _Connection, said: Hello) -> None:
         self._turn()  # what came before on another connection is decided before
         self._suspects.discard(said.instance)
-        self.node.hello(connection.edge, said)
+        known = self.node.hello(connection.edge, said)
+        connection.send(frame(HEALTH_NOTICE + known, 0))
 
     def take(self, connection: _Connection, body: bytes, count: int) -> None:
         self._gathered.append((connection, body, count))
@@ -258,7 +269,17 @@ class Server:
                 group = groups[connection] = _Group()
             self._decide(connection, group, body, pending)
         self._commit(groups, pending)
+        if self.node.shared.events:
+            self._pass_on()
         self._sweep()
+
+    def _pass_on(self) -> None:
+        """Tell each edge what the others have seen of the upstreams."""
+        events = self.node.shared.take_events()
+        for connection in self._connections:
+            theirs = [event for sharer, event in events if sharer is not connection.edge.sharer]
+            if theirs and connection.edge.instance:
+                connection.send(frame(EVENTS_NOTICE + encode_events(theirs), 0))
 
     def _decide(
         self, connection: _Connection, group: _Group, body: bytes, pending: list[Pending]

@@ -15,6 +15,7 @@ import msgspec
 
 from headgate.errors import Failure
 from headgate.node.admission import Admissions, Admitted, Demand, Spent
+from headgate.node.shared import Shared, Sharer
 from headgate.node.wire import (
     Enter,
     Entered,
@@ -61,6 +62,7 @@ class Edge:
     def __init__(self) -> None:
         self.instance = ""
         self.entered: dict[int, Entrance] = {}
+        self.sharer = Sharer()
 
 
 class _Reserved(msgspec.Struct):
@@ -91,6 +93,7 @@ class Node:
 
     def __init__(self, data: str | Path, orders: WriterConfig) -> None:
         self.writer = Writer(orders)
+        self.shared = Shared()
         self._data = Path(data)
         self._tickets: dict[str, Admitted] = {}  # of open exchanges, by id
         self._instances: dict[str, str] = {}  # of open exchanges, by id
@@ -180,7 +183,9 @@ class Node:
                 return self._extend(message), None
             case Standing():
                 return self._standing(message), None
-        return None, message
+            case Intent():
+                return None, message
+        return self.shared.decide(edge.sharer, message), None
 
     def undo(self, entry: Durable) -> None:
         """Take back what an intent has reserved, as the disk has not taken it."""
@@ -273,8 +278,11 @@ class Node:
 
     # --- processes
 
-    def hello(self, edge: Edge, said: Hello) -> None:
-        """Take over what an edge holds in flight, of which the node before this one knew."""
+    def hello(self, edge: Edge, said: Hello) -> bytes:
+        """Take over what an edge holds in flight, of which the node before this one knew.
+
+        The answer is what it should know of the upstreams.
+        """
         edge.instance = said.instance
         for held in said.held:
             admission = self.admissions.resume(held.owner, held.limits)
@@ -285,12 +293,14 @@ class Node:
                 ticket.admission, ticket.limits = admission, held.limits
             else:  # the connection broke, and not the node
                 self.admissions.leave(admission)
+        return self.shared.hello(edge.sharer, said)
 
     def gone(self, edge: Edge) -> None:
         """End what has entered on a connection that has ended."""
         for entrance in edge.entered.values():
             self.admissions.leave(entrance.admission)
         edge.entered.clear()
+        self.shared.gone(edge.sharer)
 
     def start(self, lives: Lives) -> tuple[int, set[str]]:
         """Recover the dead, and hold what the living have reserved.

@@ -11,10 +11,15 @@ import msgspec
 
 from headgate.errors import Failure
 from headgate.policy.budgets import BudgetStatus
+from headgate.policy.health import HealthEvent
+from headgate.policy.idempotency import Saved, Verdict
 from headgate.policy.limits import Limit, LimitStatus
 from headgate.policy.pricing import Tier
 
 HELLO, OPEN, ENTER, LEAVE, EXTEND, STANDING = 4, 5, 6, 7, 8, 9
+HAPPENED, PACE, PACED, UNPACED, BEGIN, KEEP, DROP = 10, 11, 12, 13, 14, 15, 16
+# How a notice of the node begins; the rest is msgpack, as times may be infinite there.
+HEALTH_NOTICE, EVENTS_NOTICE = b"H", b"E"
 
 
 class Bounds(msgspec.Struct, array_like=True, frozen=True):
@@ -35,11 +40,67 @@ class Held(msgspec.Struct, array_like=True, frozen=True):
     id: str = ""  # of its exchange, once that is open
 
 
+class Begin(msgspec.Struct, array_like=True, tag=BEGIN):
+    """Begin a request with an Idempotency-Key, unless it was sent before."""
+
+    number: int  # never the same again on this edge
+    key: str  # the API key's id
+    text: str
+    fingerprint: bytes
+
+
+class Keep(msgspec.Struct, array_like=True, tag=KEEP):
+    """Keep the reply of such a request, or why there is none."""
+
+    number: int
+    saved: Saved | None
+    verdict: Verdict = "running"
+
+
+class Drop(msgspec.Struct, array_like=True, tag=DROP):
+    """Forget such a request: it came to nothing."""
+
+    number: int
+
+
+class Happened(msgspec.Struct, array_like=True, tag=HAPPENED):
+    """Tell the other edges what was seen of an upstream."""
+
+    event: HealthEvent
+
+
+class Pace(msgspec.Struct, array_like=True, tag=PACE):
+    """Ask for a turn at an upstream with limits."""
+
+    number: int  # never the same again on this edge
+    account: str
+    model: str
+    rpm: int | None
+    tpm: int | None
+    tokens: int
+    patience_s: float
+
+
+class Paced(msgspec.Struct, array_like=True, tag=PACED):
+    """Count what a turn took in the end."""
+
+    number: int
+    tokens: int
+
+
+class Unpaced(msgspec.Struct, array_like=True, tag=UNPACED):
+    """Give a turn back that was not used."""
+
+    number: int
+
+
 class Hello(msgspec.Struct, array_like=True, tag=HELLO):
     """The first words of an edge on each connection."""
 
     instance: str
     held: tuple[Held, ...] = ()
+    running: tuple[Begin, ...] = ()  # with an Idempotency-Key
+    health: bytes = b""  # a HealthSnapshot, for a node that has none
 
 
 class Open(msgspec.Struct, array_like=True, tag=OPEN):
@@ -90,7 +151,20 @@ class Standing(msgspec.Struct, array_like=True, tag=STANDING):
     account: str
 
 
-Question = Open | Enter | Leave | Extend | Standing
+Question = (
+    Open
+    | Enter
+    | Leave
+    | Extend
+    | Standing
+    | Happened
+    | Pace
+    | Paced
+    | Unpaced
+    | Begin
+    | Keep
+    | Drop
+)
 
 
 class Entered(msgspec.Struct, array_like=True, frozen=True):
@@ -120,6 +194,20 @@ class Extended(msgspec.Struct, array_like=True, frozen=True):
 
     granted: bool
     max_tokens: int | None = None
+
+
+class Begun(msgspec.Struct, array_like=True, frozen=True):
+    """The answer to Begin for a request that was sent before; without one it may run."""
+
+    saved: Saved | None = None
+    verdict: Verdict | None = None
+
+
+class PacedTurn(msgspec.Struct, array_like=True, frozen=True):
+    """The answer to Pace: how long to wait; or when to come back, as that is too long."""
+
+    wait_s: float
+    retry_after_s: float | None = None
 
 
 class Standings(msgspec.Struct, array_like=True, frozen=True):

@@ -119,6 +119,27 @@ class Breaker:
         line.recent.clear()
         return fresh
 
+    def answered(self) -> dict[str, float]:
+        """When each route answered last."""
+        return dict(self._well_s)
+
+    def heard(self, place: str, at_s: float) -> None:
+        """Note when a route answered last, as another process knows it."""
+        self._well_s[place] = at_s
+
+    def restore(
+        self,
+        place: str,
+        row: int,
+        recent: deque[tuple[float, bool]],
+        times: int,
+        pause: Pause | None,
+        demotions: int,
+        demoted_until_s: float,
+    ) -> None:
+        """Have a route be as another process knows it."""
+        self.lines[place] = _Line(row, recent, times, pause, demotions, demoted_until_s)
+
     def answered_s(self, place: str) -> float | None:
         """When the route answered last; None: it has not."""
         return self._well_s.get(place)

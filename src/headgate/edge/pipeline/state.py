@@ -18,7 +18,7 @@ from headgate.edge.record import ANSWERED, ExchangeRecord
 from headgate.errors import BLAMELESS
 from headgate.net.client import Response
 from headgate.net.server import Inbound
-from headgate.policy.limits import PacedTurn
+from headgate.node.client import Turn
 from headgate.stream.translate import Translator
 
 P = ParamSpec("P")
@@ -77,7 +77,7 @@ class AttemptState:
     """What the exchange holds at its upstreams, and what it measures there."""
 
     probe: Route | None = None  # a paused route that no other request asks meanwhile
-    paced: PacedTurn | None = None
+    paced: Turn | None = None
     response: Response | None = None
     translator: Translator | None = None
     counters: RouteMetrics | None = None  # of the last route that answered

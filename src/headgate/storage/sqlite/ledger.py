@@ -215,6 +215,11 @@ class Ledger:
         """Send an entry whose answer nobody waits for."""
         self._put(_Entry(kind, id, data))
 
+    def flush(self) -> None:
+        """Send now what was gathered, and not at the end of this turn of the loop."""
+        if self._loop is not None:
+            self._flush()
+
     def withdraw(self, id: str) -> None:
         """Take back an intent whose exchange will not contact an upstream."""
         self._put(_Entry(3, id, _withdrawal(id)[1]))

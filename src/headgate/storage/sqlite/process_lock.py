@@ -15,6 +15,7 @@ it (Linux and BSD: flock(2)); those of fcntl would not.
 import contextlib
 import os
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -91,11 +92,20 @@ class NodeLock:
     """Held by the node of a data directory; the system gives it back when that is no more."""
 
     def __init__(self, data: str | Path, within_s: float) -> None:
-        """Wait for a node that still ends; StoreError when it does not within `within_s`."""
+        """Have a node that is still there hand over; StoreError when it does not within `within_s`."""
         path = Path(data) / "node.lock"
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            free = _wait(self._file, within_s)
+            free = _lock(self._file)
+            if not free:
+                pid = _pid_in(self._file)
+                if pid:  # its process has the lock, so it is a node
+                    with contextlib.suppress(OSError):
+                        os.kill(pid, signal.SIGUSR1)
+                free = _wait(self._file, within_s)
+            if free:
+                os.ftruncate(self._file, 0)
+                os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
         except OSError as error:
             raise StoreError(f"{error.filename or path}: {error.strerror}.") from None
         if not free:

@@ -1,0 +1,123 @@
+"""What edges share beside money: how upstreams do and are paced, and the replies of Idempotency-Keys."""
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from headgate.node.wire import (
+    Begin,
+    Begun,
+    Drop,
+    Happened,
+    Hello,
+    Keep,
+    Pace,
+    Paced,
+    PacedTurn,
+    Unpaced,
+)
+from headgate.policy.health import HealthEvent, HealthSnapshot, HealthState
+from headgate.policy.idempotency import Saved, Slot, Table
+from headgate.policy.limits import PacedTurn as Turn
+from headgate.policy.limits import Pacer, PacerRefusal, UpstreamLimits
+
+MAX_TURNS = 4096  # of one edge; then those of more than a minute ago are forgotten
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(HealthSnapshot).decode
+
+
+class Sharer:
+    """What one edge has of the things that are shared."""
+
+    def __init__(self) -> None:
+        self.turns: dict[int, Turn] = {}
+        self.running: dict[int, Slot] = {}
+
+
+class Shared:
+    """The state of one machine's upstreams and Idempotency-Keys."""
+
+    def __init__(self) -> None:
+        self._health = HealthState()
+        self._pacer = Pacer()
+        self._table = Table()
+        self.events: list[tuple[Sharer, HealthEvent]] = []  # that the other edges do not know yet
+
+    def hello(self, sharer: Sharer, said: Hello) -> bytes:
+        """Take in what an edge knows; the answer is what it should know."""
+        now_s = time.monotonic()
+        for begun in said.running:
+            slot = (begun.key, begun.text)
+            if self._table.look(slot, begun.fingerprint, now_s) is None:
+                self._table.start(slot, begun.fingerprint, now_s)
+            sharer.running[begun.number] = slot
+        if said.health and self._health.blank:
+            self._health.restore(_decode(said.health))
+        return _encode(self._health.snapshot())
+
+    def gone(self, sharer: Sharer) -> None:
+        """End what runs on an edge that has gone; the ledger knows how it ended."""
+        for slot in sharer.running.values():
+            self._table.drop(slot)
+        sharer.running.clear()
+
+    def take_events(self) -> list[tuple[Sharer, HealthEvent]]:
+        """What has happened since the last time."""
+        events, self.events = self.events, []
+        return events
+
+    def decide(self, sharer: Sharer, message: Any) -> Any:
+        """The answer to a message (None: plain success).  Any: those of wire.py."""
+        match message:
+            case Happened():
+                self._health.apply(message.event)
+                self.events.append((sharer, message.event))
+            case Pace():
+                return self._pace(sharer, message)
+            case Paced():
+                turn = sharer.turns.pop(message.number, None)
+                if turn is not None:
+                    self._pacer.settle(turn, message.tokens)
+            case Unpaced():
+                turn = sharer.turns.pop(message.number, None)
+                if turn is not None:
+                    self._pacer.cancel(turn)
+            case Begin():
+                return self._begin(sharer, message)
+            case Keep():
+                slot = sharer.running.pop(message.number, None)
+                if slot is not None:
+                    self._table.end(slot, message.saved or message.verdict)
+            case Drop():
+                slot = sharer.running.pop(message.number, None)
+                if slot is not None:
+                    self._table.drop(slot)
+        return None
+
+    def _begin(self, sharer: Sharer, asked: Begin) -> Begun | None:
+        slot, now_s = (asked.key, asked.text), time.monotonic()
+        found = self._table.look(slot, asked.fingerprint, now_s)
+        if found is None:
+            self._table.start(slot, asked.fingerprint, now_s)
+            sharer.running[asked.number] = slot
+            return None
+        return Begun(found) if isinstance(found, Saved) else Begun(None, found)
+
+    def _pace(self, sharer: Sharer, asked: Pace) -> PacedTurn:
+        pace = UpstreamLimits(asked.rpm, asked.tpm)
+        turn = self._pacer.ask(
+            asked.account, asked.model, pace, asked.tokens, time.monotonic_ns(), asked.patience_s
+        )
+        if isinstance(turn, PacerRefusal):
+            return PacedTurn(0.0, turn.retry_after_s)
+        if len(sharer.turns) >= MAX_TURNS:
+            sharer.turns = {n: t for n, t in sharer.turns.items() if t.counted}
+        sharer.turns[asked.number] = turn
+        return PacedTurn(turn.wait_s)
+
+
+def encode_events(events: Iterable[HealthEvent]) -> bytes:
+    return _encode(list(events))

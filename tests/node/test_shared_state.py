@@ -1,0 +1,130 @@
+"""What several edges share beside limits and money: Idempotency-Keys, and how upstreams do."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from gateway import Gateway, start, stop, tree
+from headgate.storage.sqlite.reports import UsageReader
+from played import PlayedUpstream
+from waiting import PATIENCE_S, ended, until, wait_for
+
+EDGES = 3
+
+
+@pytest.fixture(scope="module")
+def gate(upstream: PlayedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    running = start(
+        tmp_path_factory.mktemp("shared") / "data",
+        "--edges",
+        str(EDGES),
+        HEADGATE_UPSTREAM_URL=upstream.url("openai"),
+        HEADGATE_UPSTREAM_KEY="x",
+    )
+    running.upstream = upstream
+    yield running
+    assert stop(running) == 0
+
+
+def chat(text: str) -> dict[str, object]:
+    return {"model": "MiniMax-M2", "messages": [{"role": "user", "content": text}]}
+
+
+async def at_once(
+    gate: Gateway, text: str, count: int, seen: int, **headers: str
+) -> list[httpx2.Response]:
+    """So many equal requests, each on a connection of its own; the upstream answers `seen` of them."""
+    assert gate.upstream is not None
+    upstream, before = gate.upstream, len(gate.upstream.seen)
+    none_kept = httpx2.Limits(max_connections=count, max_keepalive_connections=0)
+    async with httpx2.AsyncClient(limits=none_kept, timeout=2 * PATIENCE_S) as client:
+        url = f"{gate.url}/v1/chat/completions"
+        key = {"authorization": f"Bearer {gate.key}", **headers}
+        sent = [
+            asyncio.create_task(client.post(url, json=chat(text), headers=key))
+            for _ in range(count)
+        ]
+        await until(lambda: sum(s.done() for s in sent) >= count - seen)
+        for each in upstream.seen[before:]:
+            upstream.release(each)
+        return list(await asyncio.gather(*sent))
+
+
+def test_of_equal_requests_with_an_idempotency_key_on_several_edges_one_runs(
+    gate: Gateway,
+) -> None:
+    assert gate.upstream is not None
+    before = len(gate.upstream.seen)
+    key = {"idempotency-key": "one-for-all"}
+    replies = asyncio.run(at_once(gate, "held", 24, 1, **key))
+    assert sorted(r.status_code for r in replies) == [200] + [409] * 23
+    assert len(gate.upstream.seen) - before == 1
+    again = asyncio.run(at_once(gate, "held", 24, 0, **key))
+    assert [r.status_code for r in again] == [200] * 24
+    assert {r.headers["idempotent-replayed"] for r in again} == {"true"}
+    assert len({r.content for r in again}) == 1
+    assert len(gate.upstream.seen) - before == 1
+
+
+def test_a_route_that_fails_on_any_edge_is_asked_by_none(gate: Gateway) -> None:
+    assert gate.upstream is not None
+    before = len(gate.upstream.seen)
+    url = f"{gate.url}/v1/chat/completions"
+    codes: list[int] = []
+
+    def one() -> int:
+        with httpx2.Client(timeout=PATIENCE_S) as client:  # a new connection, so any of the edges
+            key = {"authorization": f"Bearer {gate.key}"}
+            codes.append(client.post(url, json=chat("fail 500"), headers=key).status_code)
+        return codes[-1]
+
+    wait_for(lambda: one() == 503)
+    asked = len(gate.upstream.seen) - before
+    # Five failures in a row open the route, and each request made up to two attempts.
+    assert asked <= 5 + 2
+    for _ in range(6 * EDGES):
+        one()
+    assert codes[-6 * EDGES :].count(502) <= 3
+    assert len(gate.upstream.seen) - before <= asked + 3  # a probe now and then
+
+
+def test_a_gateway_whose_supervisor_was_killed_is_followed_at_once_and_cuts_nothing(
+    upstream: PlayedUpstream, tmp_path: Path
+) -> None:
+    env = {"HEADGATE_UPSTREAM_URL": upstream.url("openai"), "HEADGATE_UPSTREAM_KEY": "x"}
+    first = start(tmp_path / "data", "--edges", "2", **env)
+    first.upstream = upstream
+    port = first.url.rpartition(":")[2]
+    before = len(upstream.seen)
+    headers = {"authorization": f"Bearer {first.key}"}
+    children = tree(first.process.pid)[1:]
+    with httpx2.stream(
+        "POST",
+        f"{first.url}/v1/chat/completions",
+        json={**chat("held"), "stream": True},
+        headers=headers,
+        timeout=PATIENCE_S,
+    ) as stream:
+        lines = stream.iter_lines()
+        next(lines)
+        first.process.kill()
+        first.process.wait()
+        second = start(tmp_path / "data", "--port", port, **env)
+        assert second.url == first.url
+        reply = httpx2.post(
+            f"{second.url}/v1/chat/completions", json=chat("hello"), headers=headers
+        )
+        assert reply.status_code == 200
+        upstream.release(upstream.seen[before])
+        assert "\n".join(lines).rstrip().endswith("data: [DONE]")
+    wait_for(lambda: all(ended(pid) for pid in children))
+    assert stop(second) == 0
+    books = UsageReader(tmp_path / "data")
+    rows = books._all("select outcome, basis from ledger")
+    assert sorted(rows) == [("stop", "upstream")] * 2
+    assert (books.open_marks(), books.audit()) == (0, [])
+    books.close()
+    assert not list((tmp_path / "data" / "live").iterdir())
