@@ -125,6 +125,6 @@ def test_a_gateway_whose_supervisor_was_killed_is_followed_at_once_and_cuts_noth
     books = UsageReader(tmp_path / "data")
     rows = books._all("select outcome, basis from ledger")
     assert sorted(rows) == [("stop", "upstream")] * 2
-    assert (books.open_intents(), books.audit()) == (0, [])
+    assert (books.intents(), books.audit()) == (0, [])
     books.close()
     assert not list((tmp_path / "data" / "live").iterdir())
