@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 BIN := .venv/bin
 
 .PHONY: run test check house words attack soak retention agents suites screenshots bench profile instructions \
-	instructions-baseline bench-console bench-litellm dist sbom package clean
+	instructions-baseline bench-console bench-litellm dist sbom package image deploy-check sizing clean
 
 run: .venv/.run
 	@$(BIN)/headgate serve
@@ -88,6 +88,22 @@ sbom: .venv-dist/.made
 package: dist
 	@PATH="$(CURDIR)/.venv-dist/bin:$$PATH" $(PYTHON) evals/package/run.py dist $(if $(LOCAL),--local)
 
+# The container image, from the wheel of `make dist` and requirements/image.lock.
+image: dist
+	@docker build -f deploy/container/Containerfile -t headgate $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE)) .
+
+# Everything in deploy/, judged by the tools that will read it and run where it can be; fetches what is missing
+# (Debian's nginx, caddy, prometheus; Helm by Go) into .deploy-tools, without installing it. As root it also runs the
+# image's steps in namespaces.
+deploy-check: .venv/.test dist
+	@evals/deploy/tools.sh .deploy-tools
+	@PATH="$(CURDIR)/.deploy-tools/usr/sbin:$(CURDIR)/.deploy-tools/usr/bin:$(CURDIR)/.deploy-tools/bin:$$PATH" $(BIN)/python -m pytest -rs tests/test_deployment_files.py
+	@if [ "$$(id -u)" = 0 ]; then $(BIN)/python evals/deploy/image.py; else echo "not root: the image's steps were not run"; fi
+
+# What a request costs in CPU, memory and disk, as docs/deployment.md has it.
+sizing: .venv/.test
+	@$(BIN)/python evals/deploy/sizing.py
+
 .venv-dist/.made:
 	@$(PYTHON) -m venv .venv-dist
 	@.venv-dist/bin/pip install -q --disable-pip-version-check build cyclonedx-bom uv
@@ -113,4 +129,4 @@ bench-litellm:
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-dist .venv-litellm .venv-suites .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-dist .deploy-tools .venv-litellm .venv-suites .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -39,6 +39,17 @@ def path_of(program: str) -> str:
     return found
 
 
+def optional(program: str, package: str) -> str:
+    """Where a program is that not every CI has; without it the test is skipped, there too.
+
+    `make deploy-check` fetches these: some take longer to get than all tests to run.
+    """
+    found = shutil.which(program)
+    if found is None:
+        pytest.skip(f"{program} is not installed ({package}); `make deploy-check` fetches it")
+    return found
+
+
 def node_modules(lock: Path, place: Path) -> Path:
     """Install the npm packages that `lock` names into `place`; their directory."""
     needs("node", "npm")

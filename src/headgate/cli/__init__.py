@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "audit": ("audit", "Recompute the balances from the ledger."),
     "reconcile": ("reconcile", "Compare a provider's bill with the ledger."),
     "backup": ("backup", "Copy the database while it is in use."),
+    "restore": ("restore", "Make a data directory of a backup and its pepper."),
     "connect": ("connect", "Point a coding agent or tool at this gateway, or back."),
     "run": ("run", "Start a tool that is pointed here, with nothing edited."),
     "local": ("local", "Install or remove the small model that answers without an upstream."),

@@ -15,7 +15,7 @@ from headgate.storage.sqlite.reports import UsageReader
 def command(file: Path, config_file: str | None, data: str | None, json_: bool) -> None:
     """Copy the database to FILE, which must not exist yet.
 
-    To restore: put FILE as headgate.db into an empty data directory, and the pepper beside it.
+    `headgate restore` makes a data directory of it and of the file `pepper`, which is not in the copy.
     """
     settings = settings_of(config_file, data=data)
     with store_of(settings) as store:

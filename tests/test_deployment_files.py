@@ -1,0 +1,272 @@
+"""The files in deploy/: judged by the tools that will read them, and run where they can be.
+
+`make deploy-check` installs what a machine lacks; a test whose tool is missing is skipped.
+"""
+
+import json
+import re
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import httpx2
+import pytest
+import yaml
+
+from certs import Authority
+from gateway import Gateway, start, stop
+from headgate import config
+from headgate.edge.metrics import Metrics
+from headgate.errors import Kind
+from played import PlayedUpstream
+from programs import optional
+from waiting import PATIENCE_S, wait_for
+
+ROOT = Path(__file__).parent.parent
+DEPLOY = ROOT / "deploy"
+CHAT = {"model": "MiniMax-M2", "stream": True, "messages": [{"role": "user", "content": "held"}]}
+
+
+def ok(*command: str | Path) -> str:
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+    assert not done.returncode, f"{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+# --- metrics ------------------------------------------------------------------------------------
+
+
+def exported() -> set[str]:
+    """Every name of a sample that /metrics can have."""
+    metrics = Metrics()
+    metrics.tls_handshakes = {"done": 0}
+    names = set(re.findall(r"^# TYPE (\S+) ", metrics.page().decode(), re.M))
+    source = "".join(p.read_text() for p in (ROOT / "src").rglob("*.py"))
+    names |= set(re.findall(r'gauge\(\s*"(headgate_\w+)"', source))
+    return names | {f"{n}_{end}" for n in names for end in ("bucket", "sum", "count", "total")}
+
+
+def expressions() -> list[str]:
+    rules = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())
+    found = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    dashboard = json.loads((DEPLOY / "grafana/headgate.json").read_text())
+    found += [t["expr"] for panel in dashboard["panels"] for t in panel["targets"]]
+    found += [v["query"]["query"] for v in dashboard["templating"]["list"] if "datasource" in v]
+    return found
+
+
+def test_alerts_and_dashboard_use_metrics_that_exist() -> None:
+    used = set(re.findall(r"\b(?:headgate|process)_\w+", " ".join(expressions())))
+    assert len(used) > 15
+    assert not used - exported()
+
+
+def test_alerts_and_dashboard_name_kinds_of_failure_that_exist() -> None:
+    named = re.findall(r'(?:outcome|kind)=~?"([^"$]+)"', " ".join(expressions()))
+    assert len(named) > 3
+    known = {*get_args(Kind), "input", "output", "cached", "reasoning"}
+    assert not {word for text in named for word in text.split("|")} - known
+
+
+def test_every_alert_says_what_to_do() -> None:
+    rules = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())
+    for rule in rules["groups"][0]["rules"]:
+        assert rule["labels"]["severity"] in ("page", "ticket"), rule["alert"]
+        assert rule["annotations"]["summary"] and rule["annotations"]["action"], rule["alert"]
+
+
+def test_prometheus_takes_the_alerts_and_they_fire() -> None:
+    promtool = optional("promtool", "Debian: prometheus")
+    ok(promtool, "check", "config", DEPLOY / "prometheus/prometheus.yml")
+    ok(promtool, "test", "rules", DEPLOY / "prometheus/alerts_test.yml")
+
+
+# --- systemd ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """The unit with a program that is here in the place of ours."""
+    text = (DEPLOY / "systemd/headgate.service").read_text()
+    path = tmp_path / "headgate.service"
+    path.write_text(text.replace("/opt/headgate/bin/headgate", "/bin/true"))
+    return path
+
+
+def test_systemd_takes_the_unit_without_a_word(unit: Path) -> None:
+    assert ok(optional("systemd-analyze", "Debian: systemd"), "verify", "--man=no", unit) == ""
+
+
+def test_the_unit_is_as_closed_as_its_work_allows(unit: Path) -> None:
+    """2.0 of 10; an ordinary unit has 9.6."""
+    systemd = optional("systemd-analyze", "Debian: systemd")
+    ok(systemd, "security", "--offline=true", "--no-pager", "--threshold=20", unit)
+
+
+# --- proxies ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def gate(upstream: PlayedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    running = start(
+        tmp_path_factory.mktemp("deploy") / "data",
+        HEADGATE_UPSTREAM_URL=upstream.url("openai"),
+        HEADGATE_TRUSTED_PROXIES="127.0.0.1",
+    )
+    running.upstream = upstream
+    yield running
+    assert stop(running) == 0
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def nginx(place: Path, gate: Gateway, authority: Authority) -> tuple[list[str], str]:
+    cert, key = authority.issue("nginx")
+    port = free_port()
+    text = (DEPLOY / "nginx/headgate.conf").read_text()
+    for old, new in (
+        ("listen 80;", f"listen 127.0.0.1:{free_port()};"),
+        ("listen 443 ssl http2;", f"listen 127.0.0.1:{port} ssl http2;"),
+        ("/etc/headgate/tls/fullchain.pem", str(cert)),
+        ("/etc/headgate/tls/privkey.pem", str(key)),
+        ("server 127.0.0.1:8787", f"server {gate.url.removeprefix('http://')}"),
+    ):
+        assert old in text, old
+        text = text.replace(old, new)
+    paths = "".join(
+        f"{name}_temp_path {place}/{name};"
+        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    user = "user root;" if Path("/proc/self").owner() == "root" else ""
+    (place / "nginx.conf").write_text(
+        f"{user}daemon off; pid {place}/pid; error_log {place}/error.log; worker_processes 1;\n"
+        f"events {{}}\nhttp {{ access_log off; {paths}\n{text}\n}}\n"
+    )
+    program = optional("nginx", "Debian: nginx")
+    return [program, "-p", str(place), "-c", str(place / "nginx.conf")], f"https://localhost:{port}"
+
+
+def caddy(place: Path, gate: Gateway, authority: Authority) -> tuple[list[str], str]:
+    cert, key = authority.issue("caddy")
+    port = free_port()
+    text = (DEPLOY / "caddy/Caddyfile").read_text()
+    for old, new in (
+        ("{\n\tservers {", "{\n\tadmin off\n\tauto_https off\n\tservers {"),
+        ("llm.example.com {", f"https://localhost:{port} {{\n\ttls {cert} {key}"),
+        ("reverse_proxy 127.0.0.1:8787", f"reverse_proxy {gate.url.removeprefix('http://')}"),
+    ):
+        assert old in text, old
+        text = text.replace(old, new, 1)
+    (place / "Caddyfile").write_text(text)
+    program = optional("caddy", "Debian: caddy")
+    return [program, "run", "--adapter", "caddyfile", "--config", str(place / "Caddyfile")], f"https://localhost:{port}"  # fmt: skip
+
+
+@pytest.mark.parametrize("proxy", [nginx, caddy])
+def test_a_stream_passes_the_proxy_as_it_comes_with_its_clients_address(
+    proxy: Any, gate: Gateway, authority: Authority, tmp_path: Path
+) -> None:
+    command, url = proxy(tmp_path, gate, authority)
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"})  # fmt: skip
+    trusting = ssl.create_default_context(cafile=str(authority.cert))
+    client = httpx2.Client(verify=trusting, timeout=PATIENCE_S, base_url=url)
+    try:
+
+        def ready() -> bool:
+            try:
+                return bool(client.get("/readyz").status_code == 200)
+            except httpx2.HTTPError:
+                assert process.poll() is None, (tmp_path / "log").read_text()
+                return False
+
+        wait_for(ready)
+        key = {"authorization": f"Bearer {gate.key}"}
+        assert gate.upstream is not None
+        with client.stream("POST", "/v1/chat/completions", json=CHAT, headers=key) as reply:
+            assert reply.status_code == 200
+            pieces = reply.iter_bytes()
+            first = next(pieces)  # while the upstream still holds the rest back
+            assert first.startswith(b"data: ")
+            gate.upstream.release(gate.upstream.last)
+            assert b"[DONE]" in first + b"".join(pieces)
+        big = {**CHAT, "stream": False, "messages": [{"role": "user", "content": "x" * 2_000_000}]}
+        assert client.post("/v1/chat/completions", json=big, headers=key).status_code != 413
+        # The address that the client made up for itself is not taken for its own.
+        guess = {"authorization": "Bearer hg_live_wrong", "x-forwarded-for": "203.0.113.9"}
+        assert client.get("/v1/models", headers=guess).status_code == 401
+        if proxy is caddy:
+            assert client.get("/metrics").status_code == 404
+    finally:
+        client.close()
+        process.terminate()
+        process.wait(PATIENCE_S)
+
+
+# --- containers and Kubernetes ------------------------------------------------------------------
+
+
+def test_the_image_is_pinned_by_hash_and_runs_without_privileges() -> None:
+    text = (DEPLOY / "container/Containerfile").read_text()
+    for line in re.findall(r"^RUN .*pip install.*$", text, re.M):
+        assert "--require-hashes" in line or "/build/headgate-*.whl" in line, line
+        assert "--no-deps" in line
+    final = text.rpartition("\nFROM ")[2]
+    assert re.search(r"^USER (?!0)\d+:\d+$", final, re.M)
+    assert "HEALTHCHECK" in final and 'CMD ["headgate", "status", "--quiet"]' in final
+    run, image = ((ROOT / f"requirements/{n}.lock").read_text() for n in ("run", "image"))
+    pinned = re.findall(r"^([\w.-]+==\S+)", image, re.M)
+    assert len(pinned) > 15
+    assert not [each for each in pinned if f"\n{each} " not in f"\n{run}"]
+
+
+def rendered(*options: str) -> list[dict[str, Any]]:
+    helm = optional("helm", "Go: helm.sh/helm/v3/cmd/helm")
+    text = ok(helm, "template", "x", DEPLOY / "helm/headgate", "--kube-version", "1.29", *options)
+    return [each for each in yaml.safe_load_all(text) if each]
+
+
+def test_the_chart_is_taken_by_helm_and_its_configuration_by_us(tmp_path: Path) -> None:
+    helm = optional("helm", "Go: helm.sh/helm/v3/cmd/helm")
+    ok(helm, "lint", "--strict", DEPLOY / "helm/headgate")
+    found = rendered("--set", "tls.secret=t,ingress.enabled=true,podMonitor.enabled=true")
+    kinds = [each["kind"] for each in found]
+    assert kinds.count("StatefulSet") == 1 and {"Ingress", "PodMonitor", "Service"} < set(kinds)
+    (text,) = [each["data"]["headgate.toml"] for each in found if each["kind"] == "ConfigMap"]
+    file = tmp_path / "headgate.toml"
+    file.write_text(text)
+    settings = config.load(str(file), {"HOME": "/", "MINIMAX_API_KEY": "k"})
+    (pods,) = [each["spec"]["template"]["spec"] for each in found if each["kind"] == "StatefulSet"]
+    (container,) = pods["containers"]
+    drain_s = settings.drain_delay_s + settings.drain_s
+    assert pods["terminationGracePeriodSeconds"] >= drain_s + 10
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert pods["securityContext"]["runAsNonRoot"] is True
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"]["path"] in ("/livez", "/readyz")
+        assert container[probe]["httpGet"]["scheme"] == "HTTPS"
+    assert not [e for e in container["env"] if "KEY" in e["name"] and "value" in e and "tls" not in e["value"]]  # fmt: skip
+    # Settings that the environment takes; a wrong name would be ignored without a word.
+    named = {e["name"] for e in container["env"] if e["name"].startswith("HEADGATE_")}
+    assert named <= set(config.VARIABLES.values())
+
+
+def test_several_pods_without_a_database_are_refused() -> None:
+    helm = optional("helm", "Go: helm.sh/helm/v3/cmd/helm")
+    done = subprocess.run(
+        [helm, "template", "x", str(DEPLOY / "helm/headgate"), "--kube-version", "1.29", "--set", "replicas=3"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode and "there is no database that the pods share" in done.stderr
