@@ -55,6 +55,7 @@ def test_every_variable_that_is_promised_is_read() -> None:
         "default_aliases": "false",
         "public_url": "https://gate.test",
         "trusted_proxies": "10.0.0.0/8, 192.0.2.1",
+        "forwarded_header": "forwarded",
         "metrics": "127.0.0.1:9464",
         "listen": "127.0.0.1:9443",
         "origins": "https://app.test, http://localhost:3000",

@@ -212,6 +212,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     )
     connections_per_peer: Annotated[int, Meta(ge=0)] = 0  # of one address; 0: half of `connections`
     trusted_proxies: tuple[str, ...] = ()  # networks whose X-Forwarded-For names the client
+    # What these proxies set; auto: X-Forwarded-For, or Forwarded (RFC 7239) in requests without it.
+    forwarded_header: Literal["auto", "x-forwarded-for", "forwarded"] = "auto"
     memory: bool = True  # keep the reasoning of recent turns for clients that return none
     tokenizer: str = ""  # path of a tokenizer.json of the models, for counting; an extra
     timeouts: Timeouts = Timeouts()
@@ -268,6 +270,7 @@ _SCALARS = (
     "connections",
     "connections_per_peer",
     "trusted_proxies",
+    "forwarded_header",
     "memory",
     "tokenizer",
     "default_aliases",

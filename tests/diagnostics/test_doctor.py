@@ -156,6 +156,14 @@ def test_a_pepper_that_is_not_whole_is_red(data: Path, content: bytes | None) ->
     assert "Put back a copy" in only_red("pepper")["do"]
 
 
+def test_the_pepper_of_another_data_directory_is_red(data: Path, tmp_path: Path) -> None:
+    Store(tmp_path / "other").close()
+    shutil.copy(tmp_path / "other" / "pepper", data / "pepper")
+    found = only_red("pepper")
+    assert "is not the one that the keys" in found["said"]
+    assert "belongs to this database" in found["do"]
+
+
 def test_a_database_from_the_future_makes_the_clock_red(data: Path) -> None:
     later = time.time() + 7200
     os.utime(data / "headgate.db", (later, later))

@@ -517,6 +517,10 @@ def test_the_log_and_the_metrics_tell_of_an_exchange_and_hold_no_secret(
     ended = 'headgate_requests_total{dialect="openai",model="MiniMax-M2",outcome="%s"} 1.0'
     assert ended % "stop" in page
     assert ended % "tool_calls" in page
+    none = 'headgate_requests_total{dialect="%s",model="%s",outcome="%s"} 0.0'
+    for dialect in ("openai", "responses", "anthropic", "gemini"):
+        assert none % (dialect, "MiniMax-M3", "internal") in page
+        assert none % (dialect, "", "overloaded") in page
     assert re.search(r'headgate_tokens_total\{kind="output",.*\} 70.0', page)
     assert "headgate_open_streams 0.0" in page
     assert "headgate_loop_lag_seconds" in page
@@ -528,6 +532,7 @@ def test_the_log_and_the_metrics_tell_of_an_exchange_and_hold_no_secret(
     ends = [line for line in lines if line["event"] == "exchange"]
     assert [line["outcome"] for line in ends] == ["stop", "tool_calls", "upstream"]
     assert ends[1]["input_tokens"] == 120
+    assert {line["client"] for line in ends} == {"127.0.0.1"}
     for secret in (gate.key, "upstream-secret", PROMPT_CANARY, HELLO[:12], "get_weather"):
         assert secret not in log
         assert secret not in page

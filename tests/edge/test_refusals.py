@@ -21,6 +21,8 @@ LIMITED = Failure("rate_limit", "Please try again in 3s.", retry_after_s=2.5)
 class Played:
     """What a refusal needs of an Inbound."""
 
+    client, extra = "192.0.2.1", b""
+
     def __init__(self, head: Head) -> None:
         self.head, self.headers = head, head.headers
         self.status, self.block, self.body, self.ended = 0, b"", b"", False

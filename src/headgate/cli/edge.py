@@ -220,6 +220,7 @@ def _limits(settings: config.Settings, open_files: int) -> Limits:
         connections=connections,
         connections_per_peer=per_peer,
         trusted_proxies=settings.trusted_proxies,
+        forwarded_header=settings.forwarded_header,
     )
 
 

@@ -41,7 +41,7 @@ from headgate.local import model as local
 from headgate.net import certificates
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
 from headgate.net.dial import Proxies, own_context, target_of
-from headgate.storage.sqlite.database import PEPPER_BYTES, Store, StoreError
+from headgate.storage.sqlite.database import PEPPER_BYTES, Store, StoreError, fingerprint_of
 from headgate.storage.sqlite.inspection import inspect
 
 _QUICK = Timeouts(connect_s=3.0, first_token_s=5.0, stall_s=5.0, total_s=8.0)
@@ -194,7 +194,7 @@ def _database(data: Path) -> Iterator[Finding]:
     )
     try:
         found = inspect(file)
-        size = pepper.stat().st_size if pepper.exists() else 0
+        content = pepper.read_bytes() if pepper.exists() else b""
     except (StoreError, OSError) as error:
         yield Finding("database", "fail", str(error), f"Let {_user()} read it; if it does: {restore}")  # fmt: skip
         return
@@ -208,9 +208,12 @@ def _database(data: Path) -> Iterator[Finding]:
     else:
         old = f" (the next start brings it to {found.known})" if found.schema < found.known else ""
         yield Finding("database", "ok", f"whole, schema {found.schema}{old}")
-    if size != PEPPER_BYTES:
-        what = "missing" if not size else "damaged"
+    if len(content) != PEPPER_BYTES:
+        what = "damaged" if content else "missing"
         yield Finding("pepper", "fail", f"{pepper} is {what}: no key can be used", "Put back a copy of it; to begin anew, use an empty --data.")  # fmt: skip
+    elif found.pepper is not None and found.pepper != fingerprint_of(content):
+        yield Finding("pepper", "fail", f"{pepper} is not the one that the keys in {file} were created with: none of them works",
+                      "Put back the copy that belongs to this database; to begin anew, use an empty --data.")  # fmt: skip
     ahead = file.stat().st_mtime - time.time()
     if ahead > _SKEW_S[1]:
         yield Finding("clock", "fail", f"the database was written {ahead:.0f} s in the future",

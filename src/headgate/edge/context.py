@@ -16,6 +16,7 @@ from headgate.catalog.advice import retirement_text, retirements
 from headgate.catalog.catalog import Catalog, Route
 from headgate.chat import Request
 from headgate.config import Settings
+from headgate.dialects.registry import DIALECTS
 from headgate.edge.counter import Counter, load_tokenizer
 from headgate.edge.log import Log, LogLine, places
 from headgate.edge.log import now as log_now
@@ -137,6 +138,7 @@ class EdgeContext:
         self._managing = asyncio.Lock()
         self._people: People | None = None
         self.metrics.declare(
+            DIALECTS,
             [m.id for m in catalog.models],
             {r.upstream.name for m in catalog.models for r in catalog.routes(m.id)},
         )

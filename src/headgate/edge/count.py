@@ -132,5 +132,6 @@ class _Counting:
                     outcome=self.outcome, input_tokens=self.tokens,
                     total_ms=round((time.monotonic() - self.began) * 1e3, 1),
                     warnings=self.warnings, where=self.where,
+                    client=self.inbound.client,
                 )
             )  # fmt: skip

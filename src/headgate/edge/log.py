@@ -36,6 +36,7 @@ class LogLine(msgspec.Struct, omit_defaults=True):
     upstream_code: str = ""
     warnings: tuple[str, ...] = ()
     where: str = ""  # of an internal error: type and code places, without values
+    client: str = ""  # the client's address, as a trusted proxy reports it
     count: int = 0  # requests that this line stands for; 0: the one that it names
 
 

@@ -21,11 +21,17 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from headgate.chat import Usage
-from headgate.errors import Kind
+from headgate.errors import RULES, Kind
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _GAPS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _TOKENS = ("input", "cached", "output", "reasoning")
+
+# Outcomes of a model's exchanges with a sample of 0 from the start; most others are the clients' own.
+DECLARED = (
+    "stop", "shutdown", "client_gone",
+    *(kind for kind, rule in RULES.items() if rule.origin in ("gateway", "upstream", "operator")),
+)  # fmt: skip
 
 CHILDREN = ("edge", "node", "control", "local")  # that the supervisor replaces
 
@@ -175,9 +181,14 @@ class Metrics(Collector):
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
-    def declare(self, models: Iterable[str], upstreams: Iterable[str]) -> None:
-        """Have samples of what alerts are about from the start."""
+    def declare(
+        self, dialects: Iterable[str], models: Sequence[str], upstreams: Iterable[str]
+    ) -> None:
+        """Have samples of what alerts are about from the start: `rate` does not see a first one."""
         self.unpriced.declare([(model,) for model in models])
+        for dialect in dialects:
+            self.requests.declare([(dialect, "", outcome) for outcome in get_args(Kind)])
+            self.requests.declare([(dialect, model, o) for model in models for o in DECLARED])
         kinds = get_args(Kind)
         self.upstream_errors.declare([(name, kind) for name in upstreams for kind in kinds])
 

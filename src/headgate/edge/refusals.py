@@ -83,7 +83,7 @@ class Refusals:
         counted = (dialect.name, "", failure.kind)
         self._metrics.requests.add(*counted)
         if target is not None and dialect.refuses_in_stream(failure, inbound.headers):
-            self._line(dialect.name, key_id, failure.kind, 200, request_id)
+            self._line(dialect.name, key_id, failure.kind, 200, request_id, inbound.client)
             facts = ReplyFacts(request_id, "", int(time.time()))
             encoder = dialect.encoder(Request("", (), stream=True), facts, target)
             inbound.start(200, answers.always(dialect.stream_type, request_id) + list(more))
@@ -92,7 +92,7 @@ class Refusals:
             inbound.end()
             return
         status, block, body = self._bytes(dialect, failure)
-        seen = self._line(dialect.name, key_id, failure.kind, status, request_id)
+        seen = self._line(dialect.name, key_id, failure.kind, status, request_id, inbound.client)
         if more:
             block += guard.header_block(more)
         id = request_id.encode()
@@ -150,7 +150,9 @@ class Refusals:
             self._encoded[dialect.name, failure] = known
         return known
 
-    def _line(self, dialect: str, key_id: str, outcome: str, status: int, id: str) -> _Seen:
+    def _line(
+        self, dialect: str, key_id: str, outcome: str, status: int, id: str, client: str
+    ) -> _Seen:
         """Log the refusal, or count it among those that get a line together."""
         kind = (dialect, key_id, outcome, status)
         seen = self._seen.get(kind)
@@ -165,7 +167,7 @@ class Refusals:
             self._log.write(
                 logs.LogLine(
                     logs.now(), "info", "exchange", id, dialect, key=key_id, status=status,
-                    outcome=outcome,
+                    outcome=outcome, client=client,
                 )
             )  # fmt: skip
         return seen

@@ -1,26 +1,36 @@
-"""Whose word about a client's address counts: the proxies that the operator trusts, and nobody else's.
+"""Which client address counts: what proxies report that the operator trusts, and nobody else.
 
 The address is the rightmost one in X-Forwarded-For that is no trusted proxy's: each proxy appends
-the address that it saw, so all that stands left of that may be the client's invention.
+the address that it saw, so all that stands left of that may be the client's invention.  The `for=`
+values of Forwarded (RFC 7239) are read in the same way.
 
-Note: `Forwarded` (RFC 7239) is not read.  A proxy that sets one of the two lets the client's own
-other one through, which could then not be told from its own.
+Note: a proxy that sets one of the two lets the client's own other one through.  So only one of them
+counts in a request: X-Forwarded-For where there is any, unless the operator names Forwarded.
 """
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal
 
 MAX_HOPS = 16  # addresses that are looked at, from the right
+# RFC 7239, 4: a list of elements, each of pairs; what is in quotes may have commas and semicolons.
+_ELEMENT = re.compile(r'(?:[^,"]++|"(?:[^"\\]++|\\.)*+")++(?:,|$)|,')
+_PAIR = re.compile(r'\s*+([\w!#$%&*+.^`|~-]+)=("(?:[^"\\]++|\\.)*+"|[^;,"\s]*+)\s*+(?:;|$)')
 _MAX_CHARACTERS = 64  # of one: an IPv6 address with brackets and a port has at most 53
 
+Header = Literal["auto", "x-forwarded-for", "forwarded"]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Proxies:
-    """`networks`: in CIDR form, such as `10.0.0.0/8`; a single address is a network of one."""
+    """What proxies in these networks report."""
 
-    def __init__(self, networks: Iterable[str] = ()) -> None:
+    def __init__(self, networks: Iterable[str] = (), header: Header = "auto") -> None:
+        """`networks`: in CIDR form, such as `10.0.0.0/8`; a single address is a network of one."""
+        self._header = header
         self._networks: tuple[Network, ...] = tuple(ipaddress.ip_network(n) for n in networks)
 
     def trusts(self, peer: str) -> bool:
@@ -32,9 +42,8 @@ class Proxies:
     def client(self, peer: str, headers: Mapping[str, str]) -> str:
         """The client's address, as a trusted proxy at `peer` reports it."""
         found = peer
-        entries = headers.get("x-forwarded-for", "").rsplit(",", MAX_HOPS)
-        for entry in reversed(entries[-MAX_HOPS:]):
-            address = _address(entry.strip())
+        for entry in self._entries(headers):
+            address = _address(entry)
             if address is None:
                 break
             found = str(address)
@@ -42,8 +51,39 @@ class Proxies:
                 break
         return found
 
+    def _entries(self, headers: Mapping[str, str]) -> Iterator[str]:
+        """The addresses that the proxies reported, the nearest proxy's first."""
+        forwarded_for = headers.get("x-forwarded-for", "")
+        if self._header == "x-forwarded-for" or (self._header == "auto" and forwarded_for):
+            for entry in reversed(forwarded_for.rsplit(",", MAX_HOPS)[-MAX_HOPS:]):
+                yield entry.strip()
+            return
+        yield from reversed(_forwarded(headers.get("forwarded", "")))
+
     def _trusted(self, address: Address) -> bool:
         return any(address in network for network in self._networks)
+
+
+def _forwarded(value: str) -> list[str]:
+    """The `for` of each of the last elements, "" where one has none; empty if it is not well-formed."""
+    elements: deque[str] = deque(maxlen=MAX_HOPS)
+    at = 0
+    while at < len(value):
+        element = _ELEMENT.match(value, at)
+        if element is None:
+            return []
+        elements.append(element[0].removesuffix(","))
+        at = element.end()
+    return [_for(element) for element in elements]
+
+
+def _for(element: str) -> str:
+    at = 0
+    while (pair := _PAIR.match(element, at)) is not None:
+        if pair[1].lower() == "for":
+            return pair[2].strip('"')
+        at = pair.end()
+    return ""
 
 
 def _address(text: str) -> Address | None:

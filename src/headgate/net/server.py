@@ -32,7 +32,7 @@ from headgate.net.certificates import Certificates
 from headgate.net.chunks import Chunks
 from headgate.net.connections import Connections
 from headgate.net.heads import Head, Heads, cut
-from headgate.net.proxies import Proxies
+from headgate.net.proxies import Header, Proxies
 from headgate.net.tls import Handshakes, TlsLayer
 
 
@@ -50,7 +50,8 @@ class Limits(msgspec.Struct, frozen=True):
     connections: int = 10000
     connections_per_peer: int = 2000
     hosts: tuple[str, ...] = ()  # host names answered for; empty: any
-    trusted_proxies: tuple[str, ...] = ()  # networks whose X-Forwarded-For counts
+    trusted_proxies: tuple[str, ...] = ()  # networks whose X-Forwarded-For or Forwarded counts
+    forwarded_header: Header = "auto"  # which of the two
 
 
 _LIMITS = Limits()
@@ -902,7 +903,7 @@ class Server:
         self.book: Connections[_Connection] = Connections(
             limits.connections, limits.connections_per_peer
         )
-        self.proxies = Proxies(limits.trusted_proxies)
+        self.proxies = Proxies(limits.trusted_proxies, limits.forwarded_header)
         self.held_bytes = 0  # of all connections, behind the requests that are answered
         self._open = self.book.open
         self._tasks: set[asyncio.Task[None]] = set()

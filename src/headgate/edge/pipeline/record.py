@@ -101,5 +101,6 @@ def _log(exchange: Exchange, total_s: float) -> None:
             progress.upstream_code,
             warnings,
             progress.where,
+            exchange.arrival.client.client,
         )
     )

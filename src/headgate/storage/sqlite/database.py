@@ -186,7 +186,7 @@ class Store:
                 f"the database in {self._directory} is of an older Headgate (schema {found}, this one"
                 f" has {newest}); `headgate serve` brings it up to date."
             )
-        mine = self.derived("fingerprint")
+        mine = fingerprint_of(self._pepper)
         kept = list(self._db.execute("select fingerprint from pepper"))
         if not kept and not create:
             return
@@ -469,6 +469,11 @@ def _check(what: Key | Account) -> None:
         budgets.zone_of(what.budget_zone)
     except ValueError as error:
         raise StoreError(str(error)) from None
+
+
+def fingerprint_of(pepper: bytes) -> bytes:
+    """What a database keeps of its pepper, to notice another one."""
+    return keys.mac(pepper, "purpose:fingerprint")
 
 
 def _pepper(path: Path) -> bytes:

@@ -10,6 +10,7 @@ What will surprise:
   files beside it, which would belong to whoever runs the doctor.
 """
 
+import contextlib
 import time
 from importlib.resources import files
 from pathlib import Path
@@ -25,6 +26,7 @@ class Inspection(Struct, frozen=True):
     schema: int  # of the file
     known: int  # of this code
     whole: bool | None  # None: not looked at to the end
+    pepper: bytes | None = None  # the fingerprint of its pepper; None: none is kept there
 
 
 def inspect(file: Path, limit_s: float = 20.0) -> Inspection:
@@ -34,6 +36,7 @@ def inspect(file: Path, limit_s: float = 20.0) -> Inspection:
         for f in files("headgate.storage.sqlite").joinpath("schema").iterdir()
         if f.name.endswith(".sql")
     )
+    pepper: bytes | None = None
     try:
         db = _open(file)
         try:
@@ -48,13 +51,17 @@ def inspect(file: Path, limit_s: float = 20.0) -> Inspection:
                 whole = None
             except (apsw.CorruptError, apsw.NotADBError):
                 whole = False
+            with contextlib.suppress(apsw.SQLError):  # an older schema has no such table
+                pepper = next(
+                    (row[0] for row in db.execute("select fingerprint from pepper")), None
+                )
         finally:
             db.close()
     except (apsw.CorruptError, apsw.NotADBError):
         return Inspection(0, known, False)
     except apsw.Error as error:
         raise StoreError(f"{file}: {error}.") from None
-    return Inspection(schema, known, whole)
+    return Inspection(schema, known, whole, pepper)
 
 
 def _open(file: Path) -> apsw.Connection:
