@@ -19,6 +19,7 @@ import yaml
 from certs import Authority
 from gateway import Gateway, start, stop
 from headgate import config
+from headgate.cli import COMMANDS
 from headgate.edge.metrics import Metrics
 from headgate.errors import Kind
 from played import PlayedUpstream
@@ -34,6 +35,44 @@ def ok(*command: str | Path) -> str:
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
     assert not done.returncode, f"{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
+
+
+# --- documents ----------------------------------------------------------------------------------
+
+PAGES = ("deployment", "network", "releasing")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_names_files_and_commands_that_exist(page: str) -> None:
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+    assert not [each for each in links if not (ROOT / "docs" / each).exists()]
+    files = re.findall(r"`((?:tests|src|deploy|evals)/[\w./-]+)`", text)
+    assert not [each for each in files if not (ROOT / each).exists()]
+    commands = {c for c in re.findall(r"(?:^    |`)headgate ([a-z]+)", text, re.M)}
+    assert commands and not commands - set(COMMANDS)
+    targets = {t for t in re.findall(r"`make ([a-z-]+)", text)}
+    makefile = (ROOT / "Makefile").read_text()
+    assert not [each for each in targets if f"\n{each}:" not in makefile]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_configuration_on_a_page_is_right(page: str, tmp_path: Path) -> None:
+    """Blocks of TOML, and the indented ones that begin with a table."""
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    blocks = re.findall(r"```toml\n(.*?)```", text, re.S)
+    blocks += [
+        re.sub("^    ", "", block, flags=re.M)
+        for block in re.findall(r"(?:^    .*\n)+", text, re.M)
+        if block.startswith("    [")
+    ]
+    secret = tmp_path / "minimax"
+    secret.write_text("k")
+    for block in blocks:
+        file = tmp_path / "headgate.toml"
+        file.write_text(block.replace("/run/credentials/headgate.service/minimax", str(secret)))
+        config.load(str(file), {"HOME": "/"})
+    assert blocks or page == "releasing"
 
 
 # --- metrics ------------------------------------------------------------------------------------
