@@ -271,6 +271,37 @@ def test_the_image_is_pinned_by_hash_and_runs_without_privileges() -> None:
     assert not [each for each in pinned if f"\n{each} " not in f"\n{run}"]
 
 
+def composed() -> dict[str, Any]:
+    """The project as Docker Compose reads it."""
+    program = optional("docker-compose", "Go: github.com/docker/compose/v2/cmd")
+    text = ok(program, "-f", DEPLOY / "compose/compose.yaml", "config", "--format", "json")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def test_compose_takes_the_project_and_every_file_is_there() -> None:
+    services = composed()["services"]
+    gateway = services["gateway"]
+    assert gateway["read_only"] is True and gateway["cap_drop"] == ["ALL"]
+    named = {name for name in gateway["environment"] if name.startswith("HEADGATE_")}
+    assert named <= {*config.VARIABLES.values(), "HEADGATE_CONFIG"}
+    for service in services.values():
+        for volume in service.get("volumes", ()):
+            if volume["type"] == "bind" and not volume["source"].endswith("/tls"):
+                assert Path(volume["source"]).is_file(), volume["source"]
+
+
+def test_the_configuration_of_compose_is_right(tmp_path: Path) -> None:
+    text = (DEPLOY / "compose/headgate.toml").read_text()
+    secret, file = tmp_path / "minimax", tmp_path / "headgate.toml"
+    secret.write_text("k")
+    file.write_text(text.replace("/run/secrets/minimax", str(secret)))
+    settings = config.load(str(file), {"HOME": "/"})
+    project = yaml.safe_load((DEPLOY / "compose/compose.yaml").read_text())
+    patience_s = float(project["services"]["gateway"]["stop_grace_period"].removesuffix("s"))
+    assert patience_s >= settings.drain_delay_s + settings.drain_s + 10
+
+
 def rendered(*options: str) -> list[dict[str, Any]]:
     helm = optional("helm", "Go: helm.sh/helm/v3/cmd/helm")
     text = ok(helm, "template", "x", DEPLOY / "helm/headgate", "--kube-version", "1.29", *options)

@@ -14,6 +14,18 @@ for pair in nginx:nginx caddy:caddy promtool:prometheus; do
         echo "$program cannot be had here (Debian: $package); its tests are skipped" >&2
     fi
 done
+if ! docker compose version >/dev/null 2>&1 && ! command -v docker-compose >/dev/null && [ ! -x bin/docker-compose ]; then
+    if command -v go >/dev/null; then
+        echo "building Docker Compose; this takes some minutes" >&2
+        mkdir -p compose
+        (cd compose && printf 'module compose\n\ngo 1.24\n' >go.mod &&
+            GOFLAGS=-mod=mod go get github.com/docker/compose/v2/cmd@v2.40.3 >/dev/null 2>&1 &&
+            go build -o ../bin/docker-compose github.com/docker/compose/v2/cmd) ||
+            echo "Docker Compose could not be built; its test is skipped" >&2
+    else
+        echo "docker compose cannot be had here; its test is skipped" >&2
+    fi
+fi
 if ! command -v helm >/dev/null && [ ! -x bin/helm ]; then
     if command -v go >/dev/null; then
         echo "building Helm; this takes some minutes" >&2
