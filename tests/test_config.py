@@ -51,6 +51,7 @@ def test_every_variable_that_is_promised_is_read() -> None:
         "log": "debug",
         "edges": "4",
         "data": "/d",
+        "database": "postgresql://gate:word@db/headgate",
         "memory": "false",
         "default_aliases": "false",
         "public_url": "https://gate.test",
@@ -410,3 +411,23 @@ def test_the_schema_describes_every_key_of_the_file_and_no_other() -> None:
         assert set(described["properties"]) == set(kind.__struct_fields__) - own
         assert described["additionalProperties"] is False
     assert defs["Settings"]["properties"]["port"]["maximum"] == 65535
+
+
+def test_the_database_is_an_address_and_its_password_is_never_shown(tmp_path: Path) -> None:
+    url = "postgresql://gate:secret-word@db/headgate"
+    file = tmp_path / "headgate.toml"
+    file.write_text('database = "env:THE_DATABASE"\n')
+    settings = config.load(str(file), {"THE_DATABASE": url})
+    assert settings.database == url
+    assert ("database", "********", "file") in config.show(settings)
+    for wrong in ("mysql://gate:secret-word@db/x", "secret-word", "env:NOT_SET"):
+        with pytest.raises(config.ConfigError, match="`database`") as told:
+            config.load(None, {"HEADGATE_DATABASE": wrong})
+        assert "secret-word" not in str(told.value)
+
+
+def test_an_old_name_of_a_setting_is_refused_with_the_new_one(tmp_path: Path) -> None:
+    file = tmp_path / "headgate.toml"
+    file.write_text('[models.M]\nroutes = [{ upstream = "u", share = 3 }]\n')
+    with pytest.raises(config.ConfigError, match="called `weight` now"):
+        config.load(str(file), {})

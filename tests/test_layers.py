@@ -54,11 +54,11 @@ OUTSIDE = {
 }  # fmt: skip
 
 # Libraries that one package hides from the rest.
-HIDDEN = {"apsw": "storage", "sqlite3": "storage", "httptools": "net", "click": "cli", "jinja2": "web", "starlette": "web", "uvicorn": "web",
+HIDDEN = {"apsw": "storage", "asyncpg": "storage", "sqlite3": "storage", "httptools": "net", "click": "cli", "jinja2": "web", "starlette": "web", "uvicorn": "web",
           "argon2": "web",
           "jsonschema_rs": "policy", "markdown_it": "web"}  # fmt: skip
 # `uvloop` is chosen by the command; the local model's engine and the tokenizers are extras.
-OPTIONAL = {"xllamacpp", "tokenizers"}
+OPTIONAL = {"xllamacpp", "tokenizers", "asyncpg"}
 
 
 def modules() -> dict[str, Path]:

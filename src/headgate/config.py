@@ -195,6 +195,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[int, Meta(ge=0, le=65535)] = 8787  # 0: any free one
     public_url: str = ""  # as clients reach it, for the pages; "": where it listens
     data: str = ""  # directory of keys and ledger; "": the user's data directory
+    # postgresql://USER:PASSWORD@HOST/NAME, or env:NAME, file:/path: where the ledgers of all nodes are
+    # collected; "": nowhere.  Needs the extra `postgres`.
+    database: str = ""
     log: LogLevel = "info"
     # Seconds after which an upstream that was not heard of is asked for its list of models; 0: never.
     upstream_check_s: Annotated[float, Meta(ge=0, le=86400)] = 300.0
@@ -259,6 +262,7 @@ _SCALARS = (
     "port",
     "public_url",
     "data",
+    "database",
     "log",
     "upstream_check_s",
     "keepalive_s",
@@ -336,6 +340,7 @@ def load(path: str | None, env: Mapping[str, str], **overrides: object) -> Setti
     upstreams = {name: _resolved(name, u, env, notes) for name, u in upstreams.items()}
     oidc = _provider(settings.oidc, env, notes)
     _check_origins(settings.cors.origins)
+    database = _database(settings.database, env, notes, origins)
     if not settings.tls.cert and settings.host not in ("127.0.0.1", "::1", "localhost"):
         notes.append(
             f"listening on {settings.host}: put TLS in front or set `[tls]`; keys travel in clear otherwise."
@@ -346,6 +351,7 @@ def load(path: str | None, env: Mapping[str, str], **overrides: object) -> Setti
     return structs.replace(
         settings,
         data=str(_path("data", data)),
+        database=database,
         upstreams=upstreams,
         oidc=oidc,
         notes=tuple(notes),
@@ -418,7 +424,9 @@ def show(settings: Settings) -> list[tuple[str, str, str]]:
     tree = msgspec.to_builtins(settings)
     rows = []
     for key, value in _leaves({k: v for k, v in tree.items() if k not in _OWN}).items():
-        if key == "oidc.client_secret" or (key.startswith("upstreams.") and key.endswith(".key")):
+        if key in ("oidc.client_secret", "database") or (
+            key.startswith("upstreams.") and key.endswith(".key")
+        ):
             value = "********" if value else ""
         elif key.startswith("upstreams.") and key.endswith(".keys"):
             value = ", ".join("********" for _ in value)
@@ -605,6 +613,16 @@ def _resolved(name: str, upstream: Upstream, env: Mapping[str, str], notes: list
             raise ConfigError(f"`{where}.keys[{n}]` is a key that the pool has already.")
         keys.append(each)
     return structs.replace(upstream, key=key, keys=tuple(keys))
+
+
+def _database(
+    text: str, env: Mapping[str, str], notes: list[str], origins: Mapping[str, str]
+) -> str:
+    """Return the address of the ledger of all nodes; it may have a password, and is never shown."""
+    url = _secret("database", text, env, notes if origins.get("database") == "file" else [])
+    if url and not re.match(r"postgres(ql)?://.", url):
+        raise ConfigError("`database` is an address like postgresql://USER:PASSWORD@HOST/NAME.")
+    return url
 
 
 def _secret(where: str, text: str, env: Mapping[str, str], notes: list[str]) -> str:

@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "usage": ("usage", "Show tokens and money, by key, account, model, time or session."),
     "requests": ("requests", "List single requests from the ledger."),
     "audit": ("audit", "Recompute the balances from the ledger."),
+    "nodes": ("nodes", "List the nodes that send their ledgers to the database."),
     "reconcile": ("reconcile", "Compare a provider's bill with the ledger."),
     "backup": ("backup", "Copy the database while it is in use."),
     "restore": ("restore", "Make a data directory of a backup and its pepper."),

@@ -4,6 +4,7 @@ import time
 
 import click
 
+from headgate.cli.nodes import read_database
 from headgate.cli.options import as_json, places, print_json, print_table, settings_of, store_of
 from headgate.storage.sqlite import retention
 from headgate.storage.sqlite.reports import UsageReader
@@ -19,6 +20,8 @@ def command(config_file: str | None, data: str | None, json_: bool, prune: bool)
     """Recompute every sum and balance from the ledger's rows.
 
     Rows that were deleted for their age are proven by the sums that were kept of them.
+
+    With `database` in the configuration, the ledger of all nodes is audited too.
 
     Exit code 1 when anything differs. The gateway may run meanwhile.
     """
@@ -37,6 +40,8 @@ def command(config_file: str | None, data: str | None, json_: bool, prune: bool)
             disputed = books.disputed()
         finally:
             books.close()
+    if settings.database:
+        found += read_database(settings, lambda db: db.audit())
     if json_:
         print_json(found)
     elif found:

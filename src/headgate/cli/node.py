@@ -1,6 +1,7 @@
 """`headgate node`: the process that admits requests and writes the ledger; `serve` starts it."""
 
 import asyncio
+import os
 import socket
 import sys
 
@@ -20,7 +21,7 @@ def command(data: str, listen_fd: int, requests_days: int) -> None:
 
     try:
         with output.guard():
-            lost = _run(data, listen_fd, requests_days)
+            lost = _run(data, listen_fd, requests_days, os.environ.get("HEADGATE_DATABASE", ""))
     except StoreError as error:
         raise DataUnusable(str(error)) from None
     except OSError as error:
@@ -29,7 +30,7 @@ def command(data: str, listen_fd: int, requests_days: int) -> None:
     sys.exit(1 if lost else 0)
 
 
-def _run(data: str, listen_fd: int, requests_days: int) -> int:
+def _run(data: str, listen_fd: int, requests_days: int, database: str) -> int:
     from headgate.node.process import NodeProcess
     from headgate.node.server import new_loop
     from headgate.supervisor.child import Channel
@@ -43,7 +44,7 @@ def _run(data: str, listen_fd: int, requests_days: int) -> int:
 
         channel = Channel(lambda said: process.heard(said) if process else None, end)
         process = NodeProcess(data, channel.tell)
-        await process.run(socket.socket(fileno=listen_fd), requests_days)
+        await process.run(socket.socket(fileno=listen_fd), requests_days, database)
         return process.lost
 
     with asyncio.Runner(loop_factory=new_loop()) as runner:

@@ -7,8 +7,10 @@ import click
 import msgspec
 
 from headgate import csv_export
+from headgate.cli.nodes import read_database
 from headgate.cli.options import Duration, as_json, places, print_table, settings_of, store_of, when
 from headgate.money import dollars
+from headgate.storage.postgres.reports import LedgerDatabase
 from headgate.storage.rows import COLUMNS, LedgerRow, csv_cells, shown
 from headgate.storage.sqlite.reports import UsageReader, Where
 
@@ -31,6 +33,7 @@ _TITLES = (
 @click.option("--outcome", help="With this outcome only: stop, rate_limit, upstream.")
 @click.option("--all", "all_", is_flag=True, help=f"All of them, not only the newest {NEWEST}.")
 @click.option("--follow", is_flag=True, help="Go on with new ones as they end, until interrupted.")
+@click.option("--all-nodes", is_flag=True, help="Of all nodes: from the database.")
 @places
 @as_json
 @click.option("--csv", "csv_", is_flag=True, help="Print CSV, with a line of titles.")
@@ -44,6 +47,7 @@ def command(
     outcome: str | None,
     all_: bool,
     follow: bool,
+    all_nodes: bool,
     config_file: str | None,
     data: str | None,
     json_: bool,
@@ -55,13 +59,19 @@ def command(
     """
     if json_ and csv_:
         raise click.UsageError("--json and --csv exclude each other.")
-    if all_ and follow:
-        raise click.UsageError("--all and --follow exclude each other.")
+    if follow and (all_ or all_nodes):
+        raise click.UsageError("--follow goes with neither --all nor --all-nodes.")
     where = Where(
         account=account, key_id=key, model=model, session=session, user=user, outcome=outcome
     )
     since_s = time.time() - since if since is not None else 0.0
-    with store_of(settings_of(config_file, data=data)) as store:
+    settings = settings_of(config_file, data=data)
+    if all_nodes:
+        if csv_:
+            _csv([(*COLUMNS, "cost_usd")])
+        read_database(settings, lambda db: _from_database(db, where, since_s, all_, json_, csv_))
+        return
+    with store_of(settings) as store:
         reader = UsageReader(store.directory)
         try:
             if csv_:
@@ -81,6 +91,16 @@ def command(
                 _print([row for _, row in fresh], json_, csv_)
         finally:
             reader.close()
+
+
+async def _from_database(
+    db: LedgerDatabase, where: Where, since_s: float, all_: bool, json_: bool, csv_: bool
+) -> None:
+    if not all_:
+        _print(await db.requests(where, since_s, NEWEST), json_, csv_)
+        return
+    async for rows in db.everything(where, since_s, BATCH):
+        _print(rows, json_, csv_)
 
 
 def _everything(reader: UsageReader, where: Where, since_s: float) -> Iterator[list[LedgerRow]]:

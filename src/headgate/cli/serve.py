@@ -18,6 +18,7 @@ from headgate.cli.local import offer as offer_local_model
 from headgate.cli.options import DataUnusable
 from headgate.config import base_url
 from headgate.local.model import LocalModel, LocalModelMissing
+from headgate.storage.postgres.database import check_installed
 from headgate.storage.sqlite.database import Store, StoreError
 from headgate.storage.sqlite.people import People
 from headgate.storage.sqlite.process_lock import AlreadyServed, ServeLock
@@ -65,6 +66,8 @@ def command(
         try:
             settings = config.load(config_file, os.environ, **overrides)
             lock = ServeLock(settings.data)  # before anything is written there
+            if settings.database:
+                check_installed()
             store = Store(settings.data)
         except AlreadyServed as error:
             raise _AlreadyServed(str(error)) from None
@@ -165,7 +168,13 @@ async def _serve(
         options += ["--node", node_path, "--control", control_socket]
         options += ["--local-url", local_url] if local_url else []
         edges = usable_cores() if settings.edges == "auto" else settings.edges
-        plan = Plan(settings.data, edges, tuple(options), settings.retention.requests_days)
+        plan = Plan(
+            settings.data,
+            edges,
+            tuple(options),
+            settings.retention.requests_days,
+            settings.database,
+        )
         stopping = _Stopping()
         stopping.listen()
         supervisor = Supervisor(plan, listeners, node_socket, asyncio.Event())

@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from headgate import csv_export
+from headgate.cli.nodes import read_database
 from headgate.cli.options import (
     Duration,
     as_json,
@@ -31,6 +32,7 @@ _TITLES = (
 @click.option("--account", help="Of one account only, by its id.")
 @click.option("--key", help="Of one key only, by its id.")
 @click.option("--model", help="Of one model only, by the catalog's name.")
+@click.option("--all-nodes", is_flag=True, help="Of all nodes: from the database.")
 @places
 @as_json
 @click.option("--csv", "csv_", is_flag=True, help="Print CSV, with a line of titles.")
@@ -40,6 +42,7 @@ def command(
     account: str | None,
     key: str | None,
     model: str | None,
+    all_nodes: bool,
     config_file: str | None,
     data: str | None,
     json_: bool,
@@ -48,20 +51,28 @@ def command(
     """Add up what was used. Days are UTC.
 
     `unpriced` requests have no known price; the cost is without them. `errors` got no answer, though
-    their client waited; by session they are not counted.
+    their client waited; by session they are not counted. With --all-nodes, --since begins at a full hour.
     """
     if json_ and csv_:
         raise click.UsageError("--json and --csv exclude each other.")
     settings = settings_of(config_file, data=data)
+    where = Where(account=account, key_id=key, model=model)
+    since_s = time.time() - since if since is not None else 0.0
+    if all_nodes:
+        sums = read_database(settings, lambda db: db.usage(by, since_s, where=where))
+        _show(by, sums, {}, json_, csv_)
+        return
     with store_of(settings) as store:
         books = UsageReader(store.directory)
         try:
-            where = Where(account=account, key_id=key, model=model)
-            since_s = time.time() - since if since is not None else 0.0
             sums = books.usage(by, since_s, where=where)
         finally:
             books.close()
         known = store.keys()
+    _show(by, sums, {k.id: k.name for k in known} if by == "key" else {}, json_, csv_)
+
+
+def _show(by: By, sums: list[Spent], names: dict[str, str], json_: bool, csv_: bool) -> None:
     if json_:
         print_json([_plain(by, s) for s in sums])
     elif csv_:
@@ -69,7 +80,7 @@ def command(
         for line in csv_export.lines([titles, *(_cells(by, s) for s in sums)]):
             click.echo(line, nl=False)
     else:
-        _print(by, sums, {k.id: k.name for k in known} if by == "key" else {})
+        _print(by, sums, names)
 
 
 def _print(by: By, sums: list[Spent], names: dict[str, str]) -> None:

@@ -5,6 +5,7 @@ serves the edges until the supervisor says so or is no more, and then until the 
 """
 
 import asyncio
+import contextlib
 import functools
 import signal
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from headgate.node.server import Server
+from headgate.node.shipping import AGAIN_S, EVERY_S, Shipper
 from headgate.node.state import Node
 from headgate.storage.sqlite import retention
 from headgate.storage.sqlite.database import BUSY_MS, StoreError
@@ -23,6 +25,7 @@ from headgate.storage.sqlite.writer import WriterConfig
 from headgate.tasks import Tasks
 
 POLL_S = 0.4  # as often as edges look for changed keys
+LAST_S = 2.0  # for the database to take the last rows
 TAKE_OVER_S = 120.0  # for the node before this one to end; it may wait for edges that drain
 
 
@@ -38,8 +41,11 @@ class NodeProcess:
         self._handed_over = False
         self.lost = 0  # rows that the disk did not take
 
-    async def run(self, listener: socket.socket, requests_days: int) -> None:
-        """Serve until `end` was called and the last edge has gone; StoreError."""
+    async def run(self, listener: socket.socket, requests_days: int, database: str = "") -> None:
+        """Serve until `end` was called and the last edge has gone; StoreError.
+
+        `database`: the address of the ledger of all nodes; "": there is none.
+        """
         lock = await asyncio.to_thread(NodeLock, self._data, TAKE_OVER_S)
         orders = WriterConfig(f"{self._data}/headgate.db", BUSY_MS, MAX_WAITING, RETRY_S, ORPHAN_S)
         node = Node(self._data, orders)
@@ -50,8 +56,9 @@ class NodeProcess:
         server.suspect(living)
         server.listen(listener)
         self._tasks.every("keys", POLL_S, node.keep_fresh)
+        shipper = self._shipper(database)
         if requests_days:
-            prune = functools.partial(retention.daily, self._data, requests_days)
+            prune = functools.partial(_prune, self._data, requests_days, shipper)
             self._tasks.every("retention", retention.ROUND_S, prune, retention.RETRY_S)
         self._listen_to_signals()
         self._tell("ready", recovered=recovered)
@@ -60,6 +67,8 @@ class NodeProcess:
         self.lost = 0 if self._handed_over else node.writer.waiting
         node.close()
         lock.release()
+        if shipper is not None:
+            await self._end(shipper)
 
     def _listen_to_signals(self) -> None:
         """Hand over on SIGUSR1; the others are for the supervisor, and stay blocked."""
@@ -70,6 +79,21 @@ class NodeProcess:
         self._handed_over = True
         if self._server is not None:
             self._server.hand_over()
+
+    def _shipper(self, database: str) -> Shipper | None:
+        if not database:
+            return None
+        shipper = Shipper(self._data, database, self._note)
+        self._tasks.every("ledger database", EVERY_S, shipper.work, AGAIN_S)
+        return shipper
+
+    async def _end(self, shipper: Shipper) -> None:
+        """Send what is left, if the database is there and no other node does it; then let go of it."""
+        if not self._handed_over:
+            with contextlib.suppress(StoreError, TimeoutError):
+                await asyncio.wait_for(shipper.work(), LAST_S)
+        await shipper.close()
+        shipper.end()
 
     def heard(self, said: dict[str, Any]) -> None:
         """Do what the supervisor says; Any: its words are JSON."""
@@ -85,6 +109,18 @@ class NodeProcess:
     def _recovered(self, count: int) -> None:
         print(f"note: {count} exchanges of a process that died are in the ledger.", file=sys.stderr)
 
+    def _note(self, text: str) -> None:
+        print(f"note: {text}", file=sys.stderr)
+
     def _failed(self, name: str, error: Exception) -> None:
+        if name == "ledger database" and isinstance(error, StoreError):
+            return  # it has said so itself, once
         why = str(error) if isinstance(error, StoreError) else type(error).__name__
         print(f"note: the node's task `{name}` failed: {why}", file=sys.stderr)
+
+
+async def _prune(data: str, days: int, shipper: Shipper | None) -> float:
+    """Delete what is too old, there first: nothing is deleted here that was not sent."""
+    if shipper is not None:
+        await shipper.prune(days)
+    return await retention.daily(data, days)

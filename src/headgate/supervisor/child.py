@@ -9,11 +9,12 @@ started with the signals blocked that a terminal or systemd sends to all of a gr
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -32,14 +33,19 @@ class Child:
         arguments: Sequence[str],
         fds: Sequence[int],
         heard: Callable[["Child", dict[str, Any]], None],
+        environment: Mapping[str, str] = {},
     ) -> None:
-        """`heard` is given what the child says; Any: its words are JSON."""
+        """`heard` is given what the child says; Any: its words are JSON.
+
+        `environment`: variables that it has beside ours.
+        """
         self.name = name
         self.began_s = time.monotonic()
         self.ready = False
         self.decided = asyncio.Event()  # it is ready, or has ended before
         self._arguments = arguments
         self._fds = fds
+        self._environment = environment
         self._heard = heard
         self._process: asyncio.subprocess.Process | None = None
         self._ours: socket.socket | None = None
@@ -64,6 +70,7 @@ class Child:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "headgate.cli", self.name, *self._arguments,
                 stdin=theirs.fileno(), pass_fds=self._fds,
+                env={**os.environ, **self._environment},
             )  # fmt: skip
         except OSError:
             ours.close()

@@ -42,6 +42,7 @@ class Plan(msgspec.Struct, frozen=True):
     edges: int
     options: tuple[str, ...]  # of each edge
     requests_days: int = 0
+    database: str = ""  # of all nodes; it has a password, so that no command line shows it
 
 
 class Supervisor:
@@ -77,7 +78,8 @@ class Supervisor:
         fd = self._node_socket.fileno()
         options = ["--data", self._plan.data, "--listen-fd", str(fd)]
         options += ["--requests-days", str(self._plan.requests_days)]
-        return Child("node", options, [fd], self._heard)
+        environment = {"HEADGATE_DATABASE": self._plan.database}
+        return Child("node", options, [fd], self._heard, environment)
 
     def _edge_maker(self, number: int) -> Callable[[], Child]:
         def make() -> Child:

@@ -1,0 +1,83 @@
+"""`headgate nodes`: the nodes whose ledgers are in the database."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import click
+
+from headgate.cli.options import as_json, places, print_json, print_table, settings_of, when
+from headgate.config import Settings
+from headgate.storage.postgres import database
+from headgate.storage.postgres.reports import LedgerDatabase
+from headgate.storage.sqlite.database import StoreError
+
+T = TypeVar("T")
+SILENT_S = 90.0  # a node that lives says so every 30 s
+
+
+def read_database(settings: Settings, work: Callable[[LedgerDatabase], Awaitable[T]]) -> T:
+    """Return what `work` finds in the database of all nodes; ClickException when it cannot be read."""
+    if not settings.database:
+        raise click.UsageError("this needs `database` in the configuration, or HEADGATE_DATABASE.")
+
+    async def run() -> T:
+        db = await database.connect(settings.database)
+        try:
+            with database.faults(settings.database):
+                return await work(LedgerDatabase(db))
+        finally:
+            db.terminate()
+
+    try:
+        return asyncio.run(run())
+    except StoreError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@click.group()
+def command() -> None:
+    """List the nodes that send their ledgers to the database, or forget one."""
+
+
+@command.command("list")
+@places
+@as_json
+def list_(config_file: str | None, data: str | None, json_: bool) -> None:
+    """List the nodes, when each was last heard of, and how many rows it had not sent then."""
+    found = read_database(settings_of(config_file, data=data), lambda db: db.nodes())
+    if json_:
+        print_json(found)
+        return
+    if not found:
+        click.echo("No node has sent anything yet.", err=True)
+    now_s = time.time()
+    rows = [
+        (
+            n.node_id,
+            n.name,
+            n.version,
+            when(n.seen_s),
+            "silent" if now_s - n.seen_s > SILENT_S else "up",
+            f"{n.behind:,}",
+            f"{n.requests:,}",
+        )
+        for n in found
+    ]
+    print_table(("id", "name", "version", "seen (UTC)", "state", "behind", "requests"), rows)
+
+
+@command.command()
+@click.argument("name")
+@places
+@as_json
+def forget(name: str, config_file: str | None, data: str | None, json_: bool) -> None:
+    """Take a node off the list, by its name or id. What it has sent stays and is counted."""
+    gone = read_database(settings_of(config_file, data=data), lambda db: db.forget(name))
+    if not gone:
+        raise click.ClickException(f"no node is called `{name[:64]}`; see: headgate nodes list")
+    if json_:
+        print_json({"forgotten": gone})
+    else:
+        click.echo(f"Forgotten: {', '.join(gone)}.")

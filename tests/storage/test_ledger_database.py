@@ -1,0 +1,353 @@
+"""The ledger of all nodes in a real PostgreSQL: each row once, whatever is repeated, stopped or restored."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from gateway import start, stop
+from headgate.cli import audit, nodes, requests, usage
+from headgate.node.shipping import Shipper, node_id
+from headgate.storage.postgres import database, ledger
+from headgate.storage.postgres.ledger import BATCH, NodeName, NodePosition, position, ship
+from headgate.storage.postgres.reports import LedgerDatabase
+from headgate.storage.rows import COLUMNS, AttemptRecord, LedgerRow
+from headgate.storage.sqlite import writer
+from headgate.storage.sqlite.database import Store, StoreError
+from headgate.storage.sqlite.entries import encode_row
+from headgate.storage.sqlite.reports import By, UsageReader, Where
+from played import PlayedUpstream
+from postgres import Postgres
+from waiting import wait_for
+
+T = 1_800_000_000.0
+DAY_S = 86400
+ONE, TWO = NodeName("n1", "one", "0.1"), NodeName("n2", "two", "0.1")
+V = TypeVar("V")
+
+
+def row(id: str, **fields: object) -> LedgerRow:
+    plain = LedgerRow(
+        request_id=id, key_id="K1", account="acme", session="s", user="ann", tags=("a", "b"),
+        dialect="openai", model="M", upstream="up", outcome="stop", basis="upstream", status=200,
+        started_at=T + 0.25, ended_at=T + 1.5, ttft_ms=300, input_tokens=10, output_tokens=2,
+        cost_nano_usd=5, attempts=(AttemptRecord("up", "M", "stop"),), warnings=("seed", "„ü“"),
+    )  # fmt: skip
+    return msgspec.structs.replace(plain, **fields)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    running = Postgres()
+    yield running
+    running.end()
+
+
+@pytest.fixture
+def url(server: Postgres) -> str:
+    asyncio.run(server.clear())
+    return server.url
+
+
+def within(url: str, work: Callable[[Any], Awaitable[V]]) -> V:
+    """What `work` does with a connection; Any: asyncpg's."""
+
+    async def run() -> V:
+        db = await database.connect(url)
+        try:
+            return await work(db)
+        finally:
+            await db.close()
+
+    return asyncio.run(run())
+
+
+def journal(data: Path, rows: list[LedgerRow]) -> None:
+    """Write rows into the ledger of a data directory."""
+    Store(data).close()
+    db = writer.connect(f"{data}/headgate.db", 5000)
+    entries = writer.decode_durable(b"[" + b",".join(map(encode_row, rows)) + b"]")
+    writer.insert(db, entries)
+    db.close()
+
+
+def requests_in(url: str) -> int:
+    async def count(db: Any) -> int:
+        return sum(s.requests for s in await LedgerDatabase(db).usage("model"))
+
+    return within(url, count)
+
+
+def differences(url: str) -> object:
+    return within(url, lambda db: LedgerDatabase(db).audit())
+
+
+def test_a_row_comes_back_as_it_was(url: str) -> None:
+    odd = row("b", cost_nano_usd=None, ttft_ms=None, tags=(), attempts=(), key_id="K2", status=0)
+
+    async def work(db: Any) -> None:
+        await ship(db, ONE, [(1, row("a")), (2, odd)], NodePosition(), 0)
+        reader = LedgerDatabase(db)
+        assert await reader.requests() == [row("a"), odd]
+        assert [r async for rows in reader.everything(size=1) for r in rows] == [row("a"), odd]
+        assert await reader.requests(Where(key_id="K2")) == [odd]
+        assert await position(db, "n1") == NodePosition(2, "b")
+        columns = await db.fetch(
+            "select column_name from information_schema.columns where table_schema = 'headgate'"
+            " and table_name = 'ledger' order by ordinal_position"
+        )
+        assert [c for (c,) in columns] == ["seq", "node_id", *COLUMNS]
+
+    within(url, work)
+
+
+def test_batches_that_are_repeated_by_several_nodes_at_once_are_counted_once(url: str) -> None:
+    rows = [(n + 1, row(f"r{n}", key_id=f"K{n % 3}", model=f"M{n % 5}")) for n in range(600)]
+
+    async def node(name: NodeName, first: int) -> None:
+        db = await database.connect(url)
+        here = NodePosition()
+        for at in range(first, 600, 75):
+            here = await ship(db, name, rows[at : at + 150], here, 0)
+        await db.close()
+
+    async def all_at_once() -> None:
+        names = [NodeName(f"n{n}", f"node {n}", "0.1") for n in range(4)]
+        await asyncio.gather(*(node(name, 37 * n) for n, name in enumerate(names)))
+
+    asyncio.run(all_at_once())
+    assert requests_in(url) == 600
+    assert differences(url) == []
+    sums = within(url, lambda db: LedgerDatabase(db).usage("key"))
+    assert sorted((s.name, s.requests, s.cost_nano_usd) for s in sums) == [
+        (f"K{n}", 200, 1000) for n in range(3)
+    ]
+
+
+@pytest.mark.parametrize("by", ["key", "account", "model", "day", "hour", "session", "user", "upstream"])  # fmt: skip
+def test_sums_are_those_of_the_nodes_own_ledger(url: str, tmp_path: Path, by: By) -> None:
+    rows = [
+        row(f"r{n}", key_id=f"K{n % 3}", session=f"s{n % 2}", user=f"u{n % 4}",
+            started_at=T + n * 1800, ended_at=T + n * 1800 + 1,
+            outcome="timeout" if n % 7 == 0 else "stop", cost_nano_usd=None if n % 5 == 0 else n)
+        for n in range(30)
+    ]  # fmt: skip
+    journal(tmp_path / "data", rows)
+    own = UsageReader(tmp_path / "data")
+    numbered = [(n + 1, r) for n, r in enumerate(rows)]
+    within(url, lambda db: ship(db, ONE, numbered, NodePosition(), 0))
+    found = within(url, lambda db: LedgerDatabase(db).usage(by, where=Where(account="acme")))
+    wanted = own.usage(by, where=Where(account="acme"))
+    own.close()
+    money = [msgspec.structs.astuple(s)[:9] for s in found]
+    assert sorted(money) == sorted(msgspec.structs.astuple(s)[:9] for s in wanted)
+    assert sum(s.errors for s in found) == 5
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "update headgate.by_hour set cost_nano_usd = cost_nano_usd + 1",
+        "delete from headgate.ledger where request_id = 'a'",
+        "delete from headgate.by_hour",
+    ],
+)
+def test_the_audit_finds_what_was_tampered_with(url: str, damage: str) -> None:
+    async def work(db: Any) -> None:
+        await ship(db, ONE, [(1, row("a")), (2, row("b"))], NodePosition(), 0)
+        reader = LedgerDatabase(db)
+        assert await reader.audit() == []
+        await db.execute(damage)
+        assert len(await reader.audit()) == 1
+
+    within(url, work)
+
+
+def test_old_rows_go_and_their_sums_stay(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [(n, row(f"r{n}", started_at=T - DAY_S * (n % 3))) for n in range(1, 31)]
+
+    async def work(db: Any) -> None:
+        await ship(db, ONE, rows, NodePosition(), 0)
+        assert await ledger.prune(db, T - DAY_S) == 10
+        assert await ledger.prune(db, T - DAY_S) == 0
+        assert len(await LedgerDatabase(db).requests(most=99)) == 20
+        assert await LedgerDatabase(db).audit() == []
+
+    within(url, work)
+    assert requests_in(url) == 30
+
+
+def test_two_nodes_make_the_schema_at_once_and_a_newer_one_is_refused(url: str) -> None:
+    async def both() -> None:
+        for db in await asyncio.gather(*(database.connect(url) for _ in range(4))):
+            await db.close()
+
+    asyncio.run(both())
+
+    async def newer(db: Any) -> None:
+        await db.execute("insert into headgate.migrations (version) values (999)")
+
+    within(url, newer)
+    with pytest.raises(StoreError, match="newer Headgate"):
+        within(url, newer)
+
+
+def test_what_is_wrong_with_the_database_is_one_sentence_without_the_password(url: str) -> None:
+    for wrong in (url.replace("secret-of-pg", "wrong-word"), url.replace("127.0.0.1", "127.0.0.1:1", 1).replace(f":1:{url.rpartition(':')[2]}", ":1/postgres")):  # fmt: skip
+        with pytest.raises(StoreError) as told:
+            within(wrong, lambda db: db.close())
+        text = str(told.value)
+        assert text.startswith("postgresql://127.0.0.1:") and "\n" not in text
+        assert "wrong-word" not in text and "secret-of-pg" not in text
+
+
+# --- the journal of a node ------------------------------------------------------------------------
+
+
+async def sent(shipper: Shipper) -> None:
+    """Let it work until all of its journal is there."""
+    while True:
+        try:
+            await shipper.work()
+            return
+        except StoreError:
+            continue
+
+
+def test_a_database_that_is_stopped_loses_and_doubles_nothing(
+    server: Postgres, url: str, tmp_path: Path
+) -> None:
+    data, notes = tmp_path / "data", list[str]()
+    journal(data, [row(f"r{n}") for n in range(2 * BATCH + 7)])
+    shipper = Shipper(str(data), url, notes.append)
+
+    async def work() -> None:
+        assert await shipper._send()  # one batch, and there is more
+        server.stop(signal.SIGQUIT)  # as a crash
+        for _ in range(3):
+            with pytest.raises(StoreError):
+                await shipper.work()
+        assert not shipper.caught_up
+        with pytest.raises(StoreError, match="not sent yet"):
+            await shipper.prune(1)
+        journal(data, [row("late")])
+        server.start()
+        await sent(shipper)
+        await shipper.close()
+
+    asyncio.run(work())
+    shipper.end()
+    assert requests_in(url) == 2 * BATCH + 8
+    assert differences(url) == []
+    assert [note.partition(":")[0] for note in notes] == [
+        "the ledger is not sent to the database for now",
+        "the ledger is sent to the database again.",
+    ]
+
+
+def test_a_data_directory_that_was_restored_sends_what_is_new_in_it(
+    url: str, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    journal(data, [row("a"), row("b"), row("c")])
+    id = node_id(data)
+
+    def send() -> None:
+        async def work() -> None:
+            shipper = Shipper(str(data), url, lambda note: None)
+            await shipper.work()
+            await shipper.close()
+            shipper.end()
+
+        asyncio.run(work())
+
+    send()
+    for name in ("headgate.db", "headgate.db-wal", "headgate.db-shm"):
+        (data / name).unlink(missing_ok=True)
+    journal(data, [row("a"), row("d"), row("e"), row("f")])  # another history, and the same numbers
+    send()
+    assert node_id(data) == id
+    assert requests_in(url) == 6
+    assert differences(url) == []
+    send()
+    assert requests_in(url) == 6
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+def test_the_commands_read_all_nodes(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADGATE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("HEADGATE_DATABASE", url)
+
+    async def fill(db: Any) -> None:
+        await ship(db, ONE, [(1, row("a"))], NodePosition(), 0)
+        await ship(db, TWO, [(1, row("b", key_id="K2"))], NodePosition(), 3)
+
+    within(url, fill)
+
+    def run(command: Any, *options: str) -> str:
+        result = CliRunner().invoke(command, options)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    sums = json.loads(run(usage.command, "--all-nodes", "--by", "key", "--json"))
+    assert [(s["key"], s["requests"], s["cost_nano_usd"]) for s in sums] == [("K1", 1, 5), ("K2", 1, 5)]  # fmt: skip
+    lines = run(requests.command, "--all-nodes", "--json").splitlines()
+    assert [json.loads(line)["request_id"] for line in lines] == ["a", "b"]
+    assert len(run(requests.command, "--all-nodes", "--all", "--csv").splitlines()) == 3
+    assert "The books add up" in run(audit.command)
+    listed = json.loads(run(nodes.command, "list", "--json"))
+    assert [(n["name"], n["behind"], n["requests"]) for n in listed] == [("one", 0, 1), ("two", 3, 1)]  # fmt: skip
+    assert run(nodes.command, "forget", "two") == "Forgotten: n2.\n"
+    assert CliRunner().invoke(nodes.command, ["forget", "two"]).exit_code == 1
+    assert requests_in(url) == 2
+    within(url, lambda db: db.execute("update headgate.by_hour set requests = 9"))
+    assert CliRunner().invoke(audit.command).exit_code == 1
+    monkeypatch.delenv("HEADGATE_DATABASE")
+    assert CliRunner().invoke(nodes.command, ["list"]).exit_code == 2
+
+
+# --- a gateway ------------------------------------------------------------------------------------
+
+
+def test_a_gateway_sends_its_rows_and_goes_on_while_the_database_is_away(
+    server: Postgres, url: str, upstream: PlayedUpstream, tmp_path: Path
+) -> None:
+    gate = start(
+        tmp_path / "data",
+        HEADGATE_UPSTREAM_URL=upstream.url("openai"),
+        HEADGATE_UPSTREAM_KEY="upstream-secret",
+        HEADGATE_DATABASE=url,
+    )
+    try:
+        body = {"model": "MiniMax-M2", "messages": [{"role": "user", "content": "hello"}]}
+
+        def asked(count: int) -> set[str]:
+            replies = [gate.post("/v1/chat/completions", body) for _ in range(count)]
+            assert {r.status_code for r in replies} == {200}
+            return {r.headers["x-request-id"] for r in replies}
+
+        ids = asked(3)
+        wait_for(lambda: requests_in(url) == 3)
+        server.stop(signal.SIGQUIT)
+        ids |= asked(5)
+        server.start()
+        ids |= asked(1)
+        wait_for(lambda: requests_in(url) == 9)
+    finally:
+        assert stop(gate) == 0
+    rows = within(url, lambda db: LedgerDatabase(db).requests())
+    assert {r.request_id for r in rows} == ids and len(rows) == 9
+    assert differences(url) == []
+    log = (tmp_path / "data.log").read_text()
+    assert "secret-of-pg" not in log + gate.printed
+    assert "the ledger is not sent to the database for now" in log
