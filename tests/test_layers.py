@@ -20,7 +20,7 @@ SOURCE = ROOT / "src" / "headgate"
 LAYERS = [
     {"_version"},  # written by the build
     {"headgate"},  # the version
-    {"errors", "money", "tasks", "output", "csv_export", "redaction"},
+    {"errors", "money", "tasks", "output", "csv_export", "redaction", "near_names"},
     {"bounds", "chat"},
     {"jsontext"},
     {"stream"},
@@ -39,6 +39,7 @@ DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
 PURE = {
     "errors",
     "money",
+    "near_names",
     "redaction",
     "bounds",
     "chat",

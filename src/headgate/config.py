@@ -7,7 +7,6 @@ surprise: with no upstream in the file, the environment's keys make them, and wi
 the small local model answers.
 """
 
-import difflib
 import ipaddress
 import re
 import tomllib
@@ -19,6 +18,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct, structs
+
+from headgate import near_names
 
 _HOST_PORT = r"(\[[0-9a-fA-F:]+\]|[0-9A-Za-z.-]+):[0-9]{1,5}"
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
@@ -523,8 +524,7 @@ def _explained(message: str, tree: Mapping[str, Any], path: str, origins: Mappin
     name = text.rsplit("`", 2)[1]
     if new := RENAMED.get(name):
         return f"{where}: `{f'{at}.' if at else ''}{name}` is called `{new}` now."
-    near = difflib.get_close_matches(name.lower(), _known(at), 1, 0.5)
-    hint = f" Did you mean `{near[0]}`?" if near else f" Known: {', '.join(_known(at))}."
+    hint = near_names.hint(name, _known(at))
     return f"{where}: unknown key `{f'{at}.' if at else ''}{name}`.{hint}"
 
 

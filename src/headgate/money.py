@@ -21,6 +21,19 @@ def dollars(nano: int, places: int = 0) -> str:
     return f"{'-' if nano < 0 else ''}{whole}{'.' if digits else ''}{digits}"
 
 
+def rounded(nano: int) -> str:
+    """Return an amount as people read it: $1,234.57, $0.0312, < $0.0001; a half goes up."""
+    sign, size = ("-" if nano < 0 else ""), abs(nano)
+    if not size:
+        return "$0"
+    if size < _NANO // 10_000:
+        return f"{sign}< $0.0001"
+    places = 2 if size >= _NANO - 50_000 else 4  # $0.99996 is a dollar
+    unit = _NANO // 10**places
+    whole, rest = divmod((size + unit // 2) // unit, 10**places)
+    return f"{sign}${whole:,}.{rest:0{places}d}"
+
+
 def cost_out(nano: int | None) -> dict[str, Raw]:
     """The field that tells the cost, to be added to those of a usage."""
     return {} if nano is None else {"cost": Raw(dollars(nano).encode())}

@@ -62,10 +62,10 @@ def printed(command: click.Command, *arguments: str) -> list[dict[str, object]]:
 def test_usage_for_programs_has_money_exactly_and_in_dollars(data: Path) -> None:
     (one, other) = printed(usage.command, "--by", "model")
     assert one == {
-        "model": "MiniMax-M2.7", "requests": 2, "unpriced": 0, "input_tokens": 2000, "cached_tokens": 800,
-        "cache_write_tokens": 0, "output_tokens": 100, "reasoning_tokens": 40, "cost_nano_usd": 2_468_000_002,
-        "errors": 0, "ttft_ms": 0, "first_tokens": 0, "stream_ms": 0,
-        "cost_usd": "2.468000002",
+        "model": "MiniMax-M2.7", "requests": 2, "errors": 0, "error_rate": 0.0, "unpriced": 0,
+        "input_tokens": 2000, "cached_tokens": 800, "cache_write_tokens": 0,
+        "output_tokens": 100, "reasoning_tokens": 40, "cost_usd": "2.468000002",
+        "cost_nano_usd": 2_468_000_002, "ttft_mean_ms": None, "output_tokens_per_s": None,
     }  # fmt: skip
     assert (other["model"], other["unpriced"], other["cost_nano_usd"]) == ("MiniMax-M3", 1, 0)
 
@@ -107,10 +107,11 @@ def test_usage_of_nothing_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_csv_has_titles_and_runs_in_no_spreadsheet(data: Path) -> None:
     lines = run(usage.command, "--by", "session", "--csv").stdout.splitlines()
     assert lines[0] == (
-        "session,requests,unpriced,input_tokens,cached_tokens,cache_write_tokens,output_tokens,"
-        "reasoning_tokens,cost_nano_usd,errors,ttft_ms,first_tokens,stream_ms,cost_usd"
+        "session,name,requests,errors,error_rate,unpriced,input_tokens,cached_tokens,"
+        "cache_write_tokens,output_tokens,reasoning_tokens,cost_usd,cost_nano_usd,ttft_mean_ms,"
+        "output_tokens_per_s"
     )
-    assert "'=1+1,1,0,1000,400,0,50,20,1234000001,0,0,0,0,1.234000001" in lines
+    assert "'=1+1,'=1+1,1,0,0.0,0,1000,400,0,50,20,1.234000001,1234000001,," in lines
     assert run(usage.command, "--csv", "--json").exit_code == 2
 
 

@@ -17,11 +17,13 @@ import msgspec
 import pytest
 
 from consoles import Site, served, signed_in
+from headgate.money import rounded
 from headgate.policy import pricing
+from headgate.storage import usage_table
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.ledger import Ledger, LedgerRow
 from headgate.storage.sqlite.reports import Where
-from headgate.web import time_range
+from headgate.web import formats, time_range
 from headgate.web.console import requests_page, usage_page
 from headgate.web.context import Problem
 
@@ -97,10 +99,9 @@ def text(response: httpx2.Response) -> str:
     return response.text
 
 
-def table(response: httpx2.Response) -> tuple[str, list[dict[str, str]]]:
-    """A file: its first line, and its rows by column."""
-    first, rest = text(response).split("\n", 1)
-    return first, list(csv.DictReader(io.StringIO(rest)))
+def table(response: httpx2.Response) -> list[dict[str, str]]:
+    """A file: its rows by column; the first line has the columns' names."""
+    return list(csv.DictReader(io.StringIO(text(response))))
 
 
 def usage(client: httpx2.Client, path: str = "/usage", **query: str) -> httpx2.Response:
@@ -127,9 +128,8 @@ def test_the_file_has_the_screens_lines_and_adds_up_to_the_books(
     place: Place, admin: httpx2.Client, by: str
 ) -> None:
     lines = cells(text(usage(admin, by=by)))
-    first, rows = table(usage(admin, "/usage.csv", by=by))
-    told = f"# Headgate: usage by {by}; 2026-11-20 00:00 - 2026-11-23 00:00 UTC; times are UTC"
-    assert first.strip('"').startswith(told)
+    rows = table(usage(admin, "/usage.csv", by=by))
+    assert list(rows[0]) == [by, "name", *usage_table.COLUMNS]
     *shown, total = lines
     assert len(shown) == len(rows)
     for line, of_file in zip(shown, rows, strict=True):
@@ -140,9 +140,9 @@ def test_the_file_has_the_screens_lines_and_adds_up_to_the_books(
     assert sums == {
         "requests": books.requests, "input_tokens": books.input_tokens, "output_tokens": books.output_tokens
     }  # fmt: skip
-    assert sum(round(float(r["spend_usd"]) * pricing.NANO) for r in rows) == books.cost_nano_usd
+    assert sum(round(float(r["cost_usd"]) * pricing.NANO) for r in rows) == books.cost_nano_usd
     assert total[2] == f"{books.requests:,}"
-    assert books.unpriced == sum(int(r["without_price"]) for r in rows) == 3
+    assert books.unpriced == sum(int(r["unpriced"]) for r in rows) == 3
 
 
 def test_the_chart_has_the_numbers_of_the_table(admin: httpx2.Client) -> None:
@@ -192,9 +192,8 @@ def test_every_filter_narrows_the_table_and_the_file(place: Place, admin: httpx2
             }
         )
         expected = sum(s.requests for s in place.site.desk.books.usage("model", where=where))
-        first, rows = table(usage(admin, "/usage.csv", **filters))
+        rows = table(usage(admin, "/usage.csv", **filters))
         assert sum(int(r["requests"]) for r in rows) == expected
-        assert all(f"{name} = {value}" in first for name, value in filters.items())
         page = text(usage(admin, **filters))
         assert (
             not rows if "no requests in this time" in page else cells(page)[-1][2] == str(expected)
@@ -215,7 +214,7 @@ def test_every_line_leads_to_its_requests(place: Place, admin: httpx2.Client) ->
                 assert "(no session)" in line
                 continue
             query = next(p for p in paths if p.startswith("/requests?"))
-            _, rows = table(admin.get(query.replace("/requests?", "/requests.csv?")))
+            rows = table(admin.get(query.replace("/requests?", "/requests.csv?")))
             assert len(rows) == int(number[1].replace(",", "")), query
             into = next(p for p in paths if not p.startswith("/requests"))
             assert into.startswith("/sessions/" if by == "session" else "/usage?")
@@ -241,7 +240,7 @@ def test_others_see_their_accounts_figures_only(place: Place, role: str) -> None
             page = text(usage(client, **query))
             assert cells(page)[-1][2] == str(red)
             assert FORMULA not in html.unescape(page) and "Blue team" not in page
-            _, rows = table(usage(client, "/usage.csv", **query))
+            rows = table(usage(client, "/usage.csv", **query))
             assert sum(int(r["requests"]) for r in rows) == red
         assert "no requests in this time" in text(usage(client, key=place.keys["plain"]))
         page = html.unescape(text(usage(client)))
@@ -258,10 +257,10 @@ def test_names_are_shown_with_their_ids_and_run_nothing(place: Place, admin: htt
     page = text(usage(admin, by="key"))
     assert html.escape(EVIL) in page and EVIL not in page
     assert f"{place.keys[EVIL]}</code>" in page
-    _, rows = table(usage(admin, "/usage.csv", by="key"))
+    rows = table(usage(admin, "/usage.csv", by="key"))
     assert {r["name"] for r in rows} == {EVIL, f"'{FORMULA}", "plain"}
-    _, rows = table(usage(admin, "/usage.csv", by="session"))
-    assert "'=1+1" in {r["id"] for r in rows}
+    rows = table(usage(admin, "/usage.csv", by="session"))
+    assert "'=1+1" in {r["session"] for r in rows}
 
 
 # --- spans ---------------------------------------------------------------------------------------
@@ -341,13 +340,13 @@ def test_a_span_that_no_chart_has_room_for_is_refused(admin: httpx2.Client) -> N
 
 
 def test_figures_are_rounded_to_what_can_be_read() -> None:
-    assert [usage_page.short(v) for v in (0, 9999, 12_345, 1_234_567, 123_456_789, 5e9)] == [
+    assert [formats.short(v) for v in (0, 9999, 12_345, 1_234_567, 123_456_789, 5e9)] == [
         "0", "9,999", "12.35 k", "1.235 M", "123.5 M", "5.000 G"
     ]  # fmt: skip
-    assert [usage_page.money(v) for v in (0, 1, 100_000, 1_500_000_000, 1_234_000_000_000)] == [
+    assert [rounded(v) for v in (0, 1, 100_000, 1_500_000_000, 1_234_000_000_000)] == [
         "$0", "< $0.0001", "$0.0001", "$1.50", "$1,234.00"
     ]  # fmt: skip
-    assert [usage_page.rate(v) for v in (0, 0.0123, 0.5)] == ["0 %", "1.2 %", "50 %"]
+    assert [formats.rate(v) for v in (0, 0.0123, 0.5)] == ["0.0 %", "1.2 %", "50.0 %"]
 
 
 def test_a_change_is_told_against_the_span_before(admin: httpx2.Client) -> None:

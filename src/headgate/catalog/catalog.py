@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from headgate import config
+from headgate import config, near_names
 from headgate.catalog import cards, operators
 from headgate.catalog.models import DialectName, Model, Price, Retirement, models
 from headgate.config import ConfigError, Settings
@@ -356,8 +356,7 @@ def load(settings: Settings, env: Mapping[str, str]) -> Catalog:
 
 def _preset(name: str, preset: str) -> Preset:
     if preset not in presets():
-        near = difflib.get_close_matches(preset, presets(), 1, 0.4)
-        hint = f" Did you mean `{near[0]}`?" if near else f" Known: {', '.join(presets())}."
+        hint = near_names.hint(preset, presets())
         raise ConfigError(f"`upstreams.{name}.preset`: no preset `{preset}`.{hint}")
     return presets()[preset]
 

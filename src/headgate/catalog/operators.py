@@ -5,12 +5,11 @@ operator's own when it is not.  Note: a model of one's own has to have routes, s
 of a shipped model is an error.
 """
 
-import difflib
 from collections.abc import Sequence
 
 import msgspec
 
-from headgate import config
+from headgate import config, near_names
 from headgate.catalog.models import Model, Price, models
 from headgate.config import ConfigError, Settings
 
@@ -68,8 +67,7 @@ def _changed(model: Model, own: config.Model) -> Model:
 def _own(id: str, own: config.Model, known: dict[str, Model]) -> Model:
     """Return a model of the operator's own."""
     if not own.routes:
-        near = difflib.get_close_matches(id, known, 1, 0.4)
-        hint = f" Did you mean `{near[0]}`?" if near else f" Known: {', '.join(known)}."
+        hint = near_names.hint(id, known)
         raise ConfigError(
             f"`models.{id}`: no such model, and without `routes` it cannot be one of your own.{hint}"
         )

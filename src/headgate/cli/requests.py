@@ -1,7 +1,7 @@
 """`headgate requests`: single rows of the ledger, as a table, JSON or CSV."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import click
 import msgspec
@@ -68,27 +68,28 @@ def command(
     settings = settings_of(config_file, data=data)
     if all_nodes:
         if csv_:
-            _csv([(*COLUMNS, "cost_usd")])
+            _csv([(*COLUMNS, "cost_usd", "key_name")])
         read_database(settings, lambda db: _from_database(db, where, since_s, all_, json_, csv_))
         return
     with store_of(settings) as store:
         reader = UsageReader(store.directory)
         try:
+            names = {k.id: k.name for k in store.keys()} if csv_ else {}
             if csv_:
-                _csv([(*COLUMNS, "cost_usd")])
+                _csv([(*COLUMNS, "cost_usd", "key_name")])
             last = 0
             if all_:
                 for rows in _everything(reader, where, since_s):
-                    _print(rows, json_, csv_)
+                    _print(rows, json_, csv_, names)
             else:
                 newest = reader.requests(where, since_s=since_s, most=NEWEST)[::-1]
                 last = newest[-1][0] if newest else reader.last_seq()
-                _print([row for _, row in newest], json_, csv_)
+                _print([row for _, row in newest], json_, csv_, names)
             while follow:
                 time.sleep(POLL_S)
                 fresh = reader.requests_after(last, where, most=BATCH)
                 last = fresh[-1][0] if fresh else last
-                _print([row for _, row in fresh], json_, csv_)
+                _print([row for _, row in fresh], json_, csv_, names)
         finally:
             reader.close()
 
@@ -110,12 +111,12 @@ def _everything(reader: UsageReader, where: Where, since_s: float) -> Iterator[l
         last = found[-1][0]
 
 
-def _print(rows: list[LedgerRow], json_: bool, csv_: bool) -> None:
+def _print(rows: list[LedgerRow], json_: bool, csv_: bool, names: Mapping[str, str] = {}) -> None:
     if json_:
         for row in rows:
             click.echo(msgspec.json.encode(shown(row)))
     elif csv_:
-        _csv([csv_cells(row) for row in rows])
+        _csv([(*csv_cells(row), names.get(row.key_id, "")) for row in rows])
     elif rows:
         print_table(_TITLES, [_cells(row) for row in rows])
 

@@ -18,6 +18,7 @@ from headgate.cli.options import (
     store_of,
 )
 from headgate.policy.pricing import usd
+from headgate.storage import usage_table
 from headgate.storage.sqlite.reports import By, Spent, UsageReader, Where
 
 _TITLES = (
@@ -51,7 +52,8 @@ def command(
     """Add up what was used. Days are UTC.
 
     `unpriced` requests have no known price; the cost is without them. `errors` got no answer, though
-    their client waited; by session they are not counted. With --all-nodes, --since begins at a full hour.
+    their client waited; by session they are those of the requests that are still kept. With --all-nodes,
+    --since begins at a full hour.
     """
     if json_ and csv_:
         raise click.UsageError("--json and --csv exclude each other.")
@@ -76,8 +78,8 @@ def _show(by: By, sums: list[Spent], names: dict[str, str], json_: bool, csv_: b
     if json_:
         print_json([_plain(by, s) for s in sums])
     elif csv_:
-        titles = [by, *(n for n in _plain(by, Spent("", *[0] * 8)) if n != by)]
-        for line in csv_export.lines([titles, *(_cells(by, s) for s in sums)]):
+        rows = [[s.name, names.get(s.name, s.name), *usage_table.figures(s).values()] for s in sums]
+        for line in csv_export.lines([[by, "name", *usage_table.COLUMNS], *rows]):
             click.echo(line, nl=False)
     else:
         _print(by, sums, names)
@@ -117,14 +119,4 @@ def _figures(s: Spent) -> tuple[int, ...]:
 
 
 def _plain(by: By, s: Spent) -> dict[str, object]:
-    """Money twice: exact for programs, and as dollars for people and spreadsheets."""
-    fields: dict[str, object] = msgspec.to_builtins(s)
-    name = fields.pop("name")
-    return {by: name, **fields, "cost_usd": usd(s.cost_nano_usd)}
-
-
-def _cells(by: By, s: Spent) -> list[csv_export.Cell]:
-    """The values of `_plain`; money as a number, so that a spreadsheet can add it up."""
-    fields = msgspec.structs.asdict(s)
-    name = fields.pop("name")
-    return [name, *fields.values(), csv_export.Number(usd(s.cost_nano_usd))]
+    return {by: s.name, **usage_table.figures(s)}

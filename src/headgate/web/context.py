@@ -10,7 +10,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -24,13 +23,13 @@ from headgate.catalog.catalog import Catalog
 from headgate.config import Settings, console_url
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
 from headgate.net.dial import own_context
-from headgate.policy import access, pricing
+from headgate.policy import access
 from headgate.policy.access import Action, Role
 from headgate.policy.guesses import GuessThrottle
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.people import People, Via
 from headgate.storage.sqlite.reports import UsageReader
-from headgate.web import i18n
+from headgate.web import formats, i18n
 from headgate.web.auth.passwords import Throttle
 
 T = TypeVar("T")
@@ -90,7 +89,14 @@ class ConsoleContext:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self.templates.filters.update(usd=usd, when=when, count=count, percent=percent, ms=ms)
+        self.templates.filters.update(
+            usd=formats.usd,
+            cost=formats.cost,
+            when=formats.when,
+            count=formats.count,
+            percent=formats.percent,
+            ms=formats.ms,
+        )
         self.templates.globals["navigation"] = lambda: NAVIGATION
         self.local = any(u.preset == "local" for u in settings.upstreams.values())
 
@@ -273,26 +279,3 @@ def sentence(error: Exception) -> str:
     """What the store and the policies say of a bad value, as a sentence of its own."""
     text = str(error)
     return text[:1].upper() + text[1:]
-
-
-def usd(nano: int | None) -> str:
-    """Nano-dollars as dollars, exactly; what has no price is `unknown`."""
-    return "unknown" if nano is None else f"${pricing.usd(nano)}"
-
-
-def when(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
-
-
-def count(number: float | None) -> str:
-    return "" if number is None else f"{number:,.0f}"
-
-
-def percent(part: float, whole: float) -> str:
-    return "-" if not whole else f"{100 * part / whole:.1f} %"
-
-
-def ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f} ms"

@@ -1,21 +1,11 @@
 """Tables as files: what headgate/csv_export.py writes, as answers of the console."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from starlette.responses import Response, StreamingResponse
 
 from headgate.csv_export import Cell as Cell
 from headgate.csv_export import lines
-
-
-def about(what: str, span: str, filters: Mapping[str, str], *more: str) -> list[str]:
-    """The first line, before the columns' names: what was asked for, in one cell."""
-    said = [
-        f"# Headgate: {what}",
-        span or "since ever",
-        *(f"{n} = {v}" for n, v in filters.items()),
-    ]
-    return ["; ".join([*said, "times are UTC", *more])]
 
 
 def whole(name: str, rows: Iterable[Iterable[Cell]]) -> Response:

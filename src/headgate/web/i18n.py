@@ -5,9 +5,12 @@ finds every one that templates use.
 """
 
 import functools
+import html
 import tomllib
 from importlib.resources import files
 from typing import Final
+
+from headgate.web.formats import Html
 
 LANGUAGES: Final = {"en": "English", "zh": "中文"}
 
@@ -32,5 +35,9 @@ def language(chosen: str, accept: str) -> str:
 
 
 def word(language: str, text: str, /, **values: object) -> str:
+    """The text in this language; values that are markup stay so, and the others are escaped beside them."""
     found = _table(language).get(text, text)
+    if any(isinstance(v, Html) for v in values.values()):
+        shown = {k: v if isinstance(v, Html) else html.escape(str(v)) for k, v in values.items()}
+        return Html(html.escape(found, quote=False).format(**shown))
     return found.format(**values) if values else found

@@ -16,6 +16,7 @@ import msgspec
 
 from headgate.storage.sqlite.reports import END_OF_TIME_S, Where
 from headgate.web.context import Problem
+from headgate.web.formats import short_moment
 
 Name = Literal["24h", "7d", "30d", "month", "custom", "all"]
 HOUR_S, DAY_S = 3600, 86400
@@ -29,7 +30,7 @@ TITLES: dict[Name, str] = {
     "month": "This month",
     "custom": "From and to",
 }
-FILTERS = ("account", "key", "model", "upstream", "outcome", "session")
+FILTERS = ("account", "key", "model", "upstream", "outcome", "session", "errors", "text")
 MAX_CHARS = 256  # of a filter, as of the ledger's texts
 
 
@@ -56,7 +57,7 @@ class TimeRange(msgspec.Struct, frozen=True):
     def said(self) -> str:
         if self.name == "all":
             return ""
-        return f"{_text(self.since_s, ' ')} - {_text(self.until_s, ' ')} UTC"
+        return f"{short_moment(self.since_s, ' ')} - {short_moment(self.until_s, ' ')} UTC"
 
     def ends(self) -> dict[str, str]:
         """The query that means just this span, whenever it is asked."""
@@ -82,6 +83,8 @@ class ReportQuery(msgspec.Struct, frozen=True):
     upstream: str = ""
     outcome: str = ""
     session: str = ""
+    errors: str = ""  # "1": those only
+    text: str = ""
 
     def filters(self) -> dict[str, str]:
         return {name: value for name in FILTERS if (value := getattr(self, name))}
@@ -137,7 +140,7 @@ def custom(since_s: float, until_s: float) -> dict[str, str]:
 
 def iso(at_s: float) -> str:
     """To the second, as a query and a field of a form have it."""
-    return _text(at_s, "T")
+    return short_moment(at_s, "T")
 
 
 def _span(query: Mapping[str, str], now_s: float, default: Name) -> TimeRange:
@@ -182,8 +185,3 @@ def _seconds(text: str, field: str, *, end: bool) -> float:
 
 def _midnight(at: datetime) -> datetime:
     return at.replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-def _text(at_s: float, between: str) -> str:
-    at = datetime.fromtimestamp(min(at_s, END_OF_TIME_S - 1), UTC)
-    return at.strftime(f"%Y-%m-%d{between}%H:%M" + (":%S" if at.second else ""))

@@ -40,6 +40,7 @@ Column = Literal["model", "upstream", "outcome", "account", "key"]
 HOUR_S = 3600
 END_OF_TIME_S = 253402300800.0  # the year 10000
 MAX_SEQ = 2**63 - 1
+MAX_SEARCHED = 200_000  # rows that are looked through for a text: some tenths of a second
 NEAR = 2000  # rows of the log that are looked through before the sums are asked where to look
 MAX_DIFFERENCES = 100  # of each kind: one is enough to be alarmed
 # Outcomes that are no errors: a reply, and a client that disconnected, for which nobody is to blame.
@@ -113,8 +114,8 @@ class Measured(msgspec.Struct, frozen=True):
 class Spent(msgspec.Struct, frozen=True):
     """The sum of a group of exchanges; `unpriced` of them have no known cost and are not in it.
 
-    The last four are not kept by session, and are 0 in sums that are read from there: those by
-    session, and those of one session, if by nothing else than an account and a key.
+    The last four are not kept by session. In sums by session they are those of the rows that are still
+    there, and of the requests without a session they are 0.
     """
 
     name: str
@@ -300,7 +301,33 @@ class UsageReader:
             + (f" limit {most:d}" if most is not None else ""),
             values,
         )
-        return [Spent(*columns) for columns in rows]
+        found = [Spent(*columns) for columns in rows]
+        return self._timed(found, since_s, until_s, where) if by == "session" else found
+
+    def _timed(
+        self, sums: list[Spent], since_s: float, until_s: float, where: Where
+    ) -> list[Spent]:
+        """The sums of sessions with errors and times, which are read from the rows: they are not kept."""
+        said = where.said()
+        named = msgspec.json.encode([s.name for s in sums if s.name]).decode()
+        rows = self._all(
+            f"select session, sum({_ERROR}), {', '.join(f'sum({ADDS[c]})' for c in _TIMES)}"
+            " from ledger indexed by ledger_session"
+            " where session in (select value from json_each(:named)) and session <> ''"
+            f" and started_at >= :since and started_at < :until{_tests(said)} group by 1",
+            {
+                **{f"w_{c}": v for c, v in said.items()},
+                "named": named, "since": since_s, "until": until_s,
+            },
+        )  # fmt: skip
+        known = {name: figures for name, *figures in rows}
+        names = ("errors", *_TIMES)
+        return [
+            msgspec.structs.replace(s, **dict(zip(names, known[s.name], strict=True)))
+            if s.name in known
+            else s
+            for s in sums
+        ]
 
     def series(
         self,
@@ -358,12 +385,19 @@ class UsageReader:
         since_s: float = 0.0,
         until_s: float = END_OF_TIME_S,
         most: int = 50,
+        errors: bool = False,
+        text: str = "",
     ) -> list[tuple[int, LedgerRow]]:
         """Exchanges as they were settled, the last one first, each with its seq.
 
-        `before`: the seq of the last one of the page before.
+        `before`: the seq of the last one of the page before.  `errors`: those only.  `text` is looked for in what names the
+        exchange, its outcome, warnings and attempts, within the MAX_SEARCHED rows before that one.
         """
+        if text:
+            return self._search(where, before, since_s, until_s, most, errors, text)
         said = where.said()
+        if errors:
+            said["errors"] = ""  # see _tests
         values: dict[str, object] = {f"w_{c}": v for c, v in said.items()}
         values |= {"since": since_s, "until": until_s}
         high = before if before is not None else MAX_SEQ
@@ -395,6 +429,37 @@ class UsageReader:
             f"{_tests(said)} order by seq limit :most",
             {**{f"w_{c}": v for c, v in said.items()}, "seq": seq, "since": since_s, "most": most},
         )
+        return [(seq, _row(tuple(columns))) for seq, *columns in rows]
+
+    def _search(
+        self,
+        where: Where,
+        before: int | None,
+        since_s: float,
+        until_s: float,
+        most: int,
+        errors: bool,
+        text: str,
+    ) -> list[tuple[int, LedgerRow]]:
+        """The last rows with the text: row for row, as no index has it."""
+        said = where.said()
+        if errors:
+            said["errors"] = ""
+        high = before if before is not None else MAX_SEQ
+        ((last,),) = self._all("select coalesce(max(seq), 0) from ledger")
+        low = max(0, min(high, last + 1) - MAX_SEARCHED)
+        found = " or ".join(f"instr(lower({column}), :text)" for column in _SEARCHED)
+        rows = self._all(
+            f"select seq, {_COLUMNS} from ledger indexed by ledger_log"
+            f" where seq >= :low and seq < :high{_tests(said)}"
+            f" and started_at >= :since and started_at < :until and ({found})"
+            " order by seq desc limit :most",
+            {
+                **{f"w_{c}": v for c, v in said.items()},
+                "low": low, "high": high, "since": since_s, "until": until_s, "most": most,
+                "text": text.lower(),
+            },
+        )  # fmt: skip
         return [(seq, _row(tuple(columns))) for seq, *columns in rows]
 
     def _page(
@@ -633,12 +698,16 @@ class UsageReader:
 
 _COLUMNS = ", ".join(f'"{c}"' for c in COLUMNS)
 OVER = {"first_seq": "min", "last_seq": "max"}
+_SEARCHED = (
+    "request_id", "session", "model", "upstream", "upstream_model", "key_id", "account", "dialect",
+    "outcome", "warnings", "attempts",
+)  # fmt: skip
 _SPENT = ", ".join(f"sum({c}) as {c}" for c in Spent.__struct_fields__[1:])
 
 
 def _tests(said: dict[str, str]) -> str:
     """Conditions; that a session is one must be said for its index, which has no others."""
-    tests = "".join(f' and "{c}" = :w_{c}' for c in said)
+    tests = "".join(f" and {_ERROR}" if c == "errors" else f' and "{c}" = :w_{c}' for c in said)
     return tests + (" and session <> ''" if said.get("session") else "")
 
 

@@ -12,7 +12,8 @@ from starlette.responses import Response
 
 from headgate.storage.sqlite.people import Change
 from headgate.web.app import Rule
-from headgate.web.context import RequestContext, usd, when
+from headgate.web.context import RequestContext
+from headgate.web.formats import usd, when
 
 A_PAGE = 50
 _MOST_BATCHES = 20  # that are looked through for one page

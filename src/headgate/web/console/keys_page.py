@@ -42,6 +42,7 @@ class KeyView(msgspec.Struct, frozen=True):
     state: State
     standing: BudgetStatus
     used_s: float | None = None  # the day of it
+    old: bool = False  # created before the time in which uses are looked for
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -132,7 +133,12 @@ def _list(visit: RequestContext, refused: Problem | None = None) -> Response:
     return visit.render(
         "keys.html",
         200 if refused is None else refused.status,
-        keys=[msgspec.structs.replace(s, used_s=used.get(s.key.id)) for s in shown],
+        keys=[
+            msgspec.structs.replace(
+                s, used_s=used.get(s.key.id), old=s.key.created_s < ring.now_s - USED_S
+            )
+            for s in shown
+        ],
         total=len(ring.keys),
         found=len(found),
         page=page,

@@ -10,7 +10,6 @@ The only place that shows single exchanges, and that takes a cost apart into lin
 
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from decimal import Context, Decimal
 from fractions import Fraction
 from typing import Any
@@ -21,12 +20,13 @@ from starlette.responses import Response
 from headgate.catalog.catalog import Price
 from headgate.policy import pricing
 from headgate.storage.rows import COLUMNS, AttemptRecord, LedgerRow, csv_cells
-from headgate.storage.sqlite.reports import END_OF_TIME_S, FINE, Spent
+from headgate.storage.sqlite.reports import FINE, Spent
 from headgate.web import csv_response, time_range
 from headgate.web.app import Rule
 from headgate.web.console import request_details
-from headgate.web.console.usage_page import Names, added, money, names, tokens_per_s
+from headgate.web.console.usage_page import Names, added, names, tokens_per_s
 from headgate.web.context import Problem, RequestContext
+from headgate.web.formats import brief, moment
 from headgate.web.time_range import ReportQuery
 
 A_PAGE = 50
@@ -103,19 +103,21 @@ def _page(
         since_s=asked.span.since_s,
         until_s=asked.span.until_s,
         most=A_PAGE + 1,
+        errors=bool(asked.errors),
+        text=asked.text,
     )
     return [RequestView(*pair) for pair in found[:A_PAGE]], len(found) > A_PAGE
 
 
 def _render(visit: RequestContext, template: str, **context: Any) -> Response:
     """With what every page of single exchanges needs; Any: whatever a template takes."""
+    now_s = time.time()
     return visit.render(
         template,
         of_request=time_range.of_request,
         of_session=time_range.of_session,
         moment=moment,
-        brief=brief,
-        money=money,
+        brief=lambda at_s: brief(at_s, now_s),
         outcomes_explained=request_details.OUTCOMES,
         bases=request_details.BASES,
         **context,
@@ -132,9 +134,6 @@ def file(visit: RequestContext) -> Response:
     desk, span = visit.desk, asked.span
 
     def rows() -> Iterator[Sequence[csv_response.Cell]]:
-        yield csv_response.about(
-            "requests", span.said(), asked.filters(), f"the last {MOST_IN_FILE} at most"
-        )
         yield TITLES
         before: int | None = None
         left = MOST_IN_FILE
@@ -146,6 +145,8 @@ def file(visit: RequestContext) -> Response:
                 since_s=span.since_s,
                 until_s=span.until_s,
                 most=min(_BATCH, left),
+                errors=bool(asked.errors),
+                text=asked.text,
             )
             for _, row in found:
                 yield _cells(row, mine)
@@ -159,18 +160,6 @@ def file(visit: RequestContext) -> Response:
 
 def _cells(row: LedgerRow, mine: Names) -> tuple[csv_response.Cell, ...]:
     return (*csv_cells(row), mine.of("key", row.key_id))
-
-
-def moment(at_s: float, between: str = " ") -> str:
-    """To the second, UTC."""
-    at = datetime.fromtimestamp(min(at_s, END_OF_TIME_S - 1), UTC)
-    return at.strftime(f"%Y-%m-%d{between}%H:%M:%S")
-
-
-def brief(at_s: float) -> str:
-    """As short as it can be told apart: without this year."""
-    text = moment(at_s)
-    return text.removeprefix(moment(time.time())[: len("2026-")])
 
 
 # --- one request ---------------------------------------------------------------------------------

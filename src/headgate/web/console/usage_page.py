@@ -4,7 +4,7 @@ The only place that turns the books' sums into figures, a chart and a table.  Wh
 - the chart and the table are one read of the books where they are grouped alike, so that they cannot
   differ; the table is also the file (/usage.csv), line by line, with exact amounts;
 - at most MOST lines are shown; what is left is one line more, "others", never dropped from the sum;
-- errors and times are not kept by session (storage/sqlite/reports.py): such lines show none.
+- errors and times by session are of the requests that are still kept (storage/sqlite/reports.py).
 """
 
 import math
@@ -17,11 +17,14 @@ from typing import Literal
 import msgspec
 from starlette.responses import Response
 
+from headgate.money import rounded
 from headgate.policy import pricing
+from headgate.storage import usage_table
 from headgate.storage.sqlite.reports import By, Spent, Step, Where
 from headgate.web import csv_response, time_range
 from headgate.web.app import Rule
 from headgate.web.context import Problem, RequestContext
+from headgate.web.formats import duration, points, rate, short
 from headgate.web.time_range import DAY_S, HOUR_S, ReportQuery, TimeRange
 
 MOST = 200  # lines of a table
@@ -62,7 +65,6 @@ class UsageTableRow(msgspec.Struct, frozen=True):
     id: str = ""  # where the title is a name that was given to it
     into: str = ""
     log: str = ""
-    timed: bool = True  # whether errors and times are known
 
 
 class Curve(msgspec.Struct, frozen=True):
@@ -113,7 +115,7 @@ class Seen(msgspec.Struct, frozen=True):
 def look(visit: RequestContext) -> Seen:
     who, books = visit.who, visit.desk.books
     asked = time_range.read(visit.query, time.time(), "7d", scoped=who.scope is not None)
-    asked = msgspec.structs.replace(asked, outcome="", session="")
+    asked = msgspec.structs.replace(asked, outcome="", session="", errors="", text="")
     by: By = next((b for b in BYS if b == visit.query.get("by")), "model")
     span, where = asked.span, asked.where(who.scope)
     if span.length_s > MAX_SPAN_S:
@@ -133,7 +135,7 @@ def look(visit: RequestContext) -> Seen:
         rest = less(total, added("", shown))
         if rest.requests:
             others = visit.word("earlier" if by in ("day", "hour") else "others")
-            lines.append(UsageTableRow(rest, others, timed=by != "session"))
+            lines.append(UsageTableRow(rest, others))
     return Seen(asked, by, total, lines, mine, series, step)
 
 
@@ -191,9 +193,7 @@ def _line(
         case "session":
             log = asked.link("/requests", {"session": name}, fixed=True) if name else ""
             into = time_range.of_session(name) if name else ""
-            return UsageTableRow(
-                spent, name or visit.word("(no session)"), "", into, log, timed=False
-            )
+            return UsageTableRow(spent, name or visit.word("(no session)"), "", into, log)
     value = time_range.NO_ACCOUNT if by == "account" and not name else name
     into = asked.link("/usage", {by: value, "by": _INTO[by]}) if value else ""
     log = asked.link("/requests", {by: value}, fixed=True) if value else ""
@@ -226,13 +226,13 @@ def figures(visit: RequestContext, now: Spent, before: Spent) -> list[Figure]:
     ) -> Figure:
         value, was = measure(now), measure(before)
         text = "-" if value is None else told(value)
-        change, good = _change(value, was, better)
+        change, good = _change(value, was, better, told is rate)
         return Figure(title, text, exact, change, good, "-" if was is None else told(was), note)
 
     unpriced = now.unpriced
     return [
         figure(
-            _("Spend"), lambda s: s.cost_nano_usd, money, "neither",
+            _("Spend"), lambda s: s.cost_nano_usd, lambda v: rounded(int(v)), "neither",
             _("{count} without a known price", count=f"{unpriced:,}") if unpriced else "",
             f"${pricing.usd(now.cost_nano_usd)}",
         ),
@@ -244,14 +244,23 @@ def figures(visit: RequestContext, now: Spent, before: Spent) -> list[Figure]:
         figure(_("Input tokens"), lambda s: s.input_tokens, short, "neither", exact=f"{now.input_tokens:,}"),
         figure(_("Output tokens"), lambda s: s.output_tokens, short, "neither", exact=f"{now.output_tokens:,}"),
         figure(_("Cached input"), lambda s: share(s.cached_tokens, s.input_tokens), rate, "more"),
-        figure(_("First token, mean"), first_token_ms, milliseconds, "less"),
+        figure(_("First token, mean"), first_token_ms, duration, "less"),
         figure(_("Tokens/s"), tokens_per_s, lambda v: f"{v:,.1f}", "more"),
     ]  # fmt: skip
 
 
-def _change(value: float | None, was: float | None, better: Better) -> tuple[str, bool | None]:
-    if value is None or not was:
+def _change(
+    value: float | None, was: float | None, better: Better, shares: bool
+) -> tuple[str, bool | None]:
+    """Return how a figure changed: shares in percentage points, others in percent of what was."""
+    if value is None or was is None or not (was or shares):
         return "", None
+    if shares:
+        step = value - was
+        if abs(step) < 0.0005:
+            return "= 0 pp", None
+        text = f"{'▲' if step > 0 else '▼'} {points(step)}"
+        return text, None if better == "neither" else (step > 0) == (better == "more")
     part = value / was - 1
     much = f"x {value / was:,.0f}" if part >= 10 else f"{abs(part) * 100:,.0f} %"
     text = f"{'▲' if part > 0 else '▼'} {much}"
@@ -270,33 +279,6 @@ def first_token_ms(s: Spent) -> float | None:
 
 def tokens_per_s(s: Spent) -> float | None:
     return s.output_tokens * 1000 / s.stream_ms if s.stream_ms else None
-
-
-def rate(part: float) -> str:
-    return f"{part * 100:.{1 if part and part < 0.1 else 0}f} %"
-
-
-def milliseconds(value: float) -> str:
-    return f"{value:,.0f} ms"
-
-
-def short(value: float) -> str:
-    """Four figures and a letter: 1,234 -> 1,234; 1,234,567 -> 1.235 M."""
-    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if value >= size:
-            scaled = value / (1e3 if letter == "k" else size)
-            return f"{scaled:.{max(0, 3 - int(math.log10(scaled)))}f} {letter}"
-    return f"{value:,.0f}"
-
-
-def money(nano: float) -> str:
-    """Dollars for a glance; the exact amount stands beside it, or in the file."""
-    usd = nano / pricing.NANO
-    if not nano:
-        return "$0"
-    if usd < 0.0001:
-        return "< $0.0001"
-    return f"${usd:,.{2 if usd >= 1 else 4}f}"
 
 
 # --- the chart -----------------------------------------------------------------------------------
@@ -385,46 +367,22 @@ def show(visit: RequestContext) -> Response:
         models=visit.desk.books.names("model"),
         upstreams=visit.desk.books.names("upstream"),
         iso=time_range.iso,
-        short=short, money=money, rate=rate, share=share, usd_exact=pricing.usd,
+        rate=rate, share=share,
         first=first_token_ms, speed=tokens_per_s,
         file=asked.link("/usage.csv", {"by": seen.by}, fixed=True),
         log=asked.link("/requests", fixed=True),
     )  # fmt: skip
 
 
-COLUMNS = (
-    "id", "name", "requests", "errors", "error_rate", "without_price", "input_tokens",
-    "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "spend_usd",
-    "first_token_mean_ms", "output_tokens_per_s",
-)  # fmt: skip
-
-
 def file(visit: RequestContext) -> Response:
     seen = look(visit)
 
     def rows() -> Iterator[Sequence[csv_response.Cell]]:
-        total = seen.total
-        yield csv_response.about(
-            f"usage by {seen.by}",
-            seen.asked.span.said(),
-            seen.asked.filters(),
-            f"total = {total.requests} requests, {pricing.usd(total.cost_nano_usd)} USD",
-        )
-        yield COLUMNS
+        yield (seen.by, "name", *usage_table.COLUMNS)
         for line in seen.lines:
-            s, timed = line.spent, line.timed
-            yield (
-                s.name, line.title, s.requests, s.errors if timed else None,
-                _figure(share(s.errors, s.requests), 4) if timed else None, s.unpriced,
-                s.input_tokens, s.cached_tokens, s.cache_write_tokens, s.output_tokens, s.reasoning_tokens,
-                pricing.usd(s.cost_nano_usd), _figure(first_token_ms(s), 1), _figure(tokens_per_s(s), 1),
-            )  # fmt: skip
+            yield (line.spent.name, line.title, *usage_table.figures(line.spent).values())
 
     return csv_response.whole(f"usage-by-{seen.by}.csv", rows())
-
-
-def _figure(value: float | None, places: int) -> float | None:
-    return None if value is None else round(value, places)
 
 
 RULES = (

@@ -14,3 +14,32 @@ document.addEventListener("submit", (event) => {
   const question = event.target.dataset.confirm;
   if (question && !confirm(question)) event.preventDefault();
 });
+
+// Filters: what is chosen from a list or ticked applies at once, what is typed with Enter or the button.
+for (const form of document.querySelectorAll("form.filters")) {
+  const span = form.elements.namedItem("span");
+  const ends = form.querySelectorAll("[data-custom]");
+  const typed = form.querySelector("input[type=text], input[type=search]");
+  const button = form.querySelector("button");
+  const settle = () => {
+    const own = span?.value === "custom";
+    for (const end of ends) end.hidden = !own;
+    for (const input of form.querySelectorAll("[data-custom] input")) input.disabled = !own;
+    button.hidden = !own && !typed;
+  };
+  form.addEventListener("change", (event) => {
+    settle();
+    // Both ends of a time of one's own are typed before they are meant.
+    const field = event.target;
+    if ((field.tagName === "SELECT" && field.value !== "custom") || field.type === "checkbox") form.requestSubmit();
+  });
+  // Empty fields say nothing: the address stays one that can be read and passed on.
+  form.addEventListener("submit", () => {
+    for (const field of form.elements) if (field.name && !field.value) field.disabled = true;
+  });
+  addEventListener("pageshow", () => {
+    for (const field of form.elements) field.disabled = false;
+    settle();
+  });
+  settle();
+}

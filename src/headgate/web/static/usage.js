@@ -1,31 +1,5 @@
-// The chart of the usage page, and filters that apply when they change.  The numbers are the page's
-// own (data-chart); the table below has them too, so nothing is lost without this file.
-
-for (const form of document.querySelectorAll("form[data-filters]")) {
-  const span = form.elements.namedItem("span");
-  const ends = form.querySelectorAll("[data-custom]");
-  const button = form.querySelector("button");
-  const settle = () => {
-    const own = span.value === "custom";
-    for (const end of ends) end.hidden = !own;
-    for (const input of form.querySelectorAll("[data-custom] input")) input.disabled = !own;
-    button.hidden = !own && !form.querySelector("input[type=text]");
-  };
-  form.addEventListener("change", (event) => {
-    settle();
-    // Both ends are typed before they are meant.
-    if (event.target.tagName === "SELECT" && event.target.value !== "custom") form.requestSubmit();
-  });
-  // Empty fields say nothing: the address stays one that can be read and passed on.
-  form.addEventListener("submit", () => {
-    for (const field of form.elements) if (field.name && !field.value) field.disabled = true;
-  });
-  addEventListener("pageshow", () => {
-    for (const field of form.elements) field.disabled = false;
-    settle();
-  });
-  settle();
-}
+// The chart of the usage page.  The numbers are the page's own (data-chart); the table below has them
+// too, so nothing is lost without this file.
 
 const panel = document.getElementById("usage-chart");
 if (panel) {
