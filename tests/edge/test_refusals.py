@@ -122,4 +122,9 @@ def test_a_head_that_is_refused_again_and_again_is_answered_without_a_look_at_it
     assert again.block != first.block  # its id
     assert not refusals.again(cast(Inbound, Played(other)))
     refusals._repeated[id(flood)].until_s = 0.0
+    assert not refusals.again(cast(Inbound, Played(flood)))  # this one is decided anew
+    assert refusals.again(cast(Inbound, Played(flood)))
+    refusals.let_in(cast(Inbound, Played(other)))
+    assert refusals.again(cast(Inbound, Played(flood)))
+    refusals.let_in(cast(Inbound, Played(flood)))
     assert not refusals.again(cast(Inbound, Played(flood)))

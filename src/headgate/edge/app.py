@@ -138,6 +138,7 @@ class App:
             left = refused.standings if isinstance(refused, LimitReached) else {}
             self._refuse(inbound, dialect, refused.failure, key, None if counts else target, left)
             return
+        self.gate.refusals.let_in(inbound)
         try:
             if counts:
                 await count(inbound, self.gate, dialect, target, entry)
