@@ -74,7 +74,8 @@ def command(
     with store_of(settings) as store:
         reader = UsageReader(store.directory)
         try:
-            names = {k.id: k.name for k in store.keys()} if csv_ else {}
+            keys = store.keys() if csv_ else []
+            names = {key.id: key.name for key in keys}
             if csv_:
                 _csv([(*COLUMNS, "cost_usd", "key_name")])
             last = 0
