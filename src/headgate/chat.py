@@ -211,14 +211,6 @@ class Message(msgspec.Struct, frozen=True, gc=False):
         """Whether its texts are empty or white space only."""
         return all(p.is_blank for p in self.parts if type(p) is Text)
 
-    @property
-    def source(self) -> str | msgspec.Raw:
-        """Its text, or the JSON string of it where it has only one."""
-        texts = [p for p in self.parts if type(p) is Text]
-        if len(texts) == 1:
-            return texts[0].source
-        return "".join(p.text for p in texts)
-
 
 class Tool(msgspec.Struct, frozen=True):
     name: str

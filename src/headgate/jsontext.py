@@ -26,7 +26,8 @@ _encoder = msgspec.json.Encoder()
 
 def encode(value: object) -> bytes:
     """Compact JSON, UTF-8, without any character that some reader takes for a line end."""
-    return safe(_encoder.encode(value))
+    text = _encoder.encode(value)
+    return text if text.isascii() else safe(text)
 
 
 def encode_body(value: object) -> bytes:

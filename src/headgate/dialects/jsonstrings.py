@@ -24,18 +24,21 @@ _QUOTE = ord('"')
 _string_decoder = msgspec.json.Decoder(str | None)
 
 
-def string(raw: Raw, where: str) -> Raw | None:
-    """Return a field's JSON string; None where it is empty, null or missing."""
+def string(raw: Raw, place: str, field: str) -> Raw | None:
+    """Return a field's JSON string; None where it is empty, null or missing.
+
+    `place` is the address of the object that has the field; an error names both.
+    """
     view = memoryview(raw)
     if view.nbytes > 2 and view[0] == _QUOTE:
         return raw
     if view.nbytes > 4 or bytes(raw) not in _EMPTY:
-        decoded(_string_decoder, raw, where)
+        decoded(_string_decoder, raw, f"{place}.{field}")
     return None
 
 
 def string_or_list(
-    raw: Raw, decoder: "msgspec.json.Decoder[str | list[T] | None]", where: str
+    raw: Raw, decoder: "msgspec.json.Decoder[str | list[T] | None]", place: str, field: str
 ) -> Raw | list[T] | None:
     """Return a field's JSON string, or its list as the decoder reads it; None where it is empty."""
     view = memoryview(raw)
@@ -43,7 +46,7 @@ def string_or_list(
         return raw
     if view.nbytes <= 4 and bytes(raw) in _EMPTY:
         return None
-    found = decoded(decoder, raw, where)
+    found = decoded(decoder, raw, f"{place}.{field}")
     return None if isinstance(found, str) else found
 
 

@@ -130,9 +130,10 @@ class AnthropicEncoder:
     def feed(self, events: Sequence[Event]) -> bytes:
         out: list[bytes] = []
         for event in events:
+            if type(event) is Delta:  # nearly all are, and `match` asks for its fields by name
+                out += (self._opening, jsontext.encode(event.text), b"}}\n\n")
+                continue
             match event:
-                case Delta(text):
-                    out += (self._opening, jsontext.encode(text), b"}}\n\n")
                 case PartStart():
                     out.append(self._start(event))
                 case PartStop(signature):

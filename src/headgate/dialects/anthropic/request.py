@@ -617,7 +617,7 @@ def _cache(wire: _CacheControl | None) -> str:
 def _text(block: _BlockIn, param: str) -> Text:
     if block.type != "text":
         raise unsupported(f"{param}.type", f"`{block.type[:40]}` cannot stand here.")
-    text = string(block.text, f"{param}.text")
+    text = string(block.text, param, "text")
     if text is None and bytes(block.text) == b"null":
         raise invalid("A text block needs `text`.", f"{param}.text")
     return Text(text or "", _cache(block.cache_control))

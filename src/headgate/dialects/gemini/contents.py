@@ -162,7 +162,7 @@ def _string(text: str) -> Raw:
 
 def _read_text(p: _PartIn, where: str) -> str | Raw | None:
     """The text of a part; None where it has none, which is not the same as an empty one."""
-    text = string(p.text, f"{where}.text")
+    text = string(p.text, where, "text")
     return "" if text is None and bytes(p.text) != b"null" else text
 
 
@@ -438,6 +438,10 @@ class _History:
 
 def _answered(calls: Sequence[ToolCall], results: Sequence[_ResultIn]) -> list[int | None]:
     """For each result which of the calls it answers; None for one without a call."""
+    if len(calls) == 1 and len(results) == 1:  # nearly always, and the same in fewer steps
+        call, r = calls[0], results[0]
+        same = bounds.called_name(r.name) == call.name or bounds.call_id(r.id or "") == call.id
+        return [0] if same or not r.id else [None]
     found: list[int | None] = [None] * len(results)
     taken: set[int] = set()
     for by in ("id", "name"):

@@ -137,14 +137,15 @@ class GeminiEncoder:
     def feed(self, events: Sequence[Event]) -> bytes:
         out: list[bytes] = []
         for event in events:
+            if type(event) is Delta:  # nearly all are, and `match` asks for its fields by name
+                if self._part.kind == "text":
+                    out.append(self._chunk(_text_out(event.text, self._take())))
+                elif self._part.kind == "thinking":
+                    out.append(self._chunk(_thought_out(event.text)))
+                else:
+                    self._pieces.append(event.text)
+                continue
             match event:
-                case Delta(text):
-                    if self._part.kind == "text":
-                        out.append(self._chunk(_text_out(text, self._take())))
-                    elif self._part.kind == "thinking":
-                        out.append(self._chunk(_thought_out(text)))
-                    else:
-                        self._pieces.append(text)
                 case PartStart(kind):
                     if kind == "thinking" and self._signature:
                         out.append(self._chunk(_text_out("", self._take())))

@@ -169,15 +169,15 @@ class OpenAIEncoder:
     def feed(self, events: Sequence[Event]) -> bytes:
         out: list[bytes] = []
         for event in events:
+            if type(event) is Delta:  # nearly all are, and `match` asks for its fields by name
+                if self._open == "custom":
+                    self._input.append(event.text)
+                elif self._open == "thinking":
+                    out.append(self._thinking(jsontext.encode(event.text)))
+                else:
+                    out += (self._opening, jsontext.encode(event.text), self._closing)
+                continue
             match event:
-                case Delta(text):
-                    said = jsontext.encode(text)
-                    if self._open == "thinking":
-                        out.append(self._thinking(said))
-                    elif self._open == "custom":
-                        self._input.append(text)
-                    else:
-                        out += (self._opening, said, self._closing)
                 case PartStart():
                     out.append(self._start(event))
                 case PartStop(signature):

@@ -47,7 +47,7 @@ from headgate.dialects.contract import (
     RequestTarget,
 )
 from headgate.dialects.fields import carried, check_sampling, given, read_whole, wrapped
-from headgate.dialects.jsonstrings import decoded, may_hold, string, string_or_list
+from headgate.dialects.jsonstrings import decoded, may_hold, string, string_or_list, string_or_none
 from headgate.dialects.openai.reply import OpenAIEncoder, error_out, reply_out
 from headgate.dialects.openai.upstream import DetailIn, OpenAIDecoder, request_out
 from headgate.errors import STATUS, Failure, Refused, invalid, unsupported
@@ -494,7 +494,7 @@ def _messages(wires: Sequence[_MessageIn]) -> tuple[Message, ...]:
     out = []
     for n, wire in enumerate(wires):
         param = f"$.messages[{n}]"
-        content = string_or_list(wire.content, _content_decoder, f"{param}.content")
+        content = string_or_list(wire.content, _content_decoder, param, "content")
         if type(content) is list:
             tally.add(content, f"{param}.content")
         if wire.tool_calls:
@@ -518,7 +518,8 @@ def _message(wire: _MessageIn, content: _Content, param: str) -> Message:
             if not wire.tool_call_id:
                 raise invalid("A tool message needs `tool_call_id`.", f"{param}.tool_call_id")
             name, id = bounds.called_name(wire.name or ""), bounds.call_id(wire.tool_call_id)
-            result = ToolResult(id, tuple(_parts(content, param)), name=name)
+            said = (Text(content),) if type(content) is Raw else tuple(_parts(content, param))
+            result = ToolResult(id, said, name=name)
             return Message("tool", (result,))
         case "assistant":
             return _assistant(wire, content, param)
@@ -530,7 +531,7 @@ def _assistant(wire: _MessageIn, content: _Content, param: str) -> Message:
     if wire.function_call is not _NOTHING and given(wire.function_call):
         raise unsupported(f"{param}.function_call", "Use `tool_calls`.")
     thoughts = _thoughts(wire)
-    texts = list(_texts(wire, content, param))
+    texts = [Text(content)] if type(content) is Raw else list(_texts(wire, content, param))
     if type(content) is Raw and may_hold(content, b"<"):
         inline, rest = untagged(texts[0].text)
         if inline and not thoughts:
@@ -542,7 +543,7 @@ def _assistant(wire: _MessageIn, content: _Content, param: str) -> Message:
         arguments: str | Raw
         if call.function is not None:
             name, arguments = call.function.name, call.function.arguments
-            if not bytes(arguments).startswith(b'"'):
+            if string_or_none(arguments) is None:
                 arguments = _no_string(arguments, f"{param}.tool_calls[{i}].function.arguments")
         elif call.custom is not None:
             name, arguments = call.custom.name, wrapped(call.custom.input)
@@ -560,6 +561,8 @@ def _no_string(arguments: Raw, where: str) -> str:
 
 def _thoughts(wire: _MessageIn) -> list[Thinking]:
     """A signature ends a part; unsigned pieces are one part, as streams are often kept."""
+    if wire.reasoning_details is None and not (wire.reasoning_content or wire.reasoning):
+        return []
     thoughts: list[Thinking] = []
     pieces: list[str] = []
     for detail in wire.reasoning_details or ():
@@ -589,7 +592,7 @@ def _parts(content: _Content, param: str) -> Iterator[Text | Media]:
         return
     for i, part in enumerate(content):
         where = f"{param}.content[{i}]"
-        text = string(part.text, f"{where}.text") or string(part.refusal, f"{where}.refusal")
+        text = string(part.text, where, "text") or string(part.refusal, where, "refusal")
         match part.type:
             case "text" | "refusal":
                 if text is not None:

@@ -282,7 +282,8 @@ def _messages_out(messages: Sequence[Message], capabilities: Capabilities) -> li
                 for part in message.parts:
                     if isinstance(part, ToolResult):
                         out.append(_MessageOut("tool", result_text(part), part.call_id))
-                        attached += [p for p in part.parts if isinstance(p, Media)]
+                        if len(part.parts) > 1 or (part.parts and type(part.parts[0]) is Media):
+                            attached += [p for p in part.parts if isinstance(p, Media)]
             case "assistant":
                 out.append(_assistant_out(message, capabilities))
             case _ if len(message.parts) == 1 and type(one := message.parts[0]) is Text:
@@ -325,19 +326,30 @@ def _content_out(parts: Sequence[Text | Media]) -> str | Raw | list[_Json]:
 
 
 def _assistant_out(message: Message, capabilities: Capabilities) -> _MessageOut:
-    thoughts = [p for p in message.parts if isinstance(p, Thinking)]
-    text = message.source
+    thoughts: list[Thinking] = []
+    texts: list[Text] = []
+    called: list[ToolCall] = []
+    for part in message.parts:
+        if isinstance(part, Text):
+            texts.append(part)
+        elif isinstance(part, ToolCall):
+            called.append(part)
+        elif isinstance(part, Thinking):
+            thoughts.append(part)
+    text = texts[0].source if len(texts) == 1 else "".join([t.text for t in texts])
     if not thoughts:
-        return _MessageOut("assistant", text, tool_calls=calls(message.parts) or None)
+        return _MessageOut("assistant", text, tool_calls=calls(called) or None)
     thinking, form = "".join(t.text for t in thoughts), capabilities.reasoning_form
     return _MessageOut(
         "assistant",
         # null content beside tool calls is refused by MiniMax
-        tagged(thinking) + message.text if form == "tags" and thinking else text,
+        tagged(thinking) + "".join([t.text for t in texts])
+        if form == "tags" and thinking
+        else text,
         reasoning_details=(details(thoughts) or None) if form == "details" else None,
         reasoning_content=(thinking or None) if form == "reasoning_content" else None,
         reasoning=(thinking or None) if form == "reasoning" else None,
-        tool_calls=calls(message.parts) or None,
+        tool_calls=calls(called) or None,
     )
 
 

@@ -219,17 +219,19 @@ class ResponsesEncoder:
     def feed(self, events: Sequence[Event]) -> bytes:
         out: list[bytes] = []
         for event in events:
+            if type(event) is Delta:  # nearly all are, and `match` asks for its fields by name
+                text = event.text
+                self._pieces.append(text)
+                if not text:
+                    continue
+                if not self._opened:
+                    self._open_content(out)
+                if self._opening:
+                    number, self._sequence = self._sequence, self._sequence + 1
+                    said = jsontext.encode(text)
+                    out += (self._opening, b"%d" % number, self._between, said, self._closing)
+                continue
             match event:
-                case Delta(text):
-                    self._pieces.append(text)
-                    if not text:
-                        continue
-                    if not self._opened:
-                        self._open_content(out)
-                    if self._opening:
-                        number, self._sequence = self._sequence, self._sequence + 1
-                        said = jsontext.encode(text)
-                        out += (self._opening, b"%d" % number, self._between, said, self._closing)
                 case PartStart():
                     self._start(event, out)
                 case PartStop(signature):

@@ -522,10 +522,10 @@ def _messages(wire: _RequestIn, warnings: list[str]) -> tuple[Message, ...]:
     turn: list[Part] = []  # of the assistant: the items of one turn are one message
     for i, item in enumerate(wire.input):
         where = f"$.input[{i}]"
-        content = string_or_list(item.content, _content_decoder, f"{where}.content")
+        content = string_or_list(item.content, _content_decoder, where, "content")
         if isinstance(content, list):
             tally.add(content, f"{where}.content")
-        output = string_or_list(item.output, _content_decoder, f"{where}.output")
+        output = string_or_list(item.output, _content_decoder, where, "output")
         if isinstance(output, list):
             tally.add(output, f"{where}.output")
         if item.summary:
@@ -672,7 +672,7 @@ def _parts(content: _Content, where: str) -> list[Text | Media]:
     out: list[Text | Media] = []
     for i, part in enumerate(content):
         at = f"{where}[{i}]"
-        text = string(part.text, f"{at}.text") or string(part.refusal, f"{at}.refusal")
+        text = string(part.text, at, "text") or string(part.refusal, at, "refusal")
         match part.type:
             case "input_text" | "output_text" | "text" | "refusal":
                 if text is not None:
