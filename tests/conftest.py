@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
+from hypothesis import settings
 
 from gateway import Gateway, start, stop
 from played import PlayedUpstream
@@ -12,6 +13,10 @@ from waiting import PATIENCE_S
 # httpx2 waits 5 s unless a call says otherwise, which a busy machine can take for anything.
 _CLIENTS = httpx2._config.DEFAULT_TIMEOUT_CONFIG
 _CLIENTS.connect = _CLIENTS.read = _CLIENTS.write = _CLIENTS.pool = PATIENCE_S
+
+# On a busy machine any example may take longer than Hypothesis' 200 ms.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
