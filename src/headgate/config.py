@@ -370,6 +370,15 @@ def addresses(settings: Settings) -> list[Address]:
     return out
 
 
+def check_model_name(name: str) -> None:
+    """ConfigError for a name that cannot be in an address, a header or a table."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}", name):
+        raise ConfigError(
+            f"`models.{name[:64]}`: a model's name has letters, digits and `.`, `_`, `:`, `/`, `@`, `+`,"
+            " `-`, at most 128, and begins with a letter or a digit."
+        )
+
+
 def base_url(host: str, port: int, scheme: str = "http") -> str:
     """Return the address by which this machine reaches a listener on the host."""
     # Listening on "::" is IPv6 only, so not 127.0.0.1

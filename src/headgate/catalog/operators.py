@@ -66,6 +66,9 @@ def _changed(model: Model, own: config.Model) -> Model:
 
 def _own(id: str, own: config.Model, known: dict[str, Model]) -> Model:
     """Return a model of the operator's own."""
+    config.check_model_name(id)
+    for alias in own.aliases:
+        config.check_model_name(alias)
     if not own.routes:
         hint = near_names.hint(id, known)
         raise ConfigError(

@@ -15,7 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "edge": ("edge", "Relay requests; `serve` starts it."),
     "node": ("node", "Admit requests and write the ledger; `serve` starts it."),
     "control": ("control", "Serve pages and console behind an edge; `serve` starts it."),
-    "models": ("models", "List the models and where their requests go."),
+    "models": ("models", "List the models, add your own, and check what is missing."),
     "usage": ("usage", "Show tokens and money, by key, account, model, time or session."),
     "requests": ("requests", "List single requests from the ledger."),
     "audit": ("audit", "Recompute the balances from the ledger."),

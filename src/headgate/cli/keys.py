@@ -20,6 +20,7 @@ from headgate.cli.options import (
     when,
 )
 from headgate.config import Settings
+from headgate.dialects.capabilities import EFFORTS
 from headgate.policy import budgets, networks
 from headgate.policy.keys import Account, Key
 from headgate.policy.pricing import usd
@@ -125,6 +126,10 @@ def _terms(command: F) -> F:
                 help="Networks it may be used from: 10.0.0.0/8,192.0.2.7; `any`.",
             ),
             click.option(
+                "--effort", type=click.Choice((*EFFORTS, "default")),
+                help="How much models think for requests that name no effort.",
+            ),
+            click.option(
                 "--on-hang-up", expose_value=False, hidden=True, callback=_renamed, is_eager=True,
             ),
             click.option(
@@ -163,6 +168,7 @@ def _said(
     tpm: int | None,
     concurrency: int | None,
     allow_from: tuple[str, ...] | None,
+    effort: str | None,
     on_disconnect: Any,  # as budget_period
     **budget: Any,
 ) -> Terms:
@@ -175,6 +181,8 @@ def _said(
         terms["concurrency"] = _or_none(concurrency)
     if allow_from is not None:
         terms["allowed_cidrs"] = allow_from
+    if effort is not None:
+        terms["effort"] = "" if effort == "default" else effort
     if on_disconnect is not None:
         terms["on_disconnect"] = on_disconnect
     return terms
@@ -381,6 +389,8 @@ def _takes(key: Key) -> list[str]:
     for most, what in ((key.rpm, "rpm"), (key.tpm, "tpm"), (key.concurrency, "at a time")):
         if most is not None:
             out.append(f"{most} {what}")
+    if key.effort:
+        out.append(f"effort {key.effort}")
     if key.allowed_cidrs:
         out.append(f"from {', '.join(key.allowed_cidrs)}")
     if key.on_disconnect == "drain":

@@ -1,5 +1,6 @@
 """What several commands share: their options, how they open the store, how they print."""
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -13,7 +14,7 @@ import msgspec
 
 from headgate import config
 from headgate.catalog.catalog import Catalog
-from headgate.catalog.catalog import load as load_catalog
+from headgate.catalog.stored import Joined, joined
 from headgate.config import ConfigError, Settings
 from headgate.storage.sqlite.database import Store, StoreError, StoreFault
 from headgate.storage.sqlite.people import People
@@ -44,8 +45,20 @@ def settings_of(config_file: str | None, **given: object) -> Settings:
 
 
 def catalog_of(settings: Settings) -> Catalog:
+    return joined_of(settings).catalog
+
+
+def joined_of(settings: Settings) -> Joined:
+    """The settings and the catalog with the models that are stored, where there is a database."""
+    stored: dict[str, str] = {}
+    # A database that is not there or cannot be read is the business of commands that need it.
+    with contextlib.suppress(StoreError), contextlib.ExitStack() as stack:
+        if _exists(settings.data):
+            store = Store(settings.data, create=False)
+            stack.callback(store.close)
+            stored = store.own_models()
     try:
-        return load_catalog(settings, os.environ)
+        return joined(settings, os.environ, stored)
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
 

@@ -9,11 +9,15 @@ import asyncio
 import contextlib
 import hmac
 import math
+import os
 import time
 from datetime import UTC, date, datetime
 
+import msgspec
+
 from headgate.catalog.advice import retirement_text, retirements
 from headgate.catalog.catalog import Catalog, Route
+from headgate.catalog.stored import Joined, joined
 from headgate.chat import Request
 from headgate.config import Settings
 from headgate.dialects.registry import DIALECTS
@@ -102,6 +106,7 @@ class EdgeContext:
         log: Log,
     ) -> None:
         self.settings = settings
+        self._file = settings  # without what is stored
         self.catalog = catalog
         self.store = store
         self.ledger = ledger
@@ -137,6 +142,14 @@ class EdgeContext:
         self._next_check: asyncio.Task[None] | None = None
         self._managing = asyncio.Lock()
         self._people: People | None = None
+        self._stored: dict[str, str] = {}
+        self.metrics.watched(self.tasks.failures, self.keys_age_s)
+        self._take_models(self._models())
+        self._declare()
+
+    def _declare(self) -> None:
+        """Have metrics of every model and upstream from the start."""
+        catalog = self.catalog
         self.metrics.declare(
             DIALECTS,
             [m.id for m in catalog.models],
@@ -148,7 +161,24 @@ class EdgeContext:
             for r in catalog.routes(m.id)
             if r.retirement is not None
         ]
-        self.metrics.watched(self.tasks.failures, self.keys_age_s)
+
+    def _models(self) -> tuple[dict[str, str], Joined] | None:
+        """Read the stored models, in a thread; None when they are those that are known."""
+        stored = self.store.own_models()
+        if stored == self._stored:
+            return None
+        return stored, joined(self._file, os.environ, stored)
+
+    def _take_models(self, found: tuple[dict[str, str], Joined] | None) -> None:
+        """Serve the models that were read; requests that run keep theirs."""
+        if found is None:
+            return
+        self._stored, both = found
+        self.settings = msgspec.structs.replace(self.settings, models=both.settings.models)
+        self.catalog = both.catalog
+        self._declare()
+        for id, fault in both.faults.items():
+            self.log.write(LogLine(log_now(), "warning", "model_left_out", model=id, where=fault))
 
     def authenticate(self, credential: str | None) -> Key:
         """The key behind what was presented; the same refusal for every reason there may be."""
@@ -233,18 +263,19 @@ class EdgeContext:
         began_s = time.monotonic()
         found = await self.reads.run(self._changed)
         if found is not None:
-            version, self.ring = found
+            version, self.ring, models = found
+            self._take_models(models)
             self.admissions.forget_keys()
             self._version = version  # last: what failed on the way is tried again
         if self._checked_s != math.inf:
             self._checked_s = began_s
 
-    def _changed(self) -> tuple[int, KeySnapshot] | None:
+    def _changed(self) -> tuple[int, KeySnapshot, tuple[dict[str, str], Joined] | None] | None:
         """In a thread: what has changed since the last time; None: nothing."""
         version = self.store.data_version()
         if version == self._version:
             return None
-        return version, self.store.ring()
+        return version, self.store.ring(), self._models()
 
     def proves(self, inbound: Inbound) -> bool:
         """Return whether the request comes from who can read the data directory: control, or the doctor."""

@@ -47,6 +47,7 @@ class Key(msgspec.Struct, frozen=True):
     rotation_group: str = ""  # the first key of which this one is a rotation; "": it is a first one
     account: str = ""  # of which it is part; "": of none
     allowed_cidrs: tuple[str, ...] = ()  # networks its requests may come from; (): any
+    effort: str = ""  # of reasoning, for requests that name none; "": as the model says
 
     @property
     def owner(self) -> str:

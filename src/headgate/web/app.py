@@ -22,6 +22,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from headgate.catalog.catalog import Catalog
 from headgate.policy import keys
 from headgate.policy.access import EVERYTHING, Action
 from headgate.storage.sqlite.database import StoreError, StoreFault
@@ -341,6 +342,7 @@ class _CatalogPages:
         self._made: Pages | None = None
         self._made_on = date.min
         self._made_s = 0.0
+        self._made_of: Catalog | None = None
 
     def __call__(self, visit: RequestContext) -> Response:
         path = "/" + visit.path["path"]
@@ -353,9 +355,10 @@ class _CatalogPages:
     def _pages(self) -> Pages:
         now = time.monotonic()
         today = datetime.now(UTC).date()
-        if self._made is None or today != self._made_on or now - self._made_s > MEASURED_EVERY_S:
-            desk = self._desk
-            catalog = desk.catalog
+        desk = self._desk
+        catalog = desk.catalog
+        old = self._made is None or today != self._made_on or catalog is not self._made_of
+        if self._made is None or old or now - self._made_s > MEASURED_EVERY_S:
             upstreams = {
                 m.id: tuple(r.upstream.name for r in catalog.routes(m.id)) for m in catalog.models
             }
@@ -365,4 +368,5 @@ class _CatalogPages:
                 local=desk.local,
             )  # fmt: skip
             self._made, self._made_on, self._made_s = Pages(site, catalog), today, now
+            self._made_of = catalog
         return self._made

@@ -7,6 +7,7 @@ functions that run in a few threads, as SQLite waits; each thread has its own co
 import asyncio
 import ipaddress
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from headgate import __version__
 from headgate.catalog.catalog import Catalog
+from headgate.catalog.stored import Joined, joined
 from headgate.config import Settings, console_url
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
 from headgate.net.dial import own_context
@@ -76,7 +78,8 @@ class ConsoleContext:
         self, settings: Settings, catalog: Catalog, base_url: str, edge_url: str = ""
     ) -> None:
         self.settings = settings
-        self.catalog = catalog
+        self._catalog = Joined(settings, catalog, {})
+        self._models_version, self._models_lock = -1, threading.Lock()
         self.base_url = base_url  # as clients reach the edge
         self.edge_url = edge_url or base_url  # as this process does
         self.throttle = Throttle()
@@ -118,6 +121,21 @@ class ConsoleContext:
                 f"Too many wrong management keys were sent. Check the key, then try again in {wait}s.",
                 retry_after_s=wait,
             )
+
+    @property
+    def joined(self) -> Joined:
+        """The settings and the catalog with the models that are stored, as they are now."""
+        version = self.store.data_version()
+        with self._models_lock:
+            if version != self._models_version:
+                stored = self.store.own_models()
+                self._catalog = joined(self.settings, os.environ, stored)
+                self._models_version = version
+            return self._catalog
+
+    @property
+    def catalog(self) -> Catalog:
+        return self.joined.catalog
 
     @property
     def console_url(self) -> str:
@@ -242,6 +260,7 @@ NAVIGATION: tuple[tuple[str, str, Action], ...] = (
     ("/api_keys", "API keys", "see"),
     ("/playground", "Playground", "use"),
     ("/upstreams", "Upstreams", "see"),
+    ("/own_models", "Own models", "manage"),
     ("", "Team", "see"),
     ("/accounts", "Accounts", "manage"),
     ("/people", "People", "manage"),
@@ -258,6 +277,7 @@ SAID = {
     "changed": "Changed.",
     "revoked": "Revoked.",
     "closed": "Closed.",
+    "removed": "Removed.",
     "signed_out": "Signed out.",
 }
 

@@ -129,7 +129,7 @@ async def fitted_to(
         request = sealing.unsigned(request)  # only the upstream that made a signature can read it
     dialect = exchange.arrival.dialect.name
     context = exchange.context
-    effort = route.model.effort
+    effort = exchange.arrival.entry.key.effort or route.model.effort
     fitted = await exchange.worked(
         fitted_request,
         request,

@@ -73,6 +73,7 @@ class Terms(BudgetTerms, total=False):
     concurrency: int | None
     on_disconnect: OnDisconnect
     allowed_cidrs: tuple[str, ...]
+    effort: str
 
 
 class Changes(Terms, total=False):
@@ -232,6 +233,33 @@ class Store:
                 )
             ((changes,),) = self._db.execute("select n from key_changes")
         return int(str(changes))
+
+    # models of the operator's own
+
+    def own_models(self) -> dict[str, str]:
+        """Return the stored models by id: the fields of each as JSON."""
+        with self._faults():
+            rows = self._db.execute("select id, settings from own_models order by id")
+            return {str(id): str(text) for id, text in rows}
+
+    def put_own_model(self, id: str, text: str, *, now_s: float) -> None:
+        """Store a model, in place of one of the same name; whoever calls has checked it."""
+        self._write(
+            lambda: self._db.execute(
+                "insert into own_models values (?1, ?2, ?3)"
+                " on conflict (id) do update set settings = ?2, changed_s = ?3",
+                (id, text, now_s),
+            )
+        )
+
+    def remove_own_model(self, id: str) -> bool:
+        """Take a stored model out; False when there is none of this name."""
+
+        def work() -> bool:
+            self._db.execute("delete from own_models where id = ?", (id,))
+            return self._db.changes() == 1
+
+        return self._write(work)
 
     # keys
 

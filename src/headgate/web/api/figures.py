@@ -233,6 +233,20 @@ class Price(Shape, frozen=True, kw_only=True):
     priority_factor: str
 
 
+Source = Literal["shipped", "file", "stored"]
+
+
+class Route(Shape, frozen=True, kw_only=True):
+    """Where a model's requests go."""
+
+    upstream: str
+    model: Annotated[str, Meta(description="The upstream's own name.")]
+    answered_by: Annotated[
+        str, Meta(description="Another model's name where the route leads there.")
+    ]
+    free: bool
+
+
 class Model(Shape, frozen=True, kw_only=True):
     """A model of the catalog."""
 
@@ -245,9 +259,39 @@ class Model(Shape, frozen=True, kw_only=True):
     input: list[str]
     prices: list[Price]
     upstreams: Annotated[list[str], Meta(description="Where its requests go, in this order.")]
+    routes: list[Route]
+    source: Annotated[
+        Source,
+        Meta(
+            description="`file`: headgate.toml; `stored`: the console, this API or the command line."
+        ),
+    ]
+    aliases: list[str]
+    vendor: str
+    free: bool
+    efforts: Annotated[list[str], Meta(description="Of reasoning, the least first; empty: none.")]
+    effort: Annotated[str, Meta(description='Where a request names none; "": nothing is known.')]
+    retires: Annotated[date | None, Meta(description="Its end at its vendor's own API.")]
+    successor: str | None
+    advice: Annotated[list[str], Meta(description="What is missing or should be known.")]
+
+
+class LeftOut(Shape, frozen=True, kw_only=True):
+    """A stored model that does not fit the configuration any more."""
+
+    id: str
+    reason: str
+
+
+class Removed(Shape, frozen=True, kw_only=True):
+    """What was removed."""
+
+    id: str
+    removed: bool = True
 
 
 class ModelList(Shape, frozen=True, kw_only=True):
     """All models."""
 
     data: list[Model]
+    left_out: list[LeftOut]

@@ -220,27 +220,3 @@ def check_upstream(visit: RequestContext) -> figures.Checked:
     told = visit.desk.edge("POST", f"/internal/upstreams/{quote(name, safe='')}/test")
     visit.record("upstream.test", name)
     return msgspec.convert(told, figures.Checked)
-
-
-def list_models(visit: RequestContext) -> figures.ModelList:
-    """List the models of the catalog with their prices."""
-    catalog = visit.desk.catalog
-    return figures.ModelList(
-        data=[
-            figures.Model(
-                id=m.id, display_name=m.display_name, description=m.description,
-                released=m.released, context_window=m.context_window, max_output=m.max_output,
-                input=list(m.input),
-                prices=[
-                    figures.Price(
-                        valid_from=p.valid_from, up_to_input=p.up_to_input, input=p.input,
-                        output=p.output, cache_read=p.cache_read or p.input,
-                        cache_write=p.cache_write or p.input, priority_factor=p.priority_factor,
-                    )
-                    for p in m.prices
-                ],
-                upstreams=[r.upstream.name for r in catalog.routes(m.id)],
-            )
-            for m in catalog.models
-        ]
-    )  # fmt: skip

@@ -6,11 +6,16 @@ what a handler is.
 """
 
 from headgate.web.api import keys as keys
+from headgate.web.api import own_models
 from headgate.web.api import people as people
 from headgate.web.api import reports as books
 from headgate.web.api.route import Endpoint
 
 KEY = '{"name": "ci", "models": ["MiniMax-M3"], "budget_usd": "25.00", "budget_period": "month"}'
+MODEL = (
+    '{"id": "acme-coder", "routes": [{"upstream": "acme"}], "prices": [{"input": "1.00", "output": "2.00"}],'
+    ' "context_window": 200000, "max_output": 32000}'
+)
 
 ENDPOINTS = (
     Endpoint("Keys", "GET", "/keys", keys.list_keys, "see"),
@@ -41,7 +46,11 @@ ENDPOINTS = (
     Endpoint("Usage and requests", "GET", "/changes", people.list_changes, "see"),
     Endpoint("Upstreams and models", "GET", "/upstreams", books.list_upstreams, "see"),
     Endpoint("Upstreams and models", "POST", "/upstreams/{name}/test", books.check_upstream, "manage"),
-    Endpoint("Upstreams and models", "GET", "/models", books.list_models, "see"),
+    Endpoint("Upstreams and models", "GET", "/models", own_models.list_models, "see"),
+    Endpoint("Upstreams and models", "POST", "/models", own_models.make_model, "manage", 201, MODEL),
+    Endpoint("Upstreams and models", "GET", "/models/{id:path}", own_models.show_model, "see"),
+    Endpoint("Upstreams and models", "PATCH", "/models/{id:path}", own_models.change_model, "manage", example='{"context_window": 200000}'),
+    Endpoint("Upstreams and models", "DELETE", "/models/{id:path}", own_models.remove_model, "manage"),
 )  # fmt: skip
 
 RULES = tuple(endpoint.rule() for endpoint in ENDPOINTS)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from headgate.config import Price, RouteTo
 from headgate.policy import pricing
 from headgate.policy.access import Role
 from headgate.policy.keys import OnDisconnect, Period
@@ -145,6 +146,7 @@ class Key(Shape, frozen=True, kw_only=True):
     budget_spent_nano: Nano
     on_disconnect: OnDisconnect
     allowed_cidrs: list[str]
+    effort: str
     rotation_group: Annotated[
         str,
         Meta(description='The first key of which this one is a rotation; "": it is a first one.'),
@@ -168,6 +170,14 @@ class Keys(Shape, frozen=True, kw_only=True):
     next: Next
 
 
+KeyEffort = Annotated[
+    Literal["", "minimal", "low", "medium", "high", "xhigh", "max"],
+    Meta(
+        description='How much models think for requests that name no effort; "": as the model says.'
+    ),
+]
+
+
 class KeysAsked(Page, frozen=True, kw_only=True):
     account: Annotated[Text, Meta(description='Of this account; "": of none.')] | UnsetType = UNSET
     state: KeyState | UnsetType = UNSET
@@ -186,6 +196,7 @@ class NewKey(Asked, frozen=True, kw_only=True):
     budget_zone: Zone = "UTC"
     on_disconnect: OnDisconnect = "cancel"
     allowed_cidrs: Cidrs = ()
+    effort: KeyEffort = ""
 
 
 class KeyChanges(Asked, frozen=True, kw_only=True):
@@ -201,6 +212,7 @@ class KeyChanges(Asked, frozen=True, kw_only=True):
     budget_zone: Zone | UnsetType = UNSET
     on_disconnect: OnDisconnect | UnsetType = UNSET
     allowed_cidrs: Cidrs | UnsetType = UNSET
+    effort: KeyEffort | UnsetType = UNSET
 
 
 class Rotation(Asked, frozen=True, kw_only=True):
@@ -374,3 +386,50 @@ class ChangesAsked(Asked, frozen=True, kw_only=True):
     account: Text | UnsetType = UNSET
     before: Older | UnsetType = UNSET
     limit: Size = 50
+
+
+# --- models of the operator's own -----------------------------------------------------------------
+
+Tokens = Annotated[int, Meta(ge=1, le=1 << 40)]
+ModelName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")]
+Aliases = tuple[ModelName, ...]
+Kinds = tuple[Literal["text", "image", "video"], ...]
+Capabilities = Annotated[
+    dict[str, Any],  # Any: checked as those of an upstream are
+    Meta(description='What its server can do, as {"stop": true, "efforts": ["low", "high"]}.'),
+]
+
+
+class NewModel(Asked, frozen=True, kw_only=True):
+    """The fields of `[models.NAME]` in headgate.toml."""
+
+    id: ModelName
+    routes: Annotated[tuple[RouteTo, ...], Meta(min_length=1)]
+    display_name: Text = ""
+    description: Text = ""
+    prices: tuple[Price, ...] = ()
+    free: bool = False
+    context_window: Tokens | None = None
+    max_output: Tokens | None = None
+    default_max_output: Tokens | None = None
+    input: Kinds | None = None
+    capabilities: Capabilities = {}
+    aliases: Aliases = ()
+    effort: KeyEffort = ""
+    vendor: Text = ""
+
+
+class ModelChanges(Asked, frozen=True, kw_only=True):
+    routes: Annotated[tuple[RouteTo, ...], Meta(min_length=1)] | UnsetType = UNSET
+    display_name: Text | UnsetType = UNSET
+    description: Text | UnsetType = UNSET
+    prices: tuple[Price, ...] | UnsetType = UNSET
+    free: bool | UnsetType = UNSET
+    context_window: Tokens | UnsetType | None = UNSET
+    max_output: Tokens | UnsetType | None = UNSET
+    default_max_output: Tokens | UnsetType | None = UNSET
+    input: Kinds | UnsetType | None = UNSET
+    capabilities: Capabilities | UnsetType = UNSET
+    aliases: Aliases | UnsetType = UNSET
+    effort: KeyEffort | UnsetType = UNSET
+    vendor: Text | UnsetType = UNSET

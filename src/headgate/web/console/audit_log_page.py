@@ -35,6 +35,8 @@ ACTIONS: dict[str, str] = {
     "management_key.revoke": "Management key revoked",
     "session.begin": "Signed in",
     "upstream.test": "Upstream tested",
+    "model.put": "Model saved",
+    "model.remove": "Model removed",
 }
 VIAS: dict[str, str] = {
     "console": "console", "api": "API", "cli": "command line", "setup": "set-up", "oidc": "OIDC"
@@ -54,6 +56,8 @@ LABELS: dict[str, str] = {
     "budget_zone": "budget's time zone",
     "on_disconnect": "when a client leaves",
     "allowed_cidrs": "allowed networks",
+    "effort": "default effort",
+    "routes": "routes",
     "expires_s": "expires",
     "expires_at": "expires",
     "overlap_s": "the old one works for",

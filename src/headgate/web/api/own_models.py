@@ -1,0 +1,151 @@
+"""Models over the admin API: listed, and those of the operator's own added, changed and removed.
+
+Note: a model in headgate.toml cannot be changed here, as the file counts; nor can a shipped one.
+"""
+
+import os
+import time
+from datetime import UTC, datetime
+
+import msgspec
+from msgspec import UNSET
+
+from headgate import config
+from headgate.catalog import cards, stored
+from headgate.catalog.advice import advice
+from headgate.catalog.catalog import Model
+from headgate.catalog.models import models as shipped
+from headgate.catalog.stored import Joined
+from headgate.config import ConfigError
+from headgate.web.api import figures, shapes
+from headgate.web.context import Problem, RequestContext
+
+
+def list_models(visit: RequestContext) -> figures.ModelList:
+    """List the models of the catalog with their prices."""
+    both, kept = visit.desk.joined, visit.desk.store.own_models()
+    return figures.ModelList(
+        data=[_shown(m, both, kept) for m in both.catalog.models],
+        left_out=[figures.LeftOut(id=id, reason=why) for id, why in both.faults.items()],
+    )
+
+
+def show_model(visit: RequestContext) -> figures.Model:
+    """Show one model."""
+    both = visit.desk.joined
+    found = both.catalog.find(visit.path["id"])
+    if found is None:
+        raise Problem(404, f"There is no model `{visit.path['id'][:128]}`.")
+    return _shown(found, both, visit.desk.store.own_models())
+
+
+def make_model(visit: RequestContext, body: shapes.NewModel) -> figures.Model:
+    """Add a model of your own.
+
+    A running gateway serves it within a second, under its own name and at its own price.
+    """
+    if visit.desk.joined.catalog.find(body.id) is not None and _taken(visit, body.id):
+        raise Problem(409, f"There is a model `{body.id}` already.", "$.id")
+    fields = {k: v for k, v in msgspec.to_builtins(body).items() if k != "id"}
+    put(visit, body.id, fields)
+    return _shown_again(visit, body.id)
+
+
+def change_model(visit: RequestContext, body: shapes.ModelChanges) -> figures.Model:
+    """Change a model of your own.
+
+    What is left out stays.
+    """
+    id = visit.path["id"]
+    text = visit.desk.store.own_models().get(id)
+    if text is None:
+        raise _not_stored(visit, id)
+    changes = {k: v for k, v in msgspec.to_builtins(body).items() if v is not UNSET}
+    put(visit, id, {**msgspec.json.decode(text, type=dict[str, object]), **changes})
+    return _shown_again(visit, id)
+
+
+def remove_model(visit: RequestContext) -> figures.Removed:
+    """Remove a model of your own.
+
+    Its requests stay in the ledger and in the reports.
+    """
+    id = visit.path["id"]
+    if not visit.desk.store.remove_own_model(id):
+        raise _not_stored(visit, id)
+    visit.record("model.remove", id)
+    return figures.Removed(id=id)
+
+
+def put(visit: RequestContext, id: str, fields: dict[str, object]) -> None:
+    """Store a model with these fields of `[models.NAME]`; Problem names the field that is wrong."""
+    desk = visit.desk
+    if id in desk.settings.models:
+        raise Problem(409, f"`models.{id}` is in headgate.toml; change it there.", "$.id")
+    try:
+        model = stored.decoded(id, msgspec.json.encode(fields))
+        text = stored.encoded(model)
+        kept = {**desk.store.own_models(), id: text}
+        fault = stored.joined(desk.settings, os.environ, kept).faults.get(id)
+        if fault:
+            raise ConfigError(fault)
+    except ConfigError as error:
+        raise Problem(422, str(error), _field(str(error), id)) from None
+    desk.store.put_own_model(id, text, now_s=time.time())
+    visit.record("model.put", id, routes=[f"{r.upstream}/{r.model or id}" for r in model.routes])
+
+
+def _field(text: str, id: str) -> str:
+    """The field of the body that an error of the settings names."""
+    place = text.split("`")[1] if "`" in text else ""
+    rest = place.removeprefix(f"models.{id}")
+    return "$.id" if rest in ("", place) else f"${rest}"
+
+
+def _taken(visit: RequestContext, id: str) -> bool:
+    """Whether a model has this very name, and not a pattern of the aliases."""
+    return any(id.lower() in m.names() for m in visit.desk.catalog.models)
+
+
+def _not_stored(visit: RequestContext, id: str) -> Problem:
+    if visit.desk.catalog.find(id) is None:
+        return Problem(404, f"There is no model `{id[:128]}`.")
+    return Problem(409, f"`{id[:128]}` is shipped or in headgate.toml; change it there.")
+
+
+def _shown_again(visit: RequestContext, id: str) -> figures.Model:
+    both = visit.desk.joined
+    model = next(m for m in both.catalog.models if m.id == id)
+    return _shown(model, both, visit.desk.store.own_models())
+
+
+def _shown(m: Model, both: Joined, kept: dict[str, str]) -> figures.Model:
+    routes, today = both.catalog.routes(m.id), datetime.now(UTC).date()
+    end = cards.retirement(routes)
+    own = both.settings.models.get(m.id, config.Model())
+    source: figures.Source = "shipped" if m.id in shipped() else "file"
+    if source == "file" and m.id in kept:
+        source = "stored"
+    return figures.Model(
+        id=m.id, display_name=m.display_name, description=m.description,
+        released=m.released, context_window=m.context_window, max_output=m.max_output,
+        input=list(m.input),
+        prices=[
+            figures.Price(
+                valid_from=p.valid_from, up_to_input=p.up_to_input, input=p.input,
+                output=p.output, cache_read=p.cache_read or p.input,
+                cache_write=p.cache_write or p.input, priority_factor=p.priority_factor,
+            )
+            for p in m.prices
+        ],
+        upstreams=[r.upstream.name for r in routes],
+        routes=[
+            figures.Route(upstream=r.upstream.name, model=r.name, answered_by=r.other or m.id, free=r.free)
+            for r in routes
+        ],
+        source=source, aliases=list(m.aliases), vendor=m.vendor,
+        free=own.free or (bool(routes) and all(r.free for r in routes)),
+        efforts=list(cards.efforts(m, routes)), effort=m.effort or m.default_effort,
+        retires=end.ends if end else None, successor=end.successor if end else None,
+        advice=[f"{a.text}. {a.fix}" for a in advice(both.catalog, both.settings, today) if a.model == m.id],
+    )  # fmt: skip

@@ -1,0 +1,128 @@
+"""Models of the operator's own: shown, added, changed and removed; the shipped ones are beside them.
+
+Note: the form has one route and one price; several of them are for headgate.toml and the admin API.
+A model in headgate.toml is shown and cannot be changed here.
+"""
+
+import msgspec
+from starlette.responses import Response
+
+from headgate import config
+from headgate.catalog.models import models as shipped
+from headgate.dialects.capabilities import EFFORTS
+from headgate.web.api import figures, own_models
+from headgate.web.app import Rule
+from headgate.web.console import form_fields as fields
+from headgate.web.context import Problem, RequestContext
+
+_FIELDS = (
+    "id", "display_name", "upstream", "model", "input_price", "output_price", "cache_read", "free",
+    "context_window", "max_output", "aliases", "effort", "image", "video",
+)  # fmt: skip
+
+
+class Form(msgspec.Struct, frozen=True):
+    values: dict[str, str]
+    upstreams: tuple[str, ...]
+    efforts: tuple[str, ...] = EFFORTS
+
+
+def show(visit: RequestContext) -> Response:
+    return _page(visit)
+
+
+def _page(visit: RequestContext, refused: Problem | None = None) -> Response:
+    found = own_models.list_models(visit)
+    return visit.render(
+        "models.html",
+        200 if refused is None else refused.status,
+        own=[m for m in found.data if m.source != "shipped"],
+        advice=[m for m in found.data if m.source == "shipped" and m.advice],
+        left_out=found.left_out,
+        refused=refused,
+        form=Form(_values(visit, found), tuple(visit.desk.settings.upstreams)),
+    )
+
+
+def _values(visit: RequestContext, found: figures.ModelList) -> dict[str, str]:
+    """What the form shows: what was sent, or the model that is to be changed."""
+    if visit.form:
+        return dict(visit.form)
+    change = visit.query.get("change", "")
+    text = visit.desk.store.own_models().get(change)
+    if text is None:
+        return {}
+    own = msgspec.json.decode(text, type=config.Model)
+    price = own.prices[0] if own.prices else None
+    return {
+        "id": change,
+        "display_name": own.display_name,
+        "upstream": own.routes[0].upstream if own.routes else "",
+        "model": own.routes[0].model if own.routes else "",
+        "input_price": price.input if price else "",
+        "output_price": price.output if price else "",
+        "cache_read": price.cache_read if price else "",
+        "free": "on" if own.free else "",
+        "context_window": str(own.context_window or ""),
+        "max_output": str(own.max_output or ""),
+        "aliases": ", ".join(own.aliases),
+        "effort": own.effort,
+        **{kind: "on" for kind in own.input or () if kind != "text"},
+    }
+
+
+def put(visit: RequestContext) -> Response:
+    try:
+        fields.only(visit, *_FIELDS)
+        id = visit.form.get("id", "")
+        if id in shipped():
+            text = visit.word("{model} is a shipped model; change it in headgate.toml.", model=id)
+            raise Problem(409, text, "id")
+        own_models.put(visit, id, _said(visit, id))
+    except Problem as refused:
+        return _page(visit, refused)
+    return visit.redirect("/own_models", "changed")
+
+
+def _said(visit: RequestContext, id: str) -> dict[str, object]:
+    """The fields of the model as the form says them; what the form has not, stays."""
+    form = visit.form
+    old = visit.desk.store.own_models().get(id)
+    said: dict[str, object] = msgspec.json.decode(old, type=dict[str, object]) if old else {}
+    route = {"upstream": form.get("upstream", ""), "model": form.get("model", "")}
+    routes = said.get("routes")
+    others = routes[1:] if isinstance(routes, list) else []
+    first = routes[0] if isinstance(routes, list) and routes else {}
+    said["routes"] = [{**first, **route}, *others]
+    said["display_name"] = form.get("display_name", "")
+    said["free"] = bool(form.get("free"))
+    said["context_window"] = fields.limit(visit, "context_window")
+    said["max_output"] = fields.limit(visit, "max_output")
+    said["aliases"] = [a for part in form.get("aliases", "").split(",") if (a := part.strip())]
+    said["effort"] = fields.choice(visit, "effort", ("", *EFFORTS))
+    said["input"] = ["text", *(kind for kind in ("image", "video") if form.get(kind))]
+    said["prices"] = _prices(form, said.get("prices"))
+    return said
+
+
+def _prices(form: dict[str, str], old: object) -> list[object]:
+    names = {"input": "input_price", "output": "output_price", "cache_read": "cache_read"}
+    price = {name: form.get(field, "").removeprefix("$") for name, field in names.items()}
+    rest = old[1:] if isinstance(old, list) else []
+    if not any(price.values()):
+        return rest
+    first = old[0] if isinstance(old, list) and old else {}
+    return [{**first, **price}, *rest]
+
+
+def remove(visit: RequestContext) -> Response:
+    fields.only(visit)
+    own_models.remove_model(visit)
+    return visit.redirect("/own_models", "removed")
+
+
+RULES = (
+    Rule("GET", "/own_models", show, "manage"),
+    Rule("POST", "/own_models", put, "manage"),
+    Rule("POST", "/own_models/{id:path}/remove", remove, "manage"),
+)
