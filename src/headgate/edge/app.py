@@ -32,13 +32,15 @@ from headgate.policy.limits import LimitStatus
 # Google's clients in Vertex AI's mode put the publisher into the path.  Gemini CLI needs that mode, as
 # without a settings file it takes a base URL from no other variables (0.61.0).
 _GOOGLE = r"/(?:v1|v1beta|v1alpha|(?:v1|v1beta1)/publishers/google)/models"
-# promises.md T15: nothing but a plain name between the slash and the method; %3A is a colon.
+# Nothing but a plain name is between the slash and the method; %3A is a colon.
+# A model's name may have slashes, and colons of its own before the method's.
+_NAME = r"((?!.*\.\.)[A-Za-z0-9](?:[A-Za-z0-9._:@+/-]|%(?:2[BbFf]|3[Aa]|40)){0,255})"
 _GENERATE = re.compile(
-    _GOOGLE + r"/([A-Za-z0-9._-]{1,64})(?::|%3[Aa])"
+    _GOOGLE + "/" + _NAME + r"(?::|%3[Aa])"
     r"(generateContent|streamGenerateContent|countTokens)"
 )
 _GEMINI_PATH = re.compile(_GOOGLE + r"(?:/|$)")
-_MODEL = re.compile(_GOOGLE + r"/((?:[A-Za-z0-9._:-]|%2[Ff]|/|%3[Aa]){1,96})")
+_MODEL = re.compile(_GOOGLE + "/" + _NAME)
 _GENERATION = re.compile(r"/v1/generations/(?:chatcmpl-|msg_|resp_)?([0-9a-f]{24})")
 _SESSION = re.compile(r"/v1/sessions/([A-Za-z0-9%._:-]{1,300})")
 _MODELS = re.compile(_GOOGLE + "/?")
@@ -115,7 +117,9 @@ class App:
             sse = dict(parse_qsl(inbound.query)).get(
                 "alt", dict(parse_qsl(inbound.query)).get("$alt")
             )
-            target = RequestTarget(found[1], stream, stream and sse != "sse", inbound.headers)
+            target = RequestTarget(
+                unquote(found[1]), stream, stream and sse != "sse", inbound.headers
+            )
         else:
             await self._other(inbound)
             return
