@@ -88,14 +88,14 @@ def test_a_retired_model_is_answered_by_its_successor_at_its_price(
     assert (row.model, row.upstream_model) == ("MiniMax-M2.7", "MiniMax-M3.1-Flash")
     assert "model (answered by MiniMax-M3.1-Flash)" in row.warnings
     # 20 fresh tokens at 150 nano-dollars, 100 cached at 15, 35 of output at 600
-    assert row.cost_nano == 20 * 150 + 100 * 15 + 35 * 600
+    assert row.cost_nano_usd == 20 * 150 + 100 * 15 + 35 * 600
 
 
 def test_a_route_to_another_model_says_so_and_has_prices_of_its_own(gateway: Gateway) -> None:
     warnings, _, id = ask(gateway, "MiniMax-M2")
     assert "model (answered by gpt-5)" in warnings
     row = row_of(gateway, id)
-    assert row.cost_nano == 120 * 9000 + 35 * 10_000
+    assert row.cost_nano_usd == 120 * 9000 + 35 * 10_000
 
 
 def test_a_name_of_ones_own_for_the_same_model_is_no_other_model(gateway: Gateway) -> None:

@@ -183,13 +183,7 @@ def test_each_sdk_uses_it_under_its_own_name_at_its_own_price(
     finally:
         reader.close()
     assert row is not None
-    cost = msgspec_cost(row)
-    assert (row.model, cost) == (model, COST[model])
-
-
-def msgspec_cost(row: object) -> int | None:
-    found: int | None = getattr(row, "cost_nano_usd", None)
-    return getattr(row, "cost_nano", None) if found is None else found
+    assert (row.model, row.cost_nano_usd) == (model, COST[model])
 
 
 def test_it_is_in_every_list_page_and_report(gateway: Gateway) -> None:
