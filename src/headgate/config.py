@@ -346,6 +346,11 @@ def load(path: str | None, env: Mapping[str, str], **overrides: object) -> Setti
         notes.append(
             f"listening on {settings.host}: put TLS in front or set `[tls]`; keys travel in clear otherwise."
         )
+    if settings.tls.cert and not settings.public_url:
+        notes.append(
+            "set `public_url` to https and the name in the certificate: pages and `headgate connect` show"
+            " this machine's address otherwise, which the certificate may not name."
+        )
     data = settings.data or env.get("XDG_DATA_HOME", "") or str(Path.home() / ".local" / "share")
     if not settings.data:
         data = str(Path(data) / "headgate")

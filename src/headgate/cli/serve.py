@@ -266,7 +266,8 @@ def _greet(
         _, key = store.create_key("first", now_s=time.time())
         say(f"  first key  {key}   (shown only now)")
     say("")
-    say(f"  curl {base}/v1/chat/completions -H 'Authorization: Bearer {key}' \\")
+    # Double quotes, in which a shell puts the variable's value.
+    say(f'  curl {base}/v1/chat/completions -H "Authorization: Bearer {key}" \\')
     say(
         """    -d '{"model": "MiniMax-M2", "max_tokens": 40, "messages": [{"role": "user", "content": "Say hello."}]}'"""
     )
