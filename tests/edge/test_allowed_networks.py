@@ -1,5 +1,6 @@
 """Keys that may be used from some networks only, as clients behind a trusted proxy meet it."""
 
+import json
 import re
 import socket
 from collections.abc import Iterator
@@ -72,7 +73,11 @@ def test_the_proxys_own_address_is_not_the_clients(gate: Gateway) -> None:
 
 def test_a_flood_from_elsewhere_does_not_refuse_the_same_request_from_home(gate: Gateway) -> None:
     """A refusal that is repeated is answered by the request's head, which both have in common."""
-    head = f"GET /v1/key HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {gate.key}\r\n\r\n".encode()
+    body = json.dumps(CHAT)
+    request = (
+        f"POST /v1/messages/count_tokens HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {gate.key}\r\n"
+        f"content-length: {len(body)}\r\n\r\n{body}"
+    ).encode()
     port = int(re.findall(r"\d+", gate.url)[-1])
     with (
         socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.3", 0)) as elsewhere,
@@ -80,7 +85,9 @@ def test_a_flood_from_elsewhere_does_not_refuse_the_same_request_from_home(gate:
     ):
         for _ in range(100):
             for sock, status in ((elsewhere, b"403"), (home, b"200")):
-                sock.sendall(head)
+                sock.sendall(request)
                 assert sock.recv(65536).startswith(b"HTTP/1.1 " + status)
-    counted = gate.metric('headgate_requests_total{dialect="openai",model="",outcome="forbidden"}')
+    counted = gate.metric(
+        'headgate_requests_total{dialect="anthropic",model="",outcome="forbidden"}'
+    )
     assert counted >= 100
