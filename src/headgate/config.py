@@ -452,6 +452,22 @@ def show(settings: Settings) -> list[tuple[str, str, str]]:
     return rows
 
 
+def changes(old: Settings, new: Settings) -> list[str]:
+    """What differs between two configurations, a line for each key; secrets are masked."""
+    before, after = [
+        _leaves({k: v for k, v in msgspec.to_builtins(s).items() if k not in _OWN})
+        for s in (old, new)
+    ]
+    shown = [{key: value for key, value, _ in show(s)} for s in (old, new)]
+    out = []
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) == after.get(key):
+            continue
+        was, now = shown[0].get(key, "not set"), shown[1].get(key, "not set")
+        out.append(f"{key}: another value" if was == now else f"{key}: {was} -> {now}")
+    return out
+
+
 def _read(path: str) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))

@@ -170,7 +170,7 @@ def on_its_way(upstream: PlayedUpstream, before: int, count: int = 1) -> None:
     wait_for(lambda: len(upstream.seen) >= before + count)
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_end_lets_a_running_stream_end(
     target: Callable[..., Target], upstream: PlayedUpstream, number: signal.Signals
 ) -> None:

@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "keys": ("keys", "Make, list, revoke and rotate API keys."),
     "accounts": ("accounts", "Make, list, change and close accounts of several keys."),
     "admin": ("admin", "Make users of the console and keys of the admin API."),
+    "reload": ("reload", "Have a running gateway read its configuration anew."),
     "edge": ("edge", "Relay requests; `serve` starts it."),
     "node": ("node", "Admit requests and write the ledger; `serve` starts it."),
     "control": ("control", "Serve pages and console behind an edge; `serve` starts it."),

@@ -107,7 +107,8 @@ class Edge:
         self._settings = settings
         self._store = store
         self._out = out
-        self._asked = asyncio.Event()
+        self._asked = asyncio.Event()  # to accept no more, or soon
+        self._drain = asyncio.Event()  # to end the running requests in time
         self._hurry = asyncio.Event()
         self._orphaned = False
         self._gate: EdgeContext | None = None
@@ -115,10 +116,14 @@ class Edge:
     def _heard(self, said: dict[str, Any]) -> None:
         """Do what the supervisor says; Any: its words are JSON."""
         match said.get("word"):
+            case "retire":
+                self._asked.set()
             case "drain":
                 self._asked.set()
+                self._drain.set()
             case "hurry":
                 self._asked.set()
+                self._drain.set()
                 self._hurry.set()
                 # Whatever may hang: a disk, a library.
                 give_up = threading.Timer(GIVE_UP_S, os._exit, (1,))
@@ -130,13 +135,17 @@ class Edge:
     def _orphan(self) -> None:
         """Drain, and leave the address at once to the supervisor that comes next."""
         self._orphaned = True
+        self._drained()
+
+    def _drained(self) -> None:
         self._asked.set()
+        self._drain.set()
 
     def _listen_to_signals(self) -> None:
         """Drain on SIGTERM; the others are for the supervisor, and stay blocked."""
         loop = asyncio.get_running_loop()
         with contextlib.suppress(NotImplementedError):
-            loop.add_signal_handler(signal.SIGTERM, self._asked.set)
+            loop.add_signal_handler(signal.SIGTERM, self._drained)
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
@@ -149,7 +158,12 @@ class Edge:
             log = Log(settings.log, self._out.err)
             stack.callback(log.flush)
             _report_stray_errors(log)
-            catalog = catalogs.load(settings, os.environ)
+            try:
+                catalog = catalogs.load(settings, os.environ)
+                certificates = listeners.certificates_of(settings.tls)
+            except config.ConfigError as error:
+                channel.tell("failed", why=str(error))
+                raise
             ledger = Ledger(settings.data, node=node)
             stack.callback(ledger.close)  # a second time changes nothing
             usage = UsageReader(settings.data)
@@ -157,7 +171,6 @@ class Edge:
             gate = self._gate = EdgeContext(settings, catalog, store, ledger, usage, log)
             stack.push_async_callback(gate.close)
             gate.metrics.log_lines_dropped = lambda: self._out.dropped
-            certificates = listeners.certificates_of(settings.tls)
             if certificates is not None and not self._number:
                 for note in listeners.notes(certificates, time.time()):
                     click.echo(f"note: {note}", err=True)
@@ -181,8 +194,13 @@ class Edge:
             channel.tell("ready")
             await self._asked.wait()
 
-            gate.draining = True  # /readyz says so, while requests are still accepted
             server, *others = [each.server for each in found]
+            if not self._drain.is_set():  # another generation accepts from now on
+                for each in found:
+                    each.server.stop_accepting()
+                await asyncio.gather(*[each.server.retire(self._drain) for each in found])
+                self._orphaned = True
+            gate.draining = True  # /readyz says so, while requests are still accepted
             server.stopping = True
             with contextlib.suppress(TimeoutError):
                 delay_s = 0.0 if self._orphaned else settings.drain_delay_s

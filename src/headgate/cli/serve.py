@@ -8,9 +8,11 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
+import msgspec
 
 from headgate import config, output
 from headgate.cli.admin import console_url
@@ -22,6 +24,7 @@ from headgate.storage.postgres.database import check_installed
 from headgate.storage.sqlite.database import Store, StoreError
 from headgate.storage.sqlite.people import People
 from headgate.storage.sqlite.process_lock import AlreadyServed, ServeLock
+from headgate.supervisor import commands, notify
 from headgate.supervisor.control import STOP_S, Control
 from headgate.supervisor.sockets import Listeners, listen_unix
 from headgate.supervisor.supervise import NotReady, Plan, Supervisor, usable_cores
@@ -55,8 +58,8 @@ def command(
 ) -> None:
     """Start the gateway; prints `headgate ready URL` when it accepts requests.
 
-    SIGTERM, SIGINT, SIGHUP and SIGQUIT end it when the running requests have, for up to drain_s; a second
-    one (but SIGHUP) at once. Exit codes: 0 ended in good order; 1 a mistake in the configuration, or
+    SIGTERM, SIGINT and SIGQUIT end it when the running requests have, for up to drain_s; a second one at
+    once. SIGHUP reads the configuration anew, as `headgate reload` does. Exit codes: 0 ended in good order; 1 a mistake in the configuration, or
     rows of the ledger were lost; 2 a mistake on the command line; 3 the data directory cannot be used;
     4 the address cannot be listened on; 5 another gateway serves the data directory.
     """
@@ -78,7 +81,7 @@ def command(
         if any(u.preset == "local" for u in settings.upstreams.values()):
             offer_local_model(settings.data)
         try:
-            code = asyncio.run(_serve(settings, store, config_file, log))
+            code = asyncio.run(_serve(settings, store, config_file, overrides))
         except StoreError as error:
             raise DataUnusable(str(error)) from None
         except OSError as error:
@@ -97,15 +100,20 @@ class _Stopping:
         self.asked = asyncio.Event()
         self.hurry = asyncio.Event()
         self.kill: Callable[[], None] = lambda: None  # ends the children
+        self.reload: Callable[[], object] = lambda: None
 
     def listen(self) -> None:
         loop = asyncio.get_running_loop()
-        for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP"):
+        for name in ("SIGTERM", "SIGINT", "SIGQUIT"):
             number = getattr(signal, name, None)  # Windows has only some
             if number is None or signal.getsignal(number) == signal.SIG_IGN:
-                continue  # nohup: a terminal that hangs up is not for us
+                continue  # whoever started us wants it so
             with contextlib.suppress(NotImplementedError):
                 loop.add_signal_handler(number, self._heard, name)
+        hangup = getattr(signal, "SIGHUP", None)
+        if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+            # nohup: a terminal that hangs up is not for us
+            loop.add_signal_handler(hangup, lambda: self.reload())
         for name in ("SIGUSR1", "SIGUSR2"):  # their default is to kill; other daemons reopen logs
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -113,7 +121,7 @@ class _Stopping:
     def _heard(self, name: str) -> None:
         if not self.asked.is_set():
             self.asked.set()
-        elif name != "SIGHUP":  # systemd's SendSIGHUP and shells send one beside the first
+        else:
             self.hurry.set()
             # Whatever may hang: a disk, a child, a library.
             give_up = threading.Timer(GIVE_UP_S, self._give_up)
@@ -126,7 +134,7 @@ class _Stopping:
 
 
 async def _serve(
-    settings: config.Settings, store: Store, config_file: str | None, log: str | None
+    settings: config.Settings, store: Store, config_file: str | None, overrides: dict[str, Any]
 ) -> int:
     """Run until a signal; the exit code."""
     async with contextlib.AsyncExitStack() as stack:
@@ -163,20 +171,10 @@ async def _serve(
         stack.callback(socket_path.clear, node_path, settings.data)
         stack.callback(node_socket.close)
 
-        common = ["--data", settings.data, *(("--config", config_file) if config_file else ())]
-        options = [*common, *(("--log", log) if log else ())]
-        options += ["--node", node_path, "--control", control_socket]
-        options += ["--local-url", local_url] if local_url else []
-        edges = usable_cores() if settings.edges == "auto" else settings.edges
-        plan = Plan(
-            settings.data,
-            edges,
-            tuple(options),
-            settings.retention.requests_days,
-            settings.database,
-        )
+        places = _Places(node_path, control_socket, local_url)
         stopping = _Stopping()
         stopping.listen()
+        plan = places.plan(settings, config_file, overrides, 1)
         supervisor = Supervisor(plan, listeners, node_socket, asyncio.Event())
         supervisor.recovered = _report_recovered
         stopping.kill = supervisor.kill
@@ -188,19 +186,170 @@ async def _serve(
         console = config.console_url(settings, public)
         _greet(base, public, console, settings, store, local is not None)
         tasks = Tasks()
-        arguments = ["--socket", control_socket, "--base-url", public, "--edge-url", base, *common]
+        arguments = ["--socket", control_socket, "--base-url", public, "--edge-url", base]
+        arguments += _common(settings, config_file)
         control = Control(arguments, lambda count: supervisor.tell_exits("control", count))
         control.start(tasks)
         if local is not None:
             tasks.every("local_model", 0.0, _kept(local, supervisor))
+        reloads = _Reloads(settings, config_file, overrides, supervisor, listeners, places, control)
+        stopping.reload = lambda: tasks.once("reload", reloads.asked())
+        path = commands.path_of(settings.data)
+        if path is not None:
+            answering = await commands.serve(listen_unix(str(path)), reloads.answer)
+            stack.callback(path.unlink, missing_ok=True)
+            stack.callback(answering.close)
         click.echo(f"headgate ready {base}")
         sys.stdout.flush()
+        notify.ready()
         await stopping.asked.wait()
 
+        notify.stopping()
+        settings = reloads.settings
         code = await supervisor.stop(settings.drain_s, settings.drain_delay_s, stopping.hurry)
         await tasks.stop()
         await control.stop(0.2 if stopping.hurry.is_set() else STOP_S)
     return code
+
+
+def _common(settings: config.Settings, config_file: str | None) -> list[str]:
+    return ["--data", settings.data, *(("--config", config_file) if config_file else ())]
+
+
+class _Places(msgspec.Struct, frozen=True):
+    """Where the other processes are."""
+
+    node: str
+    control: str
+    local_url: str
+
+    def plan(
+        self,
+        settings: config.Settings,
+        config_file: str | None,
+        overrides: dict[str, Any],
+        generation: int,
+    ) -> Plan:
+        """How the edges of a configuration are started.  Any: as the command line has it."""
+        options = _common(settings, config_file)
+        options += ["--log", overrides["log"]] if "log" in overrides else []
+        options += ["--node", self.node, "--control", self.control]
+        options += ["--local-url", self.local_url] if self.local_url else []
+        edges = usable_cores() if settings.edges == "auto" else settings.edges
+        days = settings.retention.requests_days
+        return Plan(settings.data, edges, tuple(options), days, settings.database, generation)
+
+
+class _Reloads:
+    """The configuration in force, and how another one takes its place."""
+
+    def __init__(
+        self,
+        settings: config.Settings,
+        config_file: str | None,
+        overrides: dict[str, Any],
+        supervisor: Supervisor,
+        listeners: dict[config.AddressName, Listeners],
+        places: _Places,
+        control: Control,
+    ) -> None:
+        self.settings = settings
+        self._config_file = config_file
+        self._overrides = overrides
+        self._supervisor = supervisor
+        self._listeners = listeners
+        self._places = places
+        self._control = control
+        self._one_at_a_time = asyncio.Lock()
+
+    async def answer(self, command: str) -> commands.Answer:
+        """Answer a command of `headgate reload` or `headgate status`."""
+        match command:
+            case "reload":
+                return await self.reload()
+            case "processes":
+                processes = self._supervisor.processes()
+                if self._control.pid is not None:
+                    processes.append({"name": "control", "pid": self._control.pid})
+                addresses = [
+                    f"{each.name} {each.host}:{self._listeners[each.name].port}"
+                    for each in config.addresses(self.settings)
+                ]
+                return {"ok": True, "processes": processes, "addresses": addresses}
+        return {"ok": False, "error": f"no command {command[:32]}"}
+
+    async def asked(self) -> None:
+        """Reload for a signal: the outcome is a line of the log."""
+        answer = await self.reload()
+        if answer["ok"]:
+            changes = "; ".join(answer["changes"]) or "no setting has changed"
+            text = f"generation {answer['generation']} serves ({changes})."
+        else:
+            text = f"the configuration was not reloaded, the old one stays: {answer['error']}"
+        click.echo(f"note: {text}", err=True)
+
+    async def reload(self) -> commands.Answer:
+        """Read the configuration anew and put it in force, or say why not."""
+        async with self._one_at_a_time:
+            if self._supervisor.stopping:
+                return {"ok": False, "error": "the gateway is ending."}
+            notify.reloading()
+            try:
+                return await self._reload()
+            except (config.ConfigError, NotReady) as error:
+                return {"ok": False, "error": str(error)}
+            except OSError as error:
+                return {"ok": False, "error": f"{error.strerror or error}."}
+            finally:
+                notify.ready()
+
+    async def _reload(self) -> commands.Answer:
+        old = self.settings
+        new = config.load(self._config_file, os.environ, **self._overrides)
+        if new.data != old.data:
+            raise config.ConfigError("`data` cannot change while the gateway runs; restart it.")
+        if new.database != old.database:
+            raise config.ConfigError("`database` cannot change while the gateway runs; restart it.")
+        if any(u.preset == "local" for u in new.upstreams.values()) and not self._places.local_url:
+            raise config.ConfigError("the embedded model is started with the gateway; restart it.")
+        listeners, fresh = self._addressed(old, new)
+        generation = self._supervisor.plan.generation + 1
+        plan = self._places.plan(new, self._config_file, self._overrides, generation)
+        try:
+            await self._supervisor.renew(plan, listeners)
+        except BaseException:
+            for each in fresh:
+                each.close()
+            raise
+        for name, each in self._listeners.items():
+            if listeners.get(name) is not each:
+                each.close()
+        self._listeners, self.settings = listeners, new
+        await self._control.renew()
+        return {"ok": True, "changes": config.changes(old, new), "generation": generation}
+
+    def _addressed(
+        self, old: config.Settings, new: config.Settings
+    ) -> tuple[dict[config.AddressName, Listeners], list[Listeners]]:
+        """The sockets of the new configuration, and those of them that are new; OSError."""
+        before = {each.name: (each.host, each.port) for each in config.addresses(old)}
+        found: dict[config.AddressName, Listeners] = {}
+        fresh: list[Listeners] = []
+        for each in config.addresses(new):
+            if before.get(each.name) == (each.host, each.port):
+                found[each.name] = self._listeners[each.name]
+                continue
+            try:
+                found[each.name] = Listeners(each.host, each.port)
+            except (OSError, OverflowError) as error:
+                for one in fresh:
+                    one.close()
+                why = getattr(error, "strerror", None) or error
+                raise config.ConfigError(
+                    f"cannot listen on {each.host}:{each.port}: {why}."
+                ) from None
+            fresh.append(found[each.name])
+        return found, fresh
 
 
 async def _listeners(address: config.Address) -> Listeners:

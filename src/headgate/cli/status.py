@@ -5,6 +5,7 @@ Exit codes, for scripts and health checks: 0 it takes requests, 1 it runs and do
 """
 
 import asyncio
+import contextlib
 import re
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from headgate.cli.options import as_json, places, print_json, print_table, setti
 from headgate.config import Settings, base_url
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
 from headgate.net.dial import own_context
+from headgate.supervisor.commands import NotServed, ask
 
 READY, NOT_READY, NOT_RUNNING = 0, 1, 3
 _QUICK = Timeouts(connect_s=2.0, first_token_s=3.0, stall_s=3.0, total_s=4.0)
@@ -32,6 +34,8 @@ class Status(msgspec.Struct):
     version: str = ""
     open_streams: int | None = None
     upstreams: list[dict[str, Any]] = []  # Any: as the internal API has them
+    processes: list[dict[str, Any]] = []  # Any: as the supervisor has them
+    addresses: list[str] = []
 
 
 @click.command()
@@ -52,6 +56,10 @@ def command(
     if urlsplit(base).scheme not in ("http", "https"):
         raise click.UsageError("--url must look like http://127.0.0.1:8787.")
     found = asyncio.run(_asked(base, {} if quiet else _proof(settings), detailed=not quiet))
+    if not quiet and url is None:
+        with contextlib.suppress(NotServed):
+            told = ask(settings.data, "processes")
+            found.processes, found.addresses = told["processes"], told["addresses"]
     if json_ and not quiet:
         print_json(found)
     elif not quiet:
@@ -117,6 +125,13 @@ def _print(found: Status) -> None:
     version = f" {found.version}" if found.version else ""
     streams = "" if found.open_streams is None else f"; {found.open_streams} open streams"
     click.echo(f"Headgate{version} at {found.url} {state}{streams}.")
+    if found.addresses:
+        click.echo("Addresses: " + ", ".join(found.addresses))
+    if found.processes:
+        print_table(
+            ("process", "pid", "generation", "state", "uptime"),
+            [_process(p) for p in found.processes],
+        )
     rows = [
         (
             str(u.get("name", "")),
@@ -129,3 +144,13 @@ def _print(found: Status) -> None:
     ]
     if rows:
         print_table(("upstream", "state", "paused for", "last check", "models"), rows)
+
+
+def _process(found: dict[str, Any]) -> tuple[str, ...]:
+    """A row of the table; Any: as the supervisor has it."""
+    uptime_s = found.get("uptime_s")
+    uptime = "" if uptime_s is None else f"{uptime_s:.0f} s"
+    generation = str(found.get("generation", "")) if found["name"] == "edge" else ""
+    return (
+        str(found["name"]), str(found["pid"]), generation, str(found.get("state", "")), uptime
+    )  # fmt: skip

@@ -66,6 +66,7 @@ SMALL_BYTES = 1024  # pieces of a body below this are joined as they come
 JOIN_BYTES = 65536  # up to here copying a body behind its head is cheaper than a second write
 UNSENT_BYTES = 65536  # of one connection, beyond what is on its way, that the system keeps
 TURN_BYTES = 262144  # of a compressed body that are decoded in one turn of the loop, some 1 ms
+RETIRED_IDLE_S = 5.0  # of a connection whose edge is followed by another
 BACKLOG = 1024  # connections that the system completes before we accept them
 SWEPT_AT_ONCE = 500  # connections, some 0.5 ms
 HEALTH = frozenset(("/livez", "/readyz"))  # answered on reserved connections (connections.py)
@@ -1000,6 +1001,21 @@ class Server:
             return
         self._listeners.remove(dead)
         dead.kept.close()
+
+    async def retire(self, until: asyncio.Event) -> None:
+        """Answer on the connections there are, each of which ends with its answer, until none is left.
+
+        One that stays idle for RETIRED_IDLE_S is closed, as a client may be about to use it.  `until` ends
+        the waiting, once it is set; call `stop_accepting` before.
+        """
+        self.stopping = True
+        idle_until = self.now() + RETIRED_IDLE_S
+        while self._open and not until.is_set():
+            if self.now() >= idle_until:
+                for conn in list(self._open):
+                    if not conn.busy:
+                        conn.close()
+            await asyncio.sleep(DRAIN_POLL_S)
 
     async def drain(self, grace_s: float, hurry: asyncio.Event | None = None) -> None:
         """Let running requests end within `grace_s` seconds, then cancel the rest.

@@ -6,7 +6,6 @@ serves the edges until the supervisor says so or is no more, and then until the 
 
 import asyncio
 import contextlib
-import functools
 import signal
 import socket
 import sys
@@ -39,6 +38,8 @@ class NodeProcess:
         self._tasks = Tasks(self._failed)
         self._server: Server | None = None
         self._handed_over = False
+        self._requests_days = 0
+        self._shipping: Shipper | None = None
         self.lost = 0  # rows that the disk did not take
 
     async def run(self, listener: socket.socket, requests_days: int, database: str = "") -> None:
@@ -56,10 +57,9 @@ class NodeProcess:
         server.suspect(living)
         server.listen(listener)
         self._tasks.every("keys", POLL_S, node.keep_fresh)
-        shipper = self._shipper(database)
-        if requests_days:
-            prune = functools.partial(_prune, self._data, requests_days, shipper)
-            self._tasks.every("retention", retention.ROUND_S, prune, retention.RETRY_S)
+        self._shipping = shipper = self._shipper(database)
+        self._requests_days = requests_days
+        self._tasks.every("retention", retention.ROUND_S, self._prune, retention.RETRY_S)
         self._listen_to_signals()
         self._tell("ready", recovered=recovered)
         await server.ended.wait()
@@ -97,8 +97,20 @@ class NodeProcess:
 
     def heard(self, said: dict[str, Any]) -> None:
         """Do what the supervisor says; Any: its words are JSON."""
-        if said.get("word") == "end":
-            self.end()
+        match said.get("word"):
+            case "end":
+                self.end()
+            case "settings":
+                self._requests_days = said["requests_days"]
+
+    async def _prune(self) -> float | None:
+        """Delete what is too old, there first: nothing is deleted here that was not sent."""
+        days = self._requests_days
+        if not days:
+            return None
+        if self._shipping is not None:
+            await self._shipping.prune(days)
+        return await retention.daily(self._data, days)
 
     def end(self) -> None:
         if self._server is not None:
@@ -117,10 +129,3 @@ class NodeProcess:
             return  # it has said so itself, once
         why = str(error) if isinstance(error, StoreError) else type(error).__name__
         print(f"note: the node's task `{name}` failed: {why}", file=sys.stderr)
-
-
-async def _prune(data: str, days: int, shipper: Shipper | None) -> float:
-    """Delete what is too old, there first: nothing is deleted here that was not sent."""
-    if shipper is not None:
-        await shipper.prune(days)
-    return await retention.daily(data, days)

@@ -42,6 +42,9 @@ class Child:
         self.name = name
         self.began_s = time.monotonic()
         self.ready = False
+        self.retired = False  # another has taken its place
+        self.generation = 1
+        self.failure = ""  # why it could not start, in its own words
         self.decided = asyncio.Event()  # it is ready, or has ended before
         self._arguments = arguments
         self._fds = fds
@@ -98,6 +101,8 @@ class Child:
         self._in = bytearray(rest)
         for line in lines:
             said = msgspec.json.decode(line, type=dict[str, Any])
+            if said.get("event") == "failed":
+                self.failure = str(said.get("why", ""))
             if said.get("event") == "ready":
                 self.ready = True
                 self.decided.set()

@@ -27,6 +27,7 @@ class Control:
         self._exits = 0
         self._process: asyncio.subprocess.Process | None = None
         self._ended = 0  # in a row
+        self._renewing = False
 
     @property
     def pid(self) -> int | None:
@@ -50,6 +51,9 @@ class Control:
             why = str(await self._process.wait())
         except OSError as error:  # no memory, or no more processes
             self._process, why = None, error.strerror or str(error)
+        if self._renewing:
+            self._renewing = False
+            return 0.0
         self._ended = 1 if loop.time() - began > STEADY_S else self._ended + 1
         self._exits += 1
         self._tell_exits(self._exits)
@@ -57,6 +61,12 @@ class Control:
             again = f", for the {self._ended}th time in a row" if self._ended > 2 else ""
             print(f"note: control ended ({why}){again}; it is started again.", file=sys.stderr)
         return AGAIN_S[min(self._ended - 1, len(AGAIN_S) - 1)]
+
+    async def renew(self) -> None:
+        """End it, so that it is started again with the configuration as it is now."""
+        if self._process is not None and self._process.returncode is None:
+            self._renewing = True
+            await self.stop()
 
     async def stop(self, within_s: float = STOP_S) -> None:
         process = self._process

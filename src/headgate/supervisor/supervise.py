@@ -30,8 +30,8 @@ REPORTED = 5  # exits in a row that are reported one by one; then every REPORTED
 class NotReady(Exception):
     """A child ended, or hung, before it was ready; `code` is how it ended."""
 
-    def __init__(self, name: str, code: int | None) -> None:
-        super().__init__(f"{name} was not ready")
+    def __init__(self, name: str, code: int | None, why: str = "") -> None:
+        super().__init__(why or f"the new {name} was not ready; the log says why")
         self.code = code
 
 
@@ -43,6 +43,7 @@ class Plan(msgspec.Struct, frozen=True):
     options: tuple[str, ...]  # of each edge
     requests_days: int = 0
     database: str = ""  # of all nodes; it has a password, so that no command line shows it
+    generation: int = 1
 
 
 class Supervisor:
@@ -60,6 +61,7 @@ class Supervisor:
         self._node_socket = node
         self._stopping = stopping
         self._children: set[Child] = set()
+        self._edges: list[_Keeper] = []
         self._tasks = Tasks()
 
     async def start(self) -> None:
@@ -67,12 +69,38 @@ class Supervisor:
         node = await self.begin(self._node)
         await self._until_ready(node)
         self._keep("node", self._node, node)
-        count = self._plan.edges
-        edges = [await self.begin(self._edge_maker(n)) for n in range(count)]
-        for edge in edges:
-            await self._until_ready(edge)
-        for n, edge in enumerate(edges):
-            self._keep("edge", self._edge_maker(n), edge)
+        self._edges = await self._generation(self._plan, self._listeners)
+
+    async def renew(self, plan: Plan, listeners: dict[AddressName, Listeners]) -> None:
+        """Start a new generation of edges, and let the old one end its requests.
+
+        NotReady when one of the new edges cannot be started; nothing has changed then.
+        """
+        fresh = await self._generation(plan, listeners)
+        old, self._edges = self._edges, fresh
+        self._plan, self._listeners = plan, listeners
+        for keeper in old:
+            keeper.retire()
+        for child in self._children:
+            if child.name == "node":
+                child.tell("settings", requests_days=plan.requests_days)
+
+    async def _generation(
+        self, plan: Plan, listeners: dict[AddressName, Listeners]
+    ) -> "list[_Keeper]":
+        makers = [_edge_maker(plan, listeners, n, self._heard) for n in range(plan.edges)]
+        edges: list[Child] = []
+        try:
+            for make in makers:
+                edges.append(await self.begin(make))
+            for edge in edges:
+                await self._until_ready(edge)
+        except (NotReady, OSError):
+            for edge in edges:
+                edge.kill()
+                self._children.discard(edge)
+            raise
+        return [self._keep("edge", make, edge) for make, edge in zip(makers, edges, strict=True)]
 
     def _node(self) -> Child:
         fd = self._node_socket.fileno()
@@ -80,18 +108,6 @@ class Supervisor:
         options += ["--requests-days", str(self._plan.requests_days)]
         environment = {"HEADGATE_DATABASE": self._plan.database}
         return Child("node", options, [fd], self._heard, environment)
-
-    def _edge_maker(self, number: int) -> Callable[[], Child]:
-        def make() -> Child:
-            count = self._plan.edges
-            options, inherited = ["--number", str(number)], []
-            for name, listeners in self._listeners.items():
-                fds = [s.fileno() for s in listeners.of_edges(count)[number]]
-                options += ["--listen", f"{name}={','.join(map(str, fds))}"]
-                inherited += fds
-            return Child("edge", [*options, *self._plan.options], inherited, self._heard)
-
-        return make
 
     async def begin(self, make: Callable[[], Child]) -> Child:
         child = make()
@@ -106,18 +122,38 @@ class Supervisor:
         if not child.ready:
             if child.decided.is_set():
                 await child.ended()
-            raise NotReady(child.name, child.code)
+            raise NotReady(child.name, child.code, child.failure)
 
-    def _keep(self, name: str, make: Callable[[], Child], child: Child) -> None:
-        """Start it again whenever it ends, until the end is asked for."""
+    def _keep(self, name: str, make: Callable[[], Child], child: Child) -> "_Keeper":
+        """Start it again whenever it ends, until the end is asked for or it is retired."""
         keeper = _Keeper(self, name, make, child)
-        self._tasks.every(name, 0.0, keeper.round)
+        self._tasks.once(name, keeper.run())
+        return keeper
+
+    def processes(self) -> list[dict[str, object]]:
+        """What runs, for `headgate status`."""
+        now_s = time.monotonic()
+        return [
+            {
+                "name": child.name,
+                "pid": child.pid,
+                "generation": child.generation,
+                "uptime_s": round(now_s - child.began_s, 1),
+                "state": "ending" if child.retired else "ready" if child.ready else "starting",
+            }
+            for child in sorted(self._children, key=lambda c: c.began_s)
+        ]
+
+    @property
+    def plan(self) -> Plan:
+        return self._plan
 
     def ended(self, name: str, child: Child | None) -> None:
         """Count the end of a child."""
         if child is not None:
             self._children.discard(child)
-        if not self._stopping.is_set():
+        retired = child is not None and child.retired
+        if not self._stopping.is_set() and not retired:
             self.exits[name] = self.exits.get(name, 0) + 1
             self._tell_exits()
 
@@ -192,28 +228,64 @@ class _Keeper:
         self._name = name
         self._make = make
         self._child: Child | None = child
-        self._in_a_row = 0
+        self._retired = False
 
-    async def round(self) -> float:
-        """Wait for the child's end; how long to wait before the next one is started."""
-        began_s, why = time.monotonic(), "it could not be started"
-        if self._owner.stopping:
-            return STEADY_S
-        if self._child is None and self._in_a_row:
+    def retire(self) -> None:
+        """Let the child end its requests; it is not started again."""
+        self._retired = True
+        if self._child is not None:
+            self._child.retired = True
+            self._child.tell("retire")
+
+    @property
+    def _over(self) -> bool:
+        return self._retired or self._owner.stopping
+
+    async def run(self) -> None:
+        """Start the child again whenever it ends, until nobody wants it."""
+        in_a_row = 0
+        while True:
+            began_s, why = time.monotonic(), "it could not be started"
+            if self._child is not None:
+                began_s = self._child.began_s
+                why = str(await self._child.ended())
+            self._owner.ended(self._name, self._child)
+            self._child = None
+            if self._over:
+                return
+            in_a_row = 1 if time.monotonic() - began_s > STEADY_S else in_a_row + 1
+            if in_a_row <= REPORTED or not in_a_row % REPORTED:
+                again = f", for the {in_a_row}th time in a row" if in_a_row > 2 else ""
+                print(
+                    f"note: {self._name} ended ({why}){again}; it is started again.",
+                    file=sys.stderr,
+                )
+            await asyncio.sleep(AGAIN_S[min(in_a_row - 1, len(AGAIN_S) - 1)])
+            if self._over:
+                return
             with contextlib.suppress(OSError):  # no memory, or no more processes
                 self._child = await self._owner.begin(self._make)
-        if self._child is not None:
-            began_s = self._child.began_s
-            why = str(await self._child.ended())
-        self._owner.ended(self._name, self._child)
-        self._child = None
-        if self._owner.stopping:
-            return STEADY_S
-        self._in_a_row = 1 if time.monotonic() - began_s > STEADY_S else self._in_a_row + 1
-        if self._in_a_row <= REPORTED or not self._in_a_row % REPORTED:
-            again = f", for the {self._in_a_row}th time in a row" if self._in_a_row > 2 else ""
-            print(f"note: {self._name} ended ({why}){again}; it is started again.", file=sys.stderr)
-        return AGAIN_S[min(self._in_a_row - 1, len(AGAIN_S) - 1)]
+
+
+def _edge_maker(
+    plan: Plan,
+    listeners: dict[AddressName, Listeners],
+    number: int,
+    heard: Callable[[Child, dict[str, Any]], None],
+) -> Callable[[], Child]:
+    """What makes the edge of this number."""
+
+    def make() -> Child:
+        options, inherited = ["--number", str(number), "--generation", str(plan.generation)], []
+        for name, each in listeners.items():
+            fds = [s.fileno() for s in each.of_edges(plan.edges)[number]]
+            options += ["--listen", f"{name}={','.join(map(str, fds))}"]
+            inherited += fds
+        child = Child("edge", [*options, *plan.options], inherited, heard)
+        child.generation = plan.generation
+        return child
+
+    return make
 
 
 def usable_cores() -> int:
