@@ -290,7 +290,6 @@ def _fit_tools(
     request: Request, capabilities: Capabilities, notes: list[str], instructions: list[str]
 ) -> Request:
     choice, tools = request.choice, request.tools
-    called = {p.name for m in request.messages for p in m.parts if isinstance(p, ToolCall)}
     if not capabilities.tools and choice.mode in ("required", "named"):
         raise unsupported("$.tools", _TOOLLESS.format(request.model[:64]))
     if not tools:
@@ -302,7 +301,7 @@ def _fit_tools(
             f"`tool_choice` names `{choice.name[:64]}`, which is not among the tools.",
             "$.tool_choice",
         )
-    if choice.mode == "none" and not called and not _able(choice, capabilities):
+    if choice.mode == "none" and not _able(choice, capabilities) and not _called(request):
         return msgspec.structs.replace(request, tools=(), choice=Choice())
     if not capabilities.tools:  # it may answer without a call, and always will
         notes.append("tools")
@@ -326,11 +325,16 @@ def _fit_tools(
                 instructions.append(
                     f"Your next reply must call the tool `{name}`; do not answer in text alone."
                 )
-                if called <= {name}:
+                if _called(request) <= {name}:
                     tools = tuple(t for t in tools if t.name == name)
         notes.append("tool_choice (emulated)")
         mode, name = "auto", ""
     return msgspec.structs.replace(request, tools=tools, choice=Choice(mode, name, parallel))
+
+
+def _called(request: Request) -> set[str]:
+    """The names of the tools that its history has calls of."""
+    return {p.name for m in request.messages for p in m.parts if isinstance(p, ToolCall)}
 
 
 def _able(choice: Choice, capabilities: Capabilities) -> bool:

@@ -458,6 +458,8 @@ class _Search:
         alike = self._likest([t for t in alike if t.system == self._system])
         if not alike:
             return None
+        if calls.calls and not any([turn.digests for turn in alike]):
+            return None  # what the calls say need not be worked out
         texts = [p.text for p in message.parts if type(p) is Text and p.text]
         return _same(alike, calls.all_digests(), _text_digest(texts) if texts else b"")
 
