@@ -1,6 +1,7 @@
 """What an operator may set: where values come from, how mistakes are told, and that secrets stay in."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,8 @@ def test_every_variable_that_is_promised_is_read() -> None:
     env = {variable: said.get(place[-1], "2048") for place, variable in config.VARIABLES.items()}
     env |= {v: "true" for p, v in config.VARIABLES.items() if p[0] == "fidelity"}
     env |= {"HEADGATE_RETRY_ATTEMPTS": "3"}
+    search = {"PROVIDER": "brave", "URL": "https://s.test", "RESULTS": "3", "SEARCHES": "4"}
+    env |= {f"HEADGATE_SEARCH_{name}": value for name, value in search.items()}
     settings = config.load(None, env)
     assert settings.timeouts == config.Timeouts(2048, 2048, 2048, 2048, 2048)
     assert settings.retry.attempts == 3
@@ -431,3 +434,36 @@ def test_an_old_name_of_a_setting_is_refused_with_the_new_one(tmp_path: Path) ->
     file.write_text('[models.M]\nroutes = [{ upstream = "u", share = 3 }]\n')
     with pytest.raises(config.ConfigError, match="called `weight` now"):
         config.load(str(file), {})
+
+
+# --- web search ---
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"URL": "https://s.test"}, "`search.provider` is missing"),
+        ({"PROVIDER": "searxng"}, "`search.url` is missing"),
+        ({"PROVIDER": "brave"}, "`search.key` is missing"),
+        ({"PROVIDER": "searxng", "URL": "http://169.254.169.254"}, "where no upstream can be"),
+        ({"PROVIDER": "searxng", "URL": "http://search.example"}, "plain http to another machine"),
+        ({"PROVIDER": "searxng", "URL": "file:///etc/passwd"}, "must begin with https://"),
+    ],
+)
+def test_a_search_provider_that_cannot_be_asked_is_refused(
+    fields: dict[str, str], words: str
+) -> None:
+    with pytest.raises(config.ConfigError, match=re.escape(words)):
+        config.load(None, {f"HEADGATE_SEARCH_{name}": value for name, value in fields.items()})
+
+
+def test_the_key_of_a_search_provider_is_not_shown() -> None:
+    env = {
+        "HEADGATE_SEARCH_PROVIDER": "brave",
+        "HEADGATE_SEARCH_KEY": "env:BRAVE",
+        "BRAVE": "s3cret",
+    }
+    settings = config.load(None, env)
+    assert settings.search.key == "s3cret"
+    assert "s3cret" not in repr(settings)
+    assert "s3cret" not in str(config.show(settings))

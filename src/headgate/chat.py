@@ -4,8 +4,8 @@ This file is the only place for the words the rest of the code is written in: a 
 `Message`s of `Part`s goes one way, a framed sequence of `Event`s comes back.  The grammar of a
 reply, stated here, checked by `Grammar`, and tested over every dialect in tests/test_laws.py:
 
-    reply := Start (PartStart Delta* PartStop)* Finish       the model answered
-           | [Start] ... Failed                              it did not
+    reply := Start (PartStart (Delta | Cited)* PartStop | Searched)* Finish   the model answered
+           | [Start] ... Failed                                              it did not
 
 One part is open between PartStart and PartStop; nothing follows Finish or Failed.
 
@@ -26,6 +26,23 @@ _QUOTE = ord('"')
 _LONGEST_ESCAPE = 12  # of one character, a surrogate pair
 # What begins a JSON string with something else than white space: ASCII but for quote and backslash.
 _PLAIN = frozenset(range(0x21, 0x7F)) - frozenset(b'"\\')
+
+
+class Found(msgspec.Struct, frozen=True, gc=False):
+    """One result of a web search."""
+
+    url: str
+    title: str
+    snippet: str
+    age: str = ""  # of the page, in the provider's words
+
+
+class Cited(msgspec.Struct, frozen=True, gc=False):
+    """The open text names a result of a search in its characters from `start` to `end`; an event too."""
+
+    start: int
+    end: int
+    found: Found
 
 
 class _Patterns(msgspec.StructMeta):
@@ -52,6 +69,7 @@ class Text(
     cache: str = (
         ""  # a cache breakpoint after this part: "", "5m" or "1h" (Anthropic's cache_control)
     )
+    citations: tuple[Cited, ...] = ()  # of a reply that searched the web
     _decoded: str | None = None  # of a source that is JSON, once somebody has looked at it
 
     @property
@@ -99,7 +117,12 @@ class Text(
         return self.text[:size]
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is Text and self.text == other.text and self.cache == other.cache
+        return (
+            type(other) is Text
+            and self.text == other.text
+            and self.cache == other.cache
+            and self.citations == other.citations
+        )
 
     def __hash__(self) -> int:
         return hash((self.text, self.cache))
@@ -192,6 +215,15 @@ class ToolResult(msgspec.Struct, frozen=True, gc=False):
     cache: str = ""
 
 
+class Searched(msgspec.Struct, frozen=True, gc=False):
+    """A web search that the gateway made for the model; of a reply, and an event of its own."""
+
+    id: str  # of the call
+    query: str
+    results: tuple[Found, ...] = ()
+    error: str = ""  # why there are none, in the words of Anthropic's error codes
+
+
 Part = Text | Media | Thinking | ToolCall | ToolResult
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -223,6 +255,18 @@ class Tool(msgspec.Struct, frozen=True):
     namespace: str = ""  # of Responses; `name` is then "namespace__name", so that it is unique
     cache: str = ""
     search: bool = False  # the tool search that a client of Responses executes itself
+
+
+WEB_SEARCH = "web_search"  # the name of the tool that the gateway executes
+
+
+class WebSearch(msgspec.Struct, frozen=True, gc=False):
+    """A client's wish that the model may search the web, as it is served by the gateway."""
+
+    forced: bool = False  # the model must search
+    most: int | None = None  # searches in one reply; None: not said
+    allowed: tuple[str, ...] = ()  # domains; empty: all
+    blocked: tuple[str, ...] = ()
 
 
 class Choice(msgspec.Struct, frozen=True, gc=False):
@@ -283,6 +327,7 @@ class Request(msgspec.Struct, frozen=True):
     user: str = ""  # the end user that the client names: reports only
     tags: tuple[str, ...] = ()  # labels of the client's own: reports only
     warnings: tuple[str, ...] = ()  # fields that were ignored, repaired or emulated, so far
+    search: WebSearch | None = None
     echo: object = None  # what the client's dialect must repeat in its reply; nobody else reads it
 
     def warn(self, *fields: str) -> "Request":
@@ -342,13 +387,14 @@ class Failed(msgspec.Struct, frozen=True, gc=False):
     usage: Usage | None = None  # what was spent before it failed, if reported
 
 
-Event = Start | PartStart | Delta | PartStop | Finish | Failed
+Event = Start | PartStart | Delta | Cited | PartStop | Searched | Finish | Failed
+ReplyPart = Text | Thinking | ToolCall | Searched
 
 
 class Reply(msgspec.Struct, frozen=True):
     """A whole reply: what `collect` makes of a sequence that ended in Finish."""
 
-    parts: tuple[Text | Thinking | ToolCall, ...]
+    parts: tuple[ReplyPart, ...]
     finish: Finish
     id: str = ""
     model: str = ""
@@ -386,6 +432,10 @@ class Grammar:
             self.open = event  # type: ignore[assignment]  # narrowed by kind
         elif kind is Delta:
             wrong = self.open is None
+        elif kind is Cited:
+            wrong = self.open is None or self.open.kind != "text"
+        elif kind is Searched:
+            wrong = not self.started or self.open is not None
         elif kind is PartStop:
             wrong = self.open is None
             self.open = None
@@ -437,8 +487,9 @@ class Collector:
     _open: PartStart | None = None
 
     def __init__(self) -> None:
-        self.parts: list[Text | Thinking | ToolCall] = []
+        self.parts: list[ReplyPart] = []
         self._pieces = Pieces()
+        self._cited: list[Cited] = []
 
     def feed(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -450,6 +501,10 @@ class Collector:
                     self._open = event
                 case PartStop():
                     self._close(event.signature)
+                case Cited():
+                    self._cited.append(event)
+                case Searched():
+                    self.parts.append(event)
                 case Start():
                     self._start = event
                 case Finish():
@@ -464,7 +519,8 @@ class Collector:
         text, part = self._pieces.take(), self._open
         self._open = None
         if part.kind == "text":
-            self.parts.append(Text(text))
+            self.parts.append(Text(text, citations=tuple(self._cited)))
+            self._cited.clear()
         elif part.kind == "thinking":
             self.parts.append(Thinking(text, signature))
         else:
@@ -486,9 +542,13 @@ def replay(reply: Reply) -> Iterator[Event]:
     """The events of a whole reply, each part in one piece: collect(replay(r)) == r."""
     yield Start(reply.id, reply.model)
     for part in reply.parts:
+        if isinstance(part, Searched):
+            yield part
+            continue
+        citations: tuple[Cited, ...] = ()
         if isinstance(part, Text):
             yield PartStart("text")
-            text, signature = part.text, ""
+            text, signature, citations = part.text, "", part.citations
         elif isinstance(part, Thinking):
             yield PartStart("thinking")
             text, signature = part.text, part.signature
@@ -497,5 +557,6 @@ def replay(reply: Reply) -> Iterator[Event]:
             text, signature = part.arguments, ""
         if text:
             yield Delta(text)
+        yield from citations
         yield PartStop(signature)
     yield reply.finish

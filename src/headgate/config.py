@@ -166,6 +166,20 @@ class Oidc(Struct, frozen=True, forbid_unknown_fields=True):
         return f"Oidc({self.issuer!r})"
 
 
+class Search(Struct, frozen=True, forbid_unknown_fields=True):
+    """The search engine behind the web search that agents ask the gateway for; see docs/search.md."""
+
+    provider: Literal["", "searxng", "minimax", "brave", "tavily"] = ""  # "": no web search
+    url: str = ""  # "": the provider's own; SearXNG has none
+    key: str = ""  # "env:NAME", "file:/path"; SearXNG needs none
+    results: Annotated[int, Meta(ge=1, le=20)] = 5  # of one search, as the model reads them
+    searches: Annotated[int, Meta(ge=1, le=32)] = 8  # in one reply; a client may ask for fewer
+    timeout_s: Seconds = 10.0  # of one search
+
+    def __repr__(self) -> str:
+        return f"Search({self.provider!r}, {self.url!r})"
+
+
 class Tls(Struct, frozen=True, forbid_unknown_fields=True):
     """TLS of the gateway's own, for clients and for `admin.listen`; without a certificate: plain HTTP."""
 
@@ -229,6 +243,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     admin: Admin = Admin()
     cors: Cors = Cors()
     oidc: Oidc = Oidc()
+    search: Search = Search()
     upstreams: dict[str, Upstream] = {}
     models: dict[str, Model] = {}
     key_aliases: dict[str, dict[str, str]] = {}  # by a key's id: its own, before everybody's
@@ -295,6 +310,7 @@ VARIABLES: dict[tuple[str, ...], str] = {
             ("tls", Tls),
             ("admin", Admin),
             ("cors", Cors),
+            ("search", Search),
         )
         for name in kind.__struct_fields__
     },
@@ -340,6 +356,7 @@ def load(path: str | None, env: Mapping[str, str], **overrides: object) -> Setti
     upstreams = dict(settings.upstreams) or _from_environment(env)
     upstreams = {name: _resolved(name, u, env, notes) for name, u in upstreams.items()}
     oidc = _provider(settings.oidc, env, notes)
+    search = _search(settings.search, env, notes)
     _check_origins(settings.cors.origins)
     database = _database(settings.database, env, notes, origins)
     if not settings.tls.cert and settings.host not in ("127.0.0.1", "::1", "localhost"):
@@ -360,6 +377,7 @@ def load(path: str | None, env: Mapping[str, str], **overrides: object) -> Setti
         database=database,
         upstreams=upstreams,
         oidc=oidc,
+        search=search,
         notes=tuple(notes),
         origins=origins,
     )
@@ -439,7 +457,7 @@ def show(settings: Settings) -> list[tuple[str, str, str]]:
     tree = msgspec.to_builtins(settings)
     rows = []
     for key, value in _leaves({k: v for k, v in tree.items() if k not in _OWN}).items():
-        if key in ("oidc.client_secret", "database") or (
+        if key in ("oidc.client_secret", "search.key", "database") or (
             key.startswith("upstreams.") and key.endswith(".key")
         ):
             value = "********" if value else ""
@@ -583,6 +601,7 @@ def _known(at: str) -> tuple[str, ...]:
         "admin": Admin,
         "cors": Cors,
         "oidc": Oidc,
+        "search": Search,
         "upstreams": Upstream,
     }
     if table == "models":
@@ -696,6 +715,25 @@ def _provider(oidc: Oidc, env: Mapping[str, str], notes: list[str]) -> Oidc:
         raise ConfigError("`oidc.scopes` must have `openid` among them.")
     secret = _secret("oidc.client_secret", oidc.client_secret, env, notes)
     return structs.replace(oidc, client_secret=secret)
+
+
+def _search(search: Search, env: Mapping[str, str], notes: list[str]) -> Search:
+    """The search provider with its key read and its address checked."""
+    if not search.provider:
+        if search.url or search.key:
+            raise ConfigError(
+                "`search.provider` is missing: one of searxng, minimax, brave, tavily."
+            )
+        return search
+    if search.url:
+        _check_url("search.url", search.url, True)
+    elif search.provider == "searxng":
+        raise ConfigError("`search.url` is missing: the address of your SearXNG, https://...")
+    key = _secret("search.key", search.key, env, notes)
+    check_key("`search.key`", key)
+    if not key and search.provider != "searxng":
+        raise ConfigError(f"`search.key` is missing: {search.provider} answers nobody without one.")
+    return structs.replace(search, key=key)
 
 
 def on_this_machine(url: str) -> bool:

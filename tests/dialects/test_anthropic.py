@@ -196,7 +196,7 @@ def test_the_older_place_of_a_schema_is_honoured_too() -> None:
 IMAGE = {"type": "image", "source": {"type": "file", "file_id": "f"}}
 PDF = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf"}}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "a server tool": ({"tools": [{"type": "web_search_20250305", "name": "w"}]}, "tools[0].type"),
+    "a server tool": ({"tools": [{"type": "web_fetch_20250910", "name": "w"}]}, "tools[0].type"),
     "a typed tool": (
         {"tools": [{"name": "f"}, {"type": "bash_20250124", "name": "bash"}]},
         "tools[1].type",

@@ -251,7 +251,7 @@ UNSUPPORTED: dict[str, tuple[dict[str, Any], str]] = {
     "a voice": ({"generationConfig": {"speechConfig": {}}}, "generationConfig.speechConfig"),
     "XML": ({"generationConfig": {"responseMimeType": "text/xml"}}, "generationConfig.responseMimeType"),
     "a cache": ({"cachedContent": "cachedContents/1"}, "cachedContent"),
-    "search": ({"tools": [{"google_search": {}}]}, "tools[0].googleSearch"),
+    "maps": ({"tools": [{"google_maps": {}}]}, "tools[0].googleMaps"),
     "code": ({"tools": [{"functionDeclarations": []}, {"codeExecution": {}}]}, "tools[1].codeExecution"),
     "a film": ({"contents": [user({"inlineData": {"mimeType": "video/mp4", "data": "aGk="}})]}, "contents[0].parts[0].inlineData.mimeType"),
     "a document": ({"contents": [user({"fileData": {"fileUri": "https://x/a", "mimeType": "application/pdf"}})]}, "contents[0].parts[0].fileData.mimeType"),

@@ -36,6 +36,7 @@ from headgate.chat import (
     ToolCall,
     ToolResult,
     Usage,
+    WebSearch,
     collect,
     replay,
 )
@@ -137,7 +138,8 @@ def test_codex_is_understood_whole() -> None:
         "multi_agent_v1__resume_agent",
         "multi_agent_v1__send_input",
     ]
-    assert request.warnings == ("tools.web_search",)
+    assert request.warnings == ()
+    assert request.search == WebSearch()
     assert request.session
 
 
@@ -208,10 +210,19 @@ def test_hosted_tools_are_left_out_unless_one_is_forced(type: str) -> None:
 
 
 @pytest.mark.parametrize("type", ["web_search", "web_search_preview", "web_search_2025_08_26"])
-def test_web_search_is_dropped_and_told(type: str) -> None:
-    request = ask(tools=[{"type": type}])
+def test_web_search_is_a_wish_that_the_gateway_may_serve(type: str) -> None:
+    request = ask(tools=[{"type": type, "filters": {"allowed_domains": ["a.example"]}}])
     assert request.tools == ()
-    assert request.warnings == ("tools.web_search",)
+    assert request.search == WebSearch(allowed=("a.example",))
+    forced = ask(tools=[{"type": type}], tool_choice={"type": type})
+    assert forced.search == WebSearch(forced=True)
+    allowed = {
+        "type": "allowed_tools",
+        "mode": "auto",
+        "tools": [{"type": "function", "name": "f"}],
+    }
+    function = {"type": "function", "name": "f"}
+    assert ask(tools=[{"type": type}, function], tool_choice=allowed).search is None
 
 
 @pytest.mark.parametrize(
@@ -376,7 +387,8 @@ def test_freeform_and_nested_tools_become_functions() -> None:
     assert schema["required"] == ["input"]
     assert "lark grammar:\nstart: x" in schema["properties"]["input"]["description"]
     assert request.tools[1].description.startswith("Do not wrap the patch in JSON.\n\nPut ")
-    assert request.warnings == ("tools.custom.format", "tools.web_search")
+    assert request.warnings == ("tools.custom.format",)
+    assert request.search is not None
 
 
 @pytest.mark.parametrize(

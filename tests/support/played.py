@@ -179,8 +179,11 @@ class PlayedUpstream:
 
 def said(request: Request) -> str:
     """The last user's text; a tool's result counts as one, a question for JSON stays one."""
+    searches = any(tool.name == "web_search" for tool in request.tools)
     for message in reversed(request.messages):
         if message.role == "tool":
+            if searches:  # the result may be the gateway's own: what was asked counts
+                continue
             return "result"
         if message.role == "user" and message.text.startswith("json "):
             return message.text
@@ -217,6 +220,36 @@ def instance(schema: Any) -> Any:
     return "Here"
 
 
+FINDINGS = "It is 21 degrees [1], as another page says too [2]. Not [9]."
+
+
+def searching(request: Request, rest: str) -> list[Text | Thinking | ToolCall]:
+    """Search for `rest` once, then answer from the results; "twice", "ever", "mixed" do more."""
+    asked = sum(
+        isinstance(p, ToolCall) for m in request.messages[_asked(request) :] for p in m.parts
+    )
+    kind, _, query = rest.partition(" ")
+    most = {"twice": 2, "ever": 1000}.get(kind, 1)
+    if asked >= most:
+        return [Thinking("They agree."), Text(FINDINGS)]
+    query = query if kind in ("twice", "ever", "mixed", "nothing") else rest
+    arguments = msgspec.json.encode({} if kind == "nothing" else {"query": query}).decode()
+    call = ToolCall(f"call_function_{asked + 1}", "web_search", arguments)
+    parts: list[Text | Thinking | ToolCall] = [
+        Thinking("I look it up."),
+        Text("Let me look."),
+        call,
+    ]
+    if kind == "mixed":
+        parts.append(ToolCall("call_function_9", "get_weather", CITY))
+    return parts
+
+
+def _asked(request: Request) -> int:
+    """The place of the user's last message."""
+    return max(n for n, m in enumerate(request.messages) if m.role == "user")
+
+
 async def answer(request: Request) -> AsyncIterator[Event]:
     """Events of the reply, in small pieces, with a pause where the word asks for one."""
     word, _, rest = said(request).partition(" ")
@@ -246,6 +279,8 @@ async def answer(request: Request) -> AsyncIterator[Event]:
             parts = [Text("y" * (int(rest) << 20))]
         case "rawcall":
             parts = [Text(RAW_CALL)]
+        case "search" if any(t.name == "web_search" for t in request.tools):
+            parts = searching(request, rest)
         case "json":
             again = sum(m.role == "assistant" for m in request.messages)
             texts = {"fenced": '```json\n{"n": 3}\n```', "late": '{"n": 4}' if again else "Sure!"}

@@ -32,6 +32,7 @@ from headgate.chat import (
     PartStart,
     Reasoning,
     Reply,
+    ReplyPart,
     Request,
     Sampling,
     Text,
@@ -81,7 +82,7 @@ class ProbeResult(Struct, frozen=True):
         return "".join(p.text for p in self.parts if isinstance(p, Text))
 
     @property
-    def parts(self) -> tuple[Text | Thinking | ToolCall, ...]:
+    def parts(self) -> tuple[ReplyPart, ...]:
         return self.reply.parts if self.reply is not None else ()
 
     @property

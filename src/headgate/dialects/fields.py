@@ -1,13 +1,13 @@
 """What every dialect reads and refuses in the same way: numbers, schemas, pictures."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec import Raw, Struct
 
 from headgate import jsontext
-from headgate.bounds import MAX_TOKENS_BOUND, SCHEMA_VALUES, check_stops
+from headgate.bounds import LABEL, MAX_TOKENS_BOUND, SCHEMA_VALUES, WORDS, check_size, check_stops
 from headgate.chat import Media, Request, Sampling, Tool
 from headgate.errors import Refused, invalid
 
@@ -59,6 +59,13 @@ def check_sampling(
             raise invalid(f"Expected a number from {low:g} to {high:g}, got {value}.", name(field))
     if s.stop:
         check_stops(s.stop, place + ("stopSequences" if camel else stop))
+
+
+def check_domains(domains: Sequence[str] | None, param: str) -> None:
+    """Refuse lists of domains for a web search that are too long."""
+    check_size(domains, WORDS, param)
+    for domain in domains or ():
+        check_size(domain, LABEL, param)
 
 
 def given(raw: Raw) -> bool:

@@ -684,7 +684,7 @@ _READ = frozenset(
 _FIELDS = {
     "message": frozenset(("type", "role", "content")),
     "reasoning": frozenset(("type", "content", "summary", "encrypted_content")),
-    "web_search_call": frozenset(("type",)),
+    "web_search_call": frozenset(("type", "id", "action")),
     "file_search_call": frozenset(("type",)),
     "code_interpreter_call": frozenset(("type",)),
     "additional_tools": frozenset(("type", "tools")),

@@ -30,6 +30,7 @@ from headgate.edge.reads import Reads, no_node, unavailable
 from headgate.edge.refusals import Refusals
 from headgate.edge.replay import ReplayStore
 from headgate.edge.upstream_health import UpstreamHealth
+from headgate.edge.web_search import SearchProvider
 from headgate.errors import Failure, Refused
 from headgate.net.client import Client, Timeouts
 from headgate.net.server import Inbound
@@ -122,6 +123,8 @@ class EdgeContext:
         self.timeouts = Timeouts(
             connect_s=t.connect, first_token_s=t.first_token, stall_s=t.stall, total_s=t.total
         )
+        search = settings.search
+        self.search = SearchProvider(search, self.client, self.metrics) if search.provider else None
         self.draining = False
         self.sealer = Sealer(store.derived("capsules"))
         self.proof = store.derived("internal").hex()  # of who has read this pepper

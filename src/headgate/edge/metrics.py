@@ -153,6 +153,10 @@ class Metrics(Collector):
             "Replies whose upstream reported more tokens than their request allowed: an alert.",
             ("upstream",),
         )
+        self.searches = Counts(
+            "headgate_searches", "Web searches made for models, by how they ended.",
+            ("provider", "outcome"),
+        )  # fmt: skip
         self.counts = Counts(
             "headgate_token_counts", "Counts of tokens by how they ended.",
             ("dialect", "model", "outcome"),
@@ -222,6 +226,7 @@ class Metrics(Collector):
             self.ledger_faults,
             self.unpriced,
             self.disputed,
+            self.searches,
             self.counts,
             self.shed,
             self.bad_keys,

@@ -266,16 +266,21 @@ def build(
     seed: str = "",
     salvage: bool = False,
     coerce: bool = False,
+    searching: Filter | None = None,
+    last: Sequence[Filter] = (),
 ) -> list[Filter]:
     """The filters of one reply, in their order; none when there is nothing to do.
 
     `keepers` makes those that see the reply as the client will replay it, with all of its thinking.
+    `searching` sees the calls of the reply as the model meant them, `last` what the client gets.
     """
     out: list[Filter] = []
     if salvage and tools:
         out.append(Salvage(tools, seed))
     if coerce and tools:
         out.append(Coerce(tools))
+    if searching is not None:
+        out.append(searching)
     if stops:
         out.append(Stops(StopScanner(stops)))
     if fences:
@@ -284,6 +289,7 @@ def build(
         out.append(Keepers(keepers))
     if show != "yes":
         out.append(Show(show))
+    out += last
     return out
 
 

@@ -25,8 +25,10 @@ from msgspec import Raw, Struct
 from headgate import bounds, jsontext
 from headgate.bounds import Int64
 from headgate.chat import (
+    WEB_SEARCH,
     Choice,
     Format,
+    Found,
     Media,
     Message,
     Part,
@@ -40,13 +42,15 @@ from headgate.chat import (
     Tool,
     ToolCall,
     ToolResult,
+    WebSearch,
 )
 from headgate.dialects import malformed, unknown, unreadable, vendor_errors
 from headgate.dialects.anthropic.reply import AnthropicEncoder, failure_out, reply_out
 from headgate.dialects.anthropic.upstream import AnthropicDecoder, request_out
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
-from headgate.dialects.fields import check_sampling, media_of, read_whole, schema_of
+from headgate.dialects.fields import check_domains, check_sampling, media_of, read_whole, schema_of
+from headgate.dialects.found import listed, opened
 from headgate.dialects.jsonstrings import decoded, string, string_or_none
 from headgate.errors import Failure, Refused, invalid, unsupported
 
@@ -123,6 +127,11 @@ class _ToolIn(Struct, frozen=True):
     input_schema: Raw = _NOTHING
     strict: bool | None = None
     cache_control: _CacheControl | None = None
+    # Of a search of the web:
+    max_uses: Int64 | None = None
+    allowed_domains: list[str] | None = None
+    blocked_domains: list[str] | None = None
+    user_location: Raw = _NOTHING
 
 
 class _ChoiceIn(Struct, frozen=True):
@@ -232,12 +241,14 @@ def _request(wire: _RequestIn, headers: Mapping[str, str]) -> Request:
     config = wire.output_config or _OutputConfig()
     bounds.check_size(config.effort, bounds.LABEL, "$.output_config.effort")
     tools = _tools(wire.tools)
+    search = _search(wire, notes)
+    messages = _messages(wire.messages, notes, search is not None)
     request = Request(
         model=wire.model,
-        messages=(*_system(wire.system, notes), *_messages(wire.messages, notes)),
+        messages=(*_system(wire.system, notes), *messages),
         stream=bool(wire.stream),
         tools=tools,
-        choice=_choice(wire.tool_choice, tools, notes),
+        choice=_choice(wire.tool_choice, tools, search, notes),
         sampling=_sampling(wire),
         reasoning=_reasoning(wire.thinking, _effort(config.effort, notes), notes),
         format=_format(config.format, "$.output_config.format")
@@ -245,6 +256,7 @@ def _request(wire: _RequestIn, headers: Mapping[str, str]) -> Request:
         service_tier="priority" if wire.service_tier == "priority" else "",
         session=_session(wire, headers),
         user=_end_user(wire),
+        search=search,
     )
     return request.warn(*notes)
 
@@ -318,7 +330,35 @@ def _end_user(wire: _RequestIn) -> str:
 
 def _tools(wires: list[_ToolIn] | None) -> tuple[Tool, ...]:
     bounds.check_size(wires, bounds.TOOLS, "$.tools")
-    return tuple(_tool(wire, f"$.tools[{i}]") for i, wire in enumerate(wires or ()))
+    return tuple(
+        _tool(wire, f"$.tools[{i}]")
+        for i, wire in enumerate(wires or ())
+        if not (wire.type or "").startswith(_SEARCH_TYPE)
+    )
+
+
+_SEARCH_TYPE = "web_search_"  # a tool of Anthropic's that the gateway serves, of any date
+
+
+def _search(wire: _RequestIn, notes: list[str]) -> WebSearch | None:
+    """The search of the web that the client declares."""
+    tools = enumerate(wire.tools or ())
+    found = next(((i, t) for i, t in tools if (t.type or "").startswith(_SEARCH_TYPE)), None)
+    if found is None:
+        return None
+    i, tool = found
+    check_domains(tool.allowed_domains, f"$.tools[{i}].allowed_domains")
+    check_domains(tool.blocked_domains, f"$.tools[{i}].blocked_domains")
+    if bytes(tool.user_location) != b"null":
+        notes.append("tools.web_search.user_location")
+    choice = wire.tool_choice
+    forced = choice is not None and choice.type == "tool" and choice.name == tool.name
+    return WebSearch(
+        forced and tool.name is not None,
+        tool.max_uses,
+        tuple(tool.allowed_domains or ()),
+        tuple(tool.blocked_domains or ()),
+    )
 
 
 def _tool(wire: _ToolIn, param: str) -> Tool:
@@ -339,7 +379,9 @@ def _tool(wire: _ToolIn, param: str) -> Tool:
     )
 
 
-def _choice(wire: _ChoiceIn | None, tools: tuple[Tool, ...], notes: list[str]) -> Choice:
+def _choice(
+    wire: _ChoiceIn | None, tools: tuple[Tool, ...], search: WebSearch | None, notes: list[str]
+) -> Choice:
     if wire is None:
         return Choice()
     said = wire.disable_parallel_tool_use
@@ -349,12 +391,14 @@ def _choice(wire: _ChoiceIn | None, tools: tuple[Tool, ...], notes: list[str]) -
             return Choice("auto", parallel=parallel)
         case "none":
             return Choice("none", parallel=parallel)
-        case "any" if tools:
+        case "any" if tools or search is not None:
             return Choice("required", parallel=parallel)
         case "any":
             raise invalid("A tool can only be called when `tools` are given.", "$.tool_choice")
         case "tool" if wire.name and any(t.name == wire.name for t in tools):
             return Choice("named", wire.name, parallel)
+        case "tool" if search is not None and search.forced:
+            return Choice("auto", parallel=parallel)  # edge/ names the tool that it offers
         case "tool":
             raise invalid(f"There is no tool `{(wire.name or '')[:64]}`.", "$.tool_choice.name")
     notes.append(f"tool_choice ({unreadable.plain(wire.type)} read as auto)")
@@ -379,7 +423,8 @@ def _system(wire: str | list[Raw] | None, notes: list[str]) -> Iterator[Message]
                 yield Message("system", (text,))
 
 
-def _messages(wires: Sequence[_MessageIn], notes: list[str]) -> Iterator[Message]:
+def _messages(wires: Sequence[_MessageIn], notes: list[str], searching: bool) -> Iterator[Message]:
+    """The messages; `searching`: searches of the history are calls with their results."""
     bounds.check_size(wires, bounds.MESSAGES, "$.messages")
     tally = bounds.Tally()
     end = len(wires) - 1
@@ -394,6 +439,9 @@ def _messages(wires: Sequence[_MessageIn], notes: list[str]) -> Iterator[Message
                 continue
         else:
             tally.add(wire.content, f"{param}.content")
+            if searching and wire.role == "assistant":
+                yield from _searched(wire.content, param, notes)
+                continue
             blocks = _read_blocks(wire.content, f"{param}.content", notes, asked)
         places = [(block, f"{param}.content[{k}]") for k, block in enumerate(blocks)]
         match wire.role:
@@ -529,6 +577,55 @@ def _assistant(places: list[tuple[_BlockIn, str]], notes: list[str]) -> Iterator
                 yield _call(block, param)
             case _:
                 yield from _told([(block, param)], notes)
+
+
+class _ResultIn(Struct, frozen=True):
+    """One result of an earlier search; of any type, as it is history."""
+
+    url: Raw = _NOTHING
+    title: Raw = _NOTHING
+    encrypted_content: Raw = _NOTHING
+    page_age: Raw = _NOTHING
+
+
+_result_decoder = msgspec.json.Decoder(_ResultIn)
+
+
+def _searched(content: Sequence[_BlockIn | Raw], param: str, notes: list[str]) -> Iterator[Message]:
+    """A turn that may have searched the web, as the rounds that it was made of."""
+    parts: list[Part] = []
+    for k, raw in enumerate(content):
+        if isinstance(raw, _BlockIn):  # of a kind that is no search
+            parts.extend(_assistant([(raw, f"{param}.content[{k}]")], notes))
+            continue
+        kind = _kind(raw)
+        if kind in ("server_tool_use", "web_search_tool_result"):
+            with suppress(msgspec.MsgspecError):  # one of another shape is kept as text
+                block = _block_decoder.decode(raw)
+                if kind == "server_tool_use" and block.name == WEB_SEARCH and block.id:
+                    parts.append(_call(block, f"{param}.content[{k}]"))
+                    continue
+                if kind == "web_search_tool_result" and block.tool_use_id and parts:
+                    yield Message("assistant", tuple(parts))
+                    parts = []
+                    yield Message("tool", (_results(block),))
+                    continue
+        place = f"{param}.content[{k}]"
+        parts.extend(_assistant([(_readable(raw, place, notes), place)], notes))
+    yield Message("assistant", tuple(parts))
+
+
+def _results(block: _BlockIn) -> ToolResult:
+    found: list[Found] = []
+    listing = malformed.is_list(block.content)
+    for raw in _list_decoder.decode(block.content) if listing else ():
+        if bytes(raw).startswith(b"{"):
+            wire = _result_decoder.decode(raw)
+            snippet = opened(_string(wire.encrypted_content))
+            age = _string(wire.page_age)
+            found.append(Found(_string(wire.url), _string(wire.title), snippet, age))
+    id = bounds.call_id(block.tool_use_id or "")
+    return ToolResult(id, (Text(listed(found)),))
 
 
 def _call(block: _BlockIn, param: str) -> ToolCall:

@@ -20,13 +20,16 @@ from collections.abc import Sequence
 
 from headgate import jsontext
 from headgate.chat import (
+    Cited,
     Delta,
     Event,
     Finish,
     FinishReason,
+    Found,
     PartStart,
     PartStop,
     Reply,
+    Searched,
     Text,
     Thinking,
     ToolCall,
@@ -86,10 +89,71 @@ def _signed(signature: str) -> bytes:
     return b',"thoughtSignature":"' + encode_signature(signature).encode() + b'"'
 
 
-def _candidate(parts: Sequence[bytes], reason: str = "") -> bytes:
+class _Grounding:
+    """What a reply says of the searches that it was written from (`groundingMetadata`)."""
+
+    def __init__(self) -> None:
+        self._queries: list[str] = []
+        self._chunks: dict[str, tuple[int, _Json]] = {}  # by address: number and chunk
+        self._supports: list[_Json] = []
+        self._text: list[str] = []  # of the open text
+        self._before = 0  # bytes of the texts before it
+
+    def add(self, event: Event) -> None:
+        match event:
+            case Searched():
+                self._queries.append(event.query)
+                for found in event.results:
+                    self._chunk(found)
+            case Cited():
+                self._cited(event)
+
+    def say(self, text: str) -> None:
+        self._text.append(text)
+
+    def end_text(self) -> None:
+        self._before += len("".join(self._text).encode())
+        self._text.clear()
+
+    def _chunk(self, found: Found) -> int:
+        known = self._chunks.get(found.url)
+        if known is None:
+            web: _Json = {"uri": found.url, "title": found.title}
+            known = self._chunks[found.url] = len(self._chunks), {"web": web}
+        return known[0]
+
+    def _cited(self, cited: Cited) -> None:
+        """One sentence's support; Google's places are bytes of the whole text."""
+        text = "".join(self._text)
+        self._text = [text]
+        start = max(text.rfind(". ", 0, cited.start) + 2, text.rfind("\n", 0, cited.start) + 1)
+        start = 0 if start == 1 and not text.startswith("\n") else start
+        said = text[start : cited.start].rstrip()
+        begins = self._before + len(text[:start].encode())
+        segment: _Json = {
+            "startIndex": begins,
+            "endIndex": begins + len(said.encode()),
+            "text": said,
+        }
+        number = self._chunk(cited.found)
+        self._supports.append({"segment": segment, "groundingChunkIndices": [number]})
+
+    def out(self) -> bytes:
+        """As a field of the candidate; empty when nothing was searched."""
+        if not self._queries:
+            return b""
+        said: _Json = {
+            "webSearchQueries": self._queries,
+            "groundingChunks": [chunk for _, chunk in self._chunks.values()],
+            "groundingSupports": self._supports,
+        }
+        return b',"groundingMetadata":' + jsontext.encode(said)
+
+
+def _candidate(parts: Sequence[bytes], reason: str = "", more: bytes = b"") -> bytes:
     finish = b',"finishReason":"' + reason.encode() + b'"' if reason else b""
     head = b'{"candidates":[{"content":{"role":"model","parts":['
-    return head + b",".join(parts) + b"]}" + finish + b',"index":0}]'
+    return head + b",".join(parts) + b"]}" + finish + more + b',"index":0}]'
 
 
 def _facts(facts: ReplyFacts) -> bytes:
@@ -100,7 +164,16 @@ def reply_out(reply: Reply, facts: ReplyFacts) -> bytes:
     """The body of a reply that is not streamed."""
     parts: list[bytes] = []
     reason, signature = _FINISH_OUT[reply.finish.reason], ""
+    grounding = _Grounding()
     for p in reply.parts:
+        if isinstance(p, Searched):
+            grounding.add(p)
+            continue
+        if isinstance(p, Text):
+            grounding.say(p.text)
+            for cited in p.citations:
+                grounding.add(cited)
+            grounding.end_text()
         if isinstance(p, Thinking):
             if signature:
                 parts.append(_text_out("", signature))
@@ -117,13 +190,14 @@ def reply_out(reply: Reply, facts: ReplyFacts) -> bytes:
     if signature or not parts:
         parts.append(_text_out("", signature))
     usage = b',"usageMetadata":' + jsontext.encode(_usage(reply.usage, reply.cost_nano))
-    return _candidate(parts, reason) + usage + _facts(facts)
+    return _candidate(parts, reason, grounding.out()) + usage + _facts(facts)
 
 
 class GeminiEncoder:
     """Only the text of a chunk is encoded anew; the rest of its bytes are the same each time."""
 
-    def __init__(self, facts: ReplyFacts, array: bool) -> None:
+    def __init__(self, facts: ReplyFacts, array: bool, searching: bool = False) -> None:
+        """`searching`: the reply may search the web."""
         self._array = array
         self._facts = _facts(facts)
         self._id = facts.id
@@ -133,12 +207,15 @@ class GeminiEncoder:
         self._signature = ""  # of thinking, for the next part that is none
         self._malformed = False
         self._told = False  # something was sent
+        self._grounding = _Grounding() if searching else None
 
     def feed(self, events: Sequence[Event]) -> bytes:
         out: list[bytes] = []
         for event in events:
             if type(event) is Delta:  # nearly all are, and `match` asks for its fields by name
                 if self._part.kind == "text":
+                    if self._grounding is not None:
+                        self._grounding.say(event.text)
                     out.append(self._chunk(_text_out(event.text, self._take())))
                 elif self._part.kind == "thinking":
                     out.append(self._chunk(_thought_out(event.text)))
@@ -150,7 +227,12 @@ class GeminiEncoder:
                     if kind == "thinking" and self._signature:
                         out.append(self._chunk(_text_out("", self._take())))
                     self._part, self._pieces = event, []
+                case Searched() | Cited():
+                    if self._grounding is not None:
+                        self._grounding.add(event)
                 case PartStop(signature):
+                    if self._grounding is not None and self._part.kind == "text":
+                        self._grounding.end_text()
                     if self._part.kind == "thinking":
                         self._signature = signature
                     elif self._part.kind == "tool_call":
@@ -174,8 +256,8 @@ class GeminiEncoder:
         signature, self._signature = self._signature, ""
         return signature
 
-    def _chunk(self, part: bytes, reason: str = "", usage: bytes = b"") -> bytes:
-        text = self._next + _candidate((part,), reason) + usage + self._facts
+    def _chunk(self, part: bytes, reason: str = "", usage: bytes = b"", more: bytes = b"") -> bytes:
+        text = self._next + _candidate((part,), reason, more) + usage + self._facts
         self._told = True
         if not self._array:
             return text + b"\n\n"
@@ -198,7 +280,8 @@ class GeminiEncoder:
         told = _usage(finish.usage or Usage(), finish.cost_nano)
         usage = b',"usageMetadata":' + jsontext.encode(told)
         # With `parts: []`, google-genai's chats would call the turn invalid and forget it.
-        last = self._chunk(_text_out("", self._take()), reason, usage)
+        more = self._grounding.out() if self._grounding is not None else b""
+        last = self._chunk(_text_out("", self._take()), reason, usage, more)
         return last + b"]" if self._array else last
 
 

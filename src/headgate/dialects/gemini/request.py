@@ -21,11 +21,18 @@ from msgspec import Raw, Struct
 
 from headgate import bounds, jsontext
 from headgate.bounds import Int64
-from headgate.chat import Choice, Format, Reasoning, Reply, Request, Sampling, Tool
+from headgate.chat import Choice, Format, Reasoning, Reply, Request, Sampling, Tool, WebSearch
 from headgate.dialects import malformed, unreadable
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
-from headgate.dialects.fields import EMPTY_SCHEMA, check_sampling, given, read_whole, schema_of
+from headgate.dialects.fields import (
+    EMPTY_SCHEMA,
+    check_domains,
+    check_sampling,
+    given,
+    read_whole,
+    schema_of,
+)
 from headgate.dialects.gemini.contents import PART_TYPES, ContentIn, mended, messages_of, system_of
 from headgate.dialects.gemini.names import Finder, camel, in_camel_case
 from headgate.dialects.gemini.reply import GeminiEncoder, failure_out, reply_out
@@ -147,7 +154,9 @@ def _request(wire: _RequestIn, target: RequestTarget) -> Request:
     config = wire.generation_config or _DEFAULTS
     notes = _ignored(wire, config)
     _refuse(wire, config, notes)
-    tools, choice = _choice(wire.tool_config, _tools(wire.tools, notes), notes)
+    search = _search(wire.tools)
+    declared = _tools(wire.tools, notes)
+    tools, choice = _choice(wire.tool_config, declared, search, notes)
     contents = wire.contents
     if contents is None:
         raise invalid("Object missing required field `contents` - at `$`", "$.contents")
@@ -164,6 +173,7 @@ def _request(wire: _RequestIn, target: RequestTarget) -> Request:
         sampling=_sampling(config),
         reasoning=_reasoning(config.thinking_config, notes),
         format=_format(config),
+        search=search,
     )
     return request.warn(*notes)
 
@@ -282,6 +292,8 @@ def _tools(wire: list[dict[str, Raw]] | None, notes: list[str]) -> tuple[Tool, .
     out: list[Tool] = []
     for i, tool in enumerate(wire or ()):
         for raw_name, value in tool.items():
+            if camel(raw_name) in _SEARCHES:
+                continue
             if raw_name != "functionDeclarations" and bytes(value) != b"null":
                 raise unsupported(
                     f"$.tools[{i}].{camel(raw_name)[:64]}", "Declare functions instead."
@@ -299,6 +311,33 @@ def _tools(wire: list[dict[str, Raw]] | None, notes: list[str]) -> tuple[Tool, .
 
 
 _NULL = Raw(b"null")
+# Google's searches of the web, which the gateway serves itself where it can.
+_SEARCHES = frozenset(("googleSearch", "googleSearchRetrieval", "enterpriseWebSearch"))
+
+
+class _SearchIn(Struct, frozen=True, rename="camel"):
+    exclude_domains: list[str] | None = None
+
+
+_search_decoder = msgspec.json.Decoder(_SearchIn)
+
+
+def _search(wire: list[dict[str, Raw]] | None) -> WebSearch | None:
+    """The search of the web that the client declares."""
+    for i, tool in enumerate(wire or ()):
+        for raw_name, value in tool.items():
+            name = camel(raw_name)
+            if name not in _SEARCHES or not bytes(value).startswith(b"{"):
+                continue
+            place = f"$.tools[{i}].{name}"
+            try:
+                blocked = _search_decoder.decode(value).exclude_domains or ()
+            except msgspec.ValidationError as error:
+                message = str(error).partition(" - at ")[0]
+                raise invalid(f"{message} - at `{place}`", place) from None
+            check_domains(blocked, f"{place}.excludeDomains")
+            return WebSearch(blocked=tuple(blocked))
+    return None
 
 
 def _functions(raw: Raw, where: str) -> list[_FunctionIn]:
@@ -454,7 +493,10 @@ def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _choice(
-    wire: _ToolConfigIn | None, tools: tuple[Tool, ...], notes: list[str]
+    wire: _ToolConfigIn | None,
+    tools: tuple[Tool, ...],
+    search: WebSearch | None,
+    notes: list[str],
 ) -> tuple[tuple[Tool, ...], Choice]:
     if wire is not None:
         if given(wire.retrieval_config):
@@ -483,7 +525,7 @@ def _choice(
             return tools, Choice()
         case "NONE":
             return tools, Choice("none")
-        case "ANY" if tools:
+        case "ANY" if tools or search is not None:
             return tools, Choice("required")
         case "ANY":
             raise invalid(
@@ -517,7 +559,7 @@ class GeminiDialect:
         return _request(_read(again), target).warn(*warnings)
 
     def encoder(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> Encoder:
-        return GeminiEncoder(facts, target.array)
+        return GeminiEncoder(facts, target.array, request.search is not None)
 
     def encode_reply(self, reply: Reply, request: Request, facts: ReplyFacts) -> bytes:
         return reply_out(reply, facts)

@@ -11,14 +11,18 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from headgate import jsontext
 from headgate.chat import (
+    Cited,
     Delta,
     Event,
     Finish,
     FinishReason,
+    Found,
     PartStart,
     PartStop,
     Reply,
+    ReplyPart,
     Request,
+    Searched,
     Start,
     Text,
     Thinking,
@@ -46,11 +50,25 @@ class _CustomCall(Struct, frozen=True):
     type: str = "custom"
 
 
+class _UrlCitation(Struct, frozen=True):
+    start_index: int
+    end_index: int
+    title: str
+    url: str
+
+
+class _Annotation(Struct, frozen=True):
+    url_citation: _UrlCitation
+    type: str = "url_citation"
+
+
 class _ReplyMessage(Struct, frozen=True):
     content: str | None
     role: str = "assistant"
     refusal: None = None
-    annotations: tuple[()] = ()  # as OpenAI always writes it; strict checkers look for it
+    annotations: Sequence[
+        _Annotation
+    ] = ()  # as OpenAI always writes it; strict checkers look for it
     reasoning_content: str | UnsetType = UNSET
     reasoning_details: list[WireDetail] | UnsetType = UNSET
     tool_calls: list[WireCall | _CustomCall] | UnsetType = UNSET
@@ -119,7 +137,7 @@ def _custom_names(request: Request) -> frozenset[str]:
 
 
 def reply_out(reply: Reply, request: Request, facts: ReplyFacts) -> _ReplyOut:
-    if len(reply.parts) == 1 and type(one := reply.parts[0]) is Text:
+    if len(reply.parts) == 1 and type(one := reply.parts[0]) is Text and not one.citations:
         message = _ReplyMessage(one.text)
     else:
         thoughts = [p for p in reply.parts if isinstance(p, Thinking)]
@@ -130,6 +148,7 @@ def reply_out(reply: Reply, request: Request, facts: ReplyFacts) -> _ReplyOut:
             reasoning_content="".join([t.text for t in thoughts]) or UNSET,
             reasoning_details=details(thoughts) or UNSET,
             tool_calls=said or UNSET,
+            annotations=_annotations(reply.parts),
         )
     return _ReplyOut(
         id=f"chatcmpl-{facts.id}",
@@ -139,6 +158,27 @@ def reply_out(reply: Reply, request: Request, facts: ReplyFacts) -> _ReplyOut:
         choices=[_ReplyChoice(message, _FINISH_OUT[reply.finish.reason])],
         usage=Raw(_usage(reply.usage, reply.cost_nano)),
     )
+
+
+def _annotation(found: Found, start: int, end: int) -> _Annotation:
+    return _Annotation(_UrlCitation(start, end, found.title, found.url))
+
+
+def _annotations(parts: Sequence[ReplyPart]) -> list[_Annotation]:
+    """What the text cites; where it cites nothing, all that was found stands at its end.
+
+    This wire has no other place for the pages that a reply was written from.
+    """
+    out: list[_Annotation] = []
+    found: list[Found] = []
+    size = 0
+    for part in parts:
+        if isinstance(part, Searched):
+            found += part.results
+        elif isinstance(part, Text):
+            out += [_annotation(c.found, size + c.start, size + c.end) for c in part.citations]
+            size += len(part.text)
+    return out or [_annotation(result, size, size) for result in found]
 
 
 class OpenAIEncoder:
@@ -162,6 +202,11 @@ class OpenAIEncoder:
         self._input: list[str] = []  # the arguments of an open freeform call
         self._thoughts = 0
         self._calls = 0
+        self._searching = request.search is not None  # the reply may search the web
+        self._found: list[Found] = []
+        self._cited = False
+        self._size = 0  # characters of the content of a reply that may search
+        self._before_part = 0  # of them, those before the open part
         # Around the JSON text of a delta of the open part:
         self._opening = self._content = self._before + b'{"content":'
         self._closing = self._content_end = b"}" + self._after
@@ -176,15 +221,24 @@ class OpenAIEncoder:
                     out.append(self._thinking(jsontext.encode(event.text)))
                 else:
                     out += (self._opening, jsontext.encode(event.text), self._closing)
+                    if self._searching and self._open == "text":
+                        self._size += len(event.text)
                 continue
             match event:
                 case PartStart():
+                    self._before_part = self._size
                     out.append(self._start(event))
                 case PartStop(signature):
                     if self._open == "custom":
                         out.append(self._freeform())
                     elif signature:
                         out.append(self._chunk(self._detail(b'""', signature)))
+                case Cited(start, end, found):
+                    self._cited = True
+                    base = self._before_part
+                    out.append(self._sources([_annotation(found, base + start, base + end)]))
+                case Searched():
+                    self._found += event.results
                 case Start():
                     out.append(self._chunk(b'{"role":"assistant","content":""}'))
                 case Finish():
@@ -246,7 +300,13 @@ class OpenAIEncoder:
             + b"}]}"
         )
 
+    def _sources(self, annotations: list[_Annotation]) -> bytes:
+        return self._chunk(jsontext.encode({"annotations": annotations}))
+
     def _finish(self, finish: Finish) -> Iterator[bytes]:
+        if self._found and not self._cited:
+            size = self._size
+            yield self._sources([_annotation(found, size, size) for found in self._found])
         reason = _FINISH_OUT[finish.reason].encode()
         yield self._before + b'{},"logprobs":null,"finish_reason":"' + reason + b'"}]}\n\n'
         if self._want_usage:

@@ -35,6 +35,7 @@ from headgate.chat import (
     Tool,
     ToolCall,
     ToolResult,
+    WebSearch,
 )
 from headgate.dialects import fields, unknown, vendor_errors
 from headgate.dialects.capabilities import Capabilities
@@ -222,8 +223,11 @@ _USUAL_CHOICE, _USUAL_REASONING, _USUAL_SAMPLING = Choice(), Reasoning(), Sampli
 def _request(wire: _RequestIn) -> Request:
     _refuse(wire)
     stream = bool(wire.stream)
-    tools, choice = _tools(wire)
-    warnings = []
+    warnings: list[str] = []
+    search = None
+    if wire.web_search_options and bytes(wire.web_search_options).startswith(b"{"):
+        search = _search(wire.web_search_options, warnings)
+    tools, choice = _tools(wire, search)
     if wire.logit_bias and given(wire.logit_bias):
         _check_bias(wire.logit_bias)
         warnings.append("logit_bias")
@@ -249,6 +253,7 @@ def _request(wire: _RequestIn) -> Request:
         service_tier=wire.service_tier if wire.service_tier in ("priority", "standard") else "",
         session=wire.prompt_cache_key or "",
         user=(wire.user or wire.safety_identifier or "")[: bounds.LABEL.most],
+        search=search,
         warnings=tuple(warnings),
     )
 
@@ -268,14 +273,28 @@ def _refuse(wire: _RequestIn) -> None:
     bounds.check_size(wire.modalities, bounds.WORDS, "$.modalities")
     if wire.modalities and wire.modalities != ["text"]:
         raise unsupported("$.modalities", "Only text comes out.")
-    if wire.audio or wire.prediction or wire.web_search_options:
-        for name in ("audio", "prediction", "web_search_options"):
+    if wire.audio or wire.prediction:
+        for name in ("audio", "prediction"):
             if given(getattr(wire, name)):
                 raise unsupported(f"$.{name}")
     if wire.functions and given(wire.functions):
         raise unsupported("$.functions", "Use `tools`.")
     if wire.function_call and given(wire.function_call):
         raise unsupported("$.function_call", "Use `tool_choice`.")
+
+
+class _SearchIn(Struct, frozen=True):
+    user_location: Raw = _NOTHING
+
+
+_search_decoder = msgspec.json.Decoder(_SearchIn)
+
+
+def _search(raw: Raw, warnings: list[str]) -> WebSearch:
+    """The search of the web that the client asks for; OpenAI's has no list of domains."""
+    if given(_search_decoder.decode(raw).user_location):
+        warnings.append("web_search_options.user_location")
+    return WebSearch()
 
 
 _bias_decoder = msgspec.json.Decoder(dict[str, float])
@@ -404,7 +423,7 @@ def _schema(schema: Raw, param: str) -> Raw:
     return carried(schema, param)
 
 
-def _tools(wire: _RequestIn) -> tuple[tuple[Tool, ...], Choice]:
+def _tools(wire: _RequestIn, search: WebSearch | None) -> tuple[tuple[Tool, ...], Choice]:
     said, parallel = wire.tool_choice, wire.parallel_tool_calls
     if wire.tools is None and said is None and parallel is None:
         return (), _USUAL_CHOICE
@@ -433,7 +452,7 @@ def _tools(wire: _RequestIn) -> tuple[tuple[Tool, ...], Choice]:
             return tools, Choice("named", chosen.name, parallel)
         else:
             raise unsupported(f"$.tool_choice.{said.type}", "Use a function.")
-    if said == "required" and not tools:
+    if said == "required" and not tools and search is None:
         raise invalid("`tool_choice` asks for a call but `tools` is empty.", "$.tool_choice")
     return tools, Choice(said, parallel=parallel)
 

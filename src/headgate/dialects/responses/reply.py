@@ -20,6 +20,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from headgate import jsontext
 from headgate.chat import (
+    Cited,
     Delta,
     Event,
     Finish,
@@ -28,6 +29,7 @@ from headgate.chat import (
     PartStop,
     Reply,
     Request,
+    Searched,
     Start,
     Usage,
     replay,
@@ -81,10 +83,18 @@ class _Piece(Struct, frozen=True):
     text: str
 
 
+class _Annotation(Struct, frozen=True):
+    start_index: int
+    end_index: int
+    title: str
+    url: str
+    type: str = "url_citation"
+
+
 class _OutputText(Struct, frozen=True):
     text: str
     type: str = "output_text"
-    annotations: tuple[()] = ()
+    annotations: tuple[_Annotation, ...] = ()
     logprobs: tuple[()] = ()
 
 
@@ -133,7 +143,14 @@ class _SearchItem(Struct, frozen=True):
     type: str = "tool_search_call"
 
 
-_Item = _MessageItem | _ReasoningItem | _CallItem | _CustomItem | _SearchItem
+class _WebSearchItem(Struct, frozen=True):
+    id: str
+    action: _Json
+    status: str = "completed"
+    type: str = "web_search_call"
+
+
+_Item = _MessageItem | _ReasoningItem | _CallItem | _CustomItem | _SearchItem | _WebSearchItem
 
 
 # --- replies ---------------------------------------------------------------------------------------
@@ -193,7 +210,7 @@ class _Frame:
     def finished(self, output: list[_Item], finish: Finish) -> tuple[str, bytes]:
         """The status, and the response with it; the item that was cut short says so."""
         status, incomplete = _FINISH_OUT[finish.reason]
-        if incomplete and output and not isinstance(output[-1], _ReasoningItem):
+        if incomplete and output and not isinstance(output[-1], _ReasoningItem | _WebSearchItem):
             output = [*output[:-1], msgspec.structs.replace(output[-1], status="incomplete")]
         usage = usage_out(finish.usage or Usage(), finish.cost_nano)
         return status, self.response(status, output, usage, incomplete)
@@ -211,6 +228,7 @@ class ResponsesEncoder:
         self._started = False
         self._part = PartStart("text")
         self._pieces: list[str] = []
+        self._annotations: list[_Annotation] = []  # of the open text
         self._item = ""  # id of the open item
         self._opened = False  # its content part was announced
         # Around the number and the JSON text of a delta of the open part:
@@ -236,6 +254,10 @@ class ResponsesEncoder:
                     self._start(event, out)
                 case PartStop(signature):
                     self._stop(signature, out)
+                case Cited():
+                    self._cited(event, out)
+                case Searched():
+                    self._searched(event, out)
                 case Start():
                     self._begin(out)
                 case Finish():
@@ -287,7 +309,7 @@ class ResponsesEncoder:
     # --- the parts ---
 
     def _start(self, part: PartStart, out: list[bytes]) -> None:
-        self._part, self._pieces = part, []
+        self._part, self._pieces, self._annotations = part, [], []
         self._opening = b""
         number = len(self.output)
         item: _Item
@@ -328,7 +350,7 @@ class ResponsesEncoder:
         item: _Item
         match self._part.kind:
             case "text":
-                part = _OutputText(text)
+                part = _OutputText(text, annotations=tuple(self._annotations))
                 self._event(out, "output_text.done", content_index=0, text=text, logprobs=())
                 self._event(out, "content_part.done", content_index=0, part=part)
                 item = _MessageItem(self._item, (part,), "completed")
@@ -336,6 +358,27 @@ class ResponsesEncoder:
                 item = self._thought(text, signature, out)
             case "tool_call":
                 item = self._called(text, out)
+        self._item_event(out, "done", item)
+        self.output.append(item)
+
+    def _cited(self, cited: Cited, out: list[bytes]) -> None:
+        found = cited.found
+        annotation = _Annotation(cited.start, cited.end, found.title, found.url)
+        place = {"content_index": 0, "annotation_index": len(self._annotations)}
+        self._event(out, "output_text.annotation.added", **place, annotation=annotation)
+        self._annotations.append(annotation)
+
+    def _searched(self, searched: Searched, out: list[bytes]) -> None:
+        """A search is an item of its own, with the pages that it found as its sources."""
+        self._item = f"ws_{self._id}_{len(self.output)}"
+        sources = [{"type": "url", "url": found.url} for found in searched.results]
+        action: _Json = {"type": "search", "query": searched.query, "queries": [searched.query]}
+        status = "failed" if searched.error else "completed"
+        item = _WebSearchItem(self._item, action, "in_progress")
+        self._item_event(out, "added", item)
+        for name in ("in_progress", "searching", "completed"):
+            self._event(out, f"web_search_call.{name}")
+        item = _WebSearchItem(self._item, action | {"sources": sources}, status)
         self._item_event(out, "done", item)
         self.output.append(item)
 

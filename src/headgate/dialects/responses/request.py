@@ -24,6 +24,7 @@ from msgspec import Meta, Raw, Struct
 from headgate import bounds, jsontext
 from headgate.bounds import Int64
 from headgate.chat import (
+    WEB_SEARCH,
     Choice,
     Format,
     Media,
@@ -38,11 +39,13 @@ from headgate.chat import (
     Tool,
     ToolCall,
     ToolResult,
+    WebSearch,
 )
 from headgate.dialects import fields, unknown, vendor_errors
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
 from headgate.dialects.fields import read_whole
+from headgate.dialects.found import NOT_KEPT
 from headgate.dialects.jsonstrings import (
     decoded,
     may_hold,
@@ -85,6 +88,20 @@ class _ItemIn(Struct, frozen=True):
     tools: "list[_ToolIn] | None" = None  # added to those of the request, or found by a search
     summary: list[_PartIn] | None = None
     encrypted_content: str | None = None
+    id: Raw = _NOTHING  # these two of an earlier search of the web
+    action: Raw = _NOTHING
+
+
+class _FiltersIn(Struct, frozen=True, omit_defaults=True):
+    allowed_domains: list[str] | None = None
+    blocked_domains: list[str] | None = None
+
+
+class _ActionIn(Struct, frozen=True):
+    """The action of an earlier search; of any type, as it is history."""
+
+    query: Raw = _NOTHING
+    queries: Raw = _NOTHING
 
 
 class _GrammarIn(Struct, frozen=True, omit_defaults=True):
@@ -102,6 +119,8 @@ class _ToolIn(Struct, frozen=True, omit_defaults=True):
     format: _GrammarIn | None = None
     execution: str | None = None
     tools: "list[_ToolIn] | None" = None
+    filters: _FiltersIn | None = None  # of a search of the web
+    user_location: Raw = _NOTHING
 
 
 class _AllowedIn(Struct, frozen=True, omit_defaults=True):
@@ -199,8 +218,9 @@ def _request(wire: _RequestIn) -> Request:
     tools, kept = _tools(wire.tools or (), warnings)
     if not isinstance(wire.input, str):
         tools = _with_history(tools, wire.input, warnings)
-    tools, choice = _choice(wire, tools)
-    messages = _messages(wire, warnings)
+    search = _search(wire.tools or (), warnings)
+    tools, choice, search = _choice(wire, tools, search)
+    messages = _messages(wire, search is not None, warnings)
     if wire.store:
         warnings.append("store")
     if wire.truncation not in (None, "disabled"):
@@ -229,6 +249,7 @@ def _request(wire: _RequestIn) -> Request:
         service_tier=wire.service_tier if wire.service_tier in ("priority", "standard") else "",
         session=wire.prompt_cache_key or "",
         user=wire.user or wire.safety_identifier or "",
+        search=search,
         warnings=unknown.warned(warnings) if warnings else (),
         echo=_echo(wire, kept),
     )
@@ -326,8 +347,9 @@ def _echo(wire: _RequestIn, tools: list[_ToolIn]) -> Echo:
 
 
 # Hosted tools that only help: the model answers without them, if less well.  Codex sends
-# `web_search` always; a hosted `tool_search` spares the model tools that it is shown here anyway.
-_HINTS = ("web_search", "tool_search")
+# `web_search` always, which the gateway serves itself where it can (policy/web_search.py); a hosted
+# `tool_search` spares the model tools that it is shown here anyway.
+_HINTS = (WEB_SEARCH, "tool_search")
 # A search that the client executes (Codex) is a function; what it finds comes in the history.
 SEARCH = "tool_search"
 _SEARCH_SCHEMA = Raw(
@@ -356,8 +378,8 @@ def _tools(
             kept.append(msgspec.structs.replace(wire, parameters=schema))
             continue
         if wire.type.startswith(_HINTS):  # also web_search_preview and dated names
-            hint = _HINTS[0] if wire.type.startswith(_HINTS[0]) else _HINTS[1]
-            warnings.append(f"tools.{hint}")
+            if not wire.type.startswith(WEB_SEARCH):
+                warnings.append("tools.tool_search")
             continue
         if wire.type != "namespace":
             tools.append(_tool(wire, "", where, warnings))
@@ -374,6 +396,24 @@ def _tools(
     if len(names) < len(tools) and any(t.namespace or t.custom or t.search for t in tools):
         raise invalid("Two tools come to the same `namespace__name`; rename one.", place)
     return tuple(tools), kept
+
+
+def _search(wires: Sequence[_ToolIn], warnings: list[str]) -> WebSearch | None:
+    """The search of the web that the client declares."""
+    for i, wire in enumerate(wires):
+        if not wire.type.startswith(WEB_SEARCH):
+            continue
+        filters = wire.filters or _FiltersIn()
+        where = f"$.tools[{i}].filters"
+        fields.check_domains(filters.allowed_domains, f"{where}.allowed_domains")
+        fields.check_domains(filters.blocked_domains, f"{where}.blocked_domains")
+        if fields.given(wire.user_location):
+            warnings.append("tools.web_search.user_location")
+        return WebSearch(
+            allowed=tuple(filters.allowed_domains or ()),
+            blocked=tuple(filters.blocked_domains or ()),
+        )
+    return None
 
 
 def _with_history(
@@ -480,37 +520,47 @@ class _Names:
 _CALLABLE = frozenset(("function", "custom"))
 
 
-def _choice(wire: _RequestIn, tools: tuple[Tool, ...]) -> tuple[tuple[Tool, ...], Choice]:
+def _choice(
+    wire: _RequestIn, tools: tuple[Tool, ...], search: WebSearch | None
+) -> tuple[tuple[Tool, ...], Choice, WebSearch | None]:
     said, parallel = wire.tool_choice, wire.parallel_tool_calls
     if said is None:
-        return tools, Choice(parallel=parallel)
+        return tools, Choice(parallel=parallel), search
     if isinstance(said, _ChoiceIn):
         if said.type == "allowed_tools":
             bounds.check_size(said.tools, bounds.TOOLS, "$.tool_choice.tools")
             names, allowed = _Names(tools), set[str]()
+            searching = False
             for i, each in enumerate(said.tools or ()):
                 if each.type == "namespace":
                     allowed |= names.within(each.name)
                 elif each.type == SEARCH:
                     allowed.add(SEARCH)
-                elif not each.type.startswith(_HINTS):
+                elif each.type.startswith(_HINTS):
+                    searching = True
+                else:
                     allowed.add(names.chosen(each, f"$.tool_choice.tools[{i}]"))
             tools = tuple(t for t in tools if t.name in allowed)
+            search = search if searching else None
             said = said.mode or "auto"
         elif said.type in _CALLABLE or any(t.search for t in tools if t.name == said.type):
-            return tools, Choice("named", _Names(tools).chosen(said, "$.tool_choice"), parallel)
+            chosen = _Names(tools).chosen(said, "$.tool_choice")
+            return tools, Choice("named", chosen, parallel), search
+        elif said.type.startswith(WEB_SEARCH) and search is not None:
+            return tools, Choice(parallel=parallel), msgspec.structs.replace(search, forced=True)
         else:
             raise unsupported(f"$.tool_choice.{said.type}", "Use a function or a custom tool.")
-    if said == "required" and not tools:
+    if said == "required" and not tools and search is None:
         raise invalid("`tool_choice` asks for a call but `tools` is empty.", "$.tool_choice")
-    return tools, Choice(said, parallel=parallel)
+    return tools, Choice(said, parallel=parallel), search
 
 
 # Items of hosted tools in the history: told by the messages around them, as far as they matter.
 _SILENT = frozenset(("web_search_call", "file_search_call", "code_interpreter_call"))
 
 
-def _messages(wire: _RequestIn, warnings: list[str]) -> tuple[Message, ...]:
+def _messages(wire: _RequestIn, searching: bool, warnings: list[str]) -> tuple[Message, ...]:
+    """The messages; `searching`: searches of the history are calls, whose results are not kept."""
     out: list[Message] = []
     if wire.instructions:
         out.append(Message("system", (Text(wire.instructions),)))
@@ -530,6 +580,11 @@ def _messages(wire: _RequestIn, warnings: list[str]) -> tuple[Message, ...]:
             tally.add(output, f"{where}.output")
         if item.summary:
             tally.add(item.summary, f"{where}.summary")
+        if searching and item.type == "web_search_call" and (call := _searched(item)):
+            out.append(Message("assistant", (*turn, call)))
+            out.append(Message("tool", (ToolResult(call.id, (Text(NOT_KEPT),)),)))
+            turn = []
+            continue
         if item.type in _SILENT:
             warnings.append(f"input.{item.type}")
             continue
@@ -548,6 +603,25 @@ def _messages(wire: _RequestIn, warnings: list[str]) -> tuple[Message, ...]:
     if turn:
         out.append(Message("assistant", tuple(turn)))
     return tuple(out)
+
+
+_action_decoder = msgspec.json.Decoder(_ActionIn)
+_strings_decoder = msgspec.json.Decoder(list[str])
+
+
+def _searched(wire: _ItemIn) -> ToolCall | None:
+    """The call of an earlier search; None for one that cannot be read."""
+    if not bytes(wire.id).startswith(b'"') or not bytes(wire.action).startswith(b"{"):
+        return None
+    action = _action_decoder.decode(wire.action)
+    query = bytes(action.query)
+    if not query.startswith(b'"'):
+        try:
+            query = msgspec.json.encode(_strings_decoder.decode(action.queries)[0])
+        except (msgspec.MsgspecError, IndexError):
+            return None
+    id = bounds.call_id(msgspec.json.decode(wire.id, type=str))
+    return ToolCall(id, WEB_SEARCH, f'{{"query":{query.decode()}}}')
 
 
 def _item(

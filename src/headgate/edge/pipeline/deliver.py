@@ -14,6 +14,7 @@ from headgate.edge import upstream
 from headgate.edge.pipeline import observe
 from headgate.edge.pipeline.filters import filters_for
 from headgate.edge.pipeline.prepare import Prepared
+from headgate.edge.pipeline.searches import search_rounds
 from headgate.edge.pipeline.state import UNKNOWN_USAGE, Exchange
 from headgate.edge.pipeline.streamed import finish_streamed
 from headgate.edge.pipeline.whole import finish_whole
@@ -53,7 +54,9 @@ class Delivery:
         response = attempt.response = reply.response
         sink = exchange.encoder if exchange.encoder is not None else Whole(self._whole_began)
         collectors: list[ReplyCollector] = []
-        chain = filters_for(exchange, self._route, fitted, collectors)
+        rounds = search_rounds(exchange, self._prepared, self._route, sink)
+        searching = rounds.filter if rounds is not None else None
+        chain = filters_for(exchange, self._route, fitted, collectors, searching)
         relay = Relay(reply, chain, sink, self._send, self._responder.connection)
         translator = attempt.translator = relay.translator
         try:
@@ -70,7 +73,14 @@ class Delivery:
             response.abort()
             return self._reported(relay, end.failure)
         observe.answered(exchange)
-        self._learn(collectors)
+        if rounds is not None and rounds.searched(end):
+            if not response.complete:
+                await relays.let_close(response)
+            end, fitted = await rounds.run(end, fitted, self._send, self._responder)
+            assert attempt.response is not None
+            response = attempt.response
+        else:
+            self._learn(collectors)
         if isinstance(sink, Whole):
             await finish_whole(
                 exchange, self._prepared, self._responder, self._route, fitted, end, sink

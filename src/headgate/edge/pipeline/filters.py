@@ -1,5 +1,7 @@
 """The filters of one reply, chosen by the request, the dialect and the settings."""
 
+from collections.abc import Sequence
+
 from headgate.catalog.catalog import Route
 from headgate.edge.pipeline.state import Exchange
 from headgate.policy.fit import Fitted
@@ -9,9 +11,17 @@ from headgate.stream import filters
 
 
 def filters_for(
-    exchange: Exchange, route: Route, fitted: Fitted, collectors: list[ReplyCollector]
+    exchange: Exchange,
+    route: Route,
+    fitted: Fitted,
+    collectors: list[ReplyCollector],
+    searching: filters.Filter | None = None,
+    last: Sequence[filters.Filter] = (),
 ) -> list[filters.Filter]:
-    """Return the filters; `collectors` gets the one that collects the reply, once it has reasoning."""
+    """Return the filters; `collectors` gets the one that collects the reply, once it has reasoning.
+
+    `searching` and `last` are those of a reply that may search the web.
+    """
     request, context = fitted.request, exchange.context
     show, sealed = request.reasoning.show, exchange.arrival.dialect.seals
     if show == "no" and sealed == "always":
@@ -32,4 +42,6 @@ def filters_for(
         seed=exchange.id,
         salvage=fidelity.salvage,
         coerce=fidelity.coerce,
+        searching=searching,
+        last=last,
     )

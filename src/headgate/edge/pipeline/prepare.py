@@ -20,7 +20,7 @@ from headgate.edge.pipeline.state import Exchange
 from headgate.edge.responder import Responder
 from headgate.edge.tags import TAGS_HEADER, tagged
 from headgate.errors import invalid
-from headgate.policy import fit, history, idempotency, routing, structured
+from headgate.policy import fit, history, idempotency, routing, structured, web_search
 from headgate.policy.fit import Fitted
 from headgate.policy.idempotency import Saved
 from headgate.reasoning import sealing
@@ -50,6 +50,8 @@ async def prepare(exchange: Exchange, responder: Responder) -> Prepared | None:
         request = dialect.decode_request(body, arrival.target)
     if TAGS_HEADER in client.headers:
         request = tagged(request, client.headers[TAGS_HEADER])
+    if request.search is not None:
+        request = web_search.offered(request, context.search is not None)
     routes = context.routes(request.model, key, request)
     model = progress.model = routes[0].model.id
     if replay.HEADER in client.headers and await _answered_before(exchange, responder, body):
