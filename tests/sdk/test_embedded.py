@@ -31,8 +31,8 @@ def test_the_start_says_who_answers_and_what_to_do(embedded: Gateway) -> None:
     assert "SmolLM2-135M" in said
     assert "MINIMAX_API_KEY" in said
     assert f"OpenAI     {embedded.url}/v1" in said
-    curl = said[said.index("curl ") : said.index("headgate ready")].replace("\\\n", " ")
-    shown = curl.strip().replace("curl ", "curl -sS -i ", 1)
+    pasted = said[said.index("export ") : said.index("headgate ready")]
+    shown = pasted.replace("curl ", "curl -sS -i ", 1)
     done = subprocess.run(["bash", "-c", shown], capture_output=True, text=True)
     assert "x-headgate-upstream: local/smollm2-135m" in done.stdout, done.stderr
     assert '"content":"' in done.stdout

@@ -401,7 +401,7 @@ def _greet(
         say(f"  console    {console}/usage")
     else:
         say(f"  console    {console}/setup/{token}")
-        say("             makes the first admin: valid for 30 minutes, once")
+        say("             creates the first admin account; valid once, for 30 minutes")
     names = ", ".join(settings.upstreams)
     if local:
         say("  upstream   none configured: SmolLM2-135M on this machine answers for every model.")
@@ -410,13 +410,21 @@ def _greet(
         )
     else:
         say(f"  upstream   {names}")
-    key = "$HEADGATE_API_KEY"
+    say(f"  data       {settings.data}")
+    if settings.host in ("127.0.0.1", "::1", "localhost"):
+        say("  listening  on this machine only; `--host 0.0.0.0` accepts connections from others")
+    first = ""
     if not store.keys():
-        _, key = store.create_key("first", now_s=time.time())
-        say(f"  first key  {key}   (shown only now)")
+        _, first = store.create_key("first", now_s=time.time())
+        say(f"  first key  {first}   (shown only now)")
     say("")
-    # Double quotes, in which a shell puts the variable's value.
-    say(f'  curl {base}/v1/chat/completions -H "Authorization: Bearer {key}" \\')
+    say("  A sample request, in another terminal:")
+    say("")
+    if first:
+        say(f"  export HEADGATE_API_KEY={first}")
+    else:
+        say("  export HEADGATE_API_KEY=...   # your key; `headgate keys create NAME` makes another")
+    say(f'  curl {base}/v1/chat/completions -H "Authorization: Bearer $HEADGATE_API_KEY" \\')
     say(
         """    -d '{"model": "MiniMax-M2", "max_tokens": 40, "messages": [{"role": "user", "content": "Say hello."}]}'"""
     )

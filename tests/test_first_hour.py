@@ -1,0 +1,56 @@
+"""The printed sample request works when it is pasted: at the first start, and at later ones with one's key."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from gateway import Gateway, start, stop
+from played import PlayedUpstream
+from programs import needs
+
+
+def pasted(gate: Gateway, **env: str) -> str:
+    """What comes of the lines that the start printed, pasted into a shell."""
+    needs("curl")
+    text = gate.printed
+    lines = text[text.index("  export HEADGATE_API_KEY") : text.index("headgate ready")]
+    if env:  # the reader has set it already, as the line says
+        lines = lines[lines.index("  curl ") :]
+    done = subprocess.run(
+        ["bash", "-c", lines.replace("curl ", "curl -sS -w '%{http_code}' ", 1)],
+        env={"PATH": "/usr/bin:/bin", **env}, capture_output=True, text=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+def test_the_sample_request_works_at_the_first_and_at_later_starts(
+    upstream: PlayedUpstream, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    settings = {
+        "HEADGATE_UPSTREAM_URL": upstream.url("openai"),
+        "HEADGATE_UPSTREAM_KEY": "x",
+    }
+    first = start(data, **settings)
+    try:
+        assert str(data) in first.printed and "--host 0.0.0.0" in first.printed
+        assert pasted(first).endswith("200")
+        key = first.key
+    finally:
+        assert stop(first) == 0
+    again = start(data, **settings)
+    try:
+        assert "hg_live_" not in again.printed
+        assert pasted(again, HEADGATE_API_KEY=key).endswith("200")
+        assert pasted(again, HEADGATE_API_KEY="hg_live_wrong").endswith("401")
+    finally:
+        assert stop(again) == 0
+
+
+@pytest.mark.parametrize("file", ["README.md", "README.zh.md"])
+def test_no_document_puts_the_keys_variable_into_single_quotes(file: str) -> None:
+    text = (Path(__file__).parents[1] / file).read_text()
+    assert not re.search(r"'[^'\n]*\$HEADGATE_API_KEY[^'\n]*'", text)
+    assert "$HEADGATE_API_KEY" in text
