@@ -58,7 +58,7 @@ PHRASES = {
     r"\bsalvaged?\b": "recovered",
 }
 DOCUMENTS = re.compile(
-    r"\b(?:promises|protocols|clients|lessons|ecosystem|minimax-now|field-cases|wording|cluster)\.md\b"
+    r"\b(?:promises|protocols|clients|lessons|ecosystem|minimax-now|field-cases|wording)\.md\b"
 )
 VERBS = frozenset((Path(__file__).parent / "verbs.txt").read_text().split())
 

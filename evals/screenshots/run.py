@@ -23,8 +23,9 @@ from gateway import start, stop  # noqa: E402
 from headgate.catalog import catalog as catalogs  # noqa: E402
 from headgate.chat import Usage  # noqa: E402
 from headgate.policy import pricing  # noqa: E402
+from headgate.storage.rows import AttemptRecord, LedgerRow  # noqa: E402
 from headgate.storage.sqlite.database import Store  # noqa: E402
-from headgate.storage.sqlite.ledger import AttemptRecord, Ledger, LedgerRow  # noqa: E402
+from headgate.storage.sqlite.ledger import Ledger  # noqa: E402
 from played import PlayedUpstream  # noqa: E402
 
 OUT = ROOT / "docs" / "img"

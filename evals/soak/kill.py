@@ -40,8 +40,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
 from callers import PROTOCOLS, Answer, Ask, arrived, call
 from headgate.policy import budgets
 from headgate.policy.keys import Key
+from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import LedgerRow
 from headgate.storage.sqlite.reports import UsageReader
 from played import USAGE, PlayedUpstream
 from waiting import PATIENCE_S, pause, pause_thread

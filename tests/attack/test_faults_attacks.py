@@ -21,7 +21,7 @@ import pytest
 
 import gateway as gateways
 from attacking import Target, tree
-from headgate.storage.sqlite.ledger import LedgerRow
+from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.reports import UsageReader
 from many import fill
 from played import PlayedUpstream

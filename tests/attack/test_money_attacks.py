@@ -16,7 +16,7 @@ import gateway as gateways
 from attacking import Target
 from headgate.net.server import Inbound, Server
 from headgate.policy.budgets import nano_of
-from headgate.storage.sqlite.ledger import LedgerRow
+from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.reports import UsageReader
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}

@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from headgate.cli import accounts, audit, backup, keys, usage
+from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import Ledger, LedgerRow
+from headgate.storage.sqlite.ledger import Ledger
 from headgate.storage.sqlite.reports import UsageReader
 
 DAY_S = 86400.0

@@ -9,8 +9,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from headgate.cli import reconcile
+from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import Ledger, LedgerRow
+from headgate.storage.sqlite.ledger import Ledger
 
 
 def at(text: str) -> float:

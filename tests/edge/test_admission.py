@@ -14,8 +14,9 @@ from gateway import Gateway, start, stop
 from headgate.catalog import counting
 from headgate.dialects.contract import RequestTarget
 from headgate.dialects.registry import ANTHROPIC
+from headgate.storage.figures import Where
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.reports import UsageReader, Where
+from headgate.storage.sqlite.reports import UsageReader
 from played import PlayedUpstream
 from waiting import PATIENCE_S, pause_thread, until, wait_for
 

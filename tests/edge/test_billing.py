@@ -9,7 +9,7 @@ import pytest
 from test_gateway import GENERATE, asked, chat, contents, messages, raw
 
 from gateway import Gateway, kill, start, stop
-from headgate.storage.sqlite.ledger import LedgerRow
+from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.reports import UsageReader
 from played import USAGE, PlayedUpstream
 from waiting import wait_for

@@ -18,8 +18,9 @@ from headgate.edge.context import EdgeContext
 from headgate.edge.log import Log
 from headgate.net.server import Server
 from headgate.policy.breaker import IN_A_ROW, OPEN_S
+from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import Ledger, LedgerRow
+from headgate.storage.sqlite.ledger import Ledger
 from headgate.storage.sqlite.reports import UsageReader
 from played import PlayedUpstream
 from waiting import PATIENCE_S, until

@@ -9,7 +9,7 @@ import pytest
 from test_gateway import chat
 
 from gateway import Gateway, start, stop
-from headgate.storage.sqlite.ledger import LedgerRow
+from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.reports import UsageReader
 from played import PlayedUpstream
 from waiting import pause_thread, wait_for

@@ -13,7 +13,8 @@ from headgate.edge import context as gates
 from headgate.edge.context import EdgeContext
 from headgate.edge.log import Log
 from headgate.errors import Refused
-from headgate.storage.sqlite.database import Store, StoreFault
+from headgate.storage.errors import StoreFault
+from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.ledger import Ledger
 from headgate.storage.sqlite.reports import UsageReader
 from waiting import until

@@ -15,8 +15,8 @@ import pytest
 from callers import PROTOCOLS, Answer, Ask, arrived, call
 from gateway import Gateway, start, stop
 from headgate.policy.keys import Key
+from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import LedgerRow
 from headgate.storage.sqlite.reports import UsageReader
 from played import PlayedUpstream
 from waiting import until, wait_for

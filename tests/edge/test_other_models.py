@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway import Gateway, start, stop
-from headgate.storage.sqlite.ledger import LedgerRow
+from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.reports import UsageReader
 from played import PlayedUpstream
 from waiting import wait_for

@@ -7,7 +7,7 @@ import pytest
 
 from headgate.edge.reads import MAX_WAITING, Reads
 from headgate.errors import Refused
-from headgate.storage.sqlite.database import StoreFault
+from headgate.storage.errors import StoreFault
 
 
 def test_a_read_that_hangs_holds_up_nobody_but_those_who_read() -> None:

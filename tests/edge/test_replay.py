@@ -15,8 +15,8 @@ from test_gateway import GENERATE, STREAM, asked, chat, contents, messages, refu
 
 from gateway import Gateway, kill, start, stop
 from headgate.edge.replay import free
+from headgate.storage.rows import AttemptRecord, LedgerRow
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import AttemptRecord, LedgerRow
 from headgate.storage.sqlite.reports import UsageReader
 from played import PlayedUpstream
 from waiting import PATIENCE_S, wait_for

@@ -22,7 +22,7 @@ from callers import Answer, Ask, Protocol, call
 from gateway import Gateway, start, stop
 from headgate.catalog import counting
 from headgate.net.server import Inbound, Server
-from headgate.storage.sqlite.ledger import LedgerRow
+from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.reports import UsageReader
 from waiting import PATIENCE_S, wait_for
 

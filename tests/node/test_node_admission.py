@@ -17,7 +17,7 @@ from headgate.policy.budgets import BudgetStatus
 from headgate.policy.keys import Key
 from headgate.policy.limits import Limit
 from headgate.policy.pricing import Tariff
-from headgate.storage.sqlite.ledger import LedgerFault
+from headgate.storage.errors import LedgerFault
 
 DAY_S = 86_400.0
 NOON_S = 20_000 * DAY_S + DAY_S / 2

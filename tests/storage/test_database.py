@@ -13,7 +13,9 @@ import apsw
 import pytest
 
 from headgate.policy.keys import Account, Key
-from headgate.storage.sqlite.database import Store, StoreError, Terms
+from headgate.policy.terms import Terms
+from headgate.storage.errors import StoreError
+from headgate.storage.sqlite.database import Store
 
 
 @pytest.fixture

@@ -22,17 +22,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from disk import in_a_thread
+from headgate.storage.errors import LedgerFault, LedgerRefused
+from headgate.storage.figures import Balance, Spent, Where
+from headgate.storage.rows import AttemptRecord, IntentRecord, LedgerRow
 from headgate.storage.sqlite import writer
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import (
-    AttemptRecord,
-    IntentRecord,
-    Ledger,
-    LedgerFault,
-    LedgerRefused,
-    LedgerRow,
-)
-from headgate.storage.sqlite.reports import Balance, Spent, UsageReader, Where
+from headgate.storage.sqlite.ledger import Ledger
+from headgate.storage.sqlite.reports import UsageReader
 from headgate.storage.sqlite.writer_process import start_process
 from waiting import PATIENCE_S, pause_thread, until
 

@@ -11,10 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from headgate.cli import requests
+from headgate.storage.figures import Where
 from headgate.storage.rows import COLUMNS, IntentRecord, csv_cells, shown
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.ledger import Ledger
-from headgate.storage.sqlite.reports import UsageReader, Where
+from headgate.storage.sqlite.reports import UsageReader
 from headgate.web.api import figures
 
 # architecture: the outside contract
@@ -114,7 +115,7 @@ def test_requests_are_printed_as_json_and_csv_with_these_names(data: Path) -> No
     assert [*one] == [*COLUMNS, "cost_usd"]
     assert (one["started_at"], one["cost_usd"]) == ("2027-01-15T08:00:00.100Z", "0.000000099")
     lines = CliRunner().invoke(requests.command, ["--csv", "--all"]).stdout.splitlines()
-    assert lines[0].split(",") == [*COLUMNS, "cost_usd"]
+    assert lines[0].split(",") == [*COLUMNS, "cost_usd", "key_name"]
     assert lines[1].startswith("a,k2,acme,s,")
     assert CliRunner().invoke(requests.command, ["--user", "nobody", "--all"]).stdout == ""
     assert CliRunner().invoke(requests.command, ["--all", "--follow"]).exit_code == 2

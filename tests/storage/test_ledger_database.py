@@ -14,14 +14,16 @@ from click.testing import CliRunner
 from gateway import start, stop
 from headgate.cli import audit, nodes, requests, usage
 from headgate.node.shipping import Shipper, node_id
+from headgate.storage.errors import StoreError
+from headgate.storage.figures import By, Where
 from headgate.storage.postgres import database, ledger
 from headgate.storage.postgres.ledger import BATCH, NodeName, NodePosition, position, ship
 from headgate.storage.postgres.reports import LedgerDatabase
 from headgate.storage.rows import COLUMNS, AttemptRecord, LedgerRow
 from headgate.storage.sqlite import writer
-from headgate.storage.sqlite.database import Store, StoreError
+from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.entries import encode_row
-from headgate.storage.sqlite.reports import By, UsageReader, Where
+from headgate.storage.sqlite.reports import UsageReader
 from played import PlayedUpstream
 from postgres import Postgres
 from waiting import wait_for

@@ -7,9 +7,10 @@ from pathlib import Path
 import apsw
 import pytest
 
-from headgate.policy.access import User
-from headgate.storage.sqlite.database import Store, StoreError
-from headgate.storage.sqlite.people import IDLE_S, SESSION_S, SETUP_S, People
+from headgate.policy.access import IDLE_S, SESSION_S, SETUP_S, User
+from headgate.storage.errors import StoreError
+from headgate.storage.sqlite.database import Store
+from headgate.storage.sqlite.people import People
 
 
 @pytest.fixture

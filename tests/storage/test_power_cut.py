@@ -10,9 +10,11 @@ import apsw
 import pytest
 
 from disk import Disk, after_power_cut, disk, in_a_thread
+from headgate.storage.errors import LedgerFault
+from headgate.storage.rows import IntentRecord, LedgerRow
 from headgate.storage.sqlite import writer
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import IntentRecord, Ledger, LedgerFault, LedgerRow
+from headgate.storage.sqlite.ledger import Ledger
 from headgate.storage.sqlite.reports import UsageReader
 from waiting import until
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from headgate.storage.errors import StoreError
 from headgate.storage.sqlite import process_lock
-from headgate.storage.sqlite.database import StoreError
 from headgate.storage.sqlite.process_lock import AlreadyServed, ServeLock
 
 HOLDER = """

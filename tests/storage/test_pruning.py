@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headgate.storage.errors import StoreError
+from headgate.storage.figures import Where
+from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite import retention
-from headgate.storage.sqlite.database import Store, StoreError
-from headgate.storage.sqlite.ledger import Ledger, LedgerRow
-from headgate.storage.sqlite.reports import UsageReader, Where
+from headgate.storage.sqlite.database import Store
+from headgate.storage.sqlite.ledger import Ledger
+from headgate.storage.sqlite.reports import UsageReader
 from headgate.storage.sqlite.retention import DAY_S, daily, floor_s, prune
 from waiting import until
 

@@ -17,18 +17,11 @@ from hypothesis import strategies as st
 
 from headgate.edge.record import ANSWERED
 from headgate.errors import STATUS
+from headgate.storage.figures import FINE, UPSTREAMS_FAULT, By, Column, Measured, Spent, Where
+from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import Ledger, LedgerRow
-from headgate.storage.sqlite.reports import (
-    FINE,
-    UPSTREAMS_FAULT,
-    By,
-    Column,
-    Measured,
-    Spent,
-    UsageReader,
-    Where,
-)
+from headgate.storage.sqlite.ledger import Ledger
+from headgate.storage.sqlite.reports import UsageReader
 
 HOUR = 3600
 DAY = 24 * HOUR

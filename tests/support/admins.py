@@ -13,8 +13,9 @@ import httpx2
 import msgspec
 
 from consoles import Site, served
+from headgate.storage.rows import AttemptRecord, LedgerRow
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import AttemptRecord, Ledger, LedgerRow
+from headgate.storage.sqlite.ledger import Ledger
 from headgate.web.api import openapi, reference_page, routes
 from headgate.web.api.route import Endpoint
 

@@ -8,8 +8,9 @@ import asyncio
 import os
 import sys
 
+from headgate.storage.rows import IntentRecord, LedgerRow
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import IntentRecord, Ledger, LedgerRow
+from headgate.storage.sqlite.ledger import Ledger
 
 
 def say(line: str) -> None:

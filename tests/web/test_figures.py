@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from consoles import served, signed_in
 from headgate.cli import usage as usage_command
 from headgate.money import rounded
+from headgate.storage.figures import FINE
 from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.ledger import Ledger
-from headgate.storage.sqlite.reports import FINE
 from headgate.web.console import requests_page, usage_page
 from headgate.web.formats import Html, cost, duration, ms
 

@@ -21,8 +21,9 @@ from fake_upstream import HELLO, FakeUpstream
 from gateway import Gateway, start, stop
 from headgate.cli import tools
 from headgate.policy.keys import Key
+from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import Ledger, LedgerRow
+from headgate.storage.sqlite.ledger import Ledger
 from headgate.storage.sqlite.people import People
 from headgate.storage.sqlite.reports import UsageReader
 from headgate.web import app

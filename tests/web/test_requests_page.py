@@ -28,10 +28,10 @@ from headgate.dialects.registry import DIALECTS
 from headgate.dialects.responses import request as responses_request
 from headgate.edge import record
 from headgate.policy import pricing
-from headgate.storage.rows import AttemptRecord, Basis
+from headgate.storage.figures import Where
+from headgate.storage.rows import AttemptRecord, Basis, LedgerRow
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import Ledger, LedgerRow
-from headgate.storage.sqlite.reports import Where
+from headgate.storage.sqlite.ledger import Ledger
 from headgate.web import time_range
 from headgate.web.console import request_details, requests_page
 

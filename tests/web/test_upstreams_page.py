@@ -16,7 +16,8 @@ from consoles import Site, served, signed_in
 from headgate.catalog import catalog as catalogs
 from headgate.net.server import Inbound, Server
 from headgate.policy.access import Role
-from headgate.storage.sqlite.ledger import Ledger, LedgerRow
+from headgate.storage.rows import LedgerRow
+from headgate.storage.sqlite.ledger import Ledger
 from headgate.web.console import upstreams_page
 
 KEY: dict[str, Any] = {"account": "custom#1", "paused_s": 0.0, "kind": "", "code": "", "models": []}

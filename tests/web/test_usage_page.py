@@ -20,9 +20,10 @@ from consoles import Site, served, signed_in
 from headgate.money import rounded
 from headgate.policy import pricing
 from headgate.storage import usage_table
+from headgate.storage.figures import Where
+from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import Ledger, LedgerRow
-from headgate.storage.sqlite.reports import Where
+from headgate.storage.sqlite.ledger import Ledger
 from headgate.web import formats, time_range
 from headgate.web.console import requests_page, usage_page
 from headgate.web.context import Problem

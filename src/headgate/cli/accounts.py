@@ -20,7 +20,7 @@ from headgate.cli.options import (
 )
 from headgate.policy.keys import Account
 from headgate.policy.pricing import usd
-from headgate.storage.sqlite.database import AccountChanges
+from headgate.policy.terms import AccountChanges
 
 
 @click.group()

@@ -27,7 +27,8 @@ from headgate.cli.options import (
 )
 from headgate.config import Settings, own_url
 from headgate.policy import access
-from headgate.storage.sqlite.database import Store, StoreError
+from headgate.storage.errors import StoreError
+from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.people import People
 
 

@@ -21,7 +21,7 @@ def command(
     edge_url: str | None,
 ) -> None:
     """Serve the catalog's pages, the console and the admin API behind an edge."""
-    from headgate.storage.sqlite.database import StoreError
+    from headgate.storage.errors import StoreError
     from headgate.web import main
 
     overrides = {"data": data} if data is not None else {}

@@ -26,7 +26,8 @@ from headgate.edge.log import now as log_now
 from headgate.edge.overload import SWITCH_INTERVAL_S
 from headgate.net import descriptors
 from headgate.net.server import Limits
-from headgate.storage.sqlite.database import Store, StoreError
+from headgate.storage.errors import StoreError
+from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.ledger import Ledger
 from headgate.storage.sqlite.reports import UsageReader
 from headgate.supervisor.child import Channel

@@ -24,7 +24,7 @@ from headgate.dialects.capabilities import EFFORTS
 from headgate.policy import budgets, networks
 from headgate.policy.keys import Account, Key
 from headgate.policy.pricing import usd
-from headgate.storage.sqlite.database import BudgetTerms, Changes, Terms
+from headgate.policy.terms import BudgetTerms, Changes, Terms
 
 F = TypeVar("F", bound=Callable[..., Any])
 _NONE = -1  # said, and to be taken away; an option that was not said is None

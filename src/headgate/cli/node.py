@@ -17,7 +17,7 @@ from headgate.cli.options import DataUnusable
 @click.option("--requests-days", type=int, default=0, help="As [retention] requests_days.")
 def command(data: str, listen_fd: int, requests_days: int) -> None:
     """Admit requests and write the ledger for the edges of this machine."""
-    from headgate.storage.sqlite.database import StoreError
+    from headgate.storage.errors import StoreError
 
     try:
         with output.guard():

@@ -9,9 +9,9 @@ import click
 
 from headgate.cli.options import as_json, places, print_json, print_table, settings_of, when
 from headgate.config import Settings
+from headgate.storage.errors import StoreError
 from headgate.storage.postgres import database
 from headgate.storage.postgres.reports import LedgerDatabase
-from headgate.storage.sqlite.database import StoreError
 
 T = TypeVar("T")
 SILENT_S = 90.0  # a node that lives says so every 30 s

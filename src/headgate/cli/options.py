@@ -16,7 +16,8 @@ from headgate import config
 from headgate.catalog.catalog import Catalog
 from headgate.catalog.stored import Joined, joined
 from headgate.config import ConfigError, Settings
-from headgate.storage.sqlite.database import Store, StoreError, StoreFault
+from headgate.storage.errors import StoreError, StoreFault
+from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.people import People
 
 F = TypeVar("F", bound=Callable[..., Any])

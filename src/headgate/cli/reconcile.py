@@ -38,7 +38,8 @@ from headgate.cli.options import (
 )
 from headgate.policy import budgets
 from headgate.policy.pricing import usd
-from headgate.storage.sqlite.reports import HOUR_S, UsageReader
+from headgate.storage.figures import HOUR_S
+from headgate.storage.sqlite.reports import UsageReader
 
 Figure = Literal["requests", "input", "cached", "cache_write", "output", "cost_nano"]
 FIGURES: tuple[Figure, ...] = ("requests", "input", "cached", "cache_write", "output", "cost_nano")

@@ -10,9 +10,10 @@ from headgate import csv_export
 from headgate.cli.nodes import read_database
 from headgate.cli.options import Duration, as_json, places, print_table, settings_of, store_of, when
 from headgate.money import dollars
+from headgate.storage.figures import Where
 from headgate.storage.postgres.reports import LedgerDatabase
 from headgate.storage.rows import COLUMNS, LedgerRow, csv_cells, shown
-from headgate.storage.sqlite.reports import UsageReader, Where
+from headgate.storage.sqlite.reports import UsageReader
 
 NEWEST = 100  # rows without --all
 BATCH = 1000  # rows that are read at a time

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from headgate.cli.options import as_json, places, print_json, settings_of
-from headgate.storage.sqlite.database import Store, StoreError
+from headgate.storage.errors import StoreError
+from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.inspection import inspect
 
 WHOLE_S = 600.0  # how long a large copy is looked through

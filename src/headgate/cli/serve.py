@@ -20,8 +20,9 @@ from headgate.cli.local import offer as offer_local_model
 from headgate.cli.options import DataUnusable
 from headgate.config import base_url
 from headgate.local.model import LocalModel, LocalModelMissing
+from headgate.storage.errors import StoreError
 from headgate.storage.postgres.database import check_installed
-from headgate.storage.sqlite.database import Store, StoreError
+from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.people import People
 from headgate.storage.sqlite.process_lock import AlreadyServed, ServeLock
 from headgate.supervisor import commands, notify

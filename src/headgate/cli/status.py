@@ -69,7 +69,8 @@ def command(
 
 def _proof(settings: Settings) -> dict[str, str]:
     """Return what shows the gateway that we can read its data directory; nothing when we cannot."""
-    from headgate.storage.sqlite.database import Store, StoreError
+    from headgate.storage.errors import StoreError
+    from headgate.storage.sqlite.database import Store
 
     try:
         store = Store(settings.data, create=False)

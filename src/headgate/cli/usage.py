@@ -19,7 +19,8 @@ from headgate.cli.options import (
 )
 from headgate.policy.pricing import usd
 from headgate.storage import usage_table
-from headgate.storage.sqlite.reports import By, Spent, UsageReader, Where
+from headgate.storage.figures import By, Spent, Where
+from headgate.storage.sqlite.reports import UsageReader
 
 _TITLES = (
     "requests", "input", "cached", "cache write", "output", "reasoning", "cost (USD)", "unpriced",

@@ -41,7 +41,8 @@ from headgate.local import model as local
 from headgate.net import certificates
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
 from headgate.net.dial import Proxies, own_context, target_of
-from headgate.storage.sqlite.database import PEPPER_BYTES, Store, StoreError, fingerprint_of
+from headgate.storage.errors import StoreError
+from headgate.storage.sqlite.database import PEPPER_BYTES, Store, fingerprint_of
 from headgate.storage.sqlite.inspection import inspect
 
 _QUICK = Timeouts(connect_s=3.0, first_token_s=5.0, stall_s=5.0, total_s=8.0)

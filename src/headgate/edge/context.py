@@ -36,15 +36,16 @@ from headgate.net.client import Client, Timeouts
 from headgate.net.server import Inbound
 from headgate.node.client import Admission, Admissions
 from headgate.policy import keys, networks, routing
+from headgate.policy.access import MANAGEMENT_PREFIX
 from headgate.policy.guesses import GuessThrottle
 from headgate.policy.keys import Key, KeySnapshot
 from headgate.policy.limits import Scope
 from headgate.reasoning.cache import ReasoningCache
 from headgate.reasoning.sealing import Sealer
-from headgate.storage.sqlite.database import Store, StoreError
+from headgate.storage.errors import StoreError
+from headgate.storage.interface import Keys, Reports
 from headgate.storage.sqlite.ledger import Ledger
-from headgate.storage.sqlite.people import MANAGEMENT_PREFIX, People
-from headgate.storage.sqlite.reports import UsageReader
+from headgate.storage.sqlite.people import People
 from headgate.tasks import Tasks
 
 _NO_KEY = Failure(
@@ -101,9 +102,9 @@ class EdgeContext:
         self,
         settings: Settings,
         catalog: Catalog,
-        store: Store,
+        store: Keys,
         ledger: Ledger,
-        books: UsageReader,
+        books: Reports,
         log: Log,
     ) -> None:
         self.settings = settings

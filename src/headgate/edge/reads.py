@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from headgate.errors import Failure, Refused
-from headgate.storage.sqlite.database import StoreError
+from headgate.storage.errors import StoreError
 
 T = TypeVar("T")
 THREADS = 2  # SQLite waits for the disk; more would only compete for the interpreter

@@ -20,14 +20,8 @@ from headgate.node.client import Admission, Demand
 from headgate.policy import reservations
 from headgate.policy.keys import Key
 from headgate.policy.pricing import Tariff, dearest
-from headgate.storage.sqlite.database import StoreError
-from headgate.storage.sqlite.ledger import (
-    AttemptRecord,
-    Basis,
-    IntentRecord,
-    LedgerFault,
-    LedgerRow,
-)
+from headgate.storage.errors import LedgerFault, StoreError
+from headgate.storage.rows import AttemptRecord, Basis, IntentRecord, LedgerRow
 
 ANSWERED: tuple[str, ...] = get_args(FinishReason)
 

@@ -20,9 +20,10 @@ from headgate.net.server import Headers, Inbound
 from headgate.node.client import Keeping
 from headgate.policy import idempotency
 from headgate.policy.idempotency import Past, Saved, Slot
-from headgate.storage.sqlite.database import StoreError
-from headgate.storage.sqlite.ledger import LedgerFault, LedgerRow
-from headgate.storage.sqlite.reports import FINE, UsageReader
+from headgate.storage.errors import LedgerFault, StoreError
+from headgate.storage.figures import FINE
+from headgate.storage.interface import Reports
+from headgate.storage.rows import LedgerRow
 
 HEADER = "idempotency-key"
 SLICE_BYTES = 65536  # of a kept reply, after each of which a slow client is waited for
@@ -35,7 +36,7 @@ FORMS_APART_S = 0.02
 class ReplayStore:
     """Looks up and keeps the replies, with the node."""
 
-    def __init__(self, secret: bytes, books: UsageReader, reads: Reads, keeping: Keeping) -> None:
+    def __init__(self, secret: bytes, books: Reports, reads: Reads, keeping: Keeping) -> None:
         self._secret = secret
         self._books = books
         self._reads = reads

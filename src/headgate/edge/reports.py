@@ -12,8 +12,8 @@ from headgate.edge.reads import no_node
 from headgate.errors import Failure, Refused, invalid
 from headgate.policy import pricing
 from headgate.policy.keys import Key
+from headgate.storage.errors import StoreError
 from headgate.storage.rows import shown
-from headgate.storage.sqlite.database import StoreError
 
 PAGE = 100  # generations of a session in one answer, if the request names no number
 MAX_PAGE = 1000  # some 600 kB

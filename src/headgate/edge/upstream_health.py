@@ -22,7 +22,7 @@ from headgate.policy.breaker import Breaker, Quality, Retries
 from headgate.policy.cooldown import Cooldowns, Pause
 from headgate.policy.health import HealthEvent, HealthState, What
 from headgate.policy.upstream_state import UpstreamCheck, UpstreamState, state_of
-from headgate.storage.sqlite.database import StoreError
+from headgate.storage.errors import StoreError
 
 
 class KeyStanding(msgspec.Struct, frozen=True):

@@ -25,8 +25,9 @@ from headgate.policy.keys import Account, Key
 from headgate.policy.limits import Admission, Limit, Limiter, LimitRefusal, LimitStatus
 from headgate.policy.pricing import Tariff
 from headgate.policy.reservations import Grant, Outputs
-from headgate.storage.sqlite.ledger import LedgerFault
-from headgate.storage.sqlite.reports import END_OF_TIME_S, UsageReader
+from headgate.storage.errors import LedgerFault
+from headgate.storage.figures import END_OF_TIME_S
+from headgate.storage.interface import Reports
 
 FOLLOW_AGAIN_S = 1.0  # after the ledger could not be read; who asks meanwhile is refused at once
 
@@ -61,7 +62,7 @@ class Spent(msgspec.Struct, frozen=True):
 
 
 class Admissions:
-    def __init__(self, books: UsageReader) -> None:
+    def __init__(self, books: Reports) -> None:
         self._books = books
         self._limiter = Limiter()
         self._unread_s = -math.inf  # when the ledger could not be read, by the monotonic clock

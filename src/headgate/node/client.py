@@ -61,8 +61,8 @@ from headgate.policy.keys import Key
 from headgate.policy.limits import Limit, LimitStatus, Scope
 from headgate.policy.pricing import Tariff
 from headgate.policy.reservations import Grant
+from headgate.storage.errors import StoreError
 from headgate.storage.rows import IntentRecord
-from headgate.storage.sqlite.database import StoreError
 from headgate.storage.sqlite.entries import encode_intent
 from headgate.storage.sqlite.ledger import Ledger
 

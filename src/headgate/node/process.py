@@ -16,8 +16,9 @@ from typing import Any
 from headgate.node.server import Server
 from headgate.node.shipping import AGAIN_S, EVERY_S, Shipper
 from headgate.node.state import Node
+from headgate.storage.errors import StoreError
 from headgate.storage.sqlite import retention
-from headgate.storage.sqlite.database import BUSY_MS, StoreError
+from headgate.storage.sqlite.database import BUSY_MS
 from headgate.storage.sqlite.ledger import MAX_WAITING, ORPHAN_S, RETRY_S
 from headgate.storage.sqlite.process_lock import Lives, NodeLock
 from headgate.storage.sqlite.writer import WriterConfig

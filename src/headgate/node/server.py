@@ -19,7 +19,7 @@ import msgspec
 from headgate.node.shared import encode_events
 from headgate.node.state import Edge, Node
 from headgate.node.wire import EVENTS_NOTICE, HEALTH_NOTICE, Hello, Question
-from headgate.storage.sqlite.database import StoreError
+from headgate.storage.errors import StoreError
 from headgate.storage.sqlite.process_lock import Lives
 from headgate.storage.sqlite.writer import (
     GROUP,

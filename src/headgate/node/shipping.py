@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from headgate import __version__
+from headgate.storage.errors import StoreError, StoreFault
 from headgate.storage.postgres import database
 from headgate.storage.postgres.database import Connection
 from headgate.storage.postgres.ledger import BATCH, NodeName, NodePosition, position, prune, ship
 from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite import retention
-from headgate.storage.sqlite.database import StoreError, StoreFault
 from headgate.storage.sqlite.reports import UsageReader
 
 EVERY_S = 0.2  # between two looks at the journal

@@ -31,8 +31,9 @@ from headgate.node.wire import (
     Standings,
 )
 from headgate.policy.limits import LIMITS, Admission, Limit, LimitRefusal
+from headgate.storage.errors import StoreError
 from headgate.storage.sqlite import recovery
-from headgate.storage.sqlite.database import Store, StoreError
+from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.process_lock import Lives
 from headgate.storage.sqlite.reports import UsageReader
 from headgate.storage.sqlite.writer import (

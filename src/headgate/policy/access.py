@@ -8,6 +8,11 @@ from typing import Literal
 
 import msgspec
 
+SESSION_S = 12 * 3600.0  # the longest a session lives
+IDLE_S = 2 * 3600.0  # without a request
+SETUP_S = 30 * 60.0
+MANAGEMENT_PREFIX = "hg_admin_"
+Via = Literal["console", "api", "cli", "setup", "oidc"]
 Role = Literal["admin", "member", "viewer"]
 # see: own account's figures; use: the playground; keys: make and change keys of the own account;
 # manage: everything of the deployment
@@ -56,3 +61,14 @@ def may(role: Role, action: Action) -> bool:
 def scope(role: Role, account: str) -> str | None:
     """The account to which all that they see is narrowed; None: no narrowing."""
     return None if role == "admin" or account == EVERYTHING else account
+
+
+class Change(msgspec.Struct, frozen=True):
+    seq: int
+    at_s: float
+    actor: str
+    via: Via
+    action: str
+    subject: str
+    account: str
+    detail: dict[str, object]

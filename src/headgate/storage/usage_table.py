@@ -6,7 +6,7 @@ Money is in dollars, exactly; times are means, as sums of them say nothing.
 from collections.abc import Mapping
 
 from headgate.policy.pricing import usd
-from headgate.storage.sqlite.reports import Spent
+from headgate.storage.figures import Spent
 
 Figure = str | int | float | None
 

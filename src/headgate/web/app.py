@@ -24,9 +24,8 @@ from starlette.routing import Route
 
 from headgate.catalog.catalog import Catalog
 from headgate.policy import keys
-from headgate.policy.access import EVERYTHING, Action
-from headgate.storage.sqlite.database import StoreError, StoreFault
-from headgate.storage.sqlite.people import MANAGEMENT_PREFIX
+from headgate.policy.access import EVERYTHING, MANAGEMENT_PREFIX, Action
+from headgate.storage.errors import StoreError, StoreFault
 from headgate.web.auth import passwords
 from headgate.web.context import (
     CSP,

@@ -26,10 +26,10 @@ from headgate.config import Settings, console_url
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
 from headgate.net.dial import own_context
 from headgate.policy import access
-from headgate.policy.access import Action, Role
+from headgate.policy.access import Action, Role, Via
 from headgate.policy.guesses import GuessThrottle
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.people import People, Via
+from headgate.storage.sqlite.people import People
 from headgate.storage.sqlite.reports import UsageReader
 from headgate.web import formats, i18n
 from headgate.web.auth.passwords import Throttle

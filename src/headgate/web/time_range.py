@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from headgate.storage.sqlite.reports import END_OF_TIME_S, Where
+from headgate.storage.figures import END_OF_TIME_S, Where
 from headgate.web.context import Problem
 from headgate.web.formats import short_moment
 

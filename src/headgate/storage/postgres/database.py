@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
-from headgate.storage.sqlite.database import StoreError, StoreFault
+from headgate.storage.errors import StoreError, StoreFault
 
 Connection = Any  # asyncpg's, which has no types
 TIMEOUT_S = 10.0  # for a connection and for a statement

@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
+from headgate.storage.figures import ALL, FINE, By, Difference, Spent, Where
 from headgate.storage.postgres.database import Connection
 from headgate.storage.postgres.ledger import ADDS, BY, SUMS, grouped
 from headgate.storage.rows import COLUMNS, INSTANTS, JSON_COLUMNS, LedgerRow
-from headgate.storage.sqlite.reports import ALL, FINE, By, Difference, Spent, Where
 
 MAX_DIFFERENCES = 100
 _NAME: dict[By, str] = {

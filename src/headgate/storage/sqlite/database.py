@@ -8,37 +8,29 @@ alone opens nothing.
 
 import contextlib
 import os
-import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 import apsw
 import msgspec
 
-from headgate.policy import budgets, keys, networks
-from headgate.policy.keys import Account, Key, KeySnapshot, OnDisconnect, Period
+from headgate.policy import keys
+from headgate.policy import terms as terms_rules
+from headgate.policy.keys import Account, Key, KeySnapshot
+from headgate.policy.terms import AccountChanges, BudgetTerms, Changes, Terms
+from headgate.storage.errors import StoreError as StoreError
+from headgate.storage.errors import StoreFault as StoreFault
 
 T = TypeVar("T")
 BUSY_MS = 5000
 PEPPER_BYTES = 32
-MAX_NAME_CHARS = 128
-MAX_LIMIT = 10**12  # a minute, or at a time: what is above it is a slip
 
-_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _KEY = ", ".join(Key.__struct_fields__)  # the columns have the same names
 _ACCOUNT = ", ".join(Account.__struct_fields__)
 _LISTS = ("models", "allowed_cidrs")  # of Key; their columns are JSON
-
-
-class StoreError(Exception):
-    """What is wrong with the data directory, and what to do about it."""
-
-
-class StoreFault(StoreError):
-    """The disk, or a lock of somebody else: nothing that whoever asks did, or could put right."""
 
 
 @contextlib.contextmanager
@@ -55,36 +47,6 @@ def transaction(db: apsw.Connection) -> Iterator[None]:
         if db.in_transaction:  # a full disk has rolled it back already
             db.execute("rollback")
         raise
-
-
-class BudgetTerms(TypedDict, total=False):
-    """What may be spent; the fields of Key and of Account."""
-
-    budget_nano: int | None
-    budget_period: Period
-    budget_zone: str
-
-
-class Terms(BudgetTerms, total=False):
-    """What a key may take, and how it is served; the fields of Key."""
-
-    rpm: int | None
-    tpm: int | None
-    concurrency: int | None
-    on_disconnect: OnDisconnect
-    allowed_cidrs: tuple[str, ...]
-    effort: str
-
-
-class Changes(Terms, total=False):
-    name: str
-    models: tuple[str, ...]
-    expires_s: float | None
-    account: str
-
-
-class AccountChanges(BudgetTerms, total=False):
-    name: str
 
 
 # One owner's, so that they are those of all of its keys
@@ -279,7 +241,7 @@ class Store:
         """
         text, parsed = keys.new_text(secrets.token_bytes(38))
         key = Key(parsed.id, name, now_s, expires_s, None, models, account=account, **terms)
-        _check(key)
+        _refuse(terms_rules.fault_of(key))
 
         def work() -> None:
             self._must_be_open(account, now_s)
@@ -306,7 +268,7 @@ class Store:
             if old is None:
                 return None
             new = msgspec.structs.replace(old, **changes)
-            _check(new)
+            _refuse(terms_rules.fault_of(new))
             if new.account != old.account:
                 self._must_be_open(new.account, now_s)
             self._db.execute(
@@ -387,11 +349,8 @@ class Store:
     ) -> Account:
         """A new account; StoreError for a bad or taken id, a bad name or term."""
         account = Account(id, name, now_s, None, **terms)
-        if not _SLUG.fullmatch(id):
-            raise StoreError(
-                "an account's id has 1 to 64 characters of a-z, 0-9 and `-`, which is not at its ends."
-            )
-        _check(account)
+        _refuse(terms_rules.account_id_fault(id))
+        _refuse(terms_rules.fault_of(account))
 
         def work() -> None:
             if self._account(id) is not None:
@@ -417,7 +376,7 @@ class Store:
             if old is None or not old.good(now_s):
                 return None
             new = msgspec.structs.replace(old, **changes)
-            _check(new)
+            _refuse(terms_rules.fault_of(new))
             self._db.execute(
                 f"update accounts set ({_ACCOUNT}) ="
                 f" ({', '.join('?' * len(Account.__struct_fields__))}) where id = ?",
@@ -480,23 +439,9 @@ def _key(columns: Sequence[Any]) -> Key:  # Any: they are as the schema says
     return Key(**{**fields, **lists})
 
 
-def _check(what: Key | Account) -> None:
-    """StoreError for what no key and no account may be."""
-    if not what.name.strip() or len(what.name) > MAX_NAME_CHARS or not what.name.isprintable():
-        kind = "a key" if isinstance(what, Key) else "an account"
-        raise StoreError(f"{kind}'s name has 1 to {MAX_NAME_CHARS} printable characters.")
-    limits = {"rpm": MAX_LIMIT, "tpm": MAX_LIMIT, "concurrency": MAX_LIMIT}
-    most_of = {**(limits if isinstance(what, Key) else {}), "budget_nano": budgets.MAX_NANO}
-    for name, most in most_of.items():
-        value = getattr(what, name)
-        if value is not None and not 0 <= value <= most:
-            raise StoreError(f"{name} is {value}; it is a whole number from 0 to {most}.")
-    try:
-        if isinstance(what, Key) and networks.checked(what.allowed_cidrs) != what.allowed_cidrs:
-            raise StoreError("allowed_cidrs has networks that are not in their usual form.")
-        budgets.zone_of(what.budget_zone)
-    except ValueError as error:
-        raise StoreError(str(error)) from None
+def _refuse(fault: str) -> None:
+    if fault:
+        raise StoreError(fault)
 
 
 def fingerprint_of(pepper: bytes) -> bytes:

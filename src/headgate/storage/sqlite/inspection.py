@@ -19,7 +19,8 @@ from urllib.parse import quote
 import apsw
 from msgspec import Struct
 
-from headgate.storage.sqlite.database import BUSY_MS, StoreError
+from headgate.storage.errors import StoreError
+from headgate.storage.sqlite.database import BUSY_MS
 
 
 class Inspection(Struct, frozen=True):

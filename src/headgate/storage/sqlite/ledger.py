@@ -34,10 +34,13 @@ from pathlib import Path
 import apsw
 import msgspec
 
+from headgate.storage.errors import LedgerFault as LedgerFault
+from headgate.storage.errors import LedgerRefused as LedgerRefused
+from headgate.storage.errors import StoreFault
 from headgate.storage.rows import AttemptRecord, Basis, IntentRecord, LedgerRow
 from headgate.storage.sqlite import recovery
 from headgate.storage.sqlite import writer as writers
-from headgate.storage.sqlite.database import BUSY_MS, StoreError, StoreFault
+from headgate.storage.sqlite.database import BUSY_MS
 from headgate.storage.sqlite.entries import encode_entry, encode_row
 from headgate.storage.sqlite.process_lock import ProcessLock
 from headgate.storage.sqlite.writer import GROUP, HEAD, CommitResult, WriterConfig, frame
@@ -65,14 +68,6 @@ SOCKET_BYTES = 1 << 20
 
 
 OPEN = 5  # the number of an intent that is admitted first (node/wire.py)
-
-
-class LedgerFault(StoreFault):
-    """The disk did not take it: full, failing, or locked by another process for too long."""
-
-
-class LedgerRefused(StoreError):
-    """A row that no disk would take, as it breaks the schema: a bug of ours; its intent stays."""
 
 
 class _Entry(msgspec.Struct, eq=False):

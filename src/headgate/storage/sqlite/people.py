@@ -15,34 +15,31 @@ import apsw
 import msgspec
 
 from headgate.policy import keys
-from headgate.policy.access import ManagementKey, Role, User
-from headgate.storage.sqlite.database import BUSY_MS, Store, StoreError, StoreFault, transaction
+from headgate.policy.access import (
+    IDLE_S,
+    MANAGEMENT_PREFIX,
+    SESSION_S,
+    SETUP_S,
+    Change,
+    ManagementKey,
+    Role,
+    User,
+    Via,
+)
+from headgate.policy.terms import MAX_NAME_CHARS, name_fault
+from headgate.storage.errors import StoreError, StoreFault
+from headgate.storage.interface import Keys
+from headgate.storage.sqlite.database import BUSY_MS, transaction
 
-SESSION_S = 12 * 3600.0  # the longest a session lives
-IDLE_S = 2 * 3600.0  # without a request
-SETUP_S = 30 * 60.0
 SEEN_BUSY_MS = 250  # for a note that can wait
 SEEN_EVERY_S = 60.0  # a session's last use is written at most so often
-MANAGEMENT_PREFIX = "hg_admin_"
-Via = Literal["console", "api", "cli", "setup", "oidc"]
 
 _USER = ", ".join(User.__struct_fields__)
 _MANAGEMENT = ", ".join(ManagementKey.__struct_fields__)
 
 
-class Change(msgspec.Struct, frozen=True):
-    seq: int
-    at_s: float
-    actor: str
-    via: Via
-    action: str
-    subject: str
-    account: str
-    detail: dict[str, object]
-
-
 class People:
-    def __init__(self, store: Store, data: str | Path) -> None:
+    def __init__(self, store: Keys, data: str | Path) -> None:
         self._name = f"{data}/headgate.db"
         self._session_key = store.derived("sessions")
         self._setup_key = store.derived("setup")
@@ -137,8 +134,8 @@ class People:
         self, name: str, password: str, role: Role, account: str, now_s: float,
         email: str = "", issuer: str = "", subject: str = "",
     ) -> User:  # fmt: skip
-        if not name.strip() or len(name) > 128 or not name.isprintable():
-            raise StoreError("a user's name has 1 to 128 printable characters.")
+        if fault := name_fault("a user", name):
+            raise StoreError(fault)
         user = User(
             secrets.token_hex(8), name, email, issuer, subject, role, account, now_s, None, None
         )
@@ -164,7 +161,7 @@ class People:
             )
             if not found:
                 taken = self._all("select 1 from users where name = ?", name)
-                shown = f"{name} ({subject})"[:128] if taken else name
+                shown = f"{name} ({subject})"[:MAX_NAME_CHARS] if taken else name
                 return self._insert(shown, "", role, account, now_s, email, issuer, subject)
             user = User(*found[0])
             if user.closed_s is not None:
@@ -278,8 +275,8 @@ class People:
         now_s: float,
     ) -> tuple[ManagementKey, str]:
         """A new one and its text, which is nowhere kept."""
-        if not name.strip() or len(name) > 128 or not name.isprintable():
-            raise StoreError("a key's name has 1 to 128 printable characters.")
+        if fault := name_fault("a key", name):
+            raise StoreError(fault)
         text, parsed = keys.new_text(secrets.token_bytes(38))
         key = ManagementKey(parsed.id, name, role, now_s, expires_s, None)
         values = (*msgspec.structs.astuple(key), keys.mac(self._management_key, parsed.secret))

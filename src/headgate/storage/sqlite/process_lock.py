@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from headgate.storage.sqlite.database import StoreError
+from headgate.storage.errors import StoreError
 
 if sys.platform != "win32":
     import fcntl

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import apsw
 
+from headgate.storage.errors import StoreFault
 from headgate.storage.sqlite import writer
-from headgate.storage.sqlite.database import StoreFault
 from headgate.storage.sqlite.entries import decode_intent, encode_row
 from headgate.storage.sqlite.process_lock import Lives
 from headgate.storage.sqlite.writer import GROUP, Row

@@ -23,31 +23,35 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import apsw
 import msgspec
 
-from headgate.chat import FinishReason
-from headgate.errors import BLAMELESS, BY_UPSTREAM
+from headgate.storage.errors import LedgerFault, StoreError
+from headgate.storage.figures import (
+    ALL,
+    END_OF_TIME_S,
+    FINE,
+    HOUR_S,
+    MAX_SEARCHED,
+    MAX_SEQ,
+    UPSTREAMS_FAULT,
+    Balance,
+    By,
+    Column,
+    Difference,
+    Measured,
+    SessionSum,
+    Spent,
+    Step,
+    Where,
+)
 from headgate.storage.rows import COLUMNS, JSON_COLUMNS, LedgerRow
-from headgate.storage.sqlite.database import BUSY_MS, StoreError
-from headgate.storage.sqlite.ledger import LedgerFault
+from headgate.storage.sqlite.database import BUSY_MS
 
-By = Literal["key", "account", "model", "day", "hour", "session", "upstream", "user"]
-Step = Literal["hour", "day"]
-Column = Literal["model", "upstream", "outcome", "account", "key"]
-HOUR_S = 3600
-END_OF_TIME_S = 253402300800.0  # the year 10000
-MAX_SEQ = 2**63 - 1
-MAX_SEARCHED = 200_000  # rows that are looked through for a text: some tenths of a second
 NEAR = 2000  # rows of the log that are looked through before the sums are asked where to look
 MAX_DIFFERENCES = 100  # of each kind: one is enough to be alarmed
-# Outcomes that are no errors: a reply, and a client that disconnected, for which nobody is to blame.
-FINE: tuple[str, ...] = (*get_args(FinishReason), *sorted(BLAMELESS))
-# Kinds of failure that speak of an upstream; the others are the request's, or the gateway's.
-UPSTREAMS_FAULT: tuple[str, ...] = tuple(sorted(BY_UPSTREAM))
-
 _NAME: dict[By, str] = {
     "key": "key_id",
     "account": "account",
@@ -100,82 +104,6 @@ def _quoted(words: tuple[str, ...]) -> str:
 
 _ERRORS = f"case when outcome in ({_quoted(FINE)}) then 0 else requests end"
 _ERROR = f"outcome not in ({_quoted(FINE)})"
-
-
-class Measured(msgspec.Struct, frozen=True):
-    """What this gateway saw of one upstream lately; None means that there was too little to say."""
-
-    requests: int
-    error_rate: float  # 0 to 1
-    first_token_ms: float | None = None
-    tokens_per_s: float | None = None
-
-
-class Spent(msgspec.Struct, frozen=True):
-    """The sum of a group of exchanges; `unpriced` of them have no known cost and are not in it.
-
-    The last four are not kept by session. In sums by session they are those of the rows that are still
-    there, and of the requests without a session they are 0.
-    """
-
-    name: str
-    requests: int
-    unpriced: int
-    input_tokens: int
-    cached_tokens: int
-    cache_write_tokens: int
-    output_tokens: int
-    reasoning_tokens: int
-    cost_nano_usd: int
-    errors: int = 0  # no answer, and the client did not leave
-    ttft_ms: int = 0  # of those that had a first token, together
-    first_tokens: int = 0  # how many had
-    stream_ms: int = 0  # from the first token to the end
-
-
-class Where(msgspec.Struct, frozen=True, kw_only=True):
-    """Which exchanges are meant.  None: all; "" is a value: the keys of no account."""
-
-    account: str | None = None
-    key_id: str | None = None
-    model: str | None = None
-    upstream: str | None = None
-    session: str | None = None
-    user: str | None = None
-    outcome: str | None = None
-
-    def said(self) -> dict[str, str]:
-        return {n: v for n in self.__struct_fields__ if (v := getattr(self, n)) is not None}
-
-
-ALL = Where()
-
-
-class Balance(msgspec.Struct, frozen=True):
-    account: str
-    key_id: str
-    requests: int
-    unpriced: int
-    spent_nano_usd: int
-
-
-class Difference(msgspec.Struct, frozen=True):
-    """Where what is stored is not what the rows add up to."""
-
-    where: str
-    rows: str
-    stored: str
-
-
-class SessionSum(msgspec.Struct, frozen=True):
-    """All exchanges of one session together; `unpriced` of them are not in the cost."""
-
-    requests: int
-    unpriced: int
-    input_tokens: int
-    cached_tokens: int
-    output_tokens: int
-    cost_nano_usd: int
 
 
 class UsageReader:

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import apsw
 
-from headgate.storage.sqlite.database import BUSY_MS, StoreError, transaction
+from headgate.storage.errors import StoreError
+from headgate.storage.sqlite.database import BUSY_MS, transaction
 
 DAY_S = 86400
 ROUND_S = 3600.0

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import apsw
 import msgspec
 
+from headgate.storage.errors import StoreFault
 from headgate.storage.rows import COLUMNS, JSON_COLUMNS, LedgerRow
-from headgate.storage.sqlite.database import StoreFault
 
 HEAD = struct.Struct("!II")  # bytes of the body, entries
 GROUP = 512  # entries of one frame at most; a group is of at least one, and less than two of these

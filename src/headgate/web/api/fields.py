@@ -8,7 +8,7 @@ from datetime import datetime
 from msgspec import UNSET
 
 from headgate.policy import budgets, networks
-from headgate.storage.sqlite.database import MAX_NAME_CHARS, BudgetTerms
+from headgate.policy.terms import MAX_NAME_CHARS, BudgetTerms
 from headgate.web.api.shapes import AccountChanges, Asked, KeyChanges, seconds_of
 from headgate.web.context import Problem, RequestContext, sentence
 

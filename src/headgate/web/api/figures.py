@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from msgspec import UNSET, Meta, UnsetType, defstruct, structs
 
 from headgate.storage import rows
-from headgate.storage.sqlite.reports import By, Step
+from headgate.storage.figures import By, Step
 from headgate.web.api.shapes import Asked, Before, Nano, Older, Shape, Size, Text, Usd
 
 Since = Annotated[

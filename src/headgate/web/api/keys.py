@@ -11,8 +11,8 @@ from msgspec import UNSET, structs
 from headgate.policy import budgets, pricing
 from headgate.policy.budgets import What
 from headgate.policy.keys import Account, Key
-from headgate.storage.sqlite.database import AccountChanges, Changes
-from headgate.storage.sqlite.reports import By
+from headgate.policy.terms import AccountChanges, Changes
+from headgate.storage.figures import By
 from headgate.web.api import fields as fields
 from headgate.web.api import shapes as shapes
 from headgate.web.api.route import nothing_here, page

@@ -11,8 +11,8 @@ from urllib.parse import quote
 import msgspec
 
 from headgate.policy import pricing
+from headgate.storage.figures import END_OF_TIME_S, By, Spent, Step, Where
 from headgate.storage.rows import LedgerRow, shown
-from headgate.storage.sqlite.reports import END_OF_TIME_S, By, Spent, Step, Where
 from headgate.web.api import figures as figures
 from headgate.web.api import shapes as shapes
 from headgate.web.api.route import given, nothing_here

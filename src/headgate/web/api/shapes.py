@@ -13,10 +13,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from headgate.config import Price, RouteTo
 from headgate.policy import pricing
-from headgate.policy.access import Role
+from headgate.policy.access import Role, Via
 from headgate.policy.keys import OnDisconnect, Period
-from headgate.storage.sqlite.database import MAX_LIMIT, MAX_NAME_CHARS
-from headgate.storage.sqlite.people import Via
+from headgate.policy.terms import MAX_LIMIT, MAX_NAME_CHARS
 
 DOLLARS = r"^[0-9]{1,9}(\.[0-9]{1,9})?$"  # as policy/budgets.py reads them
 MAX_OVERLAP_S = 30 * 86400

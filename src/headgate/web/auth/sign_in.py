@@ -14,8 +14,7 @@ import msgspec
 from starlette.responses import Response
 
 from headgate.net.client import Client
-from headgate.policy.access import User
-from headgate.storage.sqlite.people import SESSION_S
+from headgate.policy.access import SESSION_S, User
 from headgate.web.app import COOKIE, Rule, secure, session
 from headgate.web.auth import oidc, passwords
 from headgate.web.context import Problem, RequestContext

@@ -12,7 +12,8 @@ from starlette.responses import Response
 
 from headgate.policy.budgets import BudgetStatus
 from headgate.policy.keys import Account
-from headgate.storage.sqlite.database import AccountChanges, BudgetTerms, StoreError
+from headgate.policy.terms import AccountChanges, BudgetTerms
+from headgate.storage.errors import StoreError
 from headgate.web.app import Rule
 from headgate.web.console import form_fields as fields
 from headgate.web.console.keys_page import Ring

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from headgate.storage.sqlite.people import Change
+from headgate.policy.access import Change
 from headgate.web.app import Rule
 from headgate.web.context import RequestContext
 from headgate.web.formats import usd, when

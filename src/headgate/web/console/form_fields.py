@@ -17,13 +17,8 @@ import msgspec
 from headgate.policy import budgets, pricing
 from headgate.policy import networks as policy_networks
 from headgate.policy.keys import Account, Key, Period
-from headgate.storage.sqlite.database import (
-    MAX_LIMIT,
-    MAX_NAME_CHARS,
-    BudgetTerms,
-    StoreError,
-    StoreFault,
-)
+from headgate.policy.terms import MAX_LIMIT, MAX_NAME_CHARS, BudgetTerms
+from headgate.storage.errors import StoreError, StoreFault
 from headgate.web.context import Problem, RequestContext, sentence
 
 T = TypeVar("T", bound=str)

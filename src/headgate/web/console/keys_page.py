@@ -15,8 +15,9 @@ from starlette.responses import Response
 from headgate.dialects.capabilities import EFFORTS
 from headgate.policy.budgets import BudgetStatus
 from headgate.policy.keys import PREFIX, Account, Key, OnDisconnect
-from headgate.storage.sqlite.database import Changes, StoreError, Terms
-from headgate.storage.sqlite.reports import Where
+from headgate.policy.terms import Changes, Terms
+from headgate.storage.errors import StoreError
+from headgate.storage.figures import Where
 from headgate.web.app import Rule
 from headgate.web.console import form_fields as fields
 from headgate.web.console import snippets

@@ -12,7 +12,7 @@ from typing import Literal
 from starlette.responses import Response
 
 from headgate.policy.access import ROLES, Role, User
-from headgate.storage.sqlite.database import StoreError
+from headgate.storage.errors import StoreError
 from headgate.web.app import Rule
 from headgate.web.auth import passwords
 from headgate.web.console import form_fields as fields

@@ -11,7 +11,8 @@ from starlette.responses import Response
 
 from headgate.policy import pricing
 from headgate.policy.keys import Key
-from headgate.storage.sqlite.database import MAX_NAME_CHARS, Store
+from headgate.policy.terms import MAX_NAME_CHARS
+from headgate.storage.interface import Keys
 from headgate.web.app import Rule
 from headgate.web.context import Problem, RequestContext
 
@@ -49,7 +50,7 @@ def make_key(visit: RequestContext) -> Response:
     return visit.json({"key": text, "id": key.id, "lives_s": KEY_S})
 
 
-def _older(store: Store, name: str, account: str, now_s: float) -> list[Key]:
+def _older(store: Keys, name: str, account: str, now_s: float) -> list[Key]:
     """The keys that were made here for the same person and are still good, oldest first."""
     keys = store.keys()
     return [

@@ -19,8 +19,8 @@ from starlette.responses import Response
 
 from headgate.catalog.catalog import Price
 from headgate.policy import pricing
+from headgate.storage.figures import FINE, Spent
 from headgate.storage.rows import COLUMNS, AttemptRecord, LedgerRow, csv_cells
-from headgate.storage.sqlite.reports import FINE, Spent
 from headgate.web import csv_response, time_range
 from headgate.web.app import Rule
 from headgate.web.console import request_details

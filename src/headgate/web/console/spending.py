@@ -10,13 +10,14 @@ from collections.abc import Iterable
 from headgate.policy import budgets
 from headgate.policy.budgets import Budget, Budgets, BudgetStatus, What
 from headgate.policy.keys import Account, Key
-from headgate.storage.sqlite.reports import Balance, UsageReader
+from headgate.storage.figures import Balance
+from headgate.storage.interface import Reports
 
 
 class Spending:
     """Asks the books at most once for each beginning of a period, however many keys there are."""
 
-    def __init__(self, books: UsageReader, now_s: float) -> None:
+    def __init__(self, books: Reports, now_s: float) -> None:
         self._books = books
         self._now_s = now_s
         self._sums: dict[tuple[What, float], dict[str, int]] = {}

@@ -16,8 +16,8 @@ from starlette.responses import Response
 from headgate.catalog.catalog import Model, Price, Route, presets
 from headgate.policy.breaker import State
 from headgate.policy.upstream_state import UpstreamState
+from headgate.storage.figures import UPSTREAMS_FAULT, Measured, Where
 from headgate.storage.rows import LedgerRow
-from headgate.storage.sqlite.reports import UPSTREAMS_FAULT, Measured, Where
 from headgate.web.app import MEASURED_S, Rule
 from headgate.web.context import ConsoleContext, Problem, RequestContext
 

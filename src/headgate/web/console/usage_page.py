@@ -20,7 +20,7 @@ from starlette.responses import Response
 from headgate.money import rounded
 from headgate.policy import pricing
 from headgate.storage import usage_table
-from headgate.storage.sqlite.reports import By, Spent, Step, Where
+from headgate.storage.figures import By, Spent, Step, Where
 from headgate.web import csv_response, time_range
 from headgate.web.app import Rule
 from headgate.web.context import Problem, RequestContext

@@ -9,7 +9,7 @@ import msgspec
 
 from headgate.catalog.catalog import Catalog, Model, Preset, capabilities_of, models, presets
 from headgate.dialects.capabilities import Capabilities
-from headgate.storage.sqlite.reports import Measured
+from headgate.storage.figures import Measured
 from headgate.web.site import prose
 from headgate.web.site.deployment import SOURCES, Page, Site, head
 

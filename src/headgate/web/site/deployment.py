@@ -10,7 +10,7 @@ from datetime import date
 
 from msgspec import Struct
 
-from headgate.storage.sqlite.reports import Measured
+from headgate.storage.figures import Measured
 from headgate.web.site import prose
 
 MARKDOWN = "text/markdown; charset=utf-8"

@@ -25,7 +25,7 @@ from typing import Literal
 from headgate.catalog import cards
 from headgate.catalog.catalog import Catalog, Model, Price
 from headgate.catalog.models import prices_on
-from headgate.storage.sqlite.reports import Measured
+from headgate.storage.figures import Measured
 from headgate.web.site import comparison, hypertext, prose
 from headgate.web.site.deployment import JSON, PLAIN, SOURCES, Page, Site, head, note
 from headgate.web.site.hypertext import Form, csp, negotiate
