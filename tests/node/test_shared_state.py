@@ -1,6 +1,9 @@
 """What several edges share beside limits and money: Idempotency-Keys, and how upstreams do."""
 
 import asyncio
+import contextlib
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,6 +92,34 @@ def test_a_route_that_fails_on_any_edge_is_asked_by_none(gate: Gateway) -> None:
         one()
     assert codes[-6 * EDGES :].count(502) <= 3
     assert len(gate.upstream.seen) - before <= asked + 3  # a probe now and then
+
+
+def test_the_page_of_metrics_has_the_sum_of_all_edges_also_of_one_that_was_killed(
+    upstream: PlayedUpstream, tmp_path: Path
+) -> None:
+    env = {"HEADGATE_UPSTREAM_URL": upstream.url("openai"), "HEADGATE_UPSTREAM_KEY": "x"}
+    gate = start(tmp_path / "data", "--edges", str(EDGES), **env)
+    line = 'headgate_requests_total{dialect="openai",model="MiniMax-M2",outcome="stop"}'
+    for _ in range(12):  # each on a connection of its own
+        assert gate.post("/v1/chat/completions", chat("hello")).status_code == 200
+    wait_for(lambda: gate.metric(line) == 12)
+    count = "headgate_exchange_seconds_count"
+    assert gate.metric(f'{count}{{model="MiniMax-M2",upstream="custom"}}') == 12
+    # Both edges' reports are there; now one of them goes.
+    wait_for(lambda: all(gate.metric(line) == 12 for _ in range(2 * EDGES)))
+    os.kill(edges(gate)[0], signal.SIGKILL)
+    wait_for(lambda: gate.metric('headgate_child_exits_total{child="edge"}') == 1)
+    wait_for(lambda: all(gate.metric(line) == 12 for _ in range(2 * EDGES)))
+    assert stop(gate) == 0
+
+
+def edges(gate: Gateway) -> list[int]:
+    found = []
+    for pid in tree(gate.process.pid):
+        with contextlib.suppress(OSError):
+            if b"headgate.cli\0edge\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found
 
 
 def test_a_gateway_whose_supervisor_was_killed_is_followed_at_once_and_cuts_nothing(

@@ -212,6 +212,7 @@ class Edge:
                 other.stop_accepting()
                 await other.drain(0)
             await gate.tasks.stop()
+            gate.last_report()
             log.flush()
             ledger.detach()
             # In a thread, so that the supervisor is heard.

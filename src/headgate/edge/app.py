@@ -370,13 +370,13 @@ async def _metrics(gate: EdgeContext, inbound: Inbound) -> None:
                     should_retry=False,
                 )
             )
-    metrics_page(gate, inbound)
+    await metrics_page(gate, inbound)
 
 
-def metrics_page(gate: EdgeContext, inbound: Inbound) -> None:
+async def metrics_page(gate: EdgeContext, inbound: Inbound) -> None:
     kind = "text/plain; version=0.0.4; charset=utf-8"
     inbound.respond(
-        200, [("content-type", kind), ("cache-control", "no-store")], gate.metrics.page()
+        200, [("content-type", kind), ("cache-control", "no-store")], await gate.metrics_page()
     )
 
 
@@ -388,7 +388,7 @@ class MetricsApp:
 
     async def __call__(self, inbound: Inbound) -> None:
         if inbound.path in ("/metrics", "/") and inbound.method in ("GET", "HEAD"):
-            metrics_page(self._gate, inbound)
+            await metrics_page(self._gate, inbound)
         else:
             inbound.respond(404, _TEXT, b"Only GET /metrics is here.\n")
 

@@ -56,6 +56,7 @@ _NO_KEY = Failure(
     should_retry=False,
 )
 POLL_S = 0.4  # a revoked key must be refused within a second
+REPORT_S = 1.0  # so old may other edges' part of a page of metrics be
 STALE_S = 10.0  # SQLite waits for a lock for 5 s; a check that takes twice as long has failed
 
 
@@ -364,7 +365,19 @@ class EdgeContext:
         self.tasks.every("keys", POLL_S, self.refresh)
         self.tasks.every("log", POLL_S, self._flush_log)
         self.tasks.every("retirements", 86400.0, self._report_retirements)
+        self.tasks.every("metrics", REPORT_S, self._report_metrics)
         self.tasks.every("loop_lag", 0.0, self._measure_lag)
+
+    async def _report_metrics(self) -> None:
+        self.admissions.metrics.report(self.metrics.samples())
+
+    async def metrics_page(self) -> bytes:
+        """The metrics of all edges."""
+        return self.metrics.page(await self.admissions.metrics.others())
+
+    def last_report(self) -> None:
+        """Leave with the node what was counted, before the edge ends."""
+        self.admissions.metrics.report(self.metrics.samples())
 
     async def _flush_log(self) -> None:
         self.refusals.flush()

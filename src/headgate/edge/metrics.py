@@ -22,6 +22,8 @@ from prometheus_client.registry import Collector
 
 from headgate.chat import Usage
 from headgate.errors import RULES, Kind
+from headgate.policy import metrics_merge
+from headgate.policy.metrics_merge import Sample
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _GAPS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -282,8 +284,59 @@ class Metrics(Collector):
         for name, help, read in self._gauges:
             yield GaugeMetricFamily(name, help, read())
 
-    def page(self) -> bytes:
-        return generate_latest(self._registry)
+    def samples(self) -> list[Sample]:
+        """All samples of this process, for the other edges' pages."""
+        return [
+            Sample(each.name, each.labels, each.value)
+            for family in self._registry.collect()
+            for each in family.samples
+        ]
+
+    def page(self, others: Sequence[Sequence[Sample]] = ()) -> bytes:
+        """The page of this edge and of `others`, whose samples are added up."""
+        if not others:
+            return generate_latest(self._registry)
+        return generate_latest(_Merged(self._registry.collect(), others))
+
+
+class _Merged:
+    """The families of one process with the samples of several."""
+
+    def __init__(self, families: Iterable[Metric], others: Sequence[Sequence[Sample]]) -> None:
+        self._families = families
+        self._others = others
+
+    def collect(self) -> Iterator[Metric]:
+        found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+        for samples in self._others:
+            for each in samples:
+                labels = tuple(sorted(each.labels.items()))
+                values = found.setdefault(each.name, {})
+                merge = metrics_merge.rule_of(each.name)
+                values[labels] = (
+                    merge(values[labels], each.value) if labels in values else each.value
+                )
+        for family in self._families:
+            out = Metric(family.name, family.documentation, family.type)
+            names: dict[str, None] = {}
+            for mine in family.samples:
+                names[mine.name] = None
+                value, labels = mine.value, tuple(sorted(mine.labels.items()))
+                theirs = found.get(mine.name, {})
+                if labels in theirs:
+                    value = metrics_merge.rule_of(mine.name)(value, theirs.pop(labels))
+                out.add_sample(mine.name, mine.labels, value)
+            for name in _sample_names(family, names):
+                for labels, value in found.get(name, {}).items():
+                    out.add_sample(name, dict(labels), value)
+            yield out
+
+
+def _sample_names(family: Metric, seen: Iterable[str]) -> list[str]:
+    """The names of a family's samples, also where this process has none yet."""
+    suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}
+    named = [family.name + suffix for suffix in suffixes.get(family.type, ("",))]
+    return list(dict.fromkeys((*seen, *named)))
 
 
 class RouteMetrics:

@@ -18,6 +18,7 @@ from headgate.catalog.catalog import Price
 from headgate.errors import Failure, Refused
 from headgate.node.wire import (
     BEGIN,
+    COLLECT,
     DROP,
     ENTER,
     EVENTS_NOTICE,
@@ -29,11 +30,14 @@ from headgate.node.wire import (
     OPEN,
     PACE,
     PACED,
+    REPORT,
     STANDING,
     UNPACED,
     Begin,
     Begun,
     Bounds,
+    Collect,
+    Collected,
     Drop,
     Enter,
     Entered,
@@ -49,6 +53,7 @@ from headgate.node.wire import (
     Pace,
     Paced,
     PacedTurn,
+    Report,
     Settled,
     Standing,
     Standings,
@@ -59,6 +64,7 @@ from headgate.policy.health import HealthEvent, HealthSnapshot, HealthState
 from headgate.policy.idempotency import Saved, Slot, Verdict
 from headgate.policy.keys import Key
 from headgate.policy.limits import Limit, LimitStatus, Scope
+from headgate.policy.metrics_merge import Sample
 from headgate.policy.pricing import Tariff
 from headgate.policy.reservations import Grant
 from headgate.storage.errors import StoreError
@@ -79,6 +85,7 @@ _decode_opened = msgspec.json.Decoder(Opened).decode
 _decode_extended = msgspec.json.Decoder(Extended).decode
 _decode_settled = msgspec.json.Decoder(Settled).decode
 _decode_paced = msgspec.json.Decoder(PacedTurn).decode
+_decode_collected = msgspec.json.Decoder(Collected).decode
 _decode_begun = msgspec.json.Decoder(Begun).decode
 _pack = msgspec.msgpack.Encoder().encode
 _decode_snapshot = msgspec.msgpack.Decoder(HealthSnapshot).decode
@@ -212,6 +219,24 @@ class Keeping:
             self._ledger.flush()
 
 
+class MetricsOfAll:
+    """What the edges have counted: each leaves its samples with the node for the pages of the others."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def report(self, samples: list[Sample]) -> None:
+        self._ledger.tell(REPORT, "", _encode(Report(samples)))
+
+    async def others(self) -> list[list[Sample]]:
+        """The samples of the other edges, and of those that have ended; none when there is no node."""
+        try:
+            data = await self._ledger.ask(COLLECT, "", _encode(Collect()))
+        except StoreError:
+            return []
+        return _decode_collected(data).others
+
+
 class HealthNews:
     """What this edge tells the others of upstreams, and what it hears of them."""
 
@@ -258,6 +283,7 @@ class Admissions:
         self.keeping = Keeping(ledger)
         self.pacing = Pacing(ledger)
         self.health_news = HealthNews(ledger)
+        self.metrics = MetricsOfAll(ledger)
         ledger.hello = self._hello
         ledger.on_notice = self.health_news.notice
 

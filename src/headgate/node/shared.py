@@ -9,6 +9,8 @@ import msgspec
 from headgate.node.wire import (
     Begin,
     Begun,
+    Collect,
+    Collected,
     Drop,
     Happened,
     Hello,
@@ -16,12 +18,15 @@ from headgate.node.wire import (
     Pace,
     Paced,
     PacedTurn,
+    Report,
     Unpaced,
 )
+from headgate.policy import metrics_merge
 from headgate.policy.health import HealthEvent, HealthSnapshot, HealthState
 from headgate.policy.idempotency import Saved, Slot, Table
 from headgate.policy.limits import PacedTurn as Turn
 from headgate.policy.limits import Pacer, PacerRefusal, UpstreamLimits
+from headgate.policy.metrics_merge import Sample
 
 MAX_TURNS = 4096  # of one edge; then those of more than a minute ago are forgotten
 
@@ -35,6 +40,7 @@ class Sharer:
     def __init__(self) -> None:
         self.turns: dict[int, Turn] = {}
         self.running: dict[int, Slot] = {}
+        self.samples: list[Sample] = []
 
 
 class Shared:
@@ -44,6 +50,8 @@ class Shared:
         self._health = HealthState()
         self._pacer = Pacer()
         self._table = Table()
+        self._sharers: dict[int, Sharer] = {}  # by id(), those that have reported
+        self._ended: list[Sample] = []  # of edges that have ended
         self.events: list[tuple[Sharer, HealthEvent]] = []  # that the other edges do not know yet
 
     def hello(self, sharer: Sharer, said: Hello) -> bytes:
@@ -63,6 +71,8 @@ class Shared:
         for slot in sharer.running.values():
             self._table.drop(slot)
         sharer.running.clear()
+        if self._sharers.pop(id(sharer), None) is not None:
+            self._ended = metrics_merge.added(self._ended, metrics_merge.lasting(sharer.samples))
 
     def take_events(self) -> list[tuple[Sharer, HealthEvent]]:
         """What has happened since the last time."""
@@ -85,6 +95,12 @@ class Shared:
                 turn = sharer.turns.pop(message.number, None)
                 if turn is not None:
                     self._pacer.cancel(turn)
+            case Report():
+                sharer.samples = message.samples
+                self._sharers[id(sharer)] = sharer
+            case Collect():
+                others = [s.samples for s in self._sharers.values() if s is not sharer]
+                return Collected([*others, self._ended] if self._ended else others)
             case Begin():
                 return self._begin(sharer, message)
             case Keep():

@@ -14,10 +14,12 @@ from headgate.policy.budgets import BudgetStatus
 from headgate.policy.health import HealthEvent
 from headgate.policy.idempotency import Saved, Verdict
 from headgate.policy.limits import Limit, LimitStatus
+from headgate.policy.metrics_merge import Sample
 from headgate.policy.pricing import Tier
 
 HELLO, OPEN, ENTER, LEAVE, EXTEND, STANDING = 4, 5, 6, 7, 8, 9
 HAPPENED, PACE, PACED, UNPACED, BEGIN, KEEP, DROP = 10, 11, 12, 13, 14, 15, 16
+REPORT, COLLECT = 17, 18
 # How a notice of the node begins; the rest is msgpack, as times may be infinite there.
 HEALTH_NOTICE, EVENTS_NOTICE = b"H", b"E"
 
@@ -67,6 +69,16 @@ class Happened(msgspec.Struct, array_like=True, tag=HAPPENED):
     """Tell the other edges what was seen of an upstream."""
 
     event: HealthEvent
+
+
+class Report(msgspec.Struct, array_like=True, tag=REPORT):
+    """Leave the metrics of an edge with the node, for the pages of the others."""
+
+    samples: list[Sample]
+
+
+class Collect(msgspec.Struct, array_like=True, tag=COLLECT):
+    """Ask for the metrics of the other edges, and of those that have ended."""
 
 
 class Pace(msgspec.Struct, array_like=True, tag=PACE):
@@ -164,6 +176,8 @@ Question = (
     | Begin
     | Keep
     | Drop
+    | Report
+    | Collect
 )
 
 
@@ -201,6 +215,12 @@ class Begun(msgspec.Struct, array_like=True, frozen=True):
 
     saved: Saved | None = None
     verdict: Verdict | None = None
+
+
+class Collected(msgspec.Struct, array_like=True, frozen=True):
+    """The answer to Collect."""
+
+    others: list[list[Sample]]
 
 
 class PacedTurn(msgspec.Struct, array_like=True, frozen=True):
