@@ -312,6 +312,15 @@ class Format(msgspec.Struct, frozen=True):
     strict: bool = False
 
 
+class Preferences(msgspec.Struct, frozen=True):
+    """Which of the operator's routes a caller prefers; names are in lower case (policy/preferences.py)."""
+
+    sort: str = ""  # price, throughput, latency; "": the operator's order
+    only: tuple[str, ...] | None = None  # names of upstreams; None: any
+    ignore: tuple[str, ...] = ()
+    regions: tuple[str, ...] | None = None  # of data; None: any
+
+
 class Request(msgspec.Struct, frozen=True):
     model: str  # as the client wrote it
     messages: tuple[Message, ...]
@@ -329,6 +338,7 @@ class Request(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()  # fields that were ignored, repaired or emulated, so far
     search: WebSearch | None = None
     echo: object = None  # what the client's dialect must repeat in its reply; nobody else reads it
+    preferences: Preferences | None = None  # for its routes; None: it names none
 
     def warn(self, *fields: str) -> "Request":
         if not fields:

@@ -97,6 +97,9 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     tpm: Annotated[int, Meta(ge=0)] | None = None
     # Serves only the models whose `routes` name it; else it is also a route of every shipped model.
     only_named: bool = False
+    # Where its data are, for callers who say where theirs may go: "own" is this operator's machines.
+    # "": what the preset says, and "own" for addresses of this machine and of private networks.
+    region: Annotated[str, Meta(pattern=r"^[a-z0-9-]{0,32}$")] = ""
 
     def __repr__(self) -> str:
         return f"Upstream({self.preset!r}, {self.base_url!r})"
@@ -147,6 +150,15 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     effort: Literal["", "minimal", "low", "medium", "high", "xhigh", "max"] = ""
     vendor: Annotated[str, Meta(max_length=64)] = ""  # `owned_by` in lists; "": "custom"
     released: date = date(2026, 1, 1)
+
+
+class Preset(Struct, frozen=True, forbid_unknown_fields=True):
+    """A name for a model with preferences among its routes and an effort, as clients may name it."""
+
+    model: str
+    routing: Annotated[str, Meta(max_length=512)] = ""  # "sort=price; only=a,b; regions=own"
+    effort: Literal["", "minimal", "low", "medium", "high", "xhigh", "max"] = ""
+    description: Annotated[str, Meta(max_length=1024)] = ""
 
 
 class Oidc(Struct, frozen=True, forbid_unknown_fields=True):
@@ -246,6 +258,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     search: Search = Search()
     upstreams: dict[str, Upstream] = {}
     models: dict[str, Model] = {}
+    presets: dict[str, Preset] = {}  # by the name that clients use
     key_aliases: dict[str, dict[str, str]] = {}  # by a key's id: its own, before everybody's
     aliases: dict[str, str] = {}  # a client's name for a model, `*` allowed: the catalog's name
     default_aliases: bool = (
@@ -579,7 +592,12 @@ def _explained(message: str, tree: Mapping[str, Any], path: str, origins: Mappin
 def _named(at: str, tree: Mapping[str, Any]) -> str:
     """The address with the name for which msgspec has only `[...]`: the first that does not fit."""
     table, dots, rest = at.partition("[...]")
-    kinds: dict[str, Any] = {"upstreams": Upstream, "models": Model, "aliases": str}
+    kinds: dict[str, Any] = {
+        "upstreams": Upstream,
+        "models": Model,
+        "presets": Preset,
+        "aliases": str,
+    }
     if not dots or table not in kinds:
         return at
     for name, value in tree[table].items():
@@ -603,6 +621,7 @@ def _known(at: str) -> tuple[str, ...]:
         "oidc": Oidc,
         "search": Search,
         "upstreams": Upstream,
+        "presets": Preset,
     }
     if table == "models":
         kind: type[Struct] = RouteTo if at.endswith("]") else Model
@@ -734,6 +753,18 @@ def _search(search: Search, env: Mapping[str, str], notes: list[str]) -> Search:
     if not key and search.provider != "searxng":
         raise ConfigError(f"`search.key` is missing: {search.provider} answers nobody without one.")
     return structs.replace(search, key=key)
+
+
+def is_private(url: str) -> bool:
+    """Whether the URL's host is this machine or an address of a private network."""
+    try:
+        host = urlsplit(url).hostname or ""
+        if host == "localhost" or (host and "." not in host and ":" not in host):
+            return True
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or any(address in network for network in _PRIVATE)
 
 
 def on_this_machine(url: str) -> bool:

@@ -388,7 +388,13 @@ LISTED = {"input.": responses_request._SILENT, "tools.": responses_request._HINT
 OF_KINDS = {
     f"dialects/{name}.py"
     for name in ("unknown", "fields", "gemini/contents", "gemini/request", "anthropic/request")
-} | {"policy/fit.py", "policy/history.py", "policy/effort.py", "dialects/openai/request.py"}
+} | {
+    "policy/fit.py",
+    "policy/history.py",
+    "policy/effort.py",
+    "dialects/openai/request.py",
+    "dialects/provider.py",
+}
 GATHERERS = ("warnings", "_warnings", "notes")
 
 

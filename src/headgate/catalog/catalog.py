@@ -23,6 +23,7 @@ from headgate import config, near_names
 from headgate.catalog import cards, operators
 from headgate.catalog.models import DialectName, Model, Price, Retirement, models
 from headgate.config import ConfigError, Settings
+from headgate.dialects import provider
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import ModelCard
 
@@ -57,6 +58,7 @@ class Preset(Struct, frozen=True, forbid_unknown_fields=True):
     free: bool = False  # costs nobody anything
     paced: bool = False  # the models' rpm and tpm hold for an account here
     only_named: bool = False  # it has no other models
+    region: str = ""  # where its data are; "own": the operator's machines
     headers: dict[str, str] = {}
     capabilities: dict[str, Any] = {}  # Any: converted to Capabilities, per model
     models: dict[str, dict[str, Any]] = {}
@@ -89,6 +91,7 @@ class Upstream(Struct, frozen=True):
     auth: Auth
     headers: dict[str, str] = {}
     free: bool = False
+    region: str = ""  # where its data are; "": not known
     keys: tuple[UpstreamKey, ...] = (UpstreamKey(),)  # at least one, which may be empty
 
     @property
@@ -198,9 +201,12 @@ class Catalog:
         aliases: Mapping[str, str],
         key_aliases: Mapping[str, Mapping[str, str]] = {},
         defaults: DefaultAliases | None = None,
+        presets: Mapping[str, config.Preset] = {},
     ) -> None:
         """`defaults` None: a name that an agent chooses by itself is as unknown as any other."""
         self.models = models
+        self.presets = {name.lower(): preset for name, preset in presets.items()}
+        self._preset_names = {name.lower(): name for name in presets}
         self._defaults = defaults
         self._kind = _KindOfName(defaults) if defaults else None
         self._routes = routes
@@ -242,6 +248,8 @@ class Catalog:
         while prefix := next((p for p in _PREFIXES if names[-1].startswith(p)), None):
             names.append(names[-1].removeprefix(prefix))
         for n in names:
+            if n in self.presets:
+                return self._by_name[self.presets[n].model.lower()]
             if n in aliases:
                 return self._by_name[aliases[n].lower()]
         if names[-1] in self._by_name:
@@ -296,8 +304,28 @@ class Catalog:
         """Return the models with the prices of today (UTC), as lists of models show them."""
         on = datetime.now(UTC).date()
         if self._cards is None or self._cards[0] != on:
-            self._cards = on, tuple(cards.card(m, self.routes(m.id), on) for m in self.models)
+            found = tuple(cards.card(m, self.routes(m.id), on) for m in self.models)
+            self._cards = on, found + self._preset_cards(found)
         return self._cards[1]
+
+    def _preset_cards(self, found: tuple[ModelCard, ...]) -> tuple[ModelCard, ...]:
+        by_id = {c.id.lower(): c for c in found}
+        return tuple(
+            msgspec.structs.replace(
+                by_id[self._by_name[preset.model.lower()].id.lower()],
+                id=self._preset_names[name],
+                display_name=self._preset_names[name],
+                description=preset.description
+                or f"{preset.model} with preferences of this gateway.",
+                default_effort=preset.effort
+                or by_id[self._by_name[preset.model.lower()].id.lower()].default_effort,
+            )
+            for name, preset in self.presets.items()
+        )
+
+    def preset(self, name: str) -> config.Preset | None:
+        """The preset that a client named, or None."""
+        return self.presets.get(name.strip().lower()) if self.presets else None
 
     def routes(self, model_id: str) -> tuple[Route, ...]:
         """The routes of a model, to be tried in this order."""
@@ -351,7 +379,23 @@ def load(settings: Settings, env: Mapping[str, str]) -> Catalog:
         settings.aliases,
         settings.key_aliases,
         default_aliases() if settings.default_aliases else None,
+        _checked_presets(settings, names),
     )
+
+
+def _checked_presets(settings: Settings, names: Mapping[str, Model]) -> Mapping[str, config.Preset]:
+    """The presets by name; ConfigError for one that cannot be."""
+    for name, preset in settings.presets.items():
+        config.check_model_name(name)
+        if preset.model.lower() not in names:
+            raise ConfigError(f"`presets.{name}.model`: no such model `{preset.model[:64]}`.")
+        try:
+            provider.parsed(preset.routing)
+        except ValueError as error:
+            raise ConfigError(f"`presets.{name}.routing`: {error}.") from None
+        if name.lower() in names:
+            raise ConfigError(f"`presets.{name}`: a model has this name already.")
+    return settings.presets
 
 
 def _preset(name: str, preset: str) -> Preset:
@@ -387,8 +431,19 @@ def _upstream(
         if secret:  # without one, an upstream is an account of its own
             account = accounts.setdefault((origin, secret), account)
         keys.append(UpstreamKey(secret, account, number if len(secrets) > 1 else 0))
+    region = own.region or preset.region or ("own" if config.is_private(base_url) else "")
+    if own.preset == "local":
+        region = "own"
     return Upstream(
-        name, preset.label, base_url, dialect, auth, preset.headers, preset.free, tuple(keys)
+        name,
+        preset.label,
+        base_url,
+        dialect,
+        auth,
+        preset.headers,
+        preset.free,
+        region,
+        tuple(keys),
     )
 
 

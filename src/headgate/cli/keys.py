@@ -130,6 +130,10 @@ def _terms(command: F) -> F:
                 help="How much models think for requests that name no effort.",
             ),
             click.option(
+                "--routing",
+                help='Which routes it may take: "sort=price; only=a,b; ignore=c; regions=own"; "": any.',
+            ),
+            click.option(
                 "--on-hang-up", expose_value=False, hidden=True, callback=_renamed, is_eager=True,
             ),
             click.option(
@@ -169,6 +173,7 @@ def _said(
     concurrency: int | None,
     allow_from: tuple[str, ...] | None,
     effort: str | None,
+    routing: str | None,
     on_disconnect: Any,  # as budget_period
     **budget: Any,
 ) -> Terms:
@@ -183,6 +188,8 @@ def _said(
         terms["allowed_cidrs"] = allow_from
     if effort is not None:
         terms["effort"] = "" if effort == "default" else effort
+    if routing is not None:
+        terms["routing"] = routing
     if on_disconnect is not None:
         terms["on_disconnect"] = on_disconnect
     return terms
@@ -389,6 +396,8 @@ def _takes(key: Key) -> list[str]:
     for most, what in ((key.rpm, "rpm"), (key.tpm, "tpm"), (key.concurrency, "at a time")):
         if most is not None:
             out.append(f"{most} {what}")
+    if key.routing:
+        out.append(f"routing {key.routing}")
     if key.effort:
         out.append(f"effort {key.effort}")
     if key.allowed_cidrs:

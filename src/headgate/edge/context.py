@@ -12,13 +12,14 @@ import math
 import os
 import time
 from datetime import UTC, date, datetime
+from functools import lru_cache
 
 import msgspec
 
 from headgate.catalog.advice import retirement_text, retirements
 from headgate.catalog.catalog import Catalog, Route
 from headgate.catalog.stored import Joined, joined
-from headgate.chat import Request
+from headgate.chat import Preferences, Request, Usage
 from headgate.config import Settings
 from headgate.dialects.registry import DIALECTS
 from headgate.edge.counter import Counter, load_tokenizer
@@ -35,7 +36,7 @@ from headgate.errors import Failure, Refused
 from headgate.net.client import Client, Timeouts
 from headgate.net.server import Inbound
 from headgate.node.client import Admission, Admissions
-from headgate.policy import keys, networks, routing
+from headgate.policy import keys, networks, preferences, routing
 from headgate.policy.access import MANAGEMENT_PREFIX
 from headgate.policy.guesses import GuessThrottle
 from headgate.policy.keys import Key, KeySnapshot
@@ -57,6 +58,8 @@ _NO_KEY = Failure(
 )
 POLL_S = 0.4  # a revoked key must be refused within a second
 REPORT_S = 1.0  # so old may other edges' part of a page of metrics be
+_preferences = lru_cache(maxsize=1024)(preferences.parsed)
+_USUAL = Usage(3000, 1000)  # tokens by which prices are compared; agents send more than they get
 STALE_S = 10.0  # SQLite waits for a lock for 5 s; a check that takes twice as long has failed
 
 
@@ -351,13 +354,53 @@ class EdgeContext:
             )
         if not routes:
             raise Refused(Failure("unavailable", f"No upstream is configured for {model.id}."))
+        wish = self.wish_of(name, key, request)
+        if wish != preferences.NONE:
+            routes = self._preferred(routes, wish)
         if len(routes) == 1 and not routes[0].pool:
             return routes
         named = key.owner if request is None else routing.conversation(request, key.owner)
         order: list[Route] = []
-        for route in routing.ordered(routes, named):
+        for route in routes if wish.sort else routing.ordered(routes, named):
             order += routing.by_keys(route.pool, named) if route.pool else (route,)
         return tuple(order)
+
+    def wish_of(self, name: str, key: Key, request: Request | None = None) -> Preferences:
+        """Return what the key, the preset that was named and the request prefer together."""
+        found = _preferences(key.routing) if key.routing else preferences.NONE
+        if (preset := self.catalog.preset(name)) is not None and preset.routing:
+            found = preferences.narrowed(found, _preferences(preset.routing))
+        if request is not None and request.preferences is not None:
+            found = preferences.narrowed(found, request.preferences)
+        return found
+
+    def _preferred(self, routes: tuple[Route, ...], wish: Preferences) -> tuple[Route, ...]:
+        """Return the routes that are left, in the order that was asked for; Refused when there is none."""
+        left = preferences.allowed(routes, wish)
+        if not left:
+            known = ", ".join(
+                f"{r.upstream.name}{f' ({r.upstream.region})' if r.upstream.region else ''}"
+                for r in routes
+            )
+            raise Refused(
+                Failure(
+                    "invalid",
+                    f"No route of {routes[0].model.id} is left by the preferences"
+                    f" `{preferences.written(wish)}`. Its upstreams, with their regions: {known}.",
+                    param="$.provider",
+                    code="no_route_preferred",
+                    should_retry=False,
+                )
+            )
+        if wish.sort:
+            left = preferences.sorted_by(wish.sort, left, self._figures)
+        return tuple(left)
+
+    def _figures(self, route: Route) -> preferences.Figures:
+        first_token_s, tokens_per_s = self.metrics.speed(route.model.id, route.upstream.name)
+        tariff = self.admissions.tariff(route.prices, "", time.time())
+        price = 0 if route.free else tariff.charge(_USUAL).nano
+        return preferences.Figures(price, first_token_s, tokens_per_s)
 
     def watch(self) -> None:
         """Keep the keys fresh, the log flushed and the loop's lag known, until `tasks` are stopped."""

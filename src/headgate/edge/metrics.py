@@ -54,6 +54,9 @@ class Counts:
     def add(self, *labels: str) -> None:
         self._values[labels] = self._values.get(labels, 0) + 1
 
+    def value(self, *labels: str) -> float:
+        return self._values.get(labels, 0.0)
+
     def add_to(self, labels: tuple[str, ...], by: float) -> None:
         self._values[labels] = self._values.get(labels, 0) + by
 
@@ -74,6 +77,14 @@ class Histogram:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
+
+    @property
+    def total(self) -> float:
+        return self._sum
+
+    def mean(self) -> float | None:
+        count = sum(self._counts)
+        return self._sum / count if count else None
 
     def observe(self, value: float) -> None:
         self._counts[bisect_left(self._bounds, value)] += 1
@@ -283,6 +294,12 @@ class Metrics(Collector):
 
         for name, help, read in self._gauges:
             yield GaugeMetricFamily(name, help, read())
+
+    def speed(self, model: str, upstream: str) -> tuple[float | None, float | None]:
+        """Seconds to the first token and tokens a second, on average since the start; None: no reply."""
+        first, whole = self.first_token.of(model, upstream), self.duration.of(model, upstream)
+        tokens = self.tokens.value(model, upstream, "output")
+        return first.mean(), (tokens / whole.total if whole.total and tokens else None)
 
     def samples(self) -> list[Sample]:
         """All samples of this process, for the other edges' pages."""

@@ -48,6 +48,7 @@ class Key(msgspec.Struct, frozen=True):
     account: str = ""  # of which it is part; "": of none
     allowed_cidrs: tuple[str, ...] = ()  # networks its requests may come from; (): any
     effort: str = ""  # of reasoning, for requests that name none; "": as the model says
+    routing: str = ""  # which routes it may take (policy/preferences.py); "": any
 
     @property
     def owner(self) -> str:

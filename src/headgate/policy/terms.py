@@ -3,7 +3,7 @@
 import re
 from typing import TypedDict
 
-from headgate.policy import budgets, networks
+from headgate.policy import budgets, networks, preferences
 from headgate.policy.keys import Account, Key, OnDisconnect, Period
 
 MAX_NAME_CHARS = 128
@@ -28,6 +28,7 @@ class Terms(BudgetTerms, total=False):
     on_disconnect: OnDisconnect
     allowed_cidrs: tuple[str, ...]
     effort: str
+    routing: str
 
 
 class Changes(Terms, total=False):
@@ -66,6 +67,8 @@ def fault_of(what: Key | Account) -> str:
         if value is not None and not 0 <= value <= most:
             return f"{name} is {value}; it is a whole number from 0 to {most}."
     try:
+        if isinstance(what, Key):
+            preferences.parsed(what.routing)
         if isinstance(what, Key) and networks.checked(what.allowed_cidrs) != what.allowed_cidrs:
             return "allowed_cidrs has networks that are not in their usual form."
         budgets.zone_of(what.budget_zone)

@@ -44,7 +44,7 @@ from headgate.chat import (
     ToolResult,
     WebSearch,
 )
-from headgate.dialects import malformed, unknown, unreadable, vendor_errors
+from headgate.dialects import malformed, provider, unknown, unreadable, vendor_errors
 from headgate.dialects.anthropic.reply import AnthropicEncoder, failure_out, reply_out
 from headgate.dialects.anthropic.upstream import AnthropicDecoder, request_out
 from headgate.dialects.capabilities import Capabilities
@@ -195,6 +195,7 @@ class _RequestIn(Struct, frozen=True):
     inference_geo: Raw = _NOTHING
     speed: Raw = _NOTHING
     user_profile_id: Raw = _NOTHING
+    provider: Raw = _NOTHING  # OpenRouter's: preferences among the upstreams
 
 
 class _LooseRequestIn(_RequestIn, frozen=True):
@@ -243,6 +244,7 @@ def _request(wire: _RequestIn, headers: Mapping[str, str]) -> Request:
     tools = _tools(wire.tools)
     search = _search(wire, notes)
     messages = _messages(wire.messages, notes, search is not None)
+    preferences = provider.preferences(wire.provider, notes)
     request = Request(
         model=wire.model,
         messages=(*_system(wire.system, notes), *messages),
@@ -257,6 +259,7 @@ def _request(wire: _RequestIn, headers: Mapping[str, str]) -> Request:
         session=_session(wire, headers),
         user=_end_user(wire),
         search=search,
+        preferences=preferences,
     )
     return request.warn(*notes)
 

@@ -37,7 +37,7 @@ from headgate.chat import (
     ToolResult,
     WebSearch,
 )
-from headgate.dialects import fields, unknown, vendor_errors
+from headgate.dialects import fields, provider, unknown, vendor_errors
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import (
     CardPrice,
@@ -208,6 +208,7 @@ class _RequestIn(Struct, frozen=True):
     verbosity: str | None = None
     logit_bias: Raw = _NOTHING
     reasoning: Raw = _NOTHING  # OpenRouter's
+    provider: Raw = _NOTHING  # OpenRouter's: preferences among the upstreams
 
 
 _request_decoder = msgspec.json.Decoder(_RequestIn)
@@ -239,6 +240,7 @@ def _request(wire: _RequestIn) -> Request:
         warnings.append("store")
     if wire.verbosity is not None and wire.verbosity != "medium":
         warnings.append("verbosity")
+    preferences = provider.preferences(wire.provider, warnings)
     return Request(
         model=wire.model,
         messages=_messages(wire.messages),
@@ -255,6 +257,7 @@ def _request(wire: _RequestIn) -> Request:
         user=(wire.user or wire.safety_identifier or "")[: bounds.LABEL.most],
         search=search,
         warnings=tuple(warnings),
+        preferences=preferences,
     )
 
 

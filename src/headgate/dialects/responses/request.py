@@ -41,7 +41,7 @@ from headgate.chat import (
     ToolResult,
     WebSearch,
 )
-from headgate.dialects import fields, unknown, vendor_errors
+from headgate.dialects import fields, provider, unknown, vendor_errors
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
 from headgate.dialects.fields import read_whole
@@ -188,6 +188,7 @@ class _RequestIn(Struct, frozen=True):
     include: list[str] | None = None
     context_management: Raw = _NOTHING
     moderation: Raw = _NOTHING
+    provider: Raw = _NOTHING  # OpenRouter's: preferences among the upstreams
 
 
 _request_decoder = msgspec.json.Decoder(_RequestIn)
@@ -237,6 +238,7 @@ def _request(wire: _RequestIn) -> Request:
         warnings.append("text.verbosity")
     sampling = Sampling(wire.max_output_tokens, wire.temperature, wire.top_p)
     fields.check_sampling(sampling, "$.", "max_output_tokens")
+    preferences = provider.preferences(wire.provider, warnings)
     return Request(
         model=wire.model,
         messages=messages,
@@ -252,6 +254,7 @@ def _request(wire: _RequestIn) -> Request:
         search=search,
         warnings=unknown.warned(warnings) if warnings else (),
         echo=_echo(wire, kept),
+        preferences=preferences,
     )
 
 

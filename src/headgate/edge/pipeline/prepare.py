@@ -20,10 +20,12 @@ from headgate.edge.pipeline.state import Exchange
 from headgate.edge.responder import Responder
 from headgate.edge.tags import TAGS_HEADER, tagged
 from headgate.errors import invalid
-from headgate.policy import fit, history, idempotency, routing, structured, web_search
+from headgate.policy import fit, history, idempotency, preferences, routing, structured, web_search
 from headgate.policy.fit import Fitted
 from headgate.policy.idempotency import Saved
 from headgate.reasoning import sealing
+
+ROUTE_HEADER = "x-headgate-route"  # as policy/preferences.py reads it
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -52,6 +54,8 @@ async def prepare(exchange: Exchange, responder: Responder) -> Prepared | None:
         request = tagged(request, client.headers[TAGS_HEADER])
     if request.search is not None:
         request = web_search.offered(request, context.search is not None)
+    if ROUTE_HEADER in client.headers:
+        request = preferring(request, client.headers[ROUTE_HEADER])
     routes = context.routes(request.model, key, request)
     model = progress.model = routes[0].model.id
     if replay.HEADER in client.headers and await _answered_before(exchange, responder, body):
@@ -64,6 +68,10 @@ async def prepare(exchange: Exchange, responder: Responder) -> Prepared | None:
         if message.role == "assistant":  # no other role thinks
             request = await _remembered(exchange, request, routes[0])
             break
+    if (wish := context.wish_of(request.model, key, request)) != preferences.NONE:
+        # Why this route: on the row only, as the caller knows what it asked for.
+        reason = f"route ({preferences.written(wish)})"
+        progress.recalled = (*progress.recalled, reason)
     features = await exchange.worked(counting.features, request)
     estimate = exchange.input_estimate = context.counter.estimate(model, features)
     facts = exchange.facts = ReplyFacts(exchange.id, model, int(time.time()), estimate)
@@ -85,6 +93,17 @@ def _has_many_parts(request: Request) -> bool:
         if parts > LOOP_PARTS:
             return True
     return False
+
+
+def preferring(request: Request, text: str) -> Request:
+    """Return the request with the preferences of its header; Refused when they cannot be read."""
+    try:
+        found = preferences.parsed(text)
+    except ValueError as error:
+        raise invalid(f"`{ROUTE_HEADER}`: {error}.", ROUTE_HEADER) from None
+    if request.preferences is not None:
+        found = preferences.narrowed(found, request.preferences)
+    return msgspec.structs.replace(request, preferences=found)
 
 
 async def _answered_before(exchange: Exchange, responder: Responder, body: bytes) -> bool:
@@ -131,7 +150,9 @@ async def fitted_to(
         request = sealing.unsigned(request)  # only the upstream that made a signature can read it
     dialect = exchange.arrival.dialect.name
     context = exchange.context
-    effort = exchange.arrival.entry.key.effort or route.model.effort
+    preset = context.catalog.preset(request.model)
+    effort = (preset.effort if preset else "") or exchange.arrival.entry.key.effort
+    effort = effort or route.model.effort
     fitted = await exchange.worked(
         fitted_request,
         request,

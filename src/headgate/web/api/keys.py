@@ -101,7 +101,7 @@ class _Ring:
             budget_nano=key.budget_nano, budget_period=key.budget_period,
             budget_zone=key.budget_zone, budget_spent_usd=pricing.usd(of_budget),
             budget_spent_nano=of_budget, on_disconnect=key.on_disconnect, rotation_group=key.rotation_group,
-            allowed_cidrs=list(key.allowed_cidrs), effort=key.effort,
+            allowed_cidrs=list(key.allowed_cidrs), effort=key.effort, routing=key.routing,
             requests=requests, unpriced=unpriced, spent_usd=pricing.usd(spent),
             spent_nano=spent,
         )  # fmt: skip
@@ -155,7 +155,7 @@ def make_key(visit: RequestContext, body: shapes.NewKey) -> shapes.MadeKey:
         now_s=ring.now_s, account=body.account, rpm=body.rpm, tpm=body.tpm,
         concurrency=body.concurrency, budget_nano=fields.nano(body.budget_usd),
         budget_period=body.budget_period, budget_zone=body.budget_zone, on_disconnect=body.on_disconnect,
-        allowed_cidrs=fields.cidrs(body.allowed_cidrs), effort=body.effort,
+        allowed_cidrs=fields.cidrs(body.allowed_cidrs), effort=body.effort, routing=body.routing,
     )  # fmt: skip
     visit.record("key.create", key.id, key.account, name=key.name)
     return _made(visit, key.id, text)
@@ -195,6 +195,8 @@ def change_key(visit: RequestContext, body: shapes.KeyChanges) -> shapes.Key:
         changes["allowed_cidrs"] = fields.cidrs(body.allowed_cidrs)
     if body.effort is not UNSET:
         changes["effort"] = body.effort
+    if body.routing is not UNSET:
+        changes["routing"] = body.routing
     if changes:
         new = visit.desk.store.change_key(old.id, now_s=ring.now_s, **changes)
         if new is None:

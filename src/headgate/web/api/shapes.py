@@ -146,6 +146,7 @@ class Key(Shape, frozen=True, kw_only=True):
     on_disconnect: OnDisconnect
     allowed_cidrs: list[str]
     effort: str
+    routing: str
     rotation_group: Annotated[
         str,
         Meta(description='The first key of which this one is a rotation; "": it is a first one.'),
@@ -177,6 +178,15 @@ KeyEffort = Annotated[
 ]
 
 
+KeyRouting = Annotated[
+    str,
+    Meta(
+        max_length=512,
+        description="The routes that its requests may take, as `sort=price; only=a,b; regions=own`.",
+    ),
+]
+
+
 class KeysAsked(Page, frozen=True, kw_only=True):
     account: Annotated[Text, Meta(description='Of this account; "": of none.')] | UnsetType = UNSET
     state: KeyState | UnsetType = UNSET
@@ -196,6 +206,7 @@ class NewKey(Asked, frozen=True, kw_only=True):
     on_disconnect: OnDisconnect = "cancel"
     allowed_cidrs: Cidrs = ()
     effort: KeyEffort = ""
+    routing: KeyRouting = ""
 
 
 class KeyChanges(Asked, frozen=True, kw_only=True):
@@ -212,6 +223,7 @@ class KeyChanges(Asked, frozen=True, kw_only=True):
     on_disconnect: OnDisconnect | UnsetType = UNSET
     allowed_cidrs: Cidrs | UnsetType = UNSET
     effort: KeyEffort | UnsetType = UNSET
+    routing: KeyRouting | UnsetType = UNSET
 
 
 class Rotation(Asked, frozen=True, kw_only=True):

@@ -57,6 +57,7 @@ LABELS: dict[str, str] = {
     "on_disconnect": "when a client leaves",
     "allowed_cidrs": "allowed networks",
     "effort": "default effort",
+    "routing": "routes it may take",
     "routes": "routes",
     "expires_s": "expires",
     "expires_at": "expires",

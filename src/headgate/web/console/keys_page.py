@@ -31,7 +31,7 @@ RECENT = 20
 USED_S = 30 * 86400.0  # how far back the list looks for the last use: one query for all keys
 OVERLAPS_S = (0, 3600, 86400, 7 * 86400)
 _ON_DISCONNECT: tuple[OnDisconnect, ...] = get_args(OnDisconnect)
-_FIELDS = ("name", "models_of", "models", "rpm", "tpm", "concurrency", "allowed_cidrs", "effort", "on_disconnect", "expires", *fields.BUDGET)  # fmt: skip
+_FIELDS = ("name", "models_of", "models", "rpm", "tpm", "concurrency", "allowed_cidrs", "effort", "routing", "on_disconnect", "expires", *fields.BUDGET)  # fmt: skip
 # What the record says of a new key, where it is not as usual.
 _TOLD = ("models", "expires_s", *Terms.__annotations__)
 _taken = fields.Taken()
@@ -195,6 +195,7 @@ def _written(key: Key) -> dict[str, str]:
         "on_disconnect": key.on_disconnect,
         "allowed_cidrs": ", ".join(key.allowed_cidrs),
         "effort": key.effort,
+        "routing": key.routing,
         "expires": fields.moment_text(key.expires_s),
         **{n: "" if v is None else str(v) for n, v in limits.items()},
         **fields.budget_text(key),
@@ -255,6 +256,8 @@ def _said(visit: RequestContext, old: Key | None) -> Changes:
         said["allowed_cidrs"] = fields.networks(visit, "allowed_cidrs")
     if "effort" in form:
         said["effort"] = fields.choice(visit, "effort", ("", *EFFORTS))
+    if "routing" in form:
+        said["routing"] = form["routing"]
     if "on_disconnect" in form:
         said["on_disconnect"] = fields.choice(visit, "on_disconnect", _ON_DISCONNECT)
     if "expires" in form:

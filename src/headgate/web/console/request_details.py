@@ -233,6 +233,13 @@ _KINDS: tuple[tuple[re.Pattern[str], Note], ...] = (
         ),
     ),
     (
+        re.compile(r"route \("),
+        Note(
+            "noted",
+            "The route was chosen by these preferences, of the key, the preset or the request.",
+        ),
+    ),
+    (
         re.compile(r"model \(answered by "),
         Note(
             "changed",
