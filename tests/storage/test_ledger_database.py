@@ -7,12 +7,15 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import asyncpg
 import msgspec
 import pytest
 from click.testing import CliRunner
 
 from gateway import start, stop
+from headgate import config
 from headgate.cli import audit, nodes, requests, usage
+from headgate.diagnostics import machine
 from headgate.node.shipping import Shipper, node_id
 from headgate.storage.errors import StoreError
 from headgate.storage.figures import By, Where
@@ -26,7 +29,7 @@ from headgate.storage.sqlite.entries import encode_row
 from headgate.storage.sqlite.reports import UsageReader
 from played import PlayedUpstream
 from postgres import Postgres
-from waiting import wait_for
+from waiting import pause, wait_for
 
 T = 1_800_000_000.0
 DAY_S = 86400
@@ -219,7 +222,7 @@ async def sent(shipper: Shipper) -> None:
             await shipper.work()
             return
         except StoreError:
-            continue
+            await pause(0.02, "as a task that is tried again after a while")
 
 
 def test_a_database_that_is_stopped_loses_and_doubles_nothing(
@@ -281,6 +284,48 @@ def test_a_data_directory_that_was_restored_sends_what_is_new_in_it(
     assert requests_in(url) == 6
 
 
+@pytest.mark.long
+def test_four_nodes_under_load_survive_twenty_crashes_of_the_database(
+    server: Postgres, url: str, tmp_path: Path
+) -> None:
+    """Rows go on being written on each node while the database is killed and started again."""
+    count, rounds = 4, 20
+    places = [tmp_path / f"node{n}" for n in range(count)]
+    for place in places:
+        journal(place, [])
+    shippers = [Shipper(str(place), url, lambda note: None) for place in places]
+    over = asyncio.Event()
+
+    async def write(n: int) -> None:
+        for part in range(10 * rounds):
+            rows = [row(f"n{n}-{part}-{i}", key_id=f"K{i % 3}") for i in range(10)]
+            await asyncio.to_thread(journal, places[n], rows)
+
+    async def send(shipper: Shipper) -> None:
+        while not over.is_set():
+            await sent(shipper)
+        await sent(shipper)
+        await shipper.close()
+
+    async def crash() -> None:
+        for _ in range(rounds):
+            await pause(0.1, "the database answers for a moment")
+            await asyncio.to_thread(server.stop, signal.SIGQUIT)
+            await asyncio.to_thread(server.start)
+
+    async def work() -> None:
+        sending = [asyncio.create_task(send(shipper)) for shipper in shippers]
+        await asyncio.gather(crash(), *map(write, range(count)))
+        over.set()
+        await asyncio.gather(*sending)
+
+    asyncio.run(work())
+    for shipper in shippers:
+        shipper.end()
+    assert requests_in(url) == count * rounds * 100
+    assert differences(url) == []
+
+
 # --- commands -------------------------------------------------------------------------------------
 
 
@@ -309,6 +354,11 @@ def test_the_commands_read_all_nodes(
     assert "The books add up" in run(audit.command)
     listed = json.loads(run(nodes.command, "list", "--json"))
     assert [(n["name"], n["behind"], n["requests"]) for n in listed] == [("one", 0, 1), ("two", 3, 1)]  # fmt: skip
+    settings = config.load(None, {"HEADGATE_DATABASE": url})
+    for online, said in ((False, "not asked"), (True, "2 nodes, 3 rows on their way")):
+        finding = asyncio.run(machine._ledger_database(settings.database, online))
+        assert finding.state == "ok" and said in finding.said
+        assert "secret-of-pg" not in str(finding)
     assert run(nodes.command, "forget", "two") == "Forgotten: n2.\n"
     assert CliRunner().invoke(nodes.command, ["forget", "two"]).exit_code == 1
     assert requests_in(url) == 2
@@ -316,6 +366,27 @@ def test_the_commands_read_all_nodes(
     assert CliRunner().invoke(audit.command).exit_code == 1
     monkeypatch.delenv("HEADGATE_DATABASE")
     assert CliRunner().invoke(nodes.command, ["list"]).exit_code == 2
+
+
+def test_a_command_that_reads_creates_nothing(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADGATE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("HEADGATE_DATABASE", url)
+    for command, options in ((nodes.command, ["list"]), (usage.command, ["--all-nodes"])):
+        result = CliRunner().invoke(command, options)
+        assert (result.exit_code, "no node has sent anything yet" in result.output) == (1, True)
+
+    async def schemas() -> list[object]:
+        db = await asyncpg.connect(url)
+        found = await db.fetch("select 1 from pg_namespace where nspname = 'headgate'")
+        await db.close()
+        return list(found)
+
+    assert asyncio.run(schemas()) == []
+    within(url, lambda db: db.execute("insert into headgate.migrations (version) values (999)"))
+    newer = CliRunner().invoke(nodes.command, ["list"])
+    assert newer.exit_code == 1 and "upgrade this command" in newer.output
 
 
 # --- a gateway ------------------------------------------------------------------------------------

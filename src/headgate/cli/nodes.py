@@ -23,7 +23,7 @@ def read_database(settings: Settings, work: Callable[[LedgerDatabase], Awaitable
         raise click.UsageError("this needs `database` in the configuration, or HEADGATE_DATABASE.")
 
     async def run() -> T:
-        db = await database.connect(settings.database)
+        db = await database.connect(settings.database, create=False)
         try:
             with database.faults(settings.database):
                 return await work(LedgerDatabase(db))

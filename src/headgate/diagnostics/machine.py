@@ -2,7 +2,8 @@
 
 The only place that looks at the machine; `headgate doctor` prints what it finds.  Nothing is changed,
 made or migrated, and nothing is dialled but this machine; `online` asks the configured https hosts
-for the time, without a key, and every upstream for its list of models, which costs no tokens.
+for the time, without a key, every upstream for its list of models, which costs no tokens, and the
+database of all nodes.
 
 What will surprise: on the configured port our own gateway may answer, and is then asked for its
 health.  Of a key is told that there is one, of a proxy only its host.
@@ -42,6 +43,8 @@ from headgate.net import certificates
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
 from headgate.net.dial import Proxies, own_context, target_of
 from headgate.storage.errors import StoreError
+from headgate.storage.postgres import database
+from headgate.storage.postgres.reports import LedgerDatabase
 from headgate.storage.sqlite.database import PEPPER_BYTES, Store, fingerprint_of
 from headgate.storage.sqlite.inspection import inspect
 
@@ -335,6 +338,8 @@ async def reached(settings: Settings, catalog: Catalog, online: bool) -> list[Fi
         await client.close()
     if not any(f.check == "gateway" for f in out):  # a gateway that runs knows more
         out += await _upstreams(settings, catalog, online)
+    if settings.database:
+        out.append(await _ledger_database(settings.database, online))
     if not online:
         return [*out, Finding("clock", "ok", _now() + "; not compared (--online does)")]
     hosts = {
@@ -349,6 +354,26 @@ async def reached(settings: Settings, catalog: Catalog, online: bool) -> list[Fi
         return [*out, *await asyncio.gather(*(_clock(client, host) for host in sorted(hosts)))]
     finally:
         await client.close()
+
+
+async def _ledger_database(url: str, online: bool) -> Finding:
+    """Return how the database of all nodes stands, which is asked only if other hosts may be."""
+    name = "ledger database"
+    if not online:
+        return Finding(name, "ok", f"{database.shown(url)}; not asked (--online does)")
+    try:
+        db = await database.connect(url, create=False)
+        try:
+            with database.faults(url):
+                nodes = await LedgerDatabase(db).nodes()
+        finally:
+            db.terminate()
+    except StoreError as error:
+        return Finding(name, "fail", str(error).rstrip("."), "Correct `database`, or let this machine reach it: rows wait in the data directory meanwhile.")  # fmt: skip
+    behind = sum(node.behind for node in nodes)
+    return Finding(
+        name, "ok", f"{database.shown(url)}: {len(nodes)} nodes, {behind} rows on their way"
+    )
 
 
 async def _upstreams(settings: Settings, catalog: Catalog, online: bool) -> list[Finding]:

@@ -50,8 +50,11 @@ def check_installed() -> None:
         raise StoreError("`database` needs the extra `postgres`: pip install 'headgate[postgres]'.")
 
 
-async def connect(url: str) -> Connection:
-    """Open a connection to a database that is up to date; StoreError."""
+async def connect(url: str, *, create: bool = True) -> Connection:
+    """Open a connection to a database that is up to date; StoreError.
+
+    `create` False: nothing is created or migrated, so that who only reads changes nothing.
+    """
     check_installed()
     import asyncpg
 
@@ -63,11 +66,27 @@ async def connect(url: str) -> Connection:
             server_settings={"search_path": "headgate", "application_name": "headgate"},
         )
         try:
-            await _migrate(db)
+            if create:
+                await _migrate(db)
+            else:
+                await _check(db, url)
         except BaseException:
             db.terminate()
             raise
         return db
+
+
+async def _check(db: Connection, url: str) -> None:
+    newest, found = steps()[-1][0], await _version(db)
+    if not found:
+        raise StoreError(
+            f"{shown(url)}: no node has sent anything yet; start one with `headgate serve`."
+        )
+    if found != newest:
+        raise StoreError(
+            f"{shown(url)}: its schema is {found}, this Headgate knows {newest}; upgrade"
+            f" {'this command' if found > newest else 'a node, which brings it up to date'}."
+        )
 
 
 def steps() -> list[tuple[int, str]]:
