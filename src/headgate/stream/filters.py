@@ -17,6 +17,7 @@ from headgate.chat import Delta, Event, Failed, Finish, PartStart, PartStop, Pie
 from headgate.stream.recovery import Coerce, Salvage
 from headgate.stream.stops import StopScanner
 from headgate.stream.thinking import tagged
+from headgate.stream.thought_calls import ThoughtCalls
 from headgate.stream.translate import Filter
 
 _TEXT = PartStart("text")
@@ -276,7 +277,7 @@ def build(
     """
     out: list[Filter] = []
     if salvage and tools:
-        out.append(Salvage(tools, seed))
+        out += (ThoughtCalls(tools, seed), Salvage(tools, seed))
     if coerce and tools:
         out.append(Coerce(tools))
     if searching is not None:

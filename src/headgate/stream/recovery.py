@@ -95,14 +95,14 @@ def _string(text: str) -> str:
 # --- a block --------------------------------------------------------------------------------------
 
 
-class _Invoke(msgspec.Struct, frozen=True, gc=False):
+class Invoke(msgspec.Struct, frozen=True, gc=False):
     name: str
     arguments: str  # JSON
 
 
 def _read_block(
     text: str, tools: Mapping[str, Tool], types: dict[str, Type]
-) -> list[_Invoke] | None:
+) -> list[Invoke] | None:
     """The calls of a whole block, or None where it is none; `types` keeps what schemas say."""
     opening = _OPEN.match(text)
     assert opening is not None
@@ -131,7 +131,7 @@ def _read_block(
             said[key] = _value(value, wanted.member(key), tagged)
         at = end.end()
         body = ",".join(f"{_string(k)}:{v}" for k, v in said.items())
-        out.append(_Invoke(name, f"{{{body}}}"))
+        out.append(Invoke(name, f"{{{body}}}"))
     closing = re.compile(rf"\s*{_ns}</{opening[1]}>").match(text, at)
     return out if out and closing is not None and closing.end() == len(text) else None
 
@@ -194,7 +194,14 @@ def _nested(text: str, wanted: Type, depth: int) -> str | None:
     return "{" + ",".join(f"{_string(k)}:{v}" for k, v in values.items()) + "}"
 
 
-class _Blocks:
+class Written(msgspec.Struct, frozen=True):
+    """A whole block of calls, and the text that it was."""
+
+    calls: list[Invoke]
+    text: str
+
+
+class Blocks:
     """One text, cut anywhere: text and whole blocks come out, in their order.
 
     What comes out depends on the text alone, not on the cuts.
@@ -214,7 +221,7 @@ class _Blocks:
         self._run = ("", 0)  # marks at the very end, of which more may come
         self.calm = True  # nothing is held or unclear: text without any mark passes
 
-    def feed(self, text: str) -> list[str | list[_Invoke]]:
+    def feed(self, text: str) -> list[str | Written]:
         if self._closer:
             self._held.append(text)
             self._size += len(text)
@@ -225,12 +232,12 @@ class _Blocks:
             return self._scan("".join(self._held), last=False)
         return self._scan("".join((*self._held, text)), last=False)
 
-    def close(self) -> list[str | list[_Invoke]]:
+    def close(self) -> list[str | Written]:
         return self._scan("".join(self._held), last=True)
 
-    def _scan(self, text: str, last: bool) -> list[str | list[_Invoke]]:
+    def _scan(self, text: str, last: bool) -> list[str | Written]:
         self._held, self._size, self._closer = [], 0, ""
-        out: list[str | list[_Invoke]] = []
+        out: list[str | Written] = []
         told = at = 0  # passed on; looked at
         if self._run[1]:
             mark, count = self._run
@@ -264,7 +271,7 @@ class _Blocks:
                 if calls is None:
                     self._hold(text[start:])
                     return out
-                out.append(calls)
+                out.append(Written(calls, text[start:end]))
                 self._searched = 0
                 told = at = end
         cut = len(text) if last or self._code[1] or self._run[1] else _cut(text, at)
@@ -289,7 +296,7 @@ class _Blocks:
         elif mark == opened and (count == n or (n >= 3 and count > n)):
             self._code = ("", 0)
 
-    def _block(self, text: str, start: int, last: bool) -> tuple[list[_Invoke] | None, int]:
+    def _block(self, text: str, start: int, last: bool) -> tuple[list[Invoke] | None, int]:
         """The calls of the block that begins here and where it ends.
 
         None and -1 when it is no block, None and 0 while it may become one.
@@ -348,6 +355,16 @@ def _harmless(text: str) -> bool:
     return "<m" not in text and "<t" not in text and "<]" not in text and text[-1] != "<"
 
 
+def is_plain(text: str) -> bool:
+    """Whether a calm search for blocks need not see a piece of text."""
+    return (
+        ("<" not in text or _harmless(text))
+        and "`" not in text
+        and "~" not in text
+        and text[-1:] != "]"
+    )
+
+
 # --- the filters ----------------------------------------------------------------------------------
 
 _TEXT = PartStart("text")
@@ -363,7 +380,7 @@ class Salvage:
     def __init__(self, tools: Sequence[Tool], seed: str = "") -> None:
         self._tools = {tool.name: tool for tool in tools}
         self._seed = seed
-        self._blocks: _Blocks | None = None  # of the open text part
+        self._blocks: Blocks | None = None  # of the open text part
         self._shown: Literal["no", "space", "yes"] = "no"  # of the text since the last block
         self._space = ""  # that came before anything else
         self._salvaged = 0
@@ -383,14 +400,7 @@ class Salvage:
                     out.append(event)
                     continue
                 text = event.text
-                if (
-                    self._shown == "yes"
-                    and blocks.calm
-                    and ("<" not in text or _harmless(text))
-                    and "`" not in text
-                    and "~" not in text
-                    and text[-1:] != "]"
-                ):
+                if self._shown == "yes" and blocks.calm and is_plain(text):
                     out.append(event)
                     continue
                 self._tell(blocks.feed(text), out)
@@ -403,7 +413,7 @@ class Salvage:
                     out.append(event)
                 self._blocks = None
             elif type(event) is PartStart and event.kind == "text" and self._tools:
-                self._blocks = _Blocks(self._tools)
+                self._blocks = Blocks(self._tools)
                 self._shown, self._space, self._here = "no", "", 0
             elif type(event) is Finish and self._salvaged and event.reason in _STOPPED:
                 out.append(msgspec.structs.replace(event, reason="tool_calls", stop_sequence=""))
@@ -411,7 +421,7 @@ class Salvage:
                 out.append(event)
         return out
 
-    def _tell(self, pieces: list[str | list[_Invoke]], out: list[Event]) -> None:
+    def _tell(self, pieces: list[str | Written], out: list[Event]) -> None:
         for piece in pieces:
             if isinstance(piece, str):
                 if self._shown != "yes":
@@ -426,8 +436,8 @@ class Salvage:
             if self._shown == "yes":
                 out.append(_STOP)
             self._shown, self._space = "no", ""
-            self._here += len(piece)
-            for call in piece:
+            self._here += len(piece.calls)
+            for call in piece.calls:
                 self._salvaged += 1
                 out += (
                     PartStart("tool_call", f"call_{self._seed}_x{self._salvaged}", call.name),
@@ -484,4 +494,4 @@ class Coerce:
         return out
 
 
-__all__ = ["NS", "Coerce", "Salvage"]
+__all__ = ["NS", "Blocks", "Coerce", "Salvage", "Written", "is_plain"]
