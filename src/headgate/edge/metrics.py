@@ -230,23 +230,9 @@ class Metrics(Collector):
         return found
 
     def collect(self) -> Iterator[Metric]:
-        for each in (
-            self.requests,
-            self.tokens,
-            self.upstream_errors,
-            self.attempts,
-            self.upstream_pauses,
-            self.ledger_faults,
-            self.unpriced,
-            self.disputed,
-            self.searches,
-            self.counts,
-            self.shed,
-            self.bad_keys,
-        ):
-            yield each.metric()
-        for histograms in (self.first_token, self.duration, self.gap):
-            yield histograms.metric()
+        for each in vars(self).values():
+            if isinstance(each, Counts | Histograms):
+                yield each.metric()
         yield GaugeMetricFamily(
             "headgate_open_streams", "Streams being relayed.", self.open_streams
         )
