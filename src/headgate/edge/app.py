@@ -395,13 +395,13 @@ class MetricsApp:
 
 async def _root(gate: EdgeContext, inbound: Inbound) -> None:
     body = (
-        f"Headgate {__version__}, a gate to MiniMax's text models.\n\n"
+        f"Headgate {__version__}, a gateway to MiniMax's text models.\n\n"
         "OpenAI     POST /v1/chat/completions, /v1/responses, /v1/responses/compact\n"
         "Anthropic  POST /v1/messages, /v1/messages/count_tokens\n"
         "Gemini     POST /v1beta/models/{model}:generateContent, :streamGenerateContent, :countTokens\n"
         "Models     GET  /v1/models, /v1beta/models\n"
         "Pages      GET  /models.md, /providers/minimax.md, /docs.md, /llms.txt, /skills/minimax/SKILL.md\n\n"
-        "Every one of them asks for an API key: headgate keys create NAME\n"
+        "Requests and lists of models need an API key (headgate keys create NAME); pages do not.\n"
     )
     inbound.respond(200, _TEXT, body.encode())
 

@@ -37,6 +37,7 @@ from headgate.web.context import (
     host_is_loopback,
     sentence,
 )
+from headgate.web.formats import Html
 from headgate.web.site.deployment import Site
 from headgate.web.site.pages import Pages
 
@@ -345,7 +346,13 @@ class _CatalogPages:
 
     def __call__(self, visit: RequestContext) -> Response:
         path = "/" + visit.path["path"]
-        found = self._pages().answer(path, visit.request.headers.get("accept", ""))
+        pages = self._pages()
+        if visit.known is not None and (
+            shown := pages.shown(path, visit.request.headers.get("accept", ""))
+        ):
+            title, text = shown
+            return visit.render("site.html", title=title, text=Html(text))
+        found = pages.answer(path, visit.request.headers.get("accept", ""))
         if found is None:
             raise Problem(404, f"There is nothing at {path[:128]}.")
         headers, body = found

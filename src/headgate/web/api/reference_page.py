@@ -18,6 +18,7 @@ from headgate.web.api import openapi
 from headgate.web.api.openapi import JSON
 from headgate.web.app import Rule
 from headgate.web.context import RequestContext
+from headgate.web.site.hypertext import negotiate
 
 _WIDE = 100  # characters of a body in one line of a command
 _NOUNS = {"string": "characters", "array": "items"}
@@ -218,8 +219,50 @@ def _quoted(url: str) -> str:
 
 
 def show(visit: RequestContext) -> Response:
+    if negotiate("/docs/api", visit.request.headers.get("accept", "")) == "markdown":
+        return show_markdown(visit)
     base_url = visit.desk.base_url
     return visit.render("reference.html", groups=groups(base_url), objects=objects(base_url))
 
 
-RULES = (Rule("GET", "/docs/api", show),)
+def markdown(base_url: str) -> str:
+    """The same reference as markdown, for agents."""
+    out = [
+        "# API reference\n",
+        f"The machine-readable description: {base_url}/openapi.json\n",
+        "Protocols take a gateway key (`hg_live_...`), `/admin/v1` takes a management key (`hg_admin_...`).\n",
+    ]
+    for group in groups(base_url):
+        out.append(f"## {group.name}\n\n{group.words}\n")
+        for o in group.operations:
+            key = "a management key" if o.manages else "no key" if o.open else "a gateway key"
+            out.append(f"### {o.method} {o.path}\n\n{o.summary}. {o.words}\n\nTakes {key}.\n")
+            for title, fields in (("Parameters", o.parameters), ("Body", o.body)):
+                if fields:
+                    out.append(f"{title}:\n\n" + "\n".join(map(_line, fields)) + "\n")
+            refusals = ", ".join(f"{status} ({why.rstrip('.')})" for status, why in o.refusals)
+            answer = f"`{o.answer}`" if o.answer else "as the vendor has it"
+            out.append(f"Answers {o.status}: {answer}. Refuses with: {refusals or 'nothing'}.\n")
+            out.append(f"```bash\n{o.curl}\n```\n")
+    out.append("## Objects\n")
+    out += [
+        f"### {each.name}\n\n{each.words}\n\n" + "\n".join(map(_line, each.fields)) + "\n"
+        for each in objects(base_url)
+    ]
+    return "\n".join(out)
+
+
+def _line(field: Field) -> str:
+    required = ", required" if field.required else ""
+    words = f": {field.words}" if field.words else ""
+    return f"- `{field.name}` ({field.kind.text}{required}){words}"
+
+
+def show_markdown(visit: RequestContext) -> Response:
+    return Response(markdown(visit.desk.base_url), media_type="text/markdown; charset=utf-8")
+
+
+RULES = (
+    Rule("GET", "/docs/api", show),
+    Rule("GET", "/docs/api.md", show_markdown),
+)

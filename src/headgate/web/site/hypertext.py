@@ -16,6 +16,7 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from html import escape
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
@@ -40,7 +41,7 @@ def negotiate(path: str, accept: str) -> Form:
     By the most specific range and its q (RFC 9110, 12.5.1).  At equal q whoever writes
     `text/markdown` at all means it: agents send `text/markdown, text/html, */*`, browsers never.
     """
-    if path.endswith((".md", ".txt", ".json")):
+    if path.endswith((".md", ".txt", ".json", ".xml")):
         return "markdown"
     quality: dict[str, float] = {}
     for each in _RANGE.findall(accept):
@@ -58,10 +59,12 @@ def negotiate(path: str, accept: str) -> Form:
 
 # --- HTML ------------------------------------------------------------------------------------
 
-_ICON = (
-    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><path fill='#0f766e' d='M2 2h3v12H2z"
-    "M11 2h3v12h-3zM6 5h4v3H6z'/></svg>"
-)
+
+@cache
+def _icon() -> str:
+    """The console's mark, as a data URL."""
+    mark = files("headgate.web").joinpath("static", "mark.svg").read_bytes()
+    return f"data:image/svg+xml;base64,{base64.b64encode(mark).decode()}"
 
 
 def csp() -> str:
@@ -90,12 +93,9 @@ def document(
         f'<a href="{root}{to.removesuffix(".md")}"{current.get(to, "")}>{name}</a>'
         for to, name in navigation
     )
-    renderer = _renderer()
-    tokens = renderer.parse(markdown)
-    _adapt(tokens, base_url)
-    text = renderer.renderer.render(tokens, renderer.options, {})
+    text = body(markdown, base_url)
     full_title = title if title == "Headgate" else f"{title} - Headgate"
-    icon = base64.b64encode(_ICON.encode()).decode()
+    icon = _icon()
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -106,7 +106,7 @@ def document(
 <title>{escape(full_title)}</title>
 <link rel="canonical" href="{base_url}{path.removesuffix(".md")}">
 <link rel="alternate" type="text/markdown" href="{root}{path}">
-<link rel="icon" type="image/svg+xml" href="data:image/svg+xml;base64,{icon}">
+<link rel="icon" type="image/svg+xml" href="{icon}">
 <style>{prose.text("page.css")}</style>
 </head>
 <body>
@@ -117,6 +117,14 @@ def document(
 </body>
 </html>
 """
+
+
+def body(markdown: str, base_url: str) -> str:
+    """The markdown as HTML, without a page around it."""
+    renderer = _renderer()
+    tokens = renderer.parse(markdown)
+    _adapt(tokens, base_url)
+    return str(renderer.renderer.render(tokens, renderer.options, {}))
 
 
 @cache

@@ -20,6 +20,7 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import date
 from decimal import Decimal
+from html import escape
 from typing import Literal
 
 from headgate.catalog import cards
@@ -44,6 +45,11 @@ _NAVIGATION = (
     ("/docs/api", "API"),
     ("/usage", "Console"),
 )
+# What crawlers have no use for: the console's pages, and the protocols.
+_CLOSED = (
+    "/v1/", "/v1beta/", "/admin/", "/usage", "/requests", "/sessions", "/api_keys", "/playground",
+    "/upstreams", "/accounts", "/people", "/changes", "/profile", "/sign-in", "/setup",
+)  # fmt: skip
 _SKILL_SCHEMA = "https://schemas.agentskills.io/discovery/0.2.0/schema.json"
 _MODEL = re.compile(r"/models/(minimax/)?([A-Za-z0-9._:/@+-]{1,128})\.md", re.IGNORECASE)
 
@@ -120,9 +126,19 @@ class Pages:
             self._made[name, form] = _answer(found, form, self._site)
         return self._made[name, form]
 
+    def shown(self, path: str, accept: str) -> tuple[str, str] | None:
+        """Title and HTML of a page for readers, to be shown in the console; None: it is no such page."""
+        name = _name(path, self._catalog)
+        if name is None or name in _FILES or negotiate(path, accept) != "html":
+            return None
+        found = page(name, self._site, self._catalog)
+        assert found is not None
+        return found.title, hypertext.body(_body(found), self._site.base_url)
+
 
 def _answer(page: Page, form: Form, site: Site) -> tuple[list[tuple[str, str]], bytes]:
-    headers = [("vary", "Accept"), ("x-content-type-options", "nosniff")]
+    # Who is signed in gets the page within the console.
+    headers = [("vary", "Accept, Cookie"), ("x-content-type-options", "nosniff")]
     headers.append(("cache-control", "public, max-age=60"))
     if form == "markdown":
         return [("content-type", page.media_type), *headers], page.markdown.encode()
@@ -489,10 +505,22 @@ def _entries(pages: Iterable[Page], site: Site) -> str:
     )
 
 
+def _plain_entries(pages: Iterable[Page], site: Site) -> str:
+    """As `_entries`, for files that are read as they are: without a backslash before punctuation."""
+    return prose.bullets(
+        f"[{_flat(p.title)}]({site.base_url}{p.path}): {_flat(p.description)}" for p in pages
+    )
+
+
+def _flat(text: str) -> str:
+    """The text without what markdown could take for a link or a tag."""
+    return " ".join(re.sub(r"[\[\]<>\\`]", "", text).split())
+
+
 def _llms(path: str, site: Site, catalog: Catalog) -> Page:
     title = "Headgate"
     sections = "\n\n".join(
-        f"## {name}\n\n{_entries(pages, site)}" for name, pages in _map(site, catalog)
+        f"## {name}\n\n{_plain_entries(pages, site)}" for name, pages in _map(site, catalog)
     )
     body = f"""# {title}
 
@@ -506,6 +534,9 @@ requests, not for these pages.
 ## Optional
 
 - [Everything in one file]({site.base_url}/llms-full.txt)
+- [API description]({site.base_url}/openapi.json): OpenAPI 3.1 of the protocols and of the admin API
+- [API reference]({site.base_url}/docs/api.md)
+- [Models as JSON]({site.base_url}/models.json): in the shape of models.dev
 - [Sitemap]({site.base_url}/sitemap.md)
 - [Index of skills]({site.base_url}{SKILL_INDEXES[0]})
 """
@@ -537,6 +568,77 @@ def _sitemap(path: str, site: Site, catalog: Catalog) -> Page:
     return Page(path, title, "Every page of this gateway.", body)
 
 
+def _robots(path: str, site: Site, catalog: Catalog) -> Page:
+    """Crawlers may read the pages; the console and the API are not for them."""
+    closed = "".join(f"Disallow: {p}\n" for p in _CLOSED)
+    body = f"User-agent: *\n{closed}Allow: /\n\nSitemap: {site.base_url}/sitemap.xml\n"
+    return Page(path, "Robots", "What crawlers may read.", body, PLAIN)
+
+
+def _sitemap_xml(path: str, site: Site, catalog: Catalog) -> Page:
+    """The pages as sitemaps.org has them (protocol 0.9, read 2026-11)."""
+    locations = [p.removesuffix(".md") for p in paths(catalog)]
+    urls = "".join(
+        f"  <url><loc>{escape(site.base_url + p)}</loc></url>\n" for p in (*locations, "/docs/api")
+    )
+    body = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{urls}</urlset>\n'
+    )
+    return Page(path, "Sitemap", "The pages, for crawlers.", body, "application/xml")
+
+
+def _models_json(path: str, site: Site, catalog: Catalog) -> Page:
+    """The models in the shape of models.dev's api.json (read 2026-11): providers, then models.
+
+    Prices are numbers of US dollars for a million tokens there; the exact decimals are on the pages.
+    """
+    models = {m.id: _model_json(m, site, catalog) for m in catalog.models}
+    provider = {
+        "id": "headgate",
+        "name": "Headgate",
+        "env": ["HEADGATE_API_KEY"],
+        "npm": "@ai-sdk/openai-compatible",
+        "api": f"{site.base_url}/v1",
+        "doc": f"{site.base_url}/docs",
+        "models": models,
+    }
+    body = json.dumps({"headgate": provider}, indent=1) + "\n"
+    return Page(path, "Models as JSON", "The models in models.dev's shape.", body, JSON)
+
+
+def _model_json(model: Model, site: Site, catalog: Catalog) -> dict[str, object]:
+    tiers = _tiers(model, site.on)
+    routes = catalog.routes(model.id)
+    parameters = cards.parameters(routes)
+    out: dict[str, object] = {
+        "id": model.id,
+        "name": model.display_name,
+        "attachment": "image" in model.input,
+        "reasoning": "reasoning" in parameters,
+        "temperature": "temperature" in parameters,
+        "tool_call": "tools" in parameters,
+        "release_date": str(model.released),
+        "last_updated": str(max((p.valid_from for p in tiers), default=model.released)),
+        "modalities": {"input": list(model.input), "output": ["text"]},
+        "limit": {"context": model.context_window, "output": model.max_output},
+        "supported_parameters": list(parameters),
+        "status": _lifecycle(model, site.on),
+    }
+    if tiers:
+        first = tiers[0]
+        out["cost"] = {
+            "input": float(first.input),
+            "output": float(first.output),
+            "cache_read": float(first.cache_read or first.input),
+            "cache_write": float(first.cache_write or first.input),
+        }
+    if model.retirement is not None:
+        out["retires"] = str(model.retirement.ends)
+        out["successor"] = model.retirement.successor
+    return out
+
+
 _PAGES = {
     "/models.md": _models,
     "/models/minimax.md": _family,
@@ -547,6 +649,9 @@ _PAGES = {
 }
 # What has an ending of its own, and no place in the map's lists.
 _FILES = {
+    "/models.json": _models_json,
+    "/robots.txt": _robots,
+    "/sitemap.xml": _sitemap_xml,
     "/llms.txt": _llms,
     "/llms-full.txt": _llms_full,
     **dict.fromkeys(SKILL_INDEXES, _skill_index),

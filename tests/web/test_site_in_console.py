@@ -1,0 +1,83 @@
+"""One brand: the catalog's pages within the console for who is signed in; and the files for agents."""
+
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+
+import pytest
+
+from consoles import Site, served, signed_in
+from headgate.web.api import openapi, reference_page
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    rules = (*openapi.RULES, *reference_page.RULES)
+    with served(tmp_path_factory.mktemp("site") / "data", rules) as running:
+        yield running
+
+
+PAGES = ("/models", "/models/MiniMax-M3", "/models/minimax", "/providers/minimax", "/docs")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_stays_in_the_console_for_who_is_signed_in(site: Site, path: str) -> None:
+    with signed_in(site) as admin, site.open() as stranger:
+        inside, outside = admin.get(path).text, stranger.get(path).text
+    assert '<aside class="nav">' in inside and 'href="/static/site.css"' in inside
+    assert '<aside class="nav">' not in outside
+    heading = re.search(r"<h1[^>]*>(.*?)</h1>", outside)
+    assert heading is not None and heading[0] in inside
+
+
+def test_pages_and_console_have_one_mark(site: Site) -> None:
+    with site.open() as stranger:
+        page = stranger.get("/models").text
+        mark = stranger.get("/static/mark.svg").text
+    assert "#1f7ae0" in mark
+    assert "#0f766e" not in page and "#1f7ae0" in page
+
+
+def test_agents_get_markdown_also_when_they_are_signed_in(site: Site) -> None:
+    with signed_in(site) as admin:
+        assert admin.get("/models.md").text.startswith("---\n")
+        markdown = admin.get("/models", headers={"accept": "text/markdown"})
+    assert markdown.text.startswith("---\n")
+    assert "Cookie" in markdown.headers["vary"]
+
+
+def test_every_page_has_a_markdown_twin_the_reference_too(site: Site) -> None:
+    with site.open() as stranger:
+        sitemap = stranger.get("/sitemap.xml").text
+        locations = re.findall(r"<loc>(.*?)</loc>", sitemap)
+        assert len(locations) > 10
+        for location in locations:
+            path = location.removeprefix(site.url)
+            twin = stranger.get(path if path.endswith(".md") else f"{path}.md")
+            assert twin.status_code == 200, path
+            assert twin.headers["content-type"].startswith("text/markdown"), path
+        reference = stranger.get("/docs/api.md").text
+        by_header = stranger.get("/docs/api", headers={"accept": "text/markdown"}).text
+    assert reference == by_header
+    assert "### POST /v1/chat/completions" in reference and "### GET /admin/v1/keys" in reference
+
+
+def test_the_files_for_crawlers_and_agents(site: Site) -> None:
+    with site.open() as stranger:
+        robots = stranger.get("/robots.txt").text
+        llms = stranger.get("/llms.txt").text
+        models = json.loads(stranger.get("/models.json").text)
+        sitemap = stranger.get("/sitemap.xml")
+    assert f"Sitemap: {site.url}/sitemap.xml" in robots and "Disallow: /admin/" in robots
+    ElementTree.fromstring(sitemap.text)
+    assert "xml" in sitemap.headers["content-type"]
+    assert "\\" not in llms and f"{site.url}/openapi.json" in llms
+    provider = models["headgate"]
+    assert provider["api"] == f"{site.url}/v1"
+    assert set(provider["models"]) == {m.id for m in site.desk.catalog.models}
+    m3 = provider["models"]["MiniMax-M3"]
+    assert m3["limit"]["context"] == 1_000_000 and m3["tool_call"] is True
+    assert m3["modalities"]["output"] == ["text"] and "image" in m3["modalities"]["input"]
+    price = next(m for m in site.desk.catalog.models if m.id == "MiniMax-M3").prices
+    assert m3["cost"]["input"] in {float(p.input) for p in price}
