@@ -126,7 +126,7 @@ def test_a_key_cancels_on_a_hang_up_unless_it_was_told_to_drain() -> None:
     rotated = printed("keys", "rotate", made["id"], "--json")
     assert isinstance(rotated, dict)
     assert rotated["on_disconnect"] == "drain"
-    assert "drains on a hang-up" in run("keys", "list").stdout
+    assert "finishes and bills on disconnect" in run("keys", "list").stdout
     assert run("keys", "create", "b", "--on-disconnect", "ignore").exit_code == 2
 
 
