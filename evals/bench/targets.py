@@ -18,7 +18,7 @@ import msgspec
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-START_S = 120.0
+START_S = 300.0
 
 
 class Target(msgspec.Struct, forbid_unknown_fields=True):

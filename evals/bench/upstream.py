@@ -1,7 +1,7 @@
 """An upstream that costs nothing worth measuring: fixed bytes, one process.
 
 `python upstream.py` prints its port.  A body with `whole` in it is answered at once, with a
-short stream or one body as it asks; one with `many chunks` at once with 300 events; any other with `CHUNKS` events, one every `PACE_S` seconds, each in a write of its own.
+short stream or one body as it asks; one with `many chunks` at once with 300 events or one body; any other with `CHUNKS` events, one every `PACE_S` seconds, each in a write of its own.
 """
 
 import asyncio
@@ -60,10 +60,10 @@ class Upstream(asyncio.Protocol):
         if len(body) < (int(rest.split(b"\r\n", 1)[0]) if found else 0):
             return
         self.data = b""
+        streamed = b'"stream":true' in body.replace(b" ", b"")
         if b"many chunks" in body:
-            self.transport.write(MANY_CHUNKS)
+            self.transport.write(MANY_CHUNKS if streamed else JSON)
         elif b"whole" in body:
-            streamed = b'"stream":true' in body.replace(b" ", b"")
             self.transport.write(WHOLE if streamed else JSON)
         else:
             self.task = asyncio.get_running_loop().create_task(self.stream())

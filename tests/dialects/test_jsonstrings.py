@@ -1,6 +1,7 @@
 """Strings that stay JSON: they reach the upstream as they came, and every rule about them still holds."""
 
 import json
+import sys
 
 import msgspec
 import pytest
@@ -74,6 +75,15 @@ def test_a_text_that_nobody_looks_at_is_not_decoded(dialect: Dialect) -> None:
     assert isinstance(said, Text) and isinstance(returned, ToolResult)
     for part in (said, *returned.parts):
         assert isinstance(part, Text) and isinstance(part.source, Raw) and part._decoded is None
+
+
+@EACH
+def test_a_request_does_not_keep_its_body_in_memory(dialect: Dialect) -> None:
+    body = body_of(dialect, json.dumps("words " * 1000))
+    before = sys.getrefcount(body)
+    request = dialect.decode_request(body, RequestTarget("m", False))
+    assert sys.getrefcount(body) == before
+    assert len(texts_of(request)) == 4
 
 
 @EACH

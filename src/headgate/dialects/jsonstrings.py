@@ -4,6 +4,8 @@ JSON strings have one form in all protocols, so a long text goes from the client
 without being decoded.  A wire struct types such a field `Raw` and asks here what it holds; a wrong type
 is refused in the same words as for typed fields.
 
+What is returned is a copy, as a `Raw` of a decoder keeps the whole body in memory, with the pictures in it.
+
 Note: msgspec validates what it passes over (escapes, control characters, surrogate pairs) except for
 UTF-8, which `jsontext.decode_request` does.
 """
@@ -31,7 +33,7 @@ def string(raw: Raw, place: str, field: str) -> Raw | None:
     """
     view = memoryview(raw)
     if view.nbytes > 2 and view[0] == _QUOTE:
-        return raw
+        return raw.copy()
     if view.nbytes > 4 or bytes(raw) not in _EMPTY:
         decoded(_string_decoder, raw, f"{place}.{field}")
     return None
@@ -43,7 +45,7 @@ def string_or_list(
     """Return a field's JSON string, or its list as the decoder reads it; None where it is empty."""
     view = memoryview(raw)
     if view.nbytes > 2 and view[0] == _QUOTE:
-        return raw
+        return raw.copy()
     if view.nbytes <= 4 and bytes(raw) in _EMPTY:
         return None
     found = decoded(decoder, raw, f"{place}.{field}")
@@ -53,7 +55,7 @@ def string_or_list(
 def string_or_none(raw: Raw) -> Raw | None:
     """Return a field's JSON string; None where it is empty or something else."""
     view = memoryview(raw)
-    return raw if view.nbytes > 2 and view[0] == _QUOTE else None
+    return raw.copy() if view.nbytes > 2 and view[0] == _QUOTE else None
 
 
 def decoded(decoder: "msgspec.json.Decoder[T]", raw: Raw, where: str) -> T:

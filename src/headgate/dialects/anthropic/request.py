@@ -504,7 +504,7 @@ def _told(places: list[tuple[_BlockIn, str]], notes: list[str]) -> Iterator[Text
     """The texts of a message that holds nothing else."""
     for block, _ in places:
         if block.type == "text" and malformed.is_text(block.text):
-            yield Text(block.text, _cache(block.cache_control))
+            yield Text(block.text.copy(), _cache(block.cache_control))
         else:
             yield from _kept(block, notes)
 
@@ -638,7 +638,7 @@ def _call(block: _BlockIn, param: str) -> ToolCall:
     json = bytes(block.input)
     jsontext.check_depth(json, f"{param}.input")
     if json.startswith((b"{", b'"')):  # some clients keep it as the model wrote it
-        return ToolCall(id, name, block.input, _cache(cache))
+        return ToolCall(id, name, block.input.copy(), _cache(cache))
     return ToolCall(id, name, "{}" if json == b"null" else json.decode(), _cache(cache))
 
 

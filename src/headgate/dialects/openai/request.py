@@ -564,9 +564,9 @@ def _assistant(wire: _MessageIn, content: _Content, param: str) -> Message:
     for i, call in enumerate(wire.tool_calls or ()):
         arguments: str | Raw
         if call.function is not None:
-            name, arguments = call.function.name, call.function.arguments
-            if string_or_none(arguments) is None:
-                arguments = _no_string(arguments, f"{param}.tool_calls[{i}].function.arguments")
+            name, said = call.function.name, string_or_none(call.function.arguments)
+            where = f"{param}.tool_calls[{i}].function.arguments"
+            arguments = said or _no_string(call.function.arguments, where)
         elif call.custom is not None:
             name, arguments = call.custom.name, wrapped(call.custom.input)
         else:

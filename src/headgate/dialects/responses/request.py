@@ -670,8 +670,8 @@ def _item(
 
 
 def _arguments(raw: Raw, where: str) -> str | Raw:
-    if string_or_none(raw) is not None:
-        return raw
+    if (said := string_or_none(raw)) is not None:
+        return said
     value = decoded(_arguments_decoder, raw, f"{where}.arguments") if bytes(raw) else None
     return jsontext.encode(value).decode() if isinstance(value, dict) else ""
 
