@@ -7,11 +7,13 @@ surprise: with no upstream in the file, the environment's keys make them, and wi
 the small local model answers.
 """
 
+import functools
 import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
 from datetime import date
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -462,7 +464,57 @@ def schema() -> dict[str, Any]:  # Any: a JSON Schema
     out = msgspec.json.schema(Settings)
     for name in _OWN:
         out["$defs"]["Settings"]["properties"].pop(name, None)
+    for table, fields in descriptions().items():
+        properties = out["$defs"].get(table, {}).get("properties", {})
+        for name, words in fields.items():
+            if name in properties:
+                properties[name]["description"] = words
     return out
+
+
+@functools.cache
+def descriptions() -> dict[str, dict[str, str]]:
+    """What each setting means, by its struct and its name: settings.toml, the only place for it."""
+    text = files("headgate").joinpath("settings.toml").read_text("utf-8")
+    found: dict[str, dict[str, str]] = tomllib.loads(text)
+    return found
+
+
+def description(key: str) -> str:
+    """What the setting means, by its whole name: `timeouts.stall`, `upstreams.minimax.rpm`."""
+    names = key.split(".")
+    structs_of = {**TABLES, **NAMED_TABLES}
+    if len(names) == 1 or names[0] not in structs_of:
+        return descriptions()["Settings"].get(names[0], "")
+    return descriptions()[structs_of[names[0]]].get(names[-1], "")
+
+
+TABLES = {
+    "timeouts": "Timeouts", "retry": "Retry", "fidelity": "Fidelity", "retention": "Retention",
+    "overload": "Overload", "tls": "Tls", "admin": "Admin", "cors": "Cors", "oidc": "Oidc",
+    "search": "Search",
+}  # fmt: skip
+NAMED_TABLES = {"upstreams": "Upstream", "models": "Model", "presets": "Preset"}
+
+
+def unknown_variables(env: Mapping[str, str]) -> list[str]:
+    """A note for each HEADGATE_ variable of the environment that means nothing to the gateway."""
+    known = {*VARIABLES.values(), *_OTHER_VARIABLES}
+    out = []
+    for name in sorted(env):
+        if name.startswith("HEADGATE_") and name not in known:
+            near = near_names.nearest(name, known)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            out.append(f"the variable {name} is not known and has no effect.{hint}")
+    return out
+
+
+# What is no setting: who serves what to whom, read by `load`, the CLI and the extras.
+_OTHER_VARIABLES = (
+    "HEADGATE_CONFIG", "HEADGATE_API_KEY", "HEADGATE_ADMIN_KEY", "HEADGATE_BASE_URL",
+    "HEADGATE_UPSTREAM_URL", "HEADGATE_UPSTREAM_KEY", "HEADGATE_UPSTREAM_DIALECT",
+    "HEADGATE_PEPPER_FILE", "HEADGATE_COMPLETE",
+)  # fmt: skip
 
 
 def show(settings: Settings) -> list[tuple[str, str, str]]:

@@ -1,6 +1,8 @@
 """`headgate config`: whether the configuration is right, what it may hold, what is in force."""
 
+import os
 import time
+from urllib.parse import urlsplit
 
 import click
 
@@ -22,6 +24,12 @@ def check(config_file: str | None, data: str | None, json_: bool) -> None:
     catalog = catalog_of(settings)
     lonely = [m.id for m in catalog.models if not catalog.routes(m.id)]
     notes = [*settings.notes, *_tls_notes(settings), *(f"{id} has no route." for id in lonely)]
+    notes += config.unknown_variables(os.environ)
+    if path := urlsplit(settings.public_url).path.strip("/"):
+        notes.append(
+            f"`public_url` has a path, /{path}: the API can be there if a proxy takes it off, but the"
+            " console's pages must be at the root of a host. Leave the path out for the console."
+        )
     if json_:
         print_json({"ok": True, "notes": notes})
         return
@@ -54,6 +62,13 @@ def show(config_file: str | None, data: str | None, json_: bool) -> None:
     """Print what is in force and where it came from; secrets are masked."""
     rows = config.show(settings_of(config_file, data=data))
     if json_:
-        print_json({key: {"value": value, "origin": origin} for key, value, origin in rows})
+        print_json(
+            {
+                key: {"value": value, "origin": origin, "description": config.description(key)}
+                for key, value, origin in rows
+            }
+        )
         return
-    print_table(("key", "value", "from"), rows)
+    print_table(
+        ("key", "value", "from", "meaning"), [(*row, config.description(row[0])) for row in rows]
+    )
