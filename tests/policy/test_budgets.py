@@ -105,7 +105,7 @@ def test_after_10_000_mixed_outcomes_nothing_is_held_and_all_that_was_spent_is_k
             hold = running.pop(chance.randrange(len(running)))
             match chance.randrange(4):
                 case 0:
-                    budgets.release(hold)
+                    budgets.settle(hold, 0)
                 case 1:
                     cost += budgets.settle(hold, hold.nano // 2).nano
                 case 2:
@@ -113,9 +113,9 @@ def test_after_10_000_mixed_outcomes_nothing_is_held_and_all_that_was_spent_is_k
                 case _:
                     budgets.settle(hold, None)
             budgets.settle(hold, 10**6)
-            budgets.release(hold)
+            budgets.settle(hold, 0)
     for hold in running:
-        budgets.release(hold)
+        budgets.settle(hold, 0)
     assert refusals > 100 and cost > 100_000
     assert budgets.held_nano == budgets.open == 0
     assert budgets.standing(KEY, now).held_nano == budgets.standing(ACCOUNT, now).held_nano == 0
@@ -142,10 +142,10 @@ def test_a_second_settlement_changes_nothing_and_says_what_the_first_one_said() 
     hold = held(budgets, 50)
     first = budgets.settle(hold, 60)
     assert budgets.settle(hold, 5) is first
-    budgets.release(hold)
+    budgets.settle(hold, 0)
     assert (spent(budgets), budgets.held_nano, budgets.overrun_nano) == (60, 0, 10)
     hold = held(budgets, 40)
-    budgets.release(hold)
+    budgets.settle(hold, 0)
     assert budgets.settle(hold, 40) == Settled(0)
     assert spent(budgets) == 60
 
@@ -225,7 +225,7 @@ def test_a_hold_is_extended_as_far_as_the_budget_goes() -> None:
     assert budgets.extend(hold, 3) is None
     assert (hold.nano, budgets.held_nano, refused(budgets, 1).left_nano) == (7, 10, 0)
     assert budgets.settle(hold, 7) == Settled(7)
-    budgets.release(other)
+    budgets.settle(other, 0)
     assert (spent(budgets), budgets.held_nano) == (7, 0)
 
 
@@ -620,7 +620,7 @@ class Machine(RuleBasedStateMachine):
         cost = max(0, done.hold.nano + over)
         settled = self.budgets.settle(done.hold, cost)
         assert settled == Settled(cost, max(0, cost - done.hold.nano))
-        self.budgets.release(done.hold)
+        self.budgets.settle(done.hold, 0)
         self.uncommitted.append((done.began_s, cost, done.hold))
         for term in done.terms.values():
             term.spent += cost
@@ -637,7 +637,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def release(self) -> None:
         done = self.open.pop()
-        self.budgets.release(done.hold)
+        self.budgets.settle(done.hold, 0)
         assert self.budgets.settle(done.hold, 50) == Settled(0)
 
     @rule(seconds=st.sampled_from([0.5, 1800, 3600, 40_000, 86_400, 31 * 86_400]))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from headgate.catalog.catalog import Price, models
 from headgate.chat import Usage
-from headgate.policy.pricing import UNPRICED, charge, usd, version, worst_case
+from headgate.policy.pricing import UNPRICED, Tariff, usd, version
 
 TODAY = date(2026, 11, 1)
 M3, M27, FAST = (
@@ -46,7 +46,7 @@ TURN_NANO = 67_200 + 222_720 + 144_000
     ],
 )  # fmt: skip
 def test_the_golden_table(prices: tuple[Price, ...], usage: Usage, tier: str, nano: int) -> None:
-    assert charge(prices, usage, tier, TODAY).nano == nano
+    assert Tariff(prices, tier, TODAY).charge(usage).nano == nano
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_the_golden_table(prices: tuple[Price, ...], usage: Usage, tier: str, na
 def test_what_an_upstream_counts_twice_or_below_zero_is_billed_once(
     usage: Usage, nano: int
 ) -> None:
-    assert charge(M27, usage, "", TODAY).nano == nano
+    assert Tariff(M27, "", TODAY).charge(usage).nano == nano
 
 
 @pytest.mark.parametrize(
@@ -77,21 +77,21 @@ def test_what_an_upstream_counts_twice_or_below_zero_is_billed_once(
     ],
 )
 def test_it_is_rounded_once_and_half_up(input: str, tokens: int, nano: int) -> None:
-    assert charge((Price(TODAY, input, "0"),), Usage(input=tokens), "", TODAY).nano == nano
+    assert Tariff((Price(TODAY, input, "0"),), "", TODAY).charge(Usage(input=tokens)).nano == nano
 
 
 def test_a_part_of_a_nano_dollar_in_each_kind_adds_up_before_it_is_rounded() -> None:
     price = Price(TODAY, "0.0004", "0.0004", "0.0004", "0.0004")
-    assert charge((price,), Usage(4, 1, 1, 1), "", TODAY).nano == 2
+    assert Tariff((price,), "", TODAY).charge(Usage(4, 1, 1, 1)).nano == 2
 
 
 def test_the_newest_price_that_has_begun_holds() -> None:
     old = Price(date(2026, 1, 1), "1", "1")
     new = Price(date(2026, 6, 1), "2", "2")
     for table in ((old, new), (new, old)):
-        assert charge(table, Usage(input=1), "", date(2025, 12, 31)) == UNPRICED
-        assert charge(table, Usage(input=1), "", date(2026, 5, 31)).nano == 1000
-        assert charge(table, Usage(input=1), "", date(2026, 6, 1)).nano == 2000
+        assert Tariff(table, "", date(2025, 12, 31)).charge(Usage(input=1)) == UNPRICED
+        assert Tariff(table, "", date(2026, 5, 31)).charge(Usage(input=1)).nano == 1000
+        assert Tariff(table, "", date(2026, 6, 1)).charge(Usage(input=1)).nano == 2000
 
 
 def test_tiers_of_an_older_table_never_mix_with_a_newer_one() -> None:
@@ -100,8 +100,8 @@ def test_tiers_of_an_older_table_never_mix_with_a_newer_one() -> None:
         Price(date(2026, 1, 1), "5", "5"),
         Price(date(2026, 6, 1), "2", "2", up_to_input=10),
     )
-    assert charge(table, Usage(input=11), "", date(2026, 5, 1)).nano == 55_000
-    assert charge(table, Usage(input=11), "", date(2026, 6, 1)) == UNPRICED
+    assert Tariff(table, "", date(2026, 5, 1)).charge(Usage(input=11)).nano == 55_000
+    assert Tariff(table, "", date(2026, 6, 1)).charge(Usage(input=11)) == UNPRICED
 
 
 @pytest.mark.parametrize(
@@ -118,20 +118,20 @@ def test_tiers_of_an_older_table_never_mix_with_a_newer_one() -> None:
 )
 def test_a_price_that_is_missing_or_broken_is_unknown_and_never_zero(price: Price) -> None:
     for table in ((), (price,)):
-        assert charge(table, Usage(1, 1), "priority", TODAY) == UNPRICED
-        assert worst_case(table, 1, 1, "priority", TODAY) == UNPRICED
+        assert Tariff(table, "priority", TODAY).charge(Usage(1, 1)) == UNPRICED
+        assert Tariff(table, "priority", TODAY).worst_case(1, 1) == UNPRICED
     assert UNPRICED.nano is None and UNPRICED.version == ""
 
 
 def test_a_free_model_costs_zero_and_has_a_version() -> None:
     free = Price(TODAY, "0", "0")
-    assert charge((free,), Usage(5, 5), "", TODAY).nano == 0
-    assert charge((free,), Usage(5, 5), "", TODAY).version == version(free) != ""
+    assert Tariff((free,), "", TODAY).charge(Usage(5, 5)).nano == 0
+    assert Tariff((free,), "", TODAY).charge(Usage(5, 5)).version == version(free) != ""
 
 
 def test_the_version_tells_tiers_and_corrected_figures_apart() -> None:
-    small = charge(M3, Usage(input=1), "", TODAY).version
-    large = charge(M3, Usage(input=600_000), "", TODAY).version
+    small = Tariff(M3, "", TODAY).charge(Usage(input=1)).version
+    large = Tariff(M3, "", TODAY).charge(Usage(input=600_000)).version
     assert small != large
     assert small.startswith("2026-06-01.") and large.startswith("2026-06-01.")
     assert version(Price(TODAY, "1", "1")) == version(Price(TODAY, "1", "1"))
@@ -142,18 +142,21 @@ def test_the_version_tells_tiers_and_corrected_figures_apart() -> None:
 def test_every_model_of_the_catalog_has_a_price_since_its_first_day(name: str) -> None:
     model = models()[name]
     usage = Usage(model.context_window, model.max_output)
-    assert charge(model.prices, usage, "", model.released).nano
+    assert Tariff(model.prices, "", model.released).charge(usage).nano
 
 
 def test_the_worst_case_reserves_the_dearest_kind_of_input() -> None:
-    assert worst_case(M27, 1000, 50, "", TODAY).nano == 1000 * 375 + 50 * 1200
-    assert worst_case(M3, 512_000, 10, "", TODAY).nano == 512_000 * 300 + 12_000
-    assert worst_case(M3, 512_001, 10, "priority", TODAY).nano == (512_001 * 600 + 24_000) * 3 // 2
+    assert Tariff(M27, "", TODAY).worst_case(1000, 50).nano == 1000 * 375 + 50 * 1200
+    assert Tariff(M3, "", TODAY).worst_case(512_000, 10).nano == 512_000 * 300 + 12_000
+    assert (
+        Tariff(M3, "priority", TODAY).worst_case(512_001, 10).nano
+        == (512_001 * 600 + 24_000) * 3 // 2
+    )
 
 
 def test_the_worst_case_sees_that_a_smaller_request_may_be_dearer() -> None:
     bulk = (Price(TODAY, "9", "9", up_to_input=100), Price(TODAY, "1", "1"))
-    assert worst_case(bulk, 101, 1, "", TODAY).nano == 100 * 9000 + 9000
+    assert Tariff(bulk, "", TODAY).worst_case(101, 1).nano == 100 * 9000 + 9000
 
 
 amounts = st.integers(0, 1_200_000)
@@ -169,8 +172,8 @@ def test_no_exchange_within_its_estimate_costs_more_than_the_worst_case(
     table: tuple[Price, ...], tier: str, most_in: int, most_out: int, u: Usage
 ) -> None:
     usage = Usage(min(u.input, most_in), min(u.output, most_out), u.cached, u.cache_write)
-    cost = charge(table, usage, tier, TODAY).nano
-    bound = worst_case(table, most_in, most_out, tier, TODAY).nano
+    cost = Tariff(table, tier, TODAY).charge(usage).nano
+    bound = Tariff(table, tier, TODAY).worst_case(most_in, most_out).nano
     assert cost is not None and bound is not None
     assert 0 <= cost <= bound
 
@@ -179,8 +182,8 @@ def test_no_exchange_within_its_estimate_costs_more_than_the_worst_case(
 def test_one_more_token_out_never_makes_it_cheaper(
     table: tuple[Price, ...], input: int, cached: int, output: int
 ) -> None:
-    less = charge(table, Usage(input, output, cached), "", TODAY).nano
-    more = charge(table, Usage(input, output + 1, cached), "", TODAY).nano
+    less = Tariff(table, "", TODAY).charge(Usage(input, output, cached)).nano
+    more = Tariff(table, "", TODAY).charge(Usage(input, output + 1, cached)).nano
     assert less is not None and more is not None and more > less
 
 

@@ -94,7 +94,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     usage = Usage(
         priced.input_tokens, priced.output_tokens, priced.cached_tokens, priced.cache_write_tokens
     )
-    charge = pricing.charge(M3.prices, usage, "priority", ON)
+    charge = pricing.Tariff(M3.prices, "priority", ON).charge(usage)
     priced = msgspec.structs.replace(
         priced, cost_nano_usd=charge.nano, price_version=charge.version
     )
@@ -331,7 +331,7 @@ def test_the_lines_of_a_cost_add_up_to_it_to_the_nano_dollar() -> None:
         written = chance.randrange(input - cached + 1)
         usage = Usage(input, chance.randrange(9_999), cached, written)
         tier = chance.choice(("", "priority"))
-        charge = pricing.charge(model.prices, usage, tier, ON)
+        charge = pricing.Tariff(model.prices, tier, ON).charge(usage)
         priced = row(
             1, input_tokens=usage.input, cached_tokens=cached, cache_write_tokens=written, output_tokens=usage.output,
             cost_nano_usd=charge.nano, price_version=charge.version, service_tier=tier,
@@ -352,7 +352,7 @@ def test_a_sum_that_was_rounded_says_by_how_much() -> None:
         M3.prices[0], input="0.0005", output="0.0015", cache_read="", up_to_input=None
     )
     usage = Usage(1, 0)
-    charge = pricing.charge((price,), usage, "", ON)
+    charge = pricing.Tariff((price,), "", ON).charge(usage)
     assert charge.nano == 1  # half up
     priced = row(
         1,

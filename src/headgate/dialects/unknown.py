@@ -37,7 +37,6 @@ _NEAREST = {
     "off": "none", "disabled": "none", "disable": "none", "false": "none",
 }  # fmt: skip
 TIERS = frozenset(("auto", "default", "standard", "priority"))
-VERBOSITY = frozenset(("low", "medium", "high"))
 
 MOST_WARNINGS = 32  # the header stays below a few kB; a client may invent any number of kinds
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,47}")

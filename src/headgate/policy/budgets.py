@@ -142,7 +142,7 @@ class _OwnerBudget(msgspec.Struct, eq=False):
 
 
 class Reservation(msgspec.Struct, eq=False):
-    """Must be settled or released, whatever becomes of the request."""
+    """Must be settled, whatever becomes of the request."""
 
     id: str  # of the exchange, as in the ledger; "": of none that will be there
     nano: int
@@ -400,10 +400,6 @@ class Budgets:
         if cost and hold.id:
             self._uncommitted[hold.id] = hold
         return settled
-
-    def release(self, hold: Reservation) -> None:
-        """Nothing was spent."""
-        self.settle(hold, 0)
 
     def standing(self, owner: Owner, now_s: float) -> BudgetStatus:
         purse = self._purse(owner, now_s)

@@ -218,18 +218,6 @@ def _highest(all_rates: Sequence[_Rates]) -> _Rates:
     )
 
 
-def charge(prices: Sequence[Price], usage: Usage, service_tier: str, on: date) -> Charge:
-    """The cost of `usage` on the day `on` (UTC), by the tiers of one catalog Model."""
-    return Tariff(prices, service_tier, on).charge(usage)
-
-
-def worst_case(
-    prices: Sequence[Price], input: int, max_output: int, service_tier: str, on: date
-) -> Charge:
-    """As `Tariff.worst_case`."""
-    return Tariff(prices, service_tier, on).worst_case(input, max_output)
-
-
 def usd(nano: int) -> str:
     """Dollars as an exact decimal, at least two places: 1_500_000_000 is "1.50"."""
     return dollars(nano, 2)
