@@ -4,7 +4,6 @@
 functions that run in a few threads, as SQLite waits; each thread has its own connections.
 """
 
-import asyncio
 import ipaddress
 import math
 import os
@@ -33,6 +32,7 @@ from headgate.storage.sqlite.people import People
 from headgate.storage.sqlite.reports import UsageReader
 from headgate.web import formats, i18n
 from headgate.web.auth.passwords import Throttle
+from headgate.web.call_loop import CallLoop
 
 T = TypeVar("T")
 # No script but our files, nothing from elsewhere, no frame around us (promises.md T19).
@@ -85,6 +85,7 @@ class ConsoleContext:
         self.throttle = Throttle()
         self._guesses, self._guesses_lock = GuessThrottle(), threading.Lock()
         self._threads = threading.local()
+        self.calls = CallLoop()
         self.templates = jinja2.Environment(
             loader=jinja2.PackageLoader("headgate.web"),
             autoescape=True,
@@ -172,7 +173,7 @@ class ConsoleContext:
                 await client.close()
 
         try:
-            status, body = asyncio.run(ask())
+            status, body = self.calls.run(ask())
         except (NotSent, Broken, TimedOut) as error:
             raise Problem(502, f"The edge does not answer: {error}.") from None
         if status == 404:

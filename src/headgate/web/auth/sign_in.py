@@ -6,7 +6,6 @@ machine only, so over plain http from elsewhere there is no sign-in; and after a
 page of ours leads on, as a Strict cookie does not travel on a redirect that began elsewhere.
 """
 
-import asyncio
 import time
 from urllib.parse import urlsplit
 
@@ -139,7 +138,9 @@ def to_provider(visit: RequestContext) -> Response:
     """Off to the identity provider, with the flow sealed in a cookie that travels back."""
     _must_be_secure(visit)
     provider = _provider(visit)
-    url, flow = asyncio.run(_started(provider, visit.desk.console_url + "/sign-in/callback"))
+    url, flow = visit.desk.calls.run(
+        _started(provider, visit.desk.console_url + "/sign-in/callback")
+    )
     response = visit.redirect(url)
     response.set_cookie(
         FLOW_COOKIE, visit.desk.people.sealed("oidc", msgspec.json.encode(flow)),
@@ -159,7 +160,7 @@ def from_provider(visit: RequestContext) -> Response:
     if not 0 <= time.time() - flow.made_s <= FLOW_S:
         raise Problem(400, visit.word("This sign-in took too long. Begin again."))
     try:
-        identity = asyncio.run(_finished(provider, flow, dict(visit.query)))
+        identity = visit.desk.calls.run(_finished(provider, flow, dict(visit.query)))
     except oidc.SignInFailed as error:
         raise Problem(403, str(error)) from None
     people, now_s = visit.desk.people, time.time()
