@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 BIN := .venv/bin
 
-.PHONY: run test check house words attack soak retention agents suites screenshots bench profile instructions \
+.PHONY: run test check house words attack soak retention agents agents-search suites screenshots bench profile instructions \
 	instructions-baseline bench-console bench-litellm dist sbom package image deploy-check sizing clean
 
 run: .venv/.run
@@ -42,6 +42,10 @@ retention: .venv/.test
 # Real coding agents from npm and PyPI in front of a scripted upstream; writes docs/clients.md.
 agents: .venv/.test
 	@$(BIN)/python evals/agents/run.py
+
+# Web search with the real Claude Code and Codex, over a scripted model and a search engine on loopback.
+agents-search: .venv/.test
+	@$(BIN)/python evals/agents/web_search.py
 
 # The official SDKs' own tests from PyPI, unchanged, against a gateway; writes docs/suites.md.
 suites: .venv/.test
