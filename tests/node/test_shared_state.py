@@ -4,18 +4,20 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from gateway import Gateway, start, stop, tree
+from gateway import COMMAND, Gateway, environment, start, stop, tree
 from headgate.storage.sqlite.reports import UsageReader
-from played import PlayedUpstream
+from played import HELLO, THOUGHT, PlayedUpstream
 from waiting import PATIENCE_S, ended, until, wait_for
 
 EDGES = 3
+THINKING = THOUGHT.partition("\n")[0]
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,40 @@ def test_a_route_that_fails_on_any_edge_is_asked_by_none(gate: Gateway) -> None:
     assert len(gate.upstream.seen) - before <= asked + 3  # a probe now and then
 
 
+def turn(gate: Gateway, history: list[dict[str, object]]) -> bool:
+    """One more turn, on a connection of its own; whether the model had its own thinking back."""
+    assert gate.upstream is not None
+    body = {"model": "MiniMax-M2", "messages": history}
+    assert gate.post("/v1/chat/completions", body).status_code == 200
+    return THINKING.encode() in gate.upstream.last.body
+
+
+def test_a_client_that_returns_no_reasoning_has_it_restored_on_every_edge_and_generation(
+    upstream: PlayedUpstream, tmp_path: Path
+) -> None:
+    (tmp_path / "headgate.toml").write_text("edges = 3\n")
+    env = {"HEADGATE_UPSTREAM_URL": upstream.url("openai"), "HEADGATE_UPSTREAM_KEY": "x"}
+    gate = start(tmp_path / "data", "--config", str(tmp_path / "headgate.toml"), **env)
+    gate.upstream = upstream
+    kept = 0
+    for n in range(24):
+        # The client carries what was said, and not what was thought.
+        asked: list[dict[str, object]] = [{"role": "user", "content": f"think {n}"}]
+        assert not turn(gate, asked)
+        said = {"role": "assistant", "content": HELLO}
+        kept += turn(gate, [*asked, said, {"role": "user", "content": "hello"}])
+    assert kept == 24
+    ran = subprocess.run(
+        [*COMMAND, "reload", "--data", str(gate.data)], env=environment(), check=False
+    )
+    assert ran.returncode == 0
+    for n in range(8):  # on the edges of the new generation
+        asked = [{"role": "user", "content": f"think {n}"}]
+        said = {"role": "assistant", "content": HELLO}
+        assert turn(gate, [*asked, said, {"role": "user", "content": "hello"}])
+    assert stop(gate) == 0
+
+
 def test_the_page_of_metrics_has_the_sum_of_all_edges_also_of_one_that_was_killed(
     upstream: PlayedUpstream, tmp_path: Path
 ) -> None:
@@ -103,8 +139,8 @@ def test_the_page_of_metrics_has_the_sum_of_all_edges_also_of_one_that_was_kille
     for _ in range(12):  # each on a connection of its own
         assert gate.post("/v1/chat/completions", chat("hello")).status_code == 200
     wait_for(lambda: gate.metric(line) == 12)
-    count = "headgate_exchange_seconds_count"
-    assert gate.metric(f'{count}{{model="MiniMax-M2",upstream="custom"}}') == 12
+    count = 'headgate_exchange_seconds_count{model="MiniMax-M2",upstream="custom"}'
+    wait_for(lambda: gate.metric(count) == 12)
     # Both edges' reports are there; now one of them goes.
     wait_for(lambda: all(gate.metric(line) == 12 for _ in range(2 * EDGES)))
     os.kill(edges(gate)[0], signal.SIGKILL)

@@ -33,6 +33,7 @@ from headgate.storage.sqlite.reports import UsageReader
 from headgate.supervisor.child import Channel
 
 PATIENCE_S = 5.0  # at the end, for a disk that takes no rows
+GREETED_S = 5.0  # for the node to say what the other edges know
 GIVE_UP_S = 1.8  # once it has to hurry, whatever still runs
 
 
@@ -187,6 +188,8 @@ class Edge:
                     await each.server.listen("", 0, sock)
                 stack.callback(each.server.stop_accepting)
             ledger.connect()
+            with contextlib.suppress(TimeoutError):  # else it begins with what it will hear later
+                await asyncio.wait_for(gate.admissions.news.greeted.wait(), GREETED_S)
             gate.watch()
             if certificates is not None:
                 listeners.watch(gate, certificates, [each.server for each in found])

@@ -139,9 +139,11 @@ class EdgeContext:
         self._version = store.data_version()  # before the ring: a change in between is seen
         self.ring: KeySnapshot = store.ring()
         self.admissions = Admissions(ledger, lambda: self._version, self._budgeted)
-        news = self.admissions.health_news
+        news = self.admissions.news
         self.health = UpstreamHealth(self.admissions.pacing, news.publish)
         news.state = self.health.shared
+        if self.memory is not None:
+            news.share(self.memory)
         self.replays = ReplayStore(
             store.derived("idempotency"), books, self.reads, self.admissions.keeping
         )

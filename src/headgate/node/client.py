@@ -7,6 +7,7 @@ Note: a refusal by a rate holds for the seconds that it names, whatever happens 
 repeated here without asking the node again.
 """
 
+import asyncio
 import itertools
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import msgspec
 
 from headgate.catalog.catalog import Price
 from headgate.errors import Failure, Refused
+from headgate.node import wire
 from headgate.node.wire import (
     BEGIN,
     COLLECT,
@@ -32,7 +34,11 @@ from headgate.node.wire import (
     PACED,
     REPORT,
     STANDING,
+    TURN,
+    TURNS_NOTICE,
     UNPACED,
+    USED,
+    USED_NOTICE,
     Begin,
     Begun,
     Bounds,
@@ -67,6 +73,7 @@ from headgate.policy.limits import Limit, LimitStatus, Scope
 from headgate.policy.metrics_merge import Sample
 from headgate.policy.pricing import Tariff
 from headgate.policy.reservations import Grant
+from headgate.reasoning.cache import ReasoningCache
 from headgate.storage.errors import StoreError
 from headgate.storage.rows import IntentRecord
 from headgate.storage.sqlite.entries import encode_intent
@@ -89,6 +96,8 @@ _decode_collected = msgspec.json.Decoder(Collected).decode
 _decode_begun = msgspec.json.Decoder(Begun).decode
 _pack = msgspec.msgpack.Encoder().encode
 _decode_snapshot = msgspec.msgpack.Decoder(HealthSnapshot).decode
+_decode_turns = msgspec.msgpack.Decoder(list[bytes]).decode
+_decode_names = msgspec.msgpack.Decoder(list[str]).decode
 _decode_events = msgspec.msgpack.Decoder(list[HealthEvent]).decode
 _decode_standings = msgspec.json.Decoder(Standings).decode
 _NOTHING: dict[str, LimitStatus] = {}
@@ -237,12 +246,14 @@ class MetricsOfAll:
         return _decode_collected(data).others
 
 
-class HealthNews:
+class News:
     """What this edge tells the others of upstreams, and what it hears of them."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self.state: HealthState | None = None  # of this edge
+        self.cache: ReasoningCache | None = None  # of this edge
+        self.greeted = asyncio.Event()  # the node has said what it knows
 
     def publish(self, event: HealthEvent) -> None:
         self._ledger.tell(HAPPENED, "", _encode(Happened(event)))
@@ -253,9 +264,33 @@ class HealthNews:
             return
         if data.startswith(HEALTH_NOTICE):
             self.state.restore(_decode_snapshot(data[1:]))
+            self.greeted.set()
+        elif data.startswith(TURNS_NOTICE):
+            if self.cache is not None:
+                for turn in _decode_turns(data[1:]):
+                    self.cache.take(turn, time.monotonic())
+        elif data.startswith(USED_NOTICE):
+            if self.cache is not None:
+                self.cache.used(_decode_names(data[1:]), time.monotonic())
         elif data.startswith(EVENTS_NOTICE):
             for event in _decode_events(data[1:]):
                 self.state.apply(event)
+
+    def share(self, cache: ReasoningCache) -> None:
+        """Let other edges have the turns that this one keeps, and this one theirs."""
+        self.cache = cache
+        cache.on_kept = self._kept
+        cache.on_used = self._used
+
+    def _kept(self, name: str, data: bytes) -> None:
+        self._ledger.tell(TURN, "", _encode(wire.Turn(name, data)))
+
+    def _used(self, names: list[str]) -> None:
+        self._ledger.tell(USED, "", _encode(wire.Used(names)))
+
+    def catch_up(self) -> None:
+        """Take in at once what the node has sent: a turn that ended elsewhere is known here then."""
+        self._ledger.catch_up()
 
     def snapshot(self) -> bytes:
         return b"" if self.state is None else _pack(self.state.snapshot())
@@ -282,15 +317,15 @@ class Admissions:
         self._limits: dict[tuple[str, Scope], tuple[Key, tuple[Limit, ...]]] = {}
         self.keeping = Keeping(ledger)
         self.pacing = Pacing(ledger)
-        self.health_news = HealthNews(ledger)
+        self.news = News(ledger)
         self.metrics = MetricsOfAll(ledger)
         ledger.hello = self._hello
-        ledger.on_notice = self.health_news.notice
+        ledger.on_notice = self.news.notice
 
     def _hello(self) -> bytes:
         held = tuple([Held(e.number, e.owner, e.limits, e.id) for e in self._entered.values()])
         running = tuple(self.keeping.running.values())
-        return _encode(Hello(self._ledger.instance, held, running, self.health_news.snapshot()))
+        return _encode(Hello(self._ledger.instance, held, running, self.news.snapshot()))
 
     async def enter(self, key: Key, scope: Scope = "exchange") -> Admission:
         """Take the key's rate and a slot, before the request's body is read.

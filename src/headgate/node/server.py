@@ -16,9 +16,8 @@ from typing import Any
 
 import msgspec
 
-from headgate.node.shared import encode_events
 from headgate.node.state import Edge, Node
-from headgate.node.wire import EVENTS_NOTICE, HEALTH_NOTICE, Hello, Question
+from headgate.node.wire import HEALTH_NOTICE, TURNS_NOTICE, Hello, Question
 from headgate.storage.errors import StoreError
 from headgate.storage.sqlite.process_lock import Lives
 from headgate.storage.sqlite.writer import (
@@ -34,7 +33,7 @@ from headgate.storage.sqlite.writer import (
 
 RECEIVE_BYTES = 64 << 10  # above it the system maps memory for each call
 SUSPECT_S = 0.1  # how often a process whose connection ended is looked at, until it is dead or back
-MAX_OUT_BYTES = 64 << 20  # of answers to an edge that reads nothing; then its connection is closed
+MAX_OUT_BYTES = 256 << 20  # of answers to an edge that reads nothing; then its connection is closed
 
 _decode = msgspec.json.Decoder(list[Durable | Question]).decode
 _decode_raw = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -233,7 +232,9 @@ class Server:
         self._turn()  # what came before on another connection is decided before
         self._suspects.discard(said.instance)
         known = self.node.hello(connection.edge, said)
-        connection.send(frame(HEALTH_NOTICE + known, 0))
+        for piece in self.node.shared.all_turns():
+            connection.send(frame(TURNS_NOTICE + piece, 0))
+        connection.send(frame(HEALTH_NOTICE + known, 0))  # the last: then the edge knows all
 
     def take(self, connection: _Connection, body: bytes, count: int) -> None:
         self._gathered.append((connection, body, count))
@@ -268,18 +269,17 @@ class Server:
             if group is None:
                 group = groups[connection] = _Group()
             self._decide(connection, group, body, pending)
-        self._commit(groups, pending)
-        if self.node.shared.events:
+        # Before anything is answered: who has the end of a turn finds it known on every edge.
+        if self.node.shared.news:
             self._pass_on()
+        self._commit(groups, pending)
         self._sweep()
 
     def _pass_on(self) -> None:
-        """Tell each edge what the others have seen of the upstreams."""
-        events = self.node.shared.take_events()
-        for connection in self._connections:
-            theirs = [event for sharer, event in events if sharer is not connection.edge.sharer]
-            if theirs and connection.edge.instance:
-                connection.send(frame(EVENTS_NOTICE + encode_events(theirs), 0))
+        """Tell each edge what the others have seen and kept."""
+        edges = {c.edge.sharer: c for c in self._connections if c.edge.instance}
+        for sharer, notice in self.node.shared.take_news(edges):
+            edges[sharer].send(frame(notice, 0))
 
     def _decide(
         self, connection: _Connection, group: _Group, body: bytes, pending: list[Pending]

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from headgate.node import wire
 from headgate.node.wire import (
     Begin,
     Begun,
@@ -27,7 +28,9 @@ from headgate.policy.idempotency import Saved, Slot, Table
 from headgate.policy.limits import PacedTurn as Turn
 from headgate.policy.limits import Pacer, PacerRefusal, UpstreamLimits
 from headgate.policy.metrics_merge import Sample
+from headgate.reasoning.turns import Turns
 
+PIECE_BYTES = 1 << 20  # of the turns that an edge is sent at its start
 MAX_TURNS = 4096  # of one edge; then those of more than a minute ago are forgotten
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -51,6 +54,9 @@ class Shared:
         self._pacer = Pacer()
         self._table = Table()
         self._sharers: dict[int, Sharer] = {}  # by id(), those that have reported
+        self._turns = Turns()
+        self.fresh_turns: list[tuple[Sharer, bytes]] = []  # that the other edges do not have yet
+        self.used_turns: list[tuple[Sharer, list[str]]] = []
         self._ended: list[Sample] = []  # of edges that have ended
         self.events: list[tuple[Sharer, HealthEvent]] = []  # that the other edges do not know yet
 
@@ -74,10 +80,38 @@ class Shared:
         if self._sharers.pop(id(sharer), None) is not None:
             self._ended = metrics_merge.added(self._ended, metrics_merge.lasting(sharer.samples))
 
-    def take_events(self) -> list[tuple[Sharer, HealthEvent]]:
-        """What has happened since the last time."""
+    def all_turns(self) -> list[bytes]:
+        """What an edge that begins should know, packed in pieces of some size."""
+        pieces: list[bytes] = []
+        some: list[bytes] = []
+        size = 0
+        for data in self._turns.all(time.monotonic()):
+            some.append(data)
+            size += len(data)
+            if size >= PIECE_BYTES:
+                pieces.append(_encode(some))
+                some, size = [], 0
+        return [*pieces, _encode(some)] if some else pieces
+
+    @property
+    def news(self) -> bool:
+        """Whether there is something that other edges do not know."""
+        return bool(self.events or self.fresh_turns or self.used_turns)
+
+    def take_news(self, sharers: Iterable[Sharer]) -> list[tuple[Sharer, bytes]]:
+        """The notices for these edges of what the others have seen and kept since the last time."""
         events, self.events = self.events, []
-        return events
+        turns, self.fresh_turns = self.fresh_turns, []
+        used, self.used_turns = self.used_turns, []
+        out: list[tuple[Sharer, bytes]] = []
+        for sharer in sharers:
+            if theirs := [event for source, event in events if source is not sharer]:
+                out.append((sharer, wire.EVENTS_NOTICE + _encode(theirs)))
+            if kept := [data for source, data in turns if source is not sharer]:
+                out.append((sharer, wire.TURNS_NOTICE + _encode(kept)))
+            if names := [n for source, some in used if source is not sharer for n in some]:
+                out.append((sharer, wire.USED_NOTICE + _encode(names)))
+        return out
 
     def decide(self, sharer: Sharer, message: Any) -> Any:
         """The answer to a message (None: plain success).  Any: those of wire.py."""
@@ -95,6 +129,12 @@ class Shared:
                 turn = sharer.turns.pop(message.number, None)
                 if turn is not None:
                     self._pacer.cancel(turn)
+            case wire.Turn():
+                self._turns.keep(message.name, message.data, time.monotonic())
+                self.fresh_turns.append((sharer, message.data))
+            case wire.Used():
+                self._turns.used(message.names, time.monotonic())
+                self.used_turns.append((sharer, message.names))
             case Report():
                 sharer.samples = message.samples
                 self._sharers[id(sharer)] = sharer
@@ -133,7 +173,3 @@ class Shared:
             sharer.turns = {n: t for n, t in sharer.turns.items() if t.counted}
         sharer.turns[asked.number] = turn
         return PacedTurn(turn.wait_s)
-
-
-def encode_events(events: Iterable[HealthEvent]) -> bytes:
-    return _encode(list(events))

@@ -19,9 +19,9 @@ from headgate.policy.pricing import Tier
 
 HELLO, OPEN, ENTER, LEAVE, EXTEND, STANDING = 4, 5, 6, 7, 8, 9
 HAPPENED, PACE, PACED, UNPACED, BEGIN, KEEP, DROP = 10, 11, 12, 13, 14, 15, 16
-REPORT, COLLECT = 17, 18
+REPORT, COLLECT, TURN, USED = 17, 18, 19, 20
 # How a notice of the node begins; the rest is msgpack, as times may be infinite there.
-HEALTH_NOTICE, EVENTS_NOTICE = b"H", b"E"
+HEALTH_NOTICE, EVENTS_NOTICE, TURNS_NOTICE, USED_NOTICE = b"H", b"E", b"T", b"U"
 
 
 class Bounds(msgspec.Struct, array_like=True, frozen=True):
@@ -79,6 +79,19 @@ class Report(msgspec.Struct, array_like=True, tag=REPORT):
 
 class Collect(msgspec.Struct, array_like=True, tag=COLLECT):
     """Ask for the metrics of the other edges, and of those that have ended."""
+
+
+class Turn(msgspec.Struct, array_like=True, tag=TURN):
+    """Keep the reasoning of a turn for the other edges, before its row says that the turn is over."""
+
+    name: str
+    data: bytes
+
+
+class Used(msgspec.Struct, array_like=True, tag=USED):
+    """Keep turns for longer, as they are used."""
+
+    names: list[str]
 
 
 class Pace(msgspec.Struct, array_like=True, tag=PACE):
@@ -178,6 +191,8 @@ Question = (
     | Drop
     | Report
     | Collect
+    | Turn
+    | Used
 )
 
 

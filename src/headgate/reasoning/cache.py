@@ -21,13 +21,15 @@ A known weakness: the bound is for all keys together, so a busy key shortens the
 
 import hashlib
 import re
+import secrets
 import sys
 from bisect import bisect_left
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import accumulate, takewhile
+from typing import Any
 
 import msgspec
 
@@ -60,6 +62,7 @@ _MAX_MESSAGES = 4096  # the last of a request; a window of 10^6 tokens holds no 
 _MAX_ALIKE = 64  # turns looked at after the same words: "hi" opens many conversations
 _MAX_LOOKS = 50_000  # at kept turns, for one request; a long session needs two for each turn
 _MAX_NORMAL = 1 << 18  # characters of arguments that are compared regardless of their spacing
+USE_IS_NEWS = 6  # of the time that a turn lives: after this part of it others hear that it is used
 _HEAD = 512  # characters of each message that tell one place in a conversation from another
 _TURN_COST = 900  # bytes of the structures around one turn; tracemalloc says a little less
 _PART_COST = 200  # of a call with its id, its digest and its place in the index
@@ -90,6 +93,8 @@ class _Turn(msgspec.Struct, eq=False):
     digests: frozenset[bytes] = frozenset()  # of its calls
     thought_size: int = 0  # characters of its thinking
     expires: float = 0.0
+    name: str = ""  # by which other edges know it
+    shared: float = 0.0  # when others last heard that it is used
 
     @property
     def thought(self) -> str:
@@ -163,6 +168,10 @@ class ReasoningCache:
         self._turns: OrderedDict[int, _Turn] = OrderedDict()
         self._index: dict[tuple[str, str | bytes], list[_Turn]] = {}
         self._keys: dict[str, int] = {}  # turns of each key that has any
+        self._names: dict[str, _Turn] = {}
+        # Given what other edges should keep too, and which turns are in use.
+        self.on_kept: Callable[[str, bytes], None] | None = None
+        self.on_used: Callable[[list[str]], None] | None = None
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -183,8 +192,33 @@ class ReasoningCache:
         turn = _turn(key_id, request, parts, origin)
         if turn is None or turn.size > min(MAX_TURN_BYTES, self._max_bytes):
             return
+        if self.on_kept is not None:
+            turn.name, turn.shared = secrets.token_hex(8), now
+            with suppress(UnicodeEncodeError):  # halves of surrogate pairs stay here
+                self.on_kept(turn.name, _packed(turn))
+        self._add(key_id, turn, now)
+
+    def take(self, data: bytes, now: float) -> None:
+        """Keep a turn that another edge has kept."""
+        turn = _unpacked(data)
+        if turn.name not in self._names:
+            turn.shared = now
+            self._expire(now)
+            self._add(turn.handles[0][0], turn, now)
+
+    def used(self, names: Sequence[str], now: float) -> None:
+        """Keep turns for longer, as another edge has used them."""
+        for name in names:
+            turn = self._names.get(name)
+            if turn is not None:
+                turn.expires, turn.shared = now + self._ttl_s, now
+                self._turns.move_to_end(id(turn))
+
+    def _add(self, key_id: str, turn: _Turn, now: float) -> None:
         turn.expires = now + self._ttl_s
         self._turns[id(turn)] = turn
+        if turn.name:
+            self._names[turn.name] = turn
         self._keys[key_id] = self._keys.get(key_id, 0) + 1
         self.bytes += turn.size
         for handle in turn.handles:
@@ -213,9 +247,15 @@ class ReasoningCache:
                 restored += lost and told is not message
                 message = told
             messages.append(message)
+        news = []
         for turn in search.used:
             turn.expires = now + self._ttl_s
             self._turns.move_to_end(id(turn))
+            if turn.name and now - turn.shared > self._ttl_s / USE_IS_NEWS:
+                turn.shared = now
+                news.append(turn.name)
+        if news and self.on_used is not None:
+            self.on_used(news)
         if not search.used:
             return request, 0
         return msgspec.structs.replace(request, messages=tuple(messages)), restored
@@ -226,6 +266,7 @@ class ReasoningCache:
 
     def _drop(self) -> None:
         _, turn = self._turns.popitem(last=False)
+        self._names.pop(turn.name, None)
         self.bytes -= turn.size
         for handle in turn.handles:
             alike = [t for t in self._index.get(handle, ()) if t is not turn]
@@ -237,6 +278,48 @@ class ReasoningCache:
         self._keys[key_id] -= 1
         if not self._keys[key_id]:
             del self._keys[key_id]
+
+
+# --- between edges -------------------------------------------------------------------------------
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(tuple[str, list[Any], bytes, bytes, bytes, bytes, list[Any], int, str]).decode  # fmt: skip
+
+
+def _packed(turn: _Turn) -> bytes:
+    slots: list[Any] = []  # Any: as _unpacked takes them
+    for slot in turn.slots:
+        match slot:
+            case Thinking(text, signature):
+                slots.append((text, signature))
+            case _Call(id, digest):
+                slots.append((id, digest))
+            case _Said(length):
+                slots.append(length)
+    return _pack(
+        (turn.name, slots, turn.text, turn.system, turn.root, turn.before, turn.handles, turn.size,
+         turn.origin)
+    )  # fmt: skip
+
+
+def _unpacked(data: bytes) -> _Turn:
+    name, packed, text, system, root, before, handles, size, origin = _unpack(data)
+    slots: list[Thinking | _Call | _Said] = []
+    for slot in packed:
+        if type(slot) is int:
+            slots.append(_Said(slot))
+        elif type(slot[1]) is bytes:
+            slots.append(_Call(slot[0], slot[1]))
+        else:
+            slots.append(Thinking(slot[0], slot[1]))
+    return _Turn(
+        tuple(slots), text, system, root, before, [(key, handle) for key, handle in handles], size,
+        origin,
+        frozenset(c.digest for c in slots if type(c) is _Call),
+        sum(len(s.text) for s in slots if type(s) is Thinking),
+        name=name,
+    )  # fmt: skip
 
 
 # --- what is kept --------------------------------------------------------------------------------

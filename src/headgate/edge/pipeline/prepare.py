@@ -131,6 +131,7 @@ async def _remembered(exchange: Exchange, request: Request, first: Route) -> Req
         warnings.append("reasoning (sealed)")
     if context.memory is not None:
         key_id = exchange.arrival.entry.key.id
+        context.admissions.news.catch_up()
         request, kept = context.memory.recall(key_id, request, time.monotonic(), origin)
         if kept:
             warnings.append("reasoning (remembered)")

@@ -210,6 +210,14 @@ class Ledger:
         """Send an entry whose answer nobody waits for."""
         self._put(_Entry(kind, id, data))
 
+    def catch_up(self) -> None:
+        """Take in what the node has sent already, before the loop comes to it."""
+        while self._sock is not None and self._loop is not None:
+            before = self._heard
+            self._receive()
+            if self._heard == before:
+                return
+
     def flush(self) -> None:
         """Send now what was gathered, and not at the end of this turn of the loop."""
         if self._loop is not None:
