@@ -99,12 +99,38 @@ def test_each_command_of_the_readme_exists_with_its_options(command: list[str]) 
         assert option in done.stdout
 
 
-@pytest.mark.parametrize(
-    "name", ["README.md", "README.zh.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+DOCUMENTS = sorted(
+    str(p.relative_to(ROOT)) for p in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"))
 )
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_between_the_documents_lead_somewhere(name: str) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text()):
-        assert target.startswith("https://") or (ROOT / target).exists(), target
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", (ROOT / name).read_text(), flags=re.S)
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        found = ((ROOT / name).parent / target).exists()
+        assert found or target.startswith(("https://", "http://127.0.0.1")), target
+
+
+MENTIONED = {
+    (name, line.strip().split("#")[0].strip())
+    for name in ("SECURITY.md", "docs/comparison.md")
+    for line in (ROOT / name).read_text().splitlines()
+    if line.startswith("    ")
+}
+
+
+@pytest.mark.parametrize(("name", "command"), sorted(MENTIONED))
+def test_the_commands_of_the_documents_exist(name: str, command: str) -> None:
+    program, word = command.split()[:2]
+    if program == "make":
+        assert re.search(rf"^{word}:", (ROOT / "Makefile").read_text(), re.M), command
+    else:
+        done = subprocess.run(
+            [sys.executable, "-m", "headgate.cli", *command.split()[1:], "--help"],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert program == "headgate" and done.returncode == 0, command
 
 
 def test_every_file_that_architecture_names_exists() -> None:
