@@ -186,7 +186,7 @@ GEMINI_API_KEY=hg_live_k
 \t\t\t\t\t},
 \t\t\t\t\t"limit": {
 \t\t\t\t\t\t"context": 204800,
-\t\t\t\t\t\t"output": 131072
+\t\t\t\t\t\t"output": 65536
 \t\t\t\t\t}
 \t\t\t\t}
 \t\t\t}
@@ -227,7 +227,7 @@ GEMINI_API_KEY=hg_live_k
           },
           "limit": {
             "context": 204800,
-            "output": 131072
+            "output": 65536
           }
         }
       }
@@ -347,9 +347,9 @@ openai-api-key: hg_live_k
 {
   "a/b": {"max_tokens": 1},
   "openai/MiniMax-M2": {
-    "max_tokens": 131072,
+    "max_tokens": 65536,
     "max_input_tokens": 204800,
-    "max_output_tokens": 131072,
+    "max_output_tokens": 65536,
     "litellm_provider": "openai",
     "mode": "chat"
   }
@@ -501,7 +501,7 @@ display_name = "MiniMax M2"
           "name": "MiniMax M2",
           "reasoning": true,
           "contextWindow": 204800,
-          "maxTokens": 131072
+          "maxTokens": 65536
         }
       ]
     }
@@ -529,7 +529,7 @@ display_name = "MiniMax M2"
       "baseUrl": "http://gate:8787/v1",
       "apiKey": "${HEADGATE_API_KEY}",
       "provider": "generic-chat-completion-api",
-      "maxOutputTokens": 131072
+      "maxOutputTokens": 65536
     }
   ],
   "model": "custom:MiniMax-M2"

@@ -881,12 +881,16 @@ def test_a_limit_that_is_no_number_is_refused() -> None:
 
 
 def test_a_model_tells_its_bounds() -> None:
-    assert json.loads(ANTHROPIC.encode_model(CARDS[0])) == {
+    shown = json.loads(ANTHROPIC.encode_model(CARDS[0]))
+    assert shown.pop("capabilities")["structured_outputs"] == {"supported": True}
+    assert shown == {
         "type": "model",
         "id": "m0",
         "display_name": "M 0",
         "created_at": "2023-11-14T22:13:20Z",
         "lifecycle": "active",
+        "deprecated_at": None,
+        "retires_at": None,
         "max_input_tokens": 204800,
         "max_tokens": 65536,
     }

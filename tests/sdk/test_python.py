@@ -186,7 +186,7 @@ def test_openai_a_broken_stream_is_an_error(chat: OpenAI, word: str) -> None:
 def test_openai_models(chat: OpenAI) -> None:
     ids = [m.id for m in chat.models.list()]
     assert "MiniMax-M3" in ids
-    assert len(ids) == 7
+    assert len(ids) == 9
     assert chat.models.retrieve("MiniMax-M2").id == "MiniMax-M2"
     with pytest.raises(openai.NotFoundError):
         chat.models.retrieve("llama-4")
@@ -298,7 +298,7 @@ def test_anthropic_a_broken_stream_is_an_error(messages: Anthropic, word: str) -
 
 def test_anthropic_models(messages: Anthropic) -> None:
     models = {m.id: m for m in messages.models.list(limit=3)}  # the SDK turns the pages
-    assert len([id for id in models if not id.startswith("claude-")]) == 7
+    assert len([id for id in models if not id.startswith("claude-")]) == 9
     assert models["claude-opus-5-5"].max_input_tokens == 1_000_000
     assert models["MiniMax-M3"].display_name
     assert messages.models.retrieve("MiniMax-M2").id == "MiniMax-M2"
@@ -360,7 +360,7 @@ def test_gemini_in_vertex_mode(gateway: Gateway, monkeypatch: pytest.MonkeyPatch
         streamed = models.generate_content_stream(model="gemini-3.1-pro-preview", contents="hello")
         assert "".join(chunk.text or "" for chunk in streamed) == HELLO
         assert (models.count_tokens(model=MODEL, contents="hello").total_tokens or 0) > 0
-        assert len(list(models.list())) == 7
+        assert len(list(models.list())) == 9
         assert models.get(model=MODEL).name == f"models/{MODEL}"
         with pytest.raises(genai_errors.ClientError) as unknown:
             models.generate_content(model="llama-4", contents="hello")
@@ -444,7 +444,7 @@ def test_gemini_a_broken_stream_is_an_error(gemini: genai.Client, word: str) -> 
 
 def test_gemini_models(gemini: genai.Client) -> None:
     models = {m.name: m for m in gemini.models.list()}
-    assert len(models) == 7
+    assert len(models) == 9
     assert models["models/MiniMax-M3"].output_token_limit > 0
     assert gemini.models.get(model="MiniMax-M2").name == "models/MiniMax-M2"
 

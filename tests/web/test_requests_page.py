@@ -394,6 +394,7 @@ OF_KINDS = {
     "policy/effort.py",
     "dialects/openai/request.py",
     "dialects/provider.py",
+    "edge/pipeline/searches.py",
 }
 GATHERERS = ("warnings", "_warnings", "notes")
 
@@ -501,6 +502,7 @@ def test_every_warning_that_the_code_can_write_is_explained() -> None:
         "thinking.budget_tokens (sent as effort low)", "output_config.effort",
         "thinkingConfig.thinkingBudget (lowered to 2999 tokens)",
         "messages.tool_calls.custom", "tool_choice (x read as auto)", "tools.web_search",
+        "web_search (2 made)",
     ],
 )  # fmt: skip
 def test_a_warning_with_words_of_the_request_is_explained_by_its_kind(word: str) -> None:

@@ -86,7 +86,7 @@ const checks = {
   async openai_models() {
     const models = [];
     for await (const m of openai.models.list()) models.push(m.id);
-    assert.equal(models.length, 7);
+    assert.equal(models.length, 9);
   },
   async anthropic_text() {
     const reply = await anthropic.messages.create({ model, max_tokens: 99, messages: ask("hello") });
@@ -127,7 +127,7 @@ const checks = {
   async anthropic_models() {
     const models = [];
     for await (const m of anthropic.models.list({ limit: 2 })) models.push(m.id);
-    assert.equal(models.filter((id) => !id.startsWith("claude-")).length, 7);
+    assert.equal(models.filter((id) => !id.startsWith("claude-")).length, 9);
     assert.ok(models.includes("claude-opus-5-5"));
   },
   async gemini_text() {
@@ -177,7 +177,7 @@ const checks = {
   async gemini_models() {
     const models = [];
     for await (const m of await google("v1beta").models.list()) models.push(m.name);
-    assert.equal(models.length, 7);
+    assert.equal(models.length, 9);
   },
 };
 

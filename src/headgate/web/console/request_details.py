@@ -233,6 +233,13 @@ _KINDS: tuple[tuple[re.Pattern[str], Note], ...] = (
         ),
     ),
     (
+        re.compile(r"web_search \("),
+        Note(
+            "noted",
+            "The gateway searched the web for the model, so many times; the model's later rounds are part of this request.",
+        ),
+    ),
+    (
         re.compile(r"route \("),
         Note(
             "noted",
