@@ -462,7 +462,10 @@ def test_the_skill_keeps_the_rules_of_the_format() -> None:
     assert len(text) / 4 < 5000  # tokens, about
     openclaw = re.search(r"^  openclaw: (.*)$", text, re.MULTILINE)
     assert openclaw is not None
-    assert "requires" not in json.loads(openclaw[1])
+    assert json.loads(openclaw[1])["requires"] == {"env": ["OPENAI_API_KEY"]}
+    assert re.search(r"^  provider_page: \S+/providers/minimax.md$", text, re.MULTILINE)
+    assert "## List models" in text and text.count("```typescript") >= 2
+    assert "stream: true" not in text.rpartition("```typescript")[2]
     for model in CATALOG.models:
         assert f"| `{model.id}` |" in text
 

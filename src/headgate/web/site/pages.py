@@ -441,7 +441,7 @@ _SKILL_ABOUT = (
 
 
 def _skill(path: str, site: Site, catalog: Catalog) -> Page:
-    """Valid by npm skills-ref; `openclaw` requires nothing, or the skill were hidden until set up."""
+    """Valid by npm skills-ref. Note: OpenClaw shows the skill once the variables it requires are set."""
     base, default = site.base_url, catalog.models[0].id
     variables = {
         "OPENAI_API_KEY": "Key of this gateway, for OpenAI's SDKs.",
@@ -455,6 +455,7 @@ def _skill(path: str, site: Site, catalog: Catalog) -> Page:
     openclaw = {
         "homepage": f"{base}/models/minimax",
         "primaryEnv": "OPENAI_API_KEY",
+        "requires": {"env": ["OPENAI_API_KEY"]},
         "envVars": [
             {"name": name, "required": False, "description": about}
             for name, about in variables.items()
@@ -467,7 +468,7 @@ def _skill(path: str, site: Site, catalog: Catalog) -> Page:
     )
     body = prose.fill(
         prose.text("skill.md"),
-        base=base, version=site.version, note=note(site), models=models,
+        base=base, version=site.version, note=note(site), models=models, model=default,
         description=json.dumps(_SKILL_ABOUT), openclaw=json.dumps(openclaw), **shown,
     )  # fmt: skip
     return Page(path, "MiniMax skill", _SKILL_ABOUT, body)
