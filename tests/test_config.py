@@ -158,13 +158,19 @@ def test_what_the_program_notes_for_itself_cannot_be_set(file: Path, name: str) 
         ("retry.attempts = 0", "`retry.attempts`: Expected `int` >= 1"),
         ("upstreams = []", "`upstreams`: Expected `object`, got `array`"),
         ("[upstreams]\nok={}\na=3", "`upstreams.a`: Expected `object`, got `int`"),
-        ("[upstreams.ok]\n[upstreams.a]\nallow_http='x'", "`upstreams.a.allow_http`: Expected `bool`"),
+        (
+            "[upstreams.ok]\n[upstreams.a]\nallow_http='x'",
+            "`upstreams.a.allow_http`: Expected `bool`",
+        ),
         ("[models.m]\ncontext_window = 0", "`models.m.context_window`: Expected `int` >= 1"),
         ("[models.m]\nroutes=[{upstream=3}]", "`models.m.routes[0].upstream`: Expected `str`"),
-        ("[models.m]\nroutes=[{}]", "`models.m.routes[0]`: Object missing required field `upstream`"),
+        (
+            "[models.m]\nroutes=[{}]",
+            "`models.m.routes[0]`: Object missing required field `upstream`",
+        ),
         ("[aliases]\nok='m'\n'gpt-*' = 3", "`aliases.gpt-*`: Expected `str`, got `int`"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_value_is_told_with_its_key_and_its_file(file: Path, text: str, told: str) -> None:
     said = mistake(file, text)
     assert said.startswith(f"{file}: {told}"), said
@@ -300,20 +306,31 @@ def allowed(file: Path, url: str, allow_http: bool) -> bool:
 @pytest.mark.parametrize(
     "url",
     [
-        "https://api.minimax.io/v1", "https://10.1.2.3", "https://vllm:8443/v1", "https://[2606:4700::1]",
-        "http://127.0.0.1:8000/v1", "http://127.9.9.9", "http://localhost:8000", "http://LOCALHOST",
+        "https://api.minimax.io/v1",
+        "https://10.1.2.3",
+        "https://vllm:8443/v1",
+        "https://[2606:4700::1]",
+        "http://127.0.0.1:8000/v1",
+        "http://127.9.9.9",
+        "http://localhost:8000",
+        "http://LOCALHOST",
         "http://[::1]:8000",
     ],
-)  # fmt: skip
+)
 def test_https_and_this_machine_need_no_leave(file: Path, url: str) -> None:
     assert allowed(file, url, False)
 
 
 @pytest.mark.parametrize(
     "url",
-    ["http://10.0.0.1/v1", "http://172.31.255.1", "http://192.168.1.1:8000", "http://[fd00::1]",
-     "http://vllm:8000/v1"],
-)  # fmt: skip
+    [
+        "http://10.0.0.1/v1",
+        "http://172.31.255.1",
+        "http://192.168.1.1:8000",
+        "http://[fd00::1]",
+        "http://vllm:8000/v1",
+    ],
+)
 def test_plain_http_to_a_private_network_needs_leave(file: Path, url: str) -> None:
     assert not allowed(file, url, False)
     assert allowed(file, url, True)
@@ -323,24 +340,55 @@ def test_plain_http_to_a_private_network_needs_leave(file: Path, url: str) -> No
     "url",
     [
         # public, or not sure to be private
-        "http://8.8.8.8", "http://example.com", "http://172.32.0.1", "http://[2606:4700::1]",
+        "http://8.8.8.8",
+        "http://example.com",
+        "http://172.32.0.1",
+        "http://[2606:4700::1]",
         "http://100.64.0.1",  # carrier-grade NAT
-        "http://192.0.2.1", "http://198.18.0.1",
-        "http://vllm.internal", "http://x.localhost", "http://localhost.",
+        "http://192.0.2.1",
+        "http://198.18.0.1",
+        "http://vllm.internal",
+        "http://x.localhost",
+        "http://localhost.",
         # what resolvers take for 127.0.0.1, or for any other address
-        "http://2130706433", "http://0x7f000001", "http://127.1", "http://0x7f.1", "http://0177.0.0.1",
-        "http://[::ffff:127.0.0.1]", "http://[::ffff:8.8.8.8]", "https://[::ffff:10.0.0.1]",
-        "http://[64:ff9b::7f00:1]", "http://[2002:7f00:1::]", "https://[64:ff9b::a9fe:a9fe]",
+        "http://2130706433",
+        "http://0x7f000001",
+        "http://127.1",
+        "http://0x7f.1",
+        "http://0177.0.0.1",
+        "http://[::ffff:127.0.0.1]",
+        "http://[::ffff:8.8.8.8]",
+        "https://[::ffff:10.0.0.1]",
+        "http://[64:ff9b::7f00:1]",
+        "http://[2002:7f00:1::]",
+        "https://[64:ff9b::a9fe:a9fe]",
         # where no upstream is
-        "http://0.0.0.0", "http://[::]", "http://169.254.169.254/latest/meta-data",
-        "https://169.254.169.254", "http://[fe80::1]", "http://224.0.0.1", "http://255.255.255.255",
+        "http://0.0.0.0",
+        "http://[::]",
+        "http://169.254.169.254/latest/meta-data",
+        "https://169.254.169.254",
+        "http://[fe80::1]",
+        "http://224.0.0.1",
+        "http://255.255.255.255",
         # no addresses of an upstream
-        "ftp://example.com", "file:///etc/passwd", "//example.com", "example.com", "https://", "https:///v1",
-        "https://user@example.com", "https://user:pw@example.com", "https://example.com/?a=b",
-        "https://example.com/#f", "https://example.com:99999", "https://[::1", "https://exa mple.com",
-        "https://example.com/\tx", "https://exämple.com", "https://example.com/\r\nx: y",
+        "ftp://example.com",
+        "file:///etc/passwd",
+        "//example.com",
+        "example.com",
+        "https://",
+        "https:///v1",
+        "https://user@example.com",
+        "https://user:pw@example.com",
+        "https://example.com/?a=b",
+        "https://example.com/#f",
+        "https://example.com:99999",
+        "https://[::1",
+        "https://exa mple.com",
+        "https://example.com/\tx",
+        "https://exämple.com",
+        "https://example.com/\r\nx: y",
     ],
-)  # fmt: skip
+)
 def test_no_leave_opens_any_other_address(file: Path, url: str) -> None:
     assert not allowed(file, url, False)
     assert not allowed(file, url, True)

@@ -210,7 +210,14 @@ def caddy(place: Path, gate: Gateway, authority: Authority) -> tuple[list[str], 
         text = text.replace(old, new, 1)
     (place / "Caddyfile").write_text(text)
     program = optional("caddy", "Debian: caddy")
-    return [program, "run", "--adapter", "caddyfile", "--config", str(place / "Caddyfile")], f"https://localhost:{port}"  # fmt: skip
+    return [
+        program,
+        "run",
+        "--adapter",
+        "caddyfile",
+        "--config",
+        str(place / "Caddyfile"),
+    ], f"https://localhost:{port}"
 
 
 @pytest.mark.parametrize("proxy", [nginx, caddy])
@@ -219,7 +226,9 @@ def test_a_stream_passes_the_proxy_as_it_comes_with_its_clients_address(
 ) -> None:
     command, url = proxy(tmp_path, gate, authority)
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"})  # fmt: skip
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+        )
     trusting = ssl.create_default_context(cafile=str(authority.cert))
     client = httpx2.Client(verify=trusting, timeout=PATIENCE_S, base_url=url)
     try:
@@ -329,7 +338,11 @@ def test_the_chart_is_taken_by_helm_and_its_configuration_by_us(tmp_path: Path) 
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert container[probe]["httpGet"]["path"] in ("/livez", "/readyz")
         assert container[probe]["httpGet"]["scheme"] == "HTTPS"
-    assert not [e for e in container["env"] if "KEY" in e["name"] and "value" in e and "tls" not in e["value"]]  # fmt: skip
+    assert not [
+        e
+        for e in container["env"]
+        if "KEY" in e["name"] and "value" in e and "tls" not in e["value"]
+    ]
     # Settings that the environment takes; a wrong name would be ignored without a word.
     named = {e["name"] for e in container["env"] if e["name"].startswith("HEADGATE_")}
     assert named <= set(config.VARIABLES.values())
@@ -345,7 +358,17 @@ def test_a_database_for_the_ledger_is_a_secret_by_reference() -> None:
 def test_several_pods_are_refused_as_they_share_no_keys() -> None:
     helm = optional("helm", "Go: helm.sh/helm/v3/cmd/helm")
     done = subprocess.run(
-        [helm, "template", "x", str(DEPLOY / "helm/headgate"), "--kube-version", "1.29", "--set", "replicas=3,database.secret=pg"],
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            helm,
+            "template",
+            "x",
+            str(DEPLOY / "helm/headgate"),
+            "--kube-version",
+            "1.29",
+            "--set",
+            "replicas=3,database.secret=pg",
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode and "each pod has keys and budgets of its own" in done.stderr

@@ -56,9 +56,11 @@ def test_each_request_of_the_readme_gets_such_an_answer(
     assert len(CURLS) == 4
     shown = curl.replace("http://127.0.0.1:8787", embedded.url).replace("curl ", "curl -sS ", 1)
     done = subprocess.run(
-        ["bash", "-c", shown], env={"HEADGATE_API_KEY": embedded.key, "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True,
-    )  # fmt: skip
+        ["bash", "-c", shown],
+        env={"HEADGATE_API_KEY": embedded.key, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
     got, told = json.loads(done.stdout), json.loads(answer)
     if got.get("object") == "response":  # shown shortened
         got = {k: v for k, v in got.items() if k in told}
@@ -128,8 +130,9 @@ def test_the_commands_of_the_documents_exist(name: str, command: str) -> None:
     else:
         done = subprocess.run(
             [sys.executable, "-m", "headgate.cli", *command.split()[1:], "--help"],
-            capture_output=True, text=True,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+        )
         assert program == "headgate" and done.returncode == 0, command
 
 

@@ -214,9 +214,12 @@ _LOOP = (("think", "T1"), ("call",))
 _IMAGE: dict[str, _J] = {
     "openai": {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}},
     "responses": {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}"},
-    "anthropic": {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}},
+    "anthropic": {
+        "type": "image",
+        "source": {"type": "base64", "media_type": "image/png", "data": PNG},
+    },
     "gemini": {"inlineData": {"mimeType": "image/png", "data": PNG}},
-}  # fmt: skip
+}
 _FORMAT = {"type": "json_schema", "name": "s", "schema": SCHEMA}
 _MARK = {"cache_control": {"type": "ephemeral"}}
 
@@ -272,7 +275,12 @@ REQUESTS = [
     Feature(
         "system text",
         {
-            "openai": {"messages": [{"role": "system", "content": "SYS"}, {"role": "user", "content": "hi"}]},
+            "openai": {
+                "messages": [
+                    {"role": "system", "content": "SYS"},
+                    {"role": "user", "content": "hi"},
+                ]
+            },
             "responses": {"instructions": "SYS"},
             "anthropic": {"system": "SYS"},
             "gemini": {"systemInstruction": {"parts": [{"text": "SYS"}]}},
@@ -282,107 +290,259 @@ REQUESTS = [
     Feature(
         "system message in mid-conversation",
         {
-            **{c: {"messages": [{"role": "user", "content": "a"}, {"role": "system", "content": "SYS"},
-                                {"role": "user", "content": "b"}]} for c in ("openai", "anthropic")},
-            "responses": {"input": [{"role": "user", "content": "a"}, {"role": "developer", "content": "SYS"},
-                                    {"role": "user", "content": "b"}]},
+            **{
+                c: {
+                    "messages": [
+                        {"role": "user", "content": "a"},
+                        {"role": "system", "content": "SYS"},
+                        {"role": "user", "content": "b"},
+                    ]
+                }
+                for c in ("openai", "anthropic")
+            },
+            "responses": {
+                "input": [
+                    {"role": "user", "content": "a"},
+                    {"role": "developer", "content": "SYS"},
+                    {"role": "user", "content": "b"},
+                ]
+            },
         },
         lambda r: _where(r, "SYS"),
         near=lambda r: _where(r, "SYS") == ["user"],
     ),
-    Feature("image of the user", _each(lambda c: asked(c, [
-        {"text": "see"} if c == "gemini" else {"type": "input_text" if c == "responses" else "text", "text": "see"},
-        _IMAGE[c]])), lambda r: _parts(r, Media)),
+    Feature(
+        "image of the user",
+        _each(
+            lambda c: asked(
+                c,
+                [
+                    {"text": "see"}
+                    if c == "gemini"
+                    else {"type": "input_text" if c == "responses" else "text", "text": "see"},
+                    _IMAGE[c],
+                ],
+            )
+        ),
+        lambda r: _parts(r, Media),
+    ),
     Feature(
         "image in a tool's result",
         {
-            "anthropic": turn("anthropic", [("call",)], [{"type": "text", "text": "see"}, _IMAGE["anthropic"]]),
-            "responses": turn("responses", [("call",)], [{"type": "input_text", "text": "see"}, _IMAGE["responses"]]),
+            "anthropic": turn(
+                "anthropic", [("call",)], [{"type": "text", "text": "see"}, _IMAGE["anthropic"]]
+            ),
+            "responses": turn(
+                "responses",
+                [("call",)],
+                [{"type": "input_text", "text": "see"}, _IMAGE["responses"]],
+            ),
             "gemini": turn("gemini", [("call",)], "see", parts=[_IMAGE["gemini"]]),
         },
         lambda r: [p for result in _results(r) for p in result.parts if isinstance(p, Media)],
         near=lambda r: len(_parts(r, Media)) == 1,
     ),
-    Feature("tools and their schemas", _each(lambda c: {"tools": tools(c)}),
-            lambda r: [(t.name, t.description, json.loads(bytes(t.parameters))) for t in r.tools]),
-    Feature("strict tools", {c: {"tools": tools(c, strict=True)} for c in ("openai", "responses", "anthropic")},
-            lambda r: [t.strict for t in r.tools], "this wire has no such mark"),
-    Feature("`tool_choice`: none", _tool_choice("none", "none", {"type": "none"}, {"mode": "NONE"}),
-            lambda r: r.choice.mode, near=lambda r: not r.tools),
-    Feature("`tool_choice`: any tool", _tool_choice("required", "required", {"type": "any"}, {"mode": "ANY"}),
-            lambda r: r.choice.mode),
-    Feature("`tool_choice`: one tool", _tool_choice(
-        {"type": "function", "function": {"name": "f"}}, {"type": "function", "name": "f"},
-        {"type": "tool", "name": "f"}, {"mode": "ANY", "allowedFunctionNames": ["f"]}),
-        lambda r: (r.choice.mode, r.choice.name)),
-    Feature("no parallel calls", {
-        "openai": {"tools": tools("openai"), "parallel_tool_calls": False},
-        "responses": {"tools": tools("responses"), "parallel_tool_calls": False},
-        "anthropic": {"tools": tools("anthropic"),
-                      "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
-    }, lambda r: r.choice.parallel, "the upstream has no such switch"),
-    Feature("parallel calls in history", _each(lambda c: turn(c, [("call",), ("call",)])),
-            lambda r: [(p.name, json.loads(p.arguments)) for p in _parts(r, ToolCall)]),
-    Feature("results, each with its call", _each(lambda c: turn(c, [("call",), ("call",)])),
-            lambda r: [[p.id for p in _parts(r, ToolCall)].index(x.call_id) for x in _results(r)]),
-    Feature("error in a result", {
-        "anthropic": turn("anthropic", [("call",)], "no such file", is_error=True),
-        "gemini": turn("gemini", [("call",)], {"error": "no such file"}),
-    }, lambda r: [x.is_error for x in _results(r)],
-        near=lambda r: all(p.text.startswith("Error") for x in _results(r) for p in x.parts if isinstance(p, Text))),
-    Feature("thinking in history", _each(lambda c: turn(c, list(_LOOP))),
-            lambda r: [p.text for p in _parts(r, Thinking)]),
-    Feature("upstream's signature, sealed", _each(lambda c: turn(c, [("think", "T1", SIGNED), ("call",)])),
-            lambda r: [p.signature for p in _parts(r, Thinking)], "this upstream does not sign"),
-    Feature("order of thinking and text", {c: turn(c, [
-        ("think", "T1", SIGNED), ("say", "A."), ("think", "T2", SIGNED), ("call",)])
-        for c in ("responses", "anthropic", "gemini")}, _spoken,
-        "all thinking comes first on this wire"),
-    Feature("thinking on", {
-        "openai": {"reasoning_effort": "high"}, "responses": {"reasoning": {"effort": "high"}},
-        "anthropic": {"thinking": {"type": "enabled", "budget_tokens": 2000}},
-        "gemini": _config(thinkingConfig={"thinkingBudget": -1}),
-    }, lambda r: r.reasoning.mode, "the model thinks anyway", raw=b'"enable_thinking":true'),
-    Feature("thinking off", {
-        "openai": {"thinking": {"type": "disabled"}}, "responses": {"reasoning": {"effort": "none"}},
-        "anthropic": {"thinking": {"type": "disabled"}},
-        "gemini": _config(thinkingConfig={"thinkingBudget": 0}),
-    }, lambda r: r.reasoning.mode, "no switch is known on this wire", raw=b'"enable_thinking":false'),
-    Feature("effort of thinking", {
-        "openai": {"reasoning_effort": "low"}, "responses": {"reasoning": {"effort": "low"}},
-        "anthropic": {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}},
-        "gemini": _config(thinkingConfig={"thinkingLevel": "LOW"}),
-    }, lambda r: r.reasoning.effort, "MiniMax's models have on and off only"),
-    Feature("stop sequences", {
-        "openai": {"stop": ["END"]}, "anthropic": {"stop_sequences": ["END"]},
-        "gemini": _config(stopSequences=["END"]),
-    }, _fields("stop")),
-    Feature("structured output", {
-        "openai": {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": SCHEMA}}},
-        "responses": {"text": {"format": _FORMAT}},
-        "anthropic": {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
-        "gemini": _config(responseMimeType="application/json", responseJsonSchema=SCHEMA),
-    }, lambda r: r.format and json.loads(bytes(r.format.schema))),
-    Feature("most tokens of the reply", _all("max_tokens", 99, "maxOutputTokens") | {
-        "responses": {"max_output_tokens": 99}}, _fields("max_tokens")),
-    Feature("`temperature`, `top_p`", _each(lambda c: _config(temperature=0.5, topP=0.5) if c == "gemini"
-            else {"temperature": 0.5, "top_p": 0.5}), _fields("temperature", "top_p")),
-    Feature("`top_k`", {"anthropic": {"top_k": 5}, "gemini": _config(topK=5)}, _fields("top_k"),
-            "the upstream ignores it"),
-    Feature("`seed`", {"openai": {"seed": 7}, "gemini": _config(seed=7)}, _fields("seed"),
-            "the upstream ignores it"),
-    Feature("penalties", {
-        "openai": {"presence_penalty": 0.5, "frequency_penalty": 0.5},
-        "gemini": _config(presencePenalty=0.5, frequencyPenalty=0.5),
-    }, _fields("presence_penalty", "frequency_penalty"), "the upstream ignores them"),
-    Feature("service tier", {c: {"service_tier": "priority"} for c in ("openai", "responses", "anthropic")},
-            lambda r: r.service_tier, "the route has none"),
-    Feature("cache marks", {"anthropic": {
-        "system": [{"type": "text", "text": "S", **_MARK}], "tools": tools("anthropic", **_MARK),
-        **asked("anthropic", [{"type": "text", "text": "hi", **_MARK}])}},
+    Feature(
+        "tools and their schemas",
+        _each(lambda c: {"tools": tools(c)}),
+        lambda r: [(t.name, t.description, json.loads(bytes(t.parameters))) for t in r.tools],
+    ),
+    Feature(
+        "strict tools",
+        {c: {"tools": tools(c, strict=True)} for c in ("openai", "responses", "anthropic")},
+        lambda r: [t.strict for t in r.tools],
+        "this wire has no such mark",
+    ),
+    Feature(
+        "`tool_choice`: none",
+        _tool_choice("none", "none", {"type": "none"}, {"mode": "NONE"}),
+        lambda r: r.choice.mode,
+        near=lambda r: not r.tools,
+    ),
+    Feature(
+        "`tool_choice`: any tool",
+        _tool_choice("required", "required", {"type": "any"}, {"mode": "ANY"}),
+        lambda r: r.choice.mode,
+    ),
+    Feature(
+        "`tool_choice`: one tool",
+        _tool_choice(
+            {"type": "function", "function": {"name": "f"}},
+            {"type": "function", "name": "f"},
+            {"type": "tool", "name": "f"},
+            {"mode": "ANY", "allowedFunctionNames": ["f"]},
+        ),
+        lambda r: (r.choice.mode, r.choice.name),
+    ),
+    Feature(
+        "no parallel calls",
+        {
+            "openai": {"tools": tools("openai"), "parallel_tool_calls": False},
+            "responses": {"tools": tools("responses"), "parallel_tool_calls": False},
+            "anthropic": {
+                "tools": tools("anthropic"),
+                "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
+            },
+        },
+        lambda r: r.choice.parallel,
+        "the upstream has no such switch",
+    ),
+    Feature(
+        "parallel calls in history",
+        _each(lambda c: turn(c, [("call",), ("call",)])),
+        lambda r: [(p.name, json.loads(p.arguments)) for p in _parts(r, ToolCall)],
+    ),
+    Feature(
+        "results, each with its call",
+        _each(lambda c: turn(c, [("call",), ("call",)])),
+        lambda r: [[p.id for p in _parts(r, ToolCall)].index(x.call_id) for x in _results(r)],
+    ),
+    Feature(
+        "error in a result",
+        {
+            "anthropic": turn("anthropic", [("call",)], "no such file", is_error=True),
+            "gemini": turn("gemini", [("call",)], {"error": "no such file"}),
+        },
+        lambda r: [x.is_error for x in _results(r)],
+        near=lambda r: all(
+            p.text.startswith("Error") for x in _results(r) for p in x.parts if isinstance(p, Text)
+        ),
+    ),
+    Feature(
+        "thinking in history",
+        _each(lambda c: turn(c, list(_LOOP))),
+        lambda r: [p.text for p in _parts(r, Thinking)],
+    ),
+    Feature(
+        "upstream's signature, sealed",
+        _each(lambda c: turn(c, [("think", "T1", SIGNED), ("call",)])),
+        lambda r: [p.signature for p in _parts(r, Thinking)],
+        "this upstream does not sign",
+    ),
+    Feature(
+        "order of thinking and text",
+        {
+            c: turn(c, [("think", "T1", SIGNED), ("say", "A."), ("think", "T2", SIGNED), ("call",)])
+            for c in ("responses", "anthropic", "gemini")
+        },
+        _spoken,
+        "all thinking comes first on this wire",
+    ),
+    Feature(
+        "thinking on",
+        {
+            "openai": {"reasoning_effort": "high"},
+            "responses": {"reasoning": {"effort": "high"}},
+            "anthropic": {"thinking": {"type": "enabled", "budget_tokens": 2000}},
+            "gemini": _config(thinkingConfig={"thinkingBudget": -1}),
+        },
+        lambda r: r.reasoning.mode,
+        "the model thinks anyway",
+        raw=b'"enable_thinking":true',
+    ),
+    Feature(
+        "thinking off",
+        {
+            "openai": {"thinking": {"type": "disabled"}},
+            "responses": {"reasoning": {"effort": "none"}},
+            "anthropic": {"thinking": {"type": "disabled"}},
+            "gemini": _config(thinkingConfig={"thinkingBudget": 0}),
+        },
+        lambda r: r.reasoning.mode,
+        "no switch is known on this wire",
+        raw=b'"enable_thinking":false',
+    ),
+    Feature(
+        "effort of thinking",
+        {
+            "openai": {"reasoning_effort": "low"},
+            "responses": {"reasoning": {"effort": "low"}},
+            "anthropic": {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}},
+            "gemini": _config(thinkingConfig={"thinkingLevel": "LOW"}),
+        },
+        lambda r: r.reasoning.effort,
+        "MiniMax's models have on and off only",
+    ),
+    Feature(
+        "stop sequences",
+        {
+            "openai": {"stop": ["END"]},
+            "anthropic": {"stop_sequences": ["END"]},
+            "gemini": _config(stopSequences=["END"]),
+        },
+        _fields("stop"),
+    ),
+    Feature(
+        "structured output",
+        {
+            "openai": {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "s", "schema": SCHEMA},
+                }
+            },
+            "responses": {"text": {"format": _FORMAT}},
+            "anthropic": {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
+            "gemini": _config(responseMimeType="application/json", responseJsonSchema=SCHEMA),
+        },
+        lambda r: r.format and json.loads(bytes(r.format.schema)),
+    ),
+    Feature(
+        "most tokens of the reply",
+        _all("max_tokens", 99, "maxOutputTokens") | {"responses": {"max_output_tokens": 99}},
+        _fields("max_tokens"),
+    ),
+    Feature(
+        "`temperature`, `top_p`",
+        _each(
+            lambda c: (
+                _config(temperature=0.5, topP=0.5)
+                if c == "gemini"
+                else {"temperature": 0.5, "top_p": 0.5}
+            )
+        ),
+        _fields("temperature", "top_p"),
+    ),
+    Feature(
+        "`top_k`",
+        {"anthropic": {"top_k": 5}, "gemini": _config(topK=5)},
+        _fields("top_k"),
+        "the upstream ignores it",
+    ),
+    Feature(
+        "`seed`",
+        {"openai": {"seed": 7}, "gemini": _config(seed=7)},
+        _fields("seed"),
+        "the upstream ignores it",
+    ),
+    Feature(
+        "penalties",
+        {
+            "openai": {"presence_penalty": 0.5, "frequency_penalty": 0.5},
+            "gemini": _config(presencePenalty=0.5, frequencyPenalty=0.5),
+        },
+        _fields("presence_penalty", "frequency_penalty"),
+        "the upstream ignores them",
+    ),
+    Feature(
+        "service tier",
+        {c: {"service_tier": "priority"} for c in ("openai", "responses", "anthropic")},
+        lambda r: r.service_tier,
+        "the route has none",
+    ),
+    Feature(
+        "cache marks",
+        {
+            "anthropic": {
+                "system": [{"type": "text", "text": "S", **_MARK}],
+                "tools": tools("anthropic", **_MARK),
+                **asked("anthropic", [{"type": "text", "text": "hi", **_MARK}]),
+            }
+        },
         lambda r: ([t.cache for t in r.tools], [p.cache for p in _parts(r, Text)]),
-        "this wire has none; prefixes are cached without"),
-]  # fmt: skip
+        "this wire has none; prefixes are cached without",
+    ),
+]
 
 
 def request_cell(feature: Feature, client: str, column: str) -> str:
@@ -446,29 +606,60 @@ _A = Text("A.")
 REPLIES = [
     Answer("text", Reply((_A,), STOP), lambda r: _names(r)),
     Answer("thinking", Reply((Thinking("T1"), _A), STOP), lambda r: _names(r)[0]),
-    Answer("signature, sealed", Reply((Thinking("T1", SIGNED), _CALL), CALLS),
-           lambda r: [p.signature for p in r.parts if isinstance(p, Thinking)],
-           "this wire has no place for it"),
-    Answer("order of thinking, text and calls",
-           Reply((Thinking("T1", SIGNED), _A, Thinking("T2", SIGNED), _CALL), CALLS), _names,
-           "not told on this wire; the memory puts it right on the next turn"),
-    Answer("parallel calls", Reply((_CALL, _OTHER), CALLS),
-           lambda r: [(p.name, json.loads(p.arguments)) for p in r.parts if isinstance(p, ToolCall)]),
-    Answer("ids of calls", Reply((_CALL, _OTHER), CALLS),
-           lambda r: [p.id for p in r.parts if isinstance(p, ToolCall)]),
+    Answer(
+        "signature, sealed",
+        Reply((Thinking("T1", SIGNED), _CALL), CALLS),
+        lambda r: [p.signature for p in r.parts if isinstance(p, Thinking)],
+        "this wire has no place for it",
+    ),
+    Answer(
+        "order of thinking, text and calls",
+        Reply((Thinking("T1", SIGNED), _A, Thinking("T2", SIGNED), _CALL), CALLS),
+        _names,
+        "not told on this wire; the memory puts it right on the next turn",
+    ),
+    Answer(
+        "parallel calls",
+        Reply((_CALL, _OTHER), CALLS),
+        lambda r: [(p.name, json.loads(p.arguments)) for p in r.parts if isinstance(p, ToolCall)],
+    ),
+    Answer(
+        "ids of calls",
+        Reply((_CALL, _OTHER), CALLS),
+        lambda r: [p.id for p in r.parts if isinstance(p, ToolCall)],
+    ),
     Answer("end: stop", Reply((_A,), STOP), _finish),
-    Answer("end: a stop sequence, and which", Reply((_A,), Finish("stop_sequence", USAGE, "END")), _finish,
-           "reads as an ordinary stop"),
+    Answer(
+        "end: a stop sequence, and which",
+        Reply((_A,), Finish("stop_sequence", USAGE, "END")),
+        _finish,
+        "reads as an ordinary stop",
+    ),
     Answer("end: the limit of tokens", Reply((_A,), Finish("length", USAGE)), _finish),
-    Answer("end: the context is full", Reply((_A,), Finish("context_full", USAGE)), _finish,
-           "reads as the limit of tokens"),
+    Answer(
+        "end: the context is full",
+        Reply((_A,), Finish("context_full", USAGE)),
+        _finish,
+        "reads as the limit of tokens",
+    ),
     Answer("end: calls", Reply((_CALL,), CALLS), _finish),
     Answer("end: filtered", Reply((_A,), Finish("content_filter", USAGE)), _finish),
-    *(Answer(f"usage: {what}", Reply((Thinking("T1"), _A), STOP),
-             lambda r, field=field: getattr(r.usage, field), "no such number on this wire; part of the whole")
-      for field, what in (("input", "input"), ("output", "output"), ("cached", "read from the cache"),
-                          ("cache_write", "written to the cache"), ("reasoning", "of thinking"))),
-]  # fmt: skip
+    *(
+        Answer(
+            f"usage: {what}",
+            Reply((Thinking("T1"), _A), STOP),
+            lambda r, field=field: getattr(r.usage, field),
+            "no such number on this wire; part of the whole",
+        )
+        for field, what in (
+            ("input", "input"),
+            ("output", "output"),
+            ("cached", "read from the cache"),
+            ("cache_write", "written to the cache"),
+            ("reasoning", "of thinking"),
+        )
+    ),
+]
 FACTS = ReplyFacts("1a2b", MODEL, 1700000000, 50)
 
 
@@ -600,9 +791,13 @@ def test_nothing_is_lost_without_a_word_why() -> None:
 
 def test_a_conversation_with_tools_and_thinking_loses_nothing() -> None:
     never_lost = (
-        "text of the user", "system text", "tools and their schemas", "parallel calls in history",
-        "results, each with its call", "thinking in history",
-    )  # fmt: skip
+        "text of the user",
+        "system text",
+        "tools and their schemas",
+        "parallel calls in history",
+        "results, each with its call",
+        "thinking in history",
+    )
     for feature in REQUESTS:
         if feature.name in never_lost:
             for client in CLIENTS:

@@ -20,8 +20,10 @@ def pasted(gate: Gateway, **env: str) -> str:
         lines = lines[lines.index("  curl ") :]
     done = subprocess.run(
         ["bash", "-c", lines.replace("curl ", "curl -sS -w '%{http_code}' ", 1)],
-        env={"PATH": "/usr/bin:/bin", **env}, capture_output=True, text=True,
-    )  # fmt: skip
+        env={"PATH": "/usr/bin:/bin", **env},
+        capture_output=True,
+        text=True,
+    )
     return done.stdout
 
 

@@ -179,22 +179,67 @@ def _snake(client: str, n: int) -> _J:
 
 
 THINGS: dict[str, tuple[int, Callable[[str, int], _J]]] = {
-    "messages": (700, lambda c, n: body(c, [t for _ in range(n) for t in (user(c, "a"), assistant(c, "b"))] + _say(c))),
+    "messages": (
+        700,
+        lambda c, n: body(
+            c, [t for _ in range(n) for t in (user(c, "a"), assistant(c, "b"))] + _say(c)
+        ),
+    ),
     "parts of the user": (1500, lambda c, n: body(c, [user(c, *["word "] * n)])),
-    "parts of the assistant": (1500, lambda c, n: body(c, [*_say(c), assistant(c, *["word "] * n), *_say(c)])),
-    "pieces of an assistant's turn": (1500, lambda c, n: body(c, [*_say(c), *([assistant(c, " ")] * n), assistant(c, "x"), *_say(c)])),
+    "parts of the assistant": (
+        1500,
+        lambda c, n: body(c, [*_say(c), assistant(c, *["word "] * n), *_say(c)]),
+    ),
+    "pieces of an assistant's turn": (
+        1500,
+        lambda c, n: body(c, [*_say(c), *([assistant(c, " ")] * n), assistant(c, "x"), *_say(c)]),
+    ),
     "pieces of thinking": (1500, lambda c, n: body(c, [*_say(c), *thinking(c, n), *_say(c)])),
     "calls of one turn": (600, lambda c, n: body(c, [*_say(c), *called(c, n)])),
-    "turns with a call": (400, lambda c, n: body(c, [*_say(c), *(t for _ in range(n) for t in called(c, 1))])),
+    "turns with a call": (
+        400,
+        lambda c, n: body(c, [*_say(c), *(t for _ in range(n) for t in called(c, 1))]),
+    ),
     "one id twice": (700, lambda c, n: body(c, [*_say(c), *called(c, n, same=True)])),
     "tools": (200, lambda c, n: body(c, _say(c), tools=tools(c, n))),
     "allowed tools": (200, lambda c, n: body(c, _say(c), tools=tools(c, n), **allowed(c, n))),
-    "values of a schema": (12000, lambda c, n: body(c, _say(c), tools=tools(c, 1, {"type": "object", "properties": {f"p{k}": {"type": "string"} for k in range(n // 2)}}))),
-    "values of an enum": (4000, lambda c, n: body(c, _say(c), tools=tools(c, 1, {"type": "object", "properties": {"a": {"type": "string", "enum": [f"e{k}" for k in range(n)]}}}))),
+    "values of a schema": (
+        12000,
+        lambda c, n: body(
+            c,
+            _say(c),
+            tools=tools(
+                c,
+                1,
+                {
+                    "type": "object",
+                    "properties": {f"p{k}": {"type": "string"} for k in range(n // 2)},
+                },
+            ),
+        ),
+    ),
+    "values of an enum": (
+        4000,
+        lambda c, n: body(
+            c,
+            _say(c),
+            tools=tools(
+                c,
+                1,
+                {
+                    "type": "object",
+                    "properties": {"a": {"type": "string", "enum": [f"e{k}" for k in range(n)]}},
+                },
+            ),
+        ),
+    ),
     "characters of a name": (100_000, lambda c, n: body(c, [*_say(c), *called(c, 1, "f" * n)])),
-    "characters of one text": (200_000, lambda c, n: body(c, _say(c, "words and 中文 " * (n // 12)))),
+    "characters of one text": (
+        200_000,
+        lambda c, n: body(c, _say(c, "words and 中文 " * (n // 12))),
+    ),
     "system messages": (1500, _systems),
-}  # fmt: skip
+}
 
 
 def pipeline(client: str, raw: bytes) -> Callable[[], object]:
@@ -327,11 +372,24 @@ def test_the_work_for_pieces_of_many_calls_grows_with_their_number() -> None:
 
     def make(n: int) -> Callable[[], object]:
         chunks = [
-            {"choices": [{"index": 0, "delta": {"tool_calls": [
-                {"index": k % 500, "id": f"c{k % 500}", "function": {"name": "f", "arguments": "1"}}
-            ]}}]}
+            {
+                "choices": [
+                    {
+                        "index": 0,
+                        "delta": {
+                            "tool_calls": [
+                                {
+                                    "index": k % 500,
+                                    "id": f"c{k % 500}",
+                                    "function": {"name": "f", "arguments": "1"},
+                                }
+                            ]
+                        },
+                    }
+                ]
+            }
             for k in range(n)
-        ]  # fmt: skip
+        ]
         data = b"".join(sse.encode(json.dumps(c).encode()) for c in chunks)
 
         def run() -> None:

@@ -63,9 +63,26 @@ BLOCKS = Capabilities(
 
 # Text that has broken a stream reader somewhere, and ordinary text.
 nasty = st.sampled_from(
-    ["\n\ndata: [DONE]\n\n", "event: message_stop", "\r", "\u2028", "\u2029", "\x85", '"}]}', "\\",
-     "</think>", "\x00", "😀", "é", "{", "[{", "\n,\n", "data:", ": ping"]
-)  # fmt: skip
+    [
+        "\n\ndata: [DONE]\n\n",
+        "event: message_stop",
+        "\r",
+        "\u2028",
+        "\u2029",
+        "\x85",
+        '"}]}',
+        "\\",
+        "</think>",
+        "\x00",
+        "😀",
+        "é",
+        "{",
+        "[{",
+        "\n,\n",
+        "data:",
+        ": ping",
+    ]
+)
 words = st.lists(
     nasty | st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8),
     min_size=1,

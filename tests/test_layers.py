@@ -49,15 +49,46 @@ PURE = {
     "policy",
 }
 OUTSIDE = {
-    "asyncio", "concurrent", "http", "io", "logging", "multiprocessing", "os", "pathlib", "queue",
-    "random", "secrets", "select", "selectors", "shutil", "signal", "socket", "sqlite3", "ssl",
-    "subprocess", "sys", "tempfile", "threading", "time", "urllib",
-}  # fmt: skip
+    "asyncio",
+    "concurrent",
+    "http",
+    "io",
+    "logging",
+    "multiprocessing",
+    "os",
+    "pathlib",
+    "queue",
+    "random",
+    "secrets",
+    "select",
+    "selectors",
+    "shutil",
+    "signal",
+    "socket",
+    "sqlite3",
+    "ssl",
+    "subprocess",
+    "sys",
+    "tempfile",
+    "threading",
+    "time",
+    "urllib",
+}
 
 # Libraries that one package hides from the rest.
-HIDDEN = {"apsw": "storage", "asyncpg": "storage", "sqlite3": "storage", "httptools": "net", "click": "cli", "jinja2": "web", "starlette": "web", "uvicorn": "web",
-          "argon2": "web",
-          "jsonschema_rs": "policy", "markdown_it": "web"}  # fmt: skip
+HIDDEN = {
+    "apsw": "storage",
+    "asyncpg": "storage",
+    "sqlite3": "storage",
+    "httptools": "net",
+    "click": "cli",
+    "jinja2": "web",
+    "starlette": "web",
+    "uvicorn": "web",
+    "argon2": "web",
+    "jsonschema_rs": "policy",
+    "markdown_it": "web",
+}
 # `uvloop` is chosen by the command; the local model's engine and the tokenizers are extras.
 OPTIONAL = {"xllamacpp", "tokenizers", "asyncpg"}
 

@@ -248,7 +248,7 @@ def test_what_is_allowed_is_still_there() -> None:
         "class A:\n    def __init__(self):\n        self.text = b''\n    def f(self, xs):\n        for x in xs:\n            self.text += x",
         "class A:\n    calls: tuple[str, ...] = ()\n    def f(self, xs):\n        return [x for x in xs if x in self.calls]",
     ],
-)  # fmt: skip
+)
 def test_each_kind_is_found(code: str) -> None:
     assert faults(code)
 

@@ -48,9 +48,16 @@ def test_no_test_waits_for_a_moment_or_skips_on_its_own(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["time.sleep(1)", "await asyncio.sleep(0.01)", "sleep(x)", "page.wait_for_timeout(5)",
-     "pytest.mark.skipif(True, reason='')", "shutil.which('node')", "page.wait_for_load_state()"],
-)  # fmt: skip
+    [
+        "time.sleep(1)",
+        "await asyncio.sleep(0.01)",
+        "sleep(x)",
+        "page.wait_for_timeout(5)",
+        "pytest.mark.skipif(True, reason='')",
+        "shutil.which('node')",
+        "page.wait_for_load_state()",
+    ],
+)
 def test_the_reader_finds_each_kind(code: str) -> None:
     assert len(list(calls(code))) == 1
     assert not list(calls("await asyncio.sleep(0)"))

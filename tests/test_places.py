@@ -119,8 +119,13 @@ print(failure_of(200, "no", 2099).kind == "blocked")
     ),
     "a failure kind's rule": Change(
         "a retry rule",
-        (Edit("errors.py", '"upstream", fallback=False, client_retry="later"',
-              instead_of='"upstream", client_retry="later"'),),
+        (
+            Edit(
+                "errors.py",
+                '"upstream", fallback=False, client_retry="later"',
+                instead_of='"upstream", client_retry="later"',
+            ),
+        ),
         """
 from headgate.errors import Failure
 from headgate.policy.retry import After, decide
@@ -169,7 +174,10 @@ print(settings.retry.backoff == 7 and '"backoff"' in schema)
                 '    region: Annotated[str, Meta(description="Where the upstream is.")] = ""\n',
                 before="    attempts: tuple[AttemptRecord, ...] = ()\n    warnings",
             ),
-            Edit(_next_migration(), "alter table ledger add column region text not null default '';\n"),
+            Edit(
+                _next_migration(),
+                "alter table ledger add column region text not null default '';\n",
+            ),
         ),
         """
 import tempfile
@@ -199,14 +207,18 @@ print({*COLUMNS} <= there and shown(row)["region"] == "eu" and "eu" in csv_cells
                 'RULES = (Rule("GET", "/hello", hello, "member"),)\n',
             ),
             Edit("web/console/navigation.py", "    hello_page,\n", before="    home_page,\n"),
-            Edit("web/console/navigation.py", "    *hello_page.RULES,\n", before="    *home_page.RULES"),
+            Edit(
+                "web/console/navigation.py",
+                "    *hello_page.RULES,\n",
+                before="    *home_page.RULES",
+            ),
         ),
         """
 from headgate.web.console.navigation import RULES
 print(any(rule.path == "/hello" for rule in RULES))
 """,
     ),
-}  # fmt: skip
+}
 
 
 def allowed(row: str) -> int:

@@ -22,8 +22,8 @@ from recording_proxy import RecordingProxy
 BODY = b'{"key": "Bearer My API Key", "n": 1}'
 ANSWER = (
     b"HTTP/1.1 429 Too Many\r\nretry-after: 7\r\ncontent-type: application/json\r\n"
-    b"content-length: 11\r\n\r\n{\"error\":1}"
-)  # fmt: skip
+    b'content-length: 11\r\n\r\n{"error":1}'
+)
 
 
 class Once:
@@ -55,8 +55,10 @@ def test_the_proxy_changes_the_credential_and_nothing_else(once: Once) -> None:
     proxy = RecordingProxy(once.port, {"Bearer My API Key": "Bearer hg_live_x"})
     client = http.client.HTTPConnection("127.0.0.1", proxy.server_port, timeout=60)
     headers = {
-        "Authorization": "Bearer My API Key", "X-Other": "Bearer My API Key", "User-Agent": "sdk/1",
-    }  # fmt: skip
+        "Authorization": "Bearer My API Key",
+        "X-Other": "Bearer My API Key",
+        "User-Agent": "sdk/1",
+    }
     client.request("POST", "/v1/x?a=%5B1%5D", BODY, headers)
     answer = client.getresponse()
     assert (answer.status, answer.headers["retry-after"], answer.read()) == (

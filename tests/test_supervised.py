@@ -21,13 +21,32 @@ STARTS_A_TASK = {"create_task", "ensure_future", "run_coroutine_threadsafe"}
 # Calls that wait for a disk, a name server, a pipe or the clock.
 NAMES = {"open", "print", "input"}
 METHODS = {
-    "read_text", "read_bytes", "write_text", "write_bytes", "execute", "executemany", "echo",
-    "getaddrinfo", "gethostbyname", "check_call", "check_output",
-}  # fmt: skip
+    "read_text",
+    "read_bytes",
+    "write_text",
+    "write_bytes",
+    "execute",
+    "executemany",
+    "echo",
+    "getaddrinfo",
+    "gethostbyname",
+    "check_call",
+    "check_output",
+}
 DOTTED = {
-    "time.sleep", "subprocess.run", "subprocess.call", "subprocess.Popen", "os.open", "os.read", "os.write",
-    "os.system", "os.popen", "sys.stderr.write", "sys.stdout.write", "socket.create_connection",
-}  # fmt: skip
+    "time.sleep",
+    "subprocess.run",
+    "subprocess.call",
+    "subprocess.Popen",
+    "os.open",
+    "os.read",
+    "os.write",
+    "os.system",
+    "os.popen",
+    "sys.stderr.write",
+    "sys.stdout.write",
+    "socket.create_connection",
+}
 # Whoever holds one of these holds a database: each of their calls may wait for the disk or a lock.
 STORES = {"books", "_books", "store", "_store", "people", "_people"}
 

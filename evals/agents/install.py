@@ -19,9 +19,15 @@ LIMIT_S = 600  # for one package; aider brings half a gigabyte
 
 def _ran(*line: str, cwd: Path, env: dict[str, str] | None = None) -> None:
     done = subprocess.run(
-        line, cwd=cwd, env=env, timeout=LIMIT_S, text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        line,
+        cwd=cwd,
+        env=env,
+        timeout=LIMIT_S,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     if done.returncode:
         raise SystemExit(f"{' '.join(line)} failed:\n{done.stdout[-2000:]}")
 

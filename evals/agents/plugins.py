@@ -70,9 +70,15 @@ def install(host: Host, program: Path, env: dict[str, str]) -> str:
                 for p in parts
             )
             done = subprocess.run(
-                [str(program), *parts], cwd=home, env={**env, "HOME": str(home)}, input="y\n",
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LIMIT_S,
-            )  # fmt: skip
+                [str(program), *parts],
+                cwd=home,
+                env={**env, "HOME": str(home)},
+                input="y\n",
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=LIMIT_S,
+            )
             output = done.stdout
             if done.returncode:
                 return f"{' '.join(parts[:2])}: {output.strip()[-200:]}"

@@ -76,9 +76,16 @@ def end(process: subprocess.Popen[str]) -> None:
 
 def ran(line: list[str], directory: Path, env: dict[str, str], typed: str | None = None) -> Ran:
     process = subprocess.Popen(
-        line, cwd=directory, env=env, text=True, errors="replace", start_new_session=True,
-        stdin=subprocess.DEVNULL if typed is None else subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        line,
+        cwd=directory,
+        env=env,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        stdin=subprocess.DEVNULL if typed is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     try:
         out, err = process.communicate(typed, timeout=LIMIT_S)
         return Ran(process.returncode, out, err)

@@ -110,20 +110,35 @@ def environment(gate: gateway.Gateway, home: Path) -> dict[str, str]:
         'env_key = "HEADGATE_API_KEY"\nwire_api = "responses"\n'
     )
     return {
-        "PATH": f"{node()}{os.pathsep}{os.environ['PATH']}", "HOME": str(home), "CI": "1",
-        "IS_SANDBOX": "1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        "DISABLE_TELEMETRY": "1", "DISABLE_AUTOUPDATER": "1",
-        "ANTHROPIC_BASE_URL": gate.url, "ANTHROPIC_AUTH_TOKEN": gate.key,
-        "ANTHROPIC_MODEL": "MiniMax-M2", "HEADGATE_API_KEY": gate.key, "CODEX_HOME": str(codex),
-    }  # fmt: skip
+        "PATH": f"{node()}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(home),
+        "CI": "1",
+        "IS_SANDBOX": "1",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "DISABLE_TELEMETRY": "1",
+        "DISABLE_AUTOUPDATER": "1",
+        "ANTHROPIC_BASE_URL": gate.url,
+        "ANTHROPIC_AUTH_TOKEN": gate.key,
+        "ANTHROPIC_MODEL": "MiniMax-M2",
+        "HEADGATE_API_KEY": gate.key,
+        "CODEX_HOME": str(codex),
+    }
 
 
 AGENTS = (
-    ("claude-code", "@anthropic-ai/claude-code", "claude",
-     ("-p", PROMPT, "--dangerously-skip-permissions")),
-    ("codex", "@openai/codex", "codex",
-     ("exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", PROMPT)),
-)  # fmt: skip
+    (
+        "claude-code",
+        "@anthropic-ai/claude-code",
+        "claude",
+        ("-p", PROMPT, "--dangerously-skip-permissions"),
+    ),
+    (
+        "codex",
+        "@openai/codex",
+        "codex",
+        ("exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", PROMPT),
+    ),
+)
 
 
 def main() -> int:
@@ -141,9 +156,14 @@ def main() -> int:
             )
             try:
                 done = subprocess.run(
-                    [str(binary / program), *line], cwd=home, env=environment(gate, home),
-                    capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=LIMIT_S,
-                )  # fmt: skip
+                    [str(binary / program), *line],
+                    cwd=home,
+                    env=environment(gate, home),
+                    capture_output=True,
+                    text=True,
+                    stdin=subprocess.DEVNULL,
+                    timeout=LIMIT_S,
+                )
                 books = UsageReader(gate.data)
                 ids = books._all("select request_id from ledger")
                 rows = [row for (id,) in ids if (row := books.generation(id)) is not None]

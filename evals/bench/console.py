@@ -31,9 +31,13 @@ ROUNDS = 6
 STREAMS = 20
 PASSWORD = "correct horse battery"
 PAGES = (
-    "/requests", "/requests?outcome=timeout", "/requests?model=MiniMax-M2.7&before=500000",
-    "/usage?span=24h", "/usage?span=7d", "/usage?span=30d&by=key",
-)  # fmt: skip
+    "/requests",
+    "/requests?outcome=timeout",
+    "/requests?model=MiniMax-M2.7&before=500000",
+    "/usage?span=24h",
+    "/usage?span=7d",
+    "/usage?span=30d&by=key",
+)
 FILL = """
 insert into ledger with recursive n(i) as (select 1 union all select i + 1 from n where i < ?1)
 select i, printf('%024x', i), 'k' || (i % 40), '', case when i % 3 then '' else 's' || (i / 30) end, '', '[]',
@@ -66,7 +70,9 @@ async def stream(gate: Gateway, client: httpx2.AsyncClient, gaps: list[float]) -
         "messages": [{"role": "user", "content": "slow 0.02"}],
     }
     headers = {"authorization": f"Bearer {gate.key}"}
-    async with client.stream("POST", gate.url + "/v1/chat/completions", json=body, headers=headers) as answer:  # fmt: skip
+    async with client.stream(
+        "POST", gate.url + "/v1/chat/completions", json=body, headers=headers
+    ) as answer:
         last = 0.0
         async for _ in answer.aiter_raw():
             now = time.perf_counter()
@@ -98,8 +104,10 @@ async def measure(gate: Gateway, cookie: str) -> None:
             if n % 2:
                 visitor = subprocess.Popen(
                     [sys.executable, __file__, gate.url, cookie],
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                )  # fmt: skip
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
             gaps: list[float] = []
             await asyncio.gather(*(stream(gate, client, gaps) for _ in range(STREAMS)))
             p99[visitor is not None].append(statistics.quantiles(gaps, n=100)[98])
@@ -110,7 +118,9 @@ async def measure(gate: Gateway, cookie: str) -> None:
     for path, times in took.items():
         print(f"  {statistics.median(times) * 1000:6.0f} ms  {path}")
     quiet, asked = (statistics.median(p99[k]) for k in (False, True))
-    print(f"p99 between chunks: {quiet * 1000:.1f} ms alone, {asked * 1000:.1f} ms with the console, {asked / quiet:.2f} x")  # fmt: skip
+    print(
+        f"p99 between chunks: {quiet * 1000:.1f} ms alone, {asked * 1000:.1f} ms with the console, {asked / quiet:.2f} x"
+    )
 
 
 def main() -> None:

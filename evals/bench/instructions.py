@@ -119,7 +119,9 @@ class _Callgrind:
     """Asks callgrind, which this process runs under, to start, to clear and to write its counts."""
 
     def __init__(self) -> None:
-        self._code = mmap.mmap(-1, len(_REQUEST), prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)  # fmt: skip
+        self._code = mmap.mmap(
+            -1, len(_REQUEST), prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
+        )
         self._code.write(_REQUEST)
         address = ctypes.addressof(ctypes.c_char.from_buffer(self._code))
         self._ask = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)(address)
@@ -158,11 +160,21 @@ def counted() -> dict[str, int]:
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "out"
         subprocess.run(
-            ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}",
-             "--smc-check=all-non-file", sys.executable, __file__, "--run"],
+            [
+                "valgrind",
+                "--tool=callgrind",
+                "--instr-atstart=no",
+                f"--callgrind-out-file={out}",
+                "--smc-check=all-non-file",
+                sys.executable,
+                __file__,
+                "--run",
+            ],
             env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"},
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True,
-        )  # fmt: skip
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            check=True,
+        )
         found: dict[str, int] = {}
         for dump in Path(place).iterdir():
             text = dump.read_text(errors="replace")

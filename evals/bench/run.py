@@ -84,24 +84,53 @@ def measured(gateways: dict[str, Gateway], direct: Gateway) -> dict[str, Row]:
         return lambda gateway: latency(gateway) - latency(direct)
 
     steps: list[tuple[str, str, str, int, bool, Callable[[Gateway], float]]] = [
-        ("agent", "request of an agent, 400 kB", "us CPU", 0, True,
-         lambda g: uvloop.run(traffic.cpu_of(g, agent, 40, 2))),
-        ("chunk", "chunk of a stream", "us CPU", 1, True, lambda g: uvloop.run(traffic.chunk_us(g))),
-        ("open", "stream of 3 chunks, from its opening to its end", "us CPU", 0, True,
-         lambda g: uvloop.run(traffic.cpu_of(g, short, 800, 8))),
+        (
+            "agent",
+            "request of an agent, 400 kB",
+            "us CPU",
+            0,
+            True,
+            lambda g: uvloop.run(traffic.cpu_of(g, agent, 40, 2)),
+        ),
+        (
+            "chunk",
+            "chunk of a stream",
+            "us CPU",
+            1,
+            True,
+            lambda g: uvloop.run(traffic.chunk_us(g)),
+        ),
+        (
+            "open",
+            "stream of 3 chunks, from its opening to its end",
+            "us CPU",
+            0,
+            True,
+            lambda g: uvloop.run(traffic.cpu_of(g, short, 800, 8)),
+        ),
         ("whole", f"whole answer made of {MANY} chunks", "us CPU", 0, True, whole_us),
-        ("late", f"lateness of chunks beside {traffic.AGENT_RATE} agent requests/s, p99", "ms", 1, False,
-         lambda g: uvloop.run(traffic.late_ms(g))),
+        (
+            "late",
+            f"lateness of chunks beside {traffic.AGENT_RATE} agent requests/s, p99",
+            "ms",
+            1,
+            False,
+            lambda g: uvloop.run(traffic.late_ms(g)),
+        ),
         ("p50", "latency added to one request at a time, p50", "ms", 2, False, added_ms(50)),
         ("p99", "latency added to one request at a time, p99", "ms", 2, False, added_ms(99)),
-    ]  # fmt: skip
+    ]
     rows = {
         "rate": Row("small requests on one core, 32 connections", "/s", 0, {}),
         "small": Row("small request", "us CPU", 0, {}),
-        **{key: Row(title, unit, digits, {}, ratio) for key, title, unit, digits, ratio, _ in steps},
-        "rest": Row("memory at rest", "MB", 1, {n: [memory_mb(g)] for n, g in gateways.items()}, False),
+        **{
+            key: Row(title, unit, digits, {}, ratio) for key, title, unit, digits, ratio, _ in steps
+        },
+        "rest": Row(
+            "memory at rest", "MB", 1, {n: [memory_mb(g)] for n, g in gateways.items()}, False
+        ),
         "start": Row("start", "s", 2, {n: [g.ready_s] for n, g in gateways.items()}, False),
-    }  # fmt: skip
+    }
 
     def note(key: str, gateway: Gateway, value: float) -> None:
         rows[key].values.setdefault(gateway.name, []).append(value)

@@ -78,10 +78,19 @@ def saturated(gateway: Gateway, seconds: int) -> tuple[float, float]:
         )
         before_s = cpu_s(gateway.pid)
         out = subprocess.run(
-            ["wrk", "-t1", "-c32", f"-d{seconds}s", "-s", str(script),
-             f"http://127.0.0.1:{gateway.port}/v1/chat/completions"],
-            capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
+            [
+                "wrk",
+                "-t1",
+                "-c32",
+                f"-d{seconds}s",
+                "-s",
+                str(script),
+                f"http://127.0.0.1:{gateway.port}/v1/chat/completions",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
     found = re.search(r"(\d+) requests in ", out)
     if found is None or "Non-2xx" in out:
         raise SystemExit(f"{gateway.name}: {out}")

@@ -39,7 +39,13 @@ class Stage:
         for name in (*SYSTEM, "proc", "dev", "tmp", "build", "opt"):
             (place / name).mkdir(parents=True, exist_ok=True)
 
-    def run(self, command: list[str], env: dict[str, str], user: str = "0:0", writable: tuple[str, ...] = ()) -> list[str]:  # fmt: skip
+    def run(
+        self,
+        command: list[str],
+        env: dict[str, str],
+        user: str = "0:0",
+        writable: tuple[str, ...] = (),
+    ) -> list[str]:
         """Return the command line that runs a command in this root, in namespaces of its own."""
         script = ["set -e", "mount --make-rprivate /"]
         for name in SYSTEM:
@@ -67,7 +73,16 @@ class Stage:
         script.append(
             f"cd /; exec chroot {self.root} {drop} env -i {variables} {shlex.join(command)}"
         )
-        return ["unshare", "--mount", "--pid", "--fork", "--kill-child=SIGTERM", "sh", "-c", "\n".join(script)]  # fmt: skip
+        return [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child=SIGTERM",
+            "sh",
+            "-c",
+            "\n".join(script),
+        ]
 
 
 def instructions(text: str) -> list[tuple[str, str]]:
@@ -139,9 +154,14 @@ def main() -> None:
         env["HEADGATE_HOST"] = "127.0.0.1"  # no network of its own here
         open_ = ("/data", "/tmp")
         refused = subprocess.run(
-            stage.run(["sh", "-c", "touch /opt/x || touch /x || touch /opt/headgate/x"], env, stage.user, open_),
+            stage.run(
+                ["sh", "-c", "touch /opt/x || touch /x || touch /opt/headgate/x"],
+                env,
+                stage.user,
+                open_,
+            ),
             capture_output=True,
-        )  # fmt: skip
+        )
         assert refused.returncode, "the root can be written"
         process = subprocess.Popen(
             stage.run([*stage.entrypoint, *stage.command], env, stage.user, open_)

@@ -36,7 +36,11 @@ def processes(gate: Gateway) -> dict[int, str]:
                 continue
             if int(fields[1]) in parents:
                 parents.add(int(path.parent.name))
-                known = [w for w in ("node", "edge", "control", "writer") if any(a == w or a.endswith(f"{w}.py") for a in line)]  # fmt: skip
+                known = [
+                    w
+                    for w in ("node", "edge", "control", "writer")
+                    if any(a == w or a.endswith(f"{w}.py") for a in line)
+                ]
                 found[int(path.parent.name)] = known[0] if known else "other"
     return {gate.process.pid: "supervisor", **found}
 

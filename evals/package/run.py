@@ -19,13 +19,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 SDIST_MOST_BYTES = 1_500_000
-PAGES = ("/", "/models", "/docs", "/llms.txt", "/skills/minimax/SKILL.md", "/openapi.json", "/static/console.css", "/sign-in", "/docs/api")  # fmt: skip
+PAGES = (
+    "/",
+    "/models",
+    "/docs",
+    "/llms.txt",
+    "/skills/minimax/SKILL.md",
+    "/openapi.json",
+    "/static/console.css",
+    "/sign-in",
+    "/docs/api",
+)
 # What the wheel must have beside code, one of each kind.
 INSIDE = (
-    "headgate/catalog/models.toml", "headgate/local/wheels.txt", "headgate/py.typed",
-    "headgate/storage/sqlite/schema/001.sql", "headgate/web/static/console.css",
-    "headgate/web/templates/base.html", "headgate/web/zh.toml", "headgate/web/site/text/skill.md",
-)  # fmt: skip
+    "headgate/catalog/models.toml",
+    "headgate/local/wheels.txt",
+    "headgate/py.typed",
+    "headgate/storage/sqlite/schema/001.sql",
+    "headgate/web/static/console.css",
+    "headgate/web/templates/base.html",
+    "headgate/web/zh.toml",
+    "headgate/web/site/text/skill.md",
+)
 
 
 def main() -> None:
@@ -74,27 +89,48 @@ def _installed(wheel: Path, here: Path) -> list[tuple[str, Sequence[str]]]:
 
 
 def environment(here: Path) -> dict[str, str]:
-    kept = ("PATH", "LANG", "UV_INDEX_URL", "UV_DEFAULT_INDEX", "PIP_INDEX_URL", "PIP_CONFIG_FILE", "SSL_CERT_FILE")  # fmt: skip
+    kept = (
+        "PATH",
+        "LANG",
+        "UV_INDEX_URL",
+        "UV_DEFAULT_INDEX",
+        "PIP_INDEX_URL",
+        "PIP_CONFIG_FILE",
+        "SSL_CERT_FILE",
+    )
     return {n: os.environ[n] for n in kept if n in os.environ} | {"HOME": str(here)}
 
 
 def _version(program: Sequence[str], here: Path) -> str:
     done = subprocess.run(
-        [*program, "--version"], cwd=here, env=environment(here), check=True, capture_output=True, text=True
-    )  # fmt: skip
+        [*program, "--version"],
+        cwd=here,
+        env=environment(here),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return done.stdout.strip()
 
 
 def serve(program: Sequence[str], data: Path, env: dict[str, str], local: bool = False) -> None:
     """Start the gateway, look at its pages and ask it something."""
     if local:
-        subprocess.run([*program, "local", "install", "--data", str(data)], check=True, env=env, cwd=data.parent)  # fmt: skip
+        subprocess.run(
+            [*program, "local", "install", "--data", str(data)],
+            check=True,
+            env=env,
+            cwd=data.parent,
+        )
     else:
         env = {**env, "HEADGATE_UPSTREAM_URL": "http://127.0.0.1:9/v1"}
     process = subprocess.Popen(
-        [*program, "serve", "--port", "0", "--data", str(data)], cwd=data.parent, env=env,
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [*program, "serve", "--port", "0", "--data", str(data)],
+        cwd=data.parent,
+        env=env,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     try:
         key = url = ""
@@ -112,7 +148,11 @@ def serve(program: Sequence[str], data: Path, env: dict[str, str], local: bool =
         listed = _ask(url, key, "/v1/models", None)
         assert b"MiniMax-M2" in listed
         if local:
-            body = {"model": "MiniMax-M2", "max_tokens": 8, "messages": [{"role": "user", "content": "Hello"}]}  # fmt: skip
+            body = {
+                "model": "MiniMax-M2",
+                "max_tokens": 8,
+                "messages": [{"role": "user", "content": "Hello"}],
+            }
             assert json.loads(_ask(url, key, "/v1/chat/completions", body))["choices"]
     finally:
         process.terminate()

@@ -19,11 +19,17 @@ import gateway as gateways
 MODELS = dict(
     zip(
         FORMS,
-        ("MiniMax-M2", "MiniMax-M2.1", "MiniMax-M2.5", "MiniMax-M2.5-highspeed", "MiniMax-M2.7",
-         "MiniMax-M2.7-highspeed"),
+        (
+            "MiniMax-M2",
+            "MiniMax-M2.1",
+            "MiniMax-M2.5",
+            "MiniMax-M2.5-highspeed",
+            "MiniMax-M2.7",
+            "MiniMax-M2.7-highspeed",
+        ),
         strict=True,
     )
-)  # fmt: skip
+)
 DIALECTS = {"blocks": "anthropic", "items": "responses"}
 REASONING = {"items": "reasoning_content"}  # what the capability is called, where not as the form
 PLAY_S = 300

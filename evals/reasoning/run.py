@@ -29,12 +29,22 @@ from playing import Play, Row, apart, directly, played, serving  # noqa: E402
 from scripted_replies import FORMS, TURNS, Upstream  # noqa: E402
 
 DISTRIBUTIONS = [
-    "openai", "anthropic", "google-genai", "langchain-openai", "langchain-anthropic",
-    "langchain-google-genai", "pydantic-ai-slim[openai,anthropic,google]", "openai-agents",
-]  # fmt: skip
+    "openai",
+    "anthropic",
+    "google-genai",
+    "langchain-openai",
+    "langchain-anthropic",
+    "langchain-google-genai",
+    "pydantic-ai-slim[openai,anthropic,google]",
+    "openai-agents",
+]
 PACKAGES = [
-    "ai", "@ai-sdk/openai-compatible", "@ai-sdk/openai", "@ai-sdk/anthropic", "@ai-sdk/google",
-]  # fmt: skip
+    "ai",
+    "@ai-sdk/openai-compatible",
+    "@ai-sdk/openai",
+    "@ai-sdk/anthropic",
+    "@ai-sdk/google",
+]
 VERCEL = {
     "compatible": ("AI SDK, openai-compatible", "@ai-sdk/openai-compatible"),
     "chat": ("AI SDK, openai.chat", "@ai-sdk/openai"),

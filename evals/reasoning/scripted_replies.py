@@ -34,7 +34,10 @@ AGAIN = "And then?"  # asked after the last turn, so that its reasoning must com
 Turn = tuple[tuple[Any, ...], ...]
 _LONG = "".join(f"{n}. Weigh row {n}: is {n * 7919 % 1000} the larger?\n" for n in range(500))
 TURNS: tuple[Turn, ...] = (
-    (("think", "The user wants a route.\nFirst: where is Zürich?"), ("call", "find", {"place": "Zürich"})),
+    (
+        ("think", "The user wants a route.\nFirst: where is Zürich?"),
+        ("call", "find", {"place": "Zürich"}),
+    ),
     (
         ("think", "Two places now — both at once 👋, “quoted”."),
         ("say", "Let me look at both."),
@@ -60,9 +63,13 @@ TURNS: tuple[Turn, ...] = (
         ("call", "ping", {}),
         ("call", "find", {"place": "Thun"}),
     ),
-    (("think", "One more.\n"), ("say", "  Indented, and a line end.\n"), ("call", "find", {"place": "Biel"})),
+    (
+        ("think", "One more.\n"),
+        ("say", "  Indented, and a line end.\n"),
+        ("call", "find", {"place": "Biel"}),
+    ),
     (("think", "Now I know it."), ("say", "**Zürich → Bern**, by train.\n")),
-)  # fmt: skip
+)
 _SHORT = (TURNS[0], TURNS[3], TURNS[9])
 
 
@@ -484,16 +491,34 @@ class _Items:
                     item = {"type": "reasoning", "id": f"rs_{n}", "summary": [], "content": content}
                 case "say":
                     text = {"type": "output_text", "text": part[1], "annotations": []}
-                    item = {"type": "message", "id": f"msg_{n}", "role": "assistant",
-                            "status": "completed", "content": [text]}  # fmt: skip
+                    item = {
+                        "type": "message",
+                        "id": f"msg_{n}",
+                        "role": "assistant",
+                        "status": "completed",
+                        "content": [text],
+                    }
                 case _:
-                    item = {"type": "function_call", "id": f"fc_{n}", "call_id": next(ids),
-                            "name": part[1], "status": "completed",
-                            "arguments": json.dumps(part[2], ensure_ascii=False)}  # fmt: skip
+                    item = {
+                        "type": "function_call",
+                        "id": f"fc_{n}",
+                        "call_id": next(ids),
+                        "name": part[1],
+                        "status": "completed",
+                        "arguments": json.dumps(part[2], ensure_ascii=False),
+                    }
             output.append(item)
         usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
-        return {"id": "up", "object": "response", "created_at": 1, "model": "m",
-                "status": "completed", "output": output, "usage": usage, "store": False}  # fmt: skip
+        return {
+            "id": "up",
+            "object": "response",
+            "created_at": 1,
+            "model": "m",
+            "status": "completed",
+            "output": output,
+            "usage": usage,
+            "store": False,
+        }
 
     def streamed(self, turn: Turn) -> str:
         whole = self.whole(turn)

@@ -31,8 +31,21 @@ from played import PlayedUpstream  # noqa: E402
 OUT = ROOT / "docs" / "img"
 DAYS = 30
 MODELS = (("MiniMax-M3", 5), ("MiniMax-M2.7", 4), ("MiniMax-M2.5", 2), ("MiniMax-M2", 1))
-KEYS = (("ci-agents", "platform"), ("web-app", "product"), ("notebooks", "research"), ("ada", "research"))  # fmt: skip
-WARNINGS = ((), (), (), ("top_k",), ("system-merged",), ("tool-result-order",), ("reasoning-remembered",))  # fmt: skip
+KEYS = (
+    ("ci-agents", "platform"),
+    ("web-app", "product"),
+    ("notebooks", "research"),
+    ("ada", "research"),
+)
+WARNINGS = (
+    (),
+    (),
+    (),
+    ("top_k",),
+    ("system-merged",),
+    ("tool-result-order",),
+    ("reasoning-remembered",),
+)
 PAGES = {
     "usage": "/usage?span=30d&by=model",
     "requests": "/requests",
@@ -60,11 +73,15 @@ def fill(data: Path) -> None:
         )
     keys = [
         store.create_key(
-            name, now_s=now_s - (35 - n) * 86400, account=account, rpm=600,
-            budget_nano=200 * 10**9, budget_period="month",
+            name,
+            now_s=now_s - (35 - n) * 86400,
+            account=account,
+            rpm=600,
+            budget_nano=200 * 10**9,
+            budget_period="month",
         )[0]
         for n, (name, account) in enumerate(KEYS)
-    ]  # fmt: skip
+    ]
     store.close()
     prices = {m.id: m.prices for m in catalogs.models().values()}
     rows = []
@@ -77,28 +94,47 @@ def fill(data: Path) -> None:
         model = draw.choices([m for m, _ in MODELS], [w for _, w in MODELS])[0]
         input = int(draw.lognormvariate(9, 1.1))
         usage = Usage(
-            input=input, output=int(draw.lognormvariate(6.3, 0.9)),
+            input=input,
+            output=int(draw.lognormvariate(6.3, 0.9)),
             cached=int(input * draw.choice((0, 0, 0.5, 0.8, 0.93))),
-        )  # fmt: skip
+        )
         failed = draw.random() < 0.02
         charge = pricing.charge(prices[model], usage, "", _day(began_s))
         first = int(draw.lognormvariate(6.4, 0.4))
         rows.append(
             LedgerRow(
-                request_id=f"{n:024x}", account=key.account, key_id=key.id,
+                request_id=f"{n:024x}",
+                account=key.account,
+                key_id=key.id,
                 session=f"agent-{n // 12:04d}" if key.name == "ci-agents" else "",
                 dialect=draw.choice(("anthropic", "openai", "openai", "responses", "gemini")),
-                model=model, upstream="minimax", upstream_model=model, stream=True,
+                model=model,
+                upstream="minimax",
+                upstream_model=model,
+                stream=True,
                 outcome="overloaded" if failed else "stop" if draw.random() < 0.6 else "tool_calls",
-                basis="none" if failed else "upstream", status=503 if failed else 200,
-                started_at=began_s, ended_at=began_s + (first + usage.output * 12) / 1000, ttft_ms=None if failed else first,
-                                input_tokens=0 if failed else usage.input, cached_tokens=0 if failed else usage.cached,
-                output_tokens=0 if failed else usage.output, cost_nano_usd=0 if failed else charge.nano,
+                basis="none" if failed else "upstream",
+                status=503 if failed else 200,
+                started_at=began_s,
+                ended_at=began_s + (first + usage.output * 12) / 1000,
+                ttft_ms=None if failed else first,
+                input_tokens=0 if failed else usage.input,
+                cached_tokens=0 if failed else usage.cached,
+                output_tokens=0 if failed else usage.output,
+                cost_nano_usd=0 if failed else charge.nano,
                 price_version=charge.version,
-                attempts=(AttemptRecord("minimax", model, "overloaded" if failed else "stop", "", first + usage.output * 12),),
+                attempts=(
+                    AttemptRecord(
+                        "minimax",
+                        model,
+                        "overloaded" if failed else "stop",
+                        "",
+                        first + usage.output * 12,
+                    ),
+                ),
                 warnings=() if failed else draw.choice(WARNINGS),
             )
-        )  # fmt: skip
+        )
     ledger = Ledger(data)
 
     async def write() -> None:

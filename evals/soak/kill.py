@@ -52,9 +52,14 @@ READY_S = 180.0
 COST = 20 * 300 + 100 * 30 + 35 * 1200
 # What is asked for, and how its row ends if nothing comes between.
 WORDS = {
-    "hello": "stop", "think": "stop", "long": "length", "tools": "tool_calls",
-    "slow 0.001": "stop", "slow 0.004": "stop", "slow 0.01": "stop",
-}  # fmt: skip
+    "hello": "stop",
+    "think": "stop",
+    "long": "length",
+    "tools": "tool_calls",
+    "slow 0.001": "stop",
+    "slow 0.004": "stop",
+    "slow 0.01": "stop",
+}
 FAILING = ("cut", "break", "trip", "fail 500", "fail 400", "silent 9")
 SMALL = 150 * COST  # a budget that is used up on the way
 

@@ -85,18 +85,86 @@ def streams() -> list[bytes]:
 
 
 _PIECES = [
-    b"", b"\x00", b"\xff", b"\xed\xa0\x80", b"\n", b"\n\n", b"\r\n", b"\r", b":", b"data: ", b"data",
-    b"event: error\n", b"data: [DONE]\n\n", b'"', b"\\", b"\\ud800", b"\\u0000", b"{", b"}", b"[",
-    b"]", b"[[[[[[[[" * 40, b'{"a":' * 200, b",", b"null", b"true", b"-1", b"1e400", b"1" * 400,
-    b'"id":null,', b'"index":0,', b'"index":-7,', b'"error":{},', b'"error":"x",', b"<think>",
-    b"</think>", b"\xe2\x80\xa8", b"\xef\xbb\xbf", b'"type":"tool_use",', b'"name":"",', b"NaN",
-]  # fmt: skip
+    b"",
+    b"\x00",
+    b"\xff",
+    b"\xed\xa0\x80",
+    b"\n",
+    b"\n\n",
+    b"\r\n",
+    b"\r",
+    b":",
+    b"data: ",
+    b"data",
+    b"event: error\n",
+    b"data: [DONE]\n\n",
+    b'"',
+    b"\\",
+    b"\\ud800",
+    b"\\u0000",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b"[[[[[[[[" * 40,
+    b'{"a":' * 200,
+    b",",
+    b"null",
+    b"true",
+    b"-1",
+    b"1e400",
+    b"1" * 400,
+    b'"id":null,',
+    b'"index":0,',
+    b'"index":-7,',
+    b'"error":{},',
+    b'"error":"x",',
+    b"<think>",
+    b"</think>",
+    b"\xe2\x80\xa8",
+    b"\xef\xbb\xbf",
+    b'"type":"tool_use",',
+    b'"name":"",',
+    b"NaN",
+]
 _VALUES: list[Any] = [
-    None, True, False, 0, -1, 1, 10**20, -(10**20), 0.5, 1e308, "", "x", "f", "END", "\ud800", "\x00",
-    "data:image/png;base64,!!", "error", "stop", "tool_calls", "1002", "{", "{}", [], {}, [[]], [None],
-    {"a": None}, ["x", 1], {"type": "text"}, {"type": "text", "text": "x"}, {"status_code": 1002},
-    {"message": 1}, [{}], {"type": "tool_use", "id": "", "name": "", "input": []}, "x" * 3000,
-]  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    10**20,
+    -(10**20),
+    0.5,
+    1e308,
+    "",
+    "x",
+    "f",
+    "END",
+    "\ud800",
+    "\x00",
+    "data:image/png;base64,!!",
+    "error",
+    "stop",
+    "tool_calls",
+    "1002",
+    "{",
+    "{}",
+    [],
+    {},
+    [[]],
+    [None],
+    {"a": None},
+    ["x", 1],
+    {"type": "text"},
+    {"type": "text", "text": "x"},
+    {"status_code": 1002},
+    {"message": 1},
+    [{}],
+    {"type": "tool_use", "id": "", "name": "", "input": []},
+    "x" * 3000,
+]
 
 
 # Words that decide something, for the keys that hold them.
@@ -105,15 +173,32 @@ _WORDS: dict[str, list[Any]] = {
     "finishReason": ["STOP", "MAX_TOKENS", "SAFETY", "MALFORMED_FUNCTION_CALL", "OTHER", "", None],
     "stop_reason": ["end_turn", "tool_use", "max_tokens", "refusal", "pause_turn", "", None],
     "type": [
-        "text", "thinking", "tool_use", "message_start", "message_delta", "message_stop", "error",
-        "content_block_start", "content_block_stop", "response.completed", "response.failed",
-        "response.incomplete", "response.output_item.added", "response.output_item.done", "message",
-        "function_call", "reasoning", "custom_tool_call", "image", "function", "tool_result",
+        "text",
+        "thinking",
+        "tool_use",
+        "message_start",
+        "message_delta",
+        "message_stop",
+        "error",
+        "content_block_start",
+        "content_block_stop",
+        "response.completed",
+        "response.failed",
+        "response.incomplete",
+        "response.output_item.added",
+        "response.output_item.done",
+        "message",
+        "function_call",
+        "reasoning",
+        "custom_tool_call",
+        "image",
+        "function",
+        "tool_result",
     ],
     "status": ["completed", "failed", "incomplete", "in_progress", "cancelled"],
     "role": ["system", "user", "assistant", "tool", "developer", "model", "function"],
     "index": [0, 1, 2, None],
-}  # fmt: skip
+}
 
 
 def places(value: Any, out: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
@@ -226,8 +311,14 @@ def composed(r: random.Random, name: str) -> bytes:
         return some(r, index=number, text=word, signature=word)
 
     def openai() -> Any:
-        delta = some(r, content=word, reasoning=word, reasoning_content=word,
-                     reasoning_details=lambda: few(detail), tool_calls=lambda: few(call))  # fmt: skip
+        delta = some(
+            r,
+            content=word,
+            reasoning=word,
+            reasoning_content=word,
+            reasoning_details=lambda: few(detail),
+            tool_calls=lambda: few(call),
+        )
         choice = {"index": number(), r.choice(("delta", "delta", "message")): delta}
         if r.random() < 0.2:
             choice["finish_reason"] = r.choice(_WORDS["finish_reason"])
@@ -235,8 +326,13 @@ def composed(r: random.Random, name: str) -> bytes:
 
     def gemini() -> Any:
         made = {"name": r.choice(("f", "")), "args": r.choice(({}, {"a": 1}))}
-        part = some(r, text=word, thought=lambda: r.random() < 0.5, functionCall=lambda: made,
-                    thoughtSignature=lambda: "YWI=")  # fmt: skip
+        part = some(
+            r,
+            text=word,
+            thought=lambda: r.random() < 0.5,
+            functionCall=lambda: made,
+            thoughtSignature=lambda: "YWI=",
+        )
         candidate: Any = {"content": {"parts": [part]}, "index": number()}
         if r.random() < 0.2:
             candidate["finishReason"] = r.choice(_WORDS["finishReason"])
@@ -244,28 +340,81 @@ def composed(r: random.Random, name: str) -> bytes:
 
     def anthropic() -> Any:
         kinds = ("text", "thinking", "tool_use", "server_tool_use")
-        block = {"type": r.choice(kinds), "id": "t", "name": r.choice(("f", "")), **some(r, input=lambda: {"a": 1}, text=word)}  # fmt: skip
-        delta = some(r, text=word, thinking=word, signature=word, partial_json=word,
-                     stop_reason=lambda: r.choice(_WORDS["stop_reason"]))  # fmt: skip
-        kind = r.choice(("message_start", "content_block_start", "content_block_delta",
-                         "content_block_delta", "content_block_stop", "message_delta", "message_stop", "ping"))  # fmt: skip
-        return {"type": kind, "index": number(), "content_block": block, "delta": delta, "message": {"id": "m"}}  # fmt: skip
+        block = {
+            "type": r.choice(kinds),
+            "id": "t",
+            "name": r.choice(("f", "")),
+            **some(r, input=lambda: {"a": 1}, text=word),
+        }
+        delta = some(
+            r,
+            text=word,
+            thinking=word,
+            signature=word,
+            partial_json=word,
+            stop_reason=lambda: r.choice(_WORDS["stop_reason"]),
+        )
+        kind = r.choice(
+            (
+                "message_start",
+                "content_block_start",
+                "content_block_delta",
+                "content_block_delta",
+                "content_block_stop",
+                "message_delta",
+                "message_stop",
+                "ping",
+            )
+        )
+        return {
+            "type": kind,
+            "index": number(),
+            "content_block": block,
+            "delta": delta,
+            "message": {"id": "m"},
+        }
 
     def item() -> Any:
         content = [{"type": "output_text", "text": word()}]
         kind = r.choice(
             ("message", "reasoning", "function_call", "custom_tool_call", "web_search_call")
         )
-        return {"type": kind, **some(r, id=lambda: "i1", call_id=lambda: "c1", name=lambda: "f",
-                                     arguments=word, input=word, content=lambda: content)}  # fmt: skip
+        return {
+            "type": kind,
+            **some(
+                r,
+                id=lambda: "i1",
+                call_id=lambda: "c1",
+                name=lambda: "f",
+                arguments=word,
+                input=word,
+                content=lambda: content,
+            ),
+        }
 
     def responses() -> Any:
-        kind = r.choice(("output_text.delta", "reasoning_text.delta", "reasoning_summary_text.delta",
-                         "function_call_arguments.delta", "output_item.added", "output_item.done",
-                         "created", "completed", "incomplete", "failed"))  # fmt: skip
+        kind = r.choice(
+            (
+                "output_text.delta",
+                "reasoning_text.delta",
+                "reasoning_summary_text.delta",
+                "function_call_arguments.delta",
+                "output_item.added",
+                "output_item.done",
+                "created",
+                "completed",
+                "incomplete",
+                "failed",
+            )
+        )
         status = r.choice(_WORDS["status"])
-        return {"type": f"response.{kind}", "delta": word(), "item": item(), "response": {"status": status, "output": few(item)},
-                **some(r, output_index=number, item_id=lambda: "i1", summary_index=number)}  # fmt: skip
+        return {
+            "type": f"response.{kind}",
+            "delta": word(),
+            "item": item(),
+            "response": {"status": status, "output": few(item)},
+            **some(r, output_index=number, item_id=lambda: "i1", summary_index=number),
+        }
 
     def event() -> Any:
         out: dict[str, Any]

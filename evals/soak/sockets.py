@@ -34,16 +34,52 @@ GOOD = [
     b"Content-Length: 3\r\n\r\nabc",
 ]
 _HTTP = [
-    b"", b"\r\n", b"\n", b"\r", b" ", b"\t", b"\x00", b"\x80", b":", b",", b"0", b"a", b"Host: b\r\n",
-    b"Content-Length: 5\r\n", b"Content-Length: 0\r\n", b"Content-Length: +5\r\n",
-    b"Content-Length : 5\r\n", b"Content-Length: 5, 5\r\n", b"Content-Length: 99999999999999999\r\n",
-    b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: gzip, chunked\r\n",
-    b"Transfer-Encoding: identity\r\n", b"Transfer-Encoding:\x0bchunked\r\n", b"X: a\r\n b\r\n",
-    b"X: \x01\r\n", b"X-Long: " + b"x" * 5000 + b"\r\n", b"HTTP/1.0", b"HTTP/2.0", b"HTTP/0.9",
-    b"0\r\n\r\n", b"0\r\n", b"5\r\n", b"-5\r\n", b"5;" + b"e" * 300 + b"\r\n", b"0x5\r\n", b"G\r\n",
-    b"fffffffffffffffff\r\n", b"Expect: 200-ok\r\n", b"Upgrade: websocket\r\nConnection: upgrade\r\n",
-    b"CONNECT a:1 HTTP/1.1\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"TRACE", b"get", b"#", b'"',
-]  # fmt: skip
+    b"",
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b" ",
+    b"\t",
+    b"\x00",
+    b"\x80",
+    b":",
+    b",",
+    b"0",
+    b"a",
+    b"Host: b\r\n",
+    b"Content-Length: 5\r\n",
+    b"Content-Length: 0\r\n",
+    b"Content-Length: +5\r\n",
+    b"Content-Length : 5\r\n",
+    b"Content-Length: 5, 5\r\n",
+    b"Content-Length: 99999999999999999\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: gzip, chunked\r\n",
+    b"Transfer-Encoding: identity\r\n",
+    b"Transfer-Encoding:\x0bchunked\r\n",
+    b"X: a\r\n b\r\n",
+    b"X: \x01\r\n",
+    b"X-Long: " + b"x" * 5000 + b"\r\n",
+    b"HTTP/1.0",
+    b"HTTP/2.0",
+    b"HTTP/0.9",
+    b"0\r\n\r\n",
+    b"0\r\n",
+    b"5\r\n",
+    b"-5\r\n",
+    b"5;" + b"e" * 300 + b"\r\n",
+    b"0x5\r\n",
+    b"G\r\n",
+    b"fffffffffffffffff\r\n",
+    b"Expect: 200-ok\r\n",
+    b"Upgrade: websocket\r\nConnection: upgrade\r\n",
+    b"CONNECT a:1 HTTP/1.1\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"TRACE",
+    b"get",
+    b"#",
+    b'"',
+]
 _TCHAR = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 # llhttp takes more than one space around the target, which leaves no doubt about the framing.
 _LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) +([!$-~]+) +HTTP/(1\.[01])")
@@ -71,8 +107,14 @@ def strictly(data: bytes) -> list[Read]:
             return out
         pairs = [(f[1].lower(), f[2]) for f in fields if f is not None]
         named = dict(pairs)
-        single = (b"host", b"content-length", b"transfer-encoding", b"content-type",
-                  b"authorization", b"expect")  # fmt: skip
+        single = (
+            b"host",
+            b"content-length",
+            b"transfer-encoding",
+            b"content-type",
+            b"authorization",
+            b"expect",
+        )
         if any(sum(n == name for n, _ in pairs) > 1 for name in single):
             return out
         method, target, version = line[1], line[2], line[3]
@@ -145,9 +187,14 @@ async def handler(inbound: Inbound) -> None:
 
 
 _BRIEF = Limits(
-    header_bytes=8192, header_s=1.0, idle_s=1.0, body_bytes=1 << 16, body_grace_s=1.0,
-    body_min_bytes_per_s=1 << 16, write_stall_s=3.0,
-)  # fmt: skip
+    header_bytes=8192,
+    header_s=1.0,
+    idle_s=1.0,
+    body_bytes=1 << 16,
+    body_grace_s=1.0,
+    body_min_bytes_per_s=1 << 16,
+    write_stall_s=3.0,
+)
 
 
 async def converse(port: int, pieces: list[bytes]) -> bytes:
@@ -229,10 +276,16 @@ ANSWERS = [
     b"HTTP/1.1 301 Moved\r\nLocation: http://b/\r\nContent-Length: 0\r\n\r\n",
 ]
 _ODD = [
-    *_HTTP, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", b"Content-Encoding: gzip\r\n",
-    b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nPOISON", b"HTTP/1.1 103 Early Hints\r\n\r\n",
-    b"Keep-Alive: timeout=0\r\n", b"Connection: close\r\n", b"ICY 200 OK\r\n", b"x" * 70000,
-]  # fmt: skip
+    *_HTTP,
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+    b"Content-Encoding: gzip\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nPOISON",
+    b"HTTP/1.1 103 Early Hints\r\n\r\n",
+    b"Keep-Alive: timeout=0\r\n",
+    b"Connection: close\r\n",
+    b"ICY 200 OK\r\n",
+    b"x" * 70000,
+]
 _HASTY = Timeouts(connect_s=10.0, first_token_s=1.0, stall_s=1.0, total_s=5.0)
 
 

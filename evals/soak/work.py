@@ -65,30 +65,64 @@ def long_replies(n: int, r: random.Random) -> Iterator[tuple[str, list[bytes]]]:
         yield field, [chunk({field: f"{i} word"}) for i in range(n)] + [end]
     details = [chunk({"reasoning_details": [{"index": 0, "text": f"{i} word"}]}) for i in range(n)]
     yield "details", [*details, end]
-    yield "many details", [
-        *(chunk({"reasoning_details": [{"index": i, "text": "w"}]}) for i in range(n)), end,
-    ]  # fmt: skip
+    yield (
+        "many details",
+        [
+            *(chunk({"reasoning_details": [{"index": i, "text": "w"}]}) for i in range(n)),
+            end,
+        ],
+    )
     more = [chunk({"tool_calls": [{"index": 0, "function": {"arguments": "x}"}}]})] * n
     yield "one call", [chunk({"tool_calls": [call]}), *more, end]
     other = [chunk({"tool_calls": [{"index": 1, "id": "c1", "function": {"name": "g"}}]})]
-    yield "a call behind another", [
-        chunk({"tool_calls": [call]}), *other, *more,
-        *[chunk({"tool_calls": [{"index": 1, "function": {"arguments": "y"}}]})] * n, end,
-    ]  # fmt: skip
-    yield "text behind a call", [
-        chunk({"tool_calls": [call]}), *more, *[chunk({"content": "word "})] * n, end,
-    ]  # fmt: skip
+    yield (
+        "a call behind another",
+        [
+            chunk({"tool_calls": [call]}),
+            *other,
+            *more,
+            *[chunk({"tool_calls": [{"index": 1, "function": {"arguments": "y"}}]})] * n,
+            end,
+        ],
+    )
+    yield (
+        "text behind a call",
+        [
+            chunk({"tool_calls": [call]}),
+            *more,
+            *[chunk({"content": "word "})] * n,
+            end,
+        ],
+    )
     named = {"function": {"name": "f", "arguments": "x}"}}
-    yield "a name in each piece", [
-        chunk({"tool_calls": [call]}), *[chunk({"tool_calls": [named]})] * n, end,
-    ]  # fmt: skip
-    yield "many calls", [
-        *(
-            chunk({"tool_calls": [{"index": i, "id": f"c{i}", "function": {"name": "f", "arguments": "{}"}}]})
-            for i in range(n)
-        ),
-        end,
-    ]  # fmt: skip
+    yield (
+        "a name in each piece",
+        [
+            chunk({"tool_calls": [call]}),
+            *[chunk({"tool_calls": [named]})] * n,
+            end,
+        ],
+    )
+    yield (
+        "many calls",
+        [
+            *(
+                chunk(
+                    {
+                        "tool_calls": [
+                            {
+                                "index": i,
+                                "id": f"c{i}",
+                                "function": {"name": "f", "arguments": "{}"},
+                            }
+                        ]
+                    }
+                )
+                for i in range(n)
+            ),
+            end,
+        ],
+    )
     yield "a long event", [b"data: ", *[b"x" * 9] * n, b"\n\n"]
     yield "an event of many lines", [b"data: 1\n"] * n
     yield "comments", [b": ping\n\n"] * n + [chunk({"content": "x"}, "stop")]
@@ -108,7 +142,10 @@ def long_requests(n: int) -> Iterator[tuple[str, str, bytes]]:
         return json.dumps({"model": "m", **fields}).encode()
 
     user = {"role": "user", "content": "Hi"}
-    calls = [{"id": f"c{i}", "type": "function", "function": {"name": "f", "arguments": "{}"}} for i in range(n)]  # fmt: skip
+    calls = [
+        {"id": f"c{i}", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        for i in range(n)
+    ]
     results = [
         {"role": "tool", "tool_call_id": f"c{i}", "content": "x"} for i in reversed(range(n))
     ]
@@ -119,16 +156,55 @@ def long_requests(n: int) -> Iterator[tuple[str, str, bytes]]:
         body(messages=[user, {"role": "assistant", "tool_calls": calls}, *results]),
     )
     yield "systems", "openai", body(messages=[user, {"role": "system", "content": "x"}] * n)
-    yield "brackets", "openai", body(messages=[user], tools=[{"type": "function", "function": {"name": "f", "parameters": {"a": [[]] * n}}}])  # fmt: skip
+    yield (
+        "brackets",
+        "openai",
+        body(
+            messages=[user],
+            tools=[{"type": "function", "function": {"name": "f", "parameters": {"a": [[]] * n}}}],
+        ),
+    )
     yield "keys", "openai", b'{"x":0,' + b'"model":"m",' * n + b'"messages":[]}'
     uses = [{"type": "tool_use", "id": f"c{i}", "name": "f", "input": {}} for i in range(n)]
     results = [{"type": "tool_result", "tool_use_id": f"c{i}"} for i in reversed(range(n))]
-    yield "blocks", "anthropic", body(max_tokens=9, messages=[user, {"role": "assistant", "content": uses}, {"role": "user", "content": results}])  # fmt: skip
-    yield "tools", "anthropic", body(max_tokens=9, messages=[user], tools=[{"name": f"f{i}", "input_schema": {}} for i in range(n)])  # fmt: skip
+    yield (
+        "blocks",
+        "anthropic",
+        body(
+            max_tokens=9,
+            messages=[
+                user,
+                {"role": "assistant", "content": uses},
+                {"role": "user", "content": results},
+            ],
+        ),
+    )
+    yield (
+        "tools",
+        "anthropic",
+        body(
+            max_tokens=9,
+            messages=[user],
+            tools=[{"name": f"f{i}", "input_schema": {}} for i in range(n)],
+        ),
+    )
     calls = [{"functionCall": {"name": "f"}}] * n
     back = [{"functionResponse": {"name": "f", "response": {}}}] * n
-    yield "parts", "gemini", body(contents=[{"role": "user", "parts": [{"text": "x"}] * n}, {"role": "model", "parts": calls}, {"role": "user", "parts": back}])  # fmt: skip
-    items = [{"type": "function_call", "call_id": f"c{i}", "name": "f", "arguments": "{}"} for i in range(n)]  # fmt: skip
+    yield (
+        "parts",
+        "gemini",
+        body(
+            contents=[
+                {"role": "user", "parts": [{"text": "x"}] * n},
+                {"role": "model", "parts": calls},
+                {"role": "user", "parts": back},
+            ]
+        ),
+    )
+    items = [
+        {"type": "function_call", "call_id": f"c{i}", "name": "f", "arguments": "{}"}
+        for i in range(n)
+    ]
     outs = [{"type": "function_call_output", "call_id": f"c{i}", "output": "x"} for i in range(n)]
     yield "items", "responses", body(input=[*items, *outs])
 

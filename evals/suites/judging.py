@@ -24,16 +24,42 @@ def _refusal(name: str, status: int, pattern: str, reason: str) -> Refusal:
 
 _STORED = "nothing is stored, so there is nothing to fetch, list, change, cancel or delete"
 REFUSALS = (
-    _refusal("stored responses", 404, r"nothing at /v1/responses/\w+(/cancel|/input_items)?\.", _STORED),
-    _refusal("stored chat completions", 404, r"nothing at /v1/chat/completions/\w+(/messages)?\.", _STORED),
+    _refusal(
+        "stored responses", 404, r"nothing at /v1/responses/\w+(/cancel|/input_items)?\.", _STORED
+    ),
+    _refusal(
+        "stored chat completions",
+        404,
+        r"nothing at /v1/chat/completions/\w+(/messages)?\.",
+        _STORED,
+    ),
     _refusal("stored chat completions", 405, r"/v1/chat/completions takes POST, not GET", _STORED),
-    _refusal("deleting a model", 404, r"nothing at /v1/models/ft:", "models are not the clients' to delete"),
-    _refusal("responses without `model`", 400, r"missing required field `model`",
-             "which model is meant is never guessed; OpenAI's default comes from a stored prompt"),
-    _refusal("`previous_response_id`", 400, r"`previous_response_id` is not supported", "nothing is stored"),
-    _refusal("`thread`", 400, r"^thread: Threads are not supported", "nothing is stored; the SDK goes on without threads"),
+    _refusal(
+        "deleting a model",
+        404,
+        r"nothing at /v1/models/ft:",
+        "models are not the clients' to delete",
+    ),
+    _refusal(
+        "responses without `model`",
+        400,
+        r"missing required field `model`",
+        "which model is meant is never guessed; OpenAI's default comes from a stored prompt",
+    ),
+    _refusal(
+        "`previous_response_id`",
+        400,
+        r"`previous_response_id` is not supported",
+        "nothing is stored",
+    ),
+    _refusal(
+        "`thread`",
+        400,
+        r"^thread: Threads are not supported",
+        "nothing is stored; the SDK goes on without threads",
+    ),
     _refusal("`mcp_servers`", 400, r"`mcp_servers` is not supported", "tools run in the client"),
-)  # fmt: skip
+)
 
 
 def refused(status: int, body: str) -> Refusal | None:

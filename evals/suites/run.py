@@ -37,10 +37,23 @@ VENV = ROOT / ".venv-suites"
 LIMIT_S = 900  # of one suite; it needs about half a minute
 # What the dev groups of both pyproject.toml name, less linters, type checkers and cloud services.
 NEEDED = (
-    "pytest", "pytest-asyncio", "pytest-xdist", "respx", "inline-snapshot", "dirty-equals", "rich",
-    "nest-asyncio", "time-machine", "trio", "hypothesis", "importlib-metadata", "packaging",
-    "http-snapshot[httpx]", "opentelemetry-sdk", "httpx2",
-)  # fmt: skip
+    "pytest",
+    "pytest-asyncio",
+    "pytest-xdist",
+    "respx",
+    "inline-snapshot",
+    "dirty-equals",
+    "rich",
+    "nest-asyncio",
+    "time-machine",
+    "trio",
+    "hypothesis",
+    "importlib-metadata",
+    "packaging",
+    "http-snapshot[httpx]",
+    "opentelemetry-sdk",
+    "httpx2",
+)
 
 
 @dataclass(frozen=True)
@@ -106,9 +119,13 @@ def locked(package: str) -> str:
 
 def _ran(*line: str | Path) -> None:
     done = subprocess.run(
-        [str(part) for part in line], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, timeout=LIMIT_S,
-    )  # fmt: skip
+        [str(part) for part in line],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LIMIT_S,
+    )
     if done.returncode:
         raise SystemExit(f"{' '.join(map(str, line))} failed:\n{done.stdout[-2000:]}")
 
@@ -158,9 +175,14 @@ def run(suite: Suite, python: Path, gate: gateway.Gateway, results: Path) -> Out
     paths = [p for p in suite.paths if (place / p).exists()]
     line = [str(python), "-m", "pytest", "-p", "witness", "-n", "0", "-q", "--tb=short", *paths]
     done = subprocess.run(
-        line, cwd=place, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        line,
+        cwd=place,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
         timeout=LIMIT_S,
-    )  # fmt: skip
+    )
     if done.returncode not in (0, 1):  # 1: tests failed, which is for `judged` to look at
         raise SystemExit(f"pytest of {suite.package}: {(done.stdout + done.stderr)[-3000:]}")
     return judged(suite.package, version, json.loads(results.read_text()))
@@ -176,23 +198,34 @@ def page(outcomes: list[Outcome], today: str) -> str:
         for o in outcomes
     ]
     out = [
-        "# The SDKs' own tests", "",
-        "<!-- Written by `make suites`; do not edit. -->", "",
+        "# The SDKs' own tests",
+        "",
+        "<!-- Written by `make suites`; do not edit. -->",
+        "",
         "The official SDKs bring tests that take a base URL. These parts of them run here unchanged, from the",
         "source distributions, against a real `headgate serve` in front of an upstream played on loopback. Every",
         "test runs with loose and with strict response validation, and asynchronous ones over aiohttp too. A test",
-        "counts when a request of it reached the gateway; tests that mock the network say nothing about it.", "",
+        "counts when a request of it reached the gateway; tests that mock the network say nothing about it.",
+        "",
         "| suite | version | date | passed | refused by name | failed |",
-        "|---|---|---|---|---|---|", *rows, "",
-        "What is run: " + "; ".join(
+        "|---|---|---|---|---|---|",
+        *rows,
+        "",
+        "What is run: "
+        + "; ".join(
             f"of `{s.package}` " + ", ".join(f"`{p.removeprefix('tests/')}`" for p in s.paths)
             for s in SUITES
-        ) + ".", "",
-        "## Refused by name", "",
+        )
+        + ".",
+        "",
+        "## Refused by name",
+        "",
         "The generated tests send every parameter of the specification at once, and call paths that need a store.",
-        "What the gateway does not do it refuses with an error that names it, and the test then fails there:", "",
-        "| suite | what | tests | why |", "|---|---|---|---|",
-    ]  # fmt: skip
+        "What the gateway does not do it refuses with an error that names it, and the test then fails there:",
+        "",
+        "| suite | what | tests | why |",
+        "|---|---|---|---|",
+    ]
     reasons = {r.name: r.reason for r in REFUSALS}
     for o in outcomes:
         for name, tests in sorted(o.refused.items()):

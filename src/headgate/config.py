@@ -490,10 +490,17 @@ def description(key: str) -> str:
 
 
 TABLES = {
-    "timeouts": "Timeouts", "retry": "Retry", "fidelity": "Fidelity", "retention": "Retention",
-    "overload": "Overload", "tls": "Tls", "admin": "Admin", "cors": "Cors", "oidc": "Oidc",
+    "timeouts": "Timeouts",
+    "retry": "Retry",
+    "fidelity": "Fidelity",
+    "retention": "Retention",
+    "overload": "Overload",
+    "tls": "Tls",
+    "admin": "Admin",
+    "cors": "Cors",
+    "oidc": "Oidc",
     "search": "Search",
-}  # fmt: skip
+}
 NAMED_TABLES = {"upstreams": "Upstream", "models": "Model", "presets": "Preset"}
 
 
@@ -511,10 +518,16 @@ def unknown_variables(env: Mapping[str, str]) -> list[str]:
 
 # What is no setting: who serves what to whom, read by `load`, the CLI and the extras.
 _OTHER_VARIABLES = (
-    "HEADGATE_CONFIG", "HEADGATE_API_KEY", "HEADGATE_ADMIN_KEY", "HEADGATE_BASE_URL",
-    "HEADGATE_UPSTREAM_URL", "HEADGATE_UPSTREAM_KEY", "HEADGATE_UPSTREAM_DIALECT",
-    "HEADGATE_PEPPER_FILE", "HEADGATE_COMPLETE",
-)  # fmt: skip
+    "HEADGATE_CONFIG",
+    "HEADGATE_API_KEY",
+    "HEADGATE_ADMIN_KEY",
+    "HEADGATE_BASE_URL",
+    "HEADGATE_UPSTREAM_URL",
+    "HEADGATE_UPSTREAM_KEY",
+    "HEADGATE_UPSTREAM_DIALECT",
+    "HEADGATE_PEPPER_FILE",
+    "HEADGATE_COMPLETE",
+)
 
 
 def show(settings: Settings) -> list[tuple[str, str, str]]:
@@ -843,10 +856,18 @@ _PRIVATE = tuple(
 _NOWHERE = tuple(
     ipaddress.ip_network(n)
     for n in (
-        "0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3",
-        "::/128", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "fe80::/10", "ff00::/8",
+        "0.0.0.0/8",
+        "169.254.0.0/16",
+        "224.0.0.0/3",
+        "::/128",
+        "::ffff:0:0/96",
+        "64:ff9b::/96",
+        "64:ff9b:1::/48",
+        "2002::/16",
+        "fe80::/10",
+        "ff00::/8",
     )
-)  # fmt: skip
+)
 
 
 def _check_url(where: str, url: str, allow_http: bool) -> None:

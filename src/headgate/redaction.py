@@ -19,7 +19,9 @@ _QUOTED = re.compile(
     r"\"[^\"]{41,}(?:\"|$)|(?<!\w)'[^']{41,}(?:'|$)|`[^`]{41,}(?:`|$)|“[^”]{41,}(?:”|$)"
 )
 # From here on validators repeat what was sent: pydantic's input_value, FastAPI's and zod's.
-_ECHO = re.compile(r"[\s,;(\[{]*[\"']?\b(?:input_value|input|received|body|prompt|messages?)\b[\"']?\s{0,3}[=:]\s{0,3}[\"'\[{(].*")  # fmt: skip
+_ECHO = re.compile(
+    r"[\s,;(\[{]*[\"']?\b(?:input_value|input|received|body|prompt|messages?)\b[\"']?\s{0,3}[=:]\s{0,3}[\"'\[{(].*"
+)
 
 
 def redacted(text: str) -> str:

@@ -154,7 +154,12 @@ def test_every_count_has_a_line_in_the_log_and_a_metric_also_when_it_fails(
 ) -> None:
     running = target()
     path = "/v1/messages/count_tokens"
-    found = statuses(running, running.key, [CHAT, b"{", b'{"model":"no-such-model","messages":[],"max_tokens":1}'], path)  # fmt: skip
+    found = statuses(
+        running,
+        running.key,
+        [CHAT, b"{", b'{"model":"no-such-model","messages":[],"max_tokens":1}'],
+        path,
+    )
     assert found[200] == 1 and sum(found.values()) == 3
     metric = running.gateway.metric
     counted = 'headgate_token_counts_total{dialect="anthropic",model="%s",outcome="%s"}'

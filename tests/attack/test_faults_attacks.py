@@ -342,8 +342,9 @@ def test_a_database_that_is_locked_for_a_moment_costs_no_request(
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(running.data / "headgate.db")],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    ) as holder:  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
         assert holder.stdout is not None and holder.stdin is not None
         assert holder.stdout.readline() == b"locked\n"
         answers = Asking(running, CHAT, chat("hello"))
@@ -381,8 +382,12 @@ def serve(data: Path, *options: str, **more: object) -> subprocess.CompletedProc
     return subprocess.run(
         [*gateways.COMMAND, "serve", "--port", "0", "--data", str(data), *options],
         env={**gateways.environment(), "HEADGATE_UPSTREAM_URL": "http://127.0.0.1:9/v1"},
-        capture_output=True, text=True, timeout=60, check=False, **more,  # type: ignore[call-overload]
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **more,  # type: ignore[call-overload]
+    )
 
 
 def in_one_sentence(ran: subprocess.CompletedProcess[str], code: int, words: str) -> None:
@@ -415,8 +420,11 @@ def test_a_start_that_cannot_be_says_why(tmp_path: Path, upstream: PlayedUpstrea
     for words in (["keys", "list"], ["keys", "create", "a"], ["admin", "keys", "create", "a"]):
         ran = subprocess.run(
             [*gateways.COMMAND, *words, "--data", str(data)],
-            env=gateways.environment(), capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            env=gateways.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         in_one_sentence(ran, 1, "is not the pepper")
     (data / "pepper").write_bytes(pepper)
     (data / "headgate.db").write_bytes(b"no database at all" * 1000)
@@ -426,12 +434,26 @@ def test_a_start_that_cannot_be_says_why(tmp_path: Path, upstream: PlayedUpstrea
 
 
 READING = (
-    ["keys", "list"], ["keys", "list", "--json"], ["keys", "revoke", "a"], ["keys", "rotate", "a"],
-    ["keys", "change", "a", "--rpm", "1"], ["accounts", "list"], ["accounts", "close", "a"],
-    ["accounts", "change", "a", "--name", "b"], ["usage"], ["usage", "--by", "key", "--json"], ["audit"],
-    ["backup", "copy.db"], ["admin", "list"], ["admin", "keys", "list"], ["admin", "keys", "revoke", "a"],
-    ["models"], ["config", "check"], ["config", "show"], ["env"],
-)  # fmt: skip
+    ["keys", "list"],
+    ["keys", "list", "--json"],
+    ["keys", "revoke", "a"],
+    ["keys", "rotate", "a"],
+    ["keys", "change", "a", "--rpm", "1"],
+    ["accounts", "list"],
+    ["accounts", "close", "a"],
+    ["accounts", "change", "a", "--name", "b"],
+    ["usage"],
+    ["usage", "--by", "key", "--json"],
+    ["audit"],
+    ["backup", "copy.db"],
+    ["admin", "list"],
+    ["admin", "keys", "list"],
+    ["admin", "keys", "revoke", "a"],
+    ["models"],
+    ["config", "check"],
+    ["config", "show"],
+    ["env"],
+)
 
 
 @pytest.mark.parametrize("words", READING, ids=" ".join)
@@ -439,8 +461,11 @@ def test_a_command_that_only_reads_creates_nothing(tmp_path: Path, words: list[s
     subprocess.run(
         [*gateways.COMMAND, *words],
         env={**gateways.environment(), "HEADGATE_DATA": str(tmp_path / "data")},
-        capture_output=True, cwd=tmp_path, check=False, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        cwd=tmp_path,
+        check=False,
+        timeout=60,
+    )
     assert list(tmp_path.iterdir()) == []
 
 

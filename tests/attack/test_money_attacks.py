@@ -234,8 +234,11 @@ def test_a_second_gateway_on_the_same_data_is_refused_and_commands_go_on(
     second = subprocess.run(
         [*gateways.COMMAND, "serve", "--port", "0", "--data", str(running.data)],
         env={**gateways.environment(), "HEADGATE_UPSTREAM_URL": f"http://127.0.0.1:{greedy.port}"},
-        capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     assert second.returncode == 5, second.stderr
     assert f"process {running.pid} already" in second.stderr and "--data" in second.stderr
     assert "Traceback" not in second.stderr and "ready" not in second.stdout

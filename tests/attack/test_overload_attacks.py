@@ -23,8 +23,13 @@ DIALECTS = (
     ("/v1/chat/completions", SMALL, 503, b'"overloaded"'),
     ("/v1/responses", b'{"model":"MiniMax-M2","input":"x"}', 503, b'"overloaded"'),
     ("/v1/messages", SMALL, 529, b'"overloaded_error"'),
-    (f"/v1beta/models/{M}:generateContent", b'{"contents":[{"parts":[{"text":"x"}]}]}', 503, b'"UNAVAILABLE"'),
-)  # fmt: skip
+    (
+        f"/v1beta/models/{M}:generateContent",
+        b'{"contents":[{"parts":[{"text":"x"}]}]}',
+        503,
+        b'"UNAVAILABLE"',
+    ),
+)
 
 
 def head_of(path: str, key: str, *more: str) -> bytes:
@@ -119,7 +124,9 @@ def test_while_one_body_of_30_mb_is_worked_on_others_are_answered(
     """The longest time without an answer to others is a fraction of the time that the work takes."""
     running = target()
     text = "word " * (30 * MB // 5)
-    body = msgspec.json.encode({"model": M, "max_tokens": 9, "messages": [{"role": "user", "content": text}]})  # fmt: skip
+    body = msgspec.json.encode(
+        {"model": M, "max_tokens": 9, "messages": [{"role": "user", "content": text}]}
+    )
     shares = []
     for _ in range(3):
         with running.connect() as conn, httpx2.Client(timeout=60) as client:
@@ -173,7 +180,9 @@ def test_a_flooding_key_does_not_crowd_out_a_calm_one(target: Callable[..., Targ
     The flood's bodies have 100 kB, so that the work on them is what everybody waits for.
     """
     text = "whole " + "word " * 20_000
-    large = msgspec.json.encode({"model": M, "max_tokens": 9, "messages": [{"role": "user", "content": text}]})  # fmt: skip
+    large = msgspec.json.encode(
+        {"model": M, "max_tokens": 9, "messages": [{"role": "user", "content": text}]}
+    )
     with fast_upstream() as url:
         running = target(HEADGATE_UPSTREAM_URL=url, HEADGATE_UPSTREAM_KEY="x")
         calm_key = running.create_key("calm")

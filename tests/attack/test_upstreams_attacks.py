@@ -132,9 +132,7 @@ def test_an_exhausted_key_of_a_pool_is_asked_once_and_the_next_one_serves(
 
     keys = 'key = "env:UP_A"\nkeys = ["env:UP_B", "env:UP_C"]'
     with playing(play) as (up,):
-        running = target(
-            tables(up, more=keys), UP_A="secret-a", UP_B="secret-b", UP_C="secret-c"
-        )  # fmt: skip
+        running = target(tables(up, more=keys), UP_A="secret-a", UP_B="secret-b", UP_C="secret-c")
         replies = [ask(running, client, f"conversation {n}") for n in range(60)]
         assert {r.status_code for r in replies} == {200}
         assert up.asked("secret-a") == 1

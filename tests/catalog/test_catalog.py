@@ -268,17 +268,33 @@ def test_an_upstream_never_shows_its_key_in_a_repr() -> None:
         (of_preset("minmax"), "`upstreams.a.preset`: no preset `minmax`. Did you mean `minimax`?"),
         (of_preset("zzzzz"), "no preset `zzzzz`. Known: minimax, minimax-cn"),
         (of_preset("custom"), "`upstreams.a.base_url` is missing"),
-        (of_preset("openai", capabilities={"stopp": 1}), "`upstreams.a.capabilities`: Object contains unknown field `stopp`"),
-        (of_preset("openai", capabilities={"stop": "x"}), "`upstreams.a.capabilities`: Expected `bool`"),
-        (Settings(upstreams={"a": config.Upstream("local")}, models={"MiniMax-M4": config.Model()}),
-         "`models.MiniMax-M4`: no such model, and without `routes`"),
-        (Settings(upstreams={"a": config.Upstream("local")},
-                  models={"MiniMax-M2": config.Model((config.RouteTo("b"),))}),
-         "`models.MiniMax-M2.routes[0].upstream`: no upstream `b`. Known: a."),
-        (Settings(upstreams={"a": config.Upstream("local")}, aliases={"x": "gpt"}),
-         "`aliases.x`: no such model `gpt`"),
+        (
+            of_preset("openai", capabilities={"stopp": 1}),
+            "`upstreams.a.capabilities`: Object contains unknown field `stopp`",
+        ),
+        (
+            of_preset("openai", capabilities={"stop": "x"}),
+            "`upstreams.a.capabilities`: Expected `bool`",
+        ),
+        (
+            Settings(
+                upstreams={"a": config.Upstream("local")}, models={"MiniMax-M4": config.Model()}
+            ),
+            "`models.MiniMax-M4`: no such model, and without `routes`",
+        ),
+        (
+            Settings(
+                upstreams={"a": config.Upstream("local")},
+                models={"MiniMax-M2": config.Model((config.RouteTo("b"),))},
+            ),
+            "`models.MiniMax-M2.routes[0].upstream`: no upstream `b`. Known: a.",
+        ),
+        (
+            Settings(upstreams={"a": config.Upstream("local")}, aliases={"x": "gpt"}),
+            "`aliases.x`: no such model `gpt`",
+        ),
     ],
-)  # fmt: skip
+)
 def test_settings_that_do_not_fit_are_told_by_their_key(settings: Settings, told: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(settings)
@@ -290,19 +306,38 @@ def test_settings_that_do_not_fit_are_told_by_their_key(settings: Settings, told
 
 @pytest.mark.parametrize(
     "name",
-    ["MiniMax-M2.7", "minimax-m2.7", "MINIMAX-M2.7", " MiniMax-M2.7 ", "minimax/minimax-m2.7",
-     "MiniMaxAI/MiniMax-M2.7", "models/MiniMax-M2.7", "models/minimax/minimax-m2.7"],
-)  # fmt: skip
+    [
+        "MiniMax-M2.7",
+        "minimax-m2.7",
+        "MINIMAX-M2.7",
+        " MiniMax-M2.7 ",
+        "minimax/minimax-m2.7",
+        "MiniMaxAI/MiniMax-M2.7",
+        "models/MiniMax-M2.7",
+        "models/minimax/minimax-m2.7",
+    ],
+)
 def test_a_model_is_found_in_any_case_and_behind_the_known_prefixes(name: str) -> None:
     assert found(with_aliases(), name) == "MiniMax-M2.7"
 
 
 @pytest.mark.parametrize(
     "name",
-    ["", " ", "models/", "minimax/", "gpt-5", "MiniMax-M2.7x", "openai/MiniMax-M2.7", "MiniMax-M2.7/", "*",
-     "MiniMax-M?", "models/" * 1_000_000],
+    [
+        "",
+        " ",
+        "models/",
+        "minimax/",
+        "gpt-5",
+        "MiniMax-M2.7x",
+        "openai/MiniMax-M2.7",
+        "MiniMax-M2.7/",
+        "*",
+        "MiniMax-M?",
+        "models/" * 1_000_000,
+    ],
     ids=lambda n: n[:20],
-)  # fmt: skip
+)
 def test_any_other_name_is_found_nowhere(name: str) -> None:
     assert found(with_aliases(), name) is None
 
@@ -381,16 +416,47 @@ def test_an_alias_of_a_key_for_no_model_is_a_mistake() -> None:
 
 # Names that the packages of Claude Code, Codex and Gemini CLI hold, and siblings of them.
 LARGE = (
-    "claude-opus-5-5", "claude-sonnet-5-5", "claude-fable-5-2", "claude-opus-4-1-20250805", "claude-opus-5-5[1m]",
-    "gpt-6.2-sol", "gpt-5.6-terra", "gpt-5-codex", "gpt-5.3-codex-spark", "codex-auto-review", "o1", "o3", "o3-pro",
-    "o4-2026", "gemini-3.1-pro-preview", "gemini-2.5-pro", "models/gemini-3-pro-preview", "CLAUDE-OPUS-5",
-    "anthropic/claude-opus-4.5", "openai/gpt-6-sol", "google/gemini-3-pro", "chatgpt-4o-latest",
-)  # fmt: skip
+    "claude-opus-5-5",
+    "claude-sonnet-5-5",
+    "claude-fable-5-2",
+    "claude-opus-4-1-20250805",
+    "claude-opus-5-5[1m]",
+    "gpt-6.2-sol",
+    "gpt-5.6-terra",
+    "gpt-5-codex",
+    "gpt-5.3-codex-spark",
+    "codex-auto-review",
+    "o1",
+    "o3",
+    "o3-pro",
+    "o4-2026",
+    "gemini-3.1-pro-preview",
+    "gemini-2.5-pro",
+    "models/gemini-3-pro-preview",
+    "CLAUDE-OPUS-5",
+    "anthropic/claude-opus-4.5",
+    "openai/gpt-6-sol",
+    "google/gemini-3-pro",
+    "chatgpt-4o-latest",
+)
 SMALL = (
-    "claude-haiku-5-5", "claude-haiku-4-5-20251001", "claude-3-5-haiku-latest", "gemini-3.5-flash-lite",
-    "gemini-2.5-flash", "gemini-3-flash-preview", "models/gemini-2.5-flash-lite", "gpt-5-mini", "gpt-5.1-codex-mini",
-    "gpt-5-nano", "gpt-4o-mini", "codex-mini-latest", "o3-mini", "o4-mini", "gpt-6-luna", "openai/gpt-5-mini",
-)  # fmt: skip
+    "claude-haiku-5-5",
+    "claude-haiku-4-5-20251001",
+    "claude-3-5-haiku-latest",
+    "gemini-3.5-flash-lite",
+    "gemini-2.5-flash",
+    "gemini-3-flash-preview",
+    "models/gemini-2.5-flash-lite",
+    "gpt-5-mini",
+    "gpt-5.1-codex-mini",
+    "gpt-5-nano",
+    "gpt-4o-mini",
+    "codex-mini-latest",
+    "o3-mini",
+    "o4-mini",
+    "gpt-6-luna",
+    "openai/gpt-5-mini",
+)
 
 
 def default_catalog(preset: str = "minimax", **fields: Any) -> catalog.Catalog:
@@ -413,7 +479,9 @@ def test_a_small_models_name_means_a_cheaper_model(name: str) -> None:
     assert Decimal(small.cache_read) < Decimal(large.cache_read)
 
 
-@pytest.mark.parametrize("name", ["llama-4", "o1x", "o5", "gpt", "claude", "gemini", "xclaude-opus", "mistral/claude-x"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", ["llama-4", "o1x", "o5", "gpt", "claude", "gemini", "xclaude-opus", "mistral/claude-x"]
+)
 def test_a_name_that_no_agent_chooses_stays_unknown(name: str) -> None:
     assert found(default_catalog(), name) is None
 

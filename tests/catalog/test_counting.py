@@ -135,9 +135,13 @@ def test_it_comes_close_to_what_is_reported_also_when_a_tenth_of_it_is_nonsense(
             return size if mostly == kind else int(size * draw.random() * (mostly == "mixed"))
 
         return Features(
-            part("ascii"), part("cjk"), part("other"), part("json"),
-            draw.randint(1, 60), draw.choice((0, 0, 0, 2)),
-        )  # fmt: skip
+            part("ascii"),
+            part("cjk"),
+            part("other"),
+            part("json"),
+            draw.randint(1, 60),
+            draw.choice((0, 0, 0, 2)),
+        )
 
     learner = Learner()
     for n in range(200):

@@ -252,8 +252,11 @@ def test_a_key_that_expired_is_listed_as_such(nothing_of_ours: Path) -> None:
 def process(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "headgate.cli", *arguments],
-        capture_output=True, text=True, env={**os.environ, **env}, timeout=300,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env={**os.environ, **env},
+        timeout=300,
+    )
 
 
 def on_a_terminal(*arguments: str, **env: str) -> str:
@@ -264,8 +267,11 @@ def on_a_terminal(*arguments: str, **env: str) -> str:
     whole = {k: v for k, v in whole.items() if v}
     with subprocess.Popen(
         [sys.executable, "-m", "headgate.cli", *arguments],
-        stdin=subprocess.DEVNULL, stdout=its, stderr=its, env=whole,
-    ) as command:  # fmt: skip
+        stdin=subprocess.DEVNULL,
+        stdout=its,
+        stderr=its,
+        env=whole,
+    ) as command:
         os.close(its)
         out = b""
         while True:
@@ -342,10 +348,19 @@ def test_no_command_prints_an_upstreams_key(nothing_of_ours: Path) -> None:
     )
     env = {"CANARY": canary, "OPENROUTER_API_KEY": canary, "HEADGATE_CONFIG": str(config)}
     for arguments in (
-        ["config", "show"], ["config", "show", "--json"], ["config", "check"], ["config", "check", "--json"],
-        ["config", "schema"], ["models"], ["models", "--json"], ["env"], ["env", "--json"], ["keys", "list"],
-        ["keys", "create", "a"], ["keys", "create", "b", "--json"],
-    ):  # fmt: skip
+        ["config", "show"],
+        ["config", "show", "--json"],
+        ["config", "check"],
+        ["config", "check", "--json"],
+        ["config", "schema"],
+        ["models"],
+        ["models", "--json"],
+        ["env"],
+        ["env", "--json"],
+        ["keys", "list"],
+        ["keys", "create", "a"],
+        ["keys", "create", "b", "--json"],
+    ):
         done = process(*arguments, **env)
         assert done.returncode == 0, done.stderr
         assert canary[:14] not in done.stdout + done.stderr, arguments
@@ -357,7 +372,13 @@ def test_no_command_prints_an_upstreams_key(nothing_of_ours: Path) -> None:
 def test_a_table_in_a_pipe_is_tab_separated_and_has_no_colour() -> None:
     lines = run("models").stdout.splitlines()
     cells = lines[0].split("\t")
-    assert cells[:5] == ["MiniMax-M3", "1,000,000", "524,288", "text, image, video", "local/smollm2-135m"]  # fmt: skip
+    assert cells[:5] == [
+        "MiniMax-M3",
+        "1,000,000",
+        "524,288",
+        "text, image, video",
+        "local/smollm2-135m",
+    ]
     assert cells[5].startswith("claude-*, ")
     assert len(lines) == 9 and "\x1b" not in "".join(lines)
 
@@ -427,10 +448,13 @@ def test_env_gives_each_protocols_clients_the_base_they_expect() -> None:
         ("bash", "export GEMINI_API_KEY='$(x)`y` \\ \"z\"'", "unset ANTHROPIC_API_KEY"),
         ("zsh", "export GEMINI_API_KEY='$(x)`y` \\ \"z\"'", "unset ANTHROPIC_API_KEY"),
         ("fish", "set -gx GEMINI_API_KEY '$(x)`y` \\\\ \"z\"'", "set -e ANTHROPIC_API_KEY"),
-        ("powershell", "$env:GEMINI_API_KEY = '$(x)`y` \\ \"z\"'",
-         "Remove-Item Env:ANTHROPIC_API_KEY -ErrorAction Ignore"),
+        (
+            "powershell",
+            "$env:GEMINI_API_KEY = '$(x)`y` \\ \"z\"'",
+            "Remove-Item Env:ANTHROPIC_API_KEY -ErrorAction Ignore",
+        ),
     ],
-)  # fmt: skip
+)
 def test_env_quotes_for_each_shell(shell: str, line: str, gone: str) -> None:
     shown = run("env", "--shell", shell, "--key", '$(x)`y` \\ "z"').stdout.splitlines()
     assert line in shown and shown[0] == gone
@@ -438,8 +462,14 @@ def test_env_quotes_for_each_shell(shell: str, line: str, gone: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "begins"),
-    [("/usr/bin/fish", "set -gx "), ("/bin/zsh", "export "), ("/opt/microsoft/pwsh", "$env:"), ("/bin/odd", "export "), ("", "export ")],
-)  # fmt: skip
+    [
+        ("/usr/bin/fish", "set -gx "),
+        ("/bin/zsh", "export "),
+        ("/opt/microsoft/pwsh", "$env:"),
+        ("/bin/odd", "export "),
+        ("", "export "),
+    ],
+)
 def test_env_takes_the_persons_own_shell(
     monkeypatch: pytest.MonkeyPatch, path: str, begins: str
 ) -> None:

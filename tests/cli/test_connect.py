@@ -754,12 +754,27 @@ def test_print_is_the_change_that_is_then_made(home: Path) -> None:
 
 
 BROKEN = {
-    "json": ['{"a": 1', "[]", '{"a" 1}', '{"env": 1, "providers": 1, "security": 1, "provider": 1', "\x00", "{} // mine", '{"a": 1,}'],
-    "jsonc": ['{"a": 1', "[]", '{"a" 1}', "{/* }", '{"openai/MiniMax-M3": 1, "provider": 1', "\x00"],
+    "json": [
+        '{"a": 1',
+        "[]",
+        '{"a" 1}',
+        '{"env": 1, "providers": 1, "security": 1, "provider": 1',
+        "\x00",
+        "{} // mine",
+        '{"a": 1,}',
+    ],
+    "jsonc": [
+        '{"a": 1',
+        "[]",
+        '{"a" 1}',
+        "{/* }",
+        '{"openai/MiniMax-M3": 1, "provider": 1',
+        "\x00",
+    ],
     "toml": ["a = ", "[a\n", "a = 1\na = 2\n", f"{BEGIN}\nx = 1\n"],
     "yaml": ["{a: 1}\n", "[1, 2]\n", "a:\n\tb: 1\n", "a: 1\n---\nb: 2\n", "words and words\n"],
     "dotenv": [f"{BEGIN}\nA=1\n"],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("tool", WITH_FILES)
@@ -1078,7 +1093,7 @@ def test_run_without_a_key_is_refused(home: Path) -> None:
         ('{"a": {"c": 2,}}', '{"a": {"c": 2, "b": 1}}'),
         ('{"a": {"b": 1}}', '{"a": {"b": 1}}'),
         ('{"a": {"b": "x"}, "a": {"b": 7}}', '{"a": {"b": "x"}, "a": {"b": 1}}'),
-        ('{\n  // none yet\n}', '{\n  // none yet\n  "a": {\n    "b": 1\n  }\n}'),
+        ("{\n  // none yet\n}", '{\n  // none yet\n  "a": {\n    "b": 1\n  }\n}'),
         (
             '{\n  "x": 1 /* long\n comment */\n}',
             '{\n  "x": 1,\n  "a": {\n    "b": 1\n  } /* long\n comment */\n}',
@@ -1086,7 +1101,7 @@ def test_run_without_a_key_is_refused(home: Path) -> None:
         ('\ufeff{"a": {"b": true}}', '\ufeff{"a": {"b": 1}}'),
         ('{"a//": "}", "a": {}}', '{"a//": "}", "a": {\n  "b": 1\n}}'),
     ],
-)  # fmt: skip
+)
 def test_a_value_is_set_where_it_belongs(text: str, after: str) -> None:
     assert set_json(text, [(("a", "b"), 1)]) == after
 

@@ -21,13 +21,25 @@ DAY_S = 86400.0
 
 def row(id: str, key: str, ago_s: float, **fields: object) -> LedgerRow:
     plain: dict[str, object] = {
-        "model": "MiniMax-M2.7", "upstream": "minimax", "session": "s1", "input_tokens": 1000,
-        "cached_tokens": 400, "output_tokens": 50, "reasoning_tokens": 20, "cost_nano_usd": 1_234_000_001,
-    }  # fmt: skip
+        "model": "MiniMax-M2.7",
+        "upstream": "minimax",
+        "session": "s1",
+        "input_tokens": 1000,
+        "cached_tokens": 400,
+        "output_tokens": 50,
+        "reasoning_tokens": 20,
+        "cost_nano_usd": 1_234_000_001,
+    }
     return LedgerRow(
-        request_id=id, key_id=key, dialect="openai", outcome="stop", basis="upstream",
-        started_at=time.time() - ago_s, ended_at=time.time() - ago_s, **{**plain, **fields},  # type: ignore[arg-type]
-    )  # fmt: skip
+        request_id=id,
+        key_id=key,
+        dialect="openai",
+        outcome="stop",
+        basis="upstream",
+        started_at=time.time() - ago_s,
+        ended_at=time.time() - ago_s,
+        **{**plain, **fields},  # type: ignore[arg-type]
+    )
 
 
 @pytest.fixture
@@ -63,11 +75,21 @@ def printed(command: click.Command, *arguments: str) -> list[dict[str, object]]:
 def test_usage_for_programs_has_money_exactly_and_in_dollars(data: Path) -> None:
     (one, other) = printed(usage.command, "--by", "model")
     assert one == {
-        "model": "MiniMax-M2.7", "requests": 2, "errors": 0, "error_rate": 0.0, "unpriced": 0,
-        "input_tokens": 2000, "cached_tokens": 800, "cache_write_tokens": 0,
-        "output_tokens": 100, "reasoning_tokens": 40, "cost_usd": "2.468000002",
-        "cost_nano_usd": 2_468_000_002, "ttft_mean_ms": None, "output_tokens_per_s": None,
-    }  # fmt: skip
+        "model": "MiniMax-M2.7",
+        "requests": 2,
+        "errors": 0,
+        "error_rate": 0.0,
+        "unpriced": 0,
+        "input_tokens": 2000,
+        "cached_tokens": 800,
+        "cache_write_tokens": 0,
+        "output_tokens": 100,
+        "reasoning_tokens": 40,
+        "cost_usd": "2.468000002",
+        "cost_nano_usd": 2_468_000_002,
+        "ttft_mean_ms": None,
+        "output_tokens_per_s": None,
+    }
     assert (other["model"], other["unpriced"], other["cost_nano_usd"]) == ("MiniMax-M3", 1, 0)
 
 

@@ -20,9 +20,15 @@ def at(text: str) -> float:
 
 def row(id: str, began: str, **fields: object) -> LedgerRow:
     plain: dict[str, object] = {
-        "model": "MiniMax-M2", "upstream": "minimax", "input_tokens": 1000, "cached_tokens": 400, "output_tokens": 50,
-        "cost_nano_usd": 1_000_000, "basis": "upstream", "outcome": "stop",
-    }  # fmt: skip
+        "model": "MiniMax-M2",
+        "upstream": "minimax",
+        "input_tokens": 1000,
+        "cached_tokens": 400,
+        "output_tokens": 50,
+        "cost_nano_usd": 1_000_000,
+        "basis": "upstream",
+        "outcome": "stop",
+    }
     return LedgerRow(
         request_id=id,
         key_id="k",
@@ -49,9 +55,18 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         )
         await ledger.settle(row("d", "2026-11-02 23:10"))
         await ledger.settle(
-            row("e", "2026-11-02 05:00", model="MiniMax-M3", input_tokens=0, cached_tokens=0, output_tokens=0,
-                cost_nano_usd=0, basis="none", outcome="upstream")
-        )  # fmt: skip
+            row(
+                "e",
+                "2026-11-02 05:00",
+                model="MiniMax-M3",
+                input_tokens=0,
+                cached_tokens=0,
+                output_tokens=0,
+                cost_nano_usd=0,
+                basis="none",
+                outcome="upstream",
+            )
+        )
 
     asyncio.run(write())
     ledger.close()
@@ -138,11 +153,31 @@ def test_only_the_days_of_the_bill_are_compared(data: Path) -> None:
 
 def test_times_and_json_lines_are_added_up_by_day(data: Path) -> None:
     bill = lines_of(
-        {"time": "2026-11-01T10:00:01Z", "model": "MiniMax-M2", "prompt_tokens": 1000, "cost": 0.001},
-        {"time": "2026-11-01T11:30:01+01:00", "model": "MiniMax-M2", "prompt_tokens": 1000, "cost": 1e-3},
-        {"time": at("2026-11-01 12:00"), "model": "MiniMax-M3", "prompt_tokens": "1000", "cost": "0.005"},
-        {"time": int(at("2026-11-02 23:10") * 1000), "model": "MiniMax-M2", "prompt_tokens": 1000, "cost": 0.001},
-    )  # fmt: skip
+        {
+            "time": "2026-11-01T10:00:01Z",
+            "model": "MiniMax-M2",
+            "prompt_tokens": 1000,
+            "cost": 0.001,
+        },
+        {
+            "time": "2026-11-01T11:30:01+01:00",
+            "model": "MiniMax-M2",
+            "prompt_tokens": 1000,
+            "cost": 1e-3,
+        },
+        {
+            "time": at("2026-11-01 12:00"),
+            "model": "MiniMax-M3",
+            "prompt_tokens": "1000",
+            "cost": "0.005",
+        },
+        {
+            "time": int(at("2026-11-02 23:10") * 1000),
+            "model": "MiniMax-M2",
+            "prompt_tokens": 1000,
+            "cost": 0.001,
+        },
+    )
     assert run(data, bill).exit_code == 0, run(data, bill).output
 
 
@@ -160,21 +195,48 @@ def test_input_without_the_cache_is_put_together(data: Path) -> None:
 
 def test_minimaxs_own_records_are_understood(data: Path) -> None:
     hour = int(at("2026-11-01 10:00"))
-    common = {"created_at": hour, "model": "MiniMax-M2", "status": "SUCCESS", "mail": "x",
-              "consume_time": "2026-11-01 18:00-19:00", "ymd": ""}  # fmt: skip
-    text = {"method": "chatcompletion-v2(Text API)", "consume_input_token": "1200",
-            "consume_output_token": "100", "consume_token": "1300", "consume_cash": "0.0015"}  # fmt: skip
-    read = {"method": "cache-read(Text API)", "consume_input_token": "800",
-            "consume_output_token": "0", "consume_token": "800", "consume_cash": "0.0005"}  # fmt: skip
+    common = {
+        "created_at": hour,
+        "model": "MiniMax-M2",
+        "status": "SUCCESS",
+        "mail": "x",
+        "consume_time": "2026-11-01 18:00-19:00",
+        "ymd": "",
+    }
+    text = {
+        "method": "chatcompletion-v2(Text API)",
+        "consume_input_token": "1200",
+        "consume_output_token": "100",
+        "consume_token": "1300",
+        "consume_cash": "0.0015",
+    }
+    read = {
+        "method": "cache-read(Text API)",
+        "consume_input_token": "800",
+        "consume_output_token": "0",
+        "consume_token": "800",
+        "consume_cash": "0.0005",
+    }
     three = {"created_at": hour + 7200, "model": "MiniMax-M3-512k", "status": "SUCCESS"}
     records = [
         {**common, **text},
         {**common, **read},
         {**common, **text, "status": "FAILED"},
-        {**three, **text, "consume_input_token": "600", "consume_output_token": "50", "consume_cash": "0.005"},
+        {
+            **three,
+            **text,
+            "consume_input_token": "600",
+            "consume_output_token": "50",
+            "consume_cash": "0.005",
+        },
         {**three, **read, "consume_input_token": "400", "consume_cash": "0.0000"},
-        {"created_at": hour, "model": "subscribe", "method": "code_plan_purchase", "consume_cash": "29"},
-    ]  # fmt: skip
+        {
+            "created_at": hour,
+            "model": "subscribe",
+            "method": "code_plan_purchase",
+            "consume_cash": "29",
+        },
+    ]
     for bill in (lines_of(*records), lines_of({"charge_records": records, "total_cnt": 6})):
         result = run(data, bill, "--provider", "minimax")
         assert result.exit_code == 0, result.output

@@ -194,10 +194,15 @@ def served(tmp_path: Path, upstream: PlayedUpstream) -> Iterator[Gateway]:
 def by(program: Path, *arguments: str | Path) -> str:
     """What it printed, in a home of its own (the environment has one); it must end well."""
     done = subprocess.run(
-        [program, *arguments], env={**os.environ, "DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"},
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        timeout=300, cwd=os.environ["HOME"],
-    )  # fmt: skip
+        [program, *arguments],
+        env={**os.environ, "DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        cwd=os.environ["HOME"],
+    )
     assert done.returncode == 0, done.stdout[-2000:]
     return done.stdout
 

@@ -70,17 +70,22 @@ def test_a_shell_completes_commands_and_options(shell: str) -> None:
         "fish": {"COMP_WORDS": "headgate keys cre", "COMP_CWORD": "cre"},
     }[shell]
     done = subprocess.run(
-        COMMAND, env={**environment(), "_HEADGATE_COMPLETE": f"{shell}_complete", **asked},
-        capture_output=True, text=True,
-    )  # fmt: skip
+        COMMAND,
+        env={**environment(), "_HEADGATE_COMPLETE": f"{shell}_complete", **asked},
+        capture_output=True,
+        text=True,
+    )
     assert "create" in done.stdout and "Traceback" not in done.stderr
 
 
 def test_a_key_can_come_on_standard_input() -> None:
     done = subprocess.run(
-        [*COMMAND, "env", "--key", "-", "--json"], input="hg_live_abc\n", env=environment(),
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [*COMMAND, "env", "--key", "-", "--json"],
+        input="hg_live_abc\n",
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
     assert json.loads(done.stdout)["OPENAI_API_KEY"] == "hg_live_abc"
     empty = subprocess.run(
         [*COMMAND, "env", "--key", "-"],
@@ -97,8 +102,12 @@ def test_a_terminal_is_asked_for_the_key_and_does_not_show_it(tmp_path: Path) ->
     script = "from headgate.cli import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", script, "env", "--key", "-", "--shell", "sh"],
-        stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, env=environment(), start_new_session=True,
-    )  # fmt: skip
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env=environment(),
+        start_new_session=True,
+    )
     os.close(theirs)
     shown = b""
     while b"API key" not in shown:

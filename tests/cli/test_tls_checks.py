@@ -21,8 +21,10 @@ def check(tmp_path: Path, **tls: str) -> subprocess.CompletedProcess[str]:
     file.write_text("[tls]\n" + "".join(f'{name} = "{text}"\n' for name, text in tls.items()))
     return subprocess.run(
         [*COMMAND, "config", "check", "--config", str(file)],
-        env={**environment(), "MINIMAX_API_KEY": "k"}, capture_output=True, text=True,
-    )  # fmt: skip
+        env={**environment(), "MINIMAX_API_KEY": "k"},
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_a_right_pair_is_fine_and_a_name_for_it_is_asked_for(

@@ -72,9 +72,20 @@ def test_a_healthy_installation_is_all_green() -> None:
     assert {f["state"] for f in found.values()} == {"ok"}, found
     assert found["database"]["said"].startswith("whole, schema ")
     for check in (
-        "python", "libraries", "configuration", "data", "modes", "space", "file limit", "proxies",
-        "upstream custom", "TLS", "local model", "port", "clock",
-    ):  # fmt: skip
+        "python",
+        "libraries",
+        "configuration",
+        "data",
+        "modes",
+        "space",
+        "file limit",
+        "proxies",
+        "upstream custom",
+        "TLS",
+        "local model",
+        "port",
+        "clock",
+    ):
         assert check in found
     printed = run().stdout
     assert printed.endswith("All checks passed.\n") and "fail" not in printed
@@ -385,9 +396,7 @@ def test_the_lines_it_prints_make_the_settings_what_was_measured(
         assert route.upstream.base_url == lab.url and route.upstream.key == KEY
         assert route.capabilities.tool_choice == ("none", "named")
         assert route.capabilities.stop and route.capabilities.reasoning_form == "reasoning"
-        again = run(
-            "--upstream", route.upstream.name, "--yes", "--json", "--config", str(fixed)
-        )  # fmt: skip
+        again = run("--upstream", route.upstream.name, "--yes", "--json", "--config", str(fixed))
         assert again.exit_code == 0 and json.loads(again.stdout)["headgate_toml"] == []
 
 

@@ -650,8 +650,12 @@ USAGE = st.builds(
     lambda fresh, cached, written, said, thought: Usage(
         fresh + cached + written, said + thought, cached, written, thought
     ),
-    st.integers(1, 99), st.integers(0, 99), st.integers(0, 99), st.integers(1, 9), st.integers(0, 9)
-)  # fmt: skip
+    st.integers(1, 99),
+    st.integers(0, 99),
+    st.integers(0, 99),
+    st.integers(1, 9),
+    st.integers(0, 9),
+)
 ENDS: Any = st.sampled_from(
     [
         ("stop", ""),
@@ -1029,13 +1033,16 @@ def counts(*numbers: int | None) -> dict[str, Any]:
         (counts(5, 1, 7, 2), counts(5, 3, 7, 2), Usage(14, 3, 7, 2)),
         (counts(5, 1), counts(0, 3), Usage(5, 3)),
         (counts(99, 0, 0, 0), counts(20, 3, 70, 2), Usage(92, 3, 70, 2)),  # first an estimate
-        (counts(5, 1), {**counts(5, 4), "output_tokens_details": {"thinking_tokens": 3}},
-         Usage(5, 4, reasoning=3)),
+        (
+            counts(5, 1),
+            {**counts(5, 4), "output_tokens_details": {"thinking_tokens": 3}},
+            Usage(5, 4, reasoning=3),
+        ),
         (counts(0, 0), counts(0, 0), None),
         (counts(5, 1), counts(10**12, -4), Usage(5, 1)),
         ({}, {}, None),
     ],
-)  # fmt: skip
+)
 def test_counts_that_come_twice_are_not_added(
     start: dict[str, Any], end: dict[str, Any], usage: Usage | None
 ) -> None:

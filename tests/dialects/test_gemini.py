@@ -245,19 +245,50 @@ def test_loose_contents_are_understood(contents: Any) -> None:
 
 
 UNSUPPORTED: dict[str, tuple[dict[str, Any], str]] = {
-    "two candidates": ({"generationConfig": {"candidateCount": 2}}, "generationConfig.candidateCount"),
-    "logprobs": ({"generationConfig": {"response_logprobs": True}}, "generationConfig.responseLogprobs"),
-    "spoken replies": ({"generationConfig": {"responseModalities": ["TEXT", "AUDIO"]}}, "generationConfig.responseModalities"),
+    "two candidates": (
+        {"generationConfig": {"candidateCount": 2}},
+        "generationConfig.candidateCount",
+    ),
+    "logprobs": (
+        {"generationConfig": {"response_logprobs": True}},
+        "generationConfig.responseLogprobs",
+    ),
+    "spoken replies": (
+        {"generationConfig": {"responseModalities": ["TEXT", "AUDIO"]}},
+        "generationConfig.responseModalities",
+    ),
     "a voice": ({"generationConfig": {"speechConfig": {}}}, "generationConfig.speechConfig"),
-    "XML": ({"generationConfig": {"responseMimeType": "text/xml"}}, "generationConfig.responseMimeType"),
+    "XML": (
+        {"generationConfig": {"responseMimeType": "text/xml"}},
+        "generationConfig.responseMimeType",
+    ),
     "a cache": ({"cachedContent": "cachedContents/1"}, "cachedContent"),
     "maps": ({"tools": [{"google_maps": {}}]}, "tools[0].googleMaps"),
-    "code": ({"tools": [{"functionDeclarations": []}, {"codeExecution": {}}]}, "tools[1].codeExecution"),
-    "a film": ({"contents": [user({"inlineData": {"mimeType": "video/mp4", "data": "aGk="}})]}, "contents[0].parts[0].inlineData.mimeType"),
-    "a document": ({"contents": [user({"fileData": {"fileUri": "https://x/a", "mimeType": "application/pdf"}})]}, "contents[0].parts[0].fileData.mimeType"),
-    "an uploaded file": ({"contents": [user({"fileData": {"fileUri": "files/1"}})]}, "contents[0].parts[0].fileData.fileUri"),
-    "a system picture": ({"systemInstruction": {"parts": [{"inlineData": {}}]}}, "systemInstruction.parts[0]"),
-}  # fmt: skip
+    "code": (
+        {"tools": [{"functionDeclarations": []}, {"codeExecution": {}}]},
+        "tools[1].codeExecution",
+    ),
+    "a film": (
+        {"contents": [user({"inlineData": {"mimeType": "video/mp4", "data": "aGk="}})]},
+        "contents[0].parts[0].inlineData.mimeType",
+    ),
+    "a document": (
+        {
+            "contents": [
+                user({"fileData": {"fileUri": "https://x/a", "mimeType": "application/pdf"}})
+            ]
+        },
+        "contents[0].parts[0].fileData.mimeType",
+    ),
+    "an uploaded file": (
+        {"contents": [user({"fileData": {"fileUri": "files/1"}})]},
+        "contents[0].parts[0].fileData.fileUri",
+    ),
+    "a system picture": (
+        {"systemInstruction": {"parts": [{"inlineData": {}}]}},
+        "systemInstruction.parts[0]",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", UNSUPPORTED)
@@ -288,18 +319,39 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "tokens as text": (config(maxOutputTokens="5"), "$.generationConfig.maxOutputTokens"),
     "half a token": (config(maxOutputTokens=1.5), "$.generationConfig.maxOutputTokens"),
     "true tokens": (config(maxOutputTokens=True), "$.generationConfig.maxOutputTokens"),
-    "more tokens than an int32": (config(maxOutputTokens=2**31), "$.generationConfig.maxOutputTokens"),
+    "more tokens than an int32": (
+        config(maxOutputTokens=2**31),
+        "$.generationConfig.maxOutputTokens",
+    ),
     "too hot": (config(temperature=2.1), "$.generationConfig.temperature"),
     "topP": (config(topP=1.1), "$.generationConfig.topP"),
     "an empty stop": (config(stopSequences=[""]), "$.generationConfig.stopSequences"),
-    "a schema that is a text": (config(responseJsonSchema="x"), "$.generationConfig.responseJsonSchema"),
+    "a schema that is a text": (
+        config(responseJsonSchema="x"),
+        "$.generationConfig.responseJsonSchema",
+    ),
     "a name in both cases": (config(topP=1, top_p=0.5), "$"),
-    "a function without a name": ({"tools": [{"functionDeclarations": [{}]}]}, "$.tools[0].functionDeclarations[0]"),
-    "a call without tools": ({"toolConfig": forced("ANY")}, "$.toolConfig.functionCallingConfig.mode"),
-    "a missing tool": ({"tools": [FUNCTION], "toolConfig": forced("ANY", "h")}, "$.toolConfig.functionCallingConfig.allowedFunctionNames"),
-    "a picture that is no base64": ({"contents": [user({"inlineData": {"mimeType": "image/png", "data": "?"}})]}, "$.contents[0].parts[0].inlineData.data"),
-    "a text that is no UTF-8": ({"contents": [user({"inlineData": {"mimeType": "text/plain", "data": "/w=="}})]}, "$.contents[0].parts[0].inlineData.data"),
-}  # fmt: skip
+    "a function without a name": (
+        {"tools": [{"functionDeclarations": [{}]}]},
+        "$.tools[0].functionDeclarations[0]",
+    ),
+    "a call without tools": (
+        {"toolConfig": forced("ANY")},
+        "$.toolConfig.functionCallingConfig.mode",
+    ),
+    "a missing tool": (
+        {"tools": [FUNCTION], "toolConfig": forced("ANY", "h")},
+        "$.toolConfig.functionCallingConfig.allowedFunctionNames",
+    ),
+    "a picture that is no base64": (
+        {"contents": [user({"inlineData": {"mimeType": "image/png", "data": "?"}})]},
+        "$.contents[0].parts[0].inlineData.data",
+    ),
+    "a text that is no UTF-8": (
+        {"contents": [user({"inlineData": {"mimeType": "text/plain", "data": "/w=="}})]},
+        "$.contents[0].parts[0].inlineData.data",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", INVALID)
@@ -395,7 +447,10 @@ def test_googles_schema_becomes_a_json_schema() -> None:
         ({"responseMimeType": "text/plain"}, None),
         ({"responseMimeType": "application/json"}, Format("object")),
         (
-            {"responseMimeType": "text/x.enum", "responseSchema": {"type": "STRING", "enum": ["a"]}},
+            {
+                "responseMimeType": "text/x.enum",
+                "responseSchema": {"type": "STRING", "enum": ["a"]},
+            },
             Format("schema", "response", Raw(b'{"type":"string","enum":["a"]}'), True),
         ),
         (
@@ -403,7 +458,7 @@ def test_googles_schema_becomes_a_json_schema() -> None:
             Format("schema", "response", Raw(b'{"type":"object"}'), True),
         ),
     ],
-)  # fmt: skip
+)
 def test_a_mime_type_and_a_schema_are_a_format(fields: Any, format: Format | None) -> None:
     assert ask(generationConfig=fields).format == format
 
@@ -992,7 +1047,9 @@ def test_googles_own_stream_is_read() -> None:
         "cachedContentTokenCount": 4,
     }
     reply = read(
-        chunk({"text": "h", "thought": True}, usageMetadata=usage, responseId="r", modelVersion="g"),
+        chunk(
+            {"text": "h", "thought": True}, usageMetadata=usage, responseId="r", modelVersion="g"
+        ),
         chunk({"text": "m", "thought": True}, usageMetadata=usage),
         chunk({"text": "Hel"}, usageMetadata=usage),
         chunk({"text": "lo"}),
@@ -1000,8 +1057,9 @@ def test_googles_own_stream_is_read() -> None:
         chunk({"text": "", "thoughtSignature": SIGNED}),
         chunk({"functionCall": {"name": "f", "args": {"a": "é"}}}, {"functionCall": {"name": "g"}}),
         b'data: {"candidates":[{"finishReason":"STOP","index":0}],"usageMetadata":'
-        + json.dumps(full).encode() + b"}\n\n",
-    )  # fmt: skip
+        + json.dumps(full).encode()
+        + b"}\n\n",
+    )
     assert reply == Reply(
         (
             Thinking("hm"),
@@ -1036,7 +1094,7 @@ ODD = {
     "a second candidate": b'data: {"candidates":[{"index":1,"content":{"parts":[{"text":"no"}]},"finishReason":"SAFETY"}]}\n\n',
     "usage beyond belief": b'data: {"usageMetadata":{"promptTokenCount":-1,"candidatesTokenCount":5}}\n\n',
     "a comment": b": ping\n\n",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -1152,11 +1210,18 @@ def test_where_when_and_what_the_upstream_said_are_told() -> None:
         "status": "RESOURCE_EXHAUSTED",
         "details": [
             {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "2.5s"},
-            {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "TOO_FAST", "domain": "headgate"},
-            {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [{"field": "a[0].b", "description": "Slow."}]},
+            {
+                "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                "reason": "TOO_FAST",
+                "domain": "headgate",
+            },
+            {
+                "@type": "type.googleapis.com/google.rpc.BadRequest",
+                "fieldViolations": [{"field": "a[0].b", "description": "Slow."}],
+            },
         ],
         "upstream_code": "1002",
-    }  # fmt: skip
+    }
 
 
 def test_a_failed_stream_ends_in_an_error_told_twice() -> None:
@@ -1176,8 +1241,20 @@ def google(code: int, status: str, message: str = "m", *details: Any) -> bytes:
 INFO = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "domain": "googleapis.com"}
 PAGES = [
     (400, google(400, "INVALID_ARGUMENT"), "invalid"),
-    (400, google(400, "INVALID_ARGUMENT", "API key not valid.", INFO | {"reason": "API_KEY_INVALID"}), "upstream_auth"),
-    (400, google(400, "INVALID_ARGUMENT", "The input token count (9) exceeds the maximum number of tokens allowed (8)."), "context_length"),
+    (
+        400,
+        google(400, "INVALID_ARGUMENT", "API key not valid.", INFO | {"reason": "API_KEY_INVALID"}),
+        "upstream_auth",
+    ),
+    (
+        400,
+        google(
+            400,
+            "INVALID_ARGUMENT",
+            "The input token count (9) exceeds the maximum number of tokens allowed (8).",
+        ),
+        "context_length",
+    ),
     (403, google(403, "PERMISSION_DENIED"), "upstream_auth"),
     (404, google(404, "NOT_FOUND"), "upstream_config"),
     (429, google(429, "RESOURCE_EXHAUSTED"), "rate_limit"),
@@ -1190,7 +1267,7 @@ PAGES = [
     (400, b'{"error":{"code":"x","message":10007}}', "invalid"),
     (400, b'{"error":"no"}', "invalid"),
     (500, b'{"base_resp":{"status_code":1002,"status_msg":"rpm"}}', "rate_limit"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("status", "body", "kind"), PAGES)

@@ -30,11 +30,38 @@ LOOSE: st.SearchStrategy[Any] = st.recursive(
 PDF = "JVBERi0xLjQK"
 PNG = "iVBORw0KGgo="
 NAMES = (
-    "id", "call_id", "tool_call_id", "tool_use_id", "name", "input", "arguments", "args",
-    "content", "output", "text", "thinking", "signature", "summary", "encrypted_content",
-    "source", "image_url", "file", "function", "custom", "tools", "response", "is_error",
-    "cache_control", "namespace", "status", "refusal", "title", "mimeType", "data", "fileUri",
-)  # fmt: skip
+    "id",
+    "call_id",
+    "tool_call_id",
+    "tool_use_id",
+    "name",
+    "input",
+    "arguments",
+    "args",
+    "content",
+    "output",
+    "text",
+    "thinking",
+    "signature",
+    "summary",
+    "encrypted_content",
+    "source",
+    "image_url",
+    "file",
+    "function",
+    "custom",
+    "tools",
+    "response",
+    "is_error",
+    "cache_control",
+    "namespace",
+    "status",
+    "refusal",
+    "title",
+    "mimeType",
+    "data",
+    "fileUri",
+)
 FIELDS = st.dictionaries(st.sampled_from(NAMES), LOOSE, max_size=4)
 
 
@@ -45,24 +72,65 @@ def parts(kinds: tuple[str, ...]) -> st.SearchStrategy[Any]:
 
 
 BLOCKS = parts(
-    ("text", "image", "video", "document", "thinking", "redacted_thinking", "tool_use",
-     "tool_result", "server_tool_use", "web_search_tool_result", "mcp_tool_use", "audio",
-     "container_upload", "search_result", "advisor_tool_result", "kind_of_next_month")
-)  # fmt: skip
+    (
+        "text",
+        "image",
+        "video",
+        "document",
+        "thinking",
+        "redacted_thinking",
+        "tool_use",
+        "tool_result",
+        "server_tool_use",
+        "web_search_tool_result",
+        "mcp_tool_use",
+        "audio",
+        "container_upload",
+        "search_result",
+        "advisor_tool_result",
+        "kind_of_next_month",
+    )
+)
 PARTS = parts(
-    ("text", "image_url", "video_url", "input_audio", "file", "refusal", "thinking", "reasoning",
-     "tool_use", "tool_result", "input_text", "output_text", "input_image", "input_file",
-     "kind_of_next_month")
-)  # fmt: skip
+    (
+        "text",
+        "image_url",
+        "video_url",
+        "input_audio",
+        "file",
+        "refusal",
+        "thinking",
+        "reasoning",
+        "tool_use",
+        "tool_result",
+        "input_text",
+        "output_text",
+        "input_image",
+        "input_file",
+        "kind_of_next_month",
+    )
+)
 GOOGLES = st.dictionaries(
     st.sampled_from(
-        ["text", "thought", "thoughtSignature", "inlineData", "fileData", "functionCall",
-         "functionResponse", "executableCode", "codeExecutionResult", "toolCall", "toolResponse",
-         "videoMetadata", "kindOfNextMonth"]
+        [
+            "text",
+            "thought",
+            "thoughtSignature",
+            "inlineData",
+            "fileData",
+            "functionCall",
+            "functionResponse",
+            "executableCode",
+            "codeExecutionResult",
+            "toolCall",
+            "toolResponse",
+            "videoMetadata",
+            "kindOfNextMonth",
+        ]
     ),
     st.one_of(LOOSE, FIELDS),
     max_size=3,
-)  # fmt: skip
+)
 ROLES = st.sampled_from(["user", "assistant", "system", "tool", "function", "model", "critic", 7])
 
 
@@ -100,11 +168,24 @@ CONTENTS = st.fixed_dictionaries(
     {}, optional={"role": ROLES, "parts": st.one_of(LOOSE, GOOGLES, st.lists(GOOGLES, max_size=3))}
 )
 KINDS = (
-    "message", "reasoning", "function_call", "function_call_output", "custom_tool_call",
-    "custom_tool_call_output", "tool_search_call", "tool_search_output", "web_search_call",
-    "computer_call", "computer_call_output", "mcp_call", "local_shell_call", "compaction",
-    "item_reference", "image_generation_call", "kind_of_next_month",
-)  # fmt: skip
+    "message",
+    "reasoning",
+    "function_call",
+    "function_call_output",
+    "custom_tool_call",
+    "custom_tool_call_output",
+    "tool_search_call",
+    "tool_search_output",
+    "web_search_call",
+    "computer_call",
+    "computer_call_output",
+    "mcp_call",
+    "local_shell_call",
+    "compaction",
+    "item_reference",
+    "image_generation_call",
+    "kind_of_next_month",
+)
 ITEMS = st.one_of(
     LOOSE,
     st.builds(

@@ -31,7 +31,7 @@ def body_of(dialect: Dialect, text: str) -> bytes:
         ANTHROPIC.name: f'{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":[{{"type":"text","text":{text}}}]}},{{"role":"assistant","content":[{{"type":"text","text":{text}}},{{"type":"tool_use","id":"call_1","name":"f","input":{{"path":{text}}}}}]}},{{"role":"user","content":[{{"type":"tool_result","tool_use_id":"call_1","content":{text}}}]}}]}}',
         RESPONSES.name: f'{{"model":"m","input":[{{"role":"user","content":{text}}},{{"role":"assistant","content":[{{"type":"output_text","text":{text}}}]}},{{"type":"function_call","call_id":"call_1","name":"f","arguments":{call}}},{{"type":"function_call_output","call_id":"call_1","output":{text}}}]}}',
         GEMINI.name: f'{{"contents":[{{"role":"user","parts":[{{"text":{text}}}]}},{{"role":"model","parts":[{{"text":{text}}},{{"functionCall":{{"id":"call_1","name":"f","args":{{"path":{text}}}}}}}]}},{{"role":"user","parts":[{{"functionResponse":{{"id":"call_1","name":"f","response":{{"output":{text}}}}}}}]}}]}}',
-    }  # fmt: skip
+    }
     return bodies[dialect.name].encode()
 
 
@@ -90,7 +90,7 @@ def test_a_request_does_not_keep_its_body_in_memory(dialect: Dialect) -> None:
 @pytest.mark.parametrize(
     "text",
     [b'"a\nb"', b'"a\x00b"', b'"a\x1fb"', b'"\\q"', b'"\\u12"', b'"\xff"', b'"\xc3("'],
-)  # fmt: skip
+)
 def test_a_string_that_is_no_json_is_refused_also_when_nobody_looks_at_it(
     dialect: Dialect, text: bytes
 ) -> None:

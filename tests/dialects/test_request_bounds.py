@@ -178,8 +178,12 @@ def test_a_whole_reply_of_too_many_bytes_fails() -> None:
 
 
 def test_a_reply_within_the_bounds_is_whole() -> None:
-    reply = _fed([_chunks({"content": "x" * 900_000}) * 18, sse.encode(
-        b'{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}')])  # fmt: skip
+    reply = _fed(
+        [
+            _chunks({"content": "x" * 900_000}) * 18,
+            sse.encode(b'{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}'),
+        ]
+    )
     assert isinstance(reply, Reply) and isinstance(reply.finish, Finish)
 
 

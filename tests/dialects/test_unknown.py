@@ -138,13 +138,29 @@ def test_every_item_is_kept_or_skipped_with_a_warning(name: str) -> None:
 @pytest.mark.parametrize("name", ITEMS)
 def test_an_item_with_fields_of_other_types_ends_no_session(name: str) -> None:
     kind = ITEMS[name].get("type", "message")
-    if kind in ("message", "function_call", "custom_tool_call", "function_call_output",
-                "custom_tool_call_output", "additional_tools", "tool_search_call",
-                "tool_search_output"):  # fmt: skip
+    if kind in (
+        "message",
+        "function_call",
+        "custom_tool_call",
+        "function_call_output",
+        "custom_tool_call_output",
+        "additional_tools",
+        "tool_search_call",
+        "tool_search_output",
+    ):
         return  # what is known and wrong is refused with its address
     for odd in ({"a": 1}, [1], 5, True, "text"):
-        item = {"type": kind, "id": "i", "content": odd, "output": odd, "arguments": odd, "tools": odd,
-                "summary": odd, "name": odd, "call_id": odd}  # fmt: skip
+        item = {
+            "type": kind,
+            "id": "i",
+            "content": odd,
+            "output": odd,
+            "arguments": odd,
+            "tools": odd,
+            "summary": odd,
+            "name": odd,
+            "call_id": odd,
+        }
         assert responses(USER, item, AFTER).messages
 
 
@@ -256,10 +272,18 @@ def test_the_vendors_efforts_are_known(effort: str) -> None:
 @pytest.mark.parametrize(
     ("effort", "nearest"),
     [
-        ("ultra", "max"), ("Ultra", "max"), ("HIGH", "high"), ("off", "none"), ("maximum", "max"),
-        ("default", ""), ("auto", ""), ("a_word_of_next_year", ""), (7, ""), ({}, ""),
+        ("ultra", "max"),
+        ("Ultra", "max"),
+        ("HIGH", "high"),
+        ("off", "none"),
+        ("maximum", "max"),
+        ("default", ""),
+        ("auto", ""),
+        ("a_word_of_next_year", ""),
+        (7, ""),
+        ({}, ""),
     ],
-)  # fmt: skip
+)
 def test_an_effort_becomes_the_nearest_or_none(effort: Any, nearest: str) -> None:
     request = chat(reasoning_effort=effort)
     assert (request.reasoning.effort, request.warnings) == (nearest, ("reasoning_effort",))
@@ -300,16 +324,45 @@ def test_a_key_given_twice_is_refused_also_beside_unknown_history() -> None:
 
 WORD = st.from_regex(r"[a-z_]{1,12}", fullmatch=True).map(lambda w: f"new_{w}")
 VALUE = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
-        ["text", "content", "id", "call_id", "output", "input", "type", "name", "x"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["text", "content", "id", "call_id", "output", "input", "type", "name", "x"]
+            ),
+            inner,
+            max_size=3,
+        )
+    ),
     max_leaves=6,
-)  # fmt: skip
+)
 FIELDS = st.dictionaries(
-    st.sampled_from(["text", "content", "summary", "id", "call_id", "name", "arguments", "input", "output",
-                     "tools", "role", "namespace", "encrypted_content", "action"]), VALUE, max_size=5,
-)  # fmt: skip
+    st.sampled_from(
+        [
+            "text",
+            "content",
+            "summary",
+            "id",
+            "call_id",
+            "name",
+            "arguments",
+            "input",
+            "output",
+            "tools",
+            "role",
+            "namespace",
+            "encrypted_content",
+            "action",
+        ]
+    ),
+    VALUE,
+    max_size=5,
+)
 UNKNOWN = st.builds(lambda kind, fields: {**fields, "type": kind}, WORD, FIELDS)
 ROLE = st.sampled_from(["user", "assistant", "system", "developer"])
 
@@ -374,7 +427,11 @@ def test_what_chat_clients_replay_of_other_vendors_is_read() -> None:
         {
             "role": "user",
             "content": [
-                {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "A"}]},
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "t1",
+                    "content": [{"type": "text", "text": "A"}],
+                },
                 {"type": "text", "text": "go on"},
             ],
         },
@@ -383,7 +440,7 @@ def test_what_chat_clients_replay_of_other_vendors_is_read() -> None:
             "content": [{"type": "reasoning", "reasoning": "hm"}, {"type": "text", "text": "ok"}],
         },
         AFTER,
-    )  # fmt: skip
+    )
     assert request.messages == (
         Message("user", (Text("read a.txt"),)),
         Message(
@@ -459,8 +516,13 @@ def test_flat_tools_of_cursor_are_tools() -> None:
 
 
 def test_chat_takes_the_input_of_responses() -> None:
-    body = {"model": "m", "input": [USER, {"role": "assistant", "content": "ho"}, AFTER],
-            "tools": [FLAT, PATCH], "stream": True, "stream_options": {"include_usage": True}}  # fmt: skip
+    body = {
+        "model": "m",
+        "input": [USER, {"role": "assistant", "content": "ho"}, AFTER],
+        "tools": [FLAT, PATCH],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
     request = OPENAI.decode_request(json.dumps(body).encode(), RequestTarget())
     assert [m.text for m in request.messages] == ["hi", "ho", "go on"]
     assert [t.name for t in request.tools] == ["f", "ApplyPatch"]
@@ -480,8 +542,14 @@ def test_a_freeform_call_of_chat_is_given_back_as_one() -> None:
         {"id": "c", "custom": custom, "type": "custom"}
     ]
     encoder = OPENAI.encoder(request, FACTS, RequestTarget())
-    events = [Start(), PartStart("tool_call", "c", "ApplyPatch"), Delta('{"input":'), Delta('"a\\nb"}'),
-              PartStop(), Finish("tool_calls")]  # fmt: skip
+    events = [
+        Start(),
+        PartStart("tool_call", "c", "ApplyPatch"),
+        Delta('{"input":'),
+        Delta('"a\\nb"}'),
+        PartStop(),
+        Finish("tool_calls"),
+    ]
     lines = encoder.feed(events).decode().split("\n\n")
     read = [json.loads(x[6:]) for x in lines if x.startswith("data: {")]
     deltas = [chunk["choices"][0]["delta"] for chunk in read if chunk["choices"]]
@@ -504,8 +572,10 @@ def test_additional_tools_are_the_tools_of_the_request() -> None:
     added = {"type": "additional_tools", "role": "developer", "tools": [NAMESPACE, FLAT]}
     request = responses(added, USER, tool_choice={"type": "function", "name": "f"})
     assert [(t.name, t.custom) for t in request.tools] == [
-        ("code__exec", True), ("code__wait", False), ("f", False)
-    ]  # fmt: skip
+        ("code__exec", True),
+        ("code__wait", False),
+        ("f", False),
+    ]
     assert request.messages == (Message("user", (Text("hi"),)),)
     assert request.warnings == ()
     twice = responses(added, USER, {**added, "tools": [{**FLAT, "description": "new"}]}, AFTER)
@@ -516,8 +586,13 @@ def test_additional_tools_are_the_tools_of_the_request() -> None:
 
 
 SEARCH = {"type": "tool_search", "execution": "client", "description": "Finds tools."}
-SEARCHED = {"type": "tool_search_call", "call_id": "s1", "arguments": {"query": "run code"},
-            "execution": "client", "status": "completed"}  # fmt: skip
+SEARCHED = {
+    "type": "tool_search_call",
+    "call_id": "s1",
+    "arguments": {"query": "run code"},
+    "execution": "client",
+    "status": "completed",
+}
 FOUND = {"type": "tool_search_output", "call_id": "s1", "execution": "client", "tools": [NAMESPACE]}
 
 
@@ -530,7 +605,7 @@ def test_tools_that_a_search_found_are_declared_and_its_history_is_kept() -> Non
         "arguments": "{}",
     }
     output = {"type": "function_call_output", "call_id": "2", "output": "done"}
-    request = responses(USER, SEARCHED, FOUND, call, output, tools=[SEARCH])  # fmt: skip
+    request = responses(USER, SEARCHED, FOUND, call, output, tools=[SEARCH])
     assert [t.name for t in request.tools] == ["tool_search", "code__exec", "code__wait"]
     assert request.messages[1:] == (
         Message("assistant", (ToolCall("s1", "tool_search", '{"query":"run code"}'),)),
@@ -554,12 +629,23 @@ def test_a_search_is_given_back_as_one(added: bool) -> None:
         )
     call = ToolCall("c", "tool_search", '{\n"query": "x"}')
     reply = Reply((call,), Finish("tool_calls"))
-    item = {"id": "tsc_1_0", "call_id": "c", "arguments": {"query": "x"}, "status": "completed",
-            "execution": "client", "type": "tool_search_call"}  # fmt: skip
+    item = {
+        "id": "tsc_1_0",
+        "call_id": "c",
+        "arguments": {"query": "x"},
+        "status": "completed",
+        "execution": "client",
+        "type": "tool_search_call",
+    }
     assert json.loads(RESPONSES.encode_reply(reply, request, FACTS))["output"] == [item]
     encoder = RESPONSES.encoder(request, FACTS, RequestTarget())
-    events = [Start(), PartStart("tool_call", "c", "tool_search"), Delta(call.arguments), PartStop(),
-              Finish("tool_calls")]  # fmt: skip
+    events = [
+        Start(),
+        PartStart("tool_call", "c", "tool_search"),
+        Delta(call.arguments),
+        PartStop(),
+        Finish("tool_calls"),
+    ]
     lines = [x for x in encoder.feed(events).decode().split("\n") if x.startswith("data: ")]
     found = [json.loads(x[6:]) for x in lines]
     assert [e["item"] for e in found if e["type"] == "response.output_item.done"] == [item]

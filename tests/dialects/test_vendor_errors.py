@@ -79,15 +79,29 @@ DATE = {"date": "Mon, 30 Nov 2026 12:00:00 GMT"}
         ({"x-ratelimit-reset": "12"}, 12.0),
         ({"x-ratelimit-reset": "1796040030", **DATE}, 30.0),
         ({"x-ratelimit-reset": "1796040030000", **DATE}, 30.0),
-        ({"x-ratelimit-reset-requests": "6m0s", "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-tokens": "12ms"}, 360.0),
+        (
+            {
+                "x-ratelimit-reset-requests": "6m0s",
+                "x-ratelimit-remaining-requests": "0",
+                "x-ratelimit-reset-tokens": "12ms",
+            },
+            360.0,
+        ),
         ({"x-ratelimit-reset-requests": "6m0s", "x-ratelimit-reset-tokens": "12ms"}, 0.012),
         ({"x-ratelimit-reset-tokens": "1h2m3.5s"}, 3723.5),
-        ({"anthropic-ratelimit-requests-reset": "2026-11-30T12:00:07Z", "anthropic-ratelimit-requests-remaining": "0", **DATE}, 7.0),
+        (
+            {
+                "anthropic-ratelimit-requests-reset": "2026-11-30T12:00:07Z",
+                "anthropic-ratelimit-requests-remaining": "0",
+                **DATE,
+            },
+            7.0,
+        ),
         ({"retry-after": "5", "x-ratelimit-reset": "99"}, 5.0),
         ({"x-ratelimit-reset": "-5"}, None),
         ({"x-ratelimit-reset": ""}, None),
         ({"x-ratelimit-reset": "soon", **DATE}, None),
     ],
-)  # fmt: skip
+)
 def test_waits_are_read_in_seconds(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers) == seconds

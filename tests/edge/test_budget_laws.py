@@ -211,9 +211,13 @@ def test_the_instructions_that_emulate_a_format_are_within_the_bound() -> None:
         ({"kind": "image", "data": "AAAA", "media_type": "image/png"}, 8192, 20_000),
         ({"kind": "video", "data": "A" * 400_000, "media_type": "video/mp4"}, 300_000, 310_000),
         ({"kind": "video", "url": "https://x/y.mp4"}, 1_000_000, 1_000_000),
-        ({"kind": "video", "data": "A" * 4_000_000, "media_type": "video/mp4"}, 1_000_000, 1_000_000),
+        (
+            {"kind": "video", "data": "A" * 4_000_000, "media_type": "video/mp4"},
+            1_000_000,
+            1_000_000,
+        ),
     ],
-)  # fmt: skip
+)
 def test_media_are_bounded_and_nothing_is_above_the_context_window(
     media: dict[str, Any], least: int, most: int
 ) -> None:

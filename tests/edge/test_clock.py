@@ -94,14 +94,19 @@ def run(upstream: PlayedUpstream, tmp_path: Path) -> Iterator[Run]:
             probe = Store(tmp_path / "data")
             # Room for the most that one may cost beside nothing, but not beside what one did cost.
             made["key"] = probe.create_key(
-                "daily", now_s=moment.timestamp(), budget_nano=reserved() + COST // 2,
-                budget_period="day", budget_zone=zone,
-            )[1]  # fmt: skip
+                "daily",
+                now_s=moment.timestamp(),
+                budget_nano=reserved() + COST // 2,
+                budget_period="day",
+                budget_zone=zone,
+            )[1]
             probe.close()
         gate = start(
-            tmp_path / "data", HEADGATE_UPSTREAM_URL=upstream.url("openai"),
-            HEADGATE_UPSTREAM_KEY="x", **clock.env,
-        )  # fmt: skip
+            tmp_path / "data",
+            HEADGATE_UPSTREAM_URL=upstream.url("openai"),
+            HEADGATE_UPSTREAM_KEY="x",
+            **clock.env,
+        )
         gate.upstream = upstream
         running.append(gate)
         return gate, Ask(gate.url, {"x-api-key": made["key"]})

@@ -66,8 +66,9 @@ def test_what_the_command_line_changes_is_on_the_record(gate: Gateway) -> None:
     for words in (["accounts", "create", "team"], ["keys", "create", "x", "--account", "team"]):
         subprocess.run(
             [sys.executable, "-m", "headgate.cli", *words, "--data", str(gate.data)],
-            check=True, capture_output=True,
-        )  # fmt: skip
+            check=True,
+            capture_output=True,
+        )
     with closing(Store(gate.data)) as store:
         people = People(store, gate.data)
         told = [(c.action, c.via, c.account) for c in people.changes()]
@@ -77,7 +78,9 @@ def test_what_the_command_line_changes_is_on_the_record(gate: Gateway) -> None:
 
 def test_nobody_can_say_who_they_are_in_a_header_of_ours(gate: Gateway) -> None:
     # A forged host would make control believe that the browser is on this machine.
-    page = gate.get("/sign-in", accept="text/html", host="example.org", **{"x-headgate-host": "127.0.0.1"})  # fmt: skip
+    page = gate.get(
+        "/sign-in", accept="text/html", host="example.org", **{"x-headgate-host": "127.0.0.1"}
+    )
     assert page.status_code == 403
 
 
@@ -117,7 +120,9 @@ def test_streams_go_on_while_control_dies_and_it_comes_back(gate: Gateway) -> No
 
 
 def test_control_ends_with_a_gateway_that_was_killed(tmp_path: Path) -> None:
-    running = gateway.start(tmp_path / "data", HEADGATE_UPSTREAM_URL="http://127.0.0.1:9", HEADGATE_UPSTREAM_KEY="k")  # fmt: skip
+    running = gateway.start(
+        tmp_path / "data", HEADGATE_UPSTREAM_URL="http://127.0.0.1:9", HEADGATE_UPSTREAM_KEY="k"
+    )
     assert running.get("/models").status_code == 200
     pid = control_pid(running)
     running.process.kill()

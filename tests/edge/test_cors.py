@@ -59,9 +59,13 @@ def test_a_preflight_allows_what_the_sdks_send(sdk: str, origins: tuple[str, ...
         (("https://*.example.com",), "https://evil.test/.example.com", False),
         (("https://*.example.com",), "https://evil.test#a.example.com", False),
         (("https://*.example.com",), "https://evilexample.com", False),
-        (("http://localhost:3000", "https://*.example.com:8443"), "https://a.example.com:8443", True),
+        (
+            ("http://localhost:3000", "https://*.example.com:8443"),
+            "https://a.example.com:8443",
+            True,
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_origin_is_allowed_exactly(origins: tuple[str, ...], origin: str, may: bool) -> None:
     cors = Cors(origins)
     assert cors.allows(origin) is may
@@ -94,9 +98,19 @@ def test_only_a_browsers_question_is_a_preflight() -> None:
 
 @pytest.mark.parametrize(
     "origin",
-    ["app.example.com", "https://app.example.com/", "https://app.example.com/x", "ftp://a.b",
-     "https://*", "https://a.*.com", "https://u@a.b", "", "null", "https://*.a.b.c:x"],
-)  # fmt: skip
+    [
+        "app.example.com",
+        "https://app.example.com/",
+        "https://app.example.com/x",
+        "ftp://a.b",
+        "https://*",
+        "https://a.*.com",
+        "https://u@a.b",
+        "",
+        "null",
+        "https://*.a.b.c:x",
+    ],
+)
 def test_a_setting_that_is_no_origin_is_refused_by_its_name(origin: str) -> None:
     with pytest.raises(ConfigError, match=r"cors\.origins"):
         load(None, {"HOME": "/"}, cors={"origins": [origin]})

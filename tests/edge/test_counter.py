@@ -159,11 +159,15 @@ def test_sglang_which_takes_only_a_text_gets_one_and_for_a_minute_nothing_else()
                 assert found == Count(len(text.split()), WRITTEN)
             bodies = [asked.body for asked in played.asked]
             assert [("messages" in b, "prompt" in b) for b in bodies] == [
-                (True, False), (False, True), (False, True),
-            ]  # fmt: skip
+                (True, False),
+                (False, True),
+                (False, True),
+            ]
             assert bodies[1] == {
-                "model": "MiniMaxAI/MiniMax-M2", "prompt": text, "add_special_tokens": False,
-            }  # fmt: skip
+                "model": "MiniMaxAI/MiniMax-M2",
+                "prompt": text,
+                "add_special_tokens": False,
+            }
             clock.now += REST_S + 1
             await counter.count(ASKED, routes, "openai")
             assert "messages" in played.asked[3].body
@@ -193,8 +197,13 @@ def test_anthropics_way_is_asked_only_when_it_was_enabled(
             assert asked.path == expected
             assert asked.headers["anthropic-version"] == "2023-06-01"
             assert set(asked.body) <= {
-                "model", "messages", "system", "tools", "tool_choice", "thinking",
-            }  # fmt: skip
+                "model",
+                "messages",
+                "system",
+                "tools",
+                "tool_choice",
+                "thinking",
+            }
             assert asked.body["messages"][-1]["content"][0]["type"] == "tool_result"
 
     run(main())
@@ -404,8 +413,9 @@ def test_a_tokenizer_json_is_read_where_the_library_is_installed(tmp_path: Path)
     pytest.importorskip("tokenizers")
     path = tmp_path / "tokenizer.json"
     model = {"type": "WordLevel", "vocab": {"a": 0, "b": 1, "?": 2}, "unk_token": "?"}
-    path.write_text(json.dumps({"version": "1.0", "pre_tokenizer": {"type": "Whitespace"},
-                                "model": model}))  # fmt: skip
+    path.write_text(
+        json.dumps({"version": "1.0", "pre_tokenizer": {"type": "Whitespace"}, "model": model})
+    )
     count = load_tokenizer(str(path))
     assert count is not None
     assert (count("a b c"), count("")) == (3, 0)

@@ -340,11 +340,20 @@ def test_models_come_in_the_callers_shape(
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1beta/models/..%2f..%2fetc:generateContent", "/v1beta/models/a%00:generateContent",
-     "/v1beta/models//:generateContent", "/v1beta/models/a;b:generateContent",
-     "/v1beta/models/%252e:generateContent", "/v1/chat/completions//", "//v1/chat/completions",
-     "/V1/chat/completions", "/v1/./chat/completions", "/console", "/v1"],
-)  # fmt: skip
+    [
+        "/v1beta/models/..%2f..%2fetc:generateContent",
+        "/v1beta/models/a%00:generateContent",
+        "/v1beta/models//:generateContent",
+        "/v1beta/models/a;b:generateContent",
+        "/v1beta/models/%252e:generateContent",
+        "/v1/chat/completions//",
+        "//v1/chat/completions",
+        "/V1/chat/completions",
+        "/v1/./chat/completions",
+        "/console",
+        "/v1",
+    ],
+)
 def test_what_is_not_in_the_table_of_routes_is_nowhere(gate: Gateway, path: str) -> None:
     host, port = gate.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), 10) as sock:
@@ -377,8 +386,12 @@ def test_users_who_put_v1_into_the_wrong_place_are_served_or_told(gate: Gateway)
 
 @pytest.mark.parametrize("path", ["/v1/responses", "/responses/", "/v1/chat/completions"])
 def test_a_client_that_wants_a_websocket_is_sent_on_to_post(gate: Gateway, path: str) -> None:
-    reply = gate.get(path, upgrade="websocket", connection="Upgrade",
-                     **{"sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==", "sec-websocket-version": "13"})  # fmt: skip
+    reply = gate.get(
+        path,
+        upgrade="websocket",
+        connection="Upgrade",
+        **{"sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==", "sec-websocket-version": "13"},
+    )
     assert (reply.status_code, reply.headers["upgrade"]) == (426, "HTTP/1.1")
     assert "POST" in reply.json()["error"]["message"]
 
@@ -476,8 +489,11 @@ def test_the_names_that_agents_choose_by_themselves_are_answered(
         ("/v1/messages", messages("hello", model="claude-opus-5-5")),
         ("/v1/chat/completions", chat("hello", model="gpt-5-mini")),
         ("/v1/responses", {"model": "gpt-6-sol", "input": "hello"}),
-        ("/v1beta/models/gemini-3.5-flash-lite:generateContent", {"contents": [{"parts": [{"text": "hello"}]}]}),
-    ):  # fmt: skip
+        (
+            "/v1beta/models/gemini-3.5-flash-lite:generateContent",
+            {"contents": [{"parts": [{"text": "hello"}]}]},
+        ),
+    ):
         reply = gate.post(path, body)
         assert reply.status_code == 200, reply.text
         assert HELLO.split()[0] in reply.text
@@ -491,9 +507,15 @@ def test_nothing_of_the_client_but_the_request_reaches_the_upstream(gate: Gatewa
     headers = gate.upstream.last.headers
     assert headers["authorization"] == "Bearer upstream-secret"
     assert set(headers) == {
-        "host", "content-length", "accept-encoding", "connection", "content-type", "accept",
-        "user-agent", "authorization",
-    }  # fmt: skip
+        "host",
+        "content-length",
+        "accept-encoding",
+        "connection",
+        "content-type",
+        "accept",
+        "user-agent",
+        "authorization",
+    }
 
 
 # books, signals
@@ -604,12 +626,23 @@ def test_a_schema_that_can_judge_nothing_is_refused_before_any_call(gate: Gatewa
 
 
 def test_a_call_that_the_model_wrote_as_text_becomes_one(gate: Gateway) -> None:
-    tool = {"type": "function", "function": {"name": "get_weather", "parameters": {
-        "type": "object", "properties": {"days": {"type": "integer"}}}}}  # fmt: skip
+    tool = {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "parameters": {"type": "object", "properties": {"days": {"type": "integer"}}},
+        },
+    }
     for stream in (False, True):
         body = chat("rawcall", tools=[tool], stream=stream)
-        reply = gate.post("/v1/messages", {"max_tokens": 99, **body, "tools": [
-            {"name": "get_weather", "input_schema": tool["function"]["parameters"]}]})  # fmt: skip
+        reply = gate.post(
+            "/v1/messages",
+            {
+                "max_tokens": 99,
+                **body,
+                "tools": [{"name": "get_weather", "input_schema": tool["function"]["parameters"]}],
+            },
+        )
         assert "minimax:tool_call" not in reply.text
         assert "tool_use" in reply.text
         assert '"days":3' in reply.text.replace(" ", "").replace("\\", "")

@@ -66,9 +66,11 @@ class Secured:
 
     def open(self, certified: bool = True) -> httpx2.Client:
         return httpx2.Client(
-            base_url=self.gateway.url, verify=self.context(certified), timeout=PATIENCE_S,
+            base_url=self.gateway.url,
+            verify=self.context(certified),
+            timeout=PATIENCE_S,
             headers={"authorization": f"Bearer {self.gateway.key}"},
-        )  # fmt: skip
+        )
 
 
 @pytest.fixture(scope="module")
@@ -172,9 +174,10 @@ def test_a_page_of_an_allowed_origin_reads_answers_and_errors(secured: Secured, 
         for body in (BODIES.get(path), {"model": 1}):
             for key in (secured.gateway.key, "wrong"):
                 answer = client.post(
-                    path, json=body,
+                    path,
+                    json=body,
                     headers={"origin": APP, "authorization": f"Bearer {key}"},
-                )  # fmt: skip
+                )
                 assert answer.headers["access-control-allow-origin"] == APP
                 assert answer.headers["access-control-expose-headers"] == "*"
                 assert "access-control-allow-credentials" not in answer.headers
@@ -236,4 +239,6 @@ def test_a_renewed_certificate_is_shown_without_a_restart(secured: Secured) -> N
 
 def test_wrong_files_end_the_start_with_the_name_of_the_setting(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"`tls\.cert` names the file /nowhere/a\.pem"):
-        start(tmp_path / "data", HEADGATE_TLS_CERT="/nowhere/a.pem", HEADGATE_TLS_KEY="/nowhere/a.key")  # fmt: skip
+        start(
+            tmp_path / "data", HEADGATE_TLS_CERT="/nowhere/a.pem", HEADGATE_TLS_KEY="/nowhere/a.key"
+        )

@@ -28,15 +28,27 @@ FINISH = ("hello", "think", "tools", "long", "slow 0.002")
 # Nothing that pauses the only upstream: what is then refused is tested in tests/attack/test_upstreams_attacks.py.
 FAIL = ("fail 400", "fail 408", "fail 413", "fail 422", "fail 500", "cut", "break", "trip")
 KINDS = {
-    "finish": 30, "fail": 20, "leave early": 10, "leave late": 10, "time out": 5,
-    "over budget": 8, "over rate": 8, "over concurrency": 5, "invalid": 2, "unknown model": 1,
+    "finish": 30,
+    "fail": 20,
+    "leave early": 10,
+    "leave late": 10,
+    "time out": 5,
+    "over budget": 8,
+    "over rate": 8,
+    "over concurrency": 5,
+    "invalid": 2,
+    "unknown model": 1,
     "no key": 1,
-}  # fmt: skip
+}
 KEY = {"over budget": "poor", "over rate": "slow", "over concurrency": "narrow", "no key": "none"}
 REFUSED = {
-    "over budget": "no_credit", "over rate": "rate_limit", "over concurrency": "rate_limit",
-    "invalid": "invalid", "unknown model": "not_found", "no key": "unauthenticated",
-}  # fmt: skip
+    "over budget": "no_credit",
+    "over rate": "rate_limit",
+    "over concurrency": "rate_limit",
+    "invalid": "invalid",
+    "unknown model": "not_found",
+    "no key": "unauthenticated",
+}
 
 
 @pytest.fixture

@@ -130,8 +130,11 @@ def test_a_key_is_kept_to_its_routes_whatever_its_requests_prefer(gateway: Gatew
     places = ("--data", str(gateway.data), "--json")
     made = subprocess.run(
         [*COMMAND, "keys", "create", "kept", "--routing", "only=cheap", *places],
-        capture_output=True, text=True, env=environment(), check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=True,
+    )
     key = json.loads(made.stdout)["key"]
     assert asked(gateway, key) == "cheap-m3 route (only=cheap)"
     ask = {"model": "MiniMax-M3", "messages": [{"role": "user", "content": "hello"}]}
@@ -140,6 +143,9 @@ def test_a_key_is_kept_to_its_routes_whatever_its_requests_prefer(gateway: Gatew
     assert answer.status_code == 400
     bad = subprocess.run(
         [*COMMAND, "keys", "create", "bad", "--routing", "sort=best", *places],
-        capture_output=True, text=True, env=environment(), check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
     assert bad.returncode == 1 and "`sort` is one of" in bad.stderr

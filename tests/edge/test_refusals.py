@@ -91,12 +91,19 @@ def test_the_first_refusal_of_a_kind_has_a_line_and_the_others_share_one() -> No
         refuse(refusals, OPENAI, head())
     refuse(refusals, OPENAI, head(), key="other")
     refusals.flush()
-    assert [(x["event"], x["key"]) for x in lines(out, log)] == [("exchange", "k"), ("exchange", "other")]  # fmt: skip
+    assert [(x["event"], x["key"]) for x in lines(out, log)] == [
+        ("exchange", "k"),
+        ("exchange", "other"),
+    ]
     refusals.close()
     (more,) = lines(out, log)[2:]
     assert (more["event"], more["key"], more["outcome"], more["status"], more["count"]) == (
-        "refusals", "k", "rate_limit", 429, 19,
-    )  # fmt: skip
+        "refusals",
+        "k",
+        "rate_limit",
+        429,
+        19,
+    )
     assert COALESCE_S > 1
 
 

@@ -202,11 +202,32 @@ def test_a_key_of_a_request_that_a_shutdown_ended_is_free_if_no_upstream_was_ask
 ) -> None:
     attempt = AttemptRecord("custom", M, outcome, "", 5)
     row = LedgerRow(
-        request_id="a", account="", key_id="k", session="", dialect="openai", model=M, upstream="custom",
-        upstream_model=M, stream=True, outcome=outcome, basis="none", status=503, started_at=1.0, ended_at=1.0 + 0.005,
-        ttft_ms=None, input_tokens=0, cached_tokens=0, cache_write_tokens=0, output_tokens=0, reasoning_tokens=0,
-        cost_nano_usd=0, price_version="", service_tier="", attempts=(attempt,) * attempts, warnings=(),
-    )  # fmt: skip
+        request_id="a",
+        account="",
+        key_id="k",
+        session="",
+        dialect="openai",
+        model=M,
+        upstream="custom",
+        upstream_model=M,
+        stream=True,
+        outcome=outcome,
+        basis="none",
+        status=503,
+        started_at=1.0,
+        ended_at=1.0 + 0.005,
+        ttft_ms=None,
+        input_tokens=0,
+        cached_tokens=0,
+        cache_write_tokens=0,
+        output_tokens=0,
+        reasoning_tokens=0,
+        cost_nano_usd=0,
+        price_version="",
+        service_tier="",
+        attempts=(attempt,) * attempts,
+        warnings=(),
+    )
     assert free(row) == is_free
 
 

@@ -38,8 +38,11 @@ UPSTREAMS = {
 }
 TEXT = "A reply of some forty characters, all told."
 CLIENTS: tuple[tuple[Protocol, bool], ...] = (
-    ("openai", True), ("responses", False), ("anthropic", True), ("gemini", False),
-)  # fmt: skip
+    ("openai", True),
+    ("responses", False),
+    ("anthropic", True),
+    ("gemini", False),
+)
 _tags = itertools.count()
 
 
@@ -103,9 +106,12 @@ def begin(raw: Raw, directory: Path) -> Gateway:
         ]
     (directory / "headgate.toml").write_text("\n".join(lines))
     return start(
-        directory / "data", "--config", str(directory / "headgate.toml"), SOME_KEY="x",
+        directory / "data",
+        "--config",
+        str(directory / "headgate.toml"),
+        SOME_KEY="x",
         HEADGATE_RETRY_ATTEMPTS="1",
-    )  # fmt: skip
+    )
 
 
 def row_of(
@@ -238,18 +244,30 @@ REPORTED: dict[str, tuple[str, bytes, Tokens, int]] = {
     # cached tokens are a part of prompt_tokens
     "openai": (M2, openai(OPENAI), (120, 100, 0, 35, 7), 20 * 300 + 100 * 30 + 35 * 1200),
     "openai, null in every chunk before": (
-        M2, openai(OPENAI, "null"), (120, 100, 0, 35, 7), 20 * 300 + 100 * 30 + 35 * 1200,
+        M2,
+        openai(OPENAI, "null"),
+        (120, 100, 0, 35, 7),
+        20 * 300 + 100 * 30 + 35 * 1200,
     ),
     "openai, nothing but the two counts": (
-        M2, openai('{"prompt_tokens":9,"completion_tokens":3}'), (9, 0, 0, 3, 0), 9 * 300 + 3 * 1200,
+        M2,
+        openai('{"prompt_tokens":9,"completion_tokens":3}'),
+        (9, 0, 0, 3, 0),
+        9 * 300 + 3 * 1200,
     ),
     "openai, no output at all": (
-        M2, openai('{"prompt_tokens":9,"completion_tokens":0}'), (9, 0, 0, 0, 0), 9 * 300,
+        M2,
+        openai('{"prompt_tokens":9,"completion_tokens":0}'),
+        (9, 0, 0, 0, 0),
+        9 * 300,
     ),
     "more cached than read": (
         M2,
-        openai('{"prompt_tokens":9,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":50}}'),
-        (9, 9, 0, 3, 0), 9 * 30 + 3 * 1200,
+        openai(
+            '{"prompt_tokens":9,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":50}}'
+        ),
+        (9, 9, 0, 3, 0),
+        9 * 30 + 3 * 1200,
     ),
     "details below zero": (
         M2,
@@ -257,7 +275,8 @@ REPORTED: dict[str, tuple[str, bytes, Tokens, int]] = {
             '{"prompt_tokens":9,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":-1},'
             '"completion_tokens_details":{"reasoning_tokens":-1}}'
         ),
-        (9, 0, 0, 3, 0), 9 * 300 + 3 * 1200,
+        (9, 0, 0, 3, 0),
+        9 * 300 + 3 * 1200,
     ),
     "details that no integer holds": (
         M2,
@@ -266,29 +285,52 @@ REPORTED: dict[str, tuple[str, bytes, Tokens, int]] = {
             '{"cached_tokens":9223372036854775807},"completion_tokens_details":'
             '{"reasoning_tokens":9223372036854775807}}'
         ),
-        (9, 9, 0, 3, 3), 9 * 30 + 3 * 1200,
+        (9, 9, 0, 3, 3),
+        9 * 30 + 3 * 1200,
     ),
     # MiniMax: zeros in each chunk, then the truth
     "minimax, zeros and then the truth": (
-        M25, openai(OPENAI, ZEROS), (120, 100, 0, 35, 7), 20 * 300 + 100 * 30 + 35 * 1200,
+        M25,
+        openai(OPENAI, ZEROS),
+        (120, 100, 0, 35, 7),
+        20 * 300 + 100 * 30 + 35 * 1200,
     ),
     "minimax, in the chunk that ends": (
         M25,
-        sse(chunk(ZEROS, TEXT), chunk('{"total_tokens":99,"total_characters":0,"prompt_tokens":51,"completion_tokens":48}', reason="stop"), "[DONE]"),
-        (51, 0, 0, 48, 0), 51 * 300 + 48 * 1200,
+        sse(
+            chunk(ZEROS, TEXT),
+            chunk(
+                '{"total_tokens":99,"total_characters":0,"prompt_tokens":51,"completion_tokens":48}',
+                reason="stop",
+            ),
+            "[DONE]",
+        ),
+        (51, 0, 0, 48, 0),
+        51 * 300 + 48 * 1200,
     ),
     "minimax, zeros after the truth": (
-        M25, sse(chunk(OPENAI, TEXT), chunk(ZEROS, reason="stop"), "[DONE]"),
-        (120, 100, 0, 35, 7), 20 * 300 + 100 * 30 + 35 * 1200,
+        M25,
+        sse(chunk(OPENAI, TEXT), chunk(ZEROS, reason="stop"), "[DONE]"),
+        (120, 100, 0, 35, 7),
+        20 * 300 + 100 * 30 + 35 * 1200,
     ),
     # written to the cache at a price of its own; the provider's own `cost` is not ours
     "openrouter": (
-        M27, openai(OPENROUTER), (194, 100, 50, 2, 1), 44 * 300 + 100 * 60 + 50 * 375 + 2 * 1200,
+        M27,
+        openai(OPENROUTER),
+        (194, 100, 50, 2, 1),
+        44 * 300 + 100 * 60 + 50 * 375 + 2 * 1200,
     ),
     "vllm, details null": (M27H, openai(VLLM), (17, 0, 0, 43, 0), 17 * 600 + 43 * 2400),
     "vllm, usage in every chunk": (
-        M27H, sse(chunk('{"prompt_tokens":17,"completion_tokens":1}', TEXT), chunk(VLLM, reason="stop"), "[DONE]"),
-        (17, 0, 0, 43, 0), 17 * 600 + 43 * 2400,
+        M27H,
+        sse(
+            chunk('{"prompt_tokens":17,"completion_tokens":1}', TEXT),
+            chunk(VLLM, reason="stop"),
+            "[DONE]",
+        ),
+        (17, 0, 0, 43, 0),
+        17 * 600 + 43 * 2400,
     ),
     # Anthropic's input_tokens are what is neither read from the cache nor written to it
     "anthropic": (
@@ -297,7 +339,8 @@ REPORTED: dict[str, tuple[str, bytes, Tokens, int]] = {
             '{"input_tokens":20,"cache_creation_input_tokens":30,"cache_read_input_tokens":100,"output_tokens":1}',
             '{"output_tokens":35}',
         ),
-        (150, 100, 30, 35, 0), 20 * 300 + 100 * 30 + 30 * 375 + 35 * 1200,
+        (150, 100, 30, 35, 0),
+        20 * 300 + 100 * 30 + 30 * 375 + 35 * 1200,
     ),
     "anthropic, all of it again at the end": (
         M21,
@@ -305,7 +348,8 @@ REPORTED: dict[str, tuple[str, bytes, Tokens, int]] = {
             '{"input_tokens":20,"cache_creation_input_tokens":0,"cache_read_input_tokens":100,"output_tokens":1}',
             '{"input_tokens":20,"cache_creation_input_tokens":0,"cache_read_input_tokens":100,"output_tokens":35,"output_tokens_details":{"thinking_tokens":7}}',
         ),
-        (120, 100, 0, 35, 7), 20 * 300 + 100 * 30 + 35 * 1200,
+        (120, 100, 0, 35, 7),
+        20 * 300 + 100 * 30 + 35 * 1200,
     ),
     "minimax on anthropic's path: zeros, then all": (
         M21,
@@ -313,7 +357,8 @@ REPORTED: dict[str, tuple[str, bytes, Tokens, int]] = {
             '{"input_tokens":0,"output_tokens":0}',
             '{"input_tokens":20,"cache_read_input_tokens":100,"cache_creation_input_tokens":0,"output_tokens":35}',
         ),
-        (120, 100, 0, 35, 0), 20 * 300 + 100 * 30 + 35 * 1200,
+        (120, 100, 0, 35, 0),
+        20 * 300 + 100 * 30 + 35 * 1200,
     ),
     "responses": (
         M3,
@@ -321,15 +366,20 @@ REPORTED: dict[str, tuple[str, bytes, Tokens, int]] = {
             '{"input_tokens":120,"input_tokens_details":{"cached_tokens":100},"output_tokens":35,'
             '"output_tokens_details":{"reasoning_tokens":7},"total_tokens":155}'
         ),
-        (120, 100, 0, 35, 7), 20 * 300 + 100 * 60 + 35 * 1200,
+        (120, 100, 0, 35, 7),
+        20 * 300 + 100 * 60 + 35 * 1200,
     ),
     # above 512,000 tokens of input the whole request costs double
     "the last token of a tier": (
-        M3, responses('{"input_tokens":512000,"output_tokens":1}'), (512000, 0, 0, 1, 0),
+        M3,
+        responses('{"input_tokens":512000,"output_tokens":1}'),
+        (512000, 0, 0, 1, 0),
         512000 * 300 + 1200,
     ),
     "the first token of the next": (
-        M3, responses('{"input_tokens":512001,"output_tokens":1}'), (512001, 0, 0, 1, 0),
+        M3,
+        responses('{"input_tokens":512001,"output_tokens":1}'),
+        (512001, 0, 0, 1, 0),
         512001 * 600 + 2400,
     ),
     # Gemini's thoughts are not part of the candidates' tokens
@@ -339,22 +389,25 @@ REPORTED: dict[str, tuple[str, bytes, Tokens, int]] = {
             '{"promptTokenCount":120,"candidatesTokenCount":9,"cachedContentTokenCount":100,"totalTokenCount":129}',
             '{"promptTokenCount":120,"candidatesTokenCount":28,"thoughtsTokenCount":7,"cachedContentTokenCount":100,"totalTokenCount":155}',
         ),
-        (120, 100, 0, 35, 7), 20 * 600 + 100 * 30 + 35 * 2400,
+        (120, 100, 0, 35, 7),
+        20 * 600 + 100 * 30 + 35 * 2400,
     ),
-}  # fmt: skip
+}
 SILENT: dict[str, tuple[str, bytes]] = {
     "openai, none": (M2, openai("")),
     "openai, null": (M2, openai("null")),
     "minimax, zeros to the end": (M25, openai(ZEROS, ZEROS)),
     "more than anybody can use": (
-        M2, openai('{"prompt_tokens":9,"completion_tokens":99999999999999}'),
+        M2,
+        openai('{"prompt_tokens":9,"completion_tokens":99999999999999}'),
     ),
     "less than nothing": (M2, openai('{"prompt_tokens":-9,"completion_tokens":3}')),
     "anthropic, zeros": (
-        M21, anthropic('{"input_tokens":0,"output_tokens":0}', '{"output_tokens":0}'),
+        M21,
+        anthropic('{"input_tokens":0,"output_tokens":0}', '{"output_tokens":0}'),
     ),
     "responses, null": (M3, responses("null")),
-}  # fmt: skip
+}
 
 
 def tokens(row: LedgerRow) -> Tokens:
@@ -410,23 +463,31 @@ def test_a_body_that_is_not_streamed_says_its_usage_too(gate: Gateway, raw: Raw)
 
 DISPUTED: dict[str, tuple[str, bytes, tuple[int, int]]] = {
     "openai, a million tokens of output": (
-        M2, openai('{"prompt_tokens":9,"completion_tokens":1000000}'), (9, 1_000_000),
+        M2,
+        openai('{"prompt_tokens":9,"completion_tokens":1000000}'),
+        (9, 1_000_000),
     ),
     "openai, a million tokens of input": (
-        M2, openai('{"prompt_tokens":1000000,"completion_tokens":9}'), (1_000_000, 9),
+        M2,
+        openai('{"prompt_tokens":1000000,"completion_tokens":9}'),
+        (1_000_000, 9),
     ),
     "anthropic, both": (
-        M21, anthropic('{"input_tokens":70000,"output_tokens":1}', '{"output_tokens":90000}'),
+        M21,
+        anthropic('{"input_tokens":70000,"output_tokens":1}', '{"output_tokens":90000}'),
         (70_000, 90_000),
     ),
     "responses, written to the cache": (
-        M3, responses('{"input_tokens":700000,"output_tokens":700}'), (700_000, 700),
+        M3,
+        responses('{"input_tokens":700000,"output_tokens":700}'),
+        (700_000, 700),
     ),
     "gemini, thoughts above all": (
-        M25H, gemini('{"promptTokenCount":12,"candidatesTokenCount":9,"thoughtsTokenCount":80000}'),
+        M25H,
+        gemini('{"promptTokenCount":12,"candidatesTokenCount":9,"thoughtsTokenCount":80000}'),
         (12, 80_009),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("shape", DISPUTED)
@@ -467,24 +528,32 @@ FAILED: dict[str, tuple[str, bytes, Tokens, int]] = {
     "openai, usage in the error alone": (
         M2,
         sse(chunk("", TEXT), f'{{"error":{{"message":"Overloaded","code":529}},"usage":{OPENAI}}}'),
-        (120, 100, 0, 35, 7), 20 * 300 + 100 * 30 + 35 * 1200,
+        (120, 100, 0, 35, 7),
+        20 * 300 + 100 * 30 + 35 * 1200,
     ),
     # message_start says what was read, and of the output nothing: that is what was relayed
     "anthropic, broken off with what it said first": (
         M21,
         anthropic(
             '{"input_tokens":20,"cache_creation_input_tokens":0,"cache_read_input_tokens":100,"output_tokens":0}',
-            "", TEXT * 10, end=False,
-        ) + b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n',
+            "",
+            TEXT * 10,
+            end=False,
+        )
+        + b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n',
         (120, 100, 0, counting.of_counts(430, 0), 0),
         20 * 300 + 100 * 30 + counting.of_counts(430, 0) * 1200,
     ),
     "responses, failed with usage": (
         M3,
-        responses('{"input_tokens":120,"input_tokens_details":{"cached_tokens":100},"output_tokens":35}', "failed"),
-        (120, 100, 0, 35, 0), 20 * 300 + 100 * 60 + 35 * 1200,
+        responses(
+            '{"input_tokens":120,"input_tokens_details":{"cached_tokens":100},"output_tokens":35}',
+            "failed",
+        ),
+        (120, 100, 0, 35, 0),
+        20 * 300 + 100 * 60 + 35 * 1200,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("shape", FAILED)

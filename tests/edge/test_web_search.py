@@ -143,8 +143,10 @@ def test_messages_have_searches_results_and_citations(
 def test_responses_have_calls_and_annotations(gate: Gateway, stream: bool) -> None:
     client = openai.OpenAI(base_url=f"{gate.url}/v1", api_key=gate.key, max_retries=0)
     asked: dict[str, Any] = {
-        "model": M, "input": "search weather", "tools": [{"type": "web_search"}]
-    }  # fmt: skip
+        "model": M,
+        "input": "search weather",
+        "tools": [{"type": "web_search"}],
+    }
     if stream:
         with client.responses.stream(**asked) as events:
             kinds = [event.type for event in events]
@@ -416,9 +418,11 @@ def test_without_a_provider_the_wish_is_a_warning_and_forced_it_is_refused(
     )
     try:
         body: dict[str, Any] = {
-            "model": M, "max_tokens": 100, "tools": [SEARCH],
+            "model": M,
+            "max_tokens": 100,
+            "tools": [SEARCH],
             "messages": [{"role": "user", "content": "hello"}],
-        }  # fmt: skip
+        }
         answer = gate.post("/v1/messages", body)
         assert answer.status_code == 200
         assert "tools.web_search" in answer.headers["x-headgate-warnings"]
@@ -432,9 +436,12 @@ def test_without_a_provider_the_wish_is_a_warning_and_forced_it_is_refused(
 
 def test_a_budget_without_room_for_another_round_ends_the_reply(gate: Gateway) -> None:
     body = {
-        "model": M, "max_tokens": 100, "tools": [SEARCH], "stream": True,
+        "model": M,
+        "max_tokens": 100,
+        "tools": [SEARCH],
+        "stream": True,
         "messages": [{"role": "user", "content": "search weather"}],
-    }  # fmt: skip
+    }
     assert gate.post("/v1/messages", body).status_code == 200
     cost = row_of(gate).cost_nano_usd
     assert cost

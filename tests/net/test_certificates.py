@@ -57,9 +57,24 @@ WRONG = {
     "no key": ("cert", "", "", "`tls.key` is missing"),
     "no certificate": ("", "key", "", "`tls.cert` is missing"),
     "only an authority": ("", "", "cert", "`tls.cert` is missing"),
-    "no such certificate": ("/nowhere/a.pem", "key", "", "`tls.cert` names the file /nowhere/a.pem: No such"),
-    "no such key": ("cert", "/nowhere/a.key", "", "`tls.key` names the file /nowhere/a.key: No such"),
-    "no such authority": ("cert", "key", "/nowhere/ca", "`tls.client_ca` names the file /nowhere/ca: No such"),
+    "no such certificate": (
+        "/nowhere/a.pem",
+        "key",
+        "",
+        "`tls.cert` names the file /nowhere/a.pem: No such",
+    ),
+    "no such key": (
+        "cert",
+        "/nowhere/a.key",
+        "",
+        "`tls.key` names the file /nowhere/a.key: No such",
+    ),
+    "no such authority": (
+        "cert",
+        "key",
+        "/nowhere/ca",
+        "`tls.client_ca` names the file /nowhere/ca: No such",
+    ),
     "a directory": ("/", "key", "", "`tls.cert` names the file /: Is a directory"),
     "a key as the certificate": ("key", "key", "", "which holds no certificate in PEM form"),
     "a certificate as the key": ("cert", "cert", "", "which holds no private key in PEM form"),
@@ -68,7 +83,7 @@ WRONG = {
     "a damaged certificate": ("damaged", "key", "", "`tls.cert`"),
     "an encrypted key": ("cert", "encrypted", "", "encrypted with a password"),
     "a zero byte": ("a\0b", "key", "", "`tls.cert` is not the path of a file"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -79,11 +94,27 @@ def test_a_wrong_file_is_named_with_its_setting(
     damaged.write_text(issued[0].read_text()[:200] + "\n-----END CERTIFICATE-----\n")
     if name == "an encrypted key":
         subprocess.run(
-            ["openssl", "pkey", "-in", str(issued[1]), "-aes256", "-passout", "pass:secret", "-out",
-             str(encrypted)], check=True, capture_output=True,
-        )  # fmt: skip
-    known = {"cert": issued[0], "key": issued[1], "other key": other[1], "damaged": damaged,
-             "encrypted": encrypted}  # fmt: skip
+            [
+                "openssl",
+                "pkey",
+                "-in",
+                str(issued[1]),
+                "-aes256",
+                "-passout",
+                "pass:secret",
+                "-out",
+                str(encrypted),
+            ],
+            check=True,
+            capture_output=True,
+        )
+    known = {
+        "cert": issued[0],
+        "key": issued[1],
+        "other key": other[1],
+        "damaged": damaged,
+        "encrypted": encrypted,
+    }
     *given, said = WRONG[name]
     cert, key, client_ca = (str(known.get(text, text)) for text in given)
     with pytest.raises(CertificateError) as error:
@@ -94,8 +125,10 @@ def test_a_wrong_file_is_named_with_its_setting(
 def test_the_end_of_a_certificate_is_read_as_openssl_reads_it(other: tuple[Path, Path]) -> None:
     shown = subprocess.run(
         ["openssl", "x509", "-in", str(other[0]), "-noout", "-enddate"],
-        check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
     assert expires_s(str(other[0])) == ssl.cert_time_to_seconds(shown.strip().partition("=")[2])
 
 

@@ -48,10 +48,26 @@ class Parsed:
 
 
 PARTS = (
-    b"2\r\nhi\r\n", b"1;a=b\r\nx\r\n", b"A\r\n0123456789\r\n", b"002\r\n\r\n\r\n", b"0\r\n", b"\r\n",
-    b"X-T: 1\r\n", b"2\nhi\r\n", b"2 \r\nhi\r\n", b"0x2\r\nhi\r\n", b"-1\r\n", b"2\r\nhi", b"\r", b"\n",
-    b"GET / HTTP/1.1\r\n", b" folded\r\n", b"2;\x00\r\nhi\r\n", b"+2\r\nhi\r\n", b"2;a=\"\r\n\"\r\nhi\r\n",
-)  # fmt: skip
+    b"2\r\nhi\r\n",
+    b"1;a=b\r\nx\r\n",
+    b"A\r\n0123456789\r\n",
+    b"002\r\n\r\n\r\n",
+    b"0\r\n",
+    b"\r\n",
+    b"X-T: 1\r\n",
+    b"2\nhi\r\n",
+    b"2 \r\nhi\r\n",
+    b"0x2\r\nhi\r\n",
+    b"-1\r\n",
+    b"2\r\nhi",
+    b"\r",
+    b"\n",
+    b"GET / HTTP/1.1\r\n",
+    b" folded\r\n",
+    b"2;\x00\r\nhi\r\n",
+    b"+2\r\nhi\r\n",
+    b'2;a="\r\n"\r\nhi\r\n',
+)
 
 
 @given(st.lists(st.sampled_from(PARTS), max_size=6), st.sets(st.integers(1, 60), max_size=6))

@@ -46,8 +46,10 @@ def test_a_request_is_these_bytes(run: Run) -> None:
         async with upstream(play) as up, client() as c:
             response = await c.send("POST", up.url + "?a=b#c", {"x-a": "b c"}, b"{}", CALM)
             assert (response.status, await response.read(), await response.read()) == (
-                200, b"hi", b"",
-            )  # fmt: skip
+                200,
+                b"hi",
+                b"",
+            )
             assert heard == [
                 b"POST /v1/x?a=b HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-length: 2\r\n"
                 b"accept-encoding: identity\r\nconnection: keep-alive\r\nx-a: b c\r\n\r\n{}"
@@ -591,9 +593,18 @@ def test_a_body_above_the_bound_is_broken_and_its_connection_closed(run: Run) ->
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("x", "a\r\nb: c"), ("x", "a\n"), ("x", "\0"), ("x", "é"), ("x\r\ny", "a"), ("", "a"),
-     ("Host", "other"), ("content-length", "0"), ("Transfer-Encoding", "chunked")],
-)  # fmt: skip
+    [
+        ("x", "a\r\nb: c"),
+        ("x", "a\n"),
+        ("x", "\0"),
+        ("x", "é"),
+        ("x\r\ny", "a"),
+        ("", "a"),
+        ("Host", "other"),
+        ("content-length", "0"),
+        ("Transfer-Encoding", "chunked"),
+    ],
+)
 def test_a_header_that_could_change_the_request_is_refused(run: Run, name: str, value: str) -> None:
     async def main() -> None:
         async with upstream(answering(OK)) as up, client() as c:
@@ -606,9 +617,18 @@ def test_a_header_that_could_change_the_request_is_refused(run: Run, name: str, 
 
 @pytest.mark.parametrize(
     "url",
-    ["ftp://h/", "h/x", "http://", "http://h/a b", "http://h/\r\nx", "http://h:99999/",
-     "http://secret@h/", "http://[::1/", "http://h/é"],
-)  # fmt: skip
+    [
+        "ftp://h/",
+        "h/x",
+        "http://",
+        "http://h/a b",
+        "http://h/\r\nx",
+        "http://h:99999/",
+        "http://secret@h/",
+        "http://[::1/",
+        "http://h/é",
+    ],
+)
 def test_a_url_that_is_no_plain_one_is_refused_without_being_repeated(run: Run, url: str) -> None:
     async def main() -> None:
         async with client() as c:

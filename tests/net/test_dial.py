@@ -19,12 +19,29 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     needs("openssl")
     at = tmp_path_factory.mktemp("tls") / "both.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-days", "2", "-subj", "/CN=upstream.test", "-addext",
-         "subjectAltName=DNS:upstream.test,IP:127.0.0.1", "-keyout", str(at) + ".key", "-out",
-         str(at)],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=upstream.test",
+            "-addext",
+            "subjectAltName=DNS:upstream.test,IP:127.0.0.1",
+            "-keyout",
+            str(at) + ".key",
+            "-out",
+            str(at),
+        ],
+        check=True,
+        capture_output=True,
+    )
     return at
 
 
@@ -143,8 +160,14 @@ def test_a_tunnel_to_the_wrong_name_is_not_sent(run: Run, certificate: Path) -> 
 
 @pytest.mark.parametrize(
     "answer",
-    [b"HTTP/1.1 407 No\r\n\r\n", b"HTTP/1.1 200 Yes\r\n\r\nearly", b"hello\r\n\r\n", b"", b"x" * 20000],
-)  # fmt: skip
+    [
+        b"HTTP/1.1 407 No\r\n\r\n",
+        b"HTTP/1.1 200 Yes\r\n\r\nearly",
+        b"hello\r\n\r\n",
+        b"",
+        b"x" * 20000,
+    ],
+)
 def test_a_proxy_that_refuses_is_not_sent_and_its_password_is_not_told(
     run: Run, answer: bytes
 ) -> None:
@@ -200,10 +223,20 @@ def test_loopback_is_never_proxied(run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("no", "proxied"),
-    [("", True), ("*", False), ("upstream.test", False), (".test", False), ("*.test", False),
-     ("am.test", True), ("upstream.test:443", False), ("upstream.test:444", True),
-     ("a.b, UPSTREAM.test", False), ("10.0.0.0/8", True), (".", True)],
-)  # fmt: skip
+    [
+        ("", True),
+        ("*", False),
+        ("upstream.test", False),
+        (".test", False),
+        ("*.test", False),
+        ("am.test", True),
+        ("upstream.test:443", False),
+        ("upstream.test:444", True),
+        ("a.b, UPSTREAM.test", False),
+        ("10.0.0.0/8", True),
+        (".", True),
+    ],
+)
 def test_no_proxy_names_who_is_reached_directly(no: str, proxied: bool) -> None:
     proxies = Proxies({"https": "http://p:1", "no": no})
     assert (proxies.before(("https", "upstream.test", 443)) is not None) is proxied

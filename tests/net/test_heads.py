@@ -118,18 +118,46 @@ def test_the_heads_are_bounded() -> None:
 
 
 LINES = (
-    b"Host: x", b"host: y", b"Content-Length: 2", b"content-length: 2", b"content-length: 02",
-    b"Content-Length:2", b"Content-Length: 2 ", b"CONTENT-LENGTH: 0", b"content-length: 0",
-    b"Transfer-Encoding: chunked", b"Transfer-Encoding: identity", b"Connection: close",
-    b"Connection: keep-alive", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c",
-    b"Expect: 100-continue", b"X: a", b"X: b", b" folded", b"X: content-length: 2", b"", b"X",
-    b"X: a\ncontent-length: 2", b"X: a\rb", b"Cookie: a=1", b"cookie: b=2", b"X: \xe9", b"X: a\x00",
-)  # fmt: skip
+    b"Host: x",
+    b"host: y",
+    b"Content-Length: 2",
+    b"content-length: 2",
+    b"content-length: 02",
+    b"Content-Length:2",
+    b"Content-Length: 2 ",
+    b"CONTENT-LENGTH: 0",
+    b"content-length: 0",
+    b"Transfer-Encoding: chunked",
+    b"Transfer-Encoding: identity",
+    b"Connection: close",
+    b"Connection: keep-alive",
+    b"Connection: Upgrade, HTTP2-Settings",
+    b"Upgrade: h2c",
+    b"Expect: 100-continue",
+    b"X: a",
+    b"X: b",
+    b" folded",
+    b"X: content-length: 2",
+    b"",
+    b"X",
+    b"X: a\ncontent-length: 2",
+    b"X: a\rb",
+    b"Cookie: a=1",
+    b"cookie: b=2",
+    b"X: \xe9",
+    b"X: a\x00",
+)
 FIRST = (
-    b"POST /a HTTP/1.1", b"POST /a?b=c HTTP/1.1", b"POST /a HTTP/1.0", b"GET / HTTP/1.1",
-    b"HEAD /a HTTP/1.1", b"POST http://x/a HTTP/1.1", b"POST /a", b"\r\nPOST /a HTTP/1.1",
+    b"POST /a HTTP/1.1",
+    b"POST /a?b=c HTTP/1.1",
+    b"POST /a HTTP/1.0",
+    b"GET / HTTP/1.1",
+    b"HEAD /a HTTP/1.1",
+    b"POST http://x/a HTTP/1.1",
+    b"POST /a",
+    b"\r\nPOST /a HTTP/1.1",
     b"FETCH /a HTTP/1.1",
-)  # fmt: skip
+)
 
 
 @st.composite

@@ -99,10 +99,19 @@ def head(*lines: str, start: str = "POST /a HTTP/1.1", body: str = "") -> bytes:
 # What is refused, and that the connection closes after it; status and the raw request.
 REFUSED = {
     "HTTP/0.9": (400, b"POST /a\r\n\r\n"),
-    "both framings": (400, head("Host: x", "Content-Length: 3", "Transfer-Encoding: chunked", body="0\r\n\r\n")),
-    "both framings, reversed": (400, head("Host: x", "Transfer-Encoding: chunked", "Content-Length: 3", body="0\r\n\r\n")),
+    "both framings": (
+        400,
+        head("Host: x", "Content-Length: 3", "Transfer-Encoding: chunked", body="0\r\n\r\n"),
+    ),
+    "both framings, reversed": (
+        400,
+        head("Host: x", "Transfer-Encoding: chunked", "Content-Length: 3", body="0\r\n\r\n"),
+    ),
     "two lengths": (400, head("Host: x", "Content-Length: 2", "Content-Length: 3", body="hix")),
-    "two equal lengths": (400, head("Host: x", "Content-Length: 2", "Content-Length: 2", body="hi")),
+    "two equal lengths": (
+        400,
+        head("Host: x", "Content-Length: 2", "Content-Length: 2", body="hi"),
+    ),
     "a list of lengths": (400, head("Host: x", "Content-Length: 2, 2", body="hi")),
     "a signed length": (400, head("Host: x", "Content-Length: +2", body="hi")),
     "a negative length": (400, head("Host: x", "Content-Length: -2", body="hi")),
@@ -111,11 +120,27 @@ REFUSED = {
     "a huge length": (400, head("Host: x", "Content-Length: 99999999999999999999", body="hi")),
     "an unknown coding": (400, head("Host: x", "Transfer-Encoding: xchunked", body="0\r\n\r\n")),
     "two codings": (400, head("Host: x", "Transfer-Encoding: gzip, chunked", body="0\r\n\r\n")),
-    "identity then chunked": (400, head("Host: x", "Transfer-Encoding: identity", "Transfer-Encoding: chunked", body="0\r\n\r\n")),
-    "chunked twice": (400, head("Host: x", "Transfer-Encoding: chunked", "Transfer-Encoding: chunked", body="0\r\n\r\n")),
-    "chunked with a vertical tab": (400, head("Host: x", "Transfer-Encoding: \x0bchunked", body="0\r\n\r\n")),
+    "identity then chunked": (
+        400,
+        head(
+            "Host: x", "Transfer-Encoding: identity", "Transfer-Encoding: chunked", body="0\r\n\r\n"
+        ),
+    ),
+    "chunked twice": (
+        400,
+        head(
+            "Host: x", "Transfer-Encoding: chunked", "Transfer-Encoding: chunked", body="0\r\n\r\n"
+        ),
+    ),
+    "chunked with a vertical tab": (
+        400,
+        head("Host: x", "Transfer-Encoding: \x0bchunked", body="0\r\n\r\n"),
+    ),
     "chunked in quotes": (400, head("Host: x", 'Transfer-Encoding: "chunked"', body="0\r\n\r\n")),
-    "chunked on HTTP/1.0": (400, head("Host: x", "Transfer-Encoding: chunked", start="POST /a HTTP/1.0", body="0\r\n\r\n")),
+    "chunked on HTTP/1.0": (
+        400,
+        head("Host: x", "Transfer-Encoding: chunked", start="POST /a HTTP/1.0", body="0\r\n\r\n"),
+    ),
     "a space before the colon": (400, head("Host: x", "Content-Length : 2", body="hi")),
     "a folded header": (400, head("Host: x", "X-A: 1", " Content-Length: 2", body="hi")),
     "a bare line feed": (400, b"POST /a HTTP/1.1\nHost: x\nContent-Length: 2\n\nhi"),
@@ -146,25 +171,64 @@ REFUSED = {
     "HTTP/3": (400, head("Host: x", start="GET /a HTTP/3.0")),
     "TLS on a plain port": (400, b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03" + b"\0" * 32),
     "another expectation": (417, head("Host: x", "Expect: 200-ok", "Content-Length: 2", body="hi")),
-    "a chunk size that is no number": (400, head("Host: x", "Transfer-Encoding: chunked", body="xyz\r\nhi\r\n0\r\n\r\n")),
-    "a chunk size with a sign": (400, head("Host: x", "Transfer-Encoding: chunked", body="-2\r\nhi\r\n0\r\n\r\n")),
-    "a chunk size that overflows": (400, head("Host: x", "Transfer-Encoding: chunked", body="fffffffffffffffff\r\nhi")),
-    "a chunk longer than it says": (400, head("Host: x", "Transfer-Encoding: chunked", body="2\r\nhix\r\n0\r\n\r\n")),
-    "a chunk ended by a line feed": (400, head("Host: x", "Transfer-Encoding: chunked", body="2\nhi\n0\n\n")),
-    "chunk extensions without end": (400, head("Host: x", "Transfer-Encoding: chunked", body="2;" + "a" * 200_000)),
-    "too many headers": (431, head("Host: x", *(f"X-{i}: {'v' * 100}" for i in range(700)), start="GET /a HTTP/1.1")),
+    "a chunk size that is no number": (
+        400,
+        head("Host: x", "Transfer-Encoding: chunked", body="xyz\r\nhi\r\n0\r\n\r\n"),
+    ),
+    "a chunk size with a sign": (
+        400,
+        head("Host: x", "Transfer-Encoding: chunked", body="-2\r\nhi\r\n0\r\n\r\n"),
+    ),
+    "a chunk size that overflows": (
+        400,
+        head("Host: x", "Transfer-Encoding: chunked", body="fffffffffffffffff\r\nhi"),
+    ),
+    "a chunk longer than it says": (
+        400,
+        head("Host: x", "Transfer-Encoding: chunked", body="2\r\nhix\r\n0\r\n\r\n"),
+    ),
+    "a chunk ended by a line feed": (
+        400,
+        head("Host: x", "Transfer-Encoding: chunked", body="2\nhi\n0\n\n"),
+    ),
+    "chunk extensions without end": (
+        400,
+        head("Host: x", "Transfer-Encoding: chunked", body="2;" + "a" * 200_000),
+    ),
+    "too many headers": (
+        431,
+        head("Host: x", *(f"X-{i}: {'v' * 100}" for i in range(700)), start="GET /a HTTP/1.1"),
+    ),
     "too many small headers": (431, head("Host: x", *["a: b"] * 200, start="GET /a HTTP/1.1")),
     "a long target": (431, head("Host: x", start="GET /" + "a" * 9000 + " HTTP/1.1")),
-    "too many fields in the query": (400, head("Host: x", start="GET /?" + "a&" * 300 + " HTTP/1.1")),
-    "too many small chunks": (400, head("Host: x", "Transfer-Encoding: chunked", body="1\r\na\r\n" * 17_000)),
-    "trailers that are too long": (413, head("Host: x", "Transfer-Encoding: chunked", body="0\r\n" + "X-T: " + "a" * 9000)),
-    "too many trailers": (413, head("Host: x", "Transfer-Encoding: chunked", body="0\r\n" + "X: y\r\n" * 100 + "\r\n")),
-    "a trailer that is no header": (400, head("Host: x", "Transfer-Encoding: chunked", body="0\r\nX\r\n\r\n")),
-    "a folded trailer": (400, head("Host: x", "Transfer-Encoding: chunked", body="0\r\nX: y\r\n z\r\n\r\n")),
+    "too many fields in the query": (
+        400,
+        head("Host: x", start="GET /?" + "a&" * 300 + " HTTP/1.1"),
+    ),
+    "too many small chunks": (
+        400,
+        head("Host: x", "Transfer-Encoding: chunked", body="1\r\na\r\n" * 17_000),
+    ),
+    "trailers that are too long": (
+        413,
+        head("Host: x", "Transfer-Encoding: chunked", body="0\r\n" + "X-T: " + "a" * 9000),
+    ),
+    "too many trailers": (
+        413,
+        head("Host: x", "Transfer-Encoding: chunked", body="0\r\n" + "X: y\r\n" * 100 + "\r\n"),
+    ),
+    "a trailer that is no header": (
+        400,
+        head("Host: x", "Transfer-Encoding: chunked", body="0\r\nX\r\n\r\n"),
+    ),
+    "a folded trailer": (
+        400,
+        head("Host: x", "Transfer-Encoding: chunked", body="0\r\nX: y\r\n z\r\n\r\n"),
+    ),
     "an empty line before it": (400, b"\r\n\r\n" + POST),
     "one header without end": (431, b"GET /a HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 100_000),
     "a huge target": (431, b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -192,22 +256,54 @@ def test_is_refused_and_the_connection_closes(name: str) -> None:
 
 ACCEPTED = {
     "lengths": (POST, b"POST /a? hi"),
-    "chunks": (head("Host: x", "Transfer-Encoding: chunked", body="1\r\nh\r\n1\r\ni\r\n0\r\n\r\n"), b"POST /a? hi"),
-    "chunks in capitals": (head("Host: x", "Transfer-Encoding: CHUNKED", body="2\r\nhi\r\n0\r\n\r\n"), b"POST /a? hi"),
+    "chunks": (
+        head("Host: x", "Transfer-Encoding: chunked", body="1\r\nh\r\n1\r\ni\r\n0\r\n\r\n"),
+        b"POST /a? hi",
+    ),
+    "chunks in capitals": (
+        head("Host: x", "Transfer-Encoding: CHUNKED", body="2\r\nhi\r\n0\r\n\r\n"),
+        b"POST /a? hi",
+    ),
     "chunks with an extension and a trailer": (
-        head("Host: x", "Transfer-Encoding: chunked", body="2;a=b\r\nhi\r\n0\r\nX-T: 1\r\n\r\n"), b"POST /a? hi"),
-    "a query": (head("Host: x", start="GET /v1/messages?beta=true HTTP/1.1"), b"GET /v1/messages?beta=true "),
-    "our own host in the target": (head("Host: x:8787", start="GET http://x:8787/a?b HTTP/1.1"), b"GET /a?b "),
+        head("Host: x", "Transfer-Encoding: chunked", body="2;a=b\r\nhi\r\n0\r\nX-T: 1\r\n\r\n"),
+        b"POST /a? hi",
+    ),
+    "a query": (
+        head("Host: x", start="GET /v1/messages?beta=true HTTP/1.1"),
+        b"GET /v1/messages?beta=true ",
+    ),
+    "our own host in the target": (
+        head("Host: x:8787", start="GET http://x:8787/a?b HTTP/1.1"),
+        b"GET /a?b ",
+    ),
     "an address in brackets": (head("Host: [::1]:8787", start="GET /a HTTP/1.1"), b"GET /a? "),
-    "escapes, left as they are": (head("Host: x", start="GET /a%2fb%00 HTTP/1.1"), b"GET /a%2fb%00? "),
+    "escapes, left as they are": (
+        head("Host: x", start="GET /a%2fb%00 HTTP/1.1"),
+        b"GET /a%2fb%00? ",
+    ),
     "HTTP/1.0 without a host": (head(start="GET /a HTTP/1.0"), b"GET /a? "),
     "an offered upgrade, declined": (
-        head("Host: x", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA",
-             "Content-Length: 2", body="hi"), b"POST /a? hi"),
+        head(
+            "Host: x",
+            "Connection: Upgrade, HTTP2-Settings",
+            "Upgrade: h2c",
+            "HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA",
+            "Content-Length: 2",
+            body="hi",
+        ),
+        b"POST /a? hi",
+    ),
     "an offered upgrade with chunks": (
-        head("Host: x", "Connection: Upgrade", "Upgrade: h2c", "Transfer-Encoding: chunked", body="2\r\nhi\r\n0\r\n\r\n"),
-        b"POST /a? hi"),
-}  # fmt: skip
+        head(
+            "Host: x",
+            "Connection: Upgrade",
+            "Upgrade: h2c",
+            "Transfer-Encoding: chunked",
+            body="2\r\nhi\r\n0\r\n\r\n",
+        ),
+        b"POST /a? hi",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", ACCEPTED)

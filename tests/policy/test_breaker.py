@@ -95,9 +95,17 @@ def test_the_same_share_over_a_longer_time_is_not() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["invalid", "context_length", "rate_limit", "not_found", "blocked", "upstream_auth",
-     "upstream_quota", "upstream_config"],
-)  # fmt: skip
+    [
+        "invalid",
+        "context_length",
+        "rate_limit",
+        "not_found",
+        "blocked",
+        "upstream_auth",
+        "upstream_quota",
+        "upstream_config",
+    ],
+)
 def test_what_a_request_or_a_key_brought_upon_itself_does_not_count(kind: str) -> None:
     breaker = Breaker()
     for _ in range(100):

@@ -465,18 +465,39 @@ def test_the_budget_of_a_key_is_what_is_written_on_it() -> None:
 @pytest.mark.parametrize(
     ("text", "nano"),
     [
-        ("0", 0), ("12", 12 * DOLLAR), ("12.5", 12_500_000_000), ("0.1", 100_000_000),
-        ("0.000000001", 1), ("999999999.999999999", 10**18 - 1), ("007.10", 7_100_000_000),
+        ("0", 0),
+        ("12", 12 * DOLLAR),
+        ("12.5", 12_500_000_000),
+        ("0.1", 100_000_000),
+        ("0.000000001", 1),
+        ("999999999.999999999", 10**18 - 1),
+        ("007.10", 7_100_000_000),
     ],
-)  # fmt: skip
+)
 def test_dollars_are_exact(text: str, nano: int) -> None:
     assert nano_of(text) == nano
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", ".5", "5.", "-1", "+1", "1e3", "1,5", "1_000", "0.0000000001", "nan", "٣", "1 ", "$1", "1\n", "9" * 99],
-)  # fmt: skip
+    [
+        "",
+        ".5",
+        "5.",
+        "-1",
+        "+1",
+        "1e3",
+        "1,5",
+        "1_000",
+        "0.0000000001",
+        "nan",
+        "٣",
+        "1 ",
+        "$1",
+        "1\n",
+        "9" * 99,
+    ],
+)
 def test_anything_else_is_no_amount(text: str) -> None:
     with pytest.raises(ValueError, match="no amount"):
         nano_of(text)

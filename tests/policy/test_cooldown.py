@@ -35,22 +35,36 @@ AUTH = Failure("upstream_auth", "m", upstream_code="401")
         (Failure("upstream_quota", "m", upstream_code="1008"), "account", 5 * MINUTE_S),
         (Failure("upstream_quota", "m", upstream_code="402"), "account", 5 * MINUTE_S),
         (Failure("upstream_quota", "m", upstream_code="2056"), "account", 10 * MINUTE_S),
-        (Failure("upstream_quota", "m", upstream_code="2056", retry_after_s=18000.0), "account", 18000.0),
-        (Failure("upstream_quota", "m", upstream_code="2056", retry_after_s=1e9), "account", 7 * DAY_S),
+        (
+            Failure("upstream_quota", "m", upstream_code="2056", retry_after_s=18000.0),
+            "account",
+            18000.0,
+        ),
+        (
+            Failure("upstream_quota", "m", upstream_code="2056", retry_after_s=1e9),
+            "account",
+            7 * DAY_S,
+        ),
         (Failure("upstream_quota", "m", upstream_code="2061"), "model", 10 * MINUTE_S),
         (AUTH, "account", MINUTE_S),
-        (Failure("upstream_auth", "m", code="upstream_forbidden", upstream_code="403"), "model", 30.0),
+        (
+            Failure("upstream_auth", "m", code="upstream_forbidden", upstream_code="403"),
+            "model",
+            30.0,
+        ),
         (Failure("upstream_config", "m", upstream_code="404"), "model", 30.0),
         (Failure("overloaded", "m", retry_after_s=9.0), "model", 9.0),
     ],
-)  # fmt: skip
+)
 def test_what_is_paused_and_for_how_long(failure: Failure, scope: str, pause_s: float) -> None:
     rule = rule_of(failure)
     assert rule is not None
     assert (rule.scope, seconds(rule, failure.retry_after_s, 1)) == (scope, pause_s)
 
 
-@pytest.mark.parametrize("kind", ["overloaded", "upstream", "timeout", "invalid", "blocked", "no_credit"])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind", ["overloaded", "upstream", "timeout", "invalid", "blocked", "no_credit"]
+)
 def test_other_failures_pause_nothing(kind: str) -> None:
     cooldowns = Cooldowns()
     assert not cooldowns.refused("a", "a\nm", Failure(kind, "m"), 0.0)  # type: ignore[arg-type]
@@ -126,10 +140,13 @@ def test_a_lone_key_is_tried_after_a_second_where_the_upstream_said_no_time() ->
 
 @pytest.mark.parametrize(
     ("failure", "wait_s"),
-    [(Failure("upstream_config", "m"), 30.0), (AUTH, MINUTE_S),
-     (Failure("upstream_quota", "m", upstream_code="1008"), MINUTE_S),
-     (Failure("upstream_quota", "m", upstream_code="2056"), 5 * MINUTE_S)],
-)  # fmt: skip
+    [
+        (Failure("upstream_config", "m"), 30.0),
+        (AUTH, MINUTE_S),
+        (Failure("upstream_quota", "m", upstream_code="1008"), MINUTE_S),
+        (Failure("upstream_quota", "m", upstream_code="2056"), 5 * MINUTE_S),
+    ],
+)
 def test_what_only_the_operator_can_repair_is_tried_later(failure: Failure, wait_s: float) -> None:
     cooldowns = Cooldowns()
     cooldowns.refused("a", "a\nm", failure, 0.0)

@@ -54,7 +54,9 @@ def test_a_degree_arrives_as_it_was_or_its_caller_is_warned(
 
 
 @pytest.mark.parametrize("effort", ["low", "medium", "high", "xhigh", "max"])
-@pytest.mark.parametrize("column", ["M3.1-Flash, chat", "M3.1-Flash, Messages", "M3.1-Flash, Responses"])  # fmt: skip
+@pytest.mark.parametrize(
+    "column", ["M3.1-Flash, chat", "M3.1-Flash, Messages", "M3.1-Flash, Responses"]
+)
 def test_flash_gets_its_effort_on_each_of_its_paths(column: str, effort: str) -> None:
     words = {
         "M3.1-Flash, chat": {"reasoning_effort": effort},

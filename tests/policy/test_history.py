@@ -189,9 +189,12 @@ def test_a_result_without_its_call_is_kept_as_the_users_text(dialect: str) -> No
 
 def test_a_model_without_tools_is_shown_calls_and_results_as_text() -> None:
     messages, warnings = repaired(
-        user("hi"), calls("a"), result("a", "42"), user("go"),
+        user("hi"),
+        calls("a"),
+        result("a", "42"),
+        user("go"),
         capabilities=Capabilities(tools=False),
-    )  # fmt: skip
+    )
     assert [m.role for m in messages] == ["user", "assistant", "user", "user"]
     assert "[called f: {}]" in messages[1].text
     assert "42" in messages[2].text
@@ -342,10 +345,18 @@ def test_a_quick_look_finds_no_history_sound_that_is_not(
 
 def test_what_agents_send_is_found_sound_at_once() -> None:
     messages = (
-        system("be kind"), user("hi"), said("hello"), user("work"),
+        system("be kind"),
+        user("hi"),
+        said("hello"),
+        user("work"),
         Message("assistant", (Thinking("hm"), ToolCall("a", "f", "{}"), ToolCall("b", "f", "{}"))),
-        result("a"), result("b"), calls("a"), result("a"), said("done"), user("more"),
-    )  # fmt: skip
+        result("a"),
+        result("b"),
+        calls("a"),
+        result("a"),
+        said("done"),
+        user("more"),
+    )
     assert history._sound(messages, PLAIN)
     assert not history._sound((*messages[:5], result("b"), result("a")), PLAIN)
 

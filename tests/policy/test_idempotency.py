@@ -100,8 +100,15 @@ def test_the_table_stays_within_its_bounds_and_counts_right(
 
 @pytest.mark.parametrize(
     ("key", "good"),
-    [("a", True), ("~!" * 127, True), ("", False), ("a b", False), ("é", False), ("a" * 256, False)],
-)  # fmt: skip
+    [
+        ("a", True),
+        ("~!" * 127, True),
+        ("", False),
+        ("a b", False),
+        ("é", False),
+        ("a" * 256, False),
+    ],
+)
 def test_a_key_is_1_to_255_visible_characters(key: str, good: bool) -> None:
     assert idempotency.valid(key) is good
 
@@ -146,9 +153,14 @@ def test_an_exchange_of_the_last_24_hours_began_today_or_yesterday() -> None:
 
 
 def test_only_one_that_runs_is_worth_asking_again() -> None:
-    told = {v: idempotency.failure(v) for v in ("running", "other_body", "not_kept", "indeterminate")}  # type: ignore[arg-type]  # fmt: skip
+    told = {
+        v: idempotency.failure(v) for v in ("running", "other_body", "not_kept", "indeterminate")
+    }  # type: ignore[arg-type]
     assert {v: f.should_retry for v, f in told.items()} == {
-        "running": True, "other_body": False, "not_kept": False, "indeterminate": False,
-    }  # fmt: skip
+        "running": True,
+        "other_body": False,
+        "not_kept": False,
+        "indeterminate": False,
+    }
     assert told["running"].retry_after_s == 1
     assert told["indeterminate"].code == "indeterminate"

@@ -476,11 +476,21 @@ def test_geminis_protocol_has_no_words_for_it_and_no_limit_no_header() -> None:
 @pytest.mark.parametrize(
     ("ns", "text"),
     [
-        (0, "0s"), (1, "1ms"), (12_000_000, "12ms"), (12_000_001, "13ms"), (999_999_999, "1s"),
-        (NS, "1s"), (1_500_000_000, "1.5s"), (8_640_000_000, "8.64s"), (60 * NS, "1m0s"),
-        (90 * NS, "1m30s"), (360 * NS, "6m0s"), (3600 * NS, "1h0m0s"), (3_661_050_000_000, "1h1m1.05s"),
+        (0, "0s"),
+        (1, "1ms"),
+        (12_000_000, "12ms"),
+        (12_000_001, "13ms"),
+        (999_999_999, "1s"),
+        (NS, "1s"),
+        (1_500_000_000, "1.5s"),
+        (8_640_000_000, "8.64s"),
+        (60 * NS, "1m0s"),
+        (90 * NS, "1m30s"),
+        (360 * NS, "6m0s"),
+        (3600 * NS, "1h0m0s"),
+        (3_661_050_000_000, "1h1m1.05s"),
     ],
-)  # fmt: skip
+)
 def test_durations_are_written_as_openai_does_and_rounded_up(ns: int, text: str) -> None:
     assert duration(ns) == text
 

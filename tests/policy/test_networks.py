@@ -32,8 +32,10 @@ def test_networks_are_kept_in_their_usual_form_and_once() -> None:
     texts = ["192.0.2.7", " 10.0.0.0/8", "10.0.0.0/255.0.0.0", "::ffff:192.0.2.0/120"]
     assert networks.checked(texts) == ("192.0.2.7/32", "10.0.0.0/8", "192.0.2.0/24")
     assert networks.split("10.0.0.0/8, 192.0.2.7\n2001:DB8::/32") == (
-        "10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32",
-    )  # fmt: skip
+        "10.0.0.0/8",
+        "192.0.2.7/32",
+        "2001:db8::/32",
+    )
     assert networks.split(" ") == ()
 
 

@@ -44,9 +44,17 @@ def test_a_text_is_read_and_written_again() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["sort", "sort=", "sort=cheap", "sort=price,latency", "order=a", "only=a;only=b", "x" * 600,
-     "only=" + ",".join("abcdefghijklmnopqrstuvwxyzabcdefghijk")],
-)  # fmt: skip
+    [
+        "sort",
+        "sort=",
+        "sort=cheap",
+        "sort=price,latency",
+        "order=a",
+        "only=a;only=b",
+        "x" * 600,
+        "only=" + ",".join("abcdefghijklmnopqrstuvwxyzabcdefghijk"),
+    ],
+)
 def test_a_text_that_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         parsed(text)

@@ -30,7 +30,12 @@ TURN_NANO = 67_200 + 222_720 + 144_000
         (M27, TURN, "", TURN_NANO),
         (M27, Usage(input=3936, output=120), "", 3936 * 300 + 144_000),
         (M27, Usage(input=10_000, cache_write=8_000), "", 2_000 * 300 + 8_000 * 375),
-        (M27, Usage(input=9, cached=4, cache_write=3, output=2), "", 2 * 300 + 4 * 60 + 3 * 375 + 2400),
+        (
+            M27,
+            Usage(input=9, cached=4, cache_write=3, output=2),
+            "",
+            2 * 300 + 4 * 60 + 3 * 375 + 2400,
+        ),
         (M27, Usage(input=100, output=500, reasoning=400), "", 30_000 + 600_000),  # inside output
         (M27, Usage(input=7, output=7, estimated=True), "", 7 * 1500),
         (FAST, TURN, "", 224 * 600 + 3712 * 60 + 120 * 2400),
@@ -44,7 +49,7 @@ TURN_NANO = 67_200 + 222_720 + 144_000
         (M27, TURN, "priority", TURN_NANO),  # it has no priority price: the factor is 1
         (M3, Usage(input=1, cache_write=1), "", 300),  # no price for writing: as other input
     ],
-)  # fmt: skip
+)
 def test_the_golden_table(prices: tuple[Price, ...], usage: Usage, tier: str, nano: int) -> None:
     assert Tariff(prices, tier, TODAY).charge(usage).nano == nano
 
@@ -189,7 +194,13 @@ def test_one_more_token_out_never_makes_it_cheaper(
 
 @pytest.mark.parametrize(
     ("nano", "text"),
-    [(0, "0.00"), (1, "0.000000001"), (1_500_000_000, "1.50"), (-10_000_000, "-0.01"), (10**18, "1000000000.00")],
-)  # fmt: skip
+    [
+        (0, "0.00"),
+        (1, "0.000000001"),
+        (1_500_000_000, "1.50"),
+        (-10_000_000, "-0.01"),
+        (10**18, "1000000000.00"),
+    ],
+)
 def test_dollars_are_exact(nano: int, text: str) -> None:
     assert usd(nano) == text

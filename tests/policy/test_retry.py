@@ -109,10 +109,16 @@ def test_the_longer_wait_holds() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "status", "retry"),
-    [("upstream", 503, True), ("timeout", 503, True), ("overloaded", 503, True),
-     ("rate_limit", 429, True), ("upstream_auth", 424, False), ("upstream_quota", 424, False),
-     ("upstream_config", 424, False)],
-)  # fmt: skip
+    [
+        ("upstream", 503, True),
+        ("timeout", 503, True),
+        ("overloaded", 503, True),
+        ("rate_limit", 429, True),
+        ("upstream_auth", 424, False),
+        ("upstream_quota", 424, False),
+        ("upstream_config", 424, False),
+    ],
+)
 def test_while_nothing_may_be_asked_the_answer_says_why_and_until_when(
     kind: Any, status: int, retry: bool
 ) -> None:

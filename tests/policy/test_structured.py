@@ -79,11 +79,14 @@ FORMAT = schema(
         ({"list": [], "map": {SECRET: 1}}, "at `#/map/*`: it must be of type null or string"),
         ({"list": [], "one": SECRET}, 'at `#/one`: it must be one of ["x", "y"]'),
         ({"list": [], "same": SECRET}, "at `#/same`: it must be 1"),
-        ({"list": [], "either": 1}, "at `#/either`: it fits not one of the alternatives of `anyOf`"),
+        (
+            {"list": [], "either": 1},
+            "at `#/either`: it fits not one of the alternatives of `anyOf`",
+        ),
         ({"list": [], "like": SECRET}, 'at `#/like`: `pattern` is "^a+$"'),
         ({"list": [], "a/b~c": 1}, "at `#/a~1b~0c`: it does not satisfy `not`"),
     ],
-)  # fmt: skip
+)
 def test_a_reason_names_the_place_and_the_keyword(value: object, reason: str | None) -> None:
     assert check(json.dumps(value), FORMAT) == reason
 
@@ -162,11 +165,16 @@ def test_a_schema_that_cannot_be_used_makes_no_reply_valid(format: Format) -> No
         FORMAT,
         schema(**{"$schema": "http://json-schema.org/draft-07/schema#", "type": "object"}),
         schema(properties={"next": {"$ref": "#"}}),
-        schema(**{"$ref": "#/definitions/A", "definitions": {"A": {"anyOf": [{"$ref": "#/definitions/A"}, {}]}}}),
+        schema(
+            **{
+                "$ref": "#/definitions/A",
+                "definitions": {"A": {"anyOf": [{"$ref": "#/definitions/A"}, {}]}},
+            }
+        ),
         schema(properties={"$ref": {"type": "string"}, "default": {}}),
         fits(format="uuid"),
     ],
-)  # fmt: skip
+)
 def test_ordinary_and_circular_schemas_can_be_used(format: Format) -> None:
     assert fault(format) is None
     assert check('{"list":[]}', format) is None

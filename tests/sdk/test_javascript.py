@@ -49,7 +49,9 @@ def test_javascript(check: str, gateway: Gateway, modules: Path) -> None:
     assert _results[gateway.url][check] is None, _results[gateway.url][check]
 
 
-TYPESCRIPT = [e for e in prose.examples("http://127.0.0.1:1", "MiniMax-M2") if e.language == "typescript"]  # fmt: skip
+TYPESCRIPT = [
+    e for e in prose.examples("http://127.0.0.1:1", "MiniMax-M2") if e.language == "typescript"
+]
 
 
 @pytest.mark.parametrize("protocol", [e.protocol for e in TYPESCRIPT])
@@ -62,9 +64,12 @@ def test_the_pages_typescript_runs_as_it_stands(
     file.write_text(text)
     names = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY")
     done = subprocess.run(
-        ["node", file], capture_output=True, text=True, timeout=300,
+        ["node", file],
+        capture_output=True,
+        text=True,
+        timeout=300,
         env={"PATH": os.environ["PATH"], **dict.fromkeys(names, gateway.key)},
-    )  # fmt: skip
+    )
     assert HELLO in done.stdout, done.stderr
 
 
@@ -72,11 +77,24 @@ def test_compatcanary_finds_nothing(gateway: Gateway, modules: Path) -> None:
     """npm compatcanary: models, chat, streams, a forced call, strict structured output, Responses."""
     command = modules / "node_modules" / ".bin" / "compatcanary"
     done = subprocess.run(
-        ["node", command, "scan", "--base-url", f"{gateway.url}/v1", "--model", "MiniMax-M3",
-         "--fail-on", "any", "--format", "json"],
+        [
+            "node",
+            command,
+            "scan",
+            "--base-url",
+            f"{gateway.url}/v1",
+            "--model",
+            "MiniMax-M3",
+            "--fail-on",
+            "any",
+            "--format",
+            "json",
+        ],
         env={**os.environ, "OPENAI_API_KEY": gateway.key},
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-500:]
 
 

@@ -101,10 +101,18 @@ def session(gateway: Gateway) -> tuple[httpx2.Client, str]:
 def by_console(gateway: Gateway) -> None:
     client, csrf = session(gateway)
     form = {
-        "csrf": csrf, "id": "by-console", "upstream": "acme", "model": "", "input_price": "0.50",
-        "output_price": "1.50", "context_window": "32,000", "max_output": "4000", "effort": "",
-        "aliases": "consoled", "display_name": "",
-    }  # fmt: skip
+        "csrf": csrf,
+        "id": "by-console",
+        "upstream": "acme",
+        "model": "",
+        "input_price": "0.50",
+        "output_price": "1.50",
+        "context_window": "32,000",
+        "max_output": "4000",
+        "effort": "",
+        "aliases": "consoled",
+        "display_name": "",
+    }
     with client:
         saved = client.post("/own_models", data=form)
         assert saved.status_code in (200, 303), saved.text
@@ -123,9 +131,19 @@ def command(gateway: Gateway, *words: str) -> subprocess.CompletedProcess[str]:
 def by_cli(gateway: Gateway) -> None:
     # A ten-millionth of a cent a token: the price of a thousand tokens is below a nano-dollar's rounding.
     made = command(
-        gateway, "models", "add", "by-cli", "--route", "acme/x/y", "--price", "0.001,0.001,0",
-        "--context", "1000000", "--max-output", "1000",
-    )  # fmt: skip
+        gateway,
+        "models",
+        "add",
+        "by-cli",
+        "--route",
+        "acme/x/y",
+        "--price",
+        "0.001,0.001,0",
+        "--context",
+        "1000000",
+        "--max-output",
+        "1000",
+    )
     assert made.returncode == 0, made.stderr
 
 
@@ -192,9 +210,11 @@ def test_it_is_in_every_list_page_and_report(gateway: Gateway) -> None:
     card = next(c for c in cards if c["id"] == "acme-coder")
     assert card["owned_by"] == "custom" and card["context_length"] == 200_000
     assert card["pricing"] == {
-        "prompt": "0.000001", "completion": "0.000002", "input_cache_read": "0.0000001",
+        "prompt": "0.000001",
+        "completion": "0.000002",
+        "input_cache_read": "0.0000001",
         "input_cache_write": "0.000001",
-    }  # fmt: skip
+    }
     assert card["architecture"]["input_modalities"] == ["text", "image"]
     anthropic = {"x-api-key": gateway.key, "anthropic-version": "2023-06-01"}
     shown = gateway.get("/v1/models?limit=100", **anthropic).json()["data"]
@@ -224,17 +244,45 @@ def test_an_alias_is_another_name_of_it(gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     ("body", "field", "words"),
     [
-        ({"id": "x", "routes": [{"upstream": "nobody"}]}, "$.routes[0].upstream", "no upstream `nobody`"),
+        (
+            {"id": "x", "routes": [{"upstream": "nobody"}]},
+            "$.routes[0].upstream",
+            "no upstream `nobody`",
+        ),
         ({"id": "x", "routes": []}, "$.routes", "length"),
         ({"id": "MiniMax-M3", "routes": [{"upstream": "acme"}]}, "$.id", "already"),
         ({"id": "acme-coder", "routes": [{"upstream": "acme"}]}, "$.id", "already"),
-        ({"id": "x", "routes": [{"upstream": "acme"}], "aliases": ["Coder"]}, "$.aliases", "acme-coder"),
-        ({"id": "x", "routes": [{"upstream": "acme"}], "prices": [{"input": "1e3", "output": "1"}]}, "$.prices[0].input", "matching regex"),
-        ({"id": "x", "routes": [{"upstream": "acme"}], "prices": [{"input": 1.5, "output": "1"}]}, "$.prices[0].input", "`str`"),
-        ({"id": "x", "routes": [{"upstream": "acme"}], "capabilities": {"stopp": True}}, "$.capabilities", "stopp"),
+        (
+            {"id": "x", "routes": [{"upstream": "acme"}], "aliases": ["Coder"]},
+            "$.aliases",
+            "acme-coder",
+        ),
+        (
+            {
+                "id": "x",
+                "routes": [{"upstream": "acme"}],
+                "prices": [{"input": "1e3", "output": "1"}],
+            },
+            "$.prices[0].input",
+            "matching regex",
+        ),
+        (
+            {
+                "id": "x",
+                "routes": [{"upstream": "acme"}],
+                "prices": [{"input": 1.5, "output": "1"}],
+            },
+            "$.prices[0].input",
+            "`str`",
+        ),
+        (
+            {"id": "x", "routes": [{"upstream": "acme"}], "capabilities": {"stopp": True}},
+            "$.capabilities",
+            "stopp",
+        ),
         ({"id": "a b", "routes": [{"upstream": "acme"}]}, "$.id", "regex"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_named_by_its_field(
     gateway: Gateway, body: dict[str, object], field: str, words: str
 ) -> None:
@@ -292,9 +340,11 @@ def test_a_keys_own_effort_is_sent_for_requests_that_name_none(gateway: Gateway)
     headers = {"authorization": f"Bearer {key}"}
     for more, sent in (({}, "low"), ({"reasoning_effort": "high"}, "high")):
         answer = httpx2.post(
-            f"{gateway.url}/v1/chat/completions", json={**ask, **more}, headers=headers,
+            f"{gateway.url}/v1/chat/completions",
+            json={**ask, **more},
+            headers=headers,
             timeout=PATIENCE_S,
-        )  # fmt: skip
+        )
         assert answer.status_code == 200, answer.text
         assert gateway.upstream is not None
         assert json.loads(gateway.upstream.last.body)["reasoning_effort"] == sent

@@ -36,23 +36,52 @@ HOUR = 3600
 T = 1_800_000_000.0  # 2027-01-15 08:00 UTC, a whole hour
 
 FULL = LedgerRow(
-    request_id="x1", account="acme", key_id="K1", session="s-1", dialect="anthropic", model="MiniMax-M2.7",
-    upstream="minimax", upstream_model="MiniMax-M2.7", stream=True, outcome="tool_calls",
-    basis="upstream", status=200, started_at=T + 0.25, ended_at=T + 0.25 + 2.75, ttft_ms=310,     input_tokens=3936, cached_tokens=3712, cache_write_tokens=8, output_tokens=120, reasoning_tokens=60, cost_nano_usd=433_920,
-    price_version="2026-03-18.0a1b2c3d", service_tier="priority",
+    request_id="x1",
+    account="acme",
+    key_id="K1",
+    session="s-1",
+    dialect="anthropic",
+    model="MiniMax-M2.7",
+    upstream="minimax",
+    upstream_model="MiniMax-M2.7",
+    stream=True,
+    outcome="tool_calls",
+    basis="upstream",
+    status=200,
+    started_at=T + 0.25,
+    ended_at=T + 0.25 + 2.75,
+    ttft_ms=310,
+    input_tokens=3936,
+    cached_tokens=3712,
+    cache_write_tokens=8,
+    output_tokens=120,
+    reasoning_tokens=60,
+    cost_nano_usd=433_920,
+    price_version="2026-03-18.0a1b2c3d",
+    service_tier="priority",
     attempts=(
         AttemptRecord("other", "m2", "overloaded", "1002", 40),
         AttemptRecord("minimax", "MiniMax-M2.7", "tool_calls", ms=2700),
     ),
     warnings=("seed", "stop"),
-)  # fmt: skip
+)
 
 
 def row(id: str, **fields: object) -> LedgerRow:
     plain = LedgerRow(
-        request_id=id, key_id="K1", dialect="openai", model="M", upstream="up", outcome="stop",
-        basis="upstream", started_at=T, ended_at=T, input_tokens=10, output_tokens=2, cost_nano_usd=5,
-    )  # fmt: skip
+        request_id=id,
+        key_id="K1",
+        dialect="openai",
+        model="M",
+        upstream="up",
+        outcome="stop",
+        basis="upstream",
+        started_at=T,
+        ended_at=T,
+        input_tokens=10,
+        output_tokens=2,
+        cost_nano_usd=5,
+    )
     return msgspec.structs.replace(plain, **fields)
 
 
@@ -193,9 +222,15 @@ def test_a_row_that_breaks_the_schema_does_not_hold_up_the_others(
     async def mixed() -> list[object]:
         await ledger.open(mark("bad"))
         rows = [
-            row("a"), row("bad", input_tokens=-1), row("b"), row("c", basis="guessed"), row("d"),
-            row("e", cost_nano_usd=2**70), row("f", started_at=float("nan")), row("g", input_tokens=2**63),
-        ]  # fmt: skip
+            row("a"),
+            row("bad", input_tokens=-1),
+            row("b"),
+            row("c", basis="guessed"),
+            row("d"),
+            row("e", cost_nano_usd=2**70),
+            row("f", started_at=float("nan")),
+            row("g", input_tokens=2**63),
+        ]
         return await asyncio.gather(*map(ledger.settle, rows), return_exceptions=True)
 
     told = asyncio.run(mixed())
@@ -865,15 +900,26 @@ def test_a_session_of_one_key_is_not_shown_to_another(ledger: Ledger, books: Usa
     ("damage", "where"),
     [
         ("update balance set spent_nano_usd = spent_nano_usd - 1", "balance account -, key_id K1"),
-        ("delete from by_hour", "by_hour hour 500000, account -, key_id K1, model M, upstream up, outcome stop"),
-        ("update by_session set output_tokens = 0", "by_session hour 500000, session -, account -, key_id K1"),
+        (
+            "delete from by_hour",
+            "by_hour hour 500000, account -, key_id K1, model M, upstream up, outcome stop",
+        ),
+        (
+            "update by_session set output_tokens = 0",
+            "by_session hour 500000, session -, account -, key_id K1",
+        ),
         ("insert into balance values ('', 'K9', 1, 0, 1)", "balance account -, key_id K9"),
-        ("drop trigger ledger_keeps_figures; update ledger set cost_nano_usd = 4 where request_id = 'b'",
-         "balance account -, key_id K1"),
-        ("drop trigger ledger_keeps_rows; delete from ledger where request_id = 'b'", "rows of the ledger"),
+        (
+            "drop trigger ledger_keeps_figures; update ledger set cost_nano_usd = 4 where request_id = 'b'",
+            "balance account -, key_id K1",
+        ),
+        (
+            "drop trigger ledger_keeps_rows; delete from ledger where request_id = 'b'",
+            "rows of the ledger",
+        ),
         ("insert into intents values ('b', 'boot', '{}')", "exchange b"),
     ],
-)  # fmt: skip
+)
 def test_the_audit_finds_what_was_tampered_with(data: Path, damage: str, where: str) -> None:
     ledger = Ledger(data)
     many(ledger, [row("a")])

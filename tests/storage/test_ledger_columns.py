@@ -47,10 +47,22 @@ def older(data: Path) -> None:
         (T + 0.1,),
     )
     mark = {
-        "id": "b", "account": "acme", "key": "k2", "session": "s", "dialect": "openai",
-        "model": "M", "upstream": "up", "upstream_model": "um", "stream": True, "began_s": T,
-        "input": 3, "output": 4, "cost_nano": None, "price_version": "v", "service_tier": "",
-    }  # fmt: skip
+        "id": "b",
+        "account": "acme",
+        "key": "k2",
+        "session": "s",
+        "dialect": "openai",
+        "model": "M",
+        "upstream": "up",
+        "upstream_model": "um",
+        "stream": True,
+        "began_s": T,
+        "input": 3,
+        "output": 4,
+        "cost_nano": None,
+        "price_version": "v",
+        "service_tier": "",
+    }
     db.execute("insert into open_mark values ('b', 'gone', ?)", (json.dumps(mark),))
     db.execute(
         "insert into changes values (null, 1, 'ada', 'cli', 'key.create', 'k2', 'acme', '{}')"
@@ -72,7 +84,12 @@ def test_an_older_database_gets_the_names_and_keeps_every_value(tmp_path: Path) 
     row = reader.generation("a")
     assert row is not None
     assert (row.key_id, row.account, row.user, row.tags) == ("k2", "acme", "", ())
-    assert (row.started_at, row.total_ms, row.ttft_ms, row.warnings) == (T + 0.1, 1234, 300, ("seed",))  # fmt: skip
+    assert (row.started_at, row.total_ms, row.ttft_ms, row.warnings) == (
+        T + 0.1,
+        1234,
+        300,
+        ("seed",),
+    )
     assert (row.input_tokens, row.output_tokens, row.cost_nano_usd) == (50, 20, 99)
     lost = reader.generation("b")
     assert lost is not None

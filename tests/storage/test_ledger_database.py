@@ -39,11 +39,27 @@ V = TypeVar("V")
 
 def row(id: str, **fields: object) -> LedgerRow:
     plain = LedgerRow(
-        request_id=id, key_id="K1", account="acme", session="s", user="ann", tags=("a", "b"),
-        dialect="openai", model="M", upstream="up", outcome="stop", basis="upstream", status=200,
-        started_at=T + 0.25, ended_at=T + 1.5, ttft_ms=300, input_tokens=10, output_tokens=2,
-        cost_nano_usd=5, attempts=(AttemptRecord("up", "M", "stop"),), warnings=("seed", "„ü“"),
-    )  # fmt: skip
+        request_id=id,
+        key_id="K1",
+        account="acme",
+        session="s",
+        user="ann",
+        tags=("a", "b"),
+        dialect="openai",
+        model="M",
+        upstream="up",
+        outcome="stop",
+        basis="upstream",
+        status=200,
+        started_at=T + 0.25,
+        ended_at=T + 1.5,
+        ttft_ms=300,
+        input_tokens=10,
+        output_tokens=2,
+        cost_nano_usd=5,
+        attempts=(AttemptRecord("up", "M", "stop"),),
+        warnings=("seed", "„ü“"),
+    )
     return msgspec.structs.replace(plain, **fields)
 
 
@@ -135,14 +151,23 @@ def test_batches_that_are_repeated_by_several_nodes_at_once_are_counted_once(url
     ]
 
 
-@pytest.mark.parametrize("by", ["key", "account", "model", "day", "hour", "session", "user", "upstream"])  # fmt: skip
+@pytest.mark.parametrize(
+    "by", ["key", "account", "model", "day", "hour", "session", "user", "upstream"]
+)
 def test_sums_are_those_of_the_nodes_own_ledger(url: str, tmp_path: Path, by: By) -> None:
     rows = [
-        row(f"r{n}", key_id=f"K{n % 3}", session=f"s{n % 2}", user=f"u{n % 4}",
-            started_at=T + n * 1800, ended_at=T + n * 1800 + 1,
-            outcome="timeout" if n % 7 == 0 else "stop", cost_nano_usd=None if n % 5 == 0 else n)
+        row(
+            f"r{n}",
+            key_id=f"K{n % 3}",
+            session=f"s{n % 2}",
+            user=f"u{n % 4}",
+            started_at=T + n * 1800,
+            ended_at=T + n * 1800 + 1,
+            outcome="timeout" if n % 7 == 0 else "stop",
+            cost_nano_usd=None if n % 5 == 0 else n,
+        )
         for n in range(30)
-    ]  # fmt: skip
+    ]
     journal(tmp_path / "data", rows)
     own = UsageReader(tmp_path / "data")
     numbered = [(n + 1, r) for n, r in enumerate(rows)]
@@ -204,7 +229,12 @@ def test_two_nodes_make_the_schema_at_once_and_a_newer_one_is_refused(url: str) 
 
 
 def test_what_is_wrong_with_the_database_is_one_sentence_without_the_password(url: str) -> None:
-    for wrong in (url.replace("secret-of-pg", "wrong-word"), url.replace("127.0.0.1", "127.0.0.1:1", 1).replace(f":1:{url.rpartition(':')[2]}", ":1/postgres")):  # fmt: skip
+    for wrong in (
+        url.replace("secret-of-pg", "wrong-word"),
+        url.replace("127.0.0.1", "127.0.0.1:1", 1).replace(
+            f":1:{url.rpartition(':')[2]}", ":1/postgres"
+        ),
+    ):
         with pytest.raises(StoreError) as told:
             within(wrong, lambda db: db.close())
         text = str(told.value)
@@ -347,13 +377,19 @@ def test_the_commands_read_all_nodes(
         return result.stdout
 
     sums = json.loads(run(usage.command, "--all-nodes", "--by", "key", "--json"))
-    assert [(s["key"], s["requests"], s["cost_nano_usd"]) for s in sums] == [("K1", 1, 5), ("K2", 1, 5)]  # fmt: skip
+    assert [(s["key"], s["requests"], s["cost_nano_usd"]) for s in sums] == [
+        ("K1", 1, 5),
+        ("K2", 1, 5),
+    ]
     lines = run(requests.command, "--all-nodes", "--json").splitlines()
     assert [json.loads(line)["request_id"] for line in lines] == ["a", "b"]
     assert len(run(requests.command, "--all-nodes", "--all", "--csv").splitlines()) == 3
     assert "The books add up" in run(audit.command)
     listed = json.loads(run(nodes.command, "list", "--json"))
-    assert [(n["name"], n["behind"], n["requests"]) for n in listed] == [("one", 0, 1), ("two", 3, 1)]  # fmt: skip
+    assert [(n["name"], n["behind"], n["requests"]) for n in listed] == [
+        ("one", 0, 1),
+        ("two", 3, 1),
+    ]
     settings = config.load(None, {"HEADGATE_DATABASE": url})
     for online, said in ((False, "not asked"), (True, "2 nodes, 3 rows on their way")):
         finding = asyncio.run(machine._ledger_database(settings.database, online))

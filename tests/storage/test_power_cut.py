@@ -21,9 +21,19 @@ from waiting import until
 
 def row(id: str) -> LedgerRow:
     return LedgerRow(
-        request_id=id, key_id="K1", session="s", dialect="openai", model="M", outcome="stop",
-        basis="upstream", started_at=1.8e9, ended_at=1.8e9, input_tokens=10, output_tokens=2, cost_nano_usd=7,
-    )  # fmt: skip
+        request_id=id,
+        key_id="K1",
+        session="s",
+        dialect="openai",
+        model="M",
+        outcome="stop",
+        basis="upstream",
+        started_at=1.8e9,
+        ended_at=1.8e9,
+        input_tokens=10,
+        output_tokens=2,
+        cost_nano_usd=7,
+    )
 
 
 def mark(id: str) -> IntentRecord:

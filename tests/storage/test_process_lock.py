@@ -27,8 +27,10 @@ def holder(data: Path) -> subprocess.Popen[str]:
     """A process that holds the lock and has a child that lives on."""
     return subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(data)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_the_second_gateway_is_refused_and_the_first_is_named(tmp_path: Path) -> None:

@@ -26,9 +26,21 @@ T = 20_000 * DAY_S  # a midnight, UTC
 
 def row(id: str, **fields: object) -> LedgerRow:
     plain = LedgerRow(
-        request_id=id, account="red", key_id="K1", session="s", dialect="openai", model="M", upstream="up",
-        outcome="stop", basis="upstream", started_at=float(T), ended_at=float(T), input_tokens=10, output_tokens=2, cost_nano_usd=5,
-    )  # fmt: skip
+        request_id=id,
+        account="red",
+        key_id="K1",
+        session="s",
+        dialect="openai",
+        model="M",
+        upstream="up",
+        outcome="stop",
+        basis="upstream",
+        started_at=float(T),
+        ended_at=float(T),
+        input_tokens=10,
+        output_tokens=2,
+        cost_nano_usd=5,
+    )
     return msgspec.structs.replace(plain, **fields)
 
 

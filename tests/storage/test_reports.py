@@ -31,9 +31,19 @@ END = T + 100 * DAY
 
 def row(id: str, **fields: object) -> LedgerRow:
     plain = LedgerRow(
-        request_id=id, key_id="K1", dialect="openai", model="M", upstream="up", outcome="stop",
-        basis="upstream", started_at=T, ended_at=T, input_tokens=10, output_tokens=2, cost_nano_usd=5,
-    )  # fmt: skip
+        request_id=id,
+        key_id="K1",
+        dialect="openai",
+        model="M",
+        upstream="up",
+        outcome="stop",
+        basis="upstream",
+        started_at=T,
+        ended_at=T,
+        input_tokens=10,
+        output_tokens=2,
+        cost_nano_usd=5,
+    )
     return msgspec.structs.replace(plain, **fields)
 
 
@@ -132,9 +142,12 @@ def test_the_names_of_every_column_are_known(data: Path) -> None:
     books = UsageReader(data)
     found = {column: books.names(column) for column in get_args(Column)}
     assert found == {
-        "model": ["M", "N"], "upstream": ["up"], "outcome": ["stop", "timeout"],
-        "account": ["", "red"], "key": ["K0", "K1"],
-    }  # fmt: skip
+        "model": ["M", "N"],
+        "upstream": ["up"],
+        "outcome": ["stop", "timeout"],
+        "account": ["", "red"],
+        "key": ["K0", "K1"],
+    }
     books.close()
 
 
@@ -152,17 +165,23 @@ moments = st.one_of(
 rows_of = st.lists(
     st.fixed_dictionaries(
         {
-            "account": one_of("", "red", "blue"), "key_id": one_of("K1", "K2", "K3"),
-            "model": one_of("M", "N"), "upstream": one_of("u", "v"), "session": one_of("", "s", "t"),
-            "outcome": one_of("stop", "timeout", "client_gone"), "started_at": moments,
+            "account": one_of("", "red", "blue"),
+            "key_id": one_of("K1", "K2", "K3"),
+            "model": one_of("M", "N"),
+            "upstream": one_of("u", "v"),
+            "session": one_of("", "s", "t"),
+            "outcome": one_of("stop", "timeout", "client_gone"),
+            "started_at": moments,
             "user": one_of("", "ann"),
             "ttft_ms": st.one_of(st.none(), st.integers(0, 500)),
-            "total_ms": st.integers(0, 900), "cost_nano_usd": st.one_of(st.none(), st.integers(0, 99)),
-            "input_tokens": st.integers(0, 9), "output_tokens": st.integers(0, 9),
+            "total_ms": st.integers(0, 900),
+            "cost_nano_usd": st.one_of(st.none(), st.integers(0, 99)),
+            "input_tokens": st.integers(0, 9),
+            "output_tokens": st.integers(0, 9),
         }
     ),
     max_size=40,
-)  # fmt: skip
+)
 wheres = st.builds(
     Where,
     account=st.one_of(st.none(), one_of("", "red", "nobody")),
@@ -194,9 +213,15 @@ def named(row: LedgerRow, by: By) -> str:
 
 def summed(name: str, rows: list[LedgerRow], by: By, where: Where) -> Spent:
     money = (
-        len(rows), sum(r.cost_nano_usd is None for r in rows), sum(r.input_tokens for r in rows), 0, 0,
-        sum(r.output_tokens for r in rows), 0, sum(r.cost_nano_usd or 0 for r in rows),
-    )  # fmt: skip
+        len(rows),
+        sum(r.cost_nano_usd is None for r in rows),
+        sum(r.input_tokens for r in rows),
+        0,
+        0,
+        sum(r.output_tokens for r in rows),
+        0,
+        sum(r.cost_nano_usd or 0 for r in rows),
+    )
     if by == "session" or where.session is not None:
         return Spent(name, *money)
     timed = [(r.ttft_ms, r.total_ms) for r in rows if r.ttft_ms is not None]
@@ -234,8 +259,10 @@ def test_sums_and_pages_are_what_a_list_of_the_rows_says(
     for where, (since, until) in asked:
         mine = [r for r in written if meant(r, where, since, until)]
         for by in get_args(By):
-            groups = {name: [r for r in mine if named(r, by) == name] for name in
-                      {named(r, by) for r in mine}}  # fmt: skip
+            groups = {
+                name: [r for r in mine if named(r, by) == name]
+                for name in {named(r, by) for r in mine}
+            }
             wanted = sorted((summed(n, g, by, where) for n, g in groups.items()), key=str)
             found = sorted(books.usage(by, since, until, where=where), key=str)
             split = books.series(by, since, until, step="day", where=where)
@@ -385,15 +412,18 @@ WHERES = [
         Where(account=account, **{column: value})
         for account in (None, "team-3", "nobody")
         for column, values in {
-            "key_id": ("key3-1", "nobody"), "model": ("M1", "rare", "none"), "upstream": ("u1", "none"),
-            "session": ("s7", "none"), "outcome": ("stop", "timeout", "none"),
+            "key_id": ("key3-1", "nobody"),
+            "model": ("M1", "rare", "none"),
+            "upstream": ("u1", "none"),
+            "session": ("s7", "none"),
+            "outcome": ("stop", "timeout", "none"),
         }.items()
         for value in values
     ),
     Where(account="team-3"),
     Where(account="nobody"),
     Where(model="M1", outcome="timeout"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("where", WHERES, ids=lambda w: "+".join(w.said()) or "all")
@@ -406,9 +436,10 @@ def test_no_page_of_the_log_reads_a_million_rows(many: UsageReader, where: Where
         assert any(plan.startswith("SEARCH ledger USING") for plan in plans)
         assert not [plan for plan in plans if plan.startswith("SCAN ledger")]
         read = [
-            v["high"] - v["low"] for sql, v in asked.statements
+            v["high"] - v["low"]
+            for sql, v in asked.statements
             if "indexed by ledger_log" in sql and where.said()
-        ]  # fmt: skip
+        ]
         assert sum(read) < MILLION / 20
 
 

@@ -62,11 +62,27 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]
 
 def row(id: str, **fields: object) -> LedgerRow:
     plain = LedgerRow(
-        request_id=id, key_id="K1", account="acme", session="s", user="ann", tags=("a",),
-        dialect="openai", model="M", upstream="up", outcome="stop", basis="upstream", status=200,
-        started_at=NOW, ended_at=NOW + 2, ttft_ms=500, input_tokens=10, output_tokens=4,
-        cost_nano_usd=7, attempts=(AttemptRecord("up", "M", "stop"),), warnings=("seed",),
-    )  # fmt: skip
+        request_id=id,
+        key_id="K1",
+        account="acme",
+        session="s",
+        user="ann",
+        tags=("a",),
+        dialect="openai",
+        model="M",
+        upstream="up",
+        outcome="stop",
+        basis="upstream",
+        status=200,
+        started_at=NOW,
+        ended_at=NOW + 2,
+        ttft_ms=500,
+        input_tokens=10,
+        output_tokens=4,
+        cost_nano_usd=7,
+        attempts=(AttemptRecord("up", "M", "stop"),),
+        warnings=("seed",),
+    )
     return msgspec.structs.replace(plain, **fields)
 
 
@@ -115,7 +131,9 @@ def test_a_rotation_shares_the_terms_and_ends_the_old_key(storage: Storage) -> N
         ("ok", {"budget_zone": "Moon"}),
     ],
 )
-def test_a_key_that_breaks_a_rule_is_not_written(storage: Storage, name: str, terms: dict[str, object]) -> None:  # fmt: skip
+def test_a_key_that_breaks_a_rule_is_not_written(
+    storage: Storage, name: str, terms: dict[str, object]
+) -> None:
     with pytest.raises(StoreError):
         storage.keys.create_key(name, now_s=NOW, **terms)  # type: ignore[arg-type]
     with pytest.raises(StoreError, match="does not exist"):
@@ -184,8 +202,14 @@ def settled(storage: Storage, rows: list[LedgerRow]) -> None:
     async def work() -> None:
         for each in rows:
             await ledger.open(
-                IntentRecord(request_id=each.request_id, key_id=each.key_id, dialect="openai", model="M", started_at=each.started_at)
-            )  # fmt: skip
+                IntentRecord(
+                    request_id=each.request_id,
+                    key_id=each.key_id,
+                    dialect="openai",
+                    model="M",
+                    started_at=each.started_at,
+                )
+            )
             assert each.request_id in storage.reports.begun([each.request_id])
             await ledger.settle(each)
             await ledger.settle(msgspec.structs.replace(each, cost_nano_usd=99))  # changes nothing
@@ -204,8 +228,9 @@ def test_a_row_takes_the_place_of_its_intent_and_is_there_once(storage: Storage)
     assert reports.session("s", "K1") == [row("a")]
     assert reports.recorded(["a", "x"]) == {"a"}
     assert [(b.key_id, b.requests, b.unpriced, b.spent_nano_usd) for b in reports.balances()] == [
-        ("K2", 1, 1, 0), ("K1", 1, 0, 7),
-    ]  # fmt: skip
+        ("K2", 1, 1, 0),
+        ("K1", 1, 0, 7),
+    ]
     assert reports.spent([("key", 0.0)])["key", 0.0] == {"K1": 7, "K2": 0}
     assert reports.audit() == []
 
@@ -215,14 +240,16 @@ def test_usage_adds_up_by_everything_that_it_can_be_asked_by(storage: Storage) -
     settled(storage, [row("a"), row("b", outcome="timeout"), row("c", key_id="K2", **later)])
     usage = storage.reports.usage
     assert [(s.name, s.requests, s.errors, s.cost_nano_usd) for s in usage("key")] == [
-        ("K1", 2, 1, 14), ("K2", 1, 0, 7),
-    ]  # fmt: skip
+        ("K1", 2, 1, 14),
+        ("K2", 1, 0, 7),
+    ]
     for by in ("account", "model", "upstream", "session", "user"):
         assert [(s.requests, s.input_tokens) for s in usage(by)] == [(3, 30)]  # type: ignore[arg-type]
     assert [s.name for s in usage("day")] == ["2027-01-15", "2027-01-16"]
     assert [s.requests for s in usage("model", NOW + 1)] == [1]
     assert [s.requests for s in usage("model", where=Where(key_id="K2"))] == [1]
     assert [at for at, _ in storage.reports.series(None, 0.0, NOW + 2 * DAY_S, step="day")] == [
-        NOW // DAY_S * DAY_S, NOW // DAY_S * DAY_S + DAY_S,
-    ]  # fmt: skip
+        NOW // DAY_S * DAY_S,
+        NOW // DAY_S * DAY_S + DAY_S,
+    ]
     assert storage.reports.names("outcome") == ["stop", "timeout"]

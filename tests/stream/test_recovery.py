@@ -136,9 +136,15 @@ def test_several_invokes_are_parallel_calls_with_ids_of_their_own(block: object)
 def test_text_before_between_and_after_blocks_is_kept() -> None:
     block = m2(("read", {"path": "a"}))
     parts = salvage(f"First.\n{block}\n\nthen\n{block} Done.\n").parts
-    assert [p.text if isinstance(p, Text) else p.name for p in parts if not isinstance(p, Thinking)] == [
-        "First.\n", "read", "\n\nthen\n", "read", " Done.\n",
-    ]  # fmt: skip
+    assert [
+        p.text if isinstance(p, Text) else p.name for p in parts if not isinstance(p, Thinking)
+    ] == [
+        "First.\n",
+        "read",
+        "\n\nthen\n",
+        "read",
+        " Done.\n",
+    ]
 
 
 def test_white_space_around_blocks_makes_no_text() -> None:
@@ -257,8 +263,10 @@ def test_objects_and_arrays_may_be_tags_in_m3() -> None:
         "free": {"free": {"free": "x"}},
     }
     assert arguments(m3(("read", {"tags": "", "where": "", "path": ""}))) == {
-        "tags": [], "where": {}, "path": "",
-    }  # fmt: skip
+        "tags": [],
+        "where": {},
+        "path": "",
+    }
 
 
 @pytest.mark.parametrize(
@@ -404,7 +412,7 @@ def shown(*pieces: str) -> list[str]:
         (('a<tool_call><invoke name="no', 'pe"><k>'), ["a", '<tool_call><invoke name="nope"><k>']),
         (("``", "`\n<mini", "max"), ["``", "`\n<mini", "max"]),
     ],
-)  # fmt: skip
+)
 def test_no_more_is_held_than_may_become_a_block(pieces: tuple[str, ...], out: list[str]) -> None:
     assert shown(*pieces) == out
 
@@ -432,12 +440,30 @@ def test_a_reply_cut_before_its_first_word_is_as_it_came() -> None:
 
 PIECES = st.sampled_from(
     [
-        BLOCK, m2(("read", {"line": "2"}), ("no", {})), m3(("read", {"tags": f"{NS}<item>a{NS}</item>"})),
-        m3(("write", {"text": "</text>"})).replace(NS, ""), BLOCK[:40], BLOCK[25:], "`", "```", "~~~", "\n",
-        " ", "a", "]", NS, "<", "<tool_call>", "<minimax:tool_call>", '<invoke name="read">', "</invoke>",
-        "</minimax:tool_call>", '<parameter name="path">', "</parameter>",
+        BLOCK,
+        m2(("read", {"line": "2"}), ("no", {})),
+        m3(("read", {"tags": f"{NS}<item>a{NS}</item>"})),
+        m3(("write", {"text": "</text>"})).replace(NS, ""),
+        BLOCK[:40],
+        BLOCK[25:],
+        "`",
+        "```",
+        "~~~",
+        "\n",
+        " ",
+        "a",
+        "]",
+        NS,
+        "<",
+        "<tool_call>",
+        "<minimax:tool_call>",
+        '<invoke name="read">',
+        "</invoke>",
+        "</minimax:tool_call>",
+        '<parameter name="path">',
+        "</parameter>",
     ]
-)  # fmt: skip
+)
 TEXTS = st.lists(PIECES, max_size=7).map("".join)
 
 
@@ -490,9 +516,16 @@ def test_the_arguments_of_a_call_come_at_its_end() -> None:
 
 def test_calls_of_other_tools_and_text_stream_as_they_came() -> None:
     events = [
-        PartStart("text"), Delta("a"), Delta("b"), PartStop(),
-        PartStart("tool_call", "c", "other"), Delta('{"n"'), Delta(':"3"}'), PartStop(), Finish("stop"),
-    ]  # fmt: skip
+        PartStart("text"),
+        Delta("a"),
+        Delta("b"),
+        PartStop(),
+        PartStart("tool_call", "c", "other"),
+        Delta('{"n"'),
+        Delta(':"3"}'),
+        PartStop(),
+        Finish("stop"),
+    ]
     assert coerced(*events) == events
 
 

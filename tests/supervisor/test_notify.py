@@ -16,8 +16,10 @@ def test_systemd_hears_of_the_start_a_reload_and_the_end(
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(PATIENCE_S)
         gate = start(
-            tmp_path / "data", HEADGATE_UPSTREAM_URL=upstream.url("openai"), NOTIFY_SOCKET=str(tmp_path / "notify")
-        )  # fmt: skip
+            tmp_path / "data",
+            HEADGATE_UPSTREAM_URL=upstream.url("openai"),
+            NOTIFY_SOCKET=str(tmp_path / "notify"),
+        )
         try:
             first = manager.recv(4096).decode()
             assert first.splitlines()[0] == "READY=1"

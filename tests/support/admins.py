@@ -23,10 +23,20 @@ PASSWORD = "four unusual words together"
 IDS = [f"{n:024x}" for n in range(6)]
 # As edge/internal_api.py answers.
 UPSTREAM = {
-    "name": "default", "preset": "openai", "dialect": "openai", "host": "127.0.0.1:9",
-    "models": ["MiniMax-M3"], "state": "degraded", "circuit": "half_open", "failures": 5, "paused_s": 12.5, "check": "",
-    "paused": ["MiniMax-M3"], "rpm": None, "tpm": 1000,
-}  # fmt: skip
+    "name": "default",
+    "preset": "openai",
+    "dialect": "openai",
+    "host": "127.0.0.1:9",
+    "models": ["MiniMax-M3"],
+    "state": "degraded",
+    "circuit": "half_open",
+    "failures": 5,
+    "paused_s": 12.5,
+    "check": "",
+    "paused": ["MiniMax-M3"],
+    "rpm": None,
+    "tpm": 1000,
+}
 STEPS = {"steps": [{"name": "access", "state": "fail", "text": "Refused.", "fix": "Set a key."}]}
 
 
@@ -70,9 +80,12 @@ class Made(msgspec.Struct):
     def address(self, endpoint: Endpoint) -> str:
         """Its path, with the id of something that exists."""
         ids = {
-            "Keys": self.model_keys["acme"], "Accounts": "acme", "Users": self.user,
-            "Management keys": self.management, "Usage and requests": IDS[0],
-        }  # fmt: skip
+            "Keys": self.model_keys["acme"],
+            "Accounts": "acme",
+            "Users": self.user,
+            "Management keys": self.management,
+            "Usage and requests": IDS[0],
+        }
         id = "talk" if "sessions" in endpoint.path else ids.get(endpoint.group, "")
         return endpoint.shown_path.replace("{id}", id).replace("{name}", self.upstream)
 
@@ -82,12 +95,26 @@ class Made(msgspec.Struct):
 
 def row(n: int, key: str, account: str, **fields: object) -> LedgerRow:
     plain = LedgerRow(
-        request_id=IDS[n], key_id=key, account=account, dialect="openai", model="MiniMax-M3", upstream="up",
-        upstream_model="MiniMax-M3", outcome="stop", basis="upstream", status=200,
-        started_at=time.time() - 60 * (6 - n), ended_at=time.time() - 60 * (6 - n) + 1.1, ttft_ms=100, input_tokens=100, cached_tokens=40,
-        output_tokens=50, reasoning_tokens=20, cost_nano_usd=1_500_000_000,
+        request_id=IDS[n],
+        key_id=key,
+        account=account,
+        dialect="openai",
+        model="MiniMax-M3",
+        upstream="up",
+        upstream_model="MiniMax-M3",
+        outcome="stop",
+        basis="upstream",
+        status=200,
+        started_at=time.time() - 60 * (6 - n),
+        ended_at=time.time() - 60 * (6 - n) + 1.1,
+        ttft_ms=100,
+        input_tokens=100,
+        cached_tokens=40,
+        output_tokens=50,
+        reasoning_tokens=20,
+        cost_nano_usd=1_500_000_000,
         attempts=(AttemptRecord("up", "MiniMax-M3", "stop", ms=1100),),
-    )  # fmt: skip
+    )
     return msgspec.structs.replace(plain, **fields)
 
 

@@ -14,9 +14,18 @@ class Authority:
         self.place = place
         self.cert, self._key = place / f"{name}.pem", place / f"{name}.key"
         _openssl(
-            "req", "-x509", *_NEW_KEY, "-days", "3", "-subj", f"/CN={name}", "-keyout",
-            str(self._key), "-out", str(self.cert),
-        )  # fmt: skip
+            "req",
+            "-x509",
+            *_NEW_KEY,
+            "-days",
+            "3",
+            "-subj",
+            f"/CN={name}",
+            "-keyout",
+            str(self._key),
+            "-out",
+            str(self.cert),
+        )
 
     def issue(self, name: str, days: int = 2, client: bool = False) -> tuple[Path, Path]:
         """Return the paths of a new certificate and of its key; `days` may be negative."""
@@ -28,9 +37,21 @@ class Authority:
         )
         _openssl("req", *_NEW_KEY, "-subj", f"/CN={name}", "-keyout", str(key), "-out", str(asked))
         _openssl(
-            "x509", "-req", "-in", str(asked), "-CA", str(self.cert), "-CAkey", str(self._key),
-            "-days", str(days), "-extfile", str(extensions), "-out", str(cert),
-        )  # fmt: skip
+            "x509",
+            "-req",
+            "-in",
+            str(asked),
+            "-CA",
+            str(self.cert),
+            "-CAkey",
+            str(self._key),
+            "-days",
+            str(days),
+            "-extfile",
+            str(extensions),
+            "-out",
+            str(cert),
+        )
         return cert, key
 
 

@@ -40,7 +40,13 @@ ARGUMENTS = ('{"city":"Zürich","days":3}', "{}")  # of the first call and of th
 SIGNATURE = "5f" * 32
 INPUT, OUTPUT, CACHED, REASONING = 120, 35, 100, 7  # tokens; the input has the cached ones in it
 CREATED = 1_700_000_000
-REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}  # fmt: skip
+REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    401: "Unauthorized",
+    404: "Not Found",
+    429: "Too Many Requests",
+}
 # status: (type, words) of error pages, as seen
 ERRORS = {
     400: ("bad_request_error", "invalid params, invalid chat setting (2013)"),
@@ -336,30 +342,44 @@ class _Form:
 
 class _OpenAI(_Form):
     usage: ClassVar[Json] = {
-        "total_tokens": INPUT + OUTPUT, "total_characters": 0,
-        "prompt_tokens": INPUT, "completion_tokens": OUTPUT,
+        "total_tokens": INPUT + OUTPUT,
+        "total_characters": 0,
+        "prompt_tokens": INPUT,
+        "completion_tokens": OUTPUT,
         "prompt_tokens_details": {"cached_tokens": CACHED},
         "completion_tokens_details": {"reasoning_tokens": REASONING},
-    }  # fmt: skip
+    }
 
     def envelope(self, kind: str, choices: list[Json] | None, usage: Json | None) -> Json:
         return {
-            "id": f"{self.number:032x}", "choices": choices, "created": CREATED,
-            "model": self.body["model"], "object": kind, "usage": usage,
-            "input_sensitive": False, "output_sensitive": False, "input_sensitive_type": 0,
-            "output_sensitive_type": 0, "output_sensitive_int": 0,
+            "id": f"{self.number:032x}",
+            "choices": choices,
+            "created": CREATED,
+            "model": self.body["model"],
+            "object": kind,
+            "usage": usage,
+            "input_sensitive": False,
+            "output_sensitive": False,
+            "input_sensitive_type": 0,
+            "output_sensitive_type": 0,
+            "output_sensitive_int": 0,
             "base_resp": {"status_code": 0, "status_msg": ""},
-        }  # fmt: skip
+        }
 
     def failed(self, kind: str, error: tuple[int, str]) -> Json:
         base = {"status_code": error[0], "status_msg": error[1]}
         return {**self.envelope(kind, None, None), "base_resp": base}
 
     def details(self, text: str) -> list[Json]:
-        return [{
-            "type": "reasoning.text", "id": "reasoning-text-1", "format": "MiniMax-response-v1",
-            "index": 0, "text": text,
-        }]  # fmt: skip
+        return [
+            {
+                "type": "reasoning.text",
+                "id": "reasoning-text-1",
+                "format": "MiniMax-response-v1",
+                "index": 0,
+                "text": text,
+            }
+        ]
 
     @property
     def split(self) -> bool:
@@ -384,9 +404,11 @@ class _OpenAI(_Form):
             return self.failed("chat.completion", error)
         thought, text, count = self.scene(scenario)
         message: Json = {
-            "role": "assistant", "name": "MiniMax AI", "audio_content": "",
+            "role": "assistant",
+            "name": "MiniMax AI",
+            "audio_content": "",
             "content": self.inline(thought) + text,
-        }  # fmt: skip
+        }
         if thought and self.split:
             message |= {"reasoning_content": thought, "reasoning_details": self.details(thought)}
         if count:
@@ -440,16 +462,23 @@ class _OpenAI(_Form):
 
 class _Anthropic(_Form):
     usage: ClassVar[Json] = {
-        "input_tokens": INPUT - CACHED, "output_tokens": OUTPUT,
-        "cache_creation_input_tokens": 0, "cache_read_input_tokens": CACHED,
-    }  # fmt: skip
+        "input_tokens": INPUT - CACHED,
+        "output_tokens": OUTPUT,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": CACHED,
+    }
 
     def message(self, content: list[Json], reason: str | None, usage: Json) -> Json:
         return {
-            "id": f"{self.number:032x}", "type": "message", "role": "assistant",
-            "model": self.body["model"], "content": content, "stop_reason": reason,
-            "stop_sequence": None, "usage": usage,
-        }  # fmt: skip
+            "id": f"{self.number:032x}",
+            "type": "message",
+            "role": "assistant",
+            "model": self.body["model"],
+            "content": content,
+            "stop_reason": reason,
+            "stop_sequence": None,
+            "usage": usage,
+        }
 
     def blocks(self, scenario: str) -> Iterator[tuple[Json, str, str]]:
         """(the block as it starts, the kind of its deltas, all that they will say)."""

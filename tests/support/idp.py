@@ -153,10 +153,14 @@ class Idp:
             return said({"error": "invalid_grant", "error_description": f"{form}"}, 400)
         now = int(time.time())
         claims = {
-            "iss": self.url, "sub": "u-1", "aud": CLIENT_ID, "exp": now + 300, "iat": now,
+            "iss": self.url,
+            "sub": "u-1",
+            "aud": CLIENT_ID,
+            "exp": now + 300,
+            "iat": now,
             "nonce": asked["nonce"],
             "at_hash": b64(hashlib.sha256(ACCESS.encode()).digest()[:16]),
-        }  # fmt: skip
+        }
         token = jwt(
             self._with({"alg": "RS256", "typ": "JWT"}, self.header),
             self._with(claims, self.claims),

@@ -37,10 +37,27 @@ KEY = "sk-api-canary-key-0123456789"
 THOUGHT = "canary thought: the user wants the weather in Paris, so I call the tool for that city."
 REPLY = "canary reply"
 ALL = frozenset(
-    ("tools", "think", "off", "none", "required", "named", "schema", "stop", "image", "cache", "count", "usage")
-)  # fmt: skip
+    (
+        "tools",
+        "think",
+        "off",
+        "none",
+        "required",
+        "named",
+        "schema",
+        "stop",
+        "image",
+        "cache",
+        "count",
+        "usage",
+    )
+)
 MINIMAX = frozenset(("tools", "think", "off", "none", "image", "cache", "usage"))
-_FIELDS = {"details": "reasoning_details", "reasoning_content": "reasoning_content", "reasoning": "reasoning"}  # fmt: skip
+_FIELDS = {
+    "details": "reasoning_details",
+    "reasoning_content": "reasoning_content",
+    "reasoning": "reasoning",
+}
 
 
 class Lab:
@@ -101,7 +118,10 @@ class Lab:
             dialects["/anthropic/v1/messages"] = ANTHROPIC
         if inbound.headers.get("authorization") != f"Bearer {KEY}":
             self._error(inbound, 401, "login fail (1004)", body)
-        elif inbound.path in ("/tokenize", "/anthropic/v1/messages/count_tokens") and "count" in self.can:  # fmt: skip
+        elif (
+            inbound.path in ("/tokenize", "/anthropic/v1/messages/count_tokens")
+            and "count" in self.can
+        ):
             page = b'{"count":4}' if inbound.path == "/tokenize" else b'{"input_tokens":4}'
             inbound.respond(200, [("content-type", "application/json")], page)
         elif inbound.path not in dialects:
@@ -133,7 +153,9 @@ class Lab:
         system = "".join(m.text for m in request.messages if m.role == "system")
         cached = 600 if system and system in self._known and "cache" in self.can else 0
         self._known.add(system)
-        usage = Usage(100 + read // 4 + len(system) // 4, 20, cached) if "usage" in self.can else None  # fmt: skip
+        usage = (
+            Usage(100 + read // 4 + len(system) // 4, 20, cached) if "usage" in self.can else None
+        )
         facts = ReplyFacts("up1", request.model, 1700000000, 0)
         encoder = dialect.encoder(request, facts, target)
         inbound.start(200, [("content-type", dialect.stream_type)])
@@ -171,7 +193,10 @@ class Lab:
             if (mode == "none" and "none" in can) or "tools" not in can:
                 return [*thoughts, Text(REPLY)]
             if "hello" in last.text:
-                return [*thoughts, weather if mode == "required" and "required" in can else Text(REPLY)]  # fmt: skip
+                return [
+                    *thoughts,
+                    weather if mode == "required" and "required" in can else Text(REPLY),
+                ]
             if mode == "named" and "named" in can:
                 return [*thoughts, ToolCall("call_function_2", "get_time", '{"city":"Paris"}')]
             return [*thoughts, weather]

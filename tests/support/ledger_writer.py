@@ -45,9 +45,19 @@ async def exchanges(ledger: Ledger, name: str) -> None:
         )
         say(f"marked {id}")
         row = LedgerRow(
-            request_id=id, key_id=key, session=session, dialect="openai", model="m", started_at=began_s, ended_at=began_s,
-            outcome="stop", basis="upstream", input_tokens=n, output_tokens=1, cost_nano_usd=7 * n,
-        )  # fmt: skip
+            request_id=id,
+            key_id=key,
+            session=session,
+            dialect="openai",
+            model="m",
+            started_at=began_s,
+            ended_at=began_s,
+            outcome="stop",
+            basis="upstream",
+            input_tokens=n,
+            output_tokens=1,
+            cost_nano_usd=7 * n,
+        )
         if n % 4:
             await ledger.settle(row)
             say(f"settled {id}")

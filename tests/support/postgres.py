@@ -45,21 +45,45 @@ class Postgres:
         password.write_text("secret-of-pg")
         password.chmod(0o644)
         subprocess.run(
-            [initdb, "-D", self._data, "-U", "gate", "-A", "scram-sha-256", "-E", "UTF8",
-             "--locale=C", "--no-sync", f"--pwfile={password}"],
-            check=True, capture_output=True, user=self._user, cwd="/",
-        )  # fmt: skip
+            [
+                initdb,
+                "-D",
+                self._data,
+                "-U",
+                "gate",
+                "-A",
+                "scram-sha-256",
+                "-E",
+                "UTF8",
+                "--locale=C",
+                "--no-sync",
+                f"--pwfile={password}",
+            ],
+            check=True,
+            capture_output=True,
+            user=self._user,
+            cwd="/",
+        )
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
     def start(self) -> None:
         """Start the server, and wait until it accepts connections."""
-        settings = ("fsync=off", "listen_addresses=127.0.0.1", f"port={self.port}",
-                    "unix_socket_directories=", "max_connections=60", "shared_buffers=16MB")  # fmt: skip
+        settings = (
+            "fsync=off",
+            "listen_addresses=127.0.0.1",
+            f"port={self.port}",
+            "unix_socket_directories=",
+            "max_connections=60",
+            "shared_buffers=16MB",
+        )
         self._process = subprocess.Popen(
             [self._bin, "-D", self._data, *(o for each in settings for o in ("-c", each))],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, user=self._user, cwd="/",
-        )  # fmt: skip
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            user=self._user,
+            cwd="/",
+        )
         ready = self._data / "postmaster.pid"
 
         def accepts() -> bool:

@@ -57,8 +57,11 @@ def node_modules(lock: Path, place: Path) -> Path:
         shutil.copy(lock / name, place)
     done = subprocess.run(
         ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
-        cwd=place, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     if done.returncode:
         lacking(f"npm ci failed: {done.stderr[-400:]}")
     return place / "node_modules"

@@ -10,10 +10,18 @@ from typing import Any
 import msgspec
 
 CHUNKS = [
-    {"id": "c1", "model": "m", "choices": [{"index": 0, "delta": {"role": "assistant", "content": "Hello."}}]},
-    {"id": "c1", "model": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
-     "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}},
-]  # fmt: skip
+    {
+        "id": "c1",
+        "model": "m",
+        "choices": [{"index": 0, "delta": {"role": "assistant", "content": "Hello."}}],
+    },
+    {
+        "id": "c1",
+        "model": "m",
+        "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
+    },
+]
 STREAM = b"".join(b"data: %b\n\n" % json.dumps(c).encode() for c in CHUNKS) + b"data: [DONE]\n\n"
 
 

@@ -128,9 +128,16 @@ def test_the_key_may_come_as_x_api_key(shared: Made) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/keys/{other}", "/accounts/other", "/requests/" + IDS[2], "/requests?account=other",
-     "/usage?account=other", "/keys?account=other", "/changes?account=other"],
-)  # fmt: skip
+    [
+        "/keys/{other}",
+        "/accounts/other",
+        "/requests/" + IDS[2],
+        "/requests?account=other",
+        "/usage?account=other",
+        "/keys?account=other",
+        "/changes?account=other",
+    ],
+)
 def test_what_another_account_has_does_not_exist_for_a_narrowed_reader(
     path: str, shared: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,10 +176,16 @@ def test_an_unknown_parameter_is_named(endpoint: Endpoint, shared: Made) -> None
 
 STORED = {
     f
-    for kind in (model_keys.Key, model_keys.Account, shapes.Key, shapes.User,
-                 shapes.ManagementKey, shapes.Account)
+    for kind in (
+        model_keys.Key,
+        model_keys.Account,
+        shapes.Key,
+        shapes.User,
+        shapes.ManagementKey,
+        shapes.Account,
+    )
     for f in kind.__struct_fields__
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("endpoint", [e for e in routes.ENDPOINTS if e.body], ids=lambda e: e.name)
@@ -232,10 +245,17 @@ def test_a_bad_body_is_refused_with_its_place(
 
 @pytest.mark.parametrize(
     ("query", "field"),
-    [("limit=0", "limit"), ("limit=201", "limit"), ("before=0", "before"), ("since=soon", "since"),
-     ("since=1e300", "since"), ("until=1&since=2", "until"), ("model=a&model=b", "model"),
-     ("before=" + "9" * 30, "before")],
-)  # fmt: skip
+    [
+        ("limit=0", "limit"),
+        ("limit=201", "limit"),
+        ("before=0", "before"),
+        ("since=soon", "since"),
+        ("since=1e300", "since"),
+        ("until=1&since=2", "until"),
+        ("model=a&model=b", "model"),
+        ("before=" + "9" * 30, "before"),
+    ],
+)
 def test_a_bad_parameter_is_refused_with_its_name(
     query: str, field: str, reader: httpx2.Client
 ) -> None:
@@ -258,11 +278,20 @@ def test_a_new_keys_text_is_in_the_answer_opens_the_gateway_and_is_nowhere_else(
 ) -> None:
     response = api.post(
         R + "/keys",
-        json={"name": "ci", "account": "acme", "models": ["minimax/minimax-m3", "MiniMax-M3"],
-              "budget_usd": "12.5", "budget_period": "month", "budget_zone": "Europe/Berlin",
-              "rpm": 60, "tpm": 1000, "concurrency": 2, "on_disconnect": "drain",
-              "expires_at": "2099-01-01T01:00:00+01:00"},
-    )  # fmt: skip
+        json={
+            "name": "ci",
+            "account": "acme",
+            "models": ["minimax/minimax-m3", "MiniMax-M3"],
+            "budget_usd": "12.5",
+            "budget_period": "month",
+            "budget_zone": "Europe/Berlin",
+            "rpm": 60,
+            "tpm": 1000,
+            "concurrency": 2,
+            "on_disconnect": "drain",
+            "expires_at": "2099-01-01T01:00:00+01:00",
+        },
+    )
     key = response.json()
     assert response.status_code == 201
     assert response.headers["location"] == f"{R}/keys/{key['id']}"
@@ -287,7 +316,10 @@ def test_a_patch_changes_what_it_names_and_null_takes_away(made: Made, api: http
     assert (old["rpm"], old["budget_usd"]) == (5, "1.00")
     assert new == {**old, "rpm": None, "name": "n", "account": ""}
     assert api.patch(f"{R}/keys/{id}", json={}).json() == new
-    assert [c for c in made.changes() if c[1] == id] == [("key.change", id, ""), ("key.change", id, "acme")]  # fmt: skip
+    assert [c for c in made.changes() if c[1] == id] == [
+        ("key.change", id, ""),
+        ("key.change", id, "acme"),
+    ]
     detail = api.get(R + "/changes").json()["data"][0]["detail"]
     assert detail == {"rpm": None, "name": "n", "account": ""}
 
@@ -363,8 +395,11 @@ def test_an_account_is_made_changed_and_closed_with_its_keys(
     refused(api.patch(R + "/accounts/team", json={"name": "x"}), 409)
     refused(api.post(R + "/keys", json={"name": "k", "account": "team"}), 422, "$.account")
     assert [c[0] for c in made.changes()][:4] == [
-        "account.close", "account.change", "key.create", "account.create",
-    ]  # fmt: skip
+        "account.close",
+        "account.change",
+        "key.create",
+        "account.create",
+    ]
 
 
 def test_an_accounts_figures_are_those_of_its_keys(reader: httpx2.Client) -> None:
@@ -393,7 +428,9 @@ def test_a_user_signs_in_with_what_was_said_and_nothing_tells_the_password(
         assert PASSWORD not in told.text
         assert "argon2" not in told.text
     refused(api.post(R + "/users", json={**body, "name": "Grace"}), 409, "$.name")
-    refused(api.post(R + "/users", json={**body, "name": "g", "password": "short"}), 422, "$.password")  # fmt: skip
+    refused(
+        api.post(R + "/users", json={**body, "name": "g", "password": "short"}), 422, "$.password"
+    )
     refused(api.post(R + "/users", json={**body, "name": "g", "account": "no"}), 422, "$.account")
     refused(api.post(R + "/users", json={**body, "name": "g", "role": "root"}), 422, "$.role")
 
@@ -491,7 +528,11 @@ def test_requests_come_newest_first_and_one_by_one(reader: httpx2.Client) -> Non
         seen += page["data"]
         before = page["next"]
     assert [r["request_id"] for r in seen] == [IDS[3], IDS[2], IDS[1], IDS[0]]
-    assert (seen[0]["outcome"], seen[2]["cost_usd"], seen[2]["cost_nano_usd"]) == ("timeout", None, None)  # fmt: skip
+    assert (seen[0]["outcome"], seen[2]["cost_usd"], seen[2]["cost_nano_usd"]) == (
+        "timeout",
+        None,
+        None,
+    )
     for prefix in ("", "chatcmpl-", "msg_", "resp_"):
         one = reader.get(f"{R}/requests/{prefix}{IDS[0]}").json()
         assert one == {**seen[3], "seq": None}
@@ -516,7 +557,11 @@ def test_upstreams_are_as_the_edge_says_with_what_was_measured(
     reader: httpx2.Client, shared: Made
 ) -> None:
     (upstream,) = reader.get(R + "/upstreams").json()["data"]
-    assert (upstream["name"], upstream["state"], upstream["requests"]) == (shared.upstream, "degraded", 0)  # fmt: skip
+    assert (upstream["name"], upstream["state"], upstream["requests"]) == (
+        shared.upstream,
+        "degraded",
+        0,
+    )
     assert shared.asked[-1].startswith("GET /internal/upstreams ")
 
 

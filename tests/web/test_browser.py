@@ -29,9 +29,17 @@ XSS = (
     "javascript:alert(1)//",
 )
 PAGES = (
-    "/usage", "/requests", "/api_keys", "/playground", "/upstreams", "/accounts", "/people",
-    "/changes", "/profile", "/docs/api",
-)  # fmt: skip
+    "/usage",
+    "/requests",
+    "/api_keys",
+    "/playground",
+    "/upstreams",
+    "/accounts",
+    "/people",
+    "/changes",
+    "/profile",
+    "/docs/api",
+)
 Open = Callable[..., Page]
 
 
@@ -119,16 +127,26 @@ def test_a_stranger_makes_a_key_runs_the_snippet_and_sees_the_request_and_its_co
     curl = next(s for s in snippets if "curl" in s and "/v1/chat/completions" in s)
     assert gate.url in curl and key in "\n".join(snippets)
     ran = subprocess.run(
-        ["bash", "-c", curl], capture_output=True, text=True, timeout=2 * PATIENCE_S,
+        ["bash", "-c", curl],
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE_S,
         env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
-    )  # fmt: skip
+    )
     assert "Hello, W" in ran.stdout, ran.stdout + ran.stderr
     python = next(s for s in snippets if "from openai import" in s)
     code = python[python.index("from openai import") :] if "export" in python else python
     ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=2 * PATIENCE_S,
-        env={"PATH": os.environ["PATH"], "OPENAI_API_KEY": key, "OPENAI_BASE_URL": f"{gate.url}/v1"},
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE_S,
+        env={
+            "PATH": os.environ["PATH"],
+            "OPENAI_API_KEY": key,
+            "OPENAI_BASE_URL": f"{gate.url}/v1",
+        },
+    )
     assert "Hello" in ran.stdout, ran.stdout + ran.stderr
     page.reload()
     assert key not in page.content(), "a key is shown once"
@@ -154,16 +172,19 @@ def test_the_button_sends_a_request_with_the_new_key(open_page: Open) -> None:
 def test_what_people_write_stays_text(text: str, open_page: Open, gate: Gateway) -> None:
     page = open_page("/api_keys")
     key = make_key(page, text)
-    assert gate.post(
-        "/v1/chat/completions",
-        {
-            "model": "MiniMax-M2",
-            "messages": [{"role": "user", "content": f"hello {text}"}],
-            "metadata": {"session_id": text},
-        },
-        authorization=f"Bearer {key}",
-        **{"x-session-id": "s-" + re.sub(r"[^ -~]", "", text)},
-    ).status_code == 200  # fmt: skip
+    assert (
+        gate.post(
+            "/v1/chat/completions",
+            {
+                "model": "MiniMax-M2",
+                "messages": [{"role": "user", "content": f"hello {text}"}],
+                "metadata": {"session_id": text},
+            },
+            authorization=f"Bearer {key}",
+            **{"x-session-id": "s-" + re.sub(r"[^ -~]", "", text)},
+        ).status_code
+        == 200
+    )
     for path in ("/api_keys", "/requests", "/usage?by=key", "/usage?by=session", "/changes"):
         seen = open_page(path)
         drawn(seen)

@@ -71,13 +71,17 @@ def test_every_figure_is_the_ledgers(drawn: list[dict[str, object]], by: str) ->
             rows = [
                 LedgerRow(
                     **{
-                        "request_id": f"r{n}", "key_id": "k1", "dialect": "openai", "basis": "upstream",
+                        "request_id": f"r{n}",
+                        "key_id": "k1",
+                        "dialect": "openai",
+                        "basis": "upstream",
                         "started_at": (at_s := now_s - 100 - float(str(row.pop("ago_s")))),
-                        "ended_at": at_s + float(str(row.pop("took_s"))), **row,
+                        "ended_at": at_s + float(str(row.pop("took_s"))),
+                        **row,
                     }  # type: ignore[arg-type]  # as drawn
                 )
                 for n, row in enumerate(map(dict, drawn))
-            ]  # fmt: skip
+            ]
             ledger = Ledger(data)
 
             async def settle() -> None:
@@ -89,12 +93,14 @@ def test_every_figure_is_the_ledgers(drawn: list[dict[str, object]], by: str) ->
                 *_, total = lines_of(
                     admin.get(f"/usage?{urlencode({'span': '7d', 'by': by})}").text
                 )
-                file = list(csv.DictReader(io.StringIO(
-                    admin.get(f"/usage.csv?{urlencode({'span': '7d', 'by': by})}").text
-                )))  # fmt: skip
-                log = list(csv.DictReader(io.StringIO(
-                    admin.get("/requests.csv?errors=1").text
-                )))  # fmt: skip
+                file = list(
+                    csv.DictReader(
+                        io.StringIO(
+                            admin.get(f"/usage.csv?{urlencode({'span': '7d', 'by': by})}").text
+                        )
+                    )
+                )
+                log = list(csv.DictReader(io.StringIO(admin.get("/requests.csv?errors=1").text)))
             told = CliRunner().invoke(
                 usage_command.command, ["--by", by, "--json", "--data", str(data)]
             )
@@ -140,16 +146,43 @@ def test_an_amount_for_people_is_near_and_its_title_is_exact(nano: int) -> None:
 
 def test_times_are_rounded_for_people() -> None:
     assert [duration(v) for v in (0.4, 999, 1000, 1234, 9949, 9950, 75_000, 120_000)] == [
-        "0 ms", "999 ms", "1.0 s", "1.2 s", "9.9 s", "10 s", "75 s", "2 min",
-    ]  # fmt: skip
+        "0 ms",
+        "999 ms",
+        "1.0 s",
+        "1.2 s",
+        "9.9 s",
+        "10 s",
+        "75 s",
+        "2 min",
+    ]
     assert isinstance(ms(1234), Html)
     assert ms(12) == "12 ms"
 
 
 def test_amounts_are_rounded_half_up_without_floats() -> None:
-    shown = [0, 1, 99_999, 100_000, 149_999, 150_000, 999_949_999, 999_950_000, 1_005_000_000,
-             3_674_999_999, 1_234_567_890_123]  # fmt: skip
+    shown = [
+        0,
+        1,
+        99_999,
+        100_000,
+        149_999,
+        150_000,
+        999_949_999,
+        999_950_000,
+        1_005_000_000,
+        3_674_999_999,
+        1_234_567_890_123,
+    ]
     assert [rounded(v) for v in shown] == [
-        "$0", "< $0.0001", "< $0.0001", "$0.0001", "$0.0001", "$0.0002", "$0.9999", "$1.00",
-        "$1.01", "$3.67", "$1,234.57",
-    ]  # fmt: skip
+        "$0",
+        "< $0.0001",
+        "< $0.0001",
+        "$0.0001",
+        "$0.0001",
+        "$0.0002",
+        "$0.9999",
+        "$1.00",
+        "$1.01",
+        "$3.67",
+        "$1,234.57",
+    ]

@@ -78,9 +78,17 @@ def settle(site: Site, *rows: LedgerRow) -> None:
 
 def row(key: Key, n: int) -> LedgerRow:
     return LedgerRow(
-        request_id=f"{n:024x}", key_id=key.id, account=key.account, dialect="openai", model="MiniMax-M3",
-        outcome="stop", basis="upstream", started_at=time.time(), ended_at=time.time(), cost_nano_usd=1_250_000_000,
-    )  # fmt: skip
+        request_id=f"{n:024x}",
+        key_id=key.id,
+        account=key.account,
+        dialect="openai",
+        model="MiniMax-M3",
+        outcome="stop",
+        basis="upstream",
+        started_at=time.time(),
+        ended_at=time.time(),
+        cost_nano_usd=1_250_000_000,
+    )
 
 
 # --- making ---------------------------------------------------------------------------------------
@@ -106,15 +114,29 @@ def test_a_new_key_is_shown_in_the_answer_that_made_it_and_never_again(site: Sit
 def test_what_the_form_says_is_what_the_key_may_and_the_record_says_so(site: Site) -> None:
     client = signed_in(site)
     post(
-        client, "/api_keys", name="ci", account="acme", models_of="these", models=["MiniMax-M2", "MiniMax-M3"],
-        budget_usd="$1,000.25", budget_period="month", budget_zone="Asia/Shanghai", rpm="60", tpm="1,000",
-        concurrency="", on_disconnect="drain", expires="2099-01-31T12:00",
+        client,
+        "/api_keys",
+        name="ci",
+        account="acme",
+        models_of="these",
+        models=["MiniMax-M2", "MiniMax-M3"],
+        budget_usd="$1,000.25",
+        budget_period="month",
+        budget_zone="Asia/Shanghai",
+        rpm="60",
+        tpm="1,000",
+        concurrency="",
+        on_disconnect="drain",
+        expires="2099-01-31T12:00",
         allowed_cidrs="10.0.0.0/8 192.0.2.7",
-    )  # fmt: skip
+    )
     (key,) = site.desk.store.keys()
     assert (key.models, key.budget_nano, key.budget_period, key.budget_zone) == (
-        ("MiniMax-M2", "MiniMax-M3"), 1_000_250_000_000, "month", "Asia/Shanghai",
-    )  # fmt: skip
+        ("MiniMax-M2", "MiniMax-M3"),
+        1_000_250_000_000,
+        "month",
+        "Asia/Shanghai",
+    )
     assert (key.rpm, key.tpm, key.concurrency, key.on_disconnect) == (60, 1000, None, "drain")
     assert (key.account, key.expires_s) == ("acme", 4073544000.0)
     assert key.allowed_cidrs == ("10.0.0.0/8", "192.0.2.7/32")
@@ -289,7 +311,10 @@ def test_no_name_becomes_part_of_a_page(site: Site) -> None:
     key, client = a_key(site, "", HOSTILE), signed_in(site)
     post(client, f"/api_keys/{key.id}", name=HOSTILE + "2")
     made = post(client, "/api_keys", name=HOSTILE).text
-    for page in (made, *(client.get(p).text for p in ("/api_keys", f"/api_keys/{key.id}", "/changes"))):  # fmt: skip
+    for page in (
+        made,
+        *(client.get(p).text for p in ("/api_keys", f"/api_keys/{key.id}", "/changes")),
+    ):
         assert "<script>alert" not in page and "&lt;script&gt;" in page
 
 
@@ -309,11 +334,17 @@ def test_every_example_has_the_address_the_model_and_the_key_in_place_of_a_varia
 def test_every_tool_of_connect_has_its_lines() -> None:
     known = [
         snippets.Agent(
-            t.name, t.title, t.program, bool(t.files), t.runs,
-            t.key_in == tools.KEY_VARIABLE and not any(map(tools.needs_key, t.files)) and bool(t.files),
+            t.name,
+            t.title,
+            t.program,
+            bool(t.files),
+            t.runs,
+            t.key_in == tools.KEY_VARIABLE
+            and not any(map(tools.needs_key, t.files))
+            and bool(t.files),
         )
         for t in tools.TOOLS
-    ]  # fmt: skip
+    ]
     assert list(snippets.AGENTS) == known and snippets.VARIABLE == tools.KEY_VARIABLE
     for snippet in snippets.agents("https://gate.example", "MiniMax-M2", KEY):
         assert snippet.text.startswith("headgate ") and KEY in snippet.text
@@ -325,8 +356,9 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with FakeUpstream() as upstream:
         running = start(
             tmp_path_factory.mktemp("keys") / "data",
-            HEADGATE_UPSTREAM_URL=upstream.openai_url, HEADGATE_UPSTREAM_KEY="sk-none",
-        )  # fmt: skip
+            HEADGATE_UPSTREAM_URL=upstream.openai_url,
+            HEADGATE_UPSTREAM_KEY="sk-none",
+        )
         yield running
         stop(running)
 

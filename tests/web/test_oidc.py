@@ -35,9 +35,11 @@ def idp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Idp]:
 
 def settings(idp: Idp, **changes: Any) -> Oidc:
     given = {
-        "issuer": idp.url, "client_id": CLIENT_ID, "client_secret": SECRET,
+        "issuer": idp.url,
+        "client_id": CLIENT_ID,
+        "client_secret": SECRET,
         "roles": {"staff": "member", "ops": "admin", "guests": "viewer"},
-    }  # fmt: skip
+    }
     return Oidc(**(given | changes))
 
 
@@ -83,9 +85,14 @@ def test_who_signs_in_has_the_role_and_the_account_of_their_groups(idp: Idp) -> 
     idp.claims |= {"preferred_username": "ada", "groups": ["guests", "staff", "lab"]}
     provider = settings(idp, accounts={"lab": "acct_lab", "staff": "acct_staff"})
     assert sign_in(provider, idp.visit) == Identity(
-        issuer=idp.url, subject="u-1", name="ada", email="ada@x.test",
-        groups=("guests", "staff", "lab"), role="member", account="acct_lab",
-    )  # fmt: skip
+        issuer=idp.url,
+        subject="u-1",
+        name="ada",
+        email="ada@x.test",
+        groups=("guests", "staff", "lab"),
+        role="member",
+        account="acct_lab",
+    )
     assert idp.heard == [DISCOVERY, "/authorize", "/token", "/jwks"]  # nothing of userinfo
 
 

@@ -121,10 +121,9 @@ def test_the_gateways_paths_are_those_of_the_edge() -> None:
     for path in told:
         real = path.replace("{model}", "MiniMax-M3").replace("{id}", IDS[0])
         known = (edge._GENERATE, edge._GENERATION, edge._SESSION, edge._MODELS, edge._MODEL)
-        assert (
-            real in (*edge._POST, *edge._COUNT, *edge._PAGES, "/v1/key", "/openapi.json")
-            or any(pattern.fullmatch(real) for pattern in known)
-        ), path  # fmt: skip
+        assert real in (*edge._POST, *edge._COUNT, *edge._PAGES, "/v1/key", "/openapi.json") or any(
+            pattern.fullmatch(real) for pattern in known
+        ), path
     examples = [msgspec.json.decode(o.example) for o in openapi_gateway.PATHS if o.example]
     assert {e["model"] for e in examples if "model" in e} <= {*models()}
 
@@ -132,9 +131,14 @@ def test_the_gateways_paths_are_those_of_the_edge() -> None:
 # --- a server that runs ---------------------------------------------------------------------------
 
 CHECKED = CHECKS.get_by_names(
-    ["not_a_server_error", "status_code_conformance", "content_type_conformance",
-     "response_headers_conformance", "response_schema_conformance"]
-)  # fmt: skip
+    [
+        "not_a_server_error",
+        "status_code_conformance",
+        "content_type_conformance",
+        "response_headers_conformance",
+        "response_schema_conformance",
+    ]
+)
 
 
 class _Many(cu.many):
@@ -166,8 +170,12 @@ def requests_can_be_made_up() -> Iterator[None]:
 ASKED = [
     *((e, "real", GenerationMode.POSITIVE) for e in routes.ENDPOINTS),
     *((e, "made up", GenerationMode.POSITIVE) for e in routes.ENDPOINTS if "{" in e.path),
-    *((e, "real", GenerationMode.NEGATIVE) for e in routes.ENDPOINTS if e.body or e.query.__struct_fields__),
-]  # fmt: skip
+    *(
+        (e, "real", GenerationMode.NEGATIVE)
+        for e in routes.ENDPOINTS
+        if e.body or e.query.__struct_fields__
+    ),
+]
 
 
 @pytest.mark.parametrize(
@@ -188,9 +196,13 @@ def test_the_server_does_what_the_document_says(
     statuses = set()
 
     @settings(
-        max_examples=15, derandomize=True, deadline=None, database=None,
-        suppress_health_check=list(HealthCheck), phases=[Phase.generate],
-    )  # fmt: skip
+        max_examples=15,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+    )
     @given(operation.as_strategy(generation_mode=mode))
     def ask(case: Any) -> None:  # Any: schemathesis has no name for it in public
         response = case.call_and_validate(made.site.url, headers=headers, checks=CHECKED)
@@ -248,7 +260,9 @@ def test_a_command_of_the_page_makes_a_key(made: Made) -> None:
     )
     needs("curl")
     done = subprocess.run(
-        ["bash", "-c", shown.replace("curl ", "curl -sS ", 1)], capture_output=True, text=True,
+        ["bash", "-c", shown.replace("curl ", "curl -sS ", 1)],
+        capture_output=True,
+        text=True,
         env={"HEADGATE_ADMIN_KEY": made.keys["admin"], "PATH": "/usr/bin:/bin"},
-    )  # fmt: skip
+    )
     assert msgspec.json.decode(done.stdout)["name"] == "ci"

@@ -120,8 +120,15 @@ def test_every_hash_takes_one_of_the_few_slots(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     "password",
-    [GOOD, "x8!kQ2#vLp0z", "日本語のパスワードは長いよ", "🙂🙃😉😊 🙂🙃😉😊 abc", "an ada in a sentence", "    of spaces"],
-)  # fmt: skip
+    [
+        GOOD,
+        "x8!kQ2#vLp0z",
+        "日本語のパスワードは長いよ",
+        "🙂🙃😉😊 🙂🙃😉😊 abc",
+        "an ada in a sentence",
+        "    of spaces",
+    ],
+)
 def test_length_is_what_counts(password: str) -> None:
     assert passwords.problem(password, "ada") == ""
 

@@ -257,7 +257,9 @@ TALK: dict[str, Any] = {
 
 
 def code(form: str, base: str, body: object) -> str:
-    text: str = node("code.FORMS[given.form](given.base, given.body)", {"form": form, "base": base, "body": body})  # fmt: skip
+    text: str = node(
+        "code.FORMS[given.form](given.base, given.body)", {"form": form, "base": base, "body": body}
+    )
     return text
 
 

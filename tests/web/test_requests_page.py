@@ -44,11 +44,25 @@ ON = date(2026, 11, 27)
 
 def row(n: int, **fields: object) -> LedgerRow:
     plain = LedgerRow(
-        request_id=f"req-{n:03}", key_id="K", dialect="openai", model="MiniMax-M3", upstream="custom",
-        upstream_model="MiniMax-M3", stream=True, outcome="stop", basis="upstream", status=200,
-        started_at=T + n, ended_at=T + n + 1.4, ttft_ms=400, input_tokens=1000, cached_tokens=250, output_tokens=100,
-        cost_nano_usd=1_000_001, attempts=(AttemptRecord("custom", "MiniMax-M3", "stop", "", 1300),),
-    )  # fmt: skip
+        request_id=f"req-{n:03}",
+        key_id="K",
+        dialect="openai",
+        model="MiniMax-M3",
+        upstream="custom",
+        upstream_model="MiniMax-M3",
+        stream=True,
+        outcome="stop",
+        basis="upstream",
+        status=200,
+        started_at=T + n,
+        ended_at=T + n + 1.4,
+        ttft_ms=400,
+        input_tokens=1000,
+        cached_tokens=250,
+        output_tokens=100,
+        cost_nano_usd=1_000_001,
+        attempts=(AttemptRecord("custom", "MiniMax-M3", "stop", "", 1300),),
+    )
     return msgspec.structs.replace(plain, **fields)
 
 
@@ -65,21 +79,53 @@ def write(data: Path, rows: list[LedgerRow]) -> None:
 
 SPECIAL = (
     row(
-        900, account="blue", key_id="B", session=ODD, dialect="anthropic", outcome="stop",
+        900,
+        account="blue",
+        key_id="B",
+        session=ODD,
+        dialect="anthropic",
+        outcome="stop",
         warnings=("temperature", "history: tool result moved to its call", EVIL),
-        service_tier="priority", input_tokens=1003, cached_tokens=501, cache_write_tokens=100, output_tokens=77, reasoning_tokens=7,
+        service_tier="priority",
+        input_tokens=1003,
+        cached_tokens=501,
+        cache_write_tokens=100,
+        output_tokens=77,
+        reasoning_tokens=7,
         attempts=(
             AttemptRecord("other", "m", "rate_limit", "1002", 200),
             AttemptRecord("custom", "MiniMax-M3", "stop", "", 1000),
         ),
     ),
-    row(901, account="blue", key_id="B", outcome="timeout", basis="none", status=504, input_tokens=0, cached_tokens=0,
-        output_tokens=0, ttft_ms=None, cost_nano_usd=0, price_version="free"),
+    row(
+        901,
+        account="blue",
+        key_id="B",
+        outcome="timeout",
+        basis="none",
+        status=504,
+        input_tokens=0,
+        cached_tokens=0,
+        output_tokens=0,
+        ttft_ms=None,
+        cost_nano_usd=0,
+        price_version="free",
+    ),
     row(902, account="blue", key_id="B", cost_nano_usd=None),
     row(903, account="blue", key_id="B", price_version="2020-01-01.00000000", stream=False),
-    row(904, account="blue", key_id="B", outcome="crashed", basis="recovered", status=0, cost_nano_usd=0,
-        attempts=(), model="unheard-of", upstream="gone"),
-)  # fmt: skip
+    row(
+        904,
+        account="blue",
+        key_id="B",
+        outcome="crashed",
+        basis="recovered",
+        status=0,
+        cost_nano_usd=0,
+        attempts=(),
+        model="unheard-of",
+        upstream="gone",
+    ),
+)
 
 
 @pytest.fixture(scope="module")
@@ -173,11 +219,16 @@ def test_a_row_that_comes_meanwhile_moves_no_page(site: Site, admin: httpx2.Clie
 @pytest.mark.parametrize(
     "filters",
     [
-        {"account": "red"}, {"account": "-"}, {"key": "B"}, {"model": "MiniMax-M2.7"},
-        {"outcome": "timeout"}, {"session": EVIL}, {"upstream": "none"},
+        {"account": "red"},
+        {"account": "-"},
+        {"key": "B"},
+        {"model": "MiniMax-M2.7"},
+        {"outcome": "timeout"},
+        {"session": EVIL},
+        {"upstream": "none"},
         {"account": "red", "model": "MiniMax-M3", "outcome": "stop"},
     ],
-)  # fmt: skip
+)
 def test_a_filter_holds_on_every_page_and_in_the_file(
     site: Site, admin: httpx2.Client, filters: dict[str, str]
 ) -> None:
@@ -269,9 +320,12 @@ def test_who_is_not_signed_in_sees_nothing(site: Site) -> None:
 
 def test_what_others_wrote_runs_nothing(admin: httpx2.Client) -> None:
     for path in (
-        "/requests", "/requests/req-900", "/requests/req-003",
-        time_range.of_session(EVIL), f"/requests?session={EVIL}&model={EVIL}&key={EVIL}",
-    ):  # fmt: skip
+        "/requests",
+        "/requests/req-900",
+        "/requests/req-003",
+        time_range.of_session(EVIL),
+        f"/requests?session={EVIL}&model={EVIL}&key={EVIL}",
+    ):
         page = text(admin.get(path))
         assert "<script>" not in page and " style=" not in page
         assert "alert(1)" in page
@@ -300,24 +354,38 @@ def test_a_session_adds_up_and_is_found_by_any_name(site: Site, admin: httpx2.Cl
 def test_a_request_is_shown_whole(admin: httpx2.Client) -> None:
     told = words(text(admin.get("/requests/req-900")))
     for part in (
-        "2026-11-27 00:15:00", "HTTP status 200", "400 ms", "1.4 s", "501 cached", "7 of thinking",
+        "2026-11-27 00:15:00",
+        "HTTP status 200",
+        "400 ms",
+        "1.4 s",
+        "501 cached",
+        "7 of thinking",
         "The client spoke Anthropic Messages, the upstream OpenAI Chat Completions.",
-        request_details.WARNINGS["temperature"].text, "no explanation of it", "1002",
-        request_details.OUTCOMES["rate_limit"], "1.5 times as much for the priority tier",
-        "for up to 512,000 input tokens", request_details.BASES["upstream"], "Thinking is part of the output.",
-    ):  # fmt: skip
+        request_details.WARNINGS["temperature"].text,
+        "no explanation of it",
+        "1002",
+        request_details.OUTCOMES["rate_limit"],
+        "1.5 times as much for the priority tier",
+        "for up to 512,000 input tokens",
+        request_details.BASES["upstream"],
+        "Thinking is part of the output.",
+    ):
         assert part in told, part
 
 
 @pytest.mark.parametrize(
     "id, part",
     [
-        ("901", "Nothing was relayed, so nothing is billed."), ("901", "It costs nothing."),
-        ("902", "No price of this model is known"), ("903", "billed by the price 2020-01-01.00000000"),
-        ("903", "gathered from a stream first"), ("904", "The client was told nothing."),
-        ("904", "it is not set up any more"), ("904", "No upstream's answer was recorded."),
+        ("901", "Nothing was relayed, so nothing is billed."),
+        ("901", "It costs nothing."),
+        ("902", "No price of this model is known"),
+        ("903", "billed by the price 2020-01-01.00000000"),
+        ("903", "gathered from a stream first"),
+        ("904", "The client was told nothing."),
+        ("904", "it is not set up any more"),
+        ("904", "No upstream's answer was recorded."),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_known_is_said(admin: httpx2.Client, id: str, part: str) -> None:
     assert part in words(text(admin.get(f"/requests/req-{id}")))
 
@@ -333,9 +401,15 @@ def test_the_lines_of_a_cost_add_up_to_it_to_the_nano_dollar() -> None:
         tier = chance.choice(("", "priority"))
         charge = pricing.Tariff(model.prices, tier, ON).charge(usage)
         priced = row(
-            1, input_tokens=usage.input, cached_tokens=cached, cache_write_tokens=written, output_tokens=usage.output,
-            cost_nano_usd=charge.nano, price_version=charge.version, service_tier=tier,
-        )  # fmt: skip
+            1,
+            input_tokens=usage.input,
+            cached_tokens=cached,
+            cache_write_tokens=written,
+            output_tokens=usage.output,
+            cost_nano_usd=charge.nano,
+            price_version=charge.version,
+            service_tier=tier,
+        )
         bill = requests_page.bill(model.prices, priced)
         assert bill is not None and charge.nano is not None
         total = sum((Fraction(i.amount) for i in bill.items), Fraction(bill.rounded or 0))
@@ -369,8 +443,16 @@ def test_a_sum_that_was_rounded_says_by_how_much() -> None:
 
 def test_attempts_stand_one_after_the_other_and_the_last_ends_at_the_end() -> None:
     first, last = requests_page.bars(
-        row(1, ended_at=T + 2, ttft_ms=700, attempts=(AttemptRecord("a", "m", "timeout", "", 200), AttemptRecord("b", "m", "stop", "", 500)))
-    )  # fmt: skip
+        row(
+            1,
+            ended_at=T + 2,
+            ttft_ms=700,
+            attempts=(
+                AttemptRecord("a", "m", "timeout", "", 200),
+                AttemptRecord("b", "m", "stop", "", 500),
+            ),
+        )
+    )
     assert (first.at, first.width, first.first) == (0, 20, None)
     assert (last.at, last.width, last.first) == (50, 50, 70)
     assert requests_page.bars(row(1, attempts=())) == []
@@ -434,7 +516,9 @@ class Written(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> None:
-        if any(_name(t) in GATHERERS for t in node.targets) and isinstance(node.value, ast.Tuple | ast.List):  # fmt: skip
+        if any(_name(t) in GATHERERS for t in node.targets) and isinstance(
+            node.value, ast.Tuple | ast.List
+        ):
             for each in node.value.elts:
                 if not isinstance(each, ast.Starred):
                     self._add(each)
@@ -463,7 +547,13 @@ class Written(ast.NodeVisitor):
 
 
 def _name(node: ast.expr) -> str:
-    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""  # fmt: skip
+    return (
+        node.id
+        if isinstance(node, ast.Name)
+        else node.attr
+        if isinstance(node, ast.Attribute)
+        else ""
+    )
 
 
 def written() -> dict[str, Written]:
@@ -495,16 +585,25 @@ def test_every_warning_that_the_code_can_write_is_explained() -> None:
 @pytest.mark.parametrize(
     "word",
     [
-        unreadable.warning_of("PDF"), unreadable.kept_as_text("x block"), unreadable.skipped("x block"),
-        fields.SURROGATES, "history: role x read as user", "responseModalities (x ignored)",
-        "model (answered by gpt-5)", "model (retired 2026-11-18; successor MiniMax-M3.1-Flash)",
-        "thinking (cannot be switched off; effort low)", "reasoning_effort (minimal sent as low)",
-        "thinking.budget_tokens (sent as effort low)", "output_config.effort",
+        unreadable.warning_of("PDF"),
+        unreadable.kept_as_text("x block"),
+        unreadable.skipped("x block"),
+        fields.SURROGATES,
+        "history: role x read as user",
+        "responseModalities (x ignored)",
+        "model (answered by gpt-5)",
+        "model (retired 2026-11-18; successor MiniMax-M3.1-Flash)",
+        "thinking (cannot be switched off; effort low)",
+        "reasoning_effort (minimal sent as low)",
+        "thinking.budget_tokens (sent as effort low)",
+        "output_config.effort",
         "thinkingConfig.thinkingBudget (lowered to 2999 tokens)",
-        "messages.tool_calls.custom", "tool_choice (x read as auto)", "tools.web_search",
+        "messages.tool_calls.custom",
+        "tool_choice (x read as auto)",
+        "tools.web_search",
         "web_search (2 made)",
     ],
-)  # fmt: skip
+)
 def test_a_warning_with_words_of_the_request_is_explained_by_its_kind(word: str) -> None:
     assert request_details.warning(word) is not request_details.UNEXPLAINED
 

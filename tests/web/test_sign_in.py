@@ -82,9 +82,16 @@ def test_the_cookie_is_bound_to_this_host_and_out_of_reach_of_scripts(site: Site
 
 @pytest.mark.parametrize(
     "next",
-    ["https://evil.example", "//evil.example", "/\\evil.example", "x", "/\t/evil.example", "//[",
-     "/" + "a" * 70_000],
-)  # fmt: skip
+    [
+        "https://evil.example",
+        "//evil.example",
+        "/\\evil.example",
+        "x",
+        "/\t/evil.example",
+        "//[",
+        "/" + "a" * 70_000,
+    ],
+)
 def test_the_sign_in_leads_to_no_other_site(site: Site, next: str) -> None:
     user(site)
     answer = httpx2.post(
@@ -121,9 +128,11 @@ def test_signing_in_ends_the_session_that_was_there(site: Site) -> None:
 def test_nobody_signs_in_over_plain_http_from_elsewhere(site: Site) -> None:
     user(site)
     for name, host in (
-        ("/sign-in", "gate.example:8787"), ("/setup/x", "127.gate.example"),
-        ("/sign-in/provider", "127.0.0.1.gate.example"), ("/sign-in", "["),
-    ):  # fmt: skip
+        ("/sign-in", "gate.example:8787"),
+        ("/setup/x", "127.gate.example"),
+        ("/sign-in/provider", "127.0.0.1.gate.example"),
+        ("/sign-in", "["),
+    ):
         answer = httpx2.get(site.url + name, headers={"x-headgate-host": host})
         assert answer.status_code == 403 and "https" in answer.text
 

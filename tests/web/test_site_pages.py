@@ -89,16 +89,31 @@ def test_every_page_is_made_in_both_forms(path: str) -> None:
 @pytest.mark.parametrize("model", [m.id for m in CATALOG.models])
 def test_a_model_has_its_page_in_any_case_with_and_without_its_family(model: str) -> None:
     short = model.lower().removeprefix("minimax-")
-    for path in (f"/models/{model}", f"/models/{model.lower()}.md", f"/models/{model.upper()}.md",
-                 f"/models/minimax/{short}.md"):  # fmt: skip
+    for path in (
+        f"/models/{model}",
+        f"/models/{model.lower()}.md",
+        f"/models/{model.upper()}.md",
+        f"/models/minimax/{short}.md",
+    ):
         assert made(path) == made(f"/models/{model}.md")
 
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/models/gpt-5.md", "/MODELS.md", "/models/", "/models/../docs.md", "/llms.txt.md", "/llms",
-     "/models/MiniMax-M3.md.md", "/models/minimax-m3\n", "/models.md/", "/skills/minimax/SKILL.md/x"],
-)  # fmt: skip
+    [
+        "/",
+        "/models/gpt-5.md",
+        "/MODELS.md",
+        "/models/",
+        "/models/../docs.md",
+        "/llms.txt.md",
+        "/llms",
+        "/models/MiniMax-M3.md.md",
+        "/models/minimax-m3\n",
+        "/models.md/",
+        "/skills/minimax/SKILL.md/x",
+    ],
+)
 def test_what_is_no_page_is_none(path: str) -> None:
     assert pages.page(path, SITE, CATALOG) is None
 
@@ -127,9 +142,11 @@ def test_markdown_has_no_html(path: str) -> None:
 @pytest.mark.parametrize("path", PATHS)
 def test_every_price_is_a_figure_of_the_catalog_to_the_last_digit(path: str) -> None:
     figures = {
-        f for m in CATALOG.models for p in m.prices
+        f
+        for m in CATALOG.models
+        for p in m.prices
         for f in (p.input, p.output, p.cache_read, p.cache_write)
-    }  # fmt: skip
+    }
     text = re.sub(r"^10,000 tokens.*$", "", made(path).markdown, flags=re.MULTILINE)
     assert set(re.findall(r"\$([0-9][0-9.,]*[0-9])", text)) <= figures
 
@@ -352,10 +369,25 @@ def test_front_matter_cannot_be_left_by_a_name() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["https://a.b/$(id)", "http://a b", "http://a/'", 'http://a/"', "http://a/`x`", "javascript:1",
-     "http://a/\n", "http://a/", "//a", "", "http://a/;x", "http://a/<b>", "http://u:p@a", "http://a?x=1",
-     "http://a/\\", "http://a:99999999"],
-)  # fmt: skip
+    [
+        "https://a.b/$(id)",
+        "http://a b",
+        "http://a/'",
+        'http://a/"',
+        "http://a/`x`",
+        "javascript:1",
+        "http://a/\n",
+        "http://a/",
+        "//a",
+        "",
+        "http://a/;x",
+        "http://a/<b>",
+        "http://u:p@a",
+        "http://a?x=1",
+        "http://a/\\",
+        "http://a:99999999",
+    ],
+)
 def test_a_base_url_that_could_end_a_shell_word_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="base_url"):
         Site(base_url=url, on=SITE.on)

@@ -59,19 +59,31 @@ def test_only_an_admin_opens_what_is_managed(site: Site, rule: Rule, role: str) 
 
 def test_an_account_is_made_changed_and_closed_and_each_is_recorded(site: Site) -> None:
     client = signed_in(site)
-    made = post(client, "/accounts", id="mobile", name="Mobile", budget_usd="10.5", budget_period="day")  # fmt: skip
+    made = post(
+        client, "/accounts", id="mobile", name="Mobile", budget_usd="10.5", budget_period="day"
+    )
     assert made.headers["location"].startswith("/accounts/mobile")
     post(client, "/accounts/mobile", budget_usd="20", budget_period="month")
     post(client, "/accounts/mobile", budget_usd="20")
     post(client, "/accounts/mobile/close")
     account = next(a for a in site.desk.store.accounts() if a.id == "mobile")
-    assert (account.name, account.budget_nano, account.budget_period) == ("Mobile", 20 * 10**9, "month")  # fmt: skip
+    assert (account.name, account.budget_nano, account.budget_period) == (
+        "Mobile",
+        20 * 10**9,
+        "month",
+    )
     assert not account.good(time.time())
     closed, changed, created = site.desk.people.changes(account="mobile")
     assert [c.action for c in (created, changed, closed)] == [
-        "account.create", "account.change", "account.close"
-    ]  # fmt: skip
-    assert created.detail == {"name": "Mobile", "budget_nano": 10_500_000_000, "budget_period": "day"}  # fmt: skip
+        "account.create",
+        "account.change",
+        "account.close",
+    ]
+    assert created.detail == {
+        "name": "Mobile",
+        "budget_nano": 10_500_000_000,
+        "budget_period": "day",
+    }
     assert changed.detail["budget_nano"] == {"from": 10_500_000_000, "to": 20 * 10**9}
     assert post(client, "/accounts/mobile", name="x").status_code == 409
     assert client.get("/accounts/mobile").status_code == 200
@@ -147,7 +159,9 @@ def test_a_password_is_drawn_anew_and_nobodys_that_a_provider_signs_in(site: Sit
     password = shown(post(client, f"/people/{lin.id}/password").text, "password")
     found = site.desk.people.sign_in("lin")
     assert found is not None and passwords.matches(found[1], password)
-    chen = site.desk.people.from_provider("https://id.example", "1", "chen", "c@example.com", "member", "acme", now_s=time.time())  # fmt: skip
+    chen = site.desk.people.from_provider(
+        "https://id.example", "1", "chen", "c@example.com", "member", "acme", now_s=time.time()
+    )
     assert chen is not None
     assert post(client, f"/people/{chen.id}/password").status_code == 409
     page = client.get(f"/people/{chen.id}").text
@@ -199,7 +213,10 @@ def test_changes_are_narrowed_to_ones_account(site: Site) -> None:
     record(site, "management_key.create", "Key00004", name="secret-plans")
 
     def seen(client: httpx2.Client, query: str = "") -> list[str]:
-        return re.findall(r"Key0000(\d)", "".join(sorted(set(re.findall(r"Key0000\d", client.get(f"/changes{query}").text)))))  # fmt: skip
+        return re.findall(
+            r"Key0000(\d)",
+            "".join(sorted(set(re.findall(r"Key0000\d", client.get(f"/changes{query}").text)))),
+        )
 
     assert seen(signed_in(site)) == ["1", "2", "3", "4"]
     assert seen(signed_in(site), "?account=other") == ["2"]
@@ -228,13 +245,26 @@ def test_the_record_is_read_page_by_page_with_nothing_twice_or_missing(site: Sit
 
 def test_a_detail_is_told_in_words_and_never_as_a_part_of_the_page(site: Site) -> None:
     record(
-        site, "key.create", "Key00001", "acme", name=HOSTILE, models=[], budget_nano=12_500_000_000,
-        expires_s=4073544000.0, rpm=None, unknown={"a": HOSTILE},
-    )  # fmt: skip
+        site,
+        "key.create",
+        "Key00001",
+        "acme",
+        name=HOSTILE,
+        models=[],
+        budget_nano=12_500_000_000,
+        expires_s=4073544000.0,
+        rpm=None,
+        unknown={"a": HOSTILE},
+    )
     record(site, HOSTILE, HOSTILE, "acme")
     page = signed_in(site, "viewer", "acme").get("/changes").text
     assert "<script>alert" not in page
-    for line in ("models: all", "budget: $12.50", "expires: 2099-01-31 12:00 UTC", "requests a minute: none"):  # fmt: skip
+    for line in (
+        "models: all",
+        "budget: $12.50",
+        "expires: 2099-01-31 12:00 UTC",
+        "requests a minute: none",
+    ):
         assert line in page
 
 

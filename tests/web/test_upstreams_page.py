@@ -101,11 +101,23 @@ def write(site: Site, *rows: dict[str, Any]) -> None:
     async def settle() -> None:
         for n, row in enumerate(rows):
             fields: dict[str, Any] = {
-                "request_id": f"{n:024x}", "key_id": "k1", "dialect": "openai", "model": "MiniMax-M3",
-                "upstream": "custom", "upstream_model": "MiniMax-M3", "stream": True, "status": 200,
-                "outcome": "stop", "basis": "upstream", "started_at": (now_s := time.time()), "ended_at": now_s + 1.2,
-                "output_tokens": 50, "ttft_ms": 200, "input_tokens": 10, "cost_nano_usd": 1,
-            }  # fmt: skip
+                "request_id": f"{n:024x}",
+                "key_id": "k1",
+                "dialect": "openai",
+                "model": "MiniMax-M3",
+                "upstream": "custom",
+                "upstream_model": "MiniMax-M3",
+                "stream": True,
+                "status": 200,
+                "outcome": "stop",
+                "basis": "upstream",
+                "started_at": (now_s := time.time()),
+                "ended_at": now_s + 1.2,
+                "output_tokens": 50,
+                "ttft_ms": 200,
+                "input_tokens": 10,
+                "cost_nano_usd": 1,
+            }
             await ledger.settle(LedgerRow(**{**fields, **row}))
 
     asyncio.run(settle())
@@ -127,9 +139,18 @@ def test_a_card_has_what_the_edge_and_the_books_say(site: Site, edge: Edge) -> N
     write(site, {}, {}, {}, {"outcome": "overloaded", "ttft_ms": None, "output_tokens": 0})
     shown = text(signed_in(site))
     for part in (
-        "<h2>custom</h2>", ">up<", "127.0.0.1:9", "<b>4</b>", "25.0 %", "<b>200 ms</b>", "<b>50.0</b>",
-        "500 requests a minute", 'href="/models/MiniMax-M2"', "overloaded", f"/requests/{3:024x}",
-    ):  # fmt: skip
+        "<h2>custom</h2>",
+        ">up<",
+        "127.0.0.1:9",
+        "<b>4</b>",
+        "25.0 %",
+        "<b>200 ms</b>",
+        "<b>50.0</b>",
+        "500 requests a minute",
+        'href="/models/MiniMax-M2"',
+        "overloaded",
+        f"/requests/{3:024x}",
+    ):
         assert part in shown, part
     proof = site.desk.store.derived("internal").hex()
     assert edge.seen == [("GET", "/internal/upstreams", proof)] and proof not in shown

@@ -37,10 +37,23 @@ FORMULA = '=HYPERLINK("http://evil")'
 
 def row(n: int, **fields: object) -> LedgerRow:
     plain = LedgerRow(
-        request_id=f"req-{n}", key_id="K", dialect="openai", model="MiniMax-M3", upstream="main",
-        outcome="stop", basis="upstream", status=200, started_at=T + n * 1000, ended_at=T + n * 1000 + 1.4, ttft_ms=400,
-        input_tokens=1000, cached_tokens=250, output_tokens=100, cost_nano_usd=1_000_001, price_version="v",
-    )  # fmt: skip
+        request_id=f"req-{n}",
+        key_id="K",
+        dialect="openai",
+        model="MiniMax-M3",
+        upstream="main",
+        outcome="stop",
+        basis="upstream",
+        status=200,
+        started_at=T + n * 1000,
+        ended_at=T + n * 1000 + 1.4,
+        ttft_ms=400,
+        input_tokens=1000,
+        cached_tokens=250,
+        output_tokens=100,
+        cost_nano_usd=1_000_001,
+        price_version="v",
+    )
     return msgspec.structs.replace(plain, **fields)
 
 
@@ -79,8 +92,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         more["model"] = ("MiniMax-M3", "MiniMax-M2.7")[n % 2]
         more["session"] = ("", EVIL, "=1+1", "a/b?c#d")[n % 4]
         if n % 10 == 9:
-            more |= {"outcome": "timeout", "basis": "none", "input_tokens": 0, "cached_tokens": 0, "output_tokens": 0,
-                     "ttft_ms": None, "cost_nano_usd": 0}  # fmt: skip
+            more |= {
+                "outcome": "timeout",
+                "basis": "none",
+                "input_tokens": 0,
+                "cached_tokens": 0,
+                "output_tokens": 0,
+                "ttft_ms": None,
+                "cost_nano_usd": 0,
+            }
         if n % 50 == 7:
             more["cost_nano_usd"] = None
         rows.append(row(n, **more))
@@ -139,8 +159,10 @@ def test_the_file_has_the_screens_lines_and_adds_up_to_the_books(
     books = usage_page.added("", place.site.desk.books.usage("model", T, T + 3 * DAY))
     sums = {c: sum(int(r[c]) for r in rows) for c in ("requests", "input_tokens", "output_tokens")}
     assert sums == {
-        "requests": books.requests, "input_tokens": books.input_tokens, "output_tokens": books.output_tokens
-    }  # fmt: skip
+        "requests": books.requests,
+        "input_tokens": books.input_tokens,
+        "output_tokens": books.output_tokens,
+    }
     assert sum(round(float(r["cost_usd"]) * pricing.NANO) for r in rows) == books.cost_nano_usd
     assert total[2] == f"{books.requests:,}"
     assert books.unpriced == sum(int(r["unpriced"]) for r in rows) == 3
@@ -183,9 +205,13 @@ def _curves(client: httpx2.Client, **query: str) -> dict[str, list[dict[str, obj
 
 def test_every_filter_narrows_the_table_and_the_file(place: Place, admin: httpx2.Client) -> None:
     for filters in (
-        {"account": "red"}, {"account": "-"}, {"key": place.keys["plain"]}, {"model": "MiniMax-M2.7"},
-        {"upstream": "none"}, {"account": "blue", "model": "MiniMax-M3"},
-    ):  # fmt: skip
+        {"account": "red"},
+        {"account": "-"},
+        {"key": place.keys["plain"]},
+        {"model": "MiniMax-M2.7"},
+        {"upstream": "none"},
+        {"account": "blue", "model": "MiniMax-M3"},
+    ):
         where = Where(
             **{
                 **{"key_id" if n == "key" else n: v for n, v in filters.items()},
@@ -302,8 +328,9 @@ def test_times_are_utc_and_a_day_as_the_end_is_in_it() -> None:
         "2026-01-03T00:00",
     )
     assert ends(read(from_="2026-01-01T10:00+02:00", to="2026-01-01T09:00:30Z")) == (
-        "2026-01-01T08:00", "2026-01-01T09:00:30",
-    )  # fmt: skip
+        "2026-01-01T08:00",
+        "2026-01-01T09:00:30",
+    )
 
 
 def test_a_link_gives_the_span_back() -> None:
@@ -318,10 +345,15 @@ def test_a_link_gives_the_span_back() -> None:
 @pytest.mark.parametrize(
     "query",
     [
-        {"span": "year"}, {"from": "yesterday"}, {"from": "2026-01-02", "to": "2026-01-01T00:00"},
-        {"to": "9999-12-31"}, {"from": "0001-01-01T00:00+23:59"}, {"from": "2026-13-01"}, {"from": "\0"},
+        {"span": "year"},
+        {"from": "yesterday"},
+        {"from": "2026-01-02", "to": "2026-01-01T00:00"},
+        {"to": "9999-12-31"},
+        {"from": "0001-01-01T00:00+23:59"},
+        {"from": "2026-13-01"},
+        {"from": "\0"},
     ],
-)  # fmt: skip
+)
 def test_a_span_that_is_none_is_refused(query: dict[str, str], admin: httpx2.Client) -> None:
     try:
         time_range.read(query, NOW, "7d", scoped=False)
@@ -342,11 +374,20 @@ def test_a_span_that_no_chart_has_room_for_is_refused(admin: httpx2.Client) -> N
 
 def test_figures_are_rounded_to_what_can_be_read() -> None:
     assert [formats.short(v) for v in (0, 9999, 12_345, 1_234_567, 123_456_789, 5e9)] == [
-        "0", "9,999", "12.35 k", "1.235 M", "123.5 M", "5.000 G"
-    ]  # fmt: skip
+        "0",
+        "9,999",
+        "12.35 k",
+        "1.235 M",
+        "123.5 M",
+        "5.000 G",
+    ]
     assert [rounded(v) for v in (0, 1, 100_000, 1_500_000_000, 1_234_000_000_000)] == [
-        "$0", "< $0.0001", "$0.0001", "$1.50", "$1,234.00"
-    ]  # fmt: skip
+        "$0",
+        "< $0.0001",
+        "$0.0001",
+        "$1.50",
+        "$1,234.00",
+    ]
     assert [formats.rate(v) for v in (0, 0.0123, 0.5)] == ["0.0 %", "1.2 %", "50.0 %"]
 
 

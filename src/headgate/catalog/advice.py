@@ -64,18 +64,21 @@ def _of_model(
     for n, route in enumerate(routes):
         if route.retirement is not None and route.retirement.ends - NOTICE <= on:
             yield Advice(
-                model.id, "warning", retirement_text(route, settings, on),
+                model.id,
+                "warning",
+                retirement_text(route, settings, on),
                 f"Name another upstream in `models.{model.id}.routes`, or set"
                 f" `retired_to_successor = true`, or move its callers to {route.retirement.successor}.",
-            )  # fmt: skip
+            )
         if not route.free and not prices_on(route.prices, on):
             yield Advice(
-                model.id, "warning",
+                model.id,
+                "warning",
                 f"{model.id} has no price that holds today on route {n} ({route.place}): its requests have no cost, and budgets"
                 " do not stop them",
                 f'Set `prices = [ {{ input = "...", output = "..." }} ]` or `free = true` in'
                 f" `models.{model.id}`.",
-            )  # fmt: skip
+            )
         if route.other:
             priced = (
                 ""
@@ -83,14 +86,18 @@ def _of_model(
                 else f", at {model.id}'s prices"
             )
             yield Advice(
-                model.id, "note", f"route {n} ({route.place}) is answered by {route.other}{priced}",
+                model.id,
+                "note",
+                f"route {n} ({route.place}) is answered by {route.other}{priced}",
                 f'If it is the same model under another name, set `serves = "{model.id}"` on the route.',
-            )  # fmt: skip
+            )
     if routes and "max" in (model.default_effort,) and not model.effort:
         yield Advice(
-            model.id, "note", "thinks at effort max where a request names none",
+            model.id,
+            "note",
+            "thinks at effort max where a request names none",
             f'Set `effort = "medium"` in `models.{model.id}`, or an effort per key.',
-        )  # fmt: skip
+        )
     if model.own and own is not None:
         yield from _of_own(model, own.context_window, own.max_output, routes, settings)
 
@@ -105,21 +112,26 @@ def _of_own(
     where = f"models.{model.id}"
     if context_window is None:
         yield Advice(
-            model.id, "note", f"has no context window: {CONTEXT_WINDOW:,} tokens are assumed",
+            model.id,
+            "note",
+            f"has no context window: {CONTEXT_WINDOW:,} tokens are assumed",
             f"Set `{where}.context_window`.",
-        )  # fmt: skip
+        )
     if max_output is None:
         assumed = min(MAX_OUTPUT, model.context_window)
         yield Advice(
-            model.id, "note", f"has no longest output: {assumed:,} tokens are assumed",
+            model.id,
+            "note",
+            f"has no longest output: {assumed:,} tokens are assumed",
             f"Set `{where}.max_output`.",
-        )  # fmt: skip
+        )
     for name in dict.fromkeys(r.upstream.name for r in routes):
         upstream = settings.upstreams[name]
         preset = presets()[upstream.preset]
         if not (upstream.only_named or preset.only_named or preset.paced or preset.names):
             yield Advice(
-                model.id, "note",
+                model.id,
+                "note",
                 f"upstream `{name}` is also a route of every shipped model without routes of its own",
                 f"If it has only your models, set `upstreams.{name}.only_named = true`.",
-            )  # fmt: skip
+            )

@@ -53,7 +53,9 @@ def card(model: Model, routes: Sequence[Route], on: date) -> ModelCard:
         prices=()
         if free
         else tuple(
-            CardPrice(p.input, p.output, p.cache_read or p.input, p.cache_write or p.input, p.up_to_input)
+            CardPrice(
+                p.input, p.output, p.cache_read or p.input, p.cache_write or p.input, p.up_to_input
+            )
             for p in prices_on(prices, on)
         ),
         free=free,
@@ -65,7 +67,7 @@ def card(model: Model, routes: Sequence[Route], on: date) -> ModelCard:
         closed=ends.closed.isoformat() if ends and ends.closed else "",
         retired=bool(ends and ends.ends <= on),
         successor=ends.successor if ends else "",
-    )  # fmt: skip
+    )
 
 
 def retirement(routes: Sequence[Route]) -> Retirement | None:

@@ -224,11 +224,12 @@ class Catalog:
         # The models that take each kind of media on some route, for what is said to a caller.
         self.takers: dict[str, tuple[str, ...]] = {
             kind: tuple(
-                m.id for m in models
+                m.id
+                for m in models
                 if any(kind in r.capabilities.input for r in routes.get(m.id, ()))
             )
             for kind in ("image", "video")
-        }  # fmt: skip
+        }
         # Models of which some route ends, or has ended.
         self.retiring = frozenset(
             m.id for m in models if any(r.retirement for r in routes.get(m.id, ()))
@@ -532,9 +533,19 @@ def _built(
     prices = operators.prices(to.prices) or (served or model).prices
     free = upstream.free or to.free or (settings.free and not to.prices)
     route = Route(
-        model, upstream, name, capabilities, to.weight, rpm, tpm, upstream.keys[0],
-        served=served, other=other, prices=prices, free=free,
-    )  # fmt: skip
+        model,
+        upstream,
+        name,
+        capabilities,
+        to.weight,
+        rpm,
+        tpm,
+        upstream.keys[0],
+        served=served,
+        other=other,
+        prices=prices,
+        free=free,
+    )
     return _each_key(route)
 
 

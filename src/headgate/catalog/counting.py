@@ -237,9 +237,14 @@ def _plain(sample: bytes) -> str:
 # has some 1.3 characters a token and a page of blanks 16; images depend on their size; templates
 # have up to some hundred tokens that nobody sent.
 _START = (
-    1 / ASCII_PER_TOKEN, 1 / OTHER_PER_TOKEN, 1 / OTHER_PER_TOKEN, 1 / JSON_PER_TOKEN,
-    PER_MESSAGE, PER_IMAGE, PER_REQUEST,
-)  # fmt: skip
+    1 / ASCII_PER_TOKEN,
+    1 / OTHER_PER_TOKEN,
+    1 / OTHER_PER_TOKEN,
+    1 / JSON_PER_TOKEN,
+    PER_MESSAGE,
+    PER_IMAGE,
+    PER_REQUEST,
+)
 LEAST = (0.25, 0.25, 0.25, 0.25, 0.0, 0.0625, 0.0)
 MOST = (4.0, 4.0, 4.0, 4.0, 8.0, 16.0, 200.0)
 _SPREAD = (0.4, 0.4, 0.4, 0.4, 1.0, 2.0, 20.0)
@@ -310,9 +315,14 @@ def _known(features: Features) -> tuple[float, ...]:
     """The tokens that each feature would be at the start."""
     f = features
     return (
-        f.ascii * _START[0], f.cjk * _START[1], f.other * _START[2], f.json * _START[3],
-        f.messages * _START[4], f.images * _START[5], _START[6],
-    )  # fmt: skip
+        f.ascii * _START[0],
+        f.cjk * _START[1],
+        f.other * _START[2],
+        f.json * _START[3],
+        f.messages * _START[4],
+        f.images * _START[5],
+        _START[6],
+    )
 
 
 def _sum(weights: list[float] | tuple[float, ...], x: list[float] | tuple[float, ...]) -> float:
@@ -346,8 +356,10 @@ def _written(request: Request) -> Iterator[str]:
         yield _TOOLS
         for tool in request.tools:
             about = {
-                "name": tool.name, "description": tool.description, "parameters": tool.parameters,
-            }  # fmt: skip
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": tool.parameters,
+            }
             yield f"<tool>{msgspec.json.encode(about).decode()}</tool>\n"
         yield _TOOLS_END
     yield "[e~[\n"

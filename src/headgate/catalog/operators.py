@@ -21,7 +21,10 @@ MAX_OUTPUT = 32_768  # tokens
 def joined(settings: Settings) -> dict[str, Model]:
     """Return every model of this gateway by id: the shipped ones first; ConfigError where they clash."""
     known = dict(models())
-    out = {id: _changed(m, settings.models[id]) if id in settings.models else m for id, m in known.items()}  # fmt: skip
+    out = {
+        id: _changed(m, settings.models[id]) if id in settings.models else m
+        for id, m in known.items()
+    }
     for id, own in settings.models.items():
         if id not in known:
             out[id] = _own(id, own, known)
@@ -47,8 +50,13 @@ def _changed(model: Model, own: config.Model) -> Model:
     """Return a shipped model with the operator's figures."""
     changes: dict[str, object] = {}
     for field in (
-        "display_name", "description", "context_window", "max_output", "default_max_output", "input",
-    ):  # fmt: skip
+        "display_name",
+        "description",
+        "context_window",
+        "max_output",
+        "default_max_output",
+        "input",
+    ):
         if value := getattr(own, field):
             changes[field] = value
     if own.prices:
@@ -59,7 +67,9 @@ def _changed(model: Model, own: config.Model) -> Model:
     if efforts := own.capabilities.get("efforts"):
         changes["efforts"] = tuple(efforts)
     max_output = own.max_output or model.max_output
-    changes["default_max_output"] = min(own.default_max_output or model.default_max_output, max_output)  # fmt: skip
+    changes["default_max_output"] = min(
+        own.default_max_output or model.default_max_output, max_output
+    )
     changes["effort"] = own.effort
     return msgspec.structs.replace(model, **changes)
 

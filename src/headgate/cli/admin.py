@@ -211,11 +211,17 @@ def list_keys(data: str | None, config_file: str | None, json_: bool) -> None:
     print_table(
         ("ID", "NAME", "ROLE", "CREATED", "EXPIRES", "STATE"),
         [
-            (k.id, k.name, k.role, when(k.created_s), when(k.expires_s),
-             "active" if k.good(now_s) else "ended")
+            (
+                k.id,
+                k.name,
+                k.role,
+                when(k.created_s),
+                when(k.expires_s),
+                "active" if k.good(now_s) else "ended",
+            )
             for k in found
         ],
-    )  # fmt: skip
+    )
 
 
 @keys.command("revoke")

@@ -103,9 +103,14 @@ def target_of(settings: Settings, url: str | None, key: str, model: str | None) 
             raise click.UsageError(f"no such model. {catalog.hint(model)}")
         found = wanted
     return ConnectTarget(
-        url, found.id, found.display_name, found.context_window, found.default_max_output, key,
+        url,
+        found.id,
+        found.display_name,
+        found.context_window,
+        found.default_max_output,
+        key,
         images="image" in found.input,
-    )  # fmt: skip
+    )
 
 
 def plan(tool: Tool, target: ConnectTarget) -> list[Edit]:

@@ -133,8 +133,15 @@ def _measure(settings: Settings, name: str, model: str | None, yes: bool, json_:
     if json_:
         fields: dict[str, object] = msgspec.to_builtins(report)
         print_json(
-            {"ok": good, "version": __version__, "upstream": name, "model": route.model.id, **fields, "headgate_toml": lines}
-        )  # fmt: skip
+            {
+                "ok": good,
+                "version": __version__,
+                "upstream": name,
+                "model": route.model.id,
+                **fields,
+                "headgate_toml": lines,
+            }
+        )
     else:
         _print(list(report.findings))
         if report.comparison:

@@ -102,14 +102,19 @@ def budget_terms(command: F) -> F:
     """The options for what a key or an account may spend."""
     for option in reversed(
         (
-            click.option("--budget-usd", type=Dollars(), help="What it may spend, in dollars: 12.50."),
             click.option(
-                "--budget-period", type=click.Choice(("day", "month", "total")),
+                "--budget-usd", type=Dollars(), help="What it may spend, in dollars: 12.50."
+            ),
+            click.option(
+                "--budget-period",
+                type=click.Choice(("day", "month", "total")),
                 help="In what time; total: once and for all.",
             ),
-            click.option("--budget-zone", type=Zone(), help="Where days begin: Europe/Berlin; UTC."),
+            click.option(
+                "--budget-zone", type=Zone(), help="Where days begin: Europe/Berlin; UTC."
+            ),
         )
-    ):  # fmt: skip
+    ):
         command = option(command)
     return command
 
@@ -122,11 +127,13 @@ def _terms(command: F) -> F:
             click.option("--tpm", type=Count(), help="Tokens a minute, input and output."),
             click.option("--concurrency", type=Count(), help="Requests at a time."),
             click.option(
-                "--allow-from", type=Networks(),
+                "--allow-from",
+                type=Networks(),
                 help="Networks it may be used from: 10.0.0.0/8,192.0.2.7; `any`.",
             ),
             click.option(
-                "--effort", type=click.Choice((*EFFORTS, "default")),
+                "--effort",
+                type=click.Choice((*EFFORTS, "default")),
                 help="How much models think for requests that name no effort.",
             ),
             click.option(
@@ -134,14 +141,19 @@ def _terms(command: F) -> F:
                 help='Which routes it may take: "sort=price; only=a,b; ignore=c; regions=own"; "": any.',
             ),
             click.option(
-                "--on-hang-up", expose_value=False, hidden=True, callback=_renamed, is_eager=True,
+                "--on-hang-up",
+                expose_value=False,
+                hidden=True,
+                callback=_renamed,
+                is_eager=True,
             ),
             click.option(
-                "--on-disconnect", type=click.Choice(("cancel", "drain")),
+                "--on-disconnect",
+                type=click.Choice(("cancel", "drain")),
                 help="When a client disconnects: cancel the upstream request (the default), or finish and bill.",
             ),
         )
-    ):  # fmt: skip
+    ):
         command = option(command)
     return budget_terms(command)
 
@@ -362,9 +374,15 @@ def rotate(id: str, overlap: float, config_file: str | None, data: str | None, j
             raise click.ClickException(f"no open key has the id `{id}`; see: headgate keys list")
         new = made[0]
         record(
-            store, settings, "key.rotate", id, new.account,
-            name=new.name, new=new.id, overlap_s=int(overlap),
-        )  # fmt: skip
+            store,
+            settings,
+            "key.rotate",
+            id,
+            new.account,
+            name=new.name,
+            new=new.id,
+            overlap_s=int(overlap),
+        )
     _print_new(*made, json_)
 
 

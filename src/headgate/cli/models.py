@@ -93,8 +93,16 @@ def _route(text: str) -> dict[str, str]:
 
 @command.command()
 @click.argument("name")
-@click.option("--route", "routes", multiple=True, required=True, help="UPSTREAM or UPSTREAM/MODEL; again for each fallback.")  # fmt: skip
-@click.option("--price", help="US dollars per million tokens: INPUT,OUTPUT[,CACHE_READ[,CACHE_WRITE]].")  # fmt: skip
+@click.option(
+    "--route",
+    "routes",
+    multiple=True,
+    required=True,
+    help="UPSTREAM or UPSTREAM/MODEL; again for each fallback.",
+)
+@click.option(
+    "--price", help="US dollars per million tokens: INPUT,OUTPUT[,CACHE_READ[,CACHE_WRITE]]."
+)
 @click.option("--free", is_flag=True, help="It costs nothing.")
 @click.option("--context", type=int, help="Context window in tokens.")
 @click.option("--max-output", type=int, help="Longest output in tokens.")
@@ -103,7 +111,9 @@ def _route(text: str) -> dict[str, str]:
 @click.option("--display-name", default="")
 @click.option("--description", default="")
 @click.option("--effort", type=click.Choice(EFFORTS), help="For requests that name none.")
-@click.option("--capabilities", default="{}", help='JSON, as {"stop": true, "efforts": ["low", "high"]}.')  # fmt: skip
+@click.option(
+    "--capabilities", default="{}", help='JSON, as {"stop": true, "efforts": ["low", "high"]}.'
+)
 @places
 @as_json
 def add(

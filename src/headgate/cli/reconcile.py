@@ -62,14 +62,30 @@ _GENERIC = {
     "requests": ("requests", "request_count", "calls"),
     "input": ("input", "input_tokens", "prompt_tokens"),
     "uncached": ("uncached_input", "uncached_input_tokens"),
-    "cached": ("cached", "cached_tokens", "cached_input_tokens", "cache_read", "cache_read_tokens",
-               "cache_read_input_tokens"),
+    "cached": (
+        "cached",
+        "cached_tokens",
+        "cached_input_tokens",
+        "cache_read",
+        "cache_read_tokens",
+        "cache_read_input_tokens",
+    ),
     "cache_write": ("cache_write", "cache_write_tokens", "cache_creation_input_tokens"),
     "output": ("output", "output_tokens", "completion_tokens"),
     "cost": ("cost", "cost_usd"),
-    "": ("total_tokens", "request_id", "generation_id", "key", "api_key", "reasoning",
-         "reasoning_tokens", "session", "upstream", "provider"),
-}  # fmt: skip
+    "": (
+        "total_tokens",
+        "request_id",
+        "generation_id",
+        "key",
+        "api_key",
+        "reasoning",
+        "reasoning_tokens",
+        "session",
+        "upstream",
+        "provider",
+    ),
+}
 _MINIMAX = {
     "when": ("created_at", "ymd", "consume_time"),
     "model": ("model",),
@@ -78,9 +94,15 @@ _MINIMAX = {
     "input": ("consume_input_token",),
     "output": ("consume_output_token",),
     "cost": ("consume_cash",),
-    "": ("consume_token", "consume_cash_after_voucher", "api_token_name", "group_id", "mail",
-         "creator_name"),
-}  # fmt: skip
+    "": (
+        "consume_token",
+        "consume_cash_after_voucher",
+        "api_token_name",
+        "group_id",
+        "mail",
+        "creator_name",
+    ),
+}
 _COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {"generic": _GENERIC, "minimax": _MINIMAX}
 _NEEDED = ("when", "model")
 _HOURS = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d)-\d\d:\d\d")  # 2026-06-30 11:00-12:00
@@ -129,18 +151,26 @@ class _Tolerance(click.ParamType[float]):
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
-    "--provider", type=click.Choice(tuple(_COLUMNS)), default="generic", show_default=True,
+    "--provider",
+    type=click.Choice(tuple(_COLUMNS)),
+    default="generic",
+    show_default=True,
     help="Whose bill it is.",
-)  # fmt: skip
+)
 @click.option(
-    "--tolerance", type=_Tolerance(), default=0.01, show_default="1%",
+    "--tolerance",
+    type=_Tolerance(),
+    default=0.01,
+    show_default="1%",
     help="Up to what share a figure may differ.",
-)  # fmt: skip
+)
 @click.option("--upstream", help="Compare with what went to this upstream only.")
 @click.option(
-    "--zone", default="UTC", show_default=True,
+    "--zone",
+    default="UTC",
+    show_default=True,
     help="Where the bill's days begin, and its times without a zone are: Asia/Shanghai.",
-)  # fmt: skip
+)
 @places
 @as_json
 def command(
@@ -191,7 +221,9 @@ def command(
             ("day", "model", "what", "ledger", "bill", "difference", ""), [*map(_row, found)]
         )
     else:
-        click.echo(f"The bill and the ledger agree, {first} to {last}: {', '.join(map(_what, told))}.")  # fmt: skip
+        click.echo(
+            f"The bill and the ledger agree, {first} to {last}: {', '.join(map(_what, told))}."
+        )
     if disputed:
         click.echo(
             f"Note: {disputed:,} requests of these days are disputed: their upstream reported more tokens"

@@ -19,9 +19,18 @@ NEWEST = 100  # rows without --all
 BATCH = 1000  # rows that are read at a time
 POLL_S = 1.0  # of --follow
 _TITLES = (
-    "started (UTC)", "request", "key", "model", "upstream", "outcome", "status", "input", "output",
-    "cost (USD)", "ms",
-)  # fmt: skip
+    "started (UTC)",
+    "request",
+    "key",
+    "model",
+    "upstream",
+    "outcome",
+    "status",
+    "input",
+    "output",
+    "cost (USD)",
+    "ms",
+)
 
 
 @click.command()
@@ -131,7 +140,15 @@ def _csv(rows: list[tuple[csv_export.Cell, ...]]) -> None:
 def _cells(row: LedgerRow) -> tuple[str, ...]:
     cost = row.cost_nano_usd
     return (
-        when(row.started_at), row.request_id, row.key_id, row.model, row.upstream, row.outcome,
-        str(row.status), f"{row.input_tokens:,}", f"{row.output_tokens:,}",
-        "unknown" if cost is None else dollars(cost, 2), f"{row.total_ms:,}",
-    )  # fmt: skip
+        when(row.started_at),
+        row.request_id,
+        row.key_id,
+        row.model,
+        row.upstream,
+        row.outcome,
+        str(row.status),
+        f"{row.input_tokens:,}",
+        f"{row.output_tokens:,}",
+        "unknown" if cost is None else dollars(cost, 2),
+        f"{row.total_ms:,}",
+    )

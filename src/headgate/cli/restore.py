@@ -17,9 +17,11 @@ WHOLE_S = 600.0  # how long a large copy is looked through
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
-    "--pepper", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    "--pepper",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The copy of the file `pepper` of the data directory that was backed up.",
-)  # fmt: skip
+)
 @places
 @as_json
 def command(
@@ -62,7 +64,10 @@ def command(
 
 def _copy(source: Path, target: Path) -> None:
     """Copy a file so that it is on the disk, for its owner only."""
-    with source.open("rb") as from_, os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as to:  # fmt: skip
+    with (
+        source.open("rb") as from_,
+        os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as to,
+    ):
         shutil.copyfileobj(from_, to, 1 << 20)
         to.flush()
         os.fsync(to.fileno())

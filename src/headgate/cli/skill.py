@@ -37,9 +37,11 @@ def print_(url: str | None, config_file: str | None, data: str | None) -> None:
 @command.command()
 @click.option("--url", help="The gateway's address, as clients see it.")
 @click.option(
-    "--dir", "directory", type=click.Path(file_okay=False, path_type=Path),
+    "--dir",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
     help="Directory of skills; without it ~/.agents/skills, and ~/.claude/skills if there is ~/.claude.",
-)  # fmt: skip
+)
 @places
 def install(
     url: str | None, directory: Path | None, config_file: str | None, data: str | None
@@ -63,9 +65,11 @@ def install(
 @command.command("plugin")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
-    "--base-url", default=plugin.DEFAULT_URL, show_default=True,
+    "--base-url",
+    default=plugin.DEFAULT_URL,
+    show_default=True,
     help="The gateway's address, as clients see it.",
-)  # fmt: skip
+)
 def plugin_(directory: Path, base_url: str) -> None:
     """Make DIRECTORY a marketplace of the skill, for Claude Code, Codex and Gemini CLI."""
     try:

@@ -152,6 +152,4 @@ def _process(found: dict[str, Any]) -> tuple[str, ...]:
     uptime_s = found.get("uptime_s")
     uptime = "" if uptime_s is None else f"{uptime_s:.0f} s"
     generation = str(found.get("generation", "")) if found["name"] == "edge" else ""
-    return (
-        str(found["name"]), str(found["pid"]), generation, str(found.get("state", "")), uptime
-    )  # fmt: skip
+    return (str(found["name"]), str(found["pid"]), generation, str(found.get("state", "")), uptime)

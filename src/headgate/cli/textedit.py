@@ -316,8 +316,11 @@ def set_toml(text: str, blocks: Sequence[Block]) -> str:
         headers += re.findall(r"^\[.*\]$", block.lines, re.MULTILINE)
     for header in headers:  # a tool that rewrites its file drops our marks and keeps the table
         text = re.sub(
-            rf"^{re.escape(header)}[ \t]*(?:#[^\n]*)?\r?\n(?:(?![ \t]*\[)[^\n]*\n?)*", "", text, flags=re.MULTILINE
-        )  # fmt: skip
+            rf"^{re.escape(header)}[ \t]*(?:#[^\n]*)?\r?\n(?:(?![ \t]*\[)[^\n]*\n?)*",
+            "",
+            text,
+            flags=re.MULTILINE,
+        )
     names = [k for k, v in ours.items() if not isinstance(v, dict)]
     before = _toml(text, "formatted in a way that cannot be edited safely")
     text = _aside(text, names, r"^[ \t]*(?:%s)[ \t]*=[^\n]*", r"^[ \t]*\[")

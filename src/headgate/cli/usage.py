@@ -23,9 +23,16 @@ from headgate.storage.figures import By, Spent, Where
 from headgate.storage.sqlite.reports import UsageReader
 
 _TITLES = (
-    "requests", "input", "cached", "cache write", "output", "reasoning", "cost (USD)", "unpriced",
+    "requests",
+    "input",
+    "cached",
+    "cache write",
+    "output",
+    "reasoning",
+    "cost (USD)",
+    "unpriced",
     "errors",
-)  # fmt: skip
+)
 
 
 @click.command()

@@ -70,9 +70,7 @@ _FIXES = {
     "402": "The account has no balance left: top it up at the provider.",
     "2061": "The plan does not include this model: choose another with --model, or another plan.",
 }
-_SHOWN = frozenset(
-    ("not_sent", "broken", "connect", "first_token", "stall", "total", "too_large")
-)  # fmt: skip
+_SHOWN = frozenset(("not_sent", "broken", "connect", "first_token", "stall", "total", "too_large"))
 _AGAIN = "Run it again in a minute; if it stays so, ask the provider, naming the time."
 
 
@@ -146,7 +144,7 @@ def judge_access(
                 f' Set `base_url = "{sister}"`, or the preset for it.'
             )
         elif there is not None:
-            do = f"{other} refuses it too: it is mistyped, expired or of another provider. Make a new one."  # fmt: skip
+            do = f"{other} refuses it too: it is mistyped, expired or of another provider. Make a new one."
         else:
             do = (
                 "Check the key for a typing mistake, and that it is of this host: MiniMax's keys belong to one"
@@ -170,13 +168,13 @@ def judge_access(
         why = f" ({shot.reason})" if shot.reason else ""
         do = "Check the host's name, DNS, the firewall and HTTPS_PROXY"
         if shot.reason.startswith("TLS"):
-            do = "Check the certificates of this machine (SSL_CERT_FILE), its clock, and proxies that open TLS"  # fmt: skip
+            do = "Check the certificates of this machine (SSL_CERT_FILE), its clock, and proxies that open TLS"
         return Finding(check, "fail", f"{host} could not be reached{why}", do + ".")
     match failure.kind:
         case "rate_limit" | "overloaded":
             do = "It limits this key, or is busy, right now: wait a minute and run it again."
         case "invalid":
-            do = f"It refuses the plainest request: check that its dialect is `{route.upstream.dialect}`."  # fmt: skip
+            do = f"It refuses the plainest request: check that its dialect is `{route.upstream.dialect}`."
         case _:
             do = _AGAIN
     return Finding(check, "fail", said, do)
@@ -189,15 +187,19 @@ def judge_stream(shot: ProbeResult) -> Finding:
     held = shot.total_s > _AT_ONCE_S and shot.first_s > 0.95 * shot.total_s
     if whole or held:
         return Finding(
-            "streaming", "fail", f"{said}: all at once",
+            "streaming",
+            "fail",
+            f"{said}: all at once",
             "Something on the way holds replies back: switch off buffering in the proxies between"
             " (nginx: `proxy_buffering off`).",
-        )  # fmt: skip
+        )
     if shot.usage is None:
         return Finding(
-            "streaming", "warn", f"{said}; no usage was reported",
+            "streaming",
+            "warn",
+            f"{said}; no usage was reported",
             "Tokens will be estimated; if the server refuses `stream_options`, set stream_usage = false.",
-        )  # fmt: skip
+        )
     return Finding("streaming", "ok", said)
 
 
@@ -221,7 +223,9 @@ def _came(turn: ProbeResult) -> str:
     return f"came{where}{how}"
 
 
-def _judge_returned(book: _Book, dialect: str, thought: Thinking, found: dict[ReasoningForm, Returned]) -> None:  # fmt: skip
+def _judge_returned(
+    book: _Book, dialect: str, thought: Thinking, found: dict[ReasoningForm, Returned]
+) -> None:
     check = "thinking, turn two"
     own = book.has.reasoning_form
     told = "; ".join(
@@ -235,20 +239,32 @@ def _judge_returned(book: _Book, dialect: str, thought: Thinking, found: dict[Re
     here = own if own in found else next(iter(found), own) if dialect != "openai" else own
     if own == "none" and read:
         book.measured["reasoning_form"] = read[0]
-        book.add(check, "fail", told, "Its reasoning is dropped between turns: set reasoning_form (lines below).")  # fmt: skip
+        book.add(
+            check,
+            "fail",
+            told,
+            "Its reasoning is dropped between turns: set reasoning_form (lines below).",
+        )
     elif here in read or own == "none":
         book.add(check, "ok", told)
     elif read:
         book.measured["reasoning_form"] = read[0]
-        book.add(check, "fail", told, f"It reads `{read[0]}`, not `{own}`: set reasoning_form (lines below).")  # fmt: skip
+        book.add(
+            check,
+            "fail",
+            told,
+            f"It reads `{read[0]}`, not `{own}`: set reasoning_form (lines below).",
+        )
     elif here not in taken:
         book.measured["reasoning_form"] = taken[0] if taken else "none"
         book.add(check, "fail", told, f"It refuses `{own}`: set reasoning_form (lines below).")
     else:
         book.add(
-            check, "warn", f"{told} (the input did not grow)",
+            check,
+            "warn",
+            f"{told} (the input did not grow)",
             "Accepted, but whether it is read cannot be seen in the tokens it counts.",
-        )  # fmt: skip
+        )
 
 
 def _cached(shot: ProbeResult) -> str:
@@ -336,14 +352,22 @@ def _judge_calls(book: _Book, turn: ProbeResult) -> None:
     if good:
         book.able(check, "tools", book.has.tools, True, True, "a call with arguments")
     elif turn.calls:
-        book.add(check, "fail", "a call came, of another tool or with arguments that do not fit",
-                 "Check the server's tool-call parser (vLLM: --tool-call-parser minimax_m2).")  # fmt: skip
+        book.add(
+            check,
+            "fail",
+            "a call came, of another tool or with arguments that do not fit",
+            "Check the server's tool-call parser (vLLM: --tool-call-parser minimax_m2).",
+        )
     elif turn.cut:
         book.add(check, "warn", f"no call within {MAX_TOKENS} tokens", "Run it again.")
     elif book.has.tools:
-        book.add(check, "fail", "no call came, though the model was asked for one",
-                 "Switch on the server's tool calls (vLLM: --enable-auto-tool-choice"
-                 " --tool-call-parser minimax_m2), or set tools = false.")  # fmt: skip
+        book.add(
+            check,
+            "fail",
+            "no call came, though the model was asked for one",
+            "Switch on the server's tool calls (vLLM: --enable-auto-tool-choice"
+            " --tool-call-parser minimax_m2), or set tools = false.",
+        )
     else:
         book.add(check, "ok", "none came, and none are relied on")
 
@@ -353,9 +377,19 @@ def _judge_thinking(book: _Book, route: Route, turn: ProbeResult) -> None:
         return  # the tool calls' finding says so
     said = f"{_came(turn)}, when asked to think"
     if turn.thinking is None and book.has.reasoning_form != "none":
-        book.add("thinking", "warn", said, "The model may have seen no need; run it again, or check the server's reasoning parser.")  # fmt: skip
+        book.add(
+            "thinking",
+            "warn",
+            said,
+            "The model may have seen no need; run it again, or check the server's reasoning parser.",
+        )
     elif turn.thinking is not None and book.has.reasoning_split and turn.channels == ("tags",):
-        book.add("thinking", "warn", said, "`reasoning_split` is sent and not heeded; the tags are taken out all the same.")  # fmt: skip
+        book.add(
+            "thinking",
+            "warn",
+            said,
+            "`reasoning_split` is sent and not heeded; the tags are taken out all the same.",
+        )
     else:
         book.add("thinking", "ok", said)
 
@@ -376,8 +410,12 @@ async def _turn_two(
     bare = await run.ask(route, probes.second_turn(turn, None))
     if book.failed("thinking, turn two", bare) or bare.failure is not None:
         if bare.failure is not None and _declined(bare):
-            book.add("thinking, turn two", "fail", "a tool's result was refused",
-                     "Tool loops cannot work here: check the server's chat template.")  # fmt: skip
+            book.add(
+                "thinking, turn two",
+                "fail",
+                "a tool's result was refused",
+                "Tool loops cannot work here: check the server's chat template.",
+            )
         return "not measured"
     found: dict[ReasoningForm, Returned] = {}
     for form in probes.FORMS[route.upstream.dialect]:
@@ -489,9 +527,11 @@ async def _image(run: Run, route: Route, book: _Book, tell: Callable[[str], None
         book.able(check, "input", has, True, value, "a picture")
     else:
         book.add(
-            check, "warn", "a picture was accepted, but its colour not seen",
+            check,
+            "warn",
+            "a picture was accepted, but its colour not seen",
             'Run it again; if it stays so, pictures are dropped on the way: set input = ["text"].',
-        )  # fmt: skip
+        )
 
 
 async def _counts(
@@ -516,15 +556,19 @@ def _judge_cache(book: _Book, again: ProbeResult) -> None:
     if book.failed(check, again):
         return
     if again.usage is None:
-        book.add(check, "warn", "no usage was reported", "Whether prefixes are cached cannot be seen.")  # fmt: skip
+        book.add(
+            check, "warn", "no usage was reported", "Whether prefixes are cached cannot be seen."
+        )
     elif again.usage.cached:
         book.add(check, "ok", f"{_cached(again)} of a repeated prefix came from it")
     else:
         book.add(
-            check, "warn", f"{_cached(again)} of a repeated prefix came from it",
+            check,
+            "warn",
+            f"{_cached(again)} of a repeated prefix came from it",
             "Long sessions pay every turn in full: try the provider's other path, or switch caching"
             " on (vLLM: --enable-prefix-caching).",
-        )  # fmt: skip
+        )
 
 
 async def _compare(
@@ -541,8 +585,12 @@ async def _compare(
     check = "bridge or native"
     hello_ = await run.ask(native, probes.hello())
     if hello_.failure is not None:
-        book.add(check, "warn", f"{host.path}: {_what(hello_.failure)}",
-                 "Only the bridge can be used with this key and address.")  # fmt: skip
+        book.add(
+            check,
+            "warn",
+            f"{host.path}: {_what(hello_.failure)}",
+            "Only the bridge can be used with this key and address.",
+        )
         return ()
     aside = _Book(native.capabilities)
     mark = secrets.token_hex(8)
@@ -569,8 +617,12 @@ async def _compare(
     ours = _score(turn, seen, again)
     theirs = _score(turn_, seen_, again_)
     if theirs > ours:
-        book.add(check, "warn", "the native path keeps more",
-                 f"For Anthropic clients, add an upstream with the preset `{native.upstream.name}` and route to it first.")  # fmt: skip
+        book.add(
+            check,
+            "warn",
+            "the native path keeps more",
+            f"For Anthropic clients, add an upstream with the preset `{native.upstream.name}` and route to it first.",
+        )
     else:
         better = "the bridge keeps more" if ours > theirs else "both keep the same"
         book.add(check, "ok", f"{better}: stay with the bridge")

@@ -104,7 +104,12 @@ def _configuration(settings: Settings, catalog: Catalog) -> Iterator[Finding]:
     lonely = [m.id for m in catalog.models if not catalog.routes(m.id)]
     said = f"{len(catalog.models)} models, upstreams: {', '.join(settings.upstreams)}"
     if len(lonely) == len(catalog.models):
-        yield Finding("configuration", "fail", "no model has a route", "Configure an upstream that has one: see `headgate models`.")  # fmt: skip
+        yield Finding(
+            "configuration",
+            "fail",
+            "no model has a route",
+            "Configure an upstream that has one: see `headgate models`.",
+        )
     else:
         yield Finding("configuration", "ok", said)
     for note in settings.notes:
@@ -142,16 +147,24 @@ def _data(data: Path) -> Iterator[Finding]:
         if os.access(parent, os.W_OK | os.X_OK):
             yield Finding("data", "ok", f"{data} is not there yet: the first start makes it")
         else:
-            yield Finding("data", "fail", f"{data} is not there and {parent} is not writable",
-                          f"Make it for this user (mkdir, chown), or choose another with --data; it is for {_user()}.")  # fmt: skip
+            yield Finding(
+                "data",
+                "fail",
+                f"{data} is not there and {parent} is not writable",
+                f"Make it for this user (mkdir, chown), or choose another with --data; it is for {_user()}.",
+            )
         return
     try:
         with tempfile.TemporaryFile(dir=data) as file:
             file.write(b"doctor")
             file.flush()
     except OSError as error:
-        yield Finding("data", "fail", f"{data} cannot be written: {error.strerror}",
-                      f"Give it to the user that runs the gateway ({_user()}): chown, chmod 700, or remount it.")  # fmt: skip
+        yield Finding(
+            "data",
+            "fail",
+            f"{data} cannot be written: {error.strerror}",
+            f"Give it to the user that runs the gateway ({_user()}): chown, chmod 700, or remount it.",
+        )
         return
     yield Finding("data", "ok", f"{data} can be written")
     yield _modes(data)
@@ -175,7 +188,9 @@ def _modes(data: Path) -> Finding:
         who = "others can write into it" if wide else "others can read what only the gateway should"
         return Finding("modes", "fail", who, "; ".join(commands))
     if data.stat().st_mode & 0o077:
-        return Finding("modes", "warn", "others can list the directory, not read it", f"chmod 700 {data}")  # fmt: skip
+        return Finding(
+            "modes", "warn", "others can list the directory, not read it", f"chmod 700 {data}"
+        )
     return Finding("modes", "ok", "only the gateway's user can read keys and ledger")
 
 
@@ -200,13 +215,19 @@ def _database(data: Path) -> Iterator[Finding]:
         found = inspect(file)
         content = pepper.read_bytes() if pepper.exists() else b""
     except (StoreError, OSError) as error:
-        yield Finding("database", "fail", str(error), f"Let {_user()} read it; if it does: {restore}")  # fmt: skip
+        yield Finding(
+            "database", "fail", str(error), f"Let {_user()} read it; if it does: {restore}"
+        )
         return
     if found.whole is False:
         yield Finding("database", "fail", "is damaged", restore)
     elif found.schema > found.known:
-        yield Finding("database", "fail", f"schema {found.schema}, this Headgate knows {found.known}",
-                      "Upgrade Headgate: a newer one has written it.")  # fmt: skip
+        yield Finding(
+            "database",
+            "fail",
+            f"schema {found.schema}, this Headgate knows {found.known}",
+            "Upgrade Headgate: a newer one has written it.",
+        )
     elif found.whole is None:
         yield Finding("database", "warn", f"schema {found.schema}, large: looked at for 20 s only")
     else:
@@ -214,14 +235,27 @@ def _database(data: Path) -> Iterator[Finding]:
         yield Finding("database", "ok", f"whole, schema {found.schema}{old}")
     if len(content) != PEPPER_BYTES:
         what = "damaged" if content else "missing"
-        yield Finding("pepper", "fail", f"{pepper} is {what}: no key can be used", "Put back a copy of it; to begin anew, use an empty --data.")  # fmt: skip
+        yield Finding(
+            "pepper",
+            "fail",
+            f"{pepper} is {what}: no key can be used",
+            "Put back a copy of it; to begin anew, use an empty --data.",
+        )
     elif found.pepper is not None and found.pepper != fingerprint_of(content):
-        yield Finding("pepper", "fail", f"{pepper} is not the one that the keys in {file} were created with: none of them works",
-                      "Put back the copy that belongs to this database; to begin anew, use an empty --data.")  # fmt: skip
+        yield Finding(
+            "pepper",
+            "fail",
+            f"{pepper} is not the one that the keys in {file} were created with: none of them works",
+            "Put back the copy that belongs to this database; to begin anew, use an empty --data.",
+        )
     ahead = file.stat().st_mtime - time.time()
     if ahead > _SKEW_S[1]:
-        yield Finding("clock", "fail", f"the database was written {ahead:.0f} s in the future",
-                      "The clock was or is wrong: set it (timedatectl set-ntp true).")  # fmt: skip
+        yield Finding(
+            "clock",
+            "fail",
+            f"the database was written {ahead:.0f} s in the future",
+            "The clock was or is wrong: set it (timedatectl set-ntp true).",
+        )
 
 
 def _files() -> Iterator[Finding]:
@@ -236,7 +270,9 @@ def _files() -> Iterator[Finding]:
         yield Finding("file limit", "ok", said)
     else:
         failed = soft < _FILES[0]
-        yield Finding("file limit", "fail" if failed else "warn", f"{said}: about {soft // 2} streams", do)  # fmt: skip
+        yield Finding(
+            "file limit", "fail" if failed else "warn", f"{said}: about {soft // 2} streams", do
+        )
 
 
 def _proxies(settings: Settings, catalog: Catalog) -> Finding:
@@ -249,15 +285,28 @@ def _proxies(settings: Settings, catalog: Catalog) -> Finding:
             if known.before(target_of(url).key) is not None
         ]
     except ValueError as error:
-        return Finding("proxies", "fail", str(error), "Correct HTTPS_PROXY and HTTP_PROXY: http://host:port or https://host:port.")  # fmt: skip
+        return Finding(
+            "proxies",
+            "fail",
+            str(error),
+            "Correct HTTPS_PROXY and HTTP_PROXY: http://host:port or https://host:port.",
+        )
     if not any(found.get(s) for s in ("http", "https")):
         return Finding("proxies", "ok", "none in the environment")
-    hosts = {s: urlsplit(found[s] if "://" in found[s] else f"http://{found[s]}").hostname for s in ("http", "https") if found.get(s)}  # fmt: skip
+    hosts = {
+        s: urlsplit(found[s] if "://" in found[s] else f"http://{found[s]}").hostname
+        for s in ("http", "https")
+        if found.get(s)
+    }
     named = ", ".join(f"{s} by {host}" for s, host in hosts.items())
     if not through:
         return Finding("proxies", "ok", f"{named}; no upstream goes through one")
-    return Finding("proxies", "warn", f"{named}; for {', '.join(through)}",
-                   "If streams come all at once, this proxy holds them back: add the host to NO_PROXY.")  # fmt: skip
+    return Finding(
+        "proxies",
+        "warn",
+        f"{named}; for {', '.join(through)}",
+        "If streams come all at once, this proxy holds them back: add the host to NO_PROXY.",
+    )
 
 
 def _addresses(settings: Settings, catalog: Catalog) -> dict[str, str]:
@@ -276,18 +325,30 @@ def _keys(settings: Settings, catalog: Catalog) -> Iterator[Finding]:
             continue
         route = route_to(catalog, name, None)
         if route is None:
-            yield Finding(f"upstream {name}", "warn", "no model's requests go there",
-                          "Name it in `models.ID.routes`, or take it out.")  # fmt: skip
+            yield Finding(
+                f"upstream {name}",
+                "warn",
+                "no model's requests go there",
+                "Name it in `models.ID.routes`, or take it out.",
+            )
             continue
         host = urlsplit(route.upstream.base_url).netloc
         if route.upstream.key or route.upstream.auth == "none":
             keys = f"{len(route.pool)} keys" if route.pool else "a key"
-            yield Finding(f"upstream {name}", "ok", f"{host}, with {keys}; to try it: headgate doctor --upstream {name}")  # fmt: skip
+            yield Finding(
+                f"upstream {name}",
+                "ok",
+                f"{host}, with {keys}; to try it: headgate doctor --upstream {name}",
+            )
         elif urlsplit(route.upstream.base_url).scheme == "http":
             yield Finding(f"upstream {name}", "ok", f"{host}, without a key")
         else:
-            yield Finding(f"upstream {name}", "warn", f"{host}, without a key",
-                          f"If it wants one, set `upstreams.{name}.key` to env:NAME or file:/path.")  # fmt: skip
+            yield Finding(
+                f"upstream {name}",
+                "warn",
+                f"{host}, without a key",
+                f"If it wants one, set `upstreams.{name}.key` to env:NAME or file:/path.",
+            )
 
 
 def route_to(catalog: Catalog, upstream: str, model: str | None) -> Route | None:
@@ -303,7 +364,9 @@ def _trust() -> Finding:
     do = "Install the system's certificates (Debian: ca-certificates), or set SSL_CERT_FILE to a file of them."
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         if (set_to := os.environ.get(name)) and not os.access(set_to, os.R_OK):
-            return Finding("TLS", "fail", f"{name} names what cannot be read", f"Correct or unset {name}.")  # fmt: skip
+            return Finding(
+                "TLS", "fail", f"{name} names what cannot be read", f"Correct or unset {name}."
+            )
     try:
         roots = ssl.create_default_context().cert_store_stats()["x509_ca"]
     except (ssl.SSLError, OSError):
@@ -320,10 +383,16 @@ def _trust() -> Finding:
 def _local(settings: Settings) -> Finding:
     wanted = any(u.preset == "local" for u in settings.upstreams.values())
     if local.available(settings.data):
-        return Finding("local model", "ok", "installed" + (", and answers for all models" if wanted else ""))  # fmt: skip
+        return Finding(
+            "local model", "ok", "installed" + (", and answers for all models" if wanted else "")
+        )
     if wanted:
-        return Finding("local model", "fail", "not installed, and no other upstream is configured",
-                       "Set MINIMAX_API_KEY, RUNAPI_TOKEN or HEADGATE_UPSTREAM_URL, or: headgate local install")  # fmt: skip
+        return Finding(
+            "local model",
+            "fail",
+            "not installed, and no other upstream is configured",
+            "Set MINIMAX_API_KEY, RUNAPI_TOKEN or HEADGATE_UPSTREAM_URL, or: headgate local install",
+        )
     return Finding("local model", "ok", "not installed, and not needed")
 
 
@@ -369,7 +438,12 @@ async def _ledger_database(url: str, online: bool) -> Finding:
         finally:
             db.terminate()
     except StoreError as error:
-        return Finding(name, "fail", str(error).rstrip("."), "Correct `database`, or let this machine reach it: rows wait in the data directory meanwhile.")  # fmt: skip
+        return Finding(
+            name,
+            "fail",
+            str(error).rstrip("."),
+            "Correct `database`, or let this machine reach it: rows wait in the data directory meanwhile.",
+        )
     behind = sum(node.behind for node in nodes)
     return Finding(
         name, "ok", f"{database.shown(url)}: {len(nodes)} nodes, {behind} rows on their way"
@@ -427,7 +501,12 @@ async def _clock(client: Client, host: str) -> Finding:
         _, headers, _ = await _get(client, host + "/", _QUICK)
     except (NotSent, Broken, TimedOut) as error:
         why = f" ({error})" if isinstance(error, NotSent) else ""
-        return Finding("clock", "fail", f"{name} could not be reached{why}", "Check DNS, the firewall, HTTPS_PROXY and the machine's certificates.")  # fmt: skip
+        return Finding(
+            "clock",
+            "fail",
+            f"{name} could not be reached{why}",
+            "Check DNS, the firewall, HTTPS_PROXY and the machine's certificates.",
+        )
     return judge_clock(name, headers.get("date", ""), (began + time.time()) / 2)
 
 
@@ -459,8 +538,12 @@ async def _port(client: Client, settings: Settings) -> list[Finding]:
         return [Finding("port", "ok", "any free one, as configured")]
     base = base_url(host, port, "https" if settings.tls.cert else "http")
     proof = _proof(settings.data)
-    taken = Finding("port", "fail", f"{host}:{port} is taken by another program",
-                    f"Choose another with --port or HEADGATE_PORT, or find it: ss -ltnp 'sport = :{port}'")  # fmt: skip
+    taken = Finding(
+        "port",
+        "fail",
+        f"{host}:{port} is taken by another program",
+        f"Choose another with --port or HEADGATE_PORT, or find it: ss -ltnp 'sport = :{port}'",
+    )
     try:
         _, _, page = await _get(client, base + "/", _QUICK, proof if settings.tls.client_ca else {})
         _, _, alive = await _get(client, base + "/livez", _QUICK)
@@ -475,12 +558,19 @@ async def _port(client: Client, settings: Settings) -> list[Finding]:
     return [
         Finding("port", "ok", f"a Headgate {running} answers at {base}"),
         *(
-            [Finding("version", "warn", f"{running} runs, {__version__} is installed", "Restart the gateway.")]
+            [
+                Finding(
+                    "version",
+                    "warn",
+                    f"{running} runs, {__version__} is installed",
+                    "Restart the gateway.",
+                )
+            ]
             if running != __version__
             else []
         ),
         *await _running(client, base, proof),
-    ]  # fmt: skip
+    ]
 
 
 def _free(host: str, port: int, taken: Finding) -> Finding:
@@ -490,13 +580,21 @@ def _free(host: str, port: int, taken: Finding) -> Finding:
         try:
             sock.bind((host, port))
         except PermissionError:
-            return Finding("port", "fail", f"{_user()} may not listen on port {port}",
-                           "Choose one above 1023 with --port, and let a proxy have the low one.")  # fmt: skip
+            return Finding(
+                "port",
+                "fail",
+                f"{_user()} may not listen on port {port}",
+                "Choose one above 1023 with --port, and let a proxy have the low one.",
+            )
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 return taken
-            return Finding("port", "fail", f"{host} is no address of this machine ({error.strerror})",
-                           "Set `host` to 127.0.0.1, or to 0.0.0.0 for all.")  # fmt: skip
+            return Finding(
+                "port",
+                "fail",
+                f"{host} is no address of this machine ({error.strerror})",
+                "Set `host` to 127.0.0.1, or to 0.0.0.0 for all.",
+            )
     return Finding("port", "ok", f"{host}:{port} is free; no gateway runs there")
 
 
@@ -527,9 +625,13 @@ async def _running(client: Client, base: str, proof: Mapping[str, str]) -> list[
     out = [
         Finding("gateway", "ok", "ready")
         if status == 200
-        else Finding("gateway", "fail", _NOT_READY.get(said, f"not ready: {said.decode('utf-8', 'replace').strip()[:200]}"),
-                     "Wait and start it again, or configure an upstream: headgate models.")
-    ]  # fmt: skip
+        else Finding(
+            "gateway",
+            "fail",
+            _NOT_READY.get(said, f"not ready: {said.decode('utf-8', 'replace').strip()[:200]}"),
+            "Wait and start it again, or configure an upstream: headgate models.",
+        )
+    ]
     if shown != 200:
         return [
             *out,
@@ -560,14 +662,31 @@ def judge_metrics(page: str) -> list[Finding]:
     out = [
         Finding("load", "ok", said)
         if lag < _LAG_S
-        else Finding("load", "fail", said, "It has more to do than one core can: fewer streams, a faster core, or a second gateway.")
-    ]  # fmt: skip
+        else Finding(
+            "load",
+            "fail",
+            said,
+            "It has more to do than one core can: fewer streams, a faster core, or a second gateway.",
+        )
+    ]
     if faults := sums.get("headgate_ledger_faults_total", 0.0):
-        out.append(Finding("ledger", "fail", f"the disk did not take {faults:.0f} rows at once",
-                           "Look at the disk (full, read-only, broken), then run `headgate audit`."))  # fmt: skip
+        out.append(
+            Finding(
+                "ledger",
+                "fail",
+                f"the disk did not take {faults:.0f} rows at once",
+                "Look at the disk (full, read-only, broken), then run `headgate audit`.",
+            )
+        )
     else:
         out.append(Finding("ledger", "ok", "the disk took every row"))
     if unpriced := sums.get("headgate_unpriced_total", 0.0):
-        out.append(Finding("prices", "warn", f"{unpriced:.0f} exchanges without a known price",
-                           "A newer Headgate may know it: pip install -U headgate"))  # fmt: skip
+        out.append(
+            Finding(
+                "prices",
+                "warn",
+                f"{unpriced:.0f} exchanges without a known price",
+                "A newer Headgate may know it: pip install -U headgate",
+            )
+        )
     return out

@@ -107,17 +107,13 @@ class ProbeResult(Struct, frozen=True):
 _WEATHER = Tool(
     "get_weather",
     "The weather in a city, now.",
-    msgspec.Raw(
-        b'{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}'
-    ),
-)  # fmt: skip
+    msgspec.Raw(b'{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}'),
+)
 _TIME = Tool(
     "get_time",
     "The time of day in a city.",
-    msgspec.Raw(
-        b'{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}'
-    ),
-)  # fmt: skip
+    msgspec.Raw(b'{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}'),
+)
 _AUTO = Choice()
 _CALL = "What is the weather in Paris? Call get_weather to find out."
 SCHEMA = (
@@ -213,7 +209,9 @@ def picture() -> Media:
     """A red square of 64 x 64 pixels, as PNG."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))  # fmt: skip
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     rows = (b"\0" + b"\xff\x00\x00" * 64) * 64
     png = (

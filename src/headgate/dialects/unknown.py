@@ -30,12 +30,26 @@ _Object = dict[str, object]
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 # Names of other vendors and of later releases; what asks for the usual effort is left out.
 _NEAREST = {
-    "ultra": "max", "ultracode": "max", "maximum": "max", "highest": "max",
-    "extra_high": "xhigh", "extra-high": "xhigh", "x-high": "xhigh", "very_high": "xhigh",
-    "moderate": "medium", "mid": "medium", "normal": "medium",
-    "minimum": "minimal", "min": "minimal", "lowest": "minimal", "light": "low",
-    "off": "none", "disabled": "none", "disable": "none", "false": "none",
-}  # fmt: skip
+    "ultra": "max",
+    "ultracode": "max",
+    "maximum": "max",
+    "highest": "max",
+    "extra_high": "xhigh",
+    "extra-high": "xhigh",
+    "x-high": "xhigh",
+    "very_high": "xhigh",
+    "moderate": "medium",
+    "mid": "medium",
+    "normal": "medium",
+    "minimum": "minimal",
+    "min": "minimal",
+    "lowest": "minimal",
+    "light": "low",
+    "off": "none",
+    "disabled": "none",
+    "disable": "none",
+    "false": "none",
+}
 TIERS = frozenset(("auto", "default", "standard", "priority"))
 
 MOST_WARNINGS = 32  # the header stays below a few kB; a client may invent any number of kinds
@@ -71,11 +85,18 @@ def note(kind: object) -> str:
 
 
 _NOUNS = {
-    "image": "an image", "image_url": "an image", "input_image": "an image",
-    "video_url": "a video", "video": "a video", "input_video": "a video",
-    "file": "a file", "input_file": "a file", "document": "a document",
-    "audio": "audio", "input_audio": "audio",
-}  # fmt: skip
+    "image": "an image",
+    "image_url": "an image",
+    "input_image": "an image",
+    "video_url": "a video",
+    "video": "a video",
+    "input_video": "a video",
+    "file": "a file",
+    "input_file": "a file",
+    "document": "a document",
+    "audio": "audio",
+    "input_audio": "audio",
+}
 
 
 def _rewritten(
@@ -128,8 +149,21 @@ def _check_counts(holders: list[object], param: str) -> None:
 
 # --- what can be read of anything ------------------------------------------------------------------
 
-_TEXTS = ("text", "refusal", "thinking", "reasoning", "content", "summary", "output", "result", "stdout",
-          "stderr", "transcript", "output_text", "parts")  # fmt: skip
+_TEXTS = (
+    "text",
+    "refusal",
+    "thinking",
+    "reasoning",
+    "content",
+    "summary",
+    "output",
+    "result",
+    "stdout",
+    "stderr",
+    "transcript",
+    "output_text",
+    "parts",
+)
 _DEEPEST = 8  # real parts nest two or three times
 
 
@@ -148,7 +182,9 @@ def text_of(value: object, depth: int = 0) -> str:
 
 
 _TEXT_KINDS = frozenset(("text", "input_text", "output_text", "refusal", "summary_text"))
-_THOUGHTS = frozenset(("thinking", "reasoning", "reasoning_text", "redacted_thinking", "reasoning_content"))  # fmt: skip
+_THOUGHTS = frozenset(
+    ("thinking", "reasoning", "reasoning_text", "redacted_thinking", "reasoning_content")
+)
 _CALLS = frozenset(("tool_use", "tool_call", "tool-call", "function_call", "server_tool_use"))
 _RESULTS = frozenset(("tool_result", "tool-result", "function_call_output"))
 _MEDIA = frozenset(("image_url", "video_url", "input_image", "image", "input_video", "video"))
@@ -668,15 +704,27 @@ def _summary(content: object) -> str:
 
 
 _TOOL_FIELDS = {
-    "name": str, "description": str, "strict": bool, "parameters": dict, "format": dict,
-    "execution": str, "tools": list,
-}  # fmt: skip
+    "name": str,
+    "description": str,
+    "strict": bool,
+    "parameters": dict,
+    "format": dict,
+    "execution": str,
+    "tools": list,
+}
 _OUTPUT = ("function_call_output", "custom_tool_call_output")
 # What requests.py reads or leaves out by itself.
 _READ = frozenset(
-    ("reasoning", "web_search_call", "file_search_call", "code_interpreter_call",
-     "tool_search_call", "tool_search_output", "additional_tools")
-)  # fmt: skip
+    (
+        "reasoning",
+        "web_search_call",
+        "file_search_call",
+        "code_interpreter_call",
+        "tool_search_call",
+        "tool_search_output",
+        "additional_tools",
+    )
+)
 
 
 # The fields that are read of an item; others may have any type.

@@ -75,6 +75,13 @@ def plain(kind: str) -> str:
 
 
 __all__ = [
-    "ATTACHMENTS", "attached", "kept_as_text", "name_of", "note_of", "plain", "replaced", "skipped",
+    "ATTACHMENTS",
+    "attached",
+    "kept_as_text",
+    "name_of",
+    "note_of",
+    "plain",
+    "replaced",
+    "skipped",
     "warning_of",
-]  # fmt: skip
+]

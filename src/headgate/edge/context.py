@@ -434,9 +434,13 @@ class EdgeContext:
         for route, _ in retirements(self.catalog, today):
             text = retirement_text(route, self.settings, today)
             line = LogLine(
-                log_now(), "warning", "model_retires", model=route.model.id,
-                upstream=route.upstream.name, where=text,
-            )  # fmt: skip
+                log_now(),
+                "warning",
+                "model_retires",
+                model=route.model.id,
+                upstream=route.upstream.name,
+                where=text,
+            )
             self.log.write(line)
 
     async def _measure_lag(self) -> None:

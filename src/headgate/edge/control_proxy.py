@@ -17,15 +17,40 @@ WAIT_S = 5.0  # for a control that is not there yet
 RETRY_S = 0.05
 MAX_BODY = 256 << 10
 _PASSED = (
-    "accept", "accept-language", "authorization", "content-type", "cookie", "if-none-match", "origin",
-    "sec-fetch-site", "hx-request", "hx-target", "x-csrf-token", "x-api-key",
-)  # fmt: skip
+    "accept",
+    "accept-language",
+    "authorization",
+    "content-type",
+    "cookie",
+    "if-none-match",
+    "origin",
+    "sec-fetch-site",
+    "hx-request",
+    "hx-target",
+    "x-csrf-token",
+    "x-api-key",
+)
 _RETURNED = (
-    "allow", "cache-control", "content-disposition", "content-language", "content-security-policy",
-    "content-type", "etag", "hx-redirect", "hx-refresh", "hx-trigger", "link", "location",
-    "referrer-policy", "retry-after", "set-cookie", "vary", "www-authenticate",
-    "x-content-type-options", "x-request-id",
-)  # fmt: skip
+    "allow",
+    "cache-control",
+    "content-disposition",
+    "content-language",
+    "content-security-policy",
+    "content-type",
+    "etag",
+    "hx-redirect",
+    "hx-refresh",
+    "hx-trigger",
+    "link",
+    "location",
+    "referrer-policy",
+    "retry-after",
+    "set-cookie",
+    "vary",
+    "www-authenticate",
+    "x-content-type-options",
+    "x-request-id",
+)
 _TIMEOUTS = Timeouts(connect_s=5, first_token_s=200, stall_s=60, total_s=600)
 _PATH = re.compile(r"/[\x21-\x7e]*")
 

@@ -127,11 +127,19 @@ class _Counting:
         if self.context.log.wants("info"):
             self.context.log.write(
                 logs.LogLine(
-                    logs.now(), "error" if self.where else "info", "count", self.id,
-                    self.dialect.name, self.model, key=self.entry.key.id, status=self.status,
-                    outcome=self.outcome, input_tokens=self.tokens,
+                    logs.now(),
+                    "error" if self.where else "info",
+                    "count",
+                    self.id,
+                    self.dialect.name,
+                    self.model,
+                    key=self.entry.key.id,
+                    status=self.status,
+                    outcome=self.outcome,
+                    input_tokens=self.tokens,
                     total_ms=round((time.monotonic() - self.began) * 1e3, 1),
-                    warnings=self.warnings, where=self.where,
+                    warnings=self.warnings,
+                    where=self.where,
                     client=self.inbound.client,
                 )
-            )  # fmt: skip
+            )

@@ -31,9 +31,11 @@ _TOKENS = ("input", "cached", "output", "reasoning")
 
 # Outcomes of a model's exchanges with a sample of 0 from the start; most others are the clients' own.
 DECLARED = (
-    "stop", "shutdown", "client_gone",
+    "stop",
+    "shutdown",
+    "client_gone",
     *(kind for kind, rule in RULES.items() if rule.origin in ("gateway", "upstream", "operator")),
-)  # fmt: skip
+)
 
 CHILDREN = ("edge", "node", "control", "local")  # that the supervisor replaces
 
@@ -144,20 +146,25 @@ class Metrics(Collector):
         )
         self.ledger_faults = Counts(
             "headgate_ledger_faults",
-            "Requests refused and rows kept because the disk took no writes.", (),
-        )  # fmt: skip
+            "Requests refused and rows kept because the disk took no writes.",
+            (),
+        )
         route = ("model", "upstream")
         self.first_token = Histograms(
-            "headgate_first_token_seconds", "Request read to first byte of the reply.",
-            route, _SECONDS,
-        )  # fmt: skip
+            "headgate_first_token_seconds",
+            "Request read to first byte of the reply.",
+            route,
+            _SECONDS,
+        )
         self.duration = Histograms(
             "headgate_exchange_seconds", "Request read to end of the reply.", route, _SECONDS
         )
         self.gap = Histograms(
-            "headgate_chunk_gap_seconds", "Time between two pieces of a streamed reply.",
-            ("upstream",), _GAPS,
-        )  # fmt: skip
+            "headgate_chunk_gap_seconds",
+            "Time between two pieces of a streamed reply.",
+            ("upstream",),
+            _GAPS,
+        )
         self.unpriced = Counts(
             "headgate_unpriced", "Exchanges whose price is unknown: an alert.", ("model",)
         )
@@ -167,13 +174,15 @@ class Metrics(Collector):
             ("upstream",),
         )
         self.searches = Counts(
-            "headgate_searches", "Web searches made for models, by how they ended.",
+            "headgate_searches",
+            "Web searches made for models, by how they ended.",
             ("provider", "outcome"),
-        )  # fmt: skip
+        )
         self.counts = Counts(
-            "headgate_token_counts", "Counts of tokens by how they ended.",
+            "headgate_token_counts",
+            "Counts of tokens by how they ended.",
             ("dialect", "model", "outcome"),
-        )  # fmt: skip
+        )
         self.shed = Counts(
             "headgate_shed",
             "Requests refused for overload: in_flight, key_in_flight, late, body_bytes, key_body_bytes; or repeated.",
@@ -254,9 +263,10 @@ class Metrics(Collector):
             failures.add_metric((task,), count)
         yield failures
         exits = CounterMetricFamily(
-            "headgate_child_exits", "Child processes that ended and were replaced.",
+            "headgate_child_exits",
+            "Child processes that ended and were replaced.",
             labels=("child",),
-        )  # fmt: skip
+        )
         for child, count in self.child_exits.items():
             exits.add_metric((child,), count)
         yield exits

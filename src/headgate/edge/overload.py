@@ -85,9 +85,7 @@ _OWNER_FULL = Failure(
 class Place:
     """One request's place among those in flight, with the bytes of its body; `leave` it once it ends."""
 
-    __slots__ = (
-        "_bytes", "_job", "_last_s", "_left", "_overload", "_paid_s", "_share", "owner"
-    )  # fmt: skip
+    __slots__ = ("_bytes", "_job", "_last_s", "_left", "_overload", "_paid_s", "_share", "owner")
 
     def __init__(self, overload: "Overload", owner: str, share: Share) -> None:
         self._overload = overload
@@ -184,13 +182,37 @@ class Overload:
         self._running: _Job | None = None
         self._thread = ThreadPoolExecutor(1, "large-bodies")
         for name, help, read in (
-            ("headgate_in_flight", "Requests that are being answered.", lambda: self.in_flight.held + self.visitors.held),
-            ("headgate_in_flight_limit", "The bound of requests in flight.", lambda: self.in_flight.most),
-            ("headgate_body_bytes_in_flight", "Bytes of the bodies of requests in flight.", lambda: self.bytes.held),
-            ("headgate_starts_waiting", "Requests whose work waits for its turn.", lambda: len(self._starts)),
-            ("headgate_large_bodies_waiting", "Work on large bodies that waits for the thread.", lambda: len(self._jobs)),
-            ("headgate_overloaded", "1 while new requests are refused because starts are late.", self._is_late),
-        ):  # fmt: skip
+            (
+                "headgate_in_flight",
+                "Requests that are being answered.",
+                lambda: self.in_flight.held + self.visitors.held,
+            ),
+            (
+                "headgate_in_flight_limit",
+                "The bound of requests in flight.",
+                lambda: self.in_flight.most,
+            ),
+            (
+                "headgate_body_bytes_in_flight",
+                "Bytes of the bodies of requests in flight.",
+                lambda: self.bytes.held,
+            ),
+            (
+                "headgate_starts_waiting",
+                "Requests whose work waits for its turn.",
+                lambda: len(self._starts),
+            ),
+            (
+                "headgate_large_bodies_waiting",
+                "Work on large bodies that waits for the thread.",
+                lambda: len(self._jobs),
+            ),
+            (
+                "headgate_overloaded",
+                "1 while new requests are refused because starts are late.",
+                self._is_late,
+            ),
+        ):
             metrics.gauge(name, help, read)
 
     def enter(self, owner: str, visitor: bool = False) -> Place:

@@ -173,10 +173,17 @@ class Refusals:
         if self._log.wants("info"):
             self._log.write(
                 logs.LogLine(
-                    logs.now(), "info", "exchange", id, dialect, key=key_id, status=status,
-                    outcome=outcome, client=client,
+                    logs.now(),
+                    "info",
+                    "exchange",
+                    id,
+                    dialect,
+                    key=key_id,
+                    status=status,
+                    outcome=outcome,
+                    client=client,
                 )
-            )  # fmt: skip
+            )
         return seen
 
     def _write(self, kind: _Kind, more: int) -> None:
@@ -184,7 +191,13 @@ class Refusals:
             dialect, key_id, outcome, status = kind
             self._log.write(
                 logs.LogLine(
-                    logs.now(), "info", "refusals", dialect=dialect, key=key_id, status=status,
-                    outcome=outcome, count=more,
+                    logs.now(),
+                    "info",
+                    "refusals",
+                    dialect=dialect,
+                    key=key_id,
+                    status=status,
+                    outcome=outcome,
+                    count=more,
                 )
-            )  # fmt: skip
+            )

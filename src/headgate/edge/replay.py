@@ -132,9 +132,20 @@ class ReplyRecorder:
     """Stands for the client to the exchange, and keeps what is sent as well."""
 
     __slots__ = (
-        "_apart", "_headers", "_inbound", "_keeping", "_number", "_open", "_pieces", "_size",
-        "_status", "_streamed", "gone", "id", "row",
-    )  # fmt: skip
+        "_apart",
+        "_headers",
+        "_inbound",
+        "_keeping",
+        "_number",
+        "_open",
+        "_pieces",
+        "_size",
+        "_status",
+        "_streamed",
+        "gone",
+        "id",
+        "row",
+    )
 
     def __init__(self, inbound: Inbound, keeping: Keeping, number: int, id: str) -> None:
         self._inbound = inbound

@@ -26,7 +26,7 @@ from headgate.net.client import (
     Stale,
     TimedOut,
     Timeouts,
-)  # fmt: skip
+)
 from headgate.policy import retry
 
 MAX_ERROR_BYTES = 1 << 20  # of an upstream's error page; enough for any real one
@@ -148,8 +148,10 @@ def failure_of(error: NotSent | Broken | TimedOut) -> Failure:
             return Failure(
                 "unavailable",
                 "The gateway has as many connections to upstreams as it may have.",
-                code=NO_CONNECTION, retry_after_s=1.0, should_retry=True,
-            )  # fmt: skip
+                code=NO_CONNECTION,
+                retry_after_s=1.0,
+                should_retry=True,
+            )
         case ConnectTimedOut():
             return Failure(
                 "upstream",
@@ -173,14 +175,17 @@ def failure_of(error: NotSent | Broken | TimedOut) -> Failure:
             )
         case TimedOut():
             return Failure(
-                "timeout", f"The upstream was silent for too long ({error.what}).",
-                should_retry=False, upstream_code=error.what,
-            )  # fmt: skip
+                "timeout",
+                f"The upstream was silent for too long ({error.what}).",
+                should_retry=False,
+                upstream_code=error.what,
+            )
         case _:
             return Failure(
                 # opencode repeats what tells it in so many words to "try again later" (1.18.33).
                 "upstream",
                 "The connection to the upstream broke before the reply was finished;"
                 " try again later.",
-                should_retry=False, upstream_code="broken",
-            )  # fmt: skip
+                should_retry=False,
+                upstream_code="broken",
+            )

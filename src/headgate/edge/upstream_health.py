@@ -59,9 +59,13 @@ class UpstreamHealth:
         return self.shared.checks
 
     def _happened(
-        self, what: What, route: Route, probe: bool = False, failure: Failure | None = None,
+        self,
+        what: What,
+        route: Route,
+        probe: bool = False,
+        failure: Failure | None = None,
         began_s: float = 0.0,
-    ) -> bool:  # fmt: skip
+    ) -> bool:
         """Apply an event of a route and publish it; whether that paused the route or its key."""
         now_s = time.monotonic()
         key = route.key
@@ -69,9 +73,18 @@ class UpstreamHealth:
             event = HealthEvent(what, now_s, route.place, key.account, route.account_model, probe)
         else:
             event = HealthEvent(
-                what, now_s, route.place, key.account, route.account_model, probe, began_s,
-                failure.kind, failure.code, failure.upstream_code, failure.retry_after_s,
-            )  # fmt: skip
+                what,
+                now_s,
+                route.place,
+                key.account,
+                route.account_model,
+                probe,
+                began_s,
+                failure.kind,
+                failure.code,
+                failure.upstream_code,
+                failure.retry_after_s,
+            )
         if self.shared.news(event):
             self._publish(event)
         return self.shared.apply(event)
@@ -121,9 +134,7 @@ class UpstreamHealth:
         now_s = time.monotonic()
         found = [(p, r) for r in routes for p in self._pauses(r)]
         # Of several reasons, one that a retry can help comes first, and of these the shortest.
-        worst, route = min(
-            found, key=lambda f: (f[0].kind in OPERATORS, self._wait_s(f[1], now_s))
-        )  # fmt: skip
+        worst, route = min(found, key=lambda f: (f[0].kind in OPERATORS, self._wait_s(f[1], now_s)))
         wait_s = self._wait_s(route, now_s)
         return retry.paused(route.model.id, route.upstream.name, worst.kind, worst.code, wait_s)
 

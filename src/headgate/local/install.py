@@ -86,6 +86,12 @@ def _fetcher() -> Sequence[str]:
 
 def _arguments(target: Path, wheels: Path) -> Sequence[str]:
     return (
-        "--no-deps", "--require-hashes", "--only-binary", ":all:", "--target", str(target), "-r",
+        "--no-deps",
+        "--require-hashes",
+        "--only-binary",
+        ":all:",
+        "--target",
+        str(target),
+        "-r",
         str(wheels),
-    )  # fmt: skip
+    )

@@ -74,12 +74,15 @@ class LocalModel:
                 " headgate local install"
             )
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "headgate.local.model", str(urlsplit(self._url).port or 0),
+            sys.executable,
+            "-m",
+            "headgate.local.model",
+            str(urlsplit(self._url).port or 0),
             self._data,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,  # an interrupt at the terminal is for the gateway, which drains
-        )  # fmt: skip
+        )
         assert self._process.stdout is not None
         try:
             async with asyncio.timeout(START_S):

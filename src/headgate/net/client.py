@@ -46,9 +46,18 @@ from headgate.net.dial import (
 )
 
 __all__ = [
-    "Broken", "Client", "ConnectTimedOut", "NoConnection", "NotSent", "Prepared", "Response", "Stale",
-    "TimedOut", "Timeouts", "most_connections",
-]  # fmt: skip
+    "Broken",
+    "Client",
+    "ConnectTimedOut",
+    "NoConnection",
+    "NotSent",
+    "Prepared",
+    "Response",
+    "Stale",
+    "TimedOut",
+    "Timeouts",
+    "most_connections",
+]
 
 MAX_UNREAD_BYTES = 64 << 10  # of one answer; above it the socket is paused (promises.md R10)
 # What one read may bring: else a slow reader of a fast upstream holds 256 kB of it, and the system
@@ -73,9 +82,21 @@ _VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # but the line feed between two
 # What decides the framing or the connection is set here and by nobody else.
 _OURS: Final = frozenset(
-    ("host", "content-length", "transfer-encoding", "connection", "accept-encoding", "keep-alive",
-     "expect", "upgrade", "te", "trailer", "proxy-authorization", "proxy-connection")
-)  # fmt: skip
+    (
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "accept-encoding",
+        "keep-alive",
+        "expect",
+        "upgrade",
+        "te",
+        "trailer",
+        "proxy-authorization",
+        "proxy-connection",
+    )
+)
 _HINT: Final = re.compile(r"\b(timeout|max)\s*=\s*\"?(\d{1,9})\b", re.I)
 _FOREVER: Final = float("inf")
 _NO_HEADERS: Final[dict[str, str]] = {}  # of an answer whose head is not here yet

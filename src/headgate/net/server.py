@@ -402,10 +402,31 @@ def _too_large(limit: int) -> Failure:
 
 class _Connection(asyncio.Protocol):
     __slots__ = (
-        "_buffer", "_drained", "_fed", "_headers", "_held", "_linger_until", "_parser", "_progress",
-        "_read_paused", "_reserved", "_scanned", "_surplus", "_target", "_task", "_unsent", "closing",
-        "current", "peer", "proxied", "server", "since", "transport", "used", "write_paused",
-    )  # fmt: skip
+        "_buffer",
+        "_drained",
+        "_fed",
+        "_headers",
+        "_held",
+        "_linger_until",
+        "_parser",
+        "_progress",
+        "_read_paused",
+        "_reserved",
+        "_scanned",
+        "_surplus",
+        "_target",
+        "_task",
+        "_unsent",
+        "closing",
+        "current",
+        "peer",
+        "proxied",
+        "server",
+        "since",
+        "transport",
+        "used",
+        "write_paused",
+    )
 
     transport: asyncio.Transport
 
@@ -1082,9 +1103,12 @@ class Server:
                 pass
             elif self.expired and not inbound.started:
                 failure = Failure(
-                    "unavailable", "The gateway is shutting down.",
-                    code="shutting_down", retry_after_s=1, should_retry=True,
-                )  # fmt: skip
+                    "unavailable",
+                    "The gateway is shutting down.",
+                    code="shutting_down",
+                    retry_after_s=1,
+                    should_retry=True,
+                )
                 inbound.extra = b""
                 inbound.respond(*self.refuse(failure, inbound.path, inbound.headers))
             else:

@@ -85,9 +85,23 @@ class Handshakes:
 
 class TlsLayer(asyncio.Protocol):
     __slots__ = (
-        "_asked", "_bytes", "_certificates", "_closing", "_first", "_handshakes", "_in", "_object", "_out",
-        "_paused", "_pausing", "_ready", "_refuse", "certified", "connection", "raw",
-    )  # fmt: skip
+        "_asked",
+        "_bytes",
+        "_certificates",
+        "_closing",
+        "_first",
+        "_handshakes",
+        "_in",
+        "_object",
+        "_out",
+        "_paused",
+        "_pausing",
+        "_ready",
+        "_refuse",
+        "certified",
+        "connection",
+        "raw",
+    )
 
     raw: asyncio.Transport
 

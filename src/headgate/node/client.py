@@ -387,10 +387,19 @@ class Admissions:
         tokens = input + min(max_output or RESERVED_OUTPUT, RESERVED_OUTPUT)
         number = admission.number
         message = Open(
-            intent.request_id, self._ledger.instance, msgspec.Raw(encode_intent(intent)), key.owner,
-            key.account, intent.model, intent.started_at, number, tokens, demand.nano, self._version(),
+            intent.request_id,
+            self._ledger.instance,
+            msgspec.Raw(encode_intent(intent)),
+            key.owner,
+            key.account,
+            intent.model,
+            intent.started_at,
+            number,
+            tokens,
+            demand.nano,
+            self._version(),
             demand.bounds if self._budgeted(key) else None,
-        )  # fmt: skip
+        )
         admission.id = intent.request_id
         try:
             data = await self._ledger.open_with(intent.request_id, OPEN, _encode(message))
@@ -412,9 +421,12 @@ class Admissions:
         None when the budget has no room for it, or nobody can be asked.
         """
         message = Extend(
-            id, demand.nano, spent_nano, self._version(),
+            id,
+            demand.nano,
+            spent_nano,
+            self._version(),
             demand.bounds if self._budgeted(key) else None,
-        )  # fmt: skip
+        )
         try:
             answer = _decode_extended(await self._ledger.ask(EXTEND, id, _encode(message)))
         except StoreError:

@@ -344,9 +344,12 @@ class Server:
         for connection in {*groups, *late}:
             group = groups.get(connection) or _Group()
             data = _answer(
-                group, done.fault, dropped.get(connection, 0), len(late.get(connection, ())),
+                group,
+                done.fault,
+                dropped.get(connection, 0),
+                len(late.get(connection, ())),
                 [item.refused for item in late.get(connection, ()) if item.refused],
-            )  # fmt: skip
+            )
             connection.send(data)
         if writer.waiting and self._retry is None:
             self._retry = self.loop.call_later(self.orders.retry_s, self._again)

@@ -220,9 +220,14 @@ class Node:
         entrance = edge.entered.pop(asked.number, None) if asked.number else None
         admission = entrance.admission if entrance is not None else None
         demand = Demand(
-            asked.id, asked.owner, asked.account, asked.model, asked.began_s, asked.nano,
+            asked.id,
+            asked.owner,
+            asked.account,
+            asked.model,
+            asked.began_s,
+            asked.nano,
             asked.bounds,
-        )  # fmt: skip
+        )
         found = admissions.admit(demand, admission, asked.tokens)
         standings = (
             admissions.standings(asked.owner, entrance.limits) if entrance is not None else {}

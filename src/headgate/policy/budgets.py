@@ -208,9 +208,12 @@ class BudgetRefusal(msgspec.Struct, frozen=True, gc=False):
                 f" Please try again in {math.ceil(RESERVED_RETRY_S)}s."
             )
             return Failure(
-                "rate_limit", text, code="budget_reserved", retry_after_s=RESERVED_RETRY_S,
+                "rate_limit",
+                text,
+                code="budget_reserved",
+                retry_after_s=RESERVED_RETRY_S,
                 should_retry=True,
-            )  # fmt: skip
+            )
         if self.too_large:
             text += f"which is more than {budget}. Send less, or allow less output."
         else:

@@ -91,9 +91,12 @@ class HealthState:
                 breaker.passed(event.place, at_s, probe=event.probe)
             case "failed":
                 failure = Failure(
-                    event.kind, "", code=event.code, retry_after_s=event.retry_after_s,
+                    event.kind,
+                    "",
+                    code=event.code,
+                    retry_after_s=event.retry_after_s,
                     upstream_code=event.upstream_code,
-                )  # fmt: skip
+                )
                 began = cooldowns.refused(*places, failure, at_s)
                 opened = breaker.failed(
                     event.place, event.kind, at_s, probe=event.probe, began_s=event.began_s
@@ -124,11 +127,15 @@ class HealthState:
     def snapshot(self) -> HealthSnapshot:
         lines = {
             place: _Line(
-                line.row, list(line.recent), line.times, line.pause, line.demotions,
+                line.row,
+                list(line.recent),
+                line.times,
+                line.pause,
+                line.demotions,
                 line.demoted_until_s,
             )
             for place, line in self.breaker.lines.items()
-        }  # fmt: skip
+        }
         return HealthSnapshot(
             lines, self.breaker.answered(), dict(self.cooldowns.pauses), dict(self.checks)
         )
@@ -138,9 +145,14 @@ class HealthState:
         self.breaker = Breaker()
         for place, line in snapshot.lines.items():
             self.breaker.restore(
-                place, line.row, deque(line.recent), line.times, line.pause, line.demotions,
+                place,
+                line.row,
+                deque(line.recent),
+                line.times,
+                line.pause,
+                line.demotions,
                 line.demoted_until_s,
-            )  # fmt: skip
+            )
         for place, at_s in snapshot.answered_s.items():
             self.breaker.heard(place, at_s)
         self.cooldowns.pauses = dict(snapshot.pauses)

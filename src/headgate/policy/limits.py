@@ -375,7 +375,11 @@ def headers(
             name = f"anthropic-ratelimit-{word}"
             back = datetime.fromtimestamp(math.ceil(wall_s + standing.reset_ns / NS), UTC)
             reset = back.strftime("%Y-%m-%dT%H:%M:%SZ")
-            out += [(f"{name}-limit", limit), (f"{name}-remaining", remaining), (f"{name}-reset", reset)]  # fmt: skip
+            out += [
+                (f"{name}-limit", limit),
+                (f"{name}-remaining", remaining),
+                (f"{name}-reset", reset),
+            ]
         elif dialect != "gemini":
             out += [
                 (f"x-ratelimit-limit-{word}", limit),

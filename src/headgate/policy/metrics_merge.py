@@ -6,10 +6,13 @@ import msgspec
 
 # A sum of these would be of no use: they are states, or the same for all processes.
 _LARGEST = (
-    "headgate_loop_lag_seconds", "headgate_keys_age_seconds", "headgate_overloaded",
-    "headgate_child_exits_total", "headgate_model_retires_timestamp_seconds",
+    "headgate_loop_lag_seconds",
+    "headgate_keys_age_seconds",
+    "headgate_overloaded",
+    "headgate_child_exits_total",
+    "headgate_model_retires_timestamp_seconds",
     "headgate_tls_certificate_expires_seconds",
-)  # fmt: skip
+)
 _SMALLEST = ("process_start_time_seconds", "process_max_fds")
 _LASTING = ("_total", "_bucket", "_count", "_sum")  # how the names of what only grows end
 

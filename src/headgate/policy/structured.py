@@ -84,10 +84,22 @@ class _Sizes:
 
     MAPS = ("properties", "patternProperties", "dependentSchemas")
     OTHERS = (
-        "allOf", "anyOf", "oneOf", "not", "if", "then", "else", "items", "prefixItems", "contains",
-        "additionalItems", "additionalProperties", "propertyNames", "unevaluatedItems",
+        "allOf",
+        "anyOf",
+        "oneOf",
+        "not",
+        "if",
+        "then",
+        "else",
+        "items",
+        "prefixItems",
+        "contains",
+        "additionalItems",
+        "additionalProperties",
+        "propertyNames",
+        "unevaluatedItems",
         "unevaluatedProperties",
-    )  # fmt: skip
+    )
 
     def __init__(self, root: object) -> None:
         self._root = root
@@ -221,10 +233,20 @@ def _words(kind: "jsonschema_rs.ValidationErrorKind", known: _Words) -> str:
         case "anyOf" | "oneOf", _:
             return f"it fits not one of the alternatives of `{kind.name}`"
         case (
-            "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf"
-            | "minLength" | "maxLength" | "minItems" | "maxItems" | "minProperties"
-            | "maxProperties" | "pattern", value
-        ):  # fmt: skip
+            "minimum"
+            | "maximum"
+            | "exclusiveMinimum"
+            | "exclusiveMaximum"
+            | "multipleOf"
+            | "minLength"
+            | "maxLength"
+            | "minItems"
+            | "maxItems"
+            | "minProperties"
+            | "maxProperties"
+            | "pattern",
+            value,
+        ):
             return f"`{kind.name}` is {_json(value)}"
         case _:
             return f"it does not satisfy `{known.show(kind.name)}`"

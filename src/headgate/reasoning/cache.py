@@ -284,7 +284,9 @@ class ReasoningCache:
 
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(tuple[str, list[Any], bytes, bytes, bytes, bytes, list[Any], int, str]).decode  # fmt: skip
+_unpack = msgspec.msgpack.Decoder(
+    tuple[str, list[Any], bytes, bytes, bytes, bytes, list[Any], int, str]
+).decode
 
 
 def _packed(turn: _Turn) -> bytes:
@@ -298,9 +300,18 @@ def _packed(turn: _Turn) -> bytes:
             case _Said(length):
                 slots.append(length)
     return _pack(
-        (turn.name, slots, turn.text, turn.system, turn.root, turn.before, turn.handles, turn.size,
-         turn.origin)
-    )  # fmt: skip
+        (
+            turn.name,
+            slots,
+            turn.text,
+            turn.system,
+            turn.root,
+            turn.before,
+            turn.handles,
+            turn.size,
+            turn.origin,
+        )
+    )
 
 
 def _unpacked(data: bytes) -> _Turn:
@@ -314,12 +325,18 @@ def _unpacked(data: bytes) -> _Turn:
         else:
             slots.append(Thinking(slot[0], slot[1]))
     return _Turn(
-        tuple(slots), text, system, root, before, [(key, handle) for key, handle in handles], size,
+        tuple(slots),
+        text,
+        system,
+        root,
+        before,
+        [(key, handle) for key, handle in handles],
+        size,
         origin,
         frozenset(c.digest for c in slots if type(c) is _Call),
         sum(len(s.text) for s in slots if type(s) is Thinking),
         name=name,
-    )  # fmt: skip
+    )
 
 
 # --- what is kept --------------------------------------------------------------------------------

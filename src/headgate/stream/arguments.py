@@ -45,8 +45,15 @@ _encode = msgspec.json.Encoder().encode
 _SILENT = _Schema()
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,307})(?:\.[0-9]{1,307})?(?:[eE][+-]?[0-9]{1,2})?")
 _INTEGER = re.compile(r"(-?(?:0|[1-9][0-9]{0,307}))(?:\.0{1,16})?")
-_KINDS = {str: "string", bool: "boolean", int: "number", float: "number", dict: "object",
-          list: "array", type(None): "null"}  # fmt: skip
+_KINDS = {
+    str: "string",
+    bool: "boolean",
+    int: "number",
+    float: "number",
+    dict: "object",
+    list: "array",
+    type(None): "null",
+}
 
 
 class Type:

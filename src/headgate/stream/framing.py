@@ -50,9 +50,18 @@ class _Call:
     """A tool call: `said` is all of its arguments so far, `pieces` what was not passed on yet."""
 
     __slots__ = (
-        "_credit", "_size", "_whole", "id", "index", "name", "number", "opened", "pieces",
-        "quoted", "said",
-    )  # fmt: skip
+        "_credit",
+        "_size",
+        "_whole",
+        "id",
+        "index",
+        "name",
+        "number",
+        "opened",
+        "pieces",
+        "quoted",
+        "said",
+    )
 
     def __init__(self, number: int, index: int | None, id: str) -> None:
         self.number = number  # among the calls of the reply, from 0

@@ -71,10 +71,15 @@ class Child:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
         try:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "headgate.cli", self.name, *self._arguments,
-                stdin=theirs.fileno(), pass_fds=self._fds,
+                sys.executable,
+                "-m",
+                "headgate.cli",
+                self.name,
+                *self._arguments,
+                stdin=theirs.fileno(),
+                pass_fds=self._fds,
                 env={**os.environ, **self._environment},
-            )  # fmt: skip
+            )
         except OSError:
             ours.close()
             raise

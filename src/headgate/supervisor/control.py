@@ -44,10 +44,15 @@ class Control:
         try:
             # A session of its own: Ctrl-C in a terminal is for us, and pages go on while we drain.
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "headgate.cli", "control", *self._arguments,
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
+                sys.executable,
+                "-m",
+                "headgate.cli",
+                "control",
+                *self._arguments,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.DEVNULL,
                 start_new_session=True,
-            )  # fmt: skip
+            )
             why = str(await self._process.wait())
         except OSError as error:  # no memory, or no more processes
             self._process, why = None, error.strerror or str(error)

@@ -196,8 +196,11 @@ def _admit(visit: RequestContext, rule: Rule) -> None:
         return
     if visit.known is None:
         if rule.door == "management":
-            raise Problem(401, "No valid management key. Send it as `Authorization: Bearer hg_admin_...`; "
-                          "`headgate admin keys create NAME` makes one. Keys of models manage nothing.")  # fmt: skip
+            raise Problem(
+                401,
+                "No valid management key. Send it as `Authorization: Bearer hg_admin_...`; "
+                "`headgate admin keys create NAME` makes one. Keys of models manage nothing.",
+            )
         raise Problem(401, "Sign in first.")
     if not visit.known.may(rule.action):
         raise Problem(403, f"Your role, {visit.known.role}, may not do this.")
@@ -370,9 +373,12 @@ class _CatalogPages:
             }
             measured = desk.books.measured(time.time() - MEASURED_S)
             site = Site(
-                base_url=desk.base_url, on=today, upstreams=upstreams, measured=measured,
+                base_url=desk.base_url,
+                on=today,
+                upstreams=upstreams,
+                measured=measured,
                 local=desk.local,
-            )  # fmt: skip
+            )
             self._made, self._made_on, self._made_s = Pages(site, catalog), today, now
             self._made_of = catalog
         return self._made

@@ -70,9 +70,15 @@ def run(settings: Settings, path: str, base_url: str, edge_url: str) -> None:
 
 async def _serve(asgi: ASGIApp, sock: socket.socket) -> None:
     config = uvicorn.Config(
-        asgi, lifespan="off", access_log=False, log_level="warning", server_header=False,
-        proxy_headers=False, timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=5,
-    )  # fmt: skip
+        asgi,
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=5,
+    )
     server = uvicorn.Server(config)
     if not sys.stdin.isatty():
         loop = asyncio.get_running_loop()

@@ -270,8 +270,13 @@ def _is_known(message: _MessageIn) -> bool:
 
 
 _IGNORED = (
-    "container", "context_management", "fallbacks", "inference_geo", "speed", "user_profile_id",
-)  # fmt: skip
+    "container",
+    "context_management",
+    "fallbacks",
+    "inference_geo",
+    "speed",
+    "user_profile_id",
+)
 _TIERS = (None, "auto", "standard_only", "priority")
 
 

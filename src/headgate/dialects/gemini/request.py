@@ -128,13 +128,18 @@ _SNAKE_CASE = Finder(
         *(
             field.name
             for struct in (
-                _FunctionIn, _FunctionConfigIn, _ToolConfigIn, _ThinkingIn, _ConfigIn, _RequestIn,
+                _FunctionIn,
+                _FunctionConfigIn,
+                _ToolConfigIn,
+                _ThinkingIn,
+                _ConfigIn,
+                _RequestIn,
                 *PART_TYPES,
             )
             for field in msgspec.structs.fields(struct)
         ),
     )
-)  # fmt: skip
+)
 _DEFAULTS = _ConfigIn()
 
 
@@ -180,13 +185,22 @@ def _request(wire: _RequestIn, target: RequestTarget) -> Request:
 
 # Hints: what they ask for is not had, and the reply means the same without them.
 _IGNORED = (
-    "safety_settings", "labels", "model_armor_config", "service_tier", "store",
-)  # fmt: skip
+    "safety_settings",
+    "labels",
+    "model_armor_config",
+    "service_tier",
+    "store",
+)
 _IGNORED_OF_CONFIG = (
-    "media_resolution", "image_config", "audio_timestamp", "routing_config",
-    "model_selection_config", "enable_enhanced_civic_answers", "audio_transcription_config",
+    "media_resolution",
+    "image_config",
+    "audio_timestamp",
+    "routing_config",
+    "model_selection_config",
+    "enable_enhanced_civic_answers",
+    "audio_transcription_config",
     "generation_output_config",
-)  # fmt: skip
+)
 _ASKS_NOTHING = (b"", b"null", b"[]", b"{}", b"false")
 
 

@@ -17,9 +17,15 @@ _WRITING = 0x68656165  # the advisory lock: batches wait for each other, and no 
 
 BY = ("hour", "node_id", "account", "key_id", "model", "upstream", "outcome")
 SUMS = (
-    "requests", "unpriced", "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens",
-    "reasoning_tokens", "cost_nano_usd",
-)  # fmt: skip
+    "requests",
+    "unpriced",
+    "input_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "cost_nano_usd",
+)
 # What one row adds to a sum, where that is not the column itself.
 ADDS = {
     "hour": "date_trunc('hour', started_at, 'UTC')",
@@ -120,9 +126,14 @@ async def ship(
             data = msgspec.json.encode([_record(row) for _, row in rows]).decode()
             await db.fetchval(_SHIP, data, node.node_id)
         await db.execute(
-            _CAME, node.node_id, node.name, node.version, here.last_seq, here.last_request_id,
+            _CAME,
+            node.node_id,
+            node.name,
+            node.version,
+            here.last_seq,
+            here.last_request_id,
             behind,
-        )  # fmt: skip
+        )
     return here
 
 

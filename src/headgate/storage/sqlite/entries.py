@@ -54,7 +54,9 @@ def _plain(value: object, session: str, user: str) -> bytes | None:
 
 def _clean(values: tuple[object, ...]) -> tuple[object, ...]:
     """Fields as JSON and SQLite can hold them: bounded, and no surrogates or zeros in a text."""
-    return tuple(_word(v) if type(v) is str else _words(v) if type(v) is tuple else v for v in values)  # fmt: skip
+    return tuple(
+        _word(v) if type(v) is str else _words(v) if type(v) is tuple else v for v in values
+    )
 
 
 def _word(text: str) -> str:

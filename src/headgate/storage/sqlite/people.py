@@ -86,8 +86,9 @@ class People:
         made = self._changed(
             "insert into setup select 1, ?1, ?2 where not exists (select 1 from users)"
             " on conflict do update set mac = ?1, expires_s = ?2",
-            mac, now_s + SETUP_S,
-        )  # fmt: skip
+            mac,
+            now_s + SETUP_S,
+        )
         return token if made else None
 
     def setup_open(self, token: str, *, now_s: float) -> bool:
@@ -131,9 +132,16 @@ class People:
             return self._insert(name, password, role, account, now_s)
 
     def _insert(
-        self, name: str, password: str, role: Role, account: str, now_s: float,
-        email: str = "", issuer: str = "", subject: str = "",
-    ) -> User:  # fmt: skip
+        self,
+        name: str,
+        password: str,
+        role: Role,
+        account: str,
+        now_s: float,
+        email: str = "",
+        issuer: str = "",
+        subject: str = "",
+    ) -> User:
         if fault := name_fault("a user", name):
             raise StoreError(fault)
         user = User(
@@ -148,9 +156,16 @@ class People:
         return user
 
     def from_provider(
-        self, issuer: str, subject: str, name: str, email: str, role: Role, account: str,
-        *, now_s: float,
-    ) -> User | None:  # fmt: skip
+        self,
+        issuer: str,
+        subject: str,
+        name: str,
+        email: str,
+        role: Role,
+        account: str,
+        *,
+        now_s: float,
+    ) -> User | None:
         """Who signs in by OIDC, made or brought up to date; None when they were closed here.
 
         Found by issuer and subject only: a name or an address can change hands.
@@ -226,8 +241,10 @@ class People:
         found = self._all(
             f"select sessions.seen_s, {columns} from sessions join users on users.id = sessions.user"
             " where mac = ? and ends_s > ? and sessions.seen_s > ? and users.closed_s is null",
-            mac, now_s, now_s - IDLE_S,
-        )  # fmt: skip
+            mac,
+            now_s,
+            now_s - IDLE_S,
+        )
         if not found:
             return None
         if now_s - found[0][0] > SEEN_EVERY_S:
@@ -290,8 +307,9 @@ class People:
         return self._changed(
             "update management_keys set revoked_s = ?1"
             " where id = ?2 and (revoked_s is null or revoked_s > ?1)",
-            now_s, id,
-        )  # fmt: skip
+            now_s,
+            id,
+        )
 
     def manager(self, text: str, *, now_s: float) -> ManagementKey | None:
         """The management key that was presented, if it is right and good now."""
@@ -329,9 +347,14 @@ class People:
         self._changed(
             "insert into audit_log (at_s, actor, via, action, subject, account, detail)"
             " values (?, ?, ?, ?, ?, ?, ?)",
-            now_s, actor, via, action, subject, account,
+            now_s,
+            actor,
+            via,
+            action,
+            subject,
+            account,
             msgspec.json.encode(detail or {}).decode(),
-        )  # fmt: skip
+        )
 
     def changes(
         self, *, account: str | None = None, before: int | None = None, most: int = 50
@@ -341,6 +364,8 @@ class People:
             "select seq, at_s, actor, via, action, subject, account, detail from audit_log"
             " where (?1 is null or account = ?1) and (?2 is null or seq < ?2)"
             " order by seq desc limit ?3",
-            account, before, most,
-        )  # fmt: skip
+            account,
+            before,
+            most,
+        )
         return [Change(*(*c[:-1], msgspec.json.decode(c[-1]))) for c in rows]

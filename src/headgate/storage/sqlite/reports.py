@@ -64,8 +64,12 @@ _NAME: dict[By, str] = {
 }
 _STEP: dict[Step, str] = {"hour": f"hour * {HOUR_S}", "day": "hour / 24 * 86400"}
 _TOKENS = (
-    "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens",
-)  # fmt: skip
+    "input_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+)
 _MONEY = ("requests", "unpriced", *_TOKENS, "cost_nano_usd")
 _TIMES = ("ttft_ms", "first_tokens", "stream_ms")
 # table: what it is by, and what it sums, as the trigger `ledger_sums` keeps it; what was deleted is
@@ -245,9 +249,11 @@ class UsageReader:
             f" and started_at >= :since and started_at < :until{_tests(said)} group by 1",
             {
                 **{f"w_{c}": v for c, v in said.items()},
-                "named": named, "since": since_s, "until": until_s,
+                "named": named,
+                "since": since_s,
+                "until": until_s,
             },
-        )  # fmt: skip
+        )
         known = {name: figures for name, *figures in rows}
         names = ("errors", *_TIMES)
         return [
@@ -384,10 +390,14 @@ class UsageReader:
             " order by seq desc limit :most",
             {
                 **{f"w_{c}": v for c, v in said.items()},
-                "low": low, "high": high, "since": since_s, "until": until_s, "most": most,
+                "low": low,
+                "high": high,
+                "since": since_s,
+                "until": until_s,
+                "most": most,
                 "text": text.lower(),
             },
-        )  # fmt: skip
+        )
         return [(seq, _row(tuple(columns))) for seq, *columns in rows]
 
     def _page(
@@ -423,9 +433,14 @@ class UsageReader:
         groups = f"from by_hour where hour >= :first and hour <= :last and first_seq < :high{tests}"
         since, until = values["since"] / HOUR_S, values["until"] / HOUR_S
         values = {
-            **values, "first": math.floor(since), "last": math.floor(until), "high": high,
-            "whole": math.ceil(since), "end": math.floor(until), "skip": most - 1,
-        }  # fmt: skip
+            **values,
+            "first": math.floor(since),
+            "last": math.floor(until),
+            "high": high,
+            "whole": math.ceil(since),
+            "end": math.floor(until),
+            "skip": most - 1,
+        }
         low = self._all(
             f"select iif(last_seq < :high, last_seq, first_seq) {groups}"
             " and hour >= :whole and hour < :end order by 1 desc limit 1 offset :skip",
@@ -627,9 +642,18 @@ class UsageReader:
 _COLUMNS = ", ".join(f'"{c}"' for c in COLUMNS)
 OVER = {"first_seq": "min", "last_seq": "max"}
 _SEARCHED = (
-    "request_id", "session", "model", "upstream", "upstream_model", "key_id", "account", "dialect",
-    "outcome", "warnings", "attempts",
-)  # fmt: skip
+    "request_id",
+    "session",
+    "model",
+    "upstream",
+    "upstream_model",
+    "key_id",
+    "account",
+    "dialect",
+    "outcome",
+    "warnings",
+    "attempts",
+)
 _SPENT = ", ".join(f"sum({c}) as {c}" for c in Spent.__struct_fields__[1:])
 
 

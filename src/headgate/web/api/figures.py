@@ -113,7 +113,12 @@ else:
     Exchange = defstruct(
         "Exchange",
         [
-            ("seq", Annotated[int | None, Meta(description="Its place in the log; null where it is alone.")]),
+            (
+                "seq",
+                Annotated[
+                    int | None, Meta(description="Its place in the log; null where it is alone.")
+                ],
+            ),
             *_ROW,
             ("cost_usd", Usd | None),
         ],
@@ -122,7 +127,7 @@ else:
         module=__name__,
         frozen=True,
         kw_only=True,
-    )  # fmt: skip
+    )
 
 
 class Exchanges(Shape, frozen=True, kw_only=True):

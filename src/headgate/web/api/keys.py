@@ -79,7 +79,9 @@ class _Ring:
         found = self._accounts.get(id)
         if id and (found is None or not found.good(self.now_s)):
             what = "does not exist" if found is None else "is closed"
-            raise Problem(422, f"The account `{id}` {what}; GET /admin/v1/accounts has them.", "$.account")  # fmt: skip
+            raise Problem(
+                422, f"The account `{id}` {what}; GET /admin/v1/accounts has them.", "$.account"
+            )
 
     def state(self, key: Key) -> shapes.KeyState:
         now_s, account = self.now_s, self._accounts.get(key.account)
@@ -94,17 +96,33 @@ class _Ring:
         of_budget = self._spending.of_budget("key", self._families[key.owner], key)
         requests, unpriced, spent = self._spending.ever("key", key.id)
         return shapes.Key(
-            id=key.id, name=key.name, account=key.account, state=self.state(key),
-            created_at=shapes.at(key.created_s), expires_at=shapes.at_or_none(key.expires_s),
-            revoked_at=shapes.at_or_none(key.revoked_s), models=list(key.models), rpm=key.rpm,
-            tpm=key.tpm, concurrency=key.concurrency, budget_usd=shapes.usd(key.budget_nano),
-            budget_nano=key.budget_nano, budget_period=key.budget_period,
-            budget_zone=key.budget_zone, budget_spent_usd=pricing.usd(of_budget),
-            budget_spent_nano=of_budget, on_disconnect=key.on_disconnect, rotation_group=key.rotation_group,
-            allowed_cidrs=list(key.allowed_cidrs), effort=key.effort, routing=key.routing,
-            requests=requests, unpriced=unpriced, spent_usd=pricing.usd(spent),
+            id=key.id,
+            name=key.name,
+            account=key.account,
+            state=self.state(key),
+            created_at=shapes.at(key.created_s),
+            expires_at=shapes.at_or_none(key.expires_s),
+            revoked_at=shapes.at_or_none(key.revoked_s),
+            models=list(key.models),
+            rpm=key.rpm,
+            tpm=key.tpm,
+            concurrency=key.concurrency,
+            budget_usd=shapes.usd(key.budget_nano),
+            budget_nano=key.budget_nano,
+            budget_period=key.budget_period,
+            budget_zone=key.budget_zone,
+            budget_spent_usd=pricing.usd(of_budget),
+            budget_spent_nano=of_budget,
+            on_disconnect=key.on_disconnect,
+            rotation_group=key.rotation_group,
+            allowed_cidrs=list(key.allowed_cidrs),
+            effort=key.effort,
+            routing=key.routing,
+            requests=requests,
+            unpriced=unpriced,
+            spent_usd=pricing.usd(spent),
             spent_nano=spent,
-        )  # fmt: skip
+        )
 
     def shown_account(self, account: Account) -> shapes.Account:
         of_budget = self._spending.of_budget("account", [account.id], account)
@@ -112,14 +130,23 @@ class _Ring:
         good = [k for k in self._all if k.account == account.id and k.good(self.now_s)]
         open = account.good(self.now_s)
         return shapes.Account(
-            id=account.id, name=account.name, state="open" if open else "closed",
-            created_at=shapes.at(account.created_s), closed_at=shapes.at_or_none(account.closed_s),
-            keys=len(good) if open else 0, budget_usd=shapes.usd(account.budget_nano),
-            budget_nano=account.budget_nano, budget_period=account.budget_period,
-            budget_zone=account.budget_zone, budget_spent_usd=pricing.usd(of_budget),
-            budget_spent_nano=of_budget, requests=requests, unpriced=unpriced,
-            spent_usd=pricing.usd(spent), spent_nano=spent,
-        )  # fmt: skip
+            id=account.id,
+            name=account.name,
+            state="open" if open else "closed",
+            created_at=shapes.at(account.created_s),
+            closed_at=shapes.at_or_none(account.closed_s),
+            keys=len(good) if open else 0,
+            budget_usd=shapes.usd(account.budget_nano),
+            budget_nano=account.budget_nano,
+            budget_period=account.budget_period,
+            budget_zone=account.budget_zone,
+            budget_spent_usd=pricing.usd(of_budget),
+            budget_spent_nano=of_budget,
+            requests=requests,
+            unpriced=unpriced,
+            spent_usd=pricing.usd(spent),
+            spent_nano=spent,
+        )
 
 
 def list_keys(visit: RequestContext, query: shapes.KeysAsked) -> shapes.Keys:
@@ -151,12 +178,22 @@ def make_key(visit: RequestContext, body: shapes.NewKey) -> shapes.MadeKey:
     ring.must_be_open(body.account)
     fields.zone(body.budget_zone)
     key, text = visit.desk.store.create_key(
-        fields.name(body.name), fields.models(visit, body.models), fields.future(body.expires_at, ring.now_s),
-        now_s=ring.now_s, account=body.account, rpm=body.rpm, tpm=body.tpm,
-        concurrency=body.concurrency, budget_nano=fields.nano(body.budget_usd),
-        budget_period=body.budget_period, budget_zone=body.budget_zone, on_disconnect=body.on_disconnect,
-        allowed_cidrs=fields.cidrs(body.allowed_cidrs), effort=body.effort, routing=body.routing,
-    )  # fmt: skip
+        fields.name(body.name),
+        fields.models(visit, body.models),
+        fields.future(body.expires_at, ring.now_s),
+        now_s=ring.now_s,
+        account=body.account,
+        rpm=body.rpm,
+        tpm=body.tpm,
+        concurrency=body.concurrency,
+        budget_nano=fields.nano(body.budget_usd),
+        budget_period=body.budget_period,
+        budget_zone=body.budget_zone,
+        on_disconnect=body.on_disconnect,
+        allowed_cidrs=fields.cidrs(body.allowed_cidrs),
+        effort=body.effort,
+        routing=body.routing,
+    )
     visit.record("key.create", key.id, key.account, name=key.name)
     return _made(visit, key.id, text)
 
@@ -260,9 +297,13 @@ def make_account(visit: RequestContext, body: shapes.NewAccount) -> shapes.Accou
     if any(a.id == body.id for a in store.accounts()):
         raise Problem(409, f"There is an account `{body.id}` already.", "$.id")
     account = store.create_account(
-        body.id, fields.name(body.name), now_s=now_s, budget_nano=fields.nano(body.budget_usd),
-        budget_period=body.budget_period, budget_zone=body.budget_zone,
-    )  # fmt: skip
+        body.id,
+        fields.name(body.name),
+        now_s=now_s,
+        budget_nano=fields.nano(body.budget_usd),
+        budget_period=body.budget_period,
+        budget_zone=body.budget_zone,
+    )
     visit.record("account.create", account.id, account.id, name=account.name)
     return _Ring(visit).shown_account(account)
 

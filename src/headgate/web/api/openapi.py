@@ -95,7 +95,9 @@ def document(base_url: str) -> JSON:
     found: JSON = {
         "openapi": "3.1.0",
         "info": {
-            "title": "Headgate", "version": __version__, "description": _ABOUT,
+            "title": "Headgate",
+            "version": __version__,
+            "description": _ABOUT,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": base_url}],
@@ -112,31 +114,41 @@ def document(base_url: str) -> JSON:
             },
             "securitySchemes": {
                 "key": {
-                    "type": "http", "scheme": "bearer", "description": "A key of models.",
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A key of models.",
                 },
                 "x-api-key": {
-                    "type": "apiKey", "in": "header", "name": "x-api-key",
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "x-api-key",
                     "description": "A key of models, or a management key below /admin/v1.",
                 },
                 "x-goog-api-key": {
-                    "type": "apiKey", "in": "header", "name": "x-goog-api-key",
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "x-goog-api-key",
                     "description": "A key of models.",
                 },
                 "management": {
-                    "type": "http", "scheme": "bearer", "description": "A management key.",
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A management key.",
                 },
             },
         },
-    }  # fmt: skip
+    }
     return found
 
 
 def _operation(endpoint: Endpoint, parameters: list[JSON]) -> JSON:
     summary, words = endpoint.words
     operation: JSON = {
-        "operationId": endpoint.name, "tags": [endpoint.group], "summary": summary,
+        "operationId": endpoint.name,
+        "tags": [endpoint.group],
+        "summary": summary,
         **({"description": words} if words else {}),
-    }  # fmt: skip
+    }
     operation["parameters"] = [*_places(endpoint.shown_path), *parameters]
     if endpoint.body is not None:
         fields = msgspec.structs.fields(endpoint.body)
@@ -193,10 +205,13 @@ def _parameters(schema: JSON) -> list[JSON]:
             kind = {"anyOf": [kind, {"type": "number"}]}
         out.append(
             {
-                "name": name, "in": "query", "required": name in schema["required"],
-                **({"description": words} if words else {}), "schema": kind,
+                "name": name,
+                "in": "query",
+                "required": name in schema["required"],
+                **({"description": words} if words else {}),
+                "schema": kind,
             }
-        )  # fmt: skip
+        )
     return out
 
 
@@ -219,10 +234,12 @@ def _plain(schema: Any) -> Any:  # Any: JSON
 def _outlined(outline: Outline) -> JSON:
     words = outline.words
     operation: JSON = {
-        "operationId": f"gateway_{outline.name}", "tags": [outline.group],
-        "summary": outline.summary, **({"description": words} if words else {}),
+        "operationId": f"gateway_{outline.name}",
+        "tags": [outline.group],
+        "summary": outline.summary,
+        **({"description": words} if words else {}),
         "parameters": _places(outline.path),
-    }  # fmt: skip
+    }
     if outline.docs:
         operation["externalDocs"] = {"url": outline.docs, "description": "The vendor's reference"}
     if outline.fields:

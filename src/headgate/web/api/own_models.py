@@ -127,25 +127,43 @@ def _shown(m: Model, both: Joined, kept: dict[str, str]) -> figures.Model:
     if source == "file" and m.id in kept:
         source = "stored"
     return figures.Model(
-        id=m.id, display_name=m.display_name, description=m.description,
-        released=m.released, context_window=m.context_window, max_output=m.max_output,
+        id=m.id,
+        display_name=m.display_name,
+        description=m.description,
+        released=m.released,
+        context_window=m.context_window,
+        max_output=m.max_output,
         input=list(m.input),
         prices=[
             figures.Price(
-                valid_from=p.valid_from, up_to_input=p.up_to_input, input=p.input,
-                output=p.output, cache_read=p.cache_read or p.input,
-                cache_write=p.cache_write or p.input, priority_factor=p.priority_factor,
+                valid_from=p.valid_from,
+                up_to_input=p.up_to_input,
+                input=p.input,
+                output=p.output,
+                cache_read=p.cache_read or p.input,
+                cache_write=p.cache_write or p.input,
+                priority_factor=p.priority_factor,
             )
             for p in m.prices
         ],
         upstreams=[r.upstream.name for r in routes],
         routes=[
-            figures.Route(upstream=r.upstream.name, model=r.name, answered_by=r.other or m.id, free=r.free)
+            figures.Route(
+                upstream=r.upstream.name, model=r.name, answered_by=r.other or m.id, free=r.free
+            )
             for r in routes
         ],
-        source=source, aliases=list(m.aliases), vendor=m.vendor,
+        source=source,
+        aliases=list(m.aliases),
+        vendor=m.vendor,
         free=own.free or (bool(routes) and all(r.free for r in routes)),
-        efforts=list(cards.efforts(m, routes)), effort=m.effort or m.default_effort,
-        retires=end.ends if end else None, successor=end.successor if end else None,
-        advice=[f"{a.text}. {a.fix}" for a in advice(both.catalog, both.settings, today) if a.model == m.id],
-    )  # fmt: skip
+        efforts=list(cards.efforts(m, routes)),
+        effort=m.effort or m.default_effort,
+        retires=end.ends if end else None,
+        successor=end.successor if end else None,
+        advice=[
+            f"{a.text}. {a.fix}"
+            for a in advice(both.catalog, both.settings, today)
+            if a.model == m.id
+        ],
+    )

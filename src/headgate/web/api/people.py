@@ -23,9 +23,12 @@ def me(visit: RequestContext) -> shapes.Me:
     """Show the management key that asks."""
     who = visit.who
     return shapes.Me(
-        id=who.id, name=who.name, role=who.role, may=[a for a in _ACTIONS if who.may(a)],
+        id=who.id,
+        name=who.name,
+        role=who.role,
+        may=[a for a in _ACTIONS if who.may(a)],
         sees=who.scope,
-    )  # fmt: skip
+    )
 
 
 # --- users ----------------------------------------------------------------------------------------
@@ -64,7 +67,9 @@ def change_user(visit: RequestContext, body: shapes.UserChanges) -> shapes.User:
     kept = None
     if body.password is not UNSET:
         if old.issuer:
-            raise Problem(422, "They sign in by their identity provider, not by a password.", "$.password")  # fmt: skip
+            raise Problem(
+                422, "They sign in by their identity provider, not by a password.", "$.password"
+            )
         kept = _hash(body.password, old.name)
     if old.role == "admin" and body.role not in (UNSET, "admin"):
         _must_not_be_last(visit, old)
@@ -110,7 +115,11 @@ def _must_not_be_last(visit: RequestContext, user: User) -> None:
 def _must_be_open(visit: RequestContext, account: str) -> None:
     now_s = time.time()
     if account and not any(a.id == account and a.good(now_s) for a in visit.desk.store.accounts()):
-        raise Problem(422, f"There is no open account `{account}`; GET /admin/v1/accounts has them.", "$.account")  # fmt: skip
+        raise Problem(
+            422,
+            f"There is no open account `{account}`; GET /admin/v1/accounts has them.",
+            "$.account",
+        )
 
 
 def _hash(password: str, name: str) -> str:
@@ -121,11 +130,17 @@ def _hash(password: str, name: str) -> str:
 
 def _user(user: User) -> shapes.User:
     return shapes.User(
-        id=user.id, name=user.name, email=user.email, role=user.role, account=user.account,
-        provider=user.issuer, state="open" if user.closed_s is None else "closed",
-        created_at=shapes.at(user.created_s), closed_at=shapes.at_or_none(user.closed_s),
+        id=user.id,
+        name=user.name,
+        email=user.email,
+        role=user.role,
+        account=user.account,
+        provider=user.issuer,
+        state="open" if user.closed_s is None else "closed",
+        created_at=shapes.at(user.created_s),
+        closed_at=shapes.at_or_none(user.closed_s),
         seen_at=shapes.at_or_none(user.seen_s),
-    )  # fmt: skip
+    )
 
 
 # --- management keys ------------------------------------------------------------------------------
@@ -181,11 +196,14 @@ def _management_key(key: ManagementKey) -> shapes.ManagementKey:
     revoked = key.revoked_s is not None
     good = key.good(time.time())
     return shapes.ManagementKey(
-        id=key.id, name=key.name, role=key.role,
+        id=key.id,
+        name=key.name,
+        role=key.role,
         state="open" if good else "revoked" if revoked else "expired",
-        created_at=shapes.at(key.created_s), expires_at=shapes.at_or_none(key.expires_s),
+        created_at=shapes.at(key.created_s),
+        expires_at=shapes.at_or_none(key.expires_s),
         revoked_at=shapes.at_or_none(key.revoked_s),
-    )  # fmt: skip
+    )
 
 
 # --- changes --------------------------------------------------------------------------------------
@@ -205,10 +223,16 @@ def list_changes(visit: RequestContext, query: shapes.ChangesAsked) -> shapes.Ch
     return shapes.Changes(
         data=[
             shapes.Change(
-                seq=c.seq, at=shapes.at(c.at_s), actor=c.actor, via=c.via, action=c.action,
-                subject=c.subject, account=c.account, detail=c.detail,
+                seq=c.seq,
+                at=shapes.at(c.at_s),
+                actor=c.actor,
+                via=c.via,
+                action=c.action,
+                subject=c.subject,
+                account=c.account,
+                detail=c.detail,
             )
             for c in shown
         ],
         next=shown[-1].seq if len(rows) > query.limit else None,
-    )  # fmt: skip
+    )

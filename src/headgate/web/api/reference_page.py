@@ -78,11 +78,13 @@ def groups(base_url: str) -> tuple[Group, ...]:
     operations = [(o, s) for o, s in _operations(document, base_url)]
     return tuple(
         Group(
-            tag["name"], _slug(tag["name"]), tag.get("description", ""),
+            tag["name"],
+            _slug(tag["name"]),
+            tag.get("description", ""),
             tuple(o for o, group in operations if group == tag["name"]),
         )
         for tag in document["tags"]
-    )  # fmt: skip
+    )
 
 
 @functools.lru_cache(maxsize=4)
@@ -122,13 +124,22 @@ def _operations(document: JSON, base_url: str) -> Iterator[tuple[Operation, str]
             content = told["responses"][well]["content"]
             answer = next(iter(content.values())).get("schema", {})
             operation = Operation(
-                told["operationId"], method.upper(), path, told["summary"],
-                told.get("description", ""), {"management": []} in told["security"],
-                not told["security"], told.get("externalDocs", {}).get("url", ""),
-                tuple(_parameter(p) for p in told["parameters"]), tuple(_fields(taken)), well,
-                _name(answer), tuple(content), tuple(refusals),
+                told["operationId"],
+                method.upper(),
+                path,
+                told["summary"],
+                told.get("description", ""),
+                {"management": []} in told["security"],
+                not told["security"],
+                told.get("externalDocs", {}).get("url", ""),
+                tuple(_parameter(p) for p in told["parameters"]),
+                tuple(_fields(taken)),
+                well,
+                _name(answer),
+                tuple(content),
+                tuple(refusals),
                 _curl(method.upper(), base_url + path, body.get("example"), told["security"]),
-            )  # fmt: skip
+            )
             yield operation, told["tags"][0]
 
 
@@ -137,8 +148,11 @@ def _name(schema: JSON) -> str:
 
 
 def _parameter(told: JSON) -> Field:
-    return _field(told["name"], {**told["schema"], "description": told.get("description", "")},
-                  told["required"])  # fmt: skip
+    return _field(
+        told["name"],
+        {**told["schema"], "description": told.get("description", "")},
+        told["required"],
+    )
 
 
 def _fields(schema: JSON) -> Iterator[Field]:
@@ -161,7 +175,10 @@ def _kind(told: JSON) -> Kind:
             return Kind("", _name(told))
         case {"anyOf": of}:
             kinds = [_kind(k) for k in of]
-            return Kind(" or ".join(k.text or k.link for k in kinds), next((k.link for k in kinds if k.link), ""))  # fmt: skip
+            return Kind(
+                " or ".join(k.text or k.link for k in kinds),
+                next((k.link for k in kinds if k.link), ""),
+            )
         case {"enum": values}:
             return Kind(" | ".join(f'"{v}"' for v in values))
         case {"type": "array", "items": items}:
@@ -190,7 +207,11 @@ def _range(told: JSON) -> str:
 
 
 def _bounds(told: JSON) -> tuple[Any, Any]:  # Any: numbers
-    for least, most in (("minimum", "maximum"), ("minLength", "maxLength"), ("minItems", "maxItems")):  # fmt: skip
+    for least, most in (
+        ("minimum", "maximum"),
+        ("minLength", "maxLength"),
+        ("minItems", "maxItems"),
+    ):
         if least in told or most in told:
             return told.get(least), told.get(most)
     return None, None

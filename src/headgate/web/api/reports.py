@@ -37,13 +37,19 @@ def _where(visit: RequestContext, query: figures.Filters) -> Where:
         visit.must_see(query.account)
     account = given(query.account)
     return Where(
-        account=visit.who.scope if account is None else account, key_id=given(query.key),
-        model=given(query.model), upstream=given(query.upstream), session=given(query.session),
-        user=given(query.user), outcome=given(query.outcome),
-    )  # fmt: skip
+        account=visit.who.scope if account is None else account,
+        key_id=given(query.key),
+        model=given(query.model),
+        upstream=given(query.upstream),
+        session=given(query.session),
+        user=given(query.user),
+        outcome=given(query.outcome),
+    )
 
 
-def _span(query: figures.UsageAsked | figures.ExchangesAsked, since_s: float, until_s: float) -> tuple[float, float]:  # fmt: skip
+def _span(
+    query: figures.UsageAsked | figures.ExchangesAsked, since_s: float, until_s: float
+) -> tuple[float, float]:
     since, until = given(query.since), given(query.until)
     since_s = since_s if since is None else max(0.0, shapes.seconds_of(since))
     until_s = until_s if until is None else max(0.0, shapes.seconds_of(until))
@@ -79,10 +85,12 @@ def show_usage(visit: RequestContext, query: figures.UsageAsked) -> figures.Usag
         series = books.series(split, since_s, until_s, step=step, where=where)
         rows = [_usage_row(s, at_s, kept) for at_s, s in series]
     return figures.Usage(
-        by=query.by, since=shapes.at(since_s), until=shapes.at(until_s),
+        by=query.by,
+        since=shapes.at(since_s),
+        until=shapes.at(until_s),
         data=rows[start : start + most],
         next=start + most if len(rows) > start + most else None,
-    )  # fmt: skip
+    )
 
 
 def _kept(by: By, where: Where) -> bool:
@@ -93,14 +101,21 @@ def _kept(by: By, where: Where) -> bool:
 
 def _usage_row(spent: Spent, at_s: float | None, kept: bool) -> figures.UsageRow:
     return figures.UsageRow(
-        name=spent.name, at=shapes.at_or_none(at_s), requests=spent.requests,
-        unpriced=spent.unpriced, errors=spent.errors if kept else None, input_tokens=spent.input_tokens,
-        cached_tokens=spent.cached_tokens, cache_write_tokens=spent.cache_write_tokens,
-        output_tokens=spent.output_tokens, reasoning_tokens=spent.reasoning_tokens,
-        cost_usd=pricing.usd(spent.cost_nano_usd), cost_nano_usd=spent.cost_nano_usd,
+        name=spent.name,
+        at=shapes.at_or_none(at_s),
+        requests=spent.requests,
+        unpriced=spent.unpriced,
+        errors=spent.errors if kept else None,
+        input_tokens=spent.input_tokens,
+        cached_tokens=spent.cached_tokens,
+        cache_write_tokens=spent.cache_write_tokens,
+        output_tokens=spent.output_tokens,
+        reasoning_tokens=spent.reasoning_tokens,
+        cost_usd=pricing.usd(spent.cost_nano_usd),
+        cost_nano_usd=spent.cost_nano_usd,
         ttft_ms=_per(spent.ttft_ms, spent.first_tokens),
         output_tokens_per_s=_per(spent.output_tokens * 1000, spent.stream_ms),
-    )  # fmt: skip
+    )
 
 
 def _per(sum: float, count: int) -> float | None:
@@ -179,15 +194,25 @@ def list_upstreams(visit: RequestContext) -> figures.Upstreams:
         m = measured.get(t.name)
         out.append(
             figures.Upstream(
-                name=t.name, preset=t.preset, dialect=t.dialect, host=t.host, models=t.models,
-                state=t.state, failures=t.failures, check=t.check, paused=t.paused,
+                name=t.name,
+                preset=t.preset,
+                dialect=t.dialect,
+                host=t.host,
+                models=t.models,
+                state=t.state,
+                failures=t.failures,
+                check=t.check,
+                paused=t.paused,
                 paused_s=t.paused_s,
-                keys=t.keys, rpm=t.rpm, tpm=t.tpm, requests=m.requests if m else 0,
+                keys=t.keys,
+                rpm=t.rpm,
+                tpm=t.tpm,
+                requests=m.requests if m else 0,
                 error_rate=m.error_rate if m else None,
                 first_token_ms=m.first_token_ms if m else None,
                 output_tokens_per_s=m.tokens_per_s if m else None,
             )
-        )  # fmt: skip
+        )
     return figures.Upstreams(data=out)
 
 

@@ -137,7 +137,9 @@ def _refused(error: msgspec.ValidationError, kind: type, what: str, root: str) -
         if new := RENAMED.get(found[1]):
             return Problem(422, f"The {what} `{found[1]}` is called `{new}` now.", root + found[1])
         fields = f"It takes {', '.join(known)}." if known else f"It takes no {what}s."
-        return Problem(422, f"There is no {what} `{_short(found[1])}` here. {fields}", root + _short(found[1]))  # fmt: skip
+        return Problem(
+            422, f"There is no {what} `{_short(found[1])}` here. {fields}", root + _short(found[1])
+        )
     if found := _MISSING.fullmatch(text):
         return Problem(422, f"The {what} `{found[1]}` is missing.", root + found[1])
     if found := _PLACED.fullmatch(text):
@@ -150,7 +152,9 @@ def _short(text: str) -> str:
     return text if len(text) <= 64 else f"{text[:64]}..."
 
 
-def page(items: Sequence[T], after: object, most: int, id: Callable[[T], str]) -> tuple[list[T], str | None]:  # fmt: skip
+def page(
+    items: Sequence[T], after: object, most: int, id: Callable[[T], str]
+) -> tuple[list[T], str | None]:
     """The items behind the one with the id `after`, and where the next page begins."""
     start = 0
     if after is not msgspec.UNSET:

@@ -23,21 +23,60 @@ ENDPOINTS = (
     Endpoint("Keys", "GET", "/keys/{id}", keys.show_key, "see"),
     Endpoint("Keys", "PATCH", "/keys/{id}", keys.change_key, "manage", example='{"rpm": 60}'),
     Endpoint("Keys", "DELETE", "/keys/{id}", keys.revoke_key, "manage"),
-    Endpoint("Keys", "POST", "/keys/{id}/rotate", keys.rotate_key, "manage", 201, '{"overlap_s": 3600}'),
+    Endpoint(
+        "Keys", "POST", "/keys/{id}/rotate", keys.rotate_key, "manage", 201, '{"overlap_s": 3600}'
+    ),
     Endpoint("Accounts", "GET", "/accounts", keys.list_accounts, "see"),
-    Endpoint("Accounts", "POST", "/accounts", keys.make_account, "manage", 201, '{"id": "search", "name": "Search", "budget_usd": "500"}'),
+    Endpoint(
+        "Accounts",
+        "POST",
+        "/accounts",
+        keys.make_account,
+        "manage",
+        201,
+        '{"id": "search", "name": "Search", "budget_usd": "500"}',
+    ),
     Endpoint("Accounts", "GET", "/accounts/{id}", keys.show_account, "see"),
-    Endpoint("Accounts", "PATCH", "/accounts/{id}", keys.change_account, "manage", example='{"budget_usd": null}'),
+    Endpoint(
+        "Accounts",
+        "PATCH",
+        "/accounts/{id}",
+        keys.change_account,
+        "manage",
+        example='{"budget_usd": null}',
+    ),
     Endpoint("Accounts", "DELETE", "/accounts/{id}", keys.close_account, "manage"),
     Endpoint("Users", "GET", "/users", people.list_users, "manage"),
-    Endpoint("Users", "POST", "/users", people.make_user, "manage", 201, '{"name": "ada", "password": "a long sentence of your own", "role": "viewer"}'),
+    Endpoint(
+        "Users",
+        "POST",
+        "/users",
+        people.make_user,
+        "manage",
+        201,
+        '{"name": "ada", "password": "a long sentence of your own", "role": "viewer"}',
+    ),
     Endpoint("Users", "GET", "/users/{id}", people.show_user, "manage"),
-    Endpoint("Users", "PATCH", "/users/{id}", people.change_user, "manage", example='{"role": "member"}'),
+    Endpoint(
+        "Users", "PATCH", "/users/{id}", people.change_user, "manage", example='{"role": "member"}'
+    ),
     Endpoint("Users", "DELETE", "/users/{id}", people.close_user, "manage"),
     Endpoint("Management keys", "GET", "/management_keys", people.list_management_keys, "manage"),
-    Endpoint("Management keys", "POST", "/management_keys", people.make_management_key, "manage", 201, '{"name": "dashboard", "role": "viewer"}'),
-    Endpoint("Management keys", "GET", "/management_keys/{id}", people.show_management_key, "manage"),
-    Endpoint("Management keys", "DELETE", "/management_keys/{id}", people.revoke_management_key, "manage"),
+    Endpoint(
+        "Management keys",
+        "POST",
+        "/management_keys",
+        people.make_management_key,
+        "manage",
+        201,
+        '{"name": "dashboard", "role": "viewer"}',
+    ),
+    Endpoint(
+        "Management keys", "GET", "/management_keys/{id}", people.show_management_key, "manage"
+    ),
+    Endpoint(
+        "Management keys", "DELETE", "/management_keys/{id}", people.revoke_management_key, "manage"
+    ),
     Endpoint("Management keys", "GET", "/me", people.me, "see"),
     Endpoint("Usage and requests", "GET", "/usage", books.show_usage, "see"),
     Endpoint("Usage and requests", "GET", "/requests", books.list_requests, "see"),
@@ -45,12 +84,25 @@ ENDPOINTS = (
     Endpoint("Usage and requests", "GET", "/sessions/{id:path}", books.show_session, "see"),
     Endpoint("Usage and requests", "GET", "/changes", people.list_changes, "see"),
     Endpoint("Upstreams and models", "GET", "/upstreams", books.list_upstreams, "see"),
-    Endpoint("Upstreams and models", "POST", "/upstreams/{name}/test", books.check_upstream, "manage"),
+    Endpoint(
+        "Upstreams and models", "POST", "/upstreams/{name}/test", books.check_upstream, "manage"
+    ),
     Endpoint("Upstreams and models", "GET", "/models", own_models.list_models, "see"),
-    Endpoint("Upstreams and models", "POST", "/models", own_models.make_model, "manage", 201, MODEL),
+    Endpoint(
+        "Upstreams and models", "POST", "/models", own_models.make_model, "manage", 201, MODEL
+    ),
     Endpoint("Upstreams and models", "GET", "/models/{id:path}", own_models.show_model, "see"),
-    Endpoint("Upstreams and models", "PATCH", "/models/{id:path}", own_models.change_model, "manage", example='{"context_window": 200000}'),
-    Endpoint("Upstreams and models", "DELETE", "/models/{id:path}", own_models.remove_model, "manage"),
-)  # fmt: skip
+    Endpoint(
+        "Upstreams and models",
+        "PATCH",
+        "/models/{id:path}",
+        own_models.change_model,
+        "manage",
+        example='{"context_window": 200000}',
+    ),
+    Endpoint(
+        "Upstreams and models", "DELETE", "/models/{id:path}", own_models.remove_model, "manage"
+    ),
+)
 
 RULES = tuple(endpoint.rule() for endpoint in ENDPOINTS)

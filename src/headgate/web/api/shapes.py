@@ -267,10 +267,11 @@ class NewAccount(Asked, frozen=True, kw_only=True):
     id: Annotated[
         str,
         Meta(
-            max_length=64, description="For ever: a-z, 0-9 and `-`.",
+            max_length=64,
+            description="For ever: a-z, 0-9 and `-`.",
             extra_json_schema={"pattern": "^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"},
         ),
-    ]  # fmt: skip
+    ]
     name: Name
     budget_usd: Dollars | None = None
     budget_period: Period = "total"

@@ -37,12 +37,41 @@ _NOBODY: Final = (
 # What guessers try first, in parts: at 12 characters and more the favourites are made of these.
 # XX: a list of leaked passwords would be better, and too large to carry.
 _COMMON: Final = (
-    "password", "passwort", "passw0rd", "p@ssw0rd", "motdepasse", "changeme", "letmein", "welcome", "iloveyou",
-    "administrator", "admin", "qwertyuiop", "qwertzuiop", "azertyuiop", "qwerty", "asdfghjkl", "zxcvbnm",
-    "1q2w3e4r5t6y", "1q2w3e4r", "1qaz2wsx3edc", "1qaz2wsx", "abcdefghijklmnopqrstuvwxyz", "abcdefghijkl",
-    "1234567890", "123456789", "0123456789", "987654321", "12345678", "123456", "12345", "1234", "123",
-    "headgate", "minimax",
-)  # fmt: skip
+    "password",
+    "passwort",
+    "passw0rd",
+    "p@ssw0rd",
+    "motdepasse",
+    "changeme",
+    "letmein",
+    "welcome",
+    "iloveyou",
+    "administrator",
+    "admin",
+    "qwertyuiop",
+    "qwertzuiop",
+    "azertyuiop",
+    "qwerty",
+    "asdfghjkl",
+    "zxcvbnm",
+    "1q2w3e4r5t6y",
+    "1q2w3e4r",
+    "1qaz2wsx3edc",
+    "1qaz2wsx",
+    "abcdefghijklmnopqrstuvwxyz",
+    "abcdefghijkl",
+    "1234567890",
+    "123456789",
+    "0123456789",
+    "987654321",
+    "12345678",
+    "123456",
+    "12345",
+    "1234",
+    "123",
+    "headgate",
+    "minimax",
+)
 _OWN_CHARACTERS: Final = 6  # what must be left of a password beside those parts
 _FEW: Final = 5  # different characters
 

@@ -49,19 +49,28 @@ def _signed_in(visit: RequestContext, user: User, response: Response) -> Respons
         people.close_session(old)
     token = people.open_session(user.id, now_s=time.time())
     response.set_cookie(
-        COOKIE, token, max_age=int(SESSION_S), path="/", secure=True, httponly=True,
+        COOKIE,
+        token,
+        max_age=int(SESSION_S),
+        path="/",
+        secure=True,
+        httponly=True,
         samesite="strict",
-    )  # fmt: skip
+    )
     return response
 
 
 def _page(visit: RequestContext, status: int = 200, problem: str = "", name: str = "") -> Response:
     provider = visit.desk.settings.oidc.issuer
     return visit.render(
-        "sign_in.html", status, problem=problem, name=name, next=_next(visit),
+        "sign_in.html",
+        status,
+        problem=problem,
+        name=name,
+        next=_next(visit),
         provider=urlsplit(provider).hostname if provider else "",
         nobody=not visit.desk.people.anybody(),
-    )  # fmt: skip
+    )
 
 
 def show(visit: RequestContext) -> Response:
@@ -109,8 +118,12 @@ def setup(visit: RequestContext) -> Response:
     _must_be_secure(visit)
     token = visit.path["token"]
     if not visit.desk.people.setup_open(token, now_s=time.time()):
-        raise Problem(410, visit.word(
-            "This link is used up or older than 30 minutes. `headgate admin link` makes another."))  # fmt: skip
+        raise Problem(
+            410,
+            visit.word(
+                "This link is used up or older than 30 minutes. `headgate admin link` makes another."
+            ),
+        )
     return visit.render("setup.html", token=token, problem="", name="admin")
 
 
@@ -143,9 +156,14 @@ def to_provider(visit: RequestContext) -> Response:
     )
     response = visit.redirect(url)
     response.set_cookie(
-        FLOW_COOKIE, visit.desk.people.sealed("oidc", msgspec.json.encode(flow)),
-        max_age=int(FLOW_S), path="/", secure=True, httponly=True, samesite="lax",
-    )  # fmt: skip
+        FLOW_COOKIE,
+        visit.desk.people.sealed("oidc", msgspec.json.encode(flow)),
+        max_age=int(FLOW_S),
+        path="/",
+        secure=True,
+        httponly=True,
+        samesite="lax",
+    )
     return response
 
 
@@ -165,9 +183,14 @@ def from_provider(visit: RequestContext) -> Response:
         raise Problem(403, str(error)) from None
     people, now_s = visit.desk.people, time.time()
     user = people.from_provider(
-        identity.issuer, identity.subject, identity.name, identity.email, identity.role,
-        identity.account, now_s=now_s,
-    )  # fmt: skip
+        identity.issuer,
+        identity.subject,
+        identity.name,
+        identity.email,
+        identity.role,
+        identity.account,
+        now_s=now_s,
+    )
     if user is None:
         raise Problem(403, visit.word("This user was closed here."))
     people.record(user.name, "oidc", "session.begin", user.id, user.account, now_s=now_s)

@@ -91,7 +91,9 @@ def make(visit: RequestContext) -> Response:
     except Problem as refused:
         return _list(visit, refused)
     usual = Account("", "", 0.0)
-    told = {n: v for n in BudgetTerms.__annotations__ if (v := getattr(account, n)) != getattr(usual, n)}  # fmt: skip
+    told = {
+        n: v for n in BudgetTerms.__annotations__ if (v := getattr(account, n)) != getattr(usual, n)
+    }
     visit.record("account.create", account.id, account.id, **{"name": account.name, **told})
     return visit.redirect(f"/accounts/{account.id}", "made")
 

@@ -39,8 +39,12 @@ ACTIONS: dict[str, str] = {
     "model.remove": "Model removed",
 }
 VIAS: dict[str, str] = {
-    "console": "console", "api": "API", "cli": "command line", "setup": "set-up", "oidc": "OIDC"
-}  # fmt: skip
+    "console": "console",
+    "api": "API",
+    "cli": "command line",
+    "setup": "set-up",
+    "oidc": "OIDC",
+}
 PERIODS: dict[str, str] = {"total": "all time", "day": "each day", "month": "each month"}
 LABELS: dict[str, str] = {
     "name": "name",

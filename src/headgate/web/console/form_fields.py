@@ -25,9 +25,15 @@ T = TypeVar("T", bound=str)
 PERIODS: tuple[Period, ...] = get_args(Period)
 # Offered, not required: any zone of the IANA's database is taken.
 ZONES = (
-    "UTC", "Asia/Shanghai", "Asia/Singapore", "Asia/Tokyo", "Europe/Berlin", "Europe/London",
-    "America/New_York", "America/Los_Angeles",
-)  # fmt: skip
+    "UTC",
+    "Asia/Shanghai",
+    "Asia/Singapore",
+    "Asia/Tokyo",
+    "Europe/Berlin",
+    "Europe/London",
+    "America/New_York",
+    "America/Los_Angeles",
+)
 BUDGET = ("budget_usd", "budget_period", "budget_zone")
 MOST_TAKEN = 2000  # forms that are remembered: some 300 kB
 MAX_NUMBER = 32  # characters of a form's number; ours have 16
@@ -100,7 +106,10 @@ def budget(visit: RequestContext) -> BudgetTerms:
         try:
             budgets.zone_of(zone)
         except ValueError:
-            said = visit.word("No time zone `{zone}` is known; write UTC or one like Asia/Shanghai.", zone=zone[:64])  # fmt: skip
+            said = visit.word(
+                "No time zone `{zone}` is known; write UTC or one like Asia/Shanghai.",
+                zone=zone[:64],
+            )
             raise Problem(422, said, "budget_zone") from None
         terms["budget_zone"] = zone
     return terms

@@ -31,7 +31,20 @@ RECENT = 20
 USED_S = 30 * 86400.0  # how far back the list looks for the last use: one query for all keys
 OVERLAPS_S = (0, 3600, 86400, 7 * 86400)
 _ON_DISCONNECT: tuple[OnDisconnect, ...] = get_args(OnDisconnect)
-_FIELDS = ("name", "models_of", "models", "rpm", "tpm", "concurrency", "allowed_cidrs", "effort", "routing", "on_disconnect", "expires", *fields.BUDGET)  # fmt: skip
+_FIELDS = (
+    "name",
+    "models_of",
+    "models",
+    "rpm",
+    "tpm",
+    "concurrency",
+    "allowed_cidrs",
+    "effort",
+    "routing",
+    "on_disconnect",
+    "expires",
+    *fields.BUDGET,
+)
 # What the record says of a new key, where it is not as usual.
 _TOLD = ("models", "expires_s", *Terms.__annotations__)
 _taken = fields.Taken()

@@ -16,9 +16,21 @@ from headgate.web.console import form_fields as fields
 from headgate.web.context import Problem, RequestContext
 
 _FIELDS = (
-    "id", "display_name", "upstream", "model", "input_price", "output_price", "cache_read", "free",
-    "context_window", "max_output", "aliases", "effort", "image", "video",
-)  # fmt: skip
+    "id",
+    "display_name",
+    "upstream",
+    "model",
+    "input_price",
+    "output_price",
+    "cache_read",
+    "free",
+    "context_window",
+    "max_output",
+    "aliases",
+    "effort",
+    "image",
+    "video",
+)
 
 
 class Form(msgspec.Struct, frozen=True):

@@ -114,14 +114,22 @@ WARNINGS: dict[str, Note] = {
         "dropped",
         "The upstream needs at least 1,024 tokens for thinking, and `max_tokens` has no room for them.",
     ),
-    "service_tier": Note("dropped", "The upstream does not have this service tier; the ordinary one was used."),
-    "store": Note("dropped", "Replies are not stored here; the next request must send the whole input."),
+    "service_tier": Note(
+        "dropped", "The upstream does not have this service tier; the ordinary one was used."
+    ),
+    "store": Note(
+        "dropped", "Replies are not stored here; the next request must send the whole input."
+    ),
     "truncation": Note(
         "dropped", "The input is never cut; one that is too long is refused instead."
     ),
     "include": Note("dropped", "There are no log probabilities; the reply has none."),
-    "context_management": Note("dropped", "The conversation is not compacted here; the client must."),
-    "moderation": Note("dropped", "There is no separate moderation here; the upstream has its own."),
+    "context_management": Note(
+        "dropped", "The conversation is not compacted here; the client must."
+    ),
+    "moderation": Note(
+        "dropped", "There is no separate moderation here; the upstream has its own."
+    ),
     "tools.web_search": Note(
         "dropped", "OpenAI's own web search is not here; the model answered without it."
     ),
@@ -132,10 +140,12 @@ WARNINGS: dict[str, Note] = {
         "emulated", "The grammar of a custom tool cannot be enforced; it was described in words."
     ),
     "input.web_search_call": Note(
-        "dropped", "A web search of OpenAI's own in the history was left out; it means nothing here."
+        "dropped",
+        "A web search of OpenAI's own in the history was left out; it means nothing here.",
     ),
     "input.file_search_call": Note(
-        "dropped", "A file search of OpenAI's own in the history was left out; it means nothing here."
+        "dropped",
+        "A file search of OpenAI's own in the history was left out; it means nothing here.",
     ),
     "input.code_interpreter_call": Note(
         "dropped",
@@ -146,9 +156,10 @@ WARNINGS: dict[str, Note] = {
     ),
     "tokens (estimated)": Note("noted", "The tokens were estimated; no upstream counted them."),
     "tokens (template assumed)": Note(
-        "noted", "The tokens were counted with the model's vocabulary; what surrounds them is assumed."
+        "noted",
+        "The tokens were counted with the model's vocabulary; what surrounds them is assumed.",
     ),
-}  # fmt: skip
+}
 KINDS: dict[Kind, str] = {
     "repaired": "repaired",
     "dropped": "left out",

@@ -232,21 +232,39 @@ def figures(visit: RequestContext, now: Spent, before: Spent) -> list[Figure]:
     unpriced = now.unpriced
     return [
         figure(
-            _("Spend"), lambda s: s.cost_nano_usd, lambda v: rounded(int(v)), "neither",
+            _("Spend"),
+            lambda s: s.cost_nano_usd,
+            lambda v: rounded(int(v)),
+            "neither",
             _("{count} without a known price", count=f"{unpriced:,}") if unpriced else "",
             f"${pricing.usd(now.cost_nano_usd)}",
         ),
         figure(_("Requests"), lambda s: s.requests, short, "neither", exact=f"{now.requests:,}"),
         figure(
-            _("Errors"), lambda s: share(s.errors, s.requests), rate, "less",
+            _("Errors"),
+            lambda s: share(s.errors, s.requests),
+            rate,
+            "less",
             _("{count} failed", count=f"{now.errors:,}"),
         ),
-        figure(_("Input tokens"), lambda s: s.input_tokens, short, "neither", exact=f"{now.input_tokens:,}"),
-        figure(_("Output tokens"), lambda s: s.output_tokens, short, "neither", exact=f"{now.output_tokens:,}"),
+        figure(
+            _("Input tokens"),
+            lambda s: s.input_tokens,
+            short,
+            "neither",
+            exact=f"{now.input_tokens:,}",
+        ),
+        figure(
+            _("Output tokens"),
+            lambda s: s.output_tokens,
+            short,
+            "neither",
+            exact=f"{now.output_tokens:,}",
+        ),
         figure(_("Cached input"), lambda s: share(s.cached_tokens, s.input_tokens), rate, "more"),
         figure(_("First token, mean"), first_token_ms, duration, "less"),
         figure(_("Tokens/s"), tokens_per_s, lambda v: f"{v:,.1f}", "more"),
-    ]  # fmt: skip
+    ]
 
 
 def _change(
@@ -358,7 +376,11 @@ def show(visit: RequestContext) -> Response:
         before=before,
         figures=figures(visit, seen.total, added("", (s for _, s in earlier))),
         chart=msgspec.json.encode(chart(seen, visit)).decode(),
-        shown="spend" if seen.total.cost_nano_usd else "tokens" if seen.total.input_tokens else "requests",
+        shown="spend"
+        if seen.total.cost_nano_usd
+        else "tokens"
+        if seen.total.input_tokens
+        else "requests",
         by_title=BYS[seen.by],
         bys=[(by, title) for by, title in BYS.items() if by != "account" or who.scope is None],
         spans=time_range.TITLES,
@@ -367,11 +389,13 @@ def show(visit: RequestContext) -> Response:
         models=visit.desk.books.names("model"),
         upstreams=visit.desk.books.names("upstream"),
         iso=time_range.iso,
-        rate=rate, share=share,
-        first=first_token_ms, speed=tokens_per_s,
+        rate=rate,
+        share=share,
+        first=first_token_ms,
+        speed=tokens_per_s,
         file=asked.link("/usage.csv", {"by": seen.by}, fixed=True),
         log=asked.link("/requests", fixed=True),
-    )  # fmt: skip
+    )
 
 
 def file(visit: RequestContext) -> Response:

@@ -16,9 +16,17 @@ from headgate.web.site.deployment import SOURCES, Page, Site, head
 # Presets for a kind of server: nobody knows what is behind them.
 _ANY_SERVER = ("openai", "anthropic", "custom")
 _TITLES = (
-    "Input", "Tools", "Forced tool", "Thinking off", "Effort", "Stop sequences", "JSON schema", "Seed", "`top_k`",
+    "Input",
+    "Tools",
+    "Forced tool",
+    "Thinking off",
+    "Effort",
+    "Stop sequences",
+    "JSON schema",
+    "Seed",
+    "`top_k`",
     "Priority tier",
-)  # fmt: skip
+)
 
 
 def _can(c: Capabilities) -> tuple[str, ...]:
@@ -116,10 +124,16 @@ def providers(path: str, site: Site, catalog: Catalog, prices: str) -> Page:
     top = head(path, title, site, provider="minimax", modality="text", variant_count=len(known))
     body = prose.fill(
         prose.text("providers.md"),
-        head=top, overview=overview, ours=_ours(site, catalog), prices=prices,
-        emulated=_EMULATED, capabilities=capabilities, names=names, base=site.base_url,
+        head=top,
+        overview=overview,
+        ours=_ours(site, catalog),
+        prices=prices,
+        emulated=_EMULATED,
+        capabilities=capabilities,
+        names=names,
+        base=site.base_url,
         sources=prose.bullets(SOURCES[:1]),
-    )  # fmt: skip
+    )
     return Page(path, title, "Providers of MiniMax's models side by side.", body)
 
 

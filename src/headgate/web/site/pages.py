@@ -47,9 +47,22 @@ _NAVIGATION = (
 )
 # What crawlers have no use for: the console's pages, and the protocols.
 _CLOSED = (
-    "/v1/", "/v1beta/", "/admin/", "/usage", "/requests", "/sessions", "/api_keys", "/playground",
-    "/upstreams", "/accounts", "/people", "/changes", "/profile", "/sign-in", "/setup",
-)  # fmt: skip
+    "/v1/",
+    "/v1beta/",
+    "/admin/",
+    "/usage",
+    "/requests",
+    "/sessions",
+    "/api_keys",
+    "/playground",
+    "/upstreams",
+    "/accounts",
+    "/people",
+    "/changes",
+    "/profile",
+    "/sign-in",
+    "/setup",
+)
 _SKILL_SCHEMA = "https://schemas.agentskills.io/discovery/0.2.0/schema.json"
 _MODEL = re.compile(r"/models/(minimax/)?([A-Za-z0-9._:/@+-]{1,128})\.md", re.IGNORECASE)
 
@@ -181,12 +194,17 @@ def _dollars(amount: Decimal) -> str:
 def _overview(site: Site, models: Sequence[Model]) -> str:
     rows = (
         (
-            _link(m, site), f"{m.context_window:,}", f"{m.max_output:,}", ", ".join(m.input),
-            _span(m, site.on, "input"), _span(m, site.on, "cache_read"), _span(m, site.on, "output"),
+            _link(m, site),
+            f"{m.context_window:,}",
+            f"{m.max_output:,}",
+            ", ".join(m.input),
+            _span(m, site.on, "input"),
+            _span(m, site.on, "cache_read"),
+            _span(m, site.on, "output"),
             _status(m),
         )
         for m in models
-    )  # fmt: skip
+    )
     titles = (
         "Model",
         "Context",
@@ -256,10 +274,18 @@ def _family(path: str, site: Site, catalog: Catalog) -> Page:
     models = [m for m in catalog.models if not m.own]
     cheapest = [Decimal(p.input) for m in models for p in _tiers(m, site.on)]
     top = head(
-        path, title, site, model="minimax", provider="minimax", modality="text",
-        variant_count=len(models), currency="USD", billing_unit="1M tokens",
-        price_from=str(min(cheapest)) if cheapest else None, prices_on=site.on,
-    )  # fmt: skip
+        path,
+        title,
+        site,
+        model="minimax",
+        provider="minimax",
+        modality="text",
+        variant_count=len(models),
+        currency="USD",
+        billing_unit="1M tokens",
+        price_from=str(min(cheapest)) if cheapest else None,
+        prices_on=site.on,
+    )
     use = prose.table(
         ("Model", "Use when", "Released"),
         (
@@ -275,10 +301,18 @@ def _family(path: str, site: Site, catalog: Catalog) -> Page:
     )
     body = prose.fill(
         prose.text("family.md"),
-        head=top, use=use, overview=_overview(site, models), per_million=_PER_MILLION,
-        prices=prices, billing=_BILLING, limits=limits, endpoints=_endpoints(site),
-        default=_link(catalog.models[0], site), base=site.base_url, sources=prose.bullets(SOURCES),
-    )  # fmt: skip
+        head=top,
+        use=use,
+        overview=_overview(site, models),
+        per_million=_PER_MILLION,
+        prices=prices,
+        billing=_BILLING,
+        limits=limits,
+        endpoints=_endpoints(site),
+        default=_link(catalog.models[0], site),
+        base=site.base_url,
+        sources=prose.bullets(SOURCES),
+    )
     return Page(path, title, "Which MiniMax model when, with exact prices and limits.", body)
 
 
@@ -300,16 +334,26 @@ def _prices(*models: Model) -> str:
         (
             m.id,
             _size(p, m),
-            f"${p.input}", f"${p.cache_read or p.input}", f"${p.cache_write or p.input}", f"${p.output}",
-            f"x {p.priority_factor}", str(p.valid_from),
+            f"${p.input}",
+            f"${p.cache_read or p.input}",
+            f"${p.cache_write or p.input}",
+            f"${p.output}",
+            f"x {p.priority_factor}",
+            str(p.valid_from),
         )
         for m in models
         for p in m.prices
-    ]  # fmt: skip
+    ]
     titles = (
-        "Model", "Input size", "Input", "Cached input", "Cache write", "Output", "Priority factor",
+        "Model",
+        "Input size",
+        "Input",
+        "Cached input",
+        "Cache write",
+        "Output",
+        "Priority factor",
         "Valid from",
-    )  # fmt: skip
+    )
     first = 0 if len(models) > 1 else 1
     numbers = [n - first for n in (2, 3, 4, 5, 6)]
     return prose.table(titles[first:], [row[first:] for row in rows], numbers)
@@ -348,35 +392,57 @@ def _model(path: str, site: Site, catalog: Catalog) -> Page:
     about = _facts(model)
     tiers = _tiers(model, site.on)
     top = head(
-        path, model.display_name, site, model=model.id, provider=model.vendor,
-        modality=", ".join(model.input), variant_id=model.id.lower().removeprefix("minimax-"),
-        sdk_model_id=model.id, status=_lifecycle(model, site.on), released=model.released,
-        context_window=model.context_window, max_output=model.max_output,
-        currency="USD", billing_unit="1M tokens", prices_on=site.on,
+        path,
+        model.display_name,
+        site,
+        model=model.id,
+        provider=model.vendor,
+        modality=", ".join(model.input),
+        variant_id=model.id.lower().removeprefix("minimax-"),
+        sdk_model_id=model.id,
+        status=_lifecycle(model, site.on),
+        released=model.released,
+        context_window=model.context_window,
+        max_output=model.max_output,
+        currency="USD",
+        billing_unit="1M tokens",
+        prices_on=site.on,
         input_price=tiers[0].input if tiers else None,
         output_price=tiers[0].output if tiers else None,
         retires=model.retirement.ends if model.retirement else None,
         successor=model.retirement.successor if model.retirement else None,
-    )  # fmt: skip
+    )
     spec = prose.table(
         ("", ""),
         (
-            ("Name in requests", ", ".join(f"`{n}`" for n in (model.id, *model.aliases)) + ", in any case"),
+            (
+                "Name in requests",
+                ", ".join(f"`{n}`" for n in (model.id, *model.aliases)) + ", in any case",
+            ),
             ("Released", str(model.released)),
             ("Context", f"{model.context_window:,} tokens, input and output together"),
             ("Longest output", f"{model.max_output:,} tokens"),
-            ("Output when the request says nothing", f"{model.default_max_output:,} tokens at most"),
+            (
+                "Output when the request says nothing",
+                f"{model.default_max_output:,} tokens at most",
+            ),
             ("Input", ", ".join(model.input)),
             ("Output", "text, thinking, tool calls"),
             ("Effort of thinking", _efforts(model, catalog)),
             ("Parameters", ", ".join(f"`{p}`" for p in cards.parameters(catalog.routes(model.id)))),
             ("Status", _ending(model, site)),
             *(
-                [] if model.own else
-                [("Rate limit at MiniMax", f"{_number(model.rpm)} requests, {_number(model.tpm)} tokens a minute")]
+                []
+                if model.own
+                else [
+                    (
+                        "Rate limit at MiniMax",
+                        f"{_number(model.rpm)} requests, {_number(model.tpm)} tokens a minute",
+                    )
+                ]
             ),
         ),
-    )  # fmt: skip
+    )
     shown = prose.examples(site.base_url, model.id)
     requests = "\n\n".join(
         f"### {name}\n\n"
@@ -391,11 +457,19 @@ def _model(path: str, site: Site, catalog: Catalog) -> Page:
     use_when = f"**Use when:** {prose.plain(about.use_when)}\n\n" if about.use_when else ""
     body = prose.fill(
         prose.text("model.md"),
-        head=top, description=prose.plain(model.description), use_when=use_when,
-        prices=_prices(model), cost=_sample_cost(model, site.on), billing=_BILLING, spec=spec,
-        where=comparison.where(model, site, catalog), requests=requests, others=others,
-        base=site.base_url, sources=prose.bullets(("The operator of this gateway.",) if model.own else SOURCES),
-    )  # fmt: skip
+        head=top,
+        description=prose.plain(model.description),
+        use_when=use_when,
+        prices=_prices(model),
+        cost=_sample_cost(model, site.on),
+        billing=_BILLING,
+        spec=spec,
+        where=comparison.where(model, site, catalog),
+        requests=requests,
+        others=others,
+        base=site.base_url,
+        sources=prose.bullets(("The operator of this gateway.",) if model.own else SOURCES),
+    )
     return Page(path, model.display_name, model.description or model.display_name, body)
 
 
@@ -419,9 +493,13 @@ def _docs(path: str, site: Site, catalog: Catalog) -> Page:
     )
     body = prose.fill(
         prose.text("docs.md"),
-        base=site.base_url, note=note(site), examples=requests, errors=prose.errors(),
-        agent=agent.id, agent_context=str(agent.context_window),
-    )  # fmt: skip
+        base=site.base_url,
+        note=note(site),
+        examples=requests,
+        errors=prose.errors(),
+        agent=agent.id,
+        agent_context=str(agent.context_window),
+    )
     front = prose.front(
         title=title,
         url=site.base_url + path,
@@ -468,9 +546,15 @@ def _skill(path: str, site: Site, catalog: Catalog) -> Page:
     )
     body = prose.fill(
         prose.text("skill.md"),
-        base=base, version=site.version, note=note(site), models=models, model=default,
-        description=json.dumps(_SKILL_ABOUT), openclaw=json.dumps(openclaw), **shown,
-    )  # fmt: skip
+        base=base,
+        version=site.version,
+        note=note(site),
+        models=models,
+        model=default,
+        description=json.dumps(_SKILL_ABOUT),
+        openclaw=json.dumps(openclaw),
+        **shown,
+    )
     return Page(path, "MiniMax skill", _SKILL_ABOUT, body)
 
 
