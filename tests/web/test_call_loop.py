@@ -30,4 +30,8 @@ def test_an_error_reaches_its_caller_and_leaves_the_loop_running() -> None:
 
     with pytest.raises(ValueError, match="as it was raised"):
         calls.run(broken())
-    assert calls.run(asyncio.sleep(0, "still there")) == "still there"
+
+    async def whole() -> str:
+        return "still there"
+
+    assert calls.run(whole()) == "still there"
