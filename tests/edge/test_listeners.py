@@ -5,6 +5,7 @@ import re
 import shutil
 import socket
 import ssl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import httpx2
 import pytest
 
 from certs import Authority
-from gateway import start, stop
+from gateway import COMMAND, environment, start, stop
 from headgate.storage.sqlite.database import Store
 from played import PlayedUpstream
 from waiting import PATIENCE_S, wait_for
@@ -122,6 +123,20 @@ def test_control_and_the_doctor_reach_the_gateway_without_a_client_certificate(
         assert client.get("/internal/upstreams").status_code == 403
 
 
+def test_status_and_doctor_reach_it_over_tls(secured: Secured) -> None:
+    env = {
+        **environment(), "HEADGATE_TLS_CERT": str(secured.files[0]), "HEADGATE_TLS_KEY": str(secured.files[1]),
+        "HEADGATE_TLS_CLIENT_CA": str(secured.authority.cert), "HEADGATE_PORT": str(secured.port), "MINIMAX_API_KEY": "k",
+    }  # fmt: skip
+    data = ["--data", str(secured.gateway.data)]
+    for command, said in (
+        ("status", "takes requests"),
+        ("doctor", f"answers at {secured.gateway.url}"),
+    ):
+        done = subprocess.run([*COMMAND, command, *data], env=env, capture_output=True, text=True)
+        assert said in done.stdout, done.stdout + done.stderr
+
+
 def test_the_console_is_on_its_own_listener_only(secured: Secured) -> None:
     with secured.open() as client:
         for path in ("/sign-in", "/api_keys", "/admin/v1/keys", "/playground", "/setup/x"):
@@ -152,6 +167,10 @@ def test_an_admin_signs_in_on_that_listener(secured: Secured) -> None:
         )
         assert made.status_code == 303 and "__Host-headgate" in made.headers["set-cookie"]
         assert client.get(f"{secured.admin}/usage").status_code == 200
+        # Its process asks the edge, which speaks TLS and wants certificates of others.
+        upstreams = client.get(f"{secured.admin}/upstreams")
+        assert upstreams.status_code == 200 and "custom" in upstreams.text
+        assert "does not answer" not in upstreams.text
         # A cookie is sent to every port of its host.
         front = client.get("/", headers={"accept": "text/html"})
         assert front.status_code == 200
