@@ -141,6 +141,10 @@ def _terms(command: F) -> F:
                 help='Which routes it may take: "sort=price; only=a,b; ignore=c; regions=own"; "": any.',
             ),
             click.option(
+                "--mask",
+                help='What is masked before it leaves: email,phone,card,iban,key, or all; "": nothing.',
+            ),
+            click.option(
                 "--on-hang-up",
                 expose_value=False,
                 hidden=True,
@@ -186,6 +190,7 @@ def _said(
     allow_from: tuple[str, ...] | None,
     effort: str | None,
     routing: str | None,
+    mask: str | None,
     on_disconnect: Any,  # as budget_period
     **budget: Any,
 ) -> Terms:
@@ -200,6 +205,8 @@ def _said(
         terms["allowed_cidrs"] = allow_from
     if effort is not None:
         terms["effort"] = "" if effort == "default" else effort
+    if mask is not None:
+        terms["mask"] = mask
     if routing is not None:
         terms["routing"] = routing
     if on_disconnect is not None:
@@ -414,6 +421,8 @@ def _takes(key: Key) -> list[str]:
     for most, what in ((key.rpm, "rpm"), (key.tpm, "tpm"), (key.concurrency, "at a time")):
         if most is not None:
             out.append(f"{most} {what}")
+    if key.mask:
+        out.append(f"masks {key.mask}")
     if key.routing:
         out.append(f"routing {key.routing}")
     if key.effort:

@@ -36,11 +36,12 @@ from headgate.errors import Failure, Refused
 from headgate.net.client import Client, Timeouts
 from headgate.net.server import Inbound
 from headgate.node.client import Admission, Admissions
-from headgate.policy import keys, networks, preferences, routing
+from headgate.policy import keys, masking, networks, preferences, routing
 from headgate.policy.access import MANAGEMENT_PREFIX
 from headgate.policy.guesses import GuessThrottle
 from headgate.policy.keys import Key, KeySnapshot
 from headgate.policy.limits import Scope
+from headgate.policy.masking import Masker
 from headgate.reasoning.cache import ReasoningCache
 from headgate.reasoning.sealing import Sealer
 from headgate.storage.errors import StoreError
@@ -132,6 +133,7 @@ class EdgeContext:
         self.search = SearchProvider(search, self.client, self.metrics) if search.provider else None
         self.draining = False
         self.sealer = Sealer(store.derived("capsules"))
+        self._mask_secret = store.derived("masking")
         self.proof = store.derived("internal").hex()  # of who has read this pepper
         self.reads = Reads()
         self.tasks = Tasks(self._task_failed)
@@ -366,6 +368,13 @@ class EdgeContext:
         for route in routes if wish.sort else routing.ordered(routes, named):
             order += routing.by_keys(route.pool, named) if route.pool else (route,)
         return tuple(order)
+
+    def masker(self, key: Key) -> Masker | None:
+        """Return what masks the requests of this key; None: nothing is masked."""
+        if not key.mask:
+            return None
+        secret = hmac.digest(self._mask_secret, key.owner.encode(), "sha256")
+        return Masker(masking.kinds(key.mask), secret)
 
     def wish_of(self, name: str, key: Key, request: Request | None = None) -> Preferences:
         """Return what the key, the preset that was named and the request prefer together."""

@@ -92,12 +92,17 @@ class _Counting:
         routes = context.routes(request.model, self.entry.key)
         self.model = routes[0].model.id
         origin = routes[0].upstream.name
+        masker = context.masker(self.entry.key)
         if not large:
             request, _ = sealing.unseal(request, context.sealer, origin)
+            if masker is not None:  # an upstream may count it
+                request = masker.request(request)
             return await context.counter.count(request, routes, dialect.name)
         request, _ = await context.overload.off_loop(
             place, sealing.unseal, request, context.sealer, origin
         )
+        if masker is not None:
+            request = await context.overload.off_loop(place, masker.request, request)
         return await context.counter.count(
             request, routes, dialect.name, context.overload.worker(place)
         )

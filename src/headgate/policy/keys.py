@@ -49,6 +49,7 @@ class Key(msgspec.Struct, frozen=True):
     allowed_cidrs: tuple[str, ...] = ()  # networks its requests may come from; (): any
     effort: str = ""  # of reasoning, for requests that name none; "": as the model says
     routing: str = ""  # which routes it may take (policy/preferences.py); "": any
+    mask: str = ""  # what is masked before it leaves (policy/masking.py); "": nothing
 
     @property
     def owner(self) -> str:

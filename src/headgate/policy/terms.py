@@ -3,7 +3,7 @@
 import re
 from typing import TypedDict
 
-from headgate.policy import budgets, networks, preferences
+from headgate.policy import budgets, masking, networks, preferences
 from headgate.policy.keys import Account, Key, OnDisconnect, Period
 
 MAX_NAME_CHARS = 128
@@ -29,6 +29,7 @@ class Terms(BudgetTerms, total=False):
     allowed_cidrs: tuple[str, ...]
     effort: str
     routing: str
+    mask: str
 
 
 class Changes(Terms, total=False):
@@ -69,6 +70,7 @@ def fault_of(what: Key | Account) -> str:
     try:
         if isinstance(what, Key):
             preferences.parsed(what.routing)
+            masking.kinds(what.mask)
         if isinstance(what, Key) and networks.checked(what.allowed_cidrs) != what.allowed_cidrs:
             return "allowed_cidrs has networks that are not in their usual form."
         budgets.zone_of(what.budget_zone)

@@ -107,7 +107,7 @@ class Attempts:
         progress.upstream_code = progress.upstream_text = ""
         context.metrics.attempts.add(route.upstream.name)
         try:
-            body = await exchange.worked(upstream.encoded, route, fitted.request)
+            body = await exchange.encoded(route, fitted.request)
             reply = await upstream.begin(
                 context.client, route, body, context.timeouts, exchange.id, fresh=self._fresh
             )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from headgate.catalog.catalog import Route
+from headgate.edge.pipeline.masking import Restore
 from headgate.edge.pipeline.state import Exchange
 from headgate.policy.fit import Fitted
 from headgate.reasoning import sealing
@@ -33,7 +34,7 @@ def filters_for(
         return collectors[0], seal
 
     fidelity = context.settings.fidelity
-    return filters.build(
+    chain = filters.build(
         show,
         fitted.stop,
         fitted.format is not None,
@@ -45,3 +46,6 @@ def filters_for(
         searching=searching,
         last=last,
     )
+    if exchange.masker is not None and exchange.masker.values:
+        chain.insert(0, Restore(exchange.masker))
+    return chain

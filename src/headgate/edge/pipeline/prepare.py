@@ -68,6 +68,11 @@ async def prepare(exchange: Exchange, responder: Responder) -> Prepared | None:
         if message.role == "assistant":  # no other role thinks
             request = await _remembered(exchange, request, routes[0])
             break
+    if (masker := context.masker(key)) is not None:
+        exchange.masker = masker
+        await exchange.worked(masker.request, request)  # what it finds is known before it is sent
+        if reason := masker.reason():
+            progress.recalled = (*progress.recalled, reason)
     if (wish := context.wish_of(request.model, key, request)) != preferences.NONE:
         # Why this route: on the row only, as the caller knows what it asked for.
         reason = f"route ({preferences.written(wish)})"

@@ -118,6 +118,8 @@ class SearchRounds:
                 continue
             self._left -= 1
             self._count += 1
+            if (masker := self._exchange.masker) is not None:  # what is searched for leaves too
+                call = masker.call(call)
             out.append(await self._provider.search(call, self._wish))
         return out
 
@@ -148,7 +150,7 @@ class SearchRounds:
         progress.attempts += 1
         attempt.running_since_s = attempt.began_s = time.monotonic()
         context.metrics.attempts.add(route.upstream.name)
-        body = await exchange.worked(upstream.encoded, route, fitted.request)
+        body = await exchange.encoded(route, fitted.request)
         try:
             reply = await upstream.begin(
                 context.client, route, body, context.timeouts, exchange.id, fresh=True

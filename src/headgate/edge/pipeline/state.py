@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from headgate.catalog.catalog import Route
-from headgate.chat import Usage
+from headgate.chat import Request, Usage
 from headgate.dialects.contract import Dialect, Encoder, ReplyFacts, RequestTarget
-from headgate.edge import relay
+from headgate.edge import relay, upstream
 from headgate.edge.context import EdgeContext, Entry
 from headgate.edge.ids import new_id
 from headgate.edge.metrics import RouteMetrics
@@ -19,6 +19,7 @@ from headgate.errors import BLAMELESS
 from headgate.net.client import Response
 from headgate.net.server import Inbound
 from headgate.node.client import Turn
+from headgate.policy.masking import Masker
 from headgate.stream.translate import Translator
 
 P = ParamSpec("P")
@@ -92,6 +93,7 @@ class Exchange:
     encoder: Encoder | None = None  # of a streamed reply
     large = False  # the work on a large body is done in a thread
     input_estimate = 0  # tokens
+    masker: Masker | None = None  # of a key whose requests are masked before they leave
     facts = ReplyFacts("", "", 0)  # set once the request is read
 
     def __init__(self, arrival: Arrival) -> None:
@@ -112,6 +114,12 @@ class Exchange:
             place = self.arrival.entry.place
             return await self.context.overload.off_loop(place, work, *args, **kwargs)
         return work(*args, **kwargs)
+
+    async def encoded(self, route: Route, request: Request) -> bytes:
+        """Return the body that the route is sent: the only way by which a request leaves."""
+        if self.masker is not None:
+            request = await self.worked(self.masker.request, request)
+        return await self.worked(upstream.encoded, route, request)
 
     def measure(self, translator: Translator) -> None:
         """Set the usage to what is billed of this reply."""

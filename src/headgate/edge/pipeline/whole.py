@@ -81,7 +81,7 @@ async def _repaired(
     progress.attempts += 1
     attempt.running_since_s = time.monotonic()
     try:
-        body = await exchange.worked(upstream.encoded, route, reserved)
+        body = await exchange.encoded(route, reserved)
         second = await upstream.begin(
             context.client, route, body, context.timeouts, exchange.id, fresh=True
         )

@@ -118,6 +118,7 @@ class _Ring:
             allowed_cidrs=list(key.allowed_cidrs),
             effort=key.effort,
             routing=key.routing,
+            mask=key.mask,
             requests=requests,
             unpriced=unpriced,
             spent_usd=pricing.usd(spent),
@@ -193,6 +194,7 @@ def make_key(visit: RequestContext, body: shapes.NewKey) -> shapes.MadeKey:
         allowed_cidrs=fields.cidrs(body.allowed_cidrs),
         effort=body.effort,
         routing=body.routing,
+        mask=body.mask,
     )
     visit.record("key.create", key.id, key.account, name=key.name)
     return _made(visit, key.id, text)
@@ -234,6 +236,8 @@ def change_key(visit: RequestContext, body: shapes.KeyChanges) -> shapes.Key:
         changes["effort"] = body.effort
     if body.routing is not UNSET:
         changes["routing"] = body.routing
+    if body.mask is not UNSET:
+        changes["mask"] = body.mask
     if changes:
         new = visit.desk.store.change_key(old.id, now_s=ring.now_s, **changes)
         if new is None:

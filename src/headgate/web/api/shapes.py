@@ -147,6 +147,7 @@ class Key(Shape, frozen=True, kw_only=True):
     allowed_cidrs: list[str]
     effort: str
     routing: str
+    mask: str
     rotation_group: Annotated[
         str,
         Meta(description='The first key of which this one is a rotation; "": it is a first one.'),
@@ -187,6 +188,15 @@ KeyRouting = Annotated[
 ]
 
 
+KeyMask = Annotated[
+    str,
+    Meta(
+        max_length=64,
+        description='What is masked before it leaves, as `email,card`, or `all`; "": nothing.',
+    ),
+]
+
+
 class KeysAsked(Page, frozen=True, kw_only=True):
     account: Annotated[Text, Meta(description='Of this account; "": of none.')] | UnsetType = UNSET
     state: KeyState | UnsetType = UNSET
@@ -207,6 +217,7 @@ class NewKey(Asked, frozen=True, kw_only=True):
     allowed_cidrs: Cidrs = ()
     effort: KeyEffort = ""
     routing: KeyRouting = ""
+    mask: KeyMask = ""
 
 
 class KeyChanges(Asked, frozen=True, kw_only=True):
@@ -224,6 +235,7 @@ class KeyChanges(Asked, frozen=True, kw_only=True):
     allowed_cidrs: Cidrs | UnsetType = UNSET
     effort: KeyEffort | UnsetType = UNSET
     routing: KeyRouting | UnsetType = UNSET
+    mask: KeyMask | UnsetType = UNSET
 
 
 class Rotation(Asked, frozen=True, kw_only=True):

@@ -62,6 +62,7 @@ LABELS: dict[str, str] = {
     "allowed_cidrs": "allowed networks",
     "effort": "default effort",
     "routing": "routes it may take",
+    "mask": "mask before sending",
     "routes": "routes",
     "expires_s": "expires",
     "expires_at": "expires",

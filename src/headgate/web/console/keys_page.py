@@ -41,6 +41,7 @@ _FIELDS = (
     "allowed_cidrs",
     "effort",
     "routing",
+    "mask",
     "on_disconnect",
     "expires",
     *fields.BUDGET,
@@ -209,6 +210,7 @@ def _written(key: Key) -> dict[str, str]:
         "allowed_cidrs": ", ".join(key.allowed_cidrs),
         "effort": key.effort,
         "routing": key.routing,
+        "mask": key.mask,
         "expires": fields.moment_text(key.expires_s),
         **{n: "" if v is None else str(v) for n, v in limits.items()},
         **fields.budget_text(key),
@@ -271,6 +273,8 @@ def _said(visit: RequestContext, old: Key | None) -> Changes:
         said["effort"] = fields.choice(visit, "effort", ("", *EFFORTS))
     if "routing" in form:
         said["routing"] = form["routing"]
+    if "mask" in form:
+        said["mask"] = form["mask"]
     if "on_disconnect" in form:
         said["on_disconnect"] = fields.choice(visit, "on_disconnect", _ON_DISCONNECT)
     if "expires" in form:

@@ -251,6 +251,13 @@ _KINDS: tuple[tuple[re.Pattern[str], Note], ...] = (
         ),
     ),
     (
+        re.compile(r"masked \("),
+        Note(
+            "noted",
+            "So many values were replaced by names before the request left, and put back in the reply.",
+        ),
+    ),
+    (
         re.compile(r"route \("),
         Note(
             "noted",
