@@ -125,9 +125,13 @@ def test_control_and_the_doctor_reach_the_gateway_without_a_client_certificate(
 
 def test_status_and_doctor_reach_it_over_tls(secured: Secured) -> None:
     env = {
-        **environment(), "HEADGATE_TLS_CERT": str(secured.files[0]), "HEADGATE_TLS_KEY": str(secured.files[1]),
-        "HEADGATE_TLS_CLIENT_CA": str(secured.authority.cert), "HEADGATE_PORT": str(secured.port), "MINIMAX_API_KEY": "k",
-    }  # fmt: skip
+        **environment(),
+        "HEADGATE_TLS_CERT": str(secured.files[0]),
+        "HEADGATE_TLS_KEY": str(secured.files[1]),
+        "HEADGATE_TLS_CLIENT_CA": str(secured.authority.cert),
+        "HEADGATE_PORT": str(secured.port),
+        "MINIMAX_API_KEY": "k",
+    }
     data = ["--data", str(secured.gateway.data)]
     for command, said in (
         ("status", "takes requests"),
