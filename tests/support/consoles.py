@@ -16,6 +16,7 @@ from headgate.policy.access import Role
 from headgate.web import app, static_files
 from headgate.web.app import Rule
 from headgate.web.auth import sign_in
+from headgate.web.console.navigation import ENTRIES
 from headgate.web.context import ConsoleContext
 from waiting import PATIENCE_S, wait_for
 
@@ -38,6 +39,7 @@ def served(data: Path, rules: Iterable[Rule], edge_url: str = "") -> Iterator[Si
     settings = config.load(None, UPSTREAM, data=str(data))
     catalog = catalogs.load(settings, UPSTREAM)
     desk = ConsoleContext(settings, catalog, "http://127.0.0.1:8787", edge_url)
+    desk.entries = ENTRIES
     asgi = app.build(desk, (*sign_in.RULES, *static_files.RULES, *rules))
     server = uvicorn.Server(
         uvicorn.Config(asgi, port=0, lifespan="off", access_log=False, log_level="warning")

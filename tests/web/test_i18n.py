@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from headgate.web import i18n
-from headgate.web.context import NAVIGATION, SAID
+from headgate.web.console.navigation import ENTRIES
+from headgate.web.context import SAID
 
 CONTROL = Path(i18n.__file__).parent
 # What templates show by `_(name)` where the text itself is elsewhere: in a table of a module.
@@ -49,7 +50,9 @@ def test_a_text_has_its_chinese(place: str, text: str) -> None:
 
 
 def test_the_navigation_and_what_pages_say_have_theirs() -> None:
-    texts = {title for _, title, _ in NAVIGATION} | set(SAID.values())
+    texts = (
+        {e.title for e in ENTRIES} | {e.section for e in ENTRIES if e.section} | set(SAID.values())
+    )
     assert texts <= set(CHINESE)
 
 

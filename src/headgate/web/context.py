@@ -101,7 +101,8 @@ class ConsoleContext:
             percent=formats.percent,
             ms=formats.ms,
         )
-        self.templates.globals["navigation"] = lambda: NAVIGATION
+        self.entries: tuple[Entry, ...] = ()  # of the navigation; web/main.py sets them
+        self.templates.globals["navigation"] = lambda: self.entries
         self.local = any(u.preset == "local" for u in settings.upstreams.values())
 
     def _own(self, name: str, make: Callable[[], T]) -> T:
@@ -254,23 +255,14 @@ class RequestContext:
             raise Problem(404, "There is no such thing here.")
 
 
-# path, title, what one must be allowed to; without a path: a heading
-NAVIGATION: tuple[tuple[str, str, Action], ...] = (
-    ("/usage", "Usage", "see"),
-    ("/requests", "Requests", "see"),
-    ("/api_keys", "API keys", "see"),
-    ("/playground", "Playground", "use"),
-    ("/upstreams", "Upstreams", "see"),
-    ("/own_models", "Own models", "manage"),
-    ("", "Team", "see"),
-    ("/accounts", "Accounts", "manage"),
-    ("/people", "People", "manage"),
-    ("/changes", "Changes", "see"),
-    ("", "Reference", "see"),
-    ("/models", "Models and prices", "see"),
-    ("/docs", "Docs", "see"),
-    ("/docs/api", "Admin API", "see"),
-)
+class Entry(msgspec.Struct, frozen=True):
+    """A page's entry of the navigation; each page module declares its own as `ENTRY`."""
+
+    path: str
+    title: str
+    action: Action  # what one must be allowed to
+    section: str = ""  # the heading that it stands under; "": none
+
 
 # What a page says after a form was taken; a closed set, so that no link can put words there.
 SAID = {

@@ -21,7 +21,7 @@ from headgate.config import Settings
 from headgate.storage.sqlite.database import Store
 from headgate.web import app, socket_path, static_files
 from headgate.web.auth import sign_in
-from headgate.web.console.navigation import RULES
+from headgate.web.console.navigation import ENTRIES, RULES
 from headgate.web.context import ConsoleContext
 
 KEEP_ALIVE_S = 30  # longer than the edge keeps a connection (edge/control_proxy.py)
@@ -60,6 +60,7 @@ def run(settings: Settings, path: str, base_url: str, edge_url: str) -> None:
     catalog = catalogs.load(settings, os.environ)
     Store(settings.data, create=False).close()  # refused before anybody asks
     desk = ConsoleContext(settings, catalog, base_url, edge_url)
+    desk.entries = ENTRIES
     sock = listen(path)
     try:
         asyncio.run(_serve(app.build(desk, (*sign_in.RULES, *static_files.RULES, *RULES)), sock))

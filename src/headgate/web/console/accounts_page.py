@@ -17,7 +17,7 @@ from headgate.storage.errors import StoreError
 from headgate.web.app import Rule
 from headgate.web.console import form_fields as fields
 from headgate.web.console.keys_page import Ring
-from headgate.web.context import Problem, RequestContext
+from headgate.web.context import Entry, Problem, RequestContext
 
 
 class AccountView(msgspec.Struct, frozen=True):
@@ -155,6 +155,7 @@ def close(visit: RequestContext) -> Response:
     return visit.redirect(f"/accounts/{account.id}", "closed")
 
 
+ENTRY = Entry("/accounts", "Accounts", "manage", "Team")
 RULES = (
     Rule("GET", "/accounts", show, "manage"),
     Rule("POST", "/accounts", make, "manage"),

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from headgate.policy.access import Change
 from headgate.web.app import Rule
-from headgate.web.context import RequestContext
+from headgate.web.context import Entry, RequestContext
 from headgate.web.formats import usd, when
 
 A_PAGE = 50
@@ -173,4 +173,5 @@ def _value(visit: RequestContext, field: str, value: Any) -> str:
     return visit.word(str(value)) if field == "role" else str(value)
 
 
+ENTRY = Entry("/changes", "Changes", "see", "Team")
 RULES = (Rule("GET", "/changes", show, "see"),)

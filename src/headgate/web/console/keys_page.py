@@ -22,7 +22,7 @@ from headgate.web.app import Rule
 from headgate.web.console import form_fields as fields
 from headgate.web.console import snippets
 from headgate.web.console.spending import Spending
-from headgate.web.context import Problem, RequestContext
+from headgate.web.context import Entry, Problem, RequestContext
 
 State = Literal["active", "rotating", "expired", "revoked", "closed"]
 STATES: tuple[State, ...] = get_args(State)
@@ -421,6 +421,7 @@ def revoke(visit: RequestContext) -> Response:
     return visit.redirect(f"/api_keys/{key.id}", "revoked")
 
 
+ENTRY = Entry("/api_keys", "API keys", "see")
 RULES = (
     Rule("GET", "/api_keys", show, "see"),
     Rule("POST", "/api_keys", make, "keys"),

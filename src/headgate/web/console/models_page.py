@@ -13,7 +13,7 @@ from headgate.dialects.capabilities import EFFORTS
 from headgate.web.api import figures, own_models
 from headgate.web.app import Rule
 from headgate.web.console import form_fields as fields
-from headgate.web.context import Problem, RequestContext
+from headgate.web.context import Entry, Problem, RequestContext
 
 _FIELDS = (
     "id",
@@ -133,6 +133,7 @@ def remove(visit: RequestContext) -> Response:
     return visit.redirect("/own_models", "removed")
 
 
+ENTRY = Entry("/own_models", "Own models", "manage")
 RULES = (
     Rule("GET", "/own_models", show, "manage"),
     Rule("POST", "/own_models", put, "manage"),

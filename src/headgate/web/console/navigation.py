@@ -1,4 +1,4 @@
-"""The table of the console's pages: each module's routes."""
+"""The table of the console's pages: each module's routes and its entry of the navigation."""
 
 from headgate.web.api import openapi, reference_page, routes
 from headgate.web.app import Rule
@@ -14,6 +14,7 @@ from headgate.web.console import (
     upstreams_page,
     usage_page,
 )
+from headgate.web.context import Entry
 
 RULES: tuple[Rule, ...] = (
     *home_page.RULES,
@@ -29,4 +30,20 @@ RULES: tuple[Rule, ...] = (
     *routes.RULES,
     *openapi.RULES,
     *reference_page.RULES,
+)
+
+# In this order; the catalog's pages are made by site/, for strangers as well.
+ENTRIES: tuple[Entry, ...] = (
+    usage_page.ENTRY,
+    requests_page.ENTRY,
+    keys_page.ENTRY,
+    playground_page.ENTRY,
+    upstreams_page.ENTRY,
+    models_page.ENTRY,
+    accounts_page.ENTRY,
+    people_page.ENTRY,
+    audit_log_page.ENTRY,
+    Entry("/models", "Models and prices", "see", "Reference"),
+    Entry("/docs", "Docs", "see", "Reference"),
+    reference_page.ENTRY,
 )

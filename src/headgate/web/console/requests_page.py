@@ -25,7 +25,7 @@ from headgate.web import csv_response, time_range
 from headgate.web.app import Rule
 from headgate.web.console import request_details
 from headgate.web.console.usage_page import Names, added, names, tokens_per_s
-from headgate.web.context import Problem, RequestContext
+from headgate.web.context import Entry, Problem, RequestContext
 from headgate.web.formats import brief, moment
 from headgate.web.time_range import ReportQuery
 
@@ -330,6 +330,7 @@ def _sums(visit: RequestContext, asked: ReportQuery) -> list[Spent]:
     return visit.desk.books.usage("model", where=asked.where(visit.who.scope))
 
 
+ENTRY = Entry("/requests", "Requests", "see")
 RULES = (
     Rule("GET", "/requests", log, "see"),
     Rule("GET", "/requests.csv", file, "see"),

@@ -19,7 +19,7 @@ from headgate.policy.upstream_state import UpstreamState
 from headgate.storage.figures import UPSTREAMS_FAULT, Measured, Where
 from headgate.storage.rows import LedgerRow
 from headgate.web.app import MEASURED_S, Rule
-from headgate.web.context import ConsoleContext, Problem, RequestContext
+from headgate.web.context import ConsoleContext, Entry, Problem, RequestContext
 
 TEST_S = 180.0  # the edge gives its test a minute, after the upstream has let it wait for its turn
 STATES = {
@@ -215,6 +215,7 @@ def _in_force(model: Model, on: date) -> tuple[Price, ...]:
     return tuple(p for p in begun if p.valid_from == newest)
 
 
+ENTRY = Entry("/upstreams", "Upstreams", "see")
 RULES = (
     Rule("GET", "/upstreams", show, "see"),
     Rule("POST", "/upstreams/{name}/test", test, "manage"),
