@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-README = Path(__file__).parent.parent / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 _URL = "http://127.0.0.1:8787"
 _KEY = "$HEADGATE_API_KEY"
 _SDKS = ("OpenAI SDKs", "Anthropic SDKs", "Google's SDKs")

@@ -20,6 +20,7 @@ from openai.types.chat import (
 from openai.types.chat.chat_completion_assistant_message_param import ContentArrayOfContentPart
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 from openai.types.responses import (
+    ResponseCompactionItem,
     ResponseFunctionCallOutputItemParam,
     ResponseInputContentParam,
     ToolParam,
@@ -43,6 +44,7 @@ from headgate.chat import (
     Thinking,
     ToolCall,
     ToolResult,
+    replay,
 )
 from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.registry import OPENAI, RESPONSES
@@ -738,3 +740,41 @@ def test_unknown_things_are_counted_before_they_are_rewritten(
     with pytest.raises(Refused, match="are taken") as found:
         (OPENAI if field == "messages" else RESPONSES).decode_request(raw, RequestTarget())
     assert found.value.failure.param.startswith(f"$.{field}")
+
+
+TRIGGER = {"type": "compaction_trigger"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_trigger_at_the_end_is_answered_with_one_compaction_item(stream: bool) -> None:
+    tools = [{"type": "function", "name": "f", "parameters": {"type": "object"}}]
+    request = responses(USER, TRIGGER, tools=tools, tool_choice="required", stream=stream)
+    assert request.messages[0].text == "hi"
+    assert "Summarize this conversation" in request.messages[-1].text
+    assert (request.choice, request.warnings) == (Choice("none"), ())
+    reply = Reply((Thinking("hm"), Text("They "), Text("said hi.")), Finish("stop"))
+    if stream:
+        encoder = RESPONSES.encoder(request, FACTS, RequestTarget())
+        out = encoder.feed(list(replay(reply))).decode()
+        events = [json.loads(line[6:]) for line in out.splitlines() if line.startswith("data: ")]
+        assert [event["type"] for event in events] == [
+            "response.created",
+            "response.in_progress",
+            "response.output_item.added",
+            "response.output_item.done",
+            "response.completed",
+        ]
+        answer = events[-1]["response"]
+        assert events[3]["item"] == answer["output"][0]
+    else:
+        answer = json.loads(RESPONSES.encode_reply(reply, request, FACTS))
+    (item,) = answer["output"]
+    ResponseCompactionItem.model_validate(item)
+    again = responses(item, AFTER)
+    assert again.messages[0].text.endswith("They said hi.")
+
+
+def test_a_trigger_in_the_history_is_skipped_with_a_warning() -> None:
+    request = responses(USER, TRIGGER, AFTER)
+    assert [m.text for m in request.messages] == ["hi", "go on"]
+    assert request.warnings == ("input.compaction_trigger",)

@@ -723,6 +723,7 @@ _READ = frozenset(
         "tool_search_call",
         "tool_search_output",
         "additional_tools",
+        "compaction_trigger",
     )
 )
 
@@ -735,6 +736,7 @@ _FIELDS = {
     "file_search_call": frozenset(("type",)),
     "code_interpreter_call": frozenset(("type",)),
     "additional_tools": frozenset(("type", "tools")),
+    "compaction_trigger": frozenset(("type",)),
     "tool_search_call": frozenset(("type", "call_id", "arguments")),
     "tool_search_output": frozenset(("type", "call_id", "tools")),
     "function_call": frozenset(("type", "call_id", "name", "namespace", "arguments")),

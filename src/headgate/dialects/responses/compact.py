@@ -17,14 +17,9 @@ from headgate.chat import Choice, Message, Reply, Request, Text
 from headgate.dialects import unknown
 from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.responses.reply import usage_out
-from headgate.dialects.responses.request import ResponsesDialect
+from headgate.dialects.responses.request import SUMMARIZE, ResponsesDialect
 
 _KEPT_CHARS = 80_000  # of what users wrote, some 20,000 tokens, as Codex keeps by itself
-_ASK = (
-    "Summarize this conversation so that another model can continue it without reading it: what the"
-    " user wants, what was decided and why, what was done, with the names of files, commands and"
-    " results that matter, and what is left to do. Write the summary only. Do not call any tool."
-)
 
 
 class _Kept(Struct, frozen=True):
@@ -38,7 +33,7 @@ class CompactDialect(ResponsesDialect):
 
     def decode_request(self, body: bytes, target: RequestTarget) -> Request:
         request = super().decode_request(body, target)
-        asked = Message("user", (Text(_ASK),))
+        asked = Message("user", (Text(SUMMARIZE),))
         return msgspec.structs.replace(
             request,
             messages=(*request.messages, asked),

@@ -34,6 +34,7 @@ from headgate.chat import (
     Usage,
     replay,
 )
+from headgate.dialects import unknown
 from headgate.dialects.contract import ReplyFacts
 from headgate.dialects.fields import unwrapped
 from headgate.dialects.responses.upstream import flat
@@ -76,6 +77,10 @@ class Echo(Struct, frozen=True):
     @property
     def summarized(self) -> bool:
         return self.reasoning.get("summary") not in (None, "none")
+
+
+class CompactingEcho(Echo, frozen=True):
+    """That of a request whose reply is a summary of its conversation, as one item."""
 
 
 class _Piece(Struct, frozen=True):
@@ -150,7 +155,21 @@ class _WebSearchItem(Struct, frozen=True):
     type: str = "web_search_call"
 
 
-_Item = _MessageItem | _ReasoningItem | _CallItem | _CustomItem | _SearchItem | _WebSearchItem
+class _CompactionItem(Struct, frozen=True):
+    id: str
+    encrypted_content: str
+    type: str = "compaction"
+
+
+_Item = (
+    _MessageItem
+    | _ReasoningItem
+    | _CallItem
+    | _CustomItem
+    | _SearchItem
+    | _WebSearchItem
+    | _CompactionItem
+)
 
 
 # --- replies ---------------------------------------------------------------------------------------
@@ -210,7 +229,11 @@ class _Frame:
     def finished(self, output: list[_Item], finish: Finish) -> tuple[str, bytes]:
         """The status, and the response with it; the item that was cut short says so."""
         status, incomplete = _FINISH_OUT[finish.reason]
-        if incomplete and output and not isinstance(output[-1], _ReasoningItem | _WebSearchItem):
+        if (
+            incomplete
+            and output
+            and not isinstance(output[-1], _ReasoningItem | _WebSearchItem | _CompactionItem)
+        ):
             output = [*output[:-1], msgspec.structs.replace(output[-1], status="incomplete")]
         usage = usage_out(finish.usage or Usage(), finish.cost_nano)
         return status, self.response(status, output, usage, incomplete)
@@ -229,6 +252,9 @@ class ResponsesEncoder:
         self._part = PartStart("text")
         self._pieces: list[str] = []
         self._annotations: list[_Annotation] = []  # of the open text
+        self._summary: list[str] | None = None  # of a reply that is one compaction item
+        if isinstance(request.echo, CompactingEcho):
+            self._summary = []
         self._item = ""  # id of the open item
         self._opened = False  # its content part was announced
         # Around the number and the JSON text of a delta of the open part:
@@ -261,6 +287,7 @@ class ResponsesEncoder:
                 case Start():
                     self._begin(out)
                 case Finish():
+                    self.end(out)
                     status, response = self._frame.finished(self.output, event)
                     self._lifecycle(out, status, response)
         return b"".join(out)
@@ -311,6 +338,9 @@ class ResponsesEncoder:
     def _start(self, part: PartStart, out: list[bytes]) -> None:
         self._part, self._pieces, self._annotations = part, [], []
         self._opening = b""
+        if self._summary is not None:
+            self._opened = True  # nothing of it is shown but the item at its end
+            return
         number = len(self.output)
         item: _Item
         match part.kind:
@@ -347,6 +377,10 @@ class ResponsesEncoder:
 
     def _stop(self, signature: str, out: list[bytes]) -> None:
         text = "".join(self._pieces)
+        if self._summary is not None:
+            if self._part.kind == "text":
+                self._summary.append(text)
+            return
         item: _Item
         match self._part.kind:
             case "text":
@@ -358,6 +392,16 @@ class ResponsesEncoder:
                 item = self._thought(text, signature, out)
             case "tool_call":
                 item = self._called(text, out)
+        self._item_event(out, "done", item)
+        self.output.append(item)
+
+    def end(self, out: list[bytes]) -> None:
+        """The item of a reply that is a summary; nothing for any other."""
+        if self._summary is None:
+            return
+        summary = "".join(self._summary).strip()
+        item = _CompactionItem(f"cmp_{self._id}", unknown.compacted(summary))
+        self._item_event(out, "added", item)
         self._item_event(out, "done", item)
         self.output.append(item)
 
@@ -431,6 +475,7 @@ def reply_out(reply: Reply, request: Request, facts: ReplyFacts) -> bytes:
     """The body of a reply that is not streamed."""
     encoder = ResponsesEncoder(request, facts)
     encoder.feed([e for e in replay(reply) if not isinstance(e, Start | Finish)])
+    encoder.end([])
     return _Frame(request, facts).finished(encoder.output, reply.finish)[1]
 
 

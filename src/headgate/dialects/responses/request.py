@@ -54,7 +54,13 @@ from headgate.dialects.jsonstrings import (
     string_or_none,
 )
 from headgate.dialects.openai.request import OpenAIDialect
-from headgate.dialects.responses.reply import Echo, ResponsesEncoder, reply_out, timed
+from headgate.dialects.responses.reply import (
+    CompactingEcho,
+    Echo,
+    ResponsesEncoder,
+    reply_out,
+    timed,
+)
 from headgate.dialects.responses.upstream import ResponsesDecoder, flat, request_out
 from headgate.errors import Failure, Refused, invalid, unsupported
 from headgate.stream.thinking import untagged
@@ -216,6 +222,9 @@ def _request(wire: _RequestIn) -> Request:
     _refuse(wire)
     _check_labels(wire)
     warnings: list[str] = []
+    compacting = _triggered(wire)
+    if compacting:
+        wire = msgspec.structs.replace(wire, input=wire.input[:-1])
     tools, kept = _tools(wire.tools or (), warnings)
     if not isinstance(wire.input, str):
         tools = _with_history(tools, wire.input, warnings)
@@ -239,7 +248,7 @@ def _request(wire: _RequestIn) -> Request:
     sampling = Sampling(wire.max_output_tokens, wire.temperature, wire.top_p)
     fields.check_sampling(sampling, "$.", "max_output_tokens")
     preferences = provider.preferences(wire.provider, warnings)
-    return Request(
+    request = Request(
         model=wire.model,
         messages=messages,
         stream=bool(wire.stream),
@@ -255,6 +264,26 @@ def _request(wire: _RequestIn) -> Request:
         warnings=unknown.warned(warnings) if warnings else (),
         echo=_echo(wire, kept),
         preferences=preferences,
+    )
+    return _compacting(request) if compacting else request
+
+
+def _triggered(wire: _RequestIn) -> bool:
+    """Whether the request asks for a summary of itself."""
+    return not isinstance(wire.input, str) and wire.input[-1].type == TRIGGER
+
+
+def _compacting(request: Request) -> Request:
+    """The request for a summary, whose reply is one compaction item."""
+    assert isinstance(request.echo, Echo)
+    echo = CompactingEcho(**msgspec.structs.asdict(request.echo))
+    return msgspec.structs.replace(
+        request,
+        messages=(*request.messages, Message("user", (Text(SUMMARIZE),))),
+        choice=Choice("none") if request.tools else Choice(),
+        format=None,
+        search=None,
+        echo=echo,
     )
 
 
@@ -558,8 +587,18 @@ def _choice(
     return tools, Choice(said, parallel=parallel), search
 
 
+TRIGGER = "compaction_trigger"  # as the last item it asks for a summary in place of a reply
+SUMMARIZE = (
+    "Summarize this conversation so that another model can continue it without reading it: what the"
+    " user wants, what was decided and why, what was done, with the names of files, commands and"
+    " results that matter, and what is left to do. Write the summary only. Do not call any tool."
+)
+
+
 # Items of hosted tools in the history: told by the messages around them, as far as they matter.
-_SILENT = frozenset(("web_search_call", "file_search_call", "code_interpreter_call"))
+_SILENT = frozenset(
+    ("web_search_call", "file_search_call", "code_interpreter_call", "compaction_trigger")
+)
 
 
 def _messages(wire: _RequestIn, searching: bool, warnings: list[str]) -> tuple[Message, ...]:
