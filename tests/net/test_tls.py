@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from certs import Authority
-from headgate.net import tls
 from headgate.net.certificates import CertificateFiles, Certificates
+from headgate.net.handshakes import Handshakes
 from headgate.net.server import Inbound, Limits, Server
 from loopback import Run
 from waiting import until
@@ -254,7 +254,7 @@ def test_handshakes_take_turns_and_peers_rotate() -> None:
             return not self.gone
 
     async def main() -> None:
-        turns = tls.Handshakes()
+        turns = Handshakes()
         for name in ("a1", "a2", "a3"):
             turns.ask(Layer(name), "a")  # type: ignore[arg-type]
         turns.ask(Layer("b1"), "b")  # type: ignore[arg-type]

@@ -31,9 +31,10 @@ from headgate.net import codings, guard
 from headgate.net.certificates import Certificates
 from headgate.net.chunks import Chunks
 from headgate.net.connections import Connections
+from headgate.net.handshakes import Handshakes
 from headgate.net.heads import Head, Heads, cut
 from headgate.net.proxies import Header, Proxies
-from headgate.net.tls import Handshakes, TlsLayer
+from headgate.net.tls import TlsLayer
 
 
 class Limits(msgspec.Struct, frozen=True):

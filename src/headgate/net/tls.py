@@ -5,22 +5,21 @@ A `TlsLayer` is the protocol of the socket and the transport of the connection. 
 as a plain one, and back-pressure is the socket's own.  asyncio's TLS shows a connection only after its
 handshake: until then a silent client would be counted by nobody.
 
-Note: what a silent or slow client costs is a buffer.  OpenSSL is asked once the first record is whole,
-and handshakes, some 0.2 to 1.5 ms of CPU each, take turns: one in each turn of the event loop, and the
-next one is another peer's.
+Note: a silent or slow client costs a buffer.  OpenSSL is asked once the first record is whole, and
+handshakes take turns (handshakes.py).
 """
 
 import asyncio
 import contextlib
 import ssl
-from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 from headgate.errors import Failure
 from headgate.net import guard
 from headgate.net.certificates import Certificates
 from headgate.net.connections import peer_name
+from headgate.net.handshakes import Handshakes
 
 MAX_RECORD_BYTES = 5 + 16384 + 2048  # RFC 8446, 5.1 and 5.2, with the header
 MAX_HANDSHAKE_BYTES = 128 << 10  # of a client: its hello and its certificates
@@ -28,7 +27,6 @@ READ_BYTES = 65536  # decrypted at once
 _HANDSHAKE = 0x16  # the type of a client's first record
 _LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # with which HTTP's methods begin
 
-Outcome = Literal["done", "failed", "left", "plain_http", "not_tls"]
 Refusal = Callable[[Failure, str, Mapping[str, str]], tuple[int, list[tuple[str, str]], bytes]]
 
 PLAIN = Failure(
@@ -47,40 +45,6 @@ class Connection(Protocol):
     def eof_received(self) -> bool | None: ...
     def pause_writing(self) -> None: ...
     def resume_writing(self) -> None: ...
-
-
-class Handshakes:
-    """Whose handshake is next: one in each turn of the loop, peers in rotation."""
-
-    def __init__(self) -> None:
-        # Of all time. `failed`: the client's or our side refused; `left`: the client went away.
-        self.counts = dict.fromkeys(("done", "failed", "left", "plain_http", "not_tls"), 0)
-        self._waiting: OrderedDict[str, deque[TlsLayer]] = OrderedDict()
-        self._scheduled = False
-
-    def ask(self, layer: "TlsLayer", peer: str) -> None:
-        """Let the layer go on with its handshake when its turn comes."""
-        self._waiting.setdefault(peer, deque()).append(layer)
-        self._schedule()
-
-    def count(self, outcome: Outcome) -> None:
-        self.counts[outcome] += 1
-
-    def _schedule(self) -> None:
-        if not self._scheduled and self._waiting:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._turn)
-
-    def _turn(self) -> None:
-        self._scheduled = False
-        while self._waiting:
-            peer, layers = self._waiting.popitem(last=False)
-            layer = layers.popleft()
-            if layers:
-                self._waiting[peer] = layers  # behind the other peers
-            if layer.step():
-                break  # one that has gone meanwhile costs no turn
-        self._schedule()
 
 
 class TlsLayer(asyncio.Protocol):
