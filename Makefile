@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 BIN := .venv/bin
 
 .PHONY: run test check house words attack soak retention agents agents-search suites screenshots bench profile instructions \
-	instructions-baseline bench-console bench-litellm dist sbom package image deploy-check sizing clean
+	scale instructions-baseline bench-console bench-litellm dist sbom package image deploy-check sizing clean
 
 run: .venv/.run
 	@$(BIN)/headgate serve
@@ -112,6 +112,10 @@ sizing: .venv/.test
 	@$(PYTHON) -m venv .venv-dist
 	@.venv-dist/bin/pip install -q --disable-pip-version-check build cyclonedx-bom uv
 	@touch $@
+
+# Requests a second, CPU and memory of each process with one and with two edges; needs wrk.
+scale: .venv/.run
+	@$(BIN)/python evals/scale/run.py
 
 bench-litellm:
 	@$(PYTHON) -m venv .venv-litellm
