@@ -99,7 +99,7 @@ def fill(data: Path) -> None:
             cached=int(input * draw.choice((0, 0, 0.5, 0.8, 0.93))),
         )
         failed = draw.random() < 0.02
-        charge = pricing.charge(prices[model], usage, "", _day(began_s))
+        charge = pricing.Tariff(prices[model], "", _day(began_s)).charge(usage)
         first = int(draw.lognormvariate(6.4, 0.4))
         rows.append(
             LedgerRow(
