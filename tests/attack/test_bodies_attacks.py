@@ -66,7 +66,7 @@ def test_20_000_pieces_of_an_assistants_turn_are_joined(target: Callable[..., Ta
     assert status == 200
 
 
-def test_one_id_twice_among_20_000_is_refused(target: Callable[..., Target]) -> None:
+def test_one_id_twice_among_20_000_is_made_unique(target: Callable[..., Target]) -> None:
     ids = [*(f"c{n}" for n in range(19_999)), "c0"]
     calls = [
         {"id": i, "type": "function", "function": {"name": "f", "arguments": "{}"}} for i in ids
@@ -74,9 +74,8 @@ def test_one_id_twice_among_20_000_is_refused(target: Callable[..., Target]) -> 
     results = [{"role": "tool", "tool_call_id": i, "content": ""} for i in ids]
     turn = {"role": "assistant", "content": None, "tool_calls": calls}
     messages = [{"role": "user", "content": "hi"}, turn, *results]
-    status, text = post(target(), CHAT, {"model": MODEL, "messages": messages}, cpu_s=3, mb=100)
-    assert status == 400
-    assert "unique" in text
+    status, _ = post(target(), CHAT, {"model": MODEL, "messages": messages}, cpu_s=3, mb=100)
+    assert status == 200
 
 
 def test_12_000_allowed_tools_are_refused_by_their_count(target: Callable[..., Target]) -> None:

@@ -197,7 +197,7 @@ def test_after_a_thousand_mixed_ends_nothing_is_held_and_every_sum_is_the_same(
     assert counted(gate, "headgate_requests_total", "dialect", "outcome") == expected
     tokens = counted(gate, "headgate_tokens_total", "kind")
     for kind in ("input", "cached", "output", "reasoning"):
-        assert tokens[kind,] == sum(getattr(row, kind) for row in rows), kind
+        assert tokens[kind,] == sum(getattr(row, f"{kind}_tokens") for row in rows), kind
     wait_for(lambda: gate.metric("headgate_open_streams") == 0)
     assert not +counted(gate, "headgate_unpriced_total", "model")
 
@@ -215,7 +215,7 @@ def test_after_a_thousand_mixed_ends_nothing_is_held_and_every_sum_is_the_same(
     # budgets are the ledger, and nothing is held
     spent: Counter[str] = Counter()
     for row in rows:
-        spent[row.key] += row.cost_nano_usd or 0
+        spent[row.key_id] += row.cost_nano_usd or 0
     for key, text in keys.values():
         told = httpx2.get(f"{gate.url}/v1/key", headers={"x-api-key": text}).json()
         assert told["budget"]["held_nano"] == 0, key.name

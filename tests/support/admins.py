@@ -13,6 +13,8 @@ import httpx2
 import msgspec
 
 from consoles import Site, served
+from headgate import config
+from headgate.catalog import stored
 from headgate.storage.rows import AttemptRecord, LedgerRow
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.ledger import Ledger
@@ -38,6 +40,8 @@ UPSTREAM = {
     "tpm": 1000,
 }
 STEPS = {"steps": [{"name": "access", "state": "fail", "text": "Refused.", "fix": "Set a key."}]}
+
+OWN_MODEL = "our-coder"
 
 
 class _Edge(BaseHTTPRequestHandler):
@@ -85,6 +89,7 @@ class Made(msgspec.Struct):
             "Users": self.user,
             "Management keys": self.management,
             "Usage and requests": IDS[0],
+            "Upstreams and models": OWN_MODEL,
         }
         id = "talk" if "sessions" in endpoint.path else ids.get(endpoint.group, "")
         return endpoint.shown_path.replace("{id}", id).replace("{name}", self.upstream)
@@ -130,6 +135,8 @@ def running(data: Path) -> Iterator[Made]:
             f"<script>alert('{account}')</script>", now_s=now_s, account=account
         )
         ids[account or "none"], texts["model"] = key.id, text
+    own = config.Model(routes=(config.RouteTo(upstream="custom"),), free=True)
+    store.put_own_model(OWN_MODEL, stored.encoded(own), now_s=now_s)
     ledger = Ledger(data)
     rows = (
         row(0, ids["acme"], "acme", session="talk"),
@@ -153,7 +160,12 @@ def running(data: Path) -> Iterator[Made]:
     try:
         with served(data, rules, f"http://127.0.0.1:{edge.server_port}") as site:
             people = site.desk.people
-            Edge.name = upstream = next(iter(site.desk.settings.upstreams))
+            settings = site.desk.settings
+            Edge.name = upstream = next(iter(settings.upstreams))
+            # Of the model that the API's example makes.
+            acme = config.Upstream(base_url="http://127.0.0.1:9", key="k", only_named=True)
+            upstreams = {**settings.upstreams, "acme": acme}
+            site.desk.settings = msgspec.structs.replace(settings, upstreams=upstreams)
             for role in ("admin", "viewer"):
                 _, texts[role] = people.create_management_key(role, role, now_s=now_s)
             _, texts["expired"] = people.create_management_key("e", "admin", now_s - 1, now_s=now_s)
