@@ -10,7 +10,7 @@ run: .venv/.run
 	@$(BIN)/headgate serve
 
 test: .venv/.test
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
 check: .venv/.test
 	@$(BIN)/ruff format --check src tests evals
