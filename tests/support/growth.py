@@ -9,12 +9,24 @@ import math
 import time
 from collections.abc import Callable
 
-MOST = 2.6  # for a doubling: 2 is linear, 4 is quadratic
-_ROUNDS = 8
+_MOST_ON_AVERAGE = 2.6  # for a doubling: 2 is linear, 4 is quadratic
+_MOST_OF_THE_LAST = 3.2  # that one alone may also leave the processor's cache behind
+_ROUNDS = 12
 _RUNS = 2
 
 
-def ratios(make: Callable[[int], Callable[[], object]], n: int) -> tuple[float, float]:
+def superlinear(make: Callable[[int], Callable[[], object]], n: int) -> tuple[float, float] | None:
+    """The ratios of both doublings if the work grows faster than the input, else None."""
+    found = _ratios(make, n)
+    return None if _is_linear(found) else found
+
+
+def _is_linear(found: tuple[float, float]) -> bool:
+    average, last = found
+    return average < _MOST_ON_AVERAGE and last < _MOST_OF_THE_LAST
+
+
+def _ratios(make: Callable[[int], Callable[[], object]], n: int) -> tuple[float, float]:
     """How much longer each doubling takes from n to 4n on average, and the one from 2n to 4n alone.
 
     `make` prepares the call for a size.  The doubling from n alone is not looked at, as what a small
@@ -26,7 +38,7 @@ def ratios(make: Callable[[int], Callable[[], object]], n: int) -> tuple[float, 
         for k, call in enumerate(calls):
             best[k] = min(best[k], _least(call))
         found = math.sqrt(best[2] / best[0]), best[2] / best[1]
-        if max(found) < MOST:
+        if _is_linear(found):
             break
     return found
 
