@@ -132,11 +132,22 @@ def unit(tmp_path: Path) -> Path:
     text = (DEPLOY / "systemd/headgate.service").read_text()
     path = tmp_path / "headgate.service"
     path.write_text(text.replace("/opt/headgate/bin/headgate", "/bin/true"))
+    beside = (DEPLOY / "systemd/headgate.socket").read_text()
+    (tmp_path / "headgate.socket").write_text(beside)
     return path
 
 
-def test_systemd_takes_the_unit_without_a_word(unit: Path) -> None:
-    assert ok(optional("systemd-analyze", "Debian: systemd"), "verify", "--man=no", unit) == ""
+def test_systemd_takes_the_units_without_a_word(unit: Path) -> None:
+    systemd = optional("systemd-analyze", "Debian: systemd")
+    assert ok(systemd, "verify", "--man=no", unit, unit.with_suffix(".socket")) == ""
+
+
+def test_the_socket_unit_names_an_address_of_the_gateway() -> None:
+    text = (DEPLOY / "systemd/headgate.socket").read_text()
+    (name,) = re.findall(r"^FileDescriptorName=(\S+)$", text, re.M)
+    assert name in get_args(config.AddressName)
+    assert re.search(r"^ListenStream=\S+:8787$", text, re.M)
+    assert "headgate.socket" in (DEPLOY / "systemd/headgate.service").read_text()
 
 
 def test_the_unit_is_as_closed_as_its_work_allows(unit: Path) -> None:

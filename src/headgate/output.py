@@ -104,6 +104,10 @@ class Output:
         """Lines that nobody read in time."""
         return sum(place.channel.dropped for place in self._places)
 
+    def before(self, fd: int) -> int:
+        """A descriptor of what stood at 1 or 2 before, for a process that outlives this one."""
+        return next((place.before for place in self._places if place.fd == fd), fd)
+
     def _install(self) -> None:
         for fd in (1, 2):
             with contextlib.suppress(OSError):

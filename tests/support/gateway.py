@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -62,13 +63,24 @@ def environment() -> dict[str, str]:
 
 
 def start(
-    data: Path, *options: str, ready_s: float = 3 * PATIENCE_S, descriptors: int = 0, **env: str
+    data: Path,
+    *options: str,
+    ready_s: float = 3 * PATIENCE_S,
+    descriptors: int = 0,
+    passed: socket.socket | None = None,
+    **env: str,
 ) -> Gateway:
     """Start the gateway with nothing of our own environment that could choose an upstream.
 
-    `descriptors`: how many files it may open; 0: as many as we may.
+    `descriptors`: how many files it may open; 0: as many as we may.  `passed`: a socket that it is given as
+    systemd would.
     """
-    bounded = ("sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh") if descriptors else ()
+    bounded: tuple[str, ...] = ()
+    if descriptors:
+        bounded = ("sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh")
+    if passed is not None:
+        given = f"exec 3<&{passed.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=api"
+        bounded = ("bash", "-c", f'{given} exec "$@"', "bash")
     log = (data.parent / f"{data.name}.log").open("w")
     process = subprocess.Popen(
         [*bounded, *COMMAND, "serve", "--port", "0", "--data", str(data), *options],
@@ -81,6 +93,7 @@ def start(
         stdout=subprocess.PIPE,
         stderr=log,
         text=True,
+        pass_fds=() if passed is None else (passed.fileno(),),
     )
     log.close()
     printed: list[str] = []

@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "accounts": ("accounts", "Make, list, change and close accounts of several keys."),
     "admin": ("admin", "Make users of the console and keys of the admin API."),
     "reload": ("reload", "Have a running gateway read its configuration anew."),
+    "upgrade": ("upgrade", "Have the newly installed program take over from a running gateway."),
     "edge": ("edge", "Relay requests; `serve` starts it."),
     "node": ("node", "Admit requests and write the ledger; `serve` starts it."),
     "control": ("control", "Serve pages and console behind an edge; `serve` starts it."),

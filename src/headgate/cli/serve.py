@@ -4,17 +4,19 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import click
 import msgspec
 
-from headgate import config, output
+from headgate import __version__, config, output
 from headgate.cli.admin import console_url
 from headgate.cli.local import offer as offer_local_model
 from headgate.cli.options import DataUnusable
@@ -25,10 +27,13 @@ from headgate.storage.postgres.database import check_installed
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.people import People
 from headgate.storage.sqlite.process_lock import AlreadyServed, ServeLock
-from headgate.supervisor import commands, notify
+from headgate.supervisor import activation, commands, notify
+from headgate.supervisor.activation import ActivationError
 from headgate.supervisor.control import STOP_S, Control
+from headgate.supervisor.operations import Operations, Places, Started, common_options
 from headgate.supervisor.sockets import Listeners, listen_unix
-from headgate.supervisor.supervise import NotReady, Plan, Supervisor, usable_cores
+from headgate.supervisor.supervise import END_S, NotReady, Supervisor
+from headgate.supervisor.upgrade import Predecessor, adopt
 from headgate.tasks import Tasks
 from headgate.web import socket_path
 
@@ -42,6 +47,10 @@ class _AlreadyServed(click.ClickException):
     exit_code = ALREADY_SERVED
 
 
+class _CannotListen(click.ClickException):
+    exit_code = CANNOT_LISTEN
+
+
 @click.command("serve")
 @click.option("--host", help="Address to listen on; 127.0.0.1 unless the config says otherwise.")
 @click.option("--port", type=int, help="Port; 8787 unless the config says otherwise, 0 for any.")
@@ -49,6 +58,7 @@ class _AlreadyServed(click.ClickException):
 @click.option("--config", "config_file", help="Path of headgate.toml.")
 @click.option("--log", type=click.Choice(LOG_LEVELS), help="How much to log, as JSON on stderr.")
 @click.option("--edges", help="Processes that relay: a number, or `auto` for one per usable core.")
+@click.option("--take-over-from", type=int, hidden=True)
 def command(
     host: str | None,
     port: int | None,
@@ -56,42 +66,77 @@ def command(
     config_file: str | None,
     log: str | None,
     edges: str | None,
+    take_over_from: int | None,
 ) -> None:
     """Start the gateway; prints `headgate ready URL` when it accepts requests.
 
     SIGTERM, SIGINT and SIGQUIT end it when the running requests have, for up to drain_s; a second one at
-    once. SIGHUP reads the configuration anew, as `headgate reload` does. Exit codes: 0 ended in good order; 1 a mistake in the configuration, or
-    rows of the ledger were lost; 2 a mistake on the command line; 3 the data directory cannot be used;
-    4 the address cannot be listened on; 5 another gateway serves the data directory.
+    once. SIGHUP reads the configuration anew, as `headgate reload` does; SIGUSR2 has the program as it is
+    installed now take over, as `headgate upgrade` does. Sockets of systemd (LISTEN_FDS) are used. Exit
+    codes: 0 ended in good order; 1 a mistake in the configuration, or rows of the ledger were lost; 2 a
+    mistake on the command line; 3 the data directory cannot be used; 4 the address cannot be listened on;
+    5 another gateway serves the data directory.
     """
-    with output.guard():
-        given = {"host": host, "port": port, "data": data, "log": log, "edges": edges}
-        overrides = {k: v for k, v in given.items() if v is not None}
+    # Its default is to kill, and one that means the gateway before may come now.
+    if hasattr(signal, "SIGUSR2"):
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    given = {"host": host, "port": port, "data": data, "log": log, "edges": edges}
+    overrides = {k: v for k, v in given.items() if v is not None}
+    predecessor = None
+    if take_over_from is not None:
         try:
-            settings = config.load(config_file, os.environ, **overrides)
-            lock = ServeLock(settings.data)  # before anything is written there
-            if settings.database:
-                check_installed()
-            store = Store(settings.data)
-        except AlreadyServed as error:
-            raise _AlreadyServed(str(error)) from None
-        except config.ConfigError as error:
-            raise click.ClickException(str(error)) from None
-        except StoreError as error:
-            raise DataUnusable(str(error)) from None
-        if any(u.preset == "local" for u in settings.upstreams.values()):
-            offer_local_model(settings.data)
+            predecessor = Predecessor(take_over_from)
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            raise click.ClickException(f"nothing can be taken over: {error}.") from None
+    with output.guard() as out:
         try:
-            code = asyncio.run(_serve(settings, store, config_file, overrides))
-        except StoreError as error:
-            raise DataUnusable(str(error)) from None
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            raise DataUnusable(f"{where}{error.strerror or error}.") from None
-        finally:
-            store.close()
-            lock.release()
+            code = _run(config_file, overrides, predecessor, out)
+        except click.ClickException as error:
+            if predecessor is not None:
+                predecessor.failed(error.message)
+            raise
     sys.exit(code)
+
+
+def _run(
+    config_file: str | None,
+    overrides: dict[str, Any],
+    predecessor: Predecessor | None,
+    out: output.Output,
+) -> int:
+    """Serve until the end; the exit code.  Any: as the command line has it."""
+    try:
+        settings = config.load(config_file, os.environ, **overrides)
+        if predecessor is None:
+            lock = ServeLock(settings.data)  # before anything is written there
+        elif Path(predecessor.given.data).resolve() != Path(settings.data).resolve():
+            raise config.ConfigError("`data` cannot change while the gateway runs; restart it.")
+        else:
+            lock = ServeLock.inherited(predecessor.given.lock)
+        if settings.database:
+            check_installed()
+        sockets = activation.passed(os.environ)
+        found = activation.assign(sockets, config.addresses(settings))
+        store = Store(settings.data)
+    except AlreadyServed as error:
+        raise _AlreadyServed(str(error)) from None
+    except (config.ConfigError, ActivationError) as error:
+        raise click.ClickException(str(error)) from None
+    except StoreError as error:
+        raise DataUnusable(str(error)) from None
+    if predecessor is None and any(u.preset == "local" for u in settings.upstreams.values()):
+        offer_local_model(settings.data)
+    started = Started(config_file, overrides, lock, out)
+    try:
+        return asyncio.run(_serve(settings, started, store, found, predecessor))
+    except StoreError as error:
+        raise DataUnusable(str(error)) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise DataUnusable(f"{where}{error.strerror or error}.") from None
+    finally:
+        store.close()
+        lock.release()
 
 
 class _Stopping:
@@ -102,6 +147,7 @@ class _Stopping:
         self.hurry = asyncio.Event()
         self.kill: Callable[[], None] = lambda: None  # ends the children
         self.reload: Callable[[], object] = lambda: None
+        self.upgrade: Callable[[], object] = lambda: None
 
     def listen(self) -> None:
         loop = asyncio.get_running_loop()
@@ -115,9 +161,10 @@ class _Stopping:
         if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
             # nohup: a terminal that hangs up is not for us
             loop.add_signal_handler(hangup, lambda: self.reload())
-        for name in ("SIGUSR1", "SIGUSR2"):  # their default is to kill; other daemons reopen logs
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), signal.SIG_IGN)
+        if hasattr(signal, "SIGUSR1"):  # its default is to kill; other daemons reopen logs
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        if hasattr(signal, "SIGUSR2"):
+            loop.add_signal_handler(signal.SIGUSR2, lambda: self.upgrade())
 
     def _heard(self, name: str) -> None:
         if not self.asked.is_set():
@@ -135,222 +182,165 @@ class _Stopping:
 
 
 async def _serve(
-    settings: config.Settings, store: Store, config_file: str | None, overrides: dict[str, Any]
+    settings: config.Settings,
+    started: Started,
+    store: Store,
+    found: dict[config.AddressName, Listeners],
+    predecessor: Predecessor | None,
 ) -> int:
-    """Run until a signal; the exit code."""
+    """Run until a signal; the exit code.  `found`: sockets that systemd has opened."""
+    config_file, overrides = started.config_file, started.overrides
     async with contextlib.AsyncExitStack() as stack:
+        stopping = _Stopping()
+        if predecessor is not None:
+            predecessor.attach(lambda: os._exit(1))  # its children end by themselves then
         local, local_url = None, ""
         if any(u.preset == "local" for u in settings.upstreams.values()):
             local = LocalModel(settings.data)
             try:
                 local_url = await local.start()
             except LocalModelMissing as error:
-                click.echo(f"Error: {error}", err=True)
-                return 1
+                raise click.ClickException(str(error)) from None
             stack.push_async_callback(local.stop)
-        listeners: dict[config.AddressName, Listeners] = {}
-        for address in config.addresses(settings):
-            try:
-                listeners[address.name] = await _listeners(address)
-            except (OSError, OverflowError) as error:
-                why = getattr(error, "strerror", None) or error
-                click.echo(
-                    f"Error: cannot listen on {address.host}:{address.port}: {why}."
-                    f" Choose another with {address.setting}.",
-                    err=True,
-                )
-                return CANNOT_LISTEN
-            stack.callback(listeners[address.name].close)
+        listeners = await _all_listeners(settings, found, predecessor, stack)
         scheme = "https" if settings.tls.cert else "http"
         base = base_url(settings.host, listeners["api"].port, scheme)
         public = settings.public_url.rstrip("/") or base
         socket_path.sweep(settings.data)
         control_socket = socket_path.fresh_socket(settings.data)
         stack.callback(socket_path.clear, control_socket, settings.data)
-        node_path = socket_path.node_socket(settings.data)
-        node_socket = listen_unix(node_path)
-        stack.callback(socket_path.clear, node_path, settings.data)
+        ours = _Ours(settings.data)
+        stack.callback(ours.clear)
+        if predecessor is None:
+            node_path = ours.node_path = socket_path.node_socket(settings.data)
+            node_socket = listen_unix(node_path)
+        else:
+            node_path = predecessor.given.node_path
+            node_socket = socket.socket(fileno=predecessor.given.node)
         stack.callback(node_socket.close)
 
-        places = _Places(node_path, control_socket, local_url)
-        stopping = _Stopping()
+        places = Places(node_path, control_socket, local_url)
         stopping.listen()
-        plan = places.plan(settings, config_file, overrides, 1)
+        generation = 1 if predecessor is None else predecessor.given.generation + 1
+        plan = places.plan(settings, config_file, overrides, generation)
         supervisor = Supervisor(plan, listeners, node_socket, asyncio.Event())
         supervisor.recovered = _report_recovered
         stopping.kill = supervisor.kill
         try:
+            if predecessor is not None:
+                await predecessor.release_node()
             await supervisor.start()
-        except NotReady as error:  # it has said itself why
-            supervisor.kill()
-            return error.code or 1
-        console = config.console_url(settings, public)
-        _greet(base, public, console, settings, store, local is not None)
+        except NotReady as error:
+            if predecessor is None:
+                supervisor.kill()
+                return error.code or 1  # it has said itself why
+            supervisor.kill(ready=False)
+            raise click.ClickException(str(error)) from None
+        if predecessor is None:
+            console = config.console_url(settings, public)
+            _greet(base, public, console, settings, store, local is not None)
+        else:
+            await predecessor.ready(__version__)
         tasks = Tasks()
         arguments = ["--socket", control_socket, "--base-url", public, "--edge-url", base]
-        arguments += _common(settings, config_file)
+        arguments += common_options(settings, config_file)
         control = Control(arguments, lambda count: supervisor.tell_exits("control", count))
         control.start(tasks)
         if local is not None:
             tasks.every("local_model", 0.0, _kept(local, supervisor))
-        reloads = _Reloads(settings, config_file, overrides, supervisor, listeners, places, control)
-        stopping.reload = lambda: tasks.once("reload", reloads.asked())
+        fd = node_socket.fileno()
+        operations = Operations(
+            settings, started, fd, supervisor, listeners, places, control, predecessor, tasks
+        )
+        stopping.reload = lambda: tasks.once("reload", operations.asked())
+        stopping.upgrade = lambda: tasks.once("upgrade", operations.upgrade_for_signal())
         path = commands.path_of(settings.data)
         if path is not None:
-            answering = await commands.serve(listen_unix(str(path)), reloads.answer)
-            stack.callback(path.unlink, missing_ok=True)
+            answering = await commands.serve(listen_unix(str(path)), operations.answer)
+            ours.commands_path = path
             stack.callback(answering.close)
+        if predecessor is not None:
+            ours.node_path = node_path
+            started.lock.claim()
         click.echo(f"headgate ready {base}")
         sys.stdout.flush()
         notify.ready()
+        if predecessor is not None:
+            predecessor.serving()
+        tasks.once("handed over", _after(operations.handed_over, stopping.asked.set))
         await stopping.asked.wait()
 
-        notify.stopping()
-        settings = reloads.settings
-        code = await supervisor.stop(settings.drain_s, settings.drain_delay_s, stopping.hurry)
+        settings = operations.settings
+        if operations.successor is not None:
+            ours.handed_over = True
+            if path is not None:
+                answering.close()
+            stopping.asked.clear()  # a signal from now on is for what still runs here
+            await operations.leave(stopping.asked)
+            stopping.asked.set()
+            code = await supervisor.stop(settings.drain_s, 0.0, stopping.hurry)
+        else:
+            operations.cancel_upgrade()
+            notify.stopping()
+            if predecessor is not None:
+                predecessor.drain()
+                tasks.once("hurry", _after(stopping.hurry, predecessor.hurry))
+            delay_s = settings.drain_delay_s
+            code = await supervisor.stop(settings.drain_s, delay_s, stopping.hurry)
+            if predecessor is not None:
+                await predecessor.ended(END_S)
         await tasks.stop()
         await control.stop(0.2 if stopping.hurry.is_set() else STOP_S)
     return code
 
 
-def _common(settings: config.Settings, config_file: str | None) -> list[str]:
-    return ["--data", settings.data, *(("--config", config_file) if config_file else ())]
+async def _after(event: asyncio.Event, then: Callable[[], None]) -> None:
+    await event.wait()
+    then()
 
 
-class _Places(msgspec.Struct, frozen=True):
-    """Where the other processes are."""
+class _Ours:
+    """The sockets in the data directory that are to be taken away when this supervisor ends."""
 
-    node: str
-    control: str
-    local_url: str
+    def __init__(self, data: str) -> None:
+        self._data = data
+        self.node_path = ""
+        self.commands_path: Path | None = None
+        self.handed_over = False  # another supervisor uses them
 
-    def plan(
-        self,
-        settings: config.Settings,
-        config_file: str | None,
-        overrides: dict[str, Any],
-        generation: int,
-    ) -> Plan:
-        """How the edges of a configuration are started.  Any: as the command line has it."""
-        options = _common(settings, config_file)
-        options += ["--log", overrides["log"]] if "log" in overrides else []
-        options += ["--node", self.node, "--control", self.control]
-        options += ["--local-url", self.local_url] if self.local_url else []
-        edges = usable_cores() if settings.edges == "auto" else settings.edges
-        days = settings.retention.requests_days
-        return Plan(settings.data, edges, tuple(options), days, settings.database, generation)
+    def clear(self) -> None:
+        if self.handed_over:
+            return
+        if self.node_path:
+            socket_path.clear(self.node_path, self._data)
+        if self.commands_path is not None:
+            self.commands_path.unlink(missing_ok=True)
 
 
-class _Reloads:
-    """The configuration in force, and how another one takes its place."""
-
-    def __init__(
-        self,
-        settings: config.Settings,
-        config_file: str | None,
-        overrides: dict[str, Any],
-        supervisor: Supervisor,
-        listeners: dict[config.AddressName, Listeners],
-        places: _Places,
-        control: Control,
-    ) -> None:
-        self.settings = settings
-        self._config_file = config_file
-        self._overrides = overrides
-        self._supervisor = supervisor
-        self._listeners = listeners
-        self._places = places
-        self._control = control
-        self._one_at_a_time = asyncio.Lock()
-
-    async def answer(self, command: str) -> commands.Answer:
-        """Answer a command of `headgate reload` or `headgate status`."""
-        match command:
-            case "reload":
-                return await self.reload()
-            case "processes":
-                processes = self._supervisor.processes()
-                if self._control.pid is not None:
-                    processes.append({"name": "control", "pid": self._control.pid})
-                addresses = [
-                    f"{each.name} {each.host}:{self._listeners[each.name].port}"
-                    for each in config.addresses(self.settings)
-                ]
-                return {"ok": True, "processes": processes, "addresses": addresses}
-        return {"ok": False, "error": f"no command {command[:32]}"}
-
-    async def asked(self) -> None:
-        """Reload for a signal: the outcome is a line of the log."""
-        answer = await self.reload()
-        if answer["ok"]:
-            changes = "; ".join(answer["changes"]) or "no setting has changed"
-            text = f"generation {answer['generation']} serves ({changes})."
-        else:
-            text = f"the configuration was not reloaded, the old one stays: {answer['error']}"
-        click.echo(f"note: {text}", err=True)
-
-    async def reload(self) -> commands.Answer:
-        """Read the configuration anew and put it in force, or say why not."""
-        async with self._one_at_a_time:
-            if self._supervisor.stopping:
-                return {"ok": False, "error": "the gateway is ending."}
-            notify.reloading()
+async def _all_listeners(
+    settings: config.Settings,
+    found: dict[config.AddressName, Listeners],
+    predecessor: Predecessor | None,
+    stack: contextlib.AsyncExitStack,
+) -> dict[config.AddressName, Listeners]:
+    """Listen on all addresses that are configured; _CannotListen."""
+    given = predecessor.given.addresses if predecessor is not None else ()
+    taken: set[config.AddressName] = set()
+    out: dict[config.AddressName, Listeners] = {}
+    for address in config.addresses(settings):
+        listeners = found.get(address.name) or adopt(address, given, taken)
+        if listeners is None:
             try:
-                return await self._reload()
-            except (config.ConfigError, NotReady) as error:
-                return {"ok": False, "error": str(error)}
-            except OSError as error:
-                return {"ok": False, "error": f"{error.strerror or error}."}
-            finally:
-                notify.ready()
-
-    async def _reload(self) -> commands.Answer:
-        old = self.settings
-        new = config.load(self._config_file, os.environ, **self._overrides)
-        if new.data != old.data:
-            raise config.ConfigError("`data` cannot change while the gateway runs; restart it.")
-        if new.database != old.database:
-            raise config.ConfigError("`database` cannot change while the gateway runs; restart it.")
-        if any(u.preset == "local" for u in new.upstreams.values()) and not self._places.local_url:
-            raise config.ConfigError("the embedded model is started with the gateway; restart it.")
-        listeners, fresh = self._addressed(old, new)
-        generation = self._supervisor.plan.generation + 1
-        plan = self._places.plan(new, self._config_file, self._overrides, generation)
-        try:
-            await self._supervisor.renew(plan, listeners)
-        except BaseException:
-            for each in fresh:
-                each.close()
-            raise
-        for name, each in self._listeners.items():
-            if listeners.get(name) is not each:
-                each.close()
-        self._listeners, self.settings = listeners, new
-        await self._control.renew()
-        return {"ok": True, "changes": config.changes(old, new), "generation": generation}
-
-    def _addressed(
-        self, old: config.Settings, new: config.Settings
-    ) -> tuple[dict[config.AddressName, Listeners], list[Listeners]]:
-        """The sockets of the new configuration, and those of them that are new; OSError."""
-        before = {each.name: (each.host, each.port) for each in config.addresses(old)}
-        found: dict[config.AddressName, Listeners] = {}
-        fresh: list[Listeners] = []
-        for each in config.addresses(new):
-            if before.get(each.name) == (each.host, each.port):
-                found[each.name] = self._listeners[each.name]
-                continue
-            try:
-                found[each.name] = Listeners(each.host, each.port)
+                listeners = await _listeners(address)
             except (OSError, OverflowError) as error:
-                for one in fresh:
-                    one.close()
                 why = getattr(error, "strerror", None) or error
-                raise config.ConfigError(
-                    f"cannot listen on {each.host}:{each.port}: {why}."
+                raise _CannotListen(
+                    f"cannot listen on {address.host}:{address.port}: {why}."
+                    f" Choose another with {address.setting}."
                 ) from None
-            fresh.append(found[each.name])
-        return found, fresh
+        out[address.name] = listeners
+        stack.callback(listeners.close)
+    return out
 
 
 async def _listeners(address: config.Address) -> Listeners:

@@ -10,6 +10,7 @@ process ends when its standard input does, so that it never outlives the gateway
 import asyncio
 import importlib.util
 import os
+import signal
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -115,6 +116,9 @@ class LocalModel:
 
 def main() -> None:
     """The child: serve until standard input ends."""
+    for name in ("SIGUSR1", "SIGUSR2"):  # for the supervisor; their default is to kill
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     data = sys.argv[2] if len(sys.argv) > 2 else ""
     file = weights(data)
     assert file is not None

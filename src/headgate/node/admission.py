@@ -6,7 +6,7 @@ policy/budgets.py meet the clock, the ledger and the keys.  Both live in the mem
 exact for all its edges.
 
 Note: what was spent before comes from the ledger at start, and when a clock goes back; what the limits
-counted is forgotten by a restart.  A key and its rotations are one owner, and what it spent before it
+counted is handed over to the next node (handover.py), and forgotten when this one is killed.  A key and its rotations are one owner, and what it spent before it
 came to its account is not the account's.
 """
 
@@ -22,7 +22,14 @@ from headgate.node.wire import Bounds
 from headgate.policy import budgets, reservations
 from headgate.policy.budgets import Budget, Budgets, Owner, Reservation, Room
 from headgate.policy.keys import Account, Key
-from headgate.policy.limits import Admission, Limit, Limiter, LimitRefusal, LimitStatus
+from headgate.policy.limits import (
+    Admission,
+    BucketLevel,
+    Limit,
+    Limiter,
+    LimitRefusal,
+    LimitStatus,
+)
 from headgate.policy.pricing import Tariff
 from headgate.policy.reservations import Grant, Outputs
 from headgate.storage.errors import LedgerFault
@@ -70,6 +77,15 @@ class Admissions:
         self._outputs = Outputs()
         self._known: dict[Owner, Budget | None] = {}
         self._names: dict[Owner, set[str]] = {}  # of each owner in the ledger
+
+    def handed_over(self) -> tuple[list[BucketLevel], list[tuple[str, str, float]]]:
+        """What the limits have counted, and how long replies were: the ledger does not know it."""
+        return self._limiter.levels(time.monotonic_ns()), self._outputs.known()
+
+    def take_over(self, levels: list[BucketLevel], outputs: list[tuple[str, str, float]]) -> None:
+        """Go on with what another node has counted."""
+        self._limiter.restore(levels)
+        self._outputs.restore(outputs)
 
     def load(self, keys: Iterable[Key], accounts: Iterable[Account] = ()) -> None:
         """The keys and accounts as they are now; LedgerFault when the books cannot be read."""

@@ -1,6 +1,6 @@
 """The node process of one machine: `headgate node`, which the supervisor starts.
 
-It takes over from the node before it by waiting for its lock, makes rows of what the dead left open, and
+It takes over from the node before it by waiting for its lock and for what that one knows, makes rows of what the dead left open, and
 serves the edges until the supervisor says so or is no more, and then until the last edge has gone.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from headgate.node.handover import Receiver, give
 from headgate.node.server import Server
 from headgate.node.shipping import AGAIN_S, EVERY_S, Shipper
 from headgate.node.state import Node
@@ -48,9 +49,18 @@ class NodeProcess:
 
         `database`: the address of the ledger of all nodes; "": there is none.
         """
-        lock = await asyncio.to_thread(NodeLock, self._data, TAKE_OVER_S)
+        receiver = Receiver(self._data)
+        receiving = self._tasks.once("take over", receiver.receive())
+        try:
+            lock = await asyncio.to_thread(NodeLock, self._data, TAKE_OVER_S)
+            before = await receiver.state()
+        finally:
+            receiving.cancel()
+            receiver.close()
         orders = WriterConfig(f"{self._data}/headgate.db", BUSY_MS, MAX_WAITING, RETRY_S, ORPHAN_S)
         node = Node(self._data, orders)
+        if before is not None:
+            node.take_over(before)
         lives = Lives(Path(self._data) / "live")
         recovered, living = node.start(lives)
         self._server = server = Server(node, orders, lives)
@@ -67,6 +77,8 @@ class NodeProcess:
         await self._tasks.stop()
         self.lost = 0 if self._handed_over else node.writer.waiting
         node.close()
+        if self._handed_over:
+            await asyncio.to_thread(give, self._data, node.hand_over())
         lock.release()
         if shipper is not None:
             await self._end(shipper)

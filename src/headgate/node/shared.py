@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from headgate.node import wire
+from headgate.node.handover import HandedOver
 from headgate.node.wire import (
     Begin,
     Begun,
@@ -59,6 +60,21 @@ class Shared:
         self.used_turns: list[tuple[Sharer, list[str]]] = []
         self._ended: list[Sample] = []  # of edges that have ended
         self.events: list[tuple[Sharer, HealthEvent]] = []  # that the other edges do not know yet
+
+    def hand_over(self, state: HandedOver) -> None:
+        """Write down what the next node should know."""
+        state.turns = self._turns.kept(time.monotonic())
+        state.replies, state.pace = self._table.kept(), self._pacer.lines()
+        state.health, state.ended = self._health.snapshot(), self._ended
+
+    def take_over(self, state: HandedOver) -> None:
+        """Go on where the node before this one has ended."""
+        self._turns.restore(state.turns)
+        self._table.restore(state.replies)
+        self._pacer.restore(state.pace)
+        self._ended = state.ended
+        if state.health is not None:
+            self._health.restore(state.health)
 
     def hello(self, sharer: Sharer, said: Hello) -> bytes:
         """Take in what an edge knows; the answer is what it should know."""

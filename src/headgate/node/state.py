@@ -15,6 +15,7 @@ import msgspec
 
 from headgate.errors import Failure
 from headgate.node.admission import Admissions, Admitted, Demand, Spent
+from headgate.node.handover import HandedOver
 from headgate.node.shared import Shared, Sharer
 from headgate.node.wire import (
     Enter,
@@ -283,6 +284,19 @@ class Node:
             self.admissions.settle(ticket, 0, 0)
 
     # --- processes
+
+    def hand_over(self) -> HandedOver:
+        """What the next node should know and cannot read from the disk."""
+        state = HandedOver()
+        if self._admissions is not None:
+            state.limits, state.outputs = self._admissions.handed_over()
+        self.shared.hand_over(state)
+        return state
+
+    def take_over(self, state: HandedOver) -> None:
+        """Go on where the node before this one has ended; StoreError."""
+        self.admissions.take_over(state.limits, state.outputs)
+        self.shared.take_over(state)
 
     def hello(self, edge: Edge, said: Hello) -> bytes:
         """Take over what an edge holds in flight, of which the node before this one knew.

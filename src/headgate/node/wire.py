@@ -4,7 +4,8 @@ Every message is a JSON array whose first element is its number.  The node decid
 connection in their order, and answers each with `null` or with one of the answers below.
 
 Note: a message that was not answered is sent again to the next node.  That one knows nothing of it but
-what is on the disk, so that nothing is counted twice.
+what is on the disk, so that nothing is counted twice.  During an upgrade the edges of the version before
+ask the new node, so messages and answers only grow, at their ends.
 """
 
 import msgspec

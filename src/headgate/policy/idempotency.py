@@ -57,6 +57,16 @@ class Past(msgspec.Struct, frozen=True):
     state: Literal["open", "broken_off", "free", "done"]
 
 
+class KeptReply(msgspec.Struct, frozen=True, array_like=True):
+    """What is kept of a request that has ended, for another process of the machine."""
+
+    slot: Slot
+    fingerprint: bytes
+    until_s: float
+    saved: Saved | None
+    verdict: Verdict
+
+
 class _Entry(msgspec.Struct):
     fingerprint: bytes
     until_s: float
@@ -162,6 +172,20 @@ class Table:
         self.bytes += entry.size
         for oldest in self._crowded():
             self._put_out(oldest)
+
+    def kept(self) -> list[KeptReply]:
+        """What is kept, the oldest first."""
+        return [
+            KeptReply(slot, e.fingerprint, e.until_s, e.saved, e.verdict)
+            for slot, e in self._ended.items()
+        ]
+
+    def restore(self, kept: Iterable[KeptReply]) -> None:
+        """Go on with what another process has kept."""
+        for each in kept:
+            entry = _Entry(each.fingerprint, each.until_s, each.saved, each.verdict)
+            self._ended[each.slot] = entry
+            self.bytes += entry.size
 
     def _crowded(self) -> Iterator[Slot]:
         while self._ended and (

@@ -185,6 +185,16 @@ class _Bucket(msgspec.Struct):
 _Slot = tuple[str, str, str]  # key, model, kind
 
 
+class BucketLevel(msgspec.Struct, frozen=True, array_like=True):
+    """How full a bucket is, for another process of the machine."""
+
+    slot: _Slot
+    most: int
+    window_ns: int
+    at_ns: int
+    level: int
+
+
 class _Taken(msgspec.Struct):
     """Tokens that were reserved, and the bucket as it was just then."""
 
@@ -353,6 +363,23 @@ class Limiter:
             bucket.limit(most)
         return bucket
 
+    def levels(self, now_ns: int) -> list[BucketLevel]:
+        """How full the buckets are that are not empty."""
+        self._forget_the_empty(now_ns)
+        return [
+            BucketLevel(slot, b.most, b.window_ns, b.at_ns, b.level)
+            for slot, b in self._buckets.items()
+        ]
+
+    def restore(self, levels: Sequence[BucketLevel]) -> None:
+        """Go on with the buckets of another process; what it had reserved stays taken."""
+        for found in levels:
+            kind = LIMITS.get(found.slot[2])
+            if kind is not None and kind.window_ns == found.window_ns:
+                self._buckets[found.slot] = _Bucket(
+                    found.most, found.window_ns, found.at_ns, found.level
+                )
+
     def _forget_the_empty(self, now_ns: int) -> None:
         for bucket in self._buckets.values():
             bucket.advance(now_ns)
@@ -440,6 +467,14 @@ class _Line(msgspec.Struct, eq=False):
     tokens: int = 0  # of all turns
 
 
+class LineOfTurns(msgspec.Struct, frozen=True, array_like=True):
+    """The turns of an upstream's account and model, for another process of the machine."""
+
+    account: str
+    model: str
+    turns: list[tuple[int, int]]  # when, in nanoseconds, and how many tokens
+
+
 class Pacer:
     """Lets through what fits any 60 seconds, first come, first served.
 
@@ -502,3 +537,18 @@ class Pacer:
     def _uncount(self, turn: PacedTurn) -> None:
         turn.counted = False
         turn.line.tokens -= turn.tokens
+
+    def lines(self) -> list[LineOfTurns]:
+        """The turns of the last minute, and those to come."""
+        return [
+            LineOfTurns(account, model, [(turn.at_ns, turn.tokens) for turn in line.turns])
+            for (account, model), line in self._lines.items()
+        ]
+
+    def restore(self, lines: Sequence[LineOfTurns]) -> None:
+        """Go on with the turns that another process has given."""
+        for found in lines:
+            line = self._lines[found.account, found.model] = _Line(deque())
+            for at_ns, tokens in found.turns:
+                line.turns.append(PacedTurn(0.0, at_ns, tokens, line))
+                line.tokens += tokens

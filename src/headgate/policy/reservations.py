@@ -13,6 +13,8 @@ share of the rest. An explicit `max_tokens` is never lowered because of other re
 may end in a moment, so the client is asked to try again.
 """
 
+from collections.abc import Iterable
+
 import msgspec
 
 from headgate.chat import Request
@@ -87,6 +89,14 @@ class Outputs:
         """Output tokens that are likely to be enough for the next reply."""
         longest = self._longest.get((key_id, model), 0.0)
         return max(USUAL_OUTPUT, round(MARGIN * longest))
+
+    def known(self) -> list[tuple[str, str, float]]:
+        """What is known: key, model, tokens."""
+        return [(key_id, model, tokens) for (key_id, model), tokens in self._longest.items()]
+
+    def restore(self, known: Iterable[tuple[str, str, float]]) -> None:
+        """Go on with what another process has learnt."""
+        self._longest.update({(key_id, model): tokens for key_id, model, tokens in known})
 
     def learn(self, key_id: str, model: str, output: int) -> None:
         """Take in the output tokens of a reply that ended by itself."""

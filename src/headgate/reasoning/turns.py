@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from headgate.reasoning.cache import DEFAULT_MAX_BYTES, DEFAULT_TTL_S
 
+KeptTurn = tuple[str, float, bytes]  # name, when it expires, what it is
 _TURN_COST = 300  # bytes beside its data
 
 
@@ -46,6 +47,17 @@ class Turns:
         """Those that are kept, the longest unused first."""
         self._expire(now)
         return [data for _, data in self._turns.values()]
+
+    def kept(self, now: float) -> list[KeptTurn]:
+        """Those that are kept, for another process of the machine."""
+        self._expire(now)
+        return [(name, until, data) for name, (until, data) in self._turns.items()]
+
+    def restore(self, kept: Iterable[KeptTurn]) -> None:
+        """Go on with those that another process has kept."""
+        for name, until, data in kept:
+            self._turns[name] = (until, data)
+            self.bytes += len(data) + _TURN_COST
 
     def _expire(self, now: float) -> None:
         while self._turns and next(iter(self._turns.values()))[0] <= now:

@@ -137,11 +137,16 @@ class Child:
 
 
 class Channel:
-    """The child's end: standard input."""
+    """One end of it: a child's, which is standard input, or one between two supervisors."""
 
-    def __init__(self, heard: Callable[[dict[str, Any]], None], lost: Callable[[], None]) -> None:
-        """`lost` is called once the supervisor is no more."""
-        self._sock = socket.socket(fileno=0)
+    def __init__(
+        self,
+        heard: Callable[[dict[str, Any]], None],
+        lost: Callable[[], None],
+        sock: socket.socket | None = None,
+    ) -> None:
+        """`lost` is called once the other end is no more."""
+        self._sock = socket.socket(fileno=0) if sock is None else sock
         self._sock.setblocking(False)
         self._heard = heard
         self._lost = lost
@@ -152,6 +157,10 @@ class Channel:
     def tell(self, event: str, **more: object) -> None:
         with contextlib.suppress(OSError):  # nobody is there to know
             self._sock.send(_encode({"event": event, **more}) + b"\n")
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._sock)
+        self._sock.close()
 
     def _receive(self) -> None:
         try:

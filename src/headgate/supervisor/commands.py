@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 MAX_PATH = 100  # bytes; the kernel takes 107
-ANSWER_S = 120.0  # a new generation may take some seconds
+ANSWER_S = 180.0  # longer than a supervisor waits for another one (upgrade.py)
 _encode = msgspec.json.encode
 
 Answer = dict[str, Any]  # Any: JSON

@@ -20,6 +20,11 @@ def ready() -> None:
     notify("READY=1", f"MAINPID={os.getpid()}")
 
 
+def main_pid(pid: int) -> None:
+    """Name the process that is heard from now on: another supervisor's."""
+    notify(f"MAINPID={pid}")
+
+
 def reloading() -> None:
     # Type=notify-reload compares it with its own clock, to tell this reload from an earlier one.
     notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")

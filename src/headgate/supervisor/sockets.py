@@ -12,6 +12,7 @@ import contextlib
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 BACKLOG = 1024  # connections that the system completes before an edge accepts them
@@ -21,12 +22,22 @@ SHARED_OUT = sys.platform == "linux"
 class Listeners:
     """The sockets of one address; OSError when it cannot be listened on."""
 
-    def __init__(self, host: str, port: int) -> None:
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        self._family = family
-        self.sockets = [self._bound(address, alone=True)]
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        inherited: Sequence[socket.socket] = (),
+        *,
+        given: bool = False,
+    ) -> None:
+        """`inherited`: sockets that listen there already.
+
+        `given`: they are the service manager's, which keeps them open between two runs of `serve`.  No
+        other is bound then, as connections that wait at it would be lost by a restart.
+        """
+        self.host, self.configured_port, self.given = host, port, given
+        self.sockets = list(inherited) or [self._first()]
+        self._family = self.sockets[0].family
         self._address = self.sockets[0].getsockname()
         self.port = int(self._address[1])
 
@@ -34,10 +45,23 @@ class Listeners:
         """For each of so many edges the sockets that it accepts from."""
         if not SHARED_OUT:
             return [self.sockets for _ in range(count)]
-        while len(self.sockets) < count:
+        while len(self.sockets) < count and not self.given:
             self.sockets.append(self._bound(self._address, alone=False))
         # Those of more edges, which there were before, are accepted from as well.
-        return [self.sockets[n::count] for n in range(count)]
+        have = len(self.sockets)
+        return [self.sockets[n::count] or [self.sockets[n % have]] for n in range(count)]
+
+    def keep_first(self, count: int) -> None:
+        """Close those beyond the first `count`."""
+        for sock in self.sockets[count:]:
+            sock.close()
+        del self.sockets[count:]
+
+    def _first(self) -> socket.socket:
+        self._family, _, _, _, address = socket.getaddrinfo(
+            self.host, self.configured_port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return self._bound(address, alone=True)
 
     def _bound(self, address: tuple[object, ...], *, alone: bool) -> socket.socket:
         sock = socket.socket(self._family, socket.SOCK_STREAM)
@@ -51,7 +75,8 @@ class Listeners:
             sock.bind(address)
             if SHARED_OUT and alone:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            sock.listen(BACKLOG)
+            if alone:  # the system gives connections to the others once their edge listens
+                sock.listen(BACKLOG)
             sock.setblocking(False)
         except OSError:
             sock.close()

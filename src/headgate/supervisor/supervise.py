@@ -62,14 +62,49 @@ class Supervisor:
         self._stopping = stopping
         self._children: set[Child] = set()
         self._edges: list[_Keeper] = []
+        self._node_keeper: _Keeper | None = None
+        self._released: _Keeper | None = (
+            None  # of the node that another supervisor's may take over from
+        )
         self._tasks = Tasks()
 
     async def start(self) -> None:
         """Start the node and the edges; NotReady when one of them cannot be started."""
+        await self._start_node()
+        self._edges = await self._generation(self._plan, self._listeners)
+
+    async def _start_node(self) -> None:
         node = await self.begin(self._node)
         await self._until_ready(node)
-        self._keep("node", self._node, node)
-        self._edges = await self._generation(self._plan, self._listeners)
+        self._node_keeper = self._keep("node", self._node, node)
+
+    def release_node(self) -> None:
+        """Let the node of another supervisor take over from this one's, which is not replaced."""
+        if self._node_keeper is not None:
+            self._node_keeper.retire()
+            self._released, self._node_keeper = self._node_keeper, None
+
+    async def reclaim_node(self) -> None:
+        """Have a node again: the same one if it still runs, else one that takes over from whichever there is."""
+        if self._released is not None and self._released.keep_again():
+            self._node_keeper, self._released = self._released, None
+        if self._node_keeper is None:
+            try:
+                await self._start_node()
+            except (NotReady, OSError):
+                self._node_keeper = self._keep("node", self._node, None)
+
+    def retire(self) -> None:
+        """Let all edges end their requests; none is replaced."""
+        edges, self._edges = self._edges, []
+        for keeper in edges:
+            keeper.retire()
+
+    async def edges_ended(self) -> None:
+        """Wait until no edge runs, of any generation."""
+        while edges := [c for c in self._children if c.name == "edge"]:
+            await asyncio.gather(*[edge.ended() for edge in edges])
+            await asyncio.sleep(0)  # their keepers count them out
 
     async def renew(self, plan: Plan, listeners: dict[AddressName, Listeners]) -> None:
         """Start a new generation of edges, and let the old one end its requests.
@@ -89,6 +124,7 @@ class Supervisor:
         self, plan: Plan, listeners: dict[AddressName, Listeners]
     ) -> "list[_Keeper]":
         makers = [_edge_maker(plan, listeners, n, self._heard) for n in range(plan.edges)]
+        before = {name: len(each.sockets) for name, each in listeners.items()}
         edges: list[Child] = []
         try:
             for make in makers:
@@ -96,9 +132,14 @@ class Supervisor:
             for edge in edges:
                 await self._until_ready(edge)
         except (NotReady, OSError):
-            for edge in edges:
-                edge.kill()
-                self._children.discard(edge)
+            for make, edge in zip(makers, edges, strict=False):
+                if edge.ready:  # it may have taken a request
+                    self._keep("edge", make, edge).retire()
+                else:
+                    edge.kill()
+                    self._children.discard(edge)
+            for name, each in listeners.items():
+                each.keep_first(before[name])  # nobody accepts from the others
             raise
         return [self._keep("edge", make, edge) for make, edge in zip(makers, edges, strict=True)]
 
@@ -124,7 +165,7 @@ class Supervisor:
                 await child.ended()
             raise NotReady(child.name, child.code, child.failure)
 
-    def _keep(self, name: str, make: Callable[[], Child], child: Child) -> "_Keeper":
+    def _keep(self, name: str, make: Callable[[], Child], child: Child | None) -> "_Keeper":
         """Start it again whenever it ends, until the end is asked for or it is retired."""
         keeper = _Keeper(self, name, make, child)
         self._tasks.once(name, keeper.run())
@@ -212,17 +253,18 @@ class Supervisor:
             child.kill()
         return [await child.ended() for child in children]
 
-    def kill(self) -> None:
-        """End all of them at once, as there is no time."""
+    def kill(self, *, ready: bool = True) -> None:
+        """End all of them at once, as there is no time; `ready` False: only those that are not ready."""
         for child in list(self._children):
-            child.kill()
+            if ready or not child.ready:
+                child.kill()
 
 
 class _Keeper:
     """Keeps one place filled with a child."""
 
     def __init__(
-        self, owner: Supervisor, name: str, make: Callable[[], Child], child: Child
+        self, owner: Supervisor, name: str, make: Callable[[], Child], child: Child | None
     ) -> None:
         self._owner = owner
         self._name = name
@@ -236,6 +278,13 @@ class _Keeper:
         if self._child is not None:
             self._child.retired = True
             self._child.tell("retire")
+
+    def keep_again(self) -> bool:
+        """Go on after all, if the child has not ended; whether it has not."""
+        if self._child is None or self._child.code is not None:
+            return False
+        self._retired = self._child.retired = False
+        return True
 
     @property
     def _over(self) -> bool:
@@ -265,6 +314,8 @@ class _Keeper:
                 return
             with contextlib.suppress(OSError):  # no memory, or no more processes
                 self._child = await self._owner.begin(self._make)
+                if self._retired:  # meanwhile
+                    self._child.kill()
 
 
 def _edge_maker(

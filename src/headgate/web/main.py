@@ -9,6 +9,7 @@ import contextlib
 import errno
 import logging
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -54,6 +55,9 @@ def listen(path: str) -> socket.socket:
 
 def run(settings: Settings, path: str, base_url: str, edge_url: str) -> None:
     """Serve until SIGTERM, or until standard input ends where it is a pipe of `serve`."""
+    for name in ("SIGUSR1", "SIGUSR2"):  # for the supervisor; their default is to kill
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(os, "nice"):  # a report can wait for a token, not the other way round
         os.nice(10)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")

@@ -62,8 +62,7 @@ class ServeLock:
         try:
             if not _lock(file):
                 raise AlreadyServed(directory, _pid_in(file))
-            os.ftruncate(file, 0)
-            os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+            _write_pid(file)
         except OSError as error:
             os.close(file)
             raise StoreError(
@@ -75,11 +74,34 @@ class ServeLock:
             raise
         self._file: int | None = file
 
+    @classmethod
+    def inherited(cls, file: int) -> "ServeLock":
+        """The lock of the supervisor that this one takes over from: both hold it, until one is no more."""
+        os.set_inheritable(file, False)
+        lock = cls.__new__(cls)
+        lock._file = file
+        return lock
+
+    @property
+    def file(self) -> int:
+        """The descriptor that holds it."""
+        assert self._file is not None
+        return self._file
+
+    def claim(self) -> None:
+        """Write down that this is the process that serves."""
+        _write_pid(self.file)
+
     def release(self) -> None:
         """Let another process serve; the file stays, as others may wait at it."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def _write_pid(file: int) -> None:
+    os.ftruncate(file, 0)
+    os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
 
 
 def _pid_in(file: int) -> int:
@@ -104,8 +126,7 @@ class NodeLock:
                         os.kill(pid, signal.SIGUSR1)
                 free = _wait(self._file, within_s)
             if free:
-                os.ftruncate(self._file, 0)
-                os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+                _write_pid(self._file)
         except OSError as error:
             raise StoreError(f"{error.filename or path}: {error.strerror}.") from None
         if not free:
