@@ -24,6 +24,9 @@ FILES = (
 )
 WAIT_S = 2
 FULL = 190_000  # tokens, of a window of 204 800
+# Characters of a text that the model generates first.  A token has at least one byte, so a request needs this many
+# for the gateway to believe that it has FULL tokens (edge/billing.py); agents send about 40 kB of their own.
+LONG = 300_000
 
 
 @dataclass
@@ -100,11 +103,16 @@ def _compaction(agent: Agent) -> Play | None:
     if not agent.compacts:
         return None
     # Numbers that never come again: an agent takes what repeats for a loop.
-    numbers = range(1, agent.compact_characters // 9)
+    numbers = range(1, (agent.compact_characters or LONG) // 9)
     long = " ".join(f"{n * 2654435761 % 2**32:08x}" for n in numbers)
-    first = _writes(agent, THOUGHTS[0], FILES[0], text=long)
-    full = replace(first, input_tokens=FULL)
-    return Play((full, Turn(DONE)), tools=agent.tools, compacts=True)
+    if agent.compact_characters:  # it counts itself
+        turns = (_writes(agent, THOUGHTS[0], FILES[0], text=long), Turn(DONE))
+    elif agent.compact_line:  # as its own setting says
+        turns = (_writes(agent, THOUGHTS[0], FILES[0]), Turn(DONE))
+    else:  # by the usage of a request that is as long as the usage says
+        full = replace(_writes(agent, THOUGHTS[1], FILES[1]), input_tokens=FULL)
+        turns = (_writes(agent, THOUGHTS[0], FILES[0], text=long), full, Turn(DONE))
+    return Play(turns, tools=agent.tools, compacts=True)
 
 
 # -- Judging ---------------------------------------------------------------------------------------
