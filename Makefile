@@ -90,7 +90,7 @@ sbom: .venv-dist/.made
 
 # The wheel in clean environments, by pip and by uvx: started, asked, its contents compared.
 package: dist
-	@PATH="$(CURDIR)/.venv-dist/bin:$$PATH" $(PYTHON) evals/package/run.py dist $(if $(LOCAL),--local)
+	@PATH="$(CURDIR)/.venv-dist/bin:$$PATH" $(PYTHON) evals/package/package.py dist $(if $(LOCAL),--local)
 
 # The container image, from the wheel of `make dist` and requirements/image.lock.
 image: dist

@@ -279,7 +279,9 @@ def test_the_work_for_a_request_grows_with_its_size(client: str, thing: str) -> 
 
 
 def test_the_work_for_names_in_snake_case_grows_with_their_number() -> None:
-    found = superlinear(lambda m: pipeline("gemini", json.dumps(_snake("gemini", m)).encode()), 1500)
+    found = superlinear(
+        lambda m: pipeline("gemini", json.dumps(_snake("gemini", m)).encode()), 1500
+    )
     assert found is None, found
 
 

@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "evals" / "package"))
 
-import run as package
+import package
 
 from programs import lacking
 

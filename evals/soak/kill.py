@@ -239,7 +239,7 @@ class Loop:
         self.matched(rows, sent)
         for row in rows:
             demand(row.cost_nano_usd is not None, row, "has no price")
-            self.sums[row.key] += row.cost_nano_usd or 0
+            self.sums[row.key_id] += row.cost_nano_usd or 0
         self.budgeted(gateway)
         self.rows += len(rows)
         self.recovered += sum(row.basis == "recovered" for row in rows)
@@ -278,7 +278,7 @@ class Loop:
             self.fits(row, key, answer, count)
         for key_id, answers in unknown.items():
             at_least = sum(upstream.pop(a.ask.tag, 0) > 0 for a in answers)
-            open_rows = [r for r in rows if r.key == key_id and r.request_id not in known]
+            open_rows = [r for r in rows if r.key_id == key_id and r.request_id not in known]
             demand(
                 at_least <= len(open_rows) <= len(answers),
                 f"{at_least} to {len(answers)} requests of {key_id} have {len(open_rows)} rows",
@@ -291,7 +291,7 @@ class Loop:
 
     def fits(self, row: LedgerRow, key: Key, answer: Answer, count: int) -> None:
         """One request, its row, and how often the upstream saw it."""
-        demand(row.key == key.id, row, "is another key's")
+        demand(row.key_id == key.id, row, "is another key's")
         demand(not answer.id or answer.id == row.request_id, row, "is not", answer.id)
         demand(row.dialect == answer.ask.protocol and row.stream == answer.ask.stream, row, answer)
         if row.basis != "recovered":

@@ -73,7 +73,8 @@ def route(upstream: str, model: str, *, free: bool = False, tier: bool = False) 
         service_tier=tier,
     )
     where = Upstream(upstream, upstream, "http://x", upstream, "bearer", free=free)  # type: ignore[arg-type]
-    return Route(models()[model], where, "m", capabilities)
+    found = models()[model]
+    return Route(found, where, "m", capabilities, prices=found.prices, free=free)
 
 
 def asked(client: str, model: str, text: str, max_tokens: int | None, **more: Any) -> Request:

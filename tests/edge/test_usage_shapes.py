@@ -314,12 +314,13 @@ REPORTED: dict[str, tuple[str, bytes, Tokens, int]] = {
         (120, 100, 0, 35, 7),
         20 * 300 + 100 * 30 + 35 * 1200,
     ),
-    # written to the cache at a price of its own; the provider's own `cost` is not ours
+    # written to the cache without a breakpoint of the client's, at the price of input; the
+    # provider's own `cost` is not ours
     "openrouter": (
         M27,
         openai(OPENROUTER),
         (194, 100, 50, 2, 1),
-        44 * 300 + 100 * 60 + 50 * 375 + 2 * 1200,
+        (44 + 50) * 300 + 100 * 60 + 2 * 1200,
     ),
     "vllm, details null": (M27H, openai(VLLM), (17, 0, 0, 43, 0), 17 * 600 + 43 * 2400),
     "vllm, usage in every chunk": (
@@ -340,7 +341,7 @@ REPORTED: dict[str, tuple[str, bytes, Tokens, int]] = {
             '{"output_tokens":35}',
         ),
         (150, 100, 30, 35, 0),
-        20 * 300 + 100 * 30 + 30 * 375 + 35 * 1200,
+        (20 + 30) * 300 + 100 * 30 + 35 * 1200,
     ),
     "anthropic, all of it again at the end": (
         M21,

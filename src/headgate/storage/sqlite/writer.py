@@ -8,7 +8,8 @@ The wire: frames, HEAD and a body.  To the node: entries, as JSON with commas be
 array: its number, as below and in node/wire.py, then its fields), and their number; or number 0, and for
 how long to go on with a disk that takes nothing once the socket has ended.  From it: how many more
 entries are decided, and a CommitResult, or no body when all of them are done and nothing is to be said;
-or number 0, and a notice that nobody asked for.
+or number 0, and a CommitResult of entries that were kept before, or a notice that nobody asked for
+(its first byte is a letter).
 
 Note: every entry may be written twice, as one that is not acknowledged is sent again.
 """
@@ -25,6 +26,7 @@ from headgate.storage.errors import StoreFault
 from headgate.storage.rows import COLUMNS, JSON_COLUMNS, LedgerRow
 
 HEAD = struct.Struct("!II")  # bytes of the body, entries
+RESULT_BEGINS = b"["  # as JSON of a CommitResult does, and no notice
 GROUP = 512  # entries of one frame at most; a group is of at least one, and less than two of these
 # What is wrong with an entry, and not with the disk.
 OWN_FAULT = (

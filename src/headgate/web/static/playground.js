@@ -373,14 +373,20 @@ class Turn {
     let row = null;
     if (shown.id) row = await booked(shown.id, key, SETTLE_TRIES);
     else if (stopped) row = await lastOf(column, key);
-    column.ids.add(shown.id || row?.id);
+    column.ids.add(shown.id || row?.request_id);
     if (!row) {
       this.tell(shown, shown.id ? words.unsettled : "", null);
       return;
     }
-    const { input, cached, output, reasoning } = row;
     const cost = row.cost_usd === null ? words.unknown : `$${row.cost_usd}`;
-    this.tell({ ...shown, input, cached, output, reasoning, id: row.id }, cost, row.id);
+    const recorded = {
+      input: row.input_tokens,
+      cached: row.cached_tokens,
+      output: row.output_tokens,
+      reasoning: row.reasoning_tokens,
+      id: row.request_id,
+    };
+    this.tell({ ...shown, ...recorded }, cost, row.request_id);
   }
 
   tell(shown, cost, link) {
@@ -443,7 +449,7 @@ async function booked(id, key, tries) {
 async function lastOf(column, key) {
   for (let n = 0; n < SESSION_TRIES; n++) {
     const rows = await asked(`/v1/sessions/${column.session}`, key, (found) => found.generations);
-    const row = rows?.findLast((one) => !column.ids.has(one.id));
+    const row = rows?.findLast((one) => !column.ids.has(one.request_id));
     if (row) return row;
     await wait(WAIT_MS);
   }

