@@ -551,7 +551,7 @@ async def _port(client: Client, settings: Settings) -> list[Finding]:
         return [_free(host, port, taken)]
     except (Broken, TimedOut):
         return [taken]
-    version = re.match(rb"Headgate ([0-9A-Za-z.+-]{1,32}),", page)
+    version = re.match(rb"Headgate ([0-9A-Za-z.+-]{1,64}),", page)
     if version is None or alive != b"ok\n":
         return [taken]
     running = version[1].decode()

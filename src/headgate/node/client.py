@@ -82,6 +82,7 @@ from headgate.storage.sqlite.ledger import Ledger
 # Of the output that a request allows, how much its tokens-a-minute limit reserves: clients ask for
 # far more than they get, and what comes above it is charged at the end.
 RESERVED_OUTPUT = 4096
+LOOKUP_PATIENCE_S = 0.5
 MAX_TARIFFS = 256  # of a model, tier and day each; the days pass
 MAX_REFUSED = 4096  # keys whose refusals are remembered; then all are forgotten
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -330,8 +331,18 @@ class Admissions:
     async def enter(self, key: Key, scope: Scope = "exchange") -> Admission:
         """Take the key's rate and a slot, before the request's body is read.
 
-        LimitReached when there is none, StoreError when there is no node.
+        LimitReached when there is none, StoreError when there is no node.  A lookup, which costs
+        nothing, does not wait for a node that waits for its disk.
         """
+        if scope != "lookup":
+            return await self._enter(key, scope)
+        try:
+            async with asyncio.timeout(LOOKUP_PATIENCE_S):
+                return await self._enter(key, scope)
+        except TimeoutError:  # `ask` has taken back what it asked for
+            return Admission(0, key.owner)
+
+    async def _enter(self, key: Key, scope: Scope) -> Admission:
         mine = self.limits_of(key, scope)
         owner = key.owner
         if not mine:
