@@ -99,6 +99,12 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     tpm: Annotated[int, Meta(ge=0)] | None = None
     # Serves only the models whose `routes` name it; else it is also a route of every shipped model.
     only_named: bool = False
+    # Whether requests of a gateway key or account that has a key of its own here are sent with that:
+    # "yes"; "no"; "only": those without one are refused, and the gateway needs no key.
+    own_keys: Literal["yes", "no", "only"] = "yes"
+    # Which of its keys is asked first: "spread", each conversation keeps one of them; "in_order", always
+    # the first that is not paused, as for plans that are used up before keys that are paid by the token.
+    key_order: Literal["spread", "in_order"] = "spread"
     # Where its data are, for callers who say where theirs may go: "own" is this operator's machines.
     # "": what the preset says, and "own" for addresses of this machine and of private networks.
     region: Annotated[str, Meta(pattern=r"^[a-z0-9-]{0,32}$")] = ""

@@ -42,6 +42,7 @@ UPSTREAM = {
 STEPS = {"steps": [{"name": "access", "state": "fail", "text": "Refused.", "fix": "Set a key."}]}
 
 OWN_MODEL = "our-coder"
+UPSTREAM_KEY = "sk-upstream-canary-0123456789"
 
 
 class _Edge(BaseHTTPRequestHandler):
@@ -88,6 +89,7 @@ class Made(msgspec.Struct):
             "Accounts": "acme",
             "Users": self.user,
             "Management keys": self.management,
+            "Upstream keys": f"account:other:{self.upstream}",
             "Usage and requests": IDS[0],
             "Upstreams and models": OWN_MODEL,
         }
@@ -161,6 +163,9 @@ def running(data: Path) -> Iterator[Made]:
         with served(data, rules, f"http://127.0.0.1:{edge.server_port}") as site:
             people = site.desk.people
             settings = site.desk.settings
+            site.desk.store.put_upstream_key(
+                "account", "other", next(iter(settings.upstreams)), UPSTREAM_KEY, now_s=now_s
+            )
             Edge.name = upstream = next(iter(settings.upstreams))
             # Of the model that the API's example makes.
             acme = config.Upstream(base_url="http://127.0.0.1:9", key="k", only_named=True)

@@ -59,6 +59,7 @@ class Preset(Struct, frozen=True, forbid_unknown_fields=True):
     paced: bool = False  # the models' rpm and tpm hold for an account here
     only_named: bool = False  # it has no other models
     region: str = ""  # where its data are; "own": the operator's machines
+    quota: str = ""  # path beside its origin that says what is left of a plan; "": it has none
     headers: dict[str, str] = {}
     capabilities: dict[str, Any] = {}  # Any: converted to Capabilities, per model
     models: dict[str, dict[str, Any]] = {}
@@ -76,6 +77,7 @@ class UpstreamKey(Struct, frozen=True):
     secret: str = ""
     account: str = ""
     number: int = 0  # its place in the pool, from 1; 0: the upstream has no pool
+    owner: Literal["", "key", "account"] = ""  # whose it is; "": the gateway's
 
     def __repr__(self) -> str:
         return f"UpstreamKey({self.account!r})"
@@ -93,6 +95,8 @@ class Upstream(Struct, frozen=True):
     free: bool = False
     region: str = ""  # where its data are; "": not known
     keys: tuple[UpstreamKey, ...] = (UpstreamKey(),)  # at least one, which may be empty
+    own_keys: Literal["yes", "no", "only"] = "yes"  # of the owners of gateway keys
+    key_order: Literal["spread", "in_order"] = "spread"
 
     @property
     def key(self) -> str:
@@ -128,14 +132,27 @@ class Route(Struct, frozen=True):
         return self.served or self.model
 
     @property
+    def simple(self) -> bool:
+        """Whether there is nothing to choose among keys, but for those of owners."""
+        return not self.pool and self.upstream.own_keys != "only"
+
+    @property
     def place(self) -> str:
         return f"{self.upstream.name}/{self.name}"
 
     @property
     def served_by(self) -> str:
         """The upstream and its model, and which key of a pool: for headers, warnings and messages."""
-        number = self.key.number
-        return f"{self.place};key={number}" if number else self.place
+        key = self.key
+        return f"{self.place};key={key.number or 'own'}" if key.number or key.owner else self.place
+
+    def by_own_key(
+        self, secret: str, fingerprint: str, owner: Literal["key", "account"]
+    ) -> "Route":
+        """Return the same route by a key of the owner of the request's gateway key."""
+        account = f"{self.upstream.name}#own-{fingerprint}"
+        key = UpstreamKey(secret, account, owner=owner)
+        return msgspec.structs.replace(self, key=key, pool=())
 
     @property
     def account_model(self) -> str:
@@ -419,7 +436,7 @@ def _upstream(
     base_url = own.base_url or preset.base_url
     if not base_url and own.preset != "local":  # whose address is known only once it runs
         raise ConfigError(f"`upstreams.{name}.base_url` is missing: the preset has none.")
-    if not secrets[0] and preset.env and not own.base_url:
+    if not secrets[0] and preset.env and not own.base_url and own.own_keys != "only":
         raise ConfigError(
             f"`upstreams.{name}.key` is missing: set it to `env:NAME`, or set {preset.env}."
         )
@@ -445,6 +462,8 @@ def _upstream(
         preset.free,
         region,
         tuple(keys),
+        own.own_keys,
+        own.key_order,
     )
 
 

@@ -11,6 +11,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("serve", "Start the gateway."),
     "keys": ("keys", "Make, list, revoke and rotate API keys."),
     "accounts": ("accounts", "Make, list, change and close accounts of several keys."),
+    "upstream-keys": ("upstream_keys", "Enter, list and remove owners' own upstream keys."),
     "admin": ("admin", "Make users of the console and keys of the admin API."),
     "reload": ("reload", "Have a running gateway read its configuration anew."),
     "upgrade": ("upgrade", "Have the newly installed program take over from a running gateway."),

@@ -18,7 +18,7 @@ import click
 from headgate import config, output
 from headgate.catalog import catalog as catalogs
 from headgate.cli.options import DataUnusable
-from headgate.diagnostics.internal_api import InternalApi
+from headgate.diagnostics.internal_api import PLAN_ROUND_S, InternalApi
 from headgate.edge import listeners
 from headgate.edge.context import EdgeContext
 from headgate.edge.log import LEVELS, Log, LogLine, places
@@ -195,6 +195,7 @@ class Edge:
                 listeners.watch(gate, certificates, [each.server for each in found])
             if settings.upstream_check_s:
                 gate.tasks.every("upstream_checks", settings.upstream_check_s, internal.check)
+                gate.tasks.every("plan_checks", PLAN_ROUND_S, internal.check_plans)
             channel.tell("ready")
             await self._asked.wait()
 

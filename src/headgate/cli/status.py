@@ -15,6 +15,7 @@ import msgspec
 
 from headgate.cli.options import as_json, places, print_json, print_table, settings_of
 from headgate.config import Settings, base_url
+from headgate.diagnostics.machine import plan_lines
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
 from headgate.net.dial import own_context
 from headgate.supervisor.commands import NotServed, ask
@@ -139,12 +140,13 @@ def _print(found: Status) -> None:
             str(u.get("state", "")),
             f"{u['paused_s']:.0f} s" if u.get("paused_s") else "",
             str(u.get("check", "")),
+            "; ".join(plan_lines(u)),
             ", ".join(map(str, u.get("models", ()))),
         )
         for u in found.upstreams
     ]
     if rows:
-        print_table(("upstream", "state", "paused for", "last check", "models"), rows)
+        print_table(("upstream", "state", "paused for", "last check", "plan", "models"), rows)
 
 
 def _process(found: dict[str, Any]) -> tuple[str, ...]:

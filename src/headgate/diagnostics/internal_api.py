@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from headgate.catalog.catalog import Route, presets
-from headgate.diagnostics import probes, upstream_check
+from headgate.diagnostics import plan_check, probes, upstream_check
 from headgate.diagnostics.checks import Finding, judge_access, judge_stream
 from headgate.diagnostics.probes import Run, sister_url
 from headgate.edge.app import INTERNAL
@@ -20,6 +20,7 @@ from headgate.net.server import Inbound
 from headgate.policy.upstream_state import UpstreamCheck
 
 TEST_S = 60.0
+PLAN_ROUND_S = 5.0  # between two looks at which keys' quota is to be asked for
 _JSON = [("content-type", "application/json"), ("cache-control", "no-store")]
 MAX_TESTED = 4  # models of one upstream that a test asks
 
@@ -71,6 +72,20 @@ class InternalApi:
                 continue
             gate.health.checked(name, found)
         return every_s
+
+    async def check_plans(self) -> float:
+        """Ask the quota address about each key of a plan that is due; the time to the next round."""
+        gate, known = self._gate, presets()
+        every_s = gate.settings.upstream_check_s
+        for name, routes in routes_by_upstream(gate).items():
+            path = known[gate.settings.upstreams[name].preset].quota
+            if not path or not routes[0].upstream.base_url:
+                continue
+            for route in (*(routes[0].pool or routes[:1]), *gate.own_key_routes(name)):
+                if gate.health.plan_due(route, every_s):
+                    found = await plan_check.ask(gate.client, route, path, time.time())
+                    gate.health.quota(route, *found)
+        return PLAN_ROUND_S
 
     def _upstreams(self) -> list[dict[str, object]]:
         gate, now_s = self._gate, time.monotonic()

@@ -475,9 +475,12 @@ def _judge_upstream(shown: Mapping[str, Any]) -> Finding:
     name, state, reason = shown["name"], shown["state"], shown.get("check", "")
     check = f"upstream {name}"
     do = f"Measure it with its key: headgate doctor --upstream {name}"
+    plan = plan_lines(shown)
+    if any(line.endswith(USED_UP) for line in plan):
+        return Finding(check, "warn", f"{state}; plan: {'; '.join(plan)}", do)
     match state:
         case "up":
-            return Finding(check, "ok", "up")
+            return Finding(check, "ok", "; ".join(("up", *plan)))
         case "not_checked":
             return Finding(check, "ok", "not checked yet")
         case "paused":
@@ -487,6 +490,25 @@ def _judge_upstream(shown: Mapping[str, Any]) -> Finding:
         return Finding(check, "fail", f"degraded: {reason}", do)
     failures = int(shown.get("failures", 0))
     return Finding(check, "warn", f"degraded: {failures} consecutive failures", do)
+
+
+USED_UP = "used up"
+
+
+def plan_lines(shown: Mapping[str, Any]) -> list[str]:
+    """What is left of the plans of an upstream's keys, a text for each window; Any: JSON."""
+    out = []
+    keys = shown.get("keys", ())
+    for key in keys:
+        for window in key.get("plan", ()):
+            name = {"5h": "5 hours", "7d": "7 days"}.get(window["window"], window["window"])
+            left, resets_in_s = window["left"], window["resets_in_s"]
+            text = "not known" if left is None else f"{left:.0%} left"
+            if resets_in_s is not None:
+                text += f" for {resets_in_s / 3600:.1f} h"
+            text = f"{name}: {text}" + (f", {USED_UP}" if left == 0 else "")
+            out.append(f"{key['account']} {text}" if len(keys) > 1 else text)
+    return out
 
 
 def _now() -> str:

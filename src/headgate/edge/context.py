@@ -22,6 +22,7 @@ from headgate.catalog.stored import Joined, joined
 from headgate.chat import Preferences, Request, Usage
 from headgate.config import Settings
 from headgate.dialects.registry import DIALECTS
+from headgate.edge import own_keys
 from headgate.edge.counter import Counter, load_tokenizer
 from headgate.edge.log import Log, LogLine, places
 from headgate.edge.log import now as log_now
@@ -30,6 +31,7 @@ from headgate.edge.overload import Overload, Place
 from headgate.edge.reads import Reads, no_node, unavailable
 from headgate.edge.refusals import Refusals
 from headgate.edge.replay import ReplayStore
+from headgate.edge.upstream import forget_owned
 from headgate.edge.upstream_health import UpstreamHealth
 from headgate.edge.web_search import SearchProvider
 from headgate.errors import Failure, Refused
@@ -42,6 +44,7 @@ from headgate.policy.guesses import GuessThrottle
 from headgate.policy.keys import Key, KeySnapshot
 from headgate.policy.limits import Scope
 from headgate.policy.masking import Masker
+from headgate.policy.upstream_keys import OwnedKeys
 from headgate.reasoning.cache import ReasoningCache
 from headgate.reasoning.sealing import Sealer
 from headgate.storage.errors import StoreError
@@ -140,6 +143,7 @@ class EdgeContext:
         self.memory = ReasoningCache() if settings.memory else None
         self._version = store.data_version()  # before the ring: a change in between is seen
         self.ring: KeySnapshot = store.ring()
+        self._own_keys = own_keys.OwnKeyRoutes(store.owned_keys())
         self.admissions = Admissions(ledger, lambda: self._version, self._budgeted)
         news = self.admissions.news
         self.health = UpstreamHealth(self.admissions.pacing, news.publish)
@@ -156,6 +160,7 @@ class EdgeContext:
         self._people: People | None = None
         self._stored: dict[str, str] = {}
         self.metrics.watched(self.tasks.failures, self.keys_age_s)
+        self.metrics.plans = self.health.plan_windows
         self._take_models(self._models())
         self._declare()
 
@@ -275,19 +280,23 @@ class EdgeContext:
         began_s = time.monotonic()
         found = await self.reads.run(self._changed)
         if found is not None:
-            version, self.ring, models = found
+            version, self.ring, owned, models = found
+            self._own_keys = own_keys.OwnKeyRoutes(owned)
+            forget_owned(self.client)
             self._take_models(models)
             self.admissions.forget_keys()
             self._version = version  # last: what failed on the way is tried again
         if self._checked_s != math.inf:
             self._checked_s = began_s
 
-    def _changed(self) -> tuple[int, KeySnapshot, tuple[dict[str, str], Joined] | None] | None:
+    def _changed(
+        self,
+    ) -> tuple[int, KeySnapshot, OwnedKeys, tuple[dict[str, str], Joined] | None] | None:
         """In a thread: what has changed since the last time; None: nothing."""
         version = self.store.data_version()
         if version == self._version:
             return None
-        return version, self.store.ring(), self._models()
+        return version, self.store.ring(), self.store.owned_keys(), self._models()
 
     def proves(self, inbound: Inbound) -> bool:
         """Return whether the request comes from who can read the data directory: control, or the doctor."""
@@ -361,13 +370,19 @@ class EdgeContext:
         wish = self.wish_of(name, key, request)
         if wish != preferences.NONE:
             routes = self._preferred(routes, wish)
-        if len(routes) == 1 and not routes[0].pool:
+        if len(routes) == 1 and routes[0].simple and not self._own_keys.owned:
             return routes
         named = key.owner if request is None else routing.conversation(request, key.owner)
         order: list[Route] = []
         for route in routes if wish.sort else routing.ordered(routes, named):
-            order += routing.by_keys(route.pool, named) if route.pool else (route,)
+            order += self._own_keys.routes(route, key, named)
+        if not order:
+            raise Refused(own_keys.needed(model.id, key, routes))
         return tuple(order)
+
+    def own_key_routes(self, upstream: str) -> list[Route]:
+        """One route for each owner's key of this upstream that requests have used."""
+        return self._own_keys.used(upstream)
 
     def masker(self, key: Key) -> Masker | None:
         """Return what masks the requests of this key; None: nothing is masked."""

@@ -15,7 +15,7 @@ import asyncio
 
 from headgate.chat import Usage
 from headgate.dialects.contract import Dialect, RequestTarget
-from headgate.edge import answers
+from headgate.edge import answers, upstream
 from headgate.edge import log as logs
 from headgate.edge.context import EdgeContext, Entry
 from headgate.edge.pipeline import record
@@ -65,6 +65,8 @@ async def _fail(
 ) -> None:
     """Send the failure in the caller's protocol, in the form that is still possible."""
     progress, dialect = run.progress, run.arrival.dialect
+    if progress.route is not None:
+        failure = upstream.without_key(failure, progress.route)
     progress.outcome = outcome or failure.kind
     progress.upstream_code = failure.upstream_code or progress.upstream_code
     progress.upstream_text = failure.upstream_text or progress.upstream_text

@@ -24,6 +24,7 @@ from headgate.chat import Usage
 from headgate.errors import RULES, Kind
 from headgate.policy import metrics_merge
 from headgate.policy.metrics_merge import Sample
+from headgate.policy.plans import PlanWindow
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _GAPS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -194,6 +195,7 @@ class Metrics(Collector):
             ("answer",),
         )
         self.retirements: Sequence[tuple[str, str, float]] = ()  # model, upstream, Unix seconds
+        self.plans: Callable[[], Iterable[tuple[str, PlanWindow]]] = tuple
         self._gauges: list[tuple[str, str, Callable[[], float]]] = []
         self.open_streams = 0
         self.loop_lag_s = 0.0
@@ -287,9 +289,30 @@ class Metrics(Collector):
         for model, upstream, at_s in self.retirements:
             retires.add_metric((model, upstream), at_s)
         yield retires
+        yield from self._plans()
 
         for name, help, read in self._gauges:
             yield GaugeMetricFamily(name, help, read())
+
+    def _plans(self) -> Iterator[Metric]:
+        """What is left of plans; `account` is the upstream, with the key's place in its pool."""
+        left = GaugeMetricFamily(
+            "headgate_plan_left_ratio",
+            "What is left of a window of a plan, from 0 to 1.",
+            labels=("account", "window"),
+        )
+        resets = GaugeMetricFamily(
+            "headgate_plan_resets_timestamp_seconds",
+            "When a window of a plan begins anew.",
+            labels=("account", "window"),
+        )
+        for account, window in self.plans():
+            if window.left is not None:
+                left.add_metric((account, window.name), window.left)
+            if window.resets_at_s is not None:
+                resets.add_metric((account, window.name), window.resets_at_s)
+        yield left
+        yield resets
 
     def speed(self, model: str, upstream: str) -> tuple[float | None, float | None]:
         """Seconds to the first token and tokens a second, on average since the start; None: no reply."""

@@ -164,6 +164,7 @@ class ExchangeRecord:
                 route.key.number,
                 reply_began,
                 text,
+                route.key.owner,
             )
         )
 

@@ -33,6 +33,8 @@ MAX_ERROR_BYTES = 1 << 20  # of an upstream's error page; enough for any real on
 MAX_WAYS = 4096  # there are as many as routes and keys, but for those that checks make up
 NO_CONNECTION = "too_many_connections"  # Failure.code: the gateway's own bound
 _MEDIA = re.compile(r"[a-z0-9.+*-]+/[a-z0-9.+*-]+")
+_HIDDEN = "***"  # in place of a key
+_SHOWN_CHARS = 12  # of a key at the end of a text that was cut off; vendors' prefixes are shorter
 _STREAMS = ("text/event-stream", "application/json")
 
 
@@ -59,6 +61,13 @@ def _way(client: Client, route: Route) -> _PreparedRoute:
             client.known.pop(next(iter(client.known)))
         client.known[id(route)] = way
     return way
+
+
+def forget_owned(client: Client) -> None:
+    """Forget what was prepared with upstream keys of owners, as they have changed."""
+    for n, way in list(client.known.items()):
+        if isinstance(way, _PreparedRoute) and way.route.key.owner:
+            del client.known[n]
 
 
 def encoded(route: Route, request: Request) -> bytes:
@@ -96,6 +105,8 @@ async def begin(
             page = b""
         if response.status < 400:  # its page has nothing to say: neither a redirect's nor a 204's
             raise Refused(vendor_errors.failure_of(response.status, ""))
+        if secret := route.key.secret:  # some repeat it, whole
+            page = page.replace(secret.encode(), _HIDDEN.encode())
         response.headers.setdefault("date", formatdate(usegmt=True))  # for dates to wait for
         raise Refused(dialect.decode_failure(response.status, response.headers, page))
     said = response.headers.get("content-type", "")
@@ -131,14 +142,43 @@ def headers(route: Route) -> dict[str, str]:
     return out
 
 
+def without_key(failure: Failure, route: Route) -> Failure:
+    """Return the failure without the key that the upstream was sent, also where it is cut off."""
+    secret = route.key.secret
+    if len(secret) < _SHOWN_CHARS:
+        return failure
+    texts = (failure.message, failure.upstream_text, failure.upstream_code)
+    if not any(secret[:_SHOWN_CHARS] in text for text in texts):
+        return failure
+    hidden = re.compile("|".join((re.escape(secret), rf"{re.escape(secret[:_SHOWN_CHARS])}[!-~]*")))
+    message, text, code = (hidden.sub(_HIDDEN, each) for each in texts)
+    return msgspec.structs.replace(failure, message=message, upstream_text=text, upstream_code=code)
+
+
 def named(failure: Failure, route: Route) -> Failure:
     """A failure that only the operator can repair, with what is needed to find its place."""
     if failure.kind not in OPERATORS:
         return failure
+    if route.key.owner:
+        return owners(failure, route)
     number = f", key {route.key.number}" if route.key.number else ""
     where = f" (upstream `{route.upstream.name}`{number}, model `{route.name}`)"
     return msgspec.structs.replace(
         failure, message=f"{failure.message.removesuffix('.')}{where}. Ask the gateway's operator."
+    )
+
+
+def owners(failure: Failure, route: Route) -> Failure:
+    """Return a failure of an owner's upstream key in words for who can repair it."""
+    message = failure.message.removesuffix(" Ask the gateway's operator.").removesuffix(".")
+    for word, instead in (("The gateway's", "Your"), ("the gateway's", "your")):
+        message = message.replace(word, instead)
+    where = f" (upstream `{route.upstream.name}`, model `{route.name}`)"
+    whose = "this gateway key" if route.key.owner == "key" else "this key's account"
+    return msgspec.structs.replace(
+        failure,
+        message=f"{message}{where}. The upstream key of {whose} was used: replace or remove it with"
+        " `headgate upstream-keys`, or in the console.",
     )
 
 

@@ -9,18 +9,20 @@ Note: a request waits for its turn at a paced upstream only where no other route
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
 from headgate.catalog.catalog import Route
+from headgate.edge import upstream
 from headgate.edge.reads import no_node
 from headgate.errors import OPERATORS, Failure, Refused
 from headgate.node.client import Pacing, Turn
-from headgate.policy import breaker, retry
+from headgate.policy import breaker, plans, retry
 from headgate.policy.breaker import Breaker, Quality, Retries
 from headgate.policy.cooldown import Cooldowns, Pause
 from headgate.policy.health import HealthEvent, HealthState, What
+from headgate.policy.plans import PlanStanding, PlanWindow
 from headgate.policy.upstream_state import UpstreamCheck, UpstreamState, state_of
 from headgate.storage.errors import StoreError
 
@@ -33,6 +35,16 @@ class KeyStanding(msgspec.Struct, frozen=True):
     kind: str = ""  # of the refusal that paused it
     code: str = ""
     models: tuple[str, ...] = ()  # paused for these only; (): for all
+    plan: tuple["PlanShown", ...] = ()
+    plan_check: str = ""  # why the quota address says nothing
+
+
+class PlanShown(msgspec.Struct, frozen=True):
+    """One window of a key's plan."""
+
+    window: str
+    left: float | None  # from 0 to 1; None: not known
+    resets_in_s: float | None
 
 
 class UpstreamHealth:
@@ -136,7 +148,9 @@ class UpstreamHealth:
         # Of several reasons, one that a retry can help comes first, and of these the shortest.
         worst, route = min(found, key=lambda f: (f[0].kind in OPERATORS, self._wait_s(f[1], now_s)))
         wait_s = self._wait_s(route, now_s)
-        return retry.paused(route.model.id, route.upstream.name, worst.kind, worst.code, wait_s)
+        failure = retry.paused(route.model.id, route.upstream.name, worst.kind, worst.code, wait_s)
+        owned = route.key.owner and worst.kind in OPERATORS
+        return upstream.owners(failure, route) if owned else failure
 
     async def wait(self, route: Route, tokens: int, patience_s: float) -> Turn | None:
         """Wait until the upstream's limits let `tokens` through; Refused when that is too long.
@@ -180,7 +194,75 @@ class UpstreamHealth:
 
     def failed(self, route: Route, failure: Failure, began_s: float, probe: bool) -> bool:
         """Count a failed attempt; True when that paused the route, or its key, which was not paused before."""
+        now_s = time.time()
+        if windows := plans.from_refusal(failure.upstream_code, failure.upstream_text, now_s):
+            self._planned(route, windows, now_s)
+            if (wait_s := plans.wait_s(windows, now_s)) is not None:
+                failure = msgspec.structs.replace(failure, retry_after_s=wait_s)
         return self._happened("failed", route, probe, failure, began_s)
+
+    def quota(self, route: Route, windows: tuple[PlanWindow, ...], reason: str) -> None:
+        """Take in what the quota address says of the route's key; a used-up window pauses the key."""
+        now_s = time.time()
+        self._planned(route, windows, now_s, plans.wait_s(windows, now_s), True, reason)
+
+    def _planned(
+        self,
+        route: Route,
+        windows: tuple[PlanWindow, ...],
+        now_s: float,
+        pause_s: float | None = None,
+        asked: bool = False,
+        reason: str = "",
+    ) -> None:
+        """Publish how a key's plan stands; `asked`: the quota address was, and this is its answer."""
+        at_s, account = time.monotonic(), route.key.account
+        before = self.shared.plans.get(account, PlanStanding())
+        standing = PlanStanding(
+            plans.merged(before.windows, windows, now_s),
+            at_s if asked else before.answered_s,
+            reason if asked else before.reason,
+        )
+        event = HealthEvent(
+            "plan", at_s, route.place, account, retry_after_s=pause_s, plan=standing
+        )
+        self._publish(event)
+        self.shared.apply(event)
+
+    def plan_due(self, route: Route, every_s: float) -> bool:
+        """Whether the quota address is to be asked about the route's key now.
+
+        It is for keys of plans: every `every_s`, and soon after a refusal that it may explain.
+        """
+        now_s, account = time.monotonic(), route.key.account
+        standing = self.shared.plans.get(account)
+        if standing is None:
+            return route.key.secret.startswith(plans.KEY_PREFIX)
+        if standing.answered_s is None or now_s - standing.answered_s >= every_s:
+            return True
+        pause = self.cooldowns.pauses.get(account)
+        paused = pause is not None and pause.code in plans.CODES and now_s < pause.until_s
+        known = plans.wait_s(standing.windows, time.time()) is not None
+        return paused and not known and now_s - standing.answered_s >= plans.ASK_AGAIN_S
+
+    def plan_windows(self) -> Iterator[tuple[str, PlanWindow]]:
+        """The windows that have not ended, with the account that each is of."""
+        now_s = time.time()
+        for account, standing in self.shared.plans.items():
+            for window in plans.current(standing.windows, now_s):
+                yield account, window
+
+    def _plan_of(self, account: str) -> tuple[tuple[PlanShown, ...], str]:
+        standing, now_s = self.shared.plans.get(account), time.time()
+        if standing is None:
+            return (), ""
+        windows = tuple(
+            PlanShown(
+                w.name, w.left, None if w.resets_at_s is None else round(w.resets_at_s - now_s)
+            )
+            for w in plans.current(standing.windows, now_s)
+        )
+        return windows, standing.reason
 
     def left(self, route: Route) -> None:
         """A probe ended before the upstream had shown how it is."""
@@ -193,29 +275,39 @@ class UpstreamHealth:
         """How the keys of one upstream stand; `routes`: all of it, of one upstream."""
         pauses = self.cooldowns.pauses
         out = []
-        for key in routes[0].upstream.keys:
-            pause = pauses.get(key.account)
+        name = routes[0].upstream.name
+        accounts = [key.account for key in routes[0].upstream.keys]
+        owned = {*pauses, *self.shared.plans}
+        accounts += sorted(a for a in owned if a.startswith(f"{name}#own-") and "\n" not in a)
+        for account in accounts:
+            plan, plan_check = self._plan_of(account)
+            pause = pauses.get(account)
             models: tuple[str, ...] = ()
             if pause is None:
                 found = [
                     (p, r.model.id)
                     for r in routes
-                    if (p := pauses.get(f"{key.account}\n{r.name}")) is not None
+                    if (p := pauses.get(f"{account}\n{r.name}")) is not None
                 ]
                 models = tuple(model for _, model in found)
                 pause = max((p for p, _ in found), key=lambda p: p.until_s, default=None)
             if pause is None:
-                out.append(KeyStanding(key.account))
+                out.append(KeyStanding(account, plan=plan, plan_check=plan_check))
             else:
                 left_s = round(max(0.0, pause.until_s - now_s), 1)
-                out.append(KeyStanding(key.account, left_s, pause.kind, pause.code, models))
+                out.append(
+                    KeyStanding(account, left_s, pause.kind, pause.code, models, plan, plan_check)
+                )
         return out
 
     def state(self, routes: list[Route], now_s: float) -> UpstreamState:
         """How an upstream does, in one word; `routes`: all of it, of one upstream."""
         return state_of(
             [self.breaker.standing(r.place, now_s) for r in routes],
-            [bool(k.kind) and not k.models for k in self.keys(routes, now_s)],
+            [
+                bool(k.kind) and not k.models
+                for k in self.keys(routes, now_s)[: len(routes[0].upstream.keys)]
+            ],
             self.answered_s(routes),
             self.checks.get(routes[0].upstream.name),
         )

@@ -13,12 +13,15 @@ from typing import Literal
 import msgspec
 
 from headgate.errors import Failure, Kind
+from headgate.policy import plans
 from headgate.policy.breaker import Breaker
 from headgate.policy.cooldown import Cooldowns, Pause
+from headgate.policy.plans import PlanStanding
 from headgate.policy.upstream_state import UpstreamCheck
 
 NEWS_S = 1.0
-What = Literal["passed", "failed", "left", "demoted", "probing", "checked"]
+What = Literal["passed", "failed", "left", "demoted", "probing", "checked", "plan"]
+MAX_PLANS = 4096  # keys whose plans are known; there are as many as configured and owned
 
 
 class HealthEvent(msgspec.Struct, array_like=True, frozen=True):
@@ -37,6 +40,8 @@ class HealthEvent(msgspec.Struct, array_like=True, frozen=True):
     retry_after_s: float | None = None
     ok: bool = True
     reason: str = ""
+    # "plan": how the windows of the account stand now; with `retry_after_s` it is paused until then.
+    plan: PlanStanding | None = None
 
 
 class _Line(msgspec.Struct, array_like=True):
@@ -57,6 +62,7 @@ class HealthSnapshot(msgspec.Struct, array_like=True):
     answered_s: dict[str, float] = {}
     pauses: dict[str, Pause] = {}
     checks: dict[str, UpstreamCheck] = {}
+    plans: dict[str, PlanStanding] = {}
 
 
 class HealthState:
@@ -66,12 +72,13 @@ class HealthState:
         self.breaker = Breaker()
         self.cooldowns = Cooldowns()
         self.checks: dict[str, UpstreamCheck] = {}  # the last one of each upstream
+        self.plans: dict[str, PlanStanding] = {}  # by account
 
     @property
     def blank(self) -> bool:
         """Whether nothing has happened yet."""
         snapshot = self.snapshot()
-        return not (snapshot.lines or snapshot.answered_s or snapshot.pauses or snapshot.checks)
+        return snapshot == HealthSnapshot()
 
     def news(self, event: HealthEvent) -> bool:
         """Whether other processes should hear of it; to be asked before it is applied."""
@@ -112,9 +119,29 @@ class HealthState:
             case "probing":
                 for pause in self.pauses(event.place, *places):
                     pause.begin_probe(at_s)
+            case "plan":
+                return self._plan(event)
             case "checked":
                 self.checks[event.place] = UpstreamCheck(at_s, event.ok, event.reason)
         return False
+
+    def _plan(self, event: HealthEvent) -> bool:
+        """Keep how a plan stands; True when its account was paused by it, and was not before."""
+        assert event.plan is not None
+        if len(self.plans) >= MAX_PLANS and event.account not in self.plans:
+            self.plans.pop(next(iter(self.plans)))
+        self.plans[event.account] = event.plan
+        if event.retry_after_s is None:
+            return False
+        refusal = Failure(
+            "upstream_quota", "", retry_after_s=event.retry_after_s, upstream_code=plans.USED_UP
+        )
+        began = self.cooldowns.refused(event.account, event.account, refusal, event.at_s)
+        # The window's own end holds, also where it comes before a time that was guessed.
+        pause = self.cooldowns.pauses[event.account]
+        pause.until_s = event.at_s + event.retry_after_s
+        pause.early_s = min(pause.early_s, pause.until_s)
+        return began
 
     def pauses(self, place: str, account: str, account_model: str) -> list[Pause]:
         """What keeps a route from being simply asked."""
@@ -137,7 +164,11 @@ class HealthState:
             for place, line in self.breaker.lines.items()
         }
         return HealthSnapshot(
-            lines, self.breaker.answered(), dict(self.cooldowns.pauses), dict(self.checks)
+            lines,
+            self.breaker.answered(),
+            dict(self.cooldowns.pauses),
+            dict(self.checks),
+            dict(self.plans),
         )
 
     def restore(self, snapshot: HealthSnapshot) -> None:
@@ -157,3 +188,4 @@ class HealthState:
             self.breaker.heard(place, at_s)
         self.cooldowns.pauses = dict(snapshot.pauses)
         self.checks = dict(snapshot.checks)
+        self.plans = dict(snapshot.plans)

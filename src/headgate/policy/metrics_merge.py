@@ -12,8 +12,9 @@ _LARGEST = (
     "headgate_child_exits_total",
     "headgate_model_retires_timestamp_seconds",
     "headgate_tls_certificate_expires_seconds",
+    "headgate_plan_resets_timestamp_seconds",
 )
-_SMALLEST = ("process_start_time_seconds", "process_max_fds")
+_SMALLEST = ("headgate_plan_left_ratio", "process_start_time_seconds", "process_max_fds")
 _LASTING = ("_total", "_bucket", "_count", "_sum")  # how the names of what only grows end
 
 

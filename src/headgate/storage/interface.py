@@ -11,6 +11,7 @@ from typing import Literal, Protocol, Unpack
 from headgate.policy.access import Change, ManagementKey, Role, User, Via
 from headgate.policy.keys import Account, Key, KeySnapshot
 from headgate.policy.terms import AccountChanges, BudgetTerms, Changes, Terms
+from headgate.policy.upstream_keys import OwnedKey, OwnedKeys, OwnerKind
 from headgate.storage.figures import (
     ALL,
     END_OF_TIME_S,
@@ -44,6 +45,27 @@ class Keys(Protocol):
 
     def remove_own_model(self, id: str) -> bool:
         """Take a stored model out; False when there is none of this name."""
+
+    def upstream_keys(self) -> list[OwnedKey]:
+        """Return what may be shown of all owners' upstream keys."""
+
+    def owned_keys(self) -> OwnedKeys:
+        """Return all owners' upstream keys, encrypted, with what opens them."""
+
+    def put_upstream_key(
+        self,
+        kind: OwnerKind,
+        owner: str,
+        upstream: str,
+        secret: str,
+        *,
+        fallback: bool = False,
+        now_s: float,
+    ) -> OwnedKey:
+        """Store an owner's key for an upstream, in place of the one before; StoreError for a bad one."""
+
+    def remove_upstream_key(self, kind: OwnerKind, owner: str, upstream: str) -> bool:
+        """Delete an owner's key for an upstream; False when there is none."""
 
     def create_key(
         self,

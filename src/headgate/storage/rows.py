@@ -33,6 +33,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
     key: int = 0  # its place in the upstream's pool of keys, from 1; 0: there is no pool
     reply_began: bool = False  # it failed after its reply had begun, which may be billed
     upstream_text: str = ""  # of its error, as redaction.py leaves it
+    key_of: Literal["", "key", "account"] = ""  # whose own upstream key was used; "": the gateway's
 
 
 class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -70,6 +70,9 @@ class Attempts:
         route, probe = taken
         progress = exchange.progress
         progress.route, exchange.attempt.probe = route, route if probe else None
+        if route.key.owner:
+            note = f"upstream key (of the {route.key.owner})"
+            progress.recalled = (*(n for n in progress.recalled if n != note), note)
         if route is not routes[0] and not progress.attempts and not self._fallbacks:
             self._fallbacks = (f"fallback ({routes[0].served_by}: paused)",)
         return route
@@ -121,6 +124,7 @@ class Attempts:
         """Record a failed attempt and plan the next; Refused when there is none."""
         exchange, context = self._exchange, self._exchange.context
         health, name = context.health, route.upstream.name
+        failure = upstream.without_key(failure, route)
         attempted(exchange, failure.kind, failure.upstream_code, failure.upstream_text)
         exchange.progress.upstream_code = failure.upstream_code
         exchange.progress.upstream_text = failure.upstream_text

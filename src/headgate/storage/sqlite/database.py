@@ -21,8 +21,11 @@ from headgate.policy import keys
 from headgate.policy import terms as terms_rules
 from headgate.policy.keys import Account, Key, KeySnapshot
 from headgate.policy.terms import AccountChanges, BudgetTerms, Changes, Terms
+from headgate.policy.upstream_keys import OwnedKey, OwnedKeys, OwnerKind
+from headgate.policy.upstream_keys import fault_of as upstream_key_fault
 from headgate.storage.errors import StoreError as StoreError
 from headgate.storage.errors import StoreFault as StoreFault
+from headgate.storage.sqlite import upstream_keys
 
 T = TypeVar("T")
 BUSY_MS = 5000
@@ -300,6 +303,70 @@ class Store:
             rows, accounts = self._rows(), self.accounts()
         return KeySnapshot(self._pepper, rows, accounts)
 
+    # upstream keys of owners
+
+    def upstream_keys(self) -> list[OwnedKey]:
+        """Return what may be shown of all owners' upstream keys."""
+        with self._faults():
+            return [row.shown for row in upstream_keys.rows(self._db)]
+
+    def owned_keys(self) -> OwnedKeys:
+        """Return all owners' upstream keys, encrypted, with what opens them."""
+        with self._faults():
+            rows = upstream_keys.rows(self._db)
+        cipher_key = self.derived(upstream_keys.PURPOSE)
+        if rows:
+            upstream_keys.load()
+        return OwnedKeys(rows, lambda row: upstream_keys.opened(cipher_key, row))
+
+    def put_upstream_key(
+        self,
+        kind: OwnerKind,
+        owner: str,
+        upstream: str,
+        secret: str,
+        *,
+        fallback: bool = False,
+        now_s: float,
+    ) -> OwnedKey:
+        """Store an owner's key for an upstream, in place of the one before; StoreError for a bad one.
+
+        `owner` is the id of a gateway key, whose rotations have it too, or of an account.
+        """
+        _refuse(upstream_key_fault(secret))
+        cipher_key = self.derived(upstream_keys.PURPOSE)
+
+        def work() -> OwnedKey:
+            owned_by = self._owning(kind, owner, now_s)
+            return upstream_keys.put(
+                self._db, cipher_key, secret, kind, owned_by, upstream, fallback, now_s
+            )
+
+        return self._write(work)
+
+    def _owning(self, kind: OwnerKind, owner: str, now_s: float) -> str:
+        if kind == "account":
+            if not owner:
+                raise StoreError("an account's id is missing.")
+            self._must_be_open(owner, now_s)
+            return owner
+        key = next((k for k in self.keys() if k.id == owner), None)
+        if key is None or not key.good(now_s):
+            what = "is closed" if key is not None else "does not exist"
+            raise StoreError(f"the key `{owner[:64]}` {what}; see: headgate keys list")
+        return key.owner
+
+    def remove_upstream_key(self, kind: OwnerKind, owner: str, upstream: str) -> bool:
+        """Delete an owner's key for an upstream; False when there is none."""
+
+        def work() -> bool:
+            id = owner
+            if kind == "key":
+                id = next((k.owner for k in self.keys() if k.id == owner), owner)
+            return upstream_keys.remove(self._db, kind, id, upstream)
+
+        return self._write(work)
+
     def revoke(self, id: str, *, now_s: float) -> bool:
         """Close a key for good; False when there is none with this id that is open."""
 
@@ -308,7 +375,9 @@ class Store:
                 "update keys set revoked_s = ? where id = ? and (revoked_s is null or revoked_s > ?)",
                 (now_s, id, now_s),
             )
-            return self._db.changes() == 1
+            done = self._db.changes() == 1
+            upstream_keys.forget_unusable(self._db, now_s)
+            return done
 
         return self._write(work)
 
@@ -395,7 +464,9 @@ class Store:
                 " where id = ?2 and (closed_s is null or closed_s > ?1)",
                 (now_s, id),
             )
-            return self._db.changes() == 1
+            done = self._db.changes() == 1
+            upstream_keys.forget_unusable(self._db, now_s)
+            return done
 
         return self._write(work)
 

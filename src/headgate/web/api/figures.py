@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from msgspec import UNSET, Meta, UnsetType, defstruct, structs
+from msgspec import UNSET, Meta, UnsetType, defstruct, field, structs
 
 from headgate.storage import rows
 from headgate.storage.figures import By, Step
@@ -94,6 +94,10 @@ class Attempt(Shape, frozen=True, kw_only=True):
     upstream_text: Annotated[
         str, Meta(description="The upstream's own error text: shortened, without secrets.")
     ] = ""
+    key_of: Annotated[
+        Literal["", "key", "account"],
+        Meta(description='Whose own upstream key was used; "": one of the gateway\'s.'),
+    ] = ""
 
 
 _IN_JSON: dict[str, object] = {
@@ -169,6 +173,14 @@ UpstreamState = Annotated[
 ]
 
 
+class PlanWindow(Shape, frozen=True, kw_only=True):
+    """One window of a plan at an upstream, as it was last heard of."""
+
+    window: Literal["5h", "7d"]
+    left: Annotated[float | None, Meta(description="From 0 to 1; null: not known.")]
+    resets_in_s: Annotated[float | None, Meta(description="Seconds; null: not known.")]
+
+
 class UpstreamKey(Shape, frozen=True, kw_only=True):
     """How one key of an upstream stands; never the key itself."""
 
@@ -179,6 +191,12 @@ class UpstreamKey(Shape, frozen=True, kw_only=True):
     kind: Annotated[str, Meta(description='Of the failure that paused it; "": it is active.')]
     code: Annotated[str, Meta(description="The upstream's own code of that failure.")]
     models: Annotated[list[str], Meta(description="It is paused for these only; empty: for all.")]
+    plan: Annotated[list[PlanWindow], Meta(description="What is known of its plan.")] = field(
+        default_factory=list
+    )
+    plan_check: Annotated[
+        str, Meta(description='Why the vendor\'s quota address says nothing; "": it was not asked.')
+    ] = ""
 
 
 class Upstream(Shape, frozen=True, kw_only=True):

@@ -36,6 +36,7 @@ _ABOUT = (
 _GROUPS: Final = {
     "Keys": "Keys of models: who may call what, how often, for how much.",
     "Accounts": "Teams: keys that share a budget, whose figures are added up.",
+    "Upstream keys": "Upstream keys of accounts and of keys, which come in and never go out.",
     "Users": "People who sign in to the console.",
     "Management keys": "Keys of the admin API.",
     "Usage and requests": "What was used, by whom, and what it cost.",

@@ -6,7 +6,7 @@ what a handler is.
 """
 
 from headgate.web.api import keys as keys
-from headgate.web.api import own_models
+from headgate.web.api import own_models, upstream_keys
 from headgate.web.api import people as people
 from headgate.web.api import reports as books
 from headgate.web.api.route import Endpoint
@@ -16,6 +16,8 @@ MODEL = (
     '{"id": "acme-coder", "routes": [{"upstream": "acme"}], "prices": [{"input": "1.00", "output": "2.00"}],'
     ' "context_window": 200000, "max_output": 32000}'
 )
+
+UPSTREAM_KEY = '{"account": "acme", "upstream": "acme", "secret": "sk-cp-0123456789abcdef"}'
 
 ENDPOINTS = (
     Endpoint("Keys", "GET", "/keys", keys.list_keys, "see"),
@@ -46,6 +48,26 @@ ENDPOINTS = (
         example='{"budget_usd": null}',
     ),
     Endpoint("Accounts", "DELETE", "/accounts/{id}", keys.close_account, "manage"),
+    Endpoint("Upstream keys", "GET", "/upstream_keys", upstream_keys.list_upstream_keys, "see"),
+    Endpoint(
+        "Upstream keys",
+        "POST",
+        "/upstream_keys",
+        upstream_keys.set_upstream_key,
+        "manage",
+        201,
+        UPSTREAM_KEY,
+    ),
+    Endpoint(
+        "Upstream keys", "GET", "/upstream_keys/{id:path}", upstream_keys.show_upstream_key, "see"
+    ),
+    Endpoint(
+        "Upstream keys",
+        "DELETE",
+        "/upstream_keys/{id:path}",
+        upstream_keys.remove_upstream_key,
+        "manage",
+    ),
     Endpoint("Users", "GET", "/users", people.list_users, "manage"),
     Endpoint(
         "Users",

@@ -457,3 +457,42 @@ class ModelChanges(Asked, frozen=True, kw_only=True):
     aliases: Aliases | UnsetType = UNSET
     effort: KeyEffort | UnsetType = UNSET
     vendor: Text | UnsetType = UNSET
+
+
+# --- upstream keys --------------------------------------------------------------------------------
+
+OwnerId = Annotated[str, Meta(max_length=64)]
+
+
+class OwnUpstreamKey(Shape, frozen=True, kw_only=True):
+    """An upstream key of an owner, without the key itself."""
+
+    id: Annotated[str, Meta(description="`key` or `account`, the owner's id and the upstream.")]
+    key_id: Annotated[str, Meta(description='The gateway key that owns it; "": an account does.')]
+    account: Annotated[str, Meta(description='The account that owns it; "": a gateway key does.')]
+    upstream: str
+    hint: Annotated[str, Meta(description="Its last four characters.")]
+    fingerprint: Annotated[str, Meta(description="The same for the same key.")]
+    fallback: Annotated[
+        bool, Meta(description="Whether the gateway's own keys there may follow it.")
+    ]
+    changed_at: datetime
+
+
+class OwnUpstreamKeys(Shape, frozen=True, kw_only=True):
+    """All upstream keys of owners."""
+
+    data: list[OwnUpstreamKey]
+
+
+class NewOwnUpstreamKey(Asked, frozen=True, kw_only=True):
+    """An upstream key to be kept for its owner: a gateway key or an account."""
+
+    upstream: Annotated[str, Meta(min_length=1, max_length=128)]
+    secret: Annotated[
+        str,
+        Meta(min_length=16, max_length=512, description="Kept encrypted, and never shown again."),
+    ]
+    key_id: OwnerId | UnsetType = UNSET
+    account: OwnerId | UnsetType = UNSET
+    fallback: bool = False

@@ -14,6 +14,7 @@ from headgate.policy.budgets import BudgetStatus
 from headgate.policy.keys import Account
 from headgate.policy.terms import AccountChanges, BudgetTerms
 from headgate.storage.errors import StoreError
+from headgate.web.api import upstream_keys
 from headgate.web.app import Rule
 from headgate.web.console import form_fields as fields
 from headgate.web.console.keys_page import Ring
@@ -71,7 +72,7 @@ def _shown(visit: RequestContext, ring: Ring, account: Account) -> AccountView:
     return AccountView(account, good, standing, len(keys) if good else 0, len(people))
 
 
-def _found(visit: RequestContext, ring: Ring) -> Account:
+def found(visit: RequestContext, ring: Ring) -> Account:
     account = ring.accounts.get(visit.path["id"])
     if account is None:
         raise Problem(404, "There is no such thing here.")
@@ -102,15 +103,22 @@ def show_account(visit: RequestContext) -> Response:
     return _one(visit)
 
 
-def _one(visit: RequestContext, refused: Problem | None = None) -> Response:
+def with_refused_upstream_key(visit: RequestContext, refused: Problem) -> Response:
+    """The page of an account for which an upstream key was entered that cannot be kept."""
+    return _one(visit, upstream_key=refused)
+
+
+def _one(
+    visit: RequestContext, refused: Problem | None = None, upstream_key: Problem | None = None
+) -> Response:
     ring = Ring(visit)
-    account = _found(visit, ring)
+    account = found(visit, ring)
     keys = [k for k in reversed(ring.all) if k.account == account.id]
     requests, unpriced, spent = ring.spending.ever("account", account.id)
     written = {"name": account.name, **fields.budget_text(account)}
     return visit.render(
         "account.html",
-        200 if refused is None else refused.status,
+        wrong.status if (wrong := refused or upstream_key) is not None else 200,
         account=account,
         shown=_shown(visit, ring, account),
         keys=ring.shown(keys),
@@ -120,12 +128,15 @@ def _one(visit: RequestContext, refused: Problem | None = None) -> Response:
         spent_nano=spent,
         refused=refused,
         form=Form(dict(visit.form) if refused is not None else written),
+        owned=upstream_keys.panel(
+            visit, "account", account.id, f"/accounts/{account.id}", upstream_key
+        ),
     )
 
 
 def change(visit: RequestContext) -> Response:
     ring = Ring(visit)
-    old = _found(visit, ring)
+    old = found(visit, ring)
     if not old.good(ring.now_s):
         raise Problem(409, "This account is closed for good; nothing of it can be changed.")
     try:
@@ -148,7 +159,7 @@ def change(visit: RequestContext) -> Response:
 
 def close(visit: RequestContext) -> Response:
     """For good: its keys open nothing any more."""
-    account = _found(visit, Ring(visit))
+    account = found(visit, Ring(visit))
     fields.only(visit)
     if visit.desk.store.close_account(account.id, now_s=time.time()):
         visit.record("account.close", account.id, account.id, name=account.name)

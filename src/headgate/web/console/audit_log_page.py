@@ -36,6 +36,8 @@ ACTIONS: dict[str, str] = {
     "session.begin": "Signed in",
     "upstream.test": "Upstream tested",
     "model.put": "Model saved",
+    "upstream_key.put": "Upstream key saved",
+    "upstream_key.remove": "Upstream key removed",
     "model.remove": "Model removed",
 }
 VIAS: dict[str, str] = {

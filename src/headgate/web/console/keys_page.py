@@ -18,6 +18,7 @@ from headgate.policy.keys import PREFIX, Account, Key, OnDisconnect
 from headgate.policy.terms import Changes, Terms
 from headgate.storage.errors import StoreError
 from headgate.storage.figures import Where
+from headgate.web.api import upstream_keys
 from headgate.web.app import Rule
 from headgate.web.console import form_fields as fields
 from headgate.web.console import snippets
@@ -336,7 +337,14 @@ def show_key(visit: RequestContext) -> Response:
     return _one(visit)
 
 
-def _one(visit: RequestContext, refused: Problem | None = None) -> Response:
+def with_refused_upstream_key(visit: RequestContext, refused: Problem) -> Response:
+    """The page of a key whose owner entered an upstream key that cannot be kept."""
+    return _one(visit, upstream_key=refused)
+
+
+def _one(
+    visit: RequestContext, refused: Problem | None = None, upstream_key: Problem | None = None
+) -> Response:
     ring = Ring(visit)
     key = ring.key(visit)
     books = visit.desk.books
@@ -346,7 +354,7 @@ def _one(visit: RequestContext, refused: Problem | None = None) -> Response:
     requests, unpriced, spent = ring.spending.ever("key", key.id)
     return visit.render(
         "key.html",
-        200 if refused is None else refused.status,
+        wrong.status if (wrong := refused or upstream_key) is not None else 200,
         key=key,
         state=ring.state(key),
         good=key.good(ring.now_s),
@@ -362,6 +370,7 @@ def _one(visit: RequestContext, refused: Problem | None = None) -> Response:
         agents=snippets.agents(visit.desk.base_url, model),
         refused=refused,
         form=_form(visit, ring, refused, key),
+        owned=upstream_keys.panel(visit, "key", key.owner, f"/api_keys/{key.id}", upstream_key),
     )
 
 

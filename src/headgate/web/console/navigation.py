@@ -11,6 +11,7 @@ from headgate.web.console import (
     people_page,
     playground_page,
     requests_page,
+    upstream_keys_page,
     upstreams_page,
     usage_page,
 )
@@ -25,6 +26,7 @@ RULES: tuple[Rule, ...] = (
     *upstreams_page.RULES,
     *models_page.RULES,
     *accounts_page.RULES,
+    *upstream_keys_page.RULES,
     *people_page.RULES,
     *audit_log_page.RULES,
     *routes.RULES,

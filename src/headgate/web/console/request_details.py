@@ -251,6 +251,13 @@ _KINDS: tuple[tuple[re.Pattern[str], Note], ...] = (
         ),
     ),
     (
+        re.compile(r"upstream key \("),
+        Note(
+            "noted",
+            "It was sent with an upstream key of its gateway key or account, not with one of the gateway's.",
+        ),
+    ),
+    (
         re.compile(r"masked \("),
         Note(
             "noted",

@@ -32,6 +32,14 @@ STATES = {
 MAX_ERRORS = 5  # of one upstream, shown
 
 
+class PlanWindow(msgspec.Struct, frozen=True):
+    """One window of a key's plan: "5h" or "7d"."""
+
+    window: str
+    left: float | None  # from 0 to 1; None: not known
+    resets_in_s: float | None
+
+
 class KeyStanding(msgspec.Struct, frozen=True):
     """How one key of an upstream stands; never the key itself."""
 
@@ -40,6 +48,8 @@ class KeyStanding(msgspec.Struct, frozen=True):
     kind: str = ""
     code: str = ""
     models: tuple[str, ...] = ()
+    plan: tuple[PlanWindow, ...] = ()
+    plan_check: str = ""  # why the vendor's quota address says nothing
 
 
 class UpstreamStatus(msgspec.Struct, frozen=True):

@@ -1,0 +1,73 @@
+"""Owners' upstream keys in the console: the panel on the page of a gateway key and of an account.
+
+Note: the form is never filled in again, also after a mistake, so that no page has a key on it.
+"""
+
+from starlette.responses import Response
+
+from headgate.policy.upstream_keys import OwnerKind
+from headgate.web.api import upstream_keys
+from headgate.web.app import Rule
+from headgate.web.console import accounts_page, keys_page
+from headgate.web.console import form_fields as fields
+from headgate.web.context import Problem, RequestContext
+
+_FIELDS = ("upstream", "secret", "fallback")
+
+
+def put_for_key(visit: RequestContext) -> Response:
+    key = keys_page.Ring(visit).good(visit)
+    try:
+        _put(visit, "key", key.id)
+    except Problem as refused:
+        return keys_page.with_refused_upstream_key(visit, refused)
+    return visit.redirect(f"/api_keys/{key.id}", "changed")
+
+
+def remove_for_key(visit: RequestContext) -> Response:
+    key = keys_page.Ring(visit).key(visit)
+    _remove(visit, "key", key.owner)
+    return visit.redirect(f"/api_keys/{key.id}", "removed")
+
+
+def put_for_account(visit: RequestContext) -> Response:
+    account = accounts_page.found(visit, keys_page.Ring(visit))
+    try:
+        _put(visit, "account", account.id)
+    except Problem as refused:
+        return accounts_page.with_refused_upstream_key(visit, refused)
+    return visit.redirect(f"/accounts/{account.id}", "changed")
+
+
+def remove_for_account(visit: RequestContext) -> Response:
+    account = accounts_page.found(visit, keys_page.Ring(visit))
+    _remove(visit, "account", account.id)
+    return visit.redirect(f"/accounts/{account.id}", "removed")
+
+
+def _put(visit: RequestContext, kind: OwnerKind, owner: str) -> None:
+    fields.only(visit, *_FIELDS)
+    form = visit.form
+    secret, fallback = form.get("secret", "").strip(), bool(form.get("fallback"))
+    upstream_keys.put(visit, kind, owner, form.get("upstream", ""), secret, fallback, "upstream")
+
+
+def _remove(visit: RequestContext, kind: OwnerKind, owner: str) -> None:
+    fields.only(visit)
+    upstream = visit.path["upstream"]
+    for each in upstream_keys.seen(visit):
+        if (each.kind, each.owner, each.upstream) == (kind, owner, upstream):
+            upstream_keys.remove(visit, each)
+
+
+RULES = (
+    Rule("POST", "/api_keys/{id}/upstream_keys", put_for_key, "keys"),
+    Rule("POST", "/api_keys/{id}/upstream_keys/{upstream:path}/remove", remove_for_key, "keys"),
+    Rule("POST", "/accounts/{id}/upstream_keys", put_for_account, "manage"),
+    Rule(
+        "POST",
+        "/accounts/{id}/upstream_keys/{upstream:path}/remove",
+        remove_for_account,
+        "manage",
+    ),
+)
