@@ -369,6 +369,7 @@ def test_the_model_that_is_named_is_the_one_that_is_asked(tmp_path: Path) -> Non
         assert told["model"] == "MiniMax-M2.7"
         chats = [msgspec.json.decode(b) for b in lab.bodies]
         assert {b["model"] for b in chats} == {"MiniMax-M2.7"}
+        assert {f["name"] for f in told["facts"]} == {"MiniMax-M2.7 retired"}
     assert "image input" not in {f["check"] for f in told["findings"]}
 
 

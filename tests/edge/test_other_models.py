@@ -1,6 +1,7 @@
 """A route that leads to another model than the one asked for: said, billed and shown as it is."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,3 +112,29 @@ def test_a_reply_has_the_name_of_the_model_that_answers_where_that_is_set(
     assert '"model":"MiniMax-M3.1-Flash"' in text and "MiniMax-M2.5" not in text
     _, text, _ = ask(naming, "MiniMax-M3", stream)
     assert '"model":"MiniMax-M3"' in text
+
+
+BODIES: dict[str, dict[str, object]] = {
+    "/v1/chat/completions": {**ASK, "model": "MiniMax-M2.5"},
+    "/v1/responses": {"input": "hello", "model": "MiniMax-M2.5"},
+    "/v1/messages": {**ASK, "model": "MiniMax-M2.5", "max_tokens": 9},
+    "/v1beta/models/MiniMax-M2.5:generateContent": {"contents": [{"parts": [{"text": "hello"}]}]},
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", BODIES)
+def test_every_protocol_warns_and_names_the_model_as_the_setting_says(
+    gateway: Gateway, naming: Gateway, path: str, stream: bool
+) -> None:
+    body = dict(BODIES[path])
+    if "generateContent" in path:
+        path = path.replace(":generate", ":streamGenerate") + "?alt=sse" if stream else path
+    else:
+        body["stream"] = stream
+    for gate, named in ((gateway, "MiniMax-M2.5"), (naming, "MiniMax-M3.1-Flash")):
+        answer = gate.post(path, body)
+        assert answer.status_code == 200, answer.text
+        assert "model (answered by MiniMax-M3.1-Flash)" in answer.headers["x-headgate-warnings"]
+        names = set(re.findall(r'"(?:model|modelVersion)":"([^"]+)"', answer.text))
+        assert names == {named}, answer.text[:500]

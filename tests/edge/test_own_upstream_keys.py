@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from gateway import COMMAND, Gateway, environment, start, stop
 from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.reports import UsageReader
-from played import PlayedUpstream
+from played import PlayedUpstream, Seen
 from waiting import PATIENCE_S, wait_for
 
 CANARY = "sk-cp-canary-0123456789-tail"
@@ -198,6 +199,49 @@ def test_a_reload_keeps_own_keys_and_a_restored_backup_has_them(
     found = owned.find(owner, "shared")
     assert found is not None and owned.secret(found) == CANARY
     store.close()
+
+
+def test_a_change_and_a_reload_amid_requests_refuse_none_and_mix_no_keys(
+    gateway: Gateway, key: dict[str, str]
+) -> None:
+    """Others' requests never get the owner's key, and the owner's never the gateway's."""
+    put(gateway, "shared", key, CANARY)
+    wait_for(lambda: uses(gateway, key["key"], CANARY))
+    assert gateway.upstream is not None
+    seen, ended = gateway.upstream.seen, threading.Event()
+    begun = len(seen)
+    failed: list[str] = []
+
+    def requests(text: str, secret: str) -> None:
+        while not ended.is_set():
+            answer = ask(gateway, secret, text)
+            if answer.status_code != 200:
+                failed.append(answer.text)
+
+    threads = [
+        threading.Thread(target=requests, args=each)
+        for each in (("of the owner", key["key"]), ("of others", gateway.key)) * 2
+    ]
+    for each in threads:
+        each.start()
+    put(gateway, "shared", key, f"{CANARY}-new")
+    run(gateway, "reload")
+    wait_for(lambda: uses_in(seen, f"{CANARY}-new"))
+    ended.set()
+    for each in threads:
+        each.join(PATIENCE_S)
+    assert not failed
+    used = {(s.request.messages[0].text, s.headers["authorization"]) for s in seen[begun:]}
+    others = {secret for text, secret in used if text == "of others"}
+    owners = {secret for text, secret in used if text == "of the owner"}
+    assert others == {"Bearer gateway-key-0123456789"}
+    assert owners <= {f"Bearer {CANARY}", f"Bearer {CANARY}-new"}
+
+
+def uses_in(seen: list[Seen], secret: str) -> bool:
+    """Whether this key was sent in the last of the owner's requests."""
+    last = [s for s in seen[-64:] if s.request.messages[0].text == "of the owner"][-8:]
+    return len(last) == 8 and all(s.headers["authorization"] == f"Bearer {secret}" for s in last)
 
 
 def test_the_key_is_in_no_answer_log_metric_export_page_or_file(

@@ -30,11 +30,11 @@ class MiniMax(BaseHTTPRequestHandler):
     resets_at_s = 0.0  # until then the plan's short window is used up
     week_left = 80
     quota_fails = False
-    asked: ClassVar[list[tuple[str, str]]] = []
+    asked: ClassVar[list[tuple[str, str, float]]] = []  # path, key, Unix time
 
     def do_GET(self) -> None:
         key = self.headers["authorization"].removeprefix("Bearer ")
-        self.asked.append((self.path, key))
+        self.asked.append((self.path, key, time.time()))
         if self.path != "/v1/token_plan/remains" or self.quota_fails:
             self._answer(404, "text/html", "<html>not here</html>")
             return
@@ -56,7 +56,7 @@ class MiniMax(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
         key = self.headers["authorization"].removeprefix("Bearer ")
-        self.asked.append((self.path, key))
+        self.asked.append((self.path, key, time.time()))
         if key == PLAN and time.time() < MiniMax.resets_at_s:
             at = datetime.fromtimestamp(MiniMax.resets_at_s + 0.5, UTC).strftime(
                 "%Y-%m-%dT%H:%M:%SZ"
@@ -141,19 +141,24 @@ def test_a_used_up_window_spills_to_the_paid_key_and_the_plan_is_back_when_it_is
     assert [w["left"] for w in plan.plan] == [0.55, 0.8] and not paid.plan
     metric = 'headgate_plan_left_ratio{account="minimax#1",window="7d"}'
     wait_for(lambda: gateway.metric(metric) == 0.8)
-    MiniMax.resets_at_s = time.time() + 6
-    used_up = [ask(gateway) for _ in range(4)]
-    assert {code for code, _ in used_up} == {200}  # no client sees it
-    wait_for(lambda: ask(gateway) == (200, "2"))
-    paused = keys(gateway)[0]
-    assert paused.code == "2056" and paused.plan[0]["left"] == 0
-    before = sum(path.endswith("completions") and key == PLAN for path, key in MiniMax.asked)
-    assert [ask(gateway) for _ in range(4)] == [(200, "2")] * 4
-    assert before == sum(p.endswith("completions") and k == PLAN for p, k in MiniMax.asked)
-    wait_for(lambda: ask(gateway) == (200, "1"))
-    assert time.time() >= MiniMax.resets_at_s
+    codes: set[int] = set()
+
+    def used_up() -> bool:
+        """Whether the plan is seen to be used up; a slow machine uses it up once more."""
+        if time.time() + 2 > MiniMax.resets_at_s:
+            MiniMax.resets_at_s = time.time() + 5
+        codes.update(ask(gateway)[0] for _ in range(3))
+        plan = keys(gateway)[0]
+        return plan.code == "2056" and plan.plan[0]["left"] == 0
+
+    wait_for(used_up)
+    wait_for(lambda: ask(gateway) == (200, "1"))  # back by itself
+    assert time.time() >= MiniMax.resets_at_s and codes == {200}  # no client has seen it
     wait_for(lambda: [ask(gateway) for _ in range(4)] == [(200, "1")] * 4)
-    assert {key for path, key in MiniMax.asked if path.endswith("remains")} == {PLAN}
+    posts = [(key, at) for path, key, at in MiniMax.asked if path.endswith("completions")]
+    spilled = [at for key, at in posts if key == PAID]
+    assert spilled and min(spilled) > min(at for key, at in posts if key == PLAN)
+    assert {key for path, key, _ in MiniMax.asked if path.endswith("remains")} == {PLAN}
 
 
 def test_a_vendor_that_says_nothing_of_quotas_harms_nothing(gateway: Gateway) -> None:

@@ -49,6 +49,7 @@ def gate(engine: SearchEngine, tmp_path_factory: pytest.TempPathFactory) -> Iter
             HEADGATE_SEARCH_PROVIDER="searxng",
             HEADGATE_SEARCH_URL=engine.url,
             HEADGATE_SEARCH_SEARCHES="3",
+            HEADGATE_SEARCH_TIMEOUT_S="2",
         )
         running.upstream = upstream
         yield running
@@ -352,6 +353,9 @@ def test_a_forced_search_is_made_once(gate: Gateway, engine: SearchEngine) -> No
         ("busy now", "too_many_requests"),
         ("broken now", "unavailable"),
         ("huge now", "unavailable"),
+        ("odd now", "unavailable"),
+        ("deep now", "unavailable"),
+        ("slow now", "unavailable"),
         ("nothing at all", "invalid_tool_input"),
         ("x" * 500, "query_too_long"),
     ],
@@ -367,6 +371,26 @@ def test_a_search_that_fails_is_told_and_answered(
     assert message.content[-1].type == "text"
     assert "followed" not in engine.queries[before:]
     assert gate.metric(f'headgate_searches_total{{outcome="{code}",provider="searxng"}}') >= 1
+
+
+def test_a_masked_query_leaves_masked_and_its_client_sees_what_was_asked(
+    gate: Gateway, engine: SearchEngine
+) -> None:
+    store = Store(gate.data)
+    _, text = store.create_key("masked", now_s=time.time(), mask="email")
+    store.close()
+    before = len(engine.queries)
+    message = anthropic.Anthropic(base_url=gate.url, api_key=text, max_retries=0).messages.create(
+        model=M,
+        max_tokens=1000,
+        messages=[{"role": "user", "content": "search who is ada@example.com"}],
+        tools=[SEARCH],  # type: ignore[list-item]
+    )
+    (query,) = engine.queries[before:]
+    assert query.startswith("who is EMAIL_") and "ada" not in query
+    uses = [b for b in message.content if isinstance(b, ServerToolUseBlock)]
+    assert [b.input for b in uses] == [{"query": "who is ada@example.com"}]
+    assert "EMAIL_" not in message.model_dump_json()
 
 
 def test_results_are_those_of_the_clients_domains(gate: Gateway, engine: SearchEngine) -> None:

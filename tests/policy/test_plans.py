@@ -141,6 +141,3 @@ def test_windows_that_have_ended_are_forgotten_when_others_are_heard_of() -> Non
     old = (PlanWindow("5h", 0.0, NOW), PlanWindow("7d", 0.3, NOW + 9))
     assert plans.merged(old, (), NOW) == (PlanWindow("7d", 0.3, NOW + 9),)
     assert plans.wait_s(old, NOW) is None
-    assert plans.shown(old, NOW - 1) == (
-        "5 hours: 0% left, resets 2026-07-19 15:00 UTC; 7 days: 30% left, resets 2026-07-19 15:00 UTC"
-    )

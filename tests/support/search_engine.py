@@ -1,5 +1,6 @@
 """A search engine on loopback that speaks the words of every provider, in a thread of its own."""
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from waiting import pause_thread
 
 PAGES = (
     ("https://weather.example/zurich", "Weather in <b>Zürich</b>", "21 degrees,\n sunny."),
@@ -63,6 +66,13 @@ class SearchEngine:
                 status = 429
             case "broken":
                 body = b"<html>"
+            case "odd":
+                body = b'{"results":{"a":[1]},"web":7}'
+            case "deep":
+                body = b'{"results":' + b"[" * 100_000
+            case "slow":
+                _drip(handler)
+                return
             case "huge":
                 body = b'{"results":[' + b'{"url":"https://a.example"},' * 200_000 + b"{}]}"
         handler.send_response(status)
@@ -72,6 +82,17 @@ class SearchEngine:
         handler.send_header("content-length", str(len(body)))
         handler.end_headers()
         handler.wfile.write(body)
+
+
+def _drip(handler: BaseHTTPRequestHandler) -> None:
+    """Answer without an end, a byte at a time, until the gateway leaves."""
+    handler.send_response(200)
+    handler.send_header("content-type", "application/json")
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        while True:
+            handler.wfile.write(b" ")
+            pause_thread(0.05, "a search engine that never comes to its end")
 
 
 def _answer(path: str) -> dict[str, Any]:

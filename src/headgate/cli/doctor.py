@@ -19,7 +19,9 @@ from headgate import __version__
 from headgate.catalog.catalog import Route, presets
 from headgate.cli.options import as_json, catalog_of, places, print_json, print_table, settings_of
 from headgate.config import Settings
-from headgate.diagnostics.checks import Finding, Report, checkup
+from headgate.diagnostics import facts
+from headgate.diagnostics.checks import MAX_S, Finding, Report, checkup
+from headgate.diagnostics.facts import Fact, Tried
 from headgate.diagnostics.machine import here, installed, reached, route_to
 from headgate.diagnostics.probes import native_of, plan, sister_url
 from headgate.net.client import Client, Timeouts
@@ -112,11 +114,14 @@ def _measure(settings: Settings, name: str, model: str | None, yes: bool, json_:
     native = native_of(route, own.preset, presets())
     sister = sister_url(route.upstream, own.preset, presets())
     planned = plan(route, native, bool(sister))
+    wanted_facts = facts.about(own.preset, route.model.id if model is not None else "")
+    trials = facts.requests(wanted_facts, route)
     host = urlsplit(route.upstream.base_url).netloc
     click.echo(
-        f"This sends at most {planned.requests} requests for {route.model.id} to {host}, about"
+        f"This sends at most {planned.requests + trials} requests for {route.model.id} to {host}, about"
         f" {planned.input_tokens:,} tokens, and up to {planned.output_tokens:,} of replies;"
         " its provider bills them."
+        + (f" {trials} of them are small and settle facts that nobody has tried." if trials else "")
         + (f" If the key is refused, {urlsplit(sister).netloc} is asked once." if sister else ""),
         err=True,
     )
@@ -125,8 +130,8 @@ def _measure(settings: Settings, name: str, model: str | None, yes: bool, json_:
             raise click.UsageError("not on a terminal: say --yes to send them.")
         if not click.confirm("Go on?", default=True, err=True):
             sys.exit(1)
-    report = asyncio.run(
-        _ask(settings, route, presets()[own.preset].base_url, sister, native, json_)
+    report, settled = asyncio.run(
+        _ask(settings, route, presets()[own.preset].base_url, sister, native, wanted_facts, json_)
     )
     lines = _lines(settings, name, report)
     good = _good(list(report.findings))
@@ -139,6 +144,7 @@ def _measure(settings: Settings, name: str, model: str | None, yes: bool, json_:
                 "upstream": name,
                 "model": route.model.id,
                 **fields,
+                "facts": msgspec.to_builtins(settled),
                 "headgate_toml": lines,
             }
         )
@@ -148,6 +154,13 @@ def _measure(settings: Settings, name: str, model: str | None, yes: bool, json_:
             click.echo("\nbridge or native:")
             rows = [(c.check, c.bridge, c.native) for c in report.comparison]
             print_table(("", "bridge", "native"), rows)
+        if settled:
+            click.echo("\nfacts that only a real key settles:")
+            facts_shown = [(f.result, f.name, f.believed, f.seen) for f in settled]
+            print_table(("", "fact", "believed", "seen"), facts_shown)
+            for f in settled:
+                if f.do:
+                    click.echo(f"{f.name}: {f.do}")
         if lines:
             click.echo("\nheadgate.toml, as measured (one sample each; for all models there):\n")
             click.echo("\n".join(lines))
@@ -160,8 +173,14 @@ def _measure(settings: Settings, name: str, model: str | None, yes: bool, json_:
 
 
 async def _ask(
-    settings: Settings, route: Route, home: str, sister: str, native: Route | None, quiet: bool
-) -> Report:
+    settings: Settings,
+    route: Route,
+    home: str,
+    sister: str,
+    native: Route | None,
+    wanted: tuple[Fact, ...],
+    quiet: bool,
+) -> tuple[Report, tuple[Tried, ...]]:
     given = settings.timeouts
     timeouts = Timeouts(given.connect, given.first_token, given.stall, min(given.total, _LONGEST_S))
 
@@ -171,9 +190,15 @@ async def _ask(
 
     client = Client()
     try:
-        return await checkup(
+        until_s = asyncio.get_running_loop().time() + MAX_S
+        report = await checkup(
             client, route, timeouts, home=home, sister=sister, native=native, tell=tell
         )
+        if report.findings[0].state == "fail":
+            return report, facts.untried(wanted, "not tried: there is no access")
+        settled = await facts.tried(client, route, wanted, timeouts, until_s, tell)
+        made = report.requests + facts.requests(wanted, route)
+        return msgspec.structs.replace(report, requests=made), settled
     finally:
         await client.close()
 

@@ -85,7 +85,7 @@ class InternalApi:
                 if gate.health.plan_due(route, every_s):
                     found = await plan_check.ask(gate.client, route, path, time.time())
                     gate.health.quota(route, *found)
-        return PLAN_ROUND_S
+        return min(PLAN_ROUND_S, every_s)
 
     def _upstreams(self) -> list[dict[str, object]]:
         gate, now_s = self._gate, time.monotonic()
@@ -133,6 +133,12 @@ class InternalApi:
         gate, route = self._gate, routes[0]
         if not route.upstream.base_url:
             return []
+        if route.upstream.own_keys == "only" and not route.key.secret:
+            said = "only owners' own keys are used here, and the gateway has none to test with"
+            do = (
+                "Send a request with a gateway key whose owner has one: headgate upstream-keys list"
+            )
+            return [Finding("access", "warn", said, do)]
         known = presets()
         own = gate.settings.upstreams[name].preset
         home, sister = known[own].base_url, sister_url(route.upstream, own, known)

@@ -18,7 +18,17 @@ from functools import partial
 
 import msgspec
 
-from headgate.chat import Message, Part, Request, Text, Thinking, Tool, ToolCall, ToolResult
+from headgate.chat import (
+    Message,
+    Part,
+    Request,
+    Sampling,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
 
 KINDS = ("email", "phone", "card", "iban", "key")
 DIGITS = 12  # of a name; two values of one key share one with a chance of 2**-48
@@ -181,9 +191,16 @@ class Masker:
             ),
             tools=tools,
             format=format,
+            sampling=self._sampling(request.sampling),
             session=self.text(request.session),
             user=self.text(request.user),
         )
+
+    def _sampling(self, sampling: Sampling) -> Sampling:
+        """Return it with its stop sequences as the reply, which has names too, must be looked for."""
+        if not sampling.stop:
+            return sampling
+        return msgspec.structs.replace(sampling, stop=tuple(self.text(s) for s in sampling.stop))
 
     def _part(self, part: Part) -> Part:
         replace = msgspec.structs.replace

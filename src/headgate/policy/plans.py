@@ -12,7 +12,7 @@ Note: times here are Unix seconds, as the vendor says when a window ends; `now_s
 import math
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -210,17 +210,3 @@ def wait_s(windows: Iterable[PlanWindow], now_s: float) -> float | None:
     """Return the seconds until every used-up window has been reset; None: none is, or nobody knows."""
     ends = [w.resets_at_s - now_s for w in windows if w.left == 0.0 and w.resets_at_s is not None]
     return max((s for s in ends if s > 0), default=None)
-
-
-def shown(windows: Iterable[PlanWindow], now_s: float) -> str:
-    """Return the windows in words for a line of text."""
-    return "; ".join(_words(w, now_s) for w in current(windows, now_s))
-
-
-def _words(window: PlanWindow, now_s: float) -> str:
-    name = {"5h": "5 hours", "7d": "7 days"}[window.name]
-    left = "not known" if window.left is None else f"{window.left:.0%} left"
-    if window.resets_at_s is None:
-        return f"{name}: {left}"
-    at = datetime.fromtimestamp(window.resets_at_s, UTC)
-    return f"{name}: {left}, resets {at:%Y-%m-%d %H:%M} UTC"

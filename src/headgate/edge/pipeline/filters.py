@@ -47,5 +47,5 @@ def filters_for(
         last=last,
     )
     if exchange.masker is not None and exchange.masker.values:
-        chain.insert(0, Restore(exchange.masker))
+        chain.insert(0, Restore(exchange.masker, json_text=fitted.format is not None))
     return chain

@@ -12,7 +12,7 @@ import msgspec
 
 from headgate.catalog import counting
 from headgate.catalog.catalog import Route
-from headgate.chat import Failed, Finish, Found, Searched
+from headgate.chat import Failed, Finish, Found, Searched, ToolCall
 from headgate.dialects.contract import Encoder
 from headgate.edge import relay as relays
 from headgate.edge import upstream
@@ -118,10 +118,18 @@ class SearchRounds:
                 continue
             self._left -= 1
             self._count += 1
-            if (masker := self._exchange.masker) is not None:  # what is searched for leaves too
-                call = masker.call(call)
-            out.append(await self._provider.search(call, self._wish))
+            out.append(await self._search(call))
         return out
+
+    async def _search(self, call: ToolCall) -> Searched:
+        """Make one search; its query leaves masked, and the client sees it as it was."""
+        masker = self._exchange.masker
+        masked = call if masker is None else masker.call(call)
+        searched = await self._provider.search(masked, self._wish)
+        if masked is call:
+            return searched
+        query = web_search.query_of(call.arguments)[: web_search.MAX_QUERY]
+        return msgspec.structs.replace(searched, query=query)
 
     def _tell(
         self, searches: Sequence[Searched], send: Callable[[bytes], None], responder: Responder
