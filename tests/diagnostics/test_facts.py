@@ -179,3 +179,16 @@ def test_runapis_spelling_is_read_from_its_list() -> None:
     for id, result in (("MiniMax-M3", "confirmed"), ("minimax-m3", "different"), ("x", "unknown")):
         page = json.dumps({"data": [{"id": id}]}).encode()
         assert fact.judge(Answer(None, page)).result == result
+
+
+def test_an_upstream_for_own_keys_only_says_that_it_has_none_to_measure_with(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "headgate.toml"
+    file.write_text(
+        '[upstreams.mm]\npreset = "minimax"\nbase_url = "http://127.0.0.1:9"\nown_keys = "only"\n'
+    )
+    result = CliRunner().invoke(
+        doctor.command, ["--upstream", "mm", "--yes", "--config", str(file)]
+    )
+    assert result.exit_code == 2 and "upstreams.mm.key" in result.stderr

@@ -119,7 +119,7 @@ HINTS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a level": (
         {"generationConfig": {"thinkingConfig": {"thinkingLevel": "ULTRA"}}},
-        "thinkingLevel (ULTRA ignored)",
+        "thinkingLevel (ULTRA read as MAX)",
     ),
     "a modality": (
         {"generationConfig": {"responseModalities": ["TEXT", "SMELL"]}},

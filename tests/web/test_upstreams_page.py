@@ -38,6 +38,9 @@ UP: dict[str, Any] = {
 }
 
 
+PLAN = {"window": "5h", "left": 0.4, "resets_in_s": 7200}
+
+
 class Edge:
     """What control asks the edge, answered with what a test wants."""
 
@@ -183,6 +186,13 @@ def test_a_card_has_what_the_edge_and_the_books_say(site: Site, edge: Edge) -> N
             "the next request probes it",
         ),
         ({"keys": [KEY, {**KEY, "account": "custom#2"}]}, "custom#2"),
+        ({"keys": [{**KEY, "plan": [PLAN]}]}, "5-hour window"),
+        ({"keys": [{**KEY, "plan": [PLAN]}]}, "40.0 % left"),
+        (
+            {"keys": [{**KEY, "plan": [{**PLAN, "window": "7d", "left": None}]}]},
+            "7-day window: not known",
+        ),
+        ({"keys": [{**KEY, "plan_check": "status 404"}]}, "is not known: status 404."),
         ({"keys": [KEY, KEY]}, ">active<"),
         (
             {"keys": [{**KEY, "kind": "upstream_quota", "code": "2056", "paused_s": 12.4}]},

@@ -111,6 +111,10 @@ def _measure(settings: Settings, name: str, model: str | None, yes: bool, json_:
     own = settings.upstreams[name]
     if not route.upstream.base_url:
         raise click.UsageError("the local model has no account to measure; name another upstream.")
+    if own.own_keys == "only" and not route.key.secret:
+        raise click.UsageError(
+            f"only owners' own keys are used there; set `upstreams.{name}.key` to measure it with one."
+        )
     native = native_of(route, own.preset, presets())
     sister = sister_url(route.upstream, own.preset, presets())
     planned = plan(route, native, bool(sister))

@@ -568,6 +568,14 @@ def effort(value: object) -> str:
     return word if word in EFFORTS else _NEAREST.get(word, "")
 
 
+def word_of(raw: Raw) -> str:
+    """The word of a hint; "" for none, and "?" for what is no word."""
+    if bytes(raw) in (b"", b"null"):
+        return ""
+    value = _load(raw)
+    return value if isinstance(value, str) else "?"
+
+
 def _effort(fields: dict[str, Raw], name: str, warning: str, warnings: list[str]) -> None:
     value = _load(fields[name])
     if value is None or value in EFFORTS:

@@ -153,7 +153,7 @@ class _FormatIn(Struct, frozen=True):
 
 
 class _OutputConfig(Struct, frozen=True):
-    effort: str | None = None
+    effort: Raw = _NOTHING  # a hint: whatever is no known word is ignored with a warning
     format: _FormatIn | None = None
 
 
@@ -240,7 +240,6 @@ def _request(wire: _RequestIn, headers: Mapping[str, str]) -> Request:
     if wire.service_tier not in _TIERS:
         notes.append("service_tier")
     config = wire.output_config or _OutputConfig()
-    bounds.check_size(config.effort, bounds.LABEL, "$.output_config.effort")
     tools = _tools(wire.tools)
     search = _search(wire, notes)
     messages = _messages(wire.messages, notes, search is not None)
@@ -298,8 +297,9 @@ def _format(wire: _FormatIn | None, param: str) -> Format | None:
     )
 
 
-def _effort(value: str | None, notes: list[str]) -> str:
+def _effort(raw: Raw, notes: list[str]) -> str:
     """The effort in a word that is known; policy/effort.py fits it to a route."""
+    value = unknown.word_of(raw)
     known = unknown.effort(value) if value else ""
     if value and not known:
         notes.append(f"output_config.effort ({unreadable.plain(value)} ignored)")

@@ -22,7 +22,7 @@ from msgspec import Raw, Struct
 from headgate import bounds, jsontext
 from headgate.bounds import Int64
 from headgate.chat import Choice, Format, Reasoning, Reply, Request, Sampling, Tool, WebSearch
-from headgate.dialects import malformed, unreadable
+from headgate.dialects import malformed, unknown, unreadable
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
 from headgate.dialects.fields import (
@@ -70,7 +70,7 @@ class _ToolConfigIn(Struct, frozen=True, gc=False, rename="camel"):
 class _ThinkingIn(Struct, frozen=True, gc=False, rename="camel"):
     include_thoughts: bool | None = None
     thinking_budget: Int64 | None = None
-    thinking_level: str | None = None
+    thinking_level: Raw = _NOTHING  # a hint: whatever is no known word is ignored with a warning
 
 
 class _ConfigIn(Struct, frozen=True, rename="camel"):
@@ -263,6 +263,7 @@ _EFFORTS = {
     "MEDIUM": "medium",
     "HIGH": "high",
     "XHIGH": "xhigh",
+    "MAX": "max",
 }
 
 
@@ -272,9 +273,12 @@ _LEVELS = frozenset(("", "NONE", "THINKING_LEVEL_UNSPECIFIED", *_EFFORTS))
 def _reasoning(wire: _ThinkingIn | None, notes: list[str]) -> Reasoning:
     if wire is None:
         return Reasoning(show="omit")
-    level, budget = (wire.thinking_level or "").upper(), wire.thinking_budget
+    level, budget = unknown.word_of(wire.thinking_level).strip().upper(), wire.thinking_budget
     if level not in _LEVELS:
-        notes.append(f"thinkingLevel ({unreadable.plain(level)} ignored)")
+        known = unknown.effort(level).upper()
+        read = f"read as {known}" if known else "ignored"
+        notes.append(f"thinkingLevel ({unreadable.plain(level)} {read})")
+        level = known
     mode: Literal["default", "on", "off"] = "default"
     if budget == 0 or level in ("MINIMAL", "NONE"):
         mode = "off"
