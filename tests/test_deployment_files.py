@@ -293,10 +293,10 @@ def test_the_image_is_pinned_by_hash_and_runs_without_privileges() -> None:
     assert "\nasyncpg==" in image
 
 
-def composed() -> dict[str, Any]:
+def composed(name: str = "compose.yaml") -> dict[str, Any]:
     """The project as Docker Compose reads it."""
     program = optional("docker-compose", "Go: github.com/docker/compose/v2/cmd")
-    text = ok(program, "-f", DEPLOY / "compose/compose.yaml", "config", "--format", "json")
+    text = ok(program, "-f", DEPLOY / "compose" / name, "config", "--format", "json")
     found: dict[str, Any] = json.loads(text)
     return found
 
@@ -366,20 +366,44 @@ def test_a_database_for_the_ledger_is_a_secret_by_reference() -> None:
     assert env["HEADGATE_DATABASE"]["valueFrom"]["secretKeyRef"] == {"name": "pg", "key": "url"}
 
 
-def test_several_pods_are_refused_as_they_share_no_keys() -> None:
+def test_several_pods_share_a_database_and_a_pepper_and_are_refused_without() -> None:
     helm = optional("helm", "Go: helm.sh/helm/v3/cmd/helm")
-    done = subprocess.run(
-        [
-            helm,
-            "template",
-            "x",
-            str(DEPLOY / "helm/headgate"),
-            "--kube-version",
-            "1.29",
-            "--set",
-            "replicas=3,database.secret=pg",
-        ],
-        capture_output=True,
-        text=True,
+    chart = [helm, "template", "x", str(DEPLOY / "helm/headgate"), "--kube-version", "1.29"]
+    for options in ("replicas=3,database.secret=pg", "replicas=2,pepper.secret=p"):
+        done = subprocess.run([*chart, "--set", options], capture_output=True, text=True)
+        assert done.returncode and "share keys and budgets through PostgreSQL" in done.stderr
+    found = rendered("--set", "replicas=3,database.secret=pg,pepper.secret=p")
+    (set_,) = [each["spec"] for each in found if each["kind"] == "StatefulSet"]
+    pods = set_["template"]["spec"]
+    assert set_["replicas"] == 3
+    env = {e["name"]: e for e in pods["containers"][0]["env"]}
+    path = Path(env["HEADGATE_PEPPER_FILE"]["value"])
+    (mount,) = [m for m in pods["containers"][0]["volumeMounts"] if m["name"] == "pepper"]
+    (volume,) = [v for v in pods["volumes"] if v["name"] == "pepper"]
+    assert Path(mount["mountPath"]) == path.parent
+    assert volume["secret"]["items"] == [{"key": "pepper", "path": path.name}]
+
+
+def test_the_project_of_three_gateways_is_taken_and_its_nginx_differs_in_the_servers_only() -> None:
+    services = composed("cluster.yaml")["services"]
+    gateways = {name: s for name, s in services.items() if name.startswith("gateway-")}
+    assert len(gateways) == 3
+    data = set()
+    for service in gateways.values():
+        assert service["read_only"] is True and service["cap_drop"] == ["ALL"]
+        named = {name for name in service["environment"] if name.startswith("HEADGATE_")}
+        assert named <= {*config.VARIABLES.values(), "HEADGATE_CONFIG"}
+        secrets = {f"/run/secrets/{s['source']}" for s in service["secrets"]}
+        assert service["environment"]["HEADGATE_PEPPER_FILE"] in secrets
+        assert service["environment"]["HEADGATE_DATABASE"].removeprefix("file:") in secrets
+        data |= {v["source"] for v in service["volumes"] if v["target"] == "/data"}
+    assert len(data) == 3
+    one, several = (
+        (DEPLOY / "nginx" / name).read_text().splitlines()[2:]
+        for name in ("headgate.conf", "cluster.conf")
     )
-    assert done.returncode and "each pod has keys and budgets of its own" in done.stderr
+    servers = {f"    server {name}:8787 max_fails=2 fail_timeout=5s;" for name in gateways}
+    assert set(several) - set(one) == servers
+    assert [line for line in several if line not in servers] == [
+        line for line in one if "server 127.0.0.1:8787" not in line
+    ]

@@ -230,9 +230,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[int, Meta(ge=0, le=65535)] = 8787  # 0: any free one
     public_url: str = ""  # as clients reach it, for the pages; "": where it listens
     data: str = ""  # directory of keys and ledger; "": the user's data directory
-    # postgresql://USER:PASSWORD@HOST/NAME, or env:NAME, file:/path: where the ledgers of all nodes are
-    # collected; "": nowhere.  Needs the extra `postgres`.
+    # postgresql://USER:PASSWORD@HOST/NAME, or env:NAME, file:/path: what all nodes share; "": nothing.
+    # Needs the extra `postgres`.
     database: str = ""
+    pepper_file: str = ""  # what a new data directory's pepper is copied of; "": a random one
     log: LogLevel = "info"
     # Seconds after which an upstream that was not heard of is asked for its list of models; 0: never.
     upstream_check_s: Annotated[float, Meta(ge=0, le=86400)] = 300.0
@@ -300,6 +301,7 @@ _SCALARS = (
     "public_url",
     "data",
     "database",
+    "pepper_file",
     "log",
     "upstream_check_s",
     "keepalive_s",
@@ -396,6 +398,7 @@ def load(path: str | None, env: Mapping[str, str], **overrides: object) -> Setti
         settings,
         data=str(_path("data", data)),
         database=database,
+        pepper_file=str(_path("pepper_file", settings.pepper_file)) if settings.pepper_file else "",
         upstreams=upstreams,
         oidc=oidc,
         search=search,
@@ -531,7 +534,6 @@ _OTHER_VARIABLES = (
     "HEADGATE_UPSTREAM_URL",
     "HEADGATE_UPSTREAM_KEY",
     "HEADGATE_UPSTREAM_DIALECT",
-    "HEADGATE_PEPPER_FILE",
     "HEADGATE_COMPLETE",
 )
 

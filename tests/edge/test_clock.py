@@ -1,15 +1,10 @@
 """Day budgets in a real process whose clock is moved: over midnight, over a change of summer time, back.
 
-The clock is Debian's `faketime` (package faketime); its offset is read from a file each time that the
-process asks, so that the clock jumps while it runs.  Monotonic time is left alone.  What will
-surprise: under faketime 0.9.10 Python's time.sleep fails (EINVAL: it sleeps by absolute monotonic
-time), so that these gateways are killed, and the next one starts when nothing of the last is left.
+These gateways are killed (tests/support/clocks.py says why), and the next one starts when nothing of the
+last is left.
 """
 
 import json
-import re
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +14,7 @@ import httpx2
 import pytest
 from test_gateway import messages
 
+from clocks import Clock
 from gateway import Gateway, kill, start
 from headgate.catalog import counting
 from headgate.dialects.contract import RequestTarget
@@ -26,37 +22,8 @@ from headgate.dialects.registry import ANTHROPIC
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.reports import UsageReader
 from played import PlayedUpstream
-from programs import path_of
 
 COST = 20 * 300 + 100 * 30 + 35 * 1200  # of one reply (played.USAGE, M2)
-
-
-def preload() -> str:
-    """Where faketime's library is, as it says itself."""
-    told = subprocess.run(
-        [path_of("faketime"), "-f", "+0", "env"], capture_output=True, text=True, check=True
-    )
-    library = re.search(r"^LD_PRELOAD=(.+)$", told.stdout, re.M)
-    assert library is not None, told.stdout
-    return library[1]
-
-
-class Clock:
-    def __init__(self, directory: Path) -> None:
-        self.file = directory / "clock"
-        self.env = {
-            "LD_PRELOAD": preload(),
-            "FAKETIME_TIMESTAMP_FILE": str(self.file),
-            "FAKETIME_NO_CACHE": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "NO_FAKE_STAT": "1",
-        }
-
-    def set(self, at: datetime) -> None:
-        fresh = self.file.with_suffix(".new")
-        fresh.write_text(f"{at.timestamp() - time.time():+.3f}\n")
-        fresh.replace(self.file)
 
 
 class Ask:

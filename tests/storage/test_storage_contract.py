@@ -19,6 +19,7 @@ from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.ledger import Ledger as SqliteLedger
 from headgate.storage.sqlite.people import People as SqlitePeople
 from headgate.storage.sqlite.reports import UsageReader
+from postgres import Postgres
 
 NOW = 1_800_000_000.0
 DAY_S = 86400.0
@@ -34,8 +35,8 @@ class Storage(msgspec.Struct):
     close: Callable[[], None]
 
 
-def sqlite(place: Path) -> Storage:
-    store = Store(place)
+def sqlite(place: Path, database: str = "") -> Storage:
+    store = Store(place, database=database)
     people, reports = SqlitePeople(store, place), UsageReader(place)
     ledgers: list[SqliteLedger] = []
 
@@ -50,12 +51,35 @@ def sqlite(place: Path) -> Storage:
     return Storage(store, people, reports, ledger, close)
 
 
-IMPLEMENTATIONS: dict[str, Callable[[Path], Storage]] = {"sqlite": sqlite}
+@pytest.fixture(scope="module")
+def servers() -> Iterator[list[Postgres]]:
+    started: list[Postgres] = []
+    yield started
+    for each in started:
+        each.end()
+
+
+def postgres(place: Path, servers: list[Postgres]) -> Storage:
+    """Keys and people shared through PostgreSQL; the ledger is each node's own (docs/cluster.md)."""
+    if not servers:
+        servers.append(Postgres())
+    asyncio.run(servers[0].clear())
+    opened = sqlite(place, servers[0].url)
+    assert isinstance(opened.keys, Store) and opened.keys.shares
+    return opened
+
+
+IMPLEMENTATIONS: dict[str, Callable[[Path, list[Postgres]], Storage]] = {
+    "sqlite": lambda place, _: sqlite(place),
+    "postgres": postgres,
+}
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
-    opened = IMPLEMENTATIONS[request.param](tmp_path / "data")
+def storage(
+    request: pytest.FixtureRequest, tmp_path: Path, servers: list[Postgres]
+) -> Iterator[Storage]:
+    opened = IMPLEMENTATIONS[request.param](tmp_path / "data", servers)
     yield opened
     opened.close()
 

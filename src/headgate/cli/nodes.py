@@ -9,6 +9,7 @@ import click
 
 from headgate.cli.options import as_json, places, print_json, print_table, settings_of, when
 from headgate.config import Settings
+from headgate.policy.pricing import usd
 from headgate.storage.errors import StoreError
 from headgate.storage.postgres import database
 from headgate.storage.postgres.reports import LedgerDatabase
@@ -38,14 +39,17 @@ def read_database(settings: Settings, work: Callable[[LedgerDatabase], Awaitable
 
 @click.group()
 def command() -> None:
-    """List the nodes that send their ledgers to the database, or forget one."""
+    """List the nodes that share a database, or forget one."""
 
 
 @command.command("list")
 @places
 @as_json
 def list_(config_file: str | None, data: str | None, json_: bool) -> None:
-    """List the nodes, when each was last heard of, and how many rows it had not sent then."""
+    """List the nodes, when each was last heard of, and how many rows it had not sent then.
+
+    Leased is what it may spend of shared budgets and has not spent.
+    """
     found = read_database(settings_of(config_file, data=data), lambda db: db.nodes())
     if json_:
         print_json(found)
@@ -62,10 +66,13 @@ def list_(config_file: str | None, data: str | None, json_: bool) -> None:
             "silent" if now_s - n.seen_s > SILENT_S else "up",
             f"{n.behind:,}",
             f"{n.requests:,}",
+            usd(n.leased_nano),
         )
         for n in found
     ]
-    print_table(("id", "name", "version", "seen (UTC)", "state", "behind", "requests"), rows)
+    print_table(
+        ("id", "name", "version", "seen (UTC)", "state", "behind", "requests", "leased USD"), rows
+    )
 
 
 @command.command()
@@ -73,7 +80,11 @@ def list_(config_file: str | None, data: str | None, json_: bool) -> None:
 @places
 @as_json
 def forget(name: str, config_file: str | None, data: str | None, json_: bool) -> None:
-    """Take a node off the list, by its name or id. What it has sent stays and is counted."""
+    """Take a node off the list, by its name or id. What it has sent stays and is counted.
+
+    What it had leased of budgets and has not spent, as far as its rows are there, is free for the others.
+    It is refused while the node may still spend that: until it has been silent for 70 s.
+    """
     gone = read_database(settings_of(config_file, data=data), lambda db: db.forget(name))
     if not gone:
         raise click.ClickException(f"no node is called `{name[:64]}`; see: headgate nodes list")

@@ -84,7 +84,8 @@ def store_of(settings: Settings, *, create: bool = False) -> Iterator[Store]:
                 click.echo(f"note: there is no Headgate data in {data} yet.", err=True)
                 data = stack.enter_context(tempfile.TemporaryDirectory(prefix="headgate-"))
                 create = True
-            store = Store(data, create=create)
+            shared = {"database": settings.database, "pepper_file": settings.pepper_file}
+            store = Store(data, create=create, **(shared if data == settings.data else {}))
             stack.callback(store.close)
             yield store
     except StoreError as error:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -22,7 +22,7 @@ from headgate.cli.local import offer as offer_local_model
 from headgate.cli.options import DataUnusable
 from headgate.config import base_url
 from headgate.local.model import LocalModel, LocalModelMissing
-from headgate.storage.errors import StoreError
+from headgate.storage.errors import StoreError, StoreFault
 from headgate.storage.postgres.database import check_installed
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.people import People
@@ -37,6 +37,7 @@ from headgate.supervisor.upgrade import Predecessor, adopt
 from headgate.tasks import Tasks
 from headgate.web import socket_path
 
+T = TypeVar("T")
 CANNOT_LISTEN, ALREADY_SERVED = 4, 5  # exit codes
 LISTEN_TRIES, LISTEN_AGAIN_S = 20, 0.05
 GIVE_UP_S = 1.8  # after a second signal, whatever still runs
@@ -117,7 +118,8 @@ def _run(
             check_installed()
         sockets = activation.passed(os.environ)
         found = activation.assign(sockets, config.addresses(settings))
-        store = Store(settings.data)
+        store = Store(settings.data, database=settings.database, pepper_file=settings.pepper_file)
+        _follow(settings, store)
     except AlreadyServed as error:
         raise _AlreadyServed(str(error)) from None
     except (config.ConfigError, ActivationError) as error:
@@ -137,6 +139,23 @@ def _run(
     finally:
         store.close()
         lock.release()
+
+
+def _follow(settings: config.Settings, store: Store) -> None:
+    """Read what other nodes have changed while this one was not there, or note why that must wait."""
+    if not settings.database:
+        return
+    if not store.shares:
+        click.echo(
+            "note: keys, accounts and budgets of this data directory are its own: only its ledger goes to"
+            " `database`. To share them with other nodes, stop the gateway and run `headgate migrate`.",
+            err=True,
+        )
+        return
+    try:
+        store.pull()
+    except StoreFault as error:
+        click.echo(f"note: keys and accounts are as they were last, for now: {error}", err=True)
 
 
 class _Stopping:
@@ -366,6 +385,27 @@ def _kept(local: LocalModel, supervisor: Supervisor) -> Callable[[], Awaitable[N
     return again
 
 
+def _setup_link(store: Store, settings: config.Settings) -> str | None:
+    people = People(store, settings.data)
+    try:
+        if people.anybody():
+            return None
+        return _created(store, lambda: people.setup_link(now_s=time.time()))
+    finally:
+        people.close()
+
+
+def _created(store: Store, create: Callable[[], T]) -> T | None:
+    """Return what was created; None while the database of all nodes is away."""
+    try:
+        return create()
+    except StoreFault as error:
+        if not store.shares:
+            raise
+        click.echo(f"note: nothing can be created for now: {error}", err=True)
+        return None
+
+
 def _greet(
     base: str, public: str, console: str, settings: config.Settings, store: Store, local: bool
 ) -> None:
@@ -383,9 +423,7 @@ def _greet(
     say(f"  Anthropic  {base}")
     say(f"  Gemini     {base}")
     say(f"  pages      {base}/models")
-    people = People(store, settings.data)
-    token = people.setup_link(now_s=time.time())
-    people.close()
+    token = _setup_link(store, settings)
     if not settings.admin.listen:
         console = console_url(public, base)
     if token is None:
@@ -406,8 +444,9 @@ def _greet(
         say("  listening  on this machine only; `--host 0.0.0.0` accepts connections from others")
     first = ""
     if not store.keys():
-        _, first = store.create_key("first", now_s=time.time())
-        say(f"  first key  {first}   (shown only now)")
+        first = _created(store, lambda: store.create_key("first", now_s=time.time())[1]) or ""
+        if first:
+            say(f"  first key  {first}   (shown only now)")
     say("")
     say("  A sample request, in another terminal:")
     say("")

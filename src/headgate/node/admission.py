@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from headgate.errors import Failure
+from headgate.node.leasing import Leasing, Waiting
 from headgate.node.wire import Bounds
 from headgate.policy import budgets, reservations
 from headgate.policy.budgets import Budget, Budgets, Owner, Reservation, Room
@@ -69,11 +70,15 @@ class Spent(msgspec.Struct, frozen=True):
 
 
 class Admissions:
-    def __init__(self, books: Reports) -> None:
+    def __init__(self, books: Reports, leasing: Leasing | None = None) -> None:
+        """`leasing`: budgets are shared with other nodes; None: this node has them for itself."""
         self._books = books
+        self._leasing = leasing
         self._limiter = Limiter()
         self._unread_s = -math.inf  # when the ledger could not be read, by the monotonic clock
         self._budgets = Budgets({}, {}, time.time())
+        if leasing is not None:
+            leasing.budgets = self._budgets
         self._outputs = Outputs()
         self._known: dict[Owner, Budget | None] = {}
         self._names: dict[Owner, set[str]] = {}  # of each owner in the ledger
@@ -149,6 +154,8 @@ class Admissions:
         for owner, budget, nano in spent.owners:
             self._budgets.change(owner, budget, nano, spent.at_s, spent.recorded)
             self._known[owner] = budget
+        if self._leasing is not None and spent.owners:
+            self._leasing.rescan()
 
     def enter(self, owner: str, mine: tuple[Limit, ...]) -> Admission | LimitRefusal:
         """Take the rate and a slot of these limits; what is taken must be left again."""
@@ -163,12 +170,21 @@ class Admissions:
         if admission is not None and not admission.settled:
             self._limiter.settle(admission, 0, time.monotonic_ns())
 
-    def admit(self, demand: Demand, admission: Admission | None, tokens: int) -> Admitted | Failure:
+    def admit(
+        self, demand: Demand, admission: Admission | None, tokens: int, waited_s: float = 0.0
+    ) -> Admitted | Failure | Waiting:
         """Take the tokens and hold the most it may cost; who is refused has left.
 
         `admission` is what `enter` returned for this request; `tokens` is the estimate that a limit
-        of tokens counts.
+        of tokens counts.  Waiting: nothing was taken, and the budget has to be leased first;
+        `waited_s` is for how long the request has come back for that.
         """
+        if self._leasing is not None:
+            early = self._leased(self._leasing, demand, waited_s)
+            if early is not None:
+                if isinstance(early, Failure):
+                    self.leave(admission)
+                return early
         if admission is not None:
             refusal = self._limiter.take(admission, tokens, time.monotonic_ns())
             if refusal is not None:
@@ -180,8 +196,24 @@ class Admissions:
         )
         if isinstance(hold, budgets.BudgetRefusal):
             self.leave(admission)
+            if self._leasing is not None:
+                owner = (hold.what, demand.owner if hold.what == "key" else demand.account)
+                hold = self._leasing.explained(hold, owner, demand.began_s)
             return hold.failure()
         return Admitted(demand, admission, hold, granted.max_tokens)
+
+    def _leased(
+        self, leasing: Leasing, demand: Demand, waited_s: float
+    ) -> Failure | Waiting | None:
+        nano = max(0, demand.nano or 0)
+        if nano:
+            self._room(demand)  # where the clock went to another period, the ledger is asked first
+        owners: tuple[Owner, ...] = (("key", demand.owner), ("account", demand.account))
+        found = [
+            leasing.check(owner, demand.id, nano, demand.began_s, waited_s) for owner in owners
+        ]
+        refused = [each for each in found if isinstance(each, Failure)]
+        return refused[0] if refused else next((each for each in found if each is not None), None)
 
     def held_before(self, demand: Demand, nano: int) -> Admitted:
         """The reservation of an exchange that another node has admitted: it is held in any case."""
@@ -193,6 +225,9 @@ class Admissions:
 
         None when the budget has no room for it; nothing is changed then.
         """
+        if self._leasing is not None:  # its lease may have ended meanwhile
+            for owner in ticket.hold.owners:
+                self._leasing.check(owner, demand.id, 0, demand.began_s, 0.0)
         hold, room = ticket.hold, self._room(demand)
         if room.unknown and demand.nano != 0:
             return None
@@ -261,4 +296,7 @@ class Admissions:
         if self._budgets.behind:
             self.follow_clock(now_s)
             found = self._budgets.standing(owner, now_s)
+        if self._leasing is not None:
+            more = self._leasing.others_spent(owner, now_s)
+            found = msgspec.structs.replace(found, spent_nano=found.spent_nano + more)
         return found

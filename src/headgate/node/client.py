@@ -101,6 +101,7 @@ _decode_turns = msgspec.msgpack.Decoder(list[bytes]).decode
 _decode_names = msgspec.msgpack.Decoder(list[str]).decode
 _decode_events = msgspec.msgpack.Decoder(list[HealthEvent]).decode
 _decode_standings = msgspec.json.Decoder(Standings).decode
+LEASE_AGAIN_S = 0.015  # the database answers in a few milliseconds
 _NOTHING: dict[str, LimitStatus] = {}
 
 
@@ -420,11 +421,32 @@ class Admissions:
         if not data:
             return None
         answer = _decode_opened(data)
+        if answer.again:
+            answer = await self._leased(admission, message)
         admission.standings = answer.standings
         if answer.refused is not None:
             self._entered.pop(number, None)
             raise Refused(answer.refused)
         return answer.max_tokens
+
+    async def _leased(self, admission: Admission, message: Open) -> Opened:
+        """Send it again until the node has leased its budget from the database, or has not."""
+        began_s = time.monotonic()
+        while True:
+            try:
+                await asyncio.sleep(LEASE_AGAIN_S)
+            except BaseException:
+                self.leave(admission)
+                raise
+            message.waited_s = time.monotonic() - began_s
+            try:
+                data = await self._ledger.open_with(message.id, OPEN, _encode(message))
+            except BaseException:
+                self._entered.pop(admission.number, None)
+                raise
+            answer = _decode_opened(data) if data else Opened()
+            if not answer.again:
+                return answer
 
     async def extend(self, key: Key, id: str, demand: Demand, spent_nano: int) -> Grant | None:
         """Reserve another call of the same exchange, whose calls so far cost `spent_nano`.

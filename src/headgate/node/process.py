@@ -13,9 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from headgate.node import following, leasing
+from headgate.node.following import Follower
 from headgate.node.handover import Receiver, give
+from headgate.node.leasing import Leasing
 from headgate.node.server import Server
-from headgate.node.shipping import AGAIN_S, EVERY_S, Shipper
+from headgate.node.shipping import AGAIN_S, EVERY_S, Shipper, node_id
 from headgate.node.state import Node
 from headgate.storage.errors import StoreError
 from headgate.storage.sqlite import retention
@@ -42,6 +45,8 @@ class NodeProcess:
         self._handed_over = False
         self._requests_days = 0
         self._shipping: Shipper | None = None
+        self._following: Follower | None = None
+        self._leasing: Leasing | None = None
         self.lost = 0  # rows that the disk did not take
 
     async def run(self, listener: socket.socket, requests_days: int, database: str = "") -> None:
@@ -59,10 +64,13 @@ class NodeProcess:
             receiver.close()
         orders = WriterConfig(f"{self._data}/headgate.db", BUSY_MS, MAX_WAITING, RETRY_S, ORPHAN_S)
         node = Node(self._data, orders)
+        self._follow(database, node)
         if before is not None:
             node.take_over(before)
         lives = Lives(Path(self._data) / "live")
         recovered, living = node.start(lives)
+        if self._leasing is not None:
+            self._tasks.every("leases", leasing.GAP_S, self._leasing.work, leasing.AGAIN_S)
         self._server = server = Server(node, orders, lives)
         server.on_recovered = self._recovered
         server.suspect(living)
@@ -77,6 +85,11 @@ class NodeProcess:
         await self._tasks.stop()
         self.lost = 0 if self._handed_over else node.writer.waiting
         node.close()
+        if self._leasing is not None:
+            await self._leasing.close()
+        if self._following is not None:
+            await self._following.close()
+            self._following.end()
         if self._handed_over:
             await asyncio.to_thread(give, self._data, node.hand_over())
         lock.release()
@@ -99,6 +112,18 @@ class NodeProcess:
         shipper = Shipper(self._data, database, self._note)
         self._tasks.every("ledger database", EVERY_S, shipper.work, AGAIN_S)
         return shipper
+
+    def _follow(self, database: str, node: Node) -> None:
+        """Keep the copy of the shared rows up to date, and lease budgets, if this directory shares them."""
+        if not database:
+            return
+        follower = Follower(self._data, database, self._note)
+        if not follower.shared:
+            follower.end()
+            return
+        self._following = follower
+        self._tasks.every("shared rows", 0.0, follower.work, following.AGAIN_S)
+        self._leasing = node.leasing = Leasing(database, node_id(Path(self._data)), self._note)
 
     async def _end(self, shipper: Shipper) -> None:
         """Send what is left, if the database is there and no other node does it; then let go of it."""
@@ -138,7 +163,7 @@ class NodeProcess:
         print(f"note: {text}", file=sys.stderr)
 
     def _failed(self, name: str, error: Exception) -> None:
-        if name == "ledger database" and isinstance(error, StoreError):
-            return  # it has said so itself, once
+        if name in ("ledger database", "shared rows", "leases") and isinstance(error, StoreError):
+            return  # it has reported that itself, once
         why = str(error) if isinstance(error, StoreError) else type(error).__name__
         print(f"note: the node's task `{name}` failed: {why}", file=sys.stderr)

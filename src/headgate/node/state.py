@@ -16,6 +16,7 @@ import msgspec
 from headgate.errors import Failure
 from headgate.node.admission import Admissions, Admitted, Demand, Spent
 from headgate.node.handover import HandedOver
+from headgate.node.leasing import Leasing, Waiting
 from headgate.node.shared import Shared, Sharer
 from headgate.node.wire import (
     Enter,
@@ -96,6 +97,7 @@ class Node:
     def __init__(self, data: str | Path, orders: WriterConfig) -> None:
         self.writer = Writer(orders)
         self.shared = Shared()
+        self.leasing: Leasing | None = None  # set before the first request
         self._data = Path(data)
         self._tickets: dict[str, Admitted] = {}  # of open exchanges, by id
         self._instances: dict[str, str] = {}  # of open exchanges, by id
@@ -114,7 +116,7 @@ class Node:
         if self._admissions is None:
             self._store = Store(self._data, create=False)
             self._usage = UsageReader(self._data)
-            self._admissions = Admissions(self._usage)
+            self._admissions = Admissions(self._usage, self.leasing)
         return self._admissions
 
     def refresh(self) -> None:
@@ -218,7 +220,7 @@ class Node:
         if asked.id in self._tickets:  # sent again, and committed by the node before this one
             return None, Intent(asked.id, asked.instance, asked.intent)
         admissions = self.admissions
-        entrance = edge.entered.pop(asked.number, None) if asked.number else None
+        entrance = edge.entered.get(asked.number) if asked.number else None
         admission = entrance.admission if entrance is not None else None
         demand = Demand(
             asked.id,
@@ -229,7 +231,10 @@ class Node:
             asked.nano,
             asked.bounds,
         )
-        found = admissions.admit(demand, admission, asked.tokens)
+        found = admissions.admit(demand, admission, asked.tokens, asked.waited_s)
+        if isinstance(found, Waiting):
+            return Opened(again=True), None
+        edge.entered.pop(asked.number, None)
         standings = (
             admissions.standings(asked.owner, entrance.limits) if entrance is not None else {}
         )

@@ -144,6 +144,7 @@ class Open(msgspec.Struct, array_like=True, tag=OPEN):
     nano: int | None  # the most that it may cost as it was sent; None: nobody knows
     version: int  # of the keys that the edge has read (storage/sqlite/database.py, data_version)
     bounds: Bounds | None = None  # None: there is no budget
+    waited_s: float = 0.0  # since it was sent first, as its budget has to be leased
 
 
 class Enter(msgspec.Struct, array_like=True, tag=ENTER):
@@ -211,6 +212,7 @@ class Opened(msgspec.Struct, array_like=True, frozen=True):
     refused: Failure | None = None
     max_tokens: int | None = None  # what the budget pays for; None: all that the request allows
     standings: dict[str, LimitStatus] = {}
+    again: bool = False  # nothing was decided: send it again in a moment
 
 
 class Settled(msgspec.Struct, array_like=True, frozen=True):

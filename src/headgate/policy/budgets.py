@@ -123,6 +123,27 @@ class _Period(msgspec.Struct, eq=False):
     first: date
     spent: int = 0
     held: int = 0
+    # The most that this node may spend and hold (policy/leases.py); None: it has the budget for itself.
+    lease: int | None = None
+
+    def left(self, budget: Budget) -> int:
+        """What is neither spent nor held, and may be."""
+        most = budget.nano if self.lease is None else min(budget.nano, self.lease)
+        return most - self.spent - self.held
+
+
+class PeriodView(msgspec.Struct, frozen=True):
+    """How an owner with a budget stands in one period, for its lease."""
+
+    owner: Owner
+    budget: Budget
+    first: date
+    spent: int
+    held: int
+
+    @property
+    def used(self) -> int:
+        return self.spent + self.held
 
 
 class _OwnerBudget(msgspec.Struct, eq=False):
@@ -281,6 +302,7 @@ class Budgets:
         # The requests that run may have begun before the new period: counted, to be on the safe side.
         purse.term.first = purse.latest = period_of(budget, now_s)
         purse.term.spent = spent_nano + self._missing(owner, budget, purse.term.first, recorded)
+        purse.term.lease = None  # of another budget
         purse.past = {}
         self.behind.discard(owner)
 
@@ -345,9 +367,27 @@ class Budgets:
                 unknown = unknown or owner in self.behind
                 mine = purse.budget.nano - purse.term.spent
                 unspent = mine if unspent is None else min(unspent, mine)
-                mine -= purse.term.held
+                mine = purse.term.left(purse.budget)
                 left = mine if left is None else min(left, mine)
         return _BOUNDLESS if left is None else Room(left, unspent, unknown)
+
+    def view(self, owner: Owner, now_s: float) -> PeriodView | None:
+        """The period of `now_s`; None without a budget, and while only the ledger knows it."""
+        purse = self._purse(owner, now_s)
+        if purse.budget is None or owner in self.behind:
+            return None
+        term = purse.term
+        return PeriodView(owner, purse.budget, term.first, term.spent, term.held)
+
+    def budgeted(self) -> list[Owner]:
+        """The owners that have a budget."""
+        return [owner for owner, purse in self._purses.items() if purse.budget is not None]
+
+    def lease(self, view: PeriodView, nano: int) -> None:
+        """Let this node spend and hold no more than that in the period of the view, its own included."""
+        term = self._purses[view.owner].term
+        if term.first == view.first:
+            term.lease = nano
 
     def reserve(
         self, key_id: str, nano: int | None, now_s: float, account: str = "", id: str = ""
@@ -455,11 +495,11 @@ def _refusal(
         budget = purse.budget
         if budget is None:
             continue
-        if owner in unknown or term.spent + term.held + amount > budget.nano:
+        if owner in unknown or amount > term.left(budget):
             return BudgetRefusal(
                 owner[0],
                 amount,
-                max(0, budget.nano - term.spent - term.held),
+                max(0, term.left(budget)),
                 term.held,
                 term.spent,
                 budget.nano,

@@ -1,4 +1,4 @@
-"""What the rest of the program asks of storage; sqlite/ is the implementation that `serve` uses.
+"""What the rest of the program asks of storage; sqlite/ has it, alone or as the copy of what nodes share.
 
 Rules are not here: what a key or a name may be is in policy/, cookies and forms are in web/auth.
 tests/storage/test_storage_contract.py runs over each implementation.
@@ -26,10 +26,15 @@ from headgate.storage.figures import (
     Where,
 )
 from headgate.storage.rows import IntentRecord, LedgerRow
+from headgate.storage.sharing import Sharing
 
 
 class Keys(Protocol):
     """Keys and accounts."""
+
+    @property
+    def sharing(self) -> Sharing | None:
+        """The database through which nodes share them; None: this directory does not."""
 
     def derived(self, purpose: str) -> bytes:
         """A secret of this data directory for one purpose: 32 bytes, the same after a restart."""

@@ -146,7 +146,10 @@ class ConsoleContext:
 
     @property
     def store(self) -> Store:
-        return self._own("store", lambda: Store(self.settings.data))
+        return self._own(
+            "store",
+            lambda: Store(self.settings.data, create=False, database=self.settings.database),
+        )
 
     @property
     def people(self) -> People:

@@ -1,6 +1,6 @@
 """What the ledger of all nodes says: usage, single requests, the nodes, and the audit."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,6 +8,7 @@ import msgspec
 
 from headgate.storage.figures import ALL, FINE, By, Difference, Spent, Where
 from headgate.storage.postgres.database import Connection
+from headgate.storage.postgres.leases import release
 from headgate.storage.postgres.ledger import ADDS, BY, SUMS, grouped
 from headgate.storage.rows import COLUMNS, INSTANTS, JSON_COLUMNS, LedgerRow
 
@@ -34,6 +35,7 @@ class ClusterNode(msgspec.Struct, frozen=True):
     seen_s: float  # Unix seconds, by the clock of the database
     behind: int  # rows that it had not sent then
     requests: int  # of it here, also those that were deleted for their age
+    leased_nano: int  # of budgets whose period goes on, and not spent
 
 
 class LedgerDatabase:
@@ -106,16 +108,38 @@ class LedgerDatabase:
             last = found[-1]["seq"]
             yield [_row(columns[1:]) for columns in map(tuple, found)]
 
+    async def rows(self, ids: Sequence[str]) -> dict[str, LedgerRow]:
+        """Return those of these exchanges that are there, by their ids."""
+        found = await self._db.fetch(
+            f"select {_COLUMNS} from ledger where request_id = any($1)", list(ids)
+        )
+        return {row.request_id: row for row in map(_row, found)}
+
     async def nodes(self) -> list[ClusterNode]:
         found = await self._db.fetch(
             "select node_id, name, version, extract(epoch from seen_at)::float8, behind,"
-            " (select coalesce(sum(requests), 0)::bigint from by_hour where node_id = nodes.node_id)"
+            " (select coalesce(sum(requests), 0)::bigint from by_hour where node_id = nodes.node_id),"
+            " (select coalesce(sum(granted - spent), 0)::bigint from leases"
+            " join allowances using (what, owner, period)"
+            " where node_id = nodes.node_id and (until is null or until > now()))"
             " from nodes order by name, node_id"
         )
         return [ClusterNode(*columns) for columns in found]
 
     async def forget(self, name: str) -> list[str]:
-        """Drop a node from the list, by its name or id; the ids that were dropped.  Its rows stay."""
+        """Drop a node from the list, by its name or id; the ids that were dropped.
+
+        Its rows stay.  What it had leased of budgets and, as far as its rows are here, has not spent is
+        free for the others; StoreError while it may still spend it.
+        """
+        async with self._db.transaction():
+            ids = await self._db.fetch(
+                "select node_id from nodes where name = $1 or node_id = $1", name
+            )
+            await release(self._db, [str(id) for (id,) in ids])
+            return await self._drop(name)
+
+    async def _drop(self, name: str) -> list[str]:
         found = await self._db.fetch(
             "delete from nodes where name = $1 or node_id = $1 returning node_id", name
         )

@@ -25,7 +25,9 @@ from headgate.policy.upstream_keys import OwnedKey, OwnedKeys, OwnerKind
 from headgate.policy.upstream_keys import fault_of as upstream_key_fault
 from headgate.storage.errors import StoreError as StoreError
 from headgate.storage.errors import StoreFault as StoreFault
-from headgate.storage.sqlite import upstream_keys
+from headgate.storage.sharing import Sharing, check_pepper, writing
+from headgate.storage.sqlite import shared, upstream_keys
+from headgate.storage.sqlite.transactions import transaction
 
 T = TypeVar("T")
 BUSY_MS = 5000
@@ -36,22 +38,6 @@ _ACCOUNT = ", ".join(Account.__struct_fields__)
 _LISTS = ("models", "allowed_cidrs")  # of Key; their columns are JSON
 
 
-@contextlib.contextmanager
-def transaction(db: apsw.Connection) -> Iterator[None]:
-    """Hold the write lock from the start to the commit.
-
-    Not apsw's own: that one waits for the lock without letting other threads run.
-    """
-    db.execute("begin immediate")
-    try:
-        yield
-        db.execute("commit")
-    except BaseException:
-        if db.in_transaction:  # a full disk has rolled it back already
-            db.execute("rollback")
-        raise
-
-
 # One owner's, so that they are those of all of its keys
 _SHARED = ("account", *Terms.__annotations__)
 
@@ -59,9 +45,21 @@ _SHARED = ("account", *Terms.__annotations__)
 class Store:
     """Opens, and on first use makes, the directory, the pepper and the database."""
 
-    def __init__(self, data: str | Path, *, create: bool = True) -> None:
-        """`create` False: nothing is created or migrated, so that a look changes nothing."""
+    def __init__(
+        self,
+        data: str | Path,
+        *,
+        create: bool = True,
+        database: str = "",
+        pepper_file: str = "",
+    ) -> None:
+        """`create` False: nothing is created or migrated, so that a look changes nothing.
+
+        `database`: through which keys, accounts and people are shared with other nodes.  A directory
+        without any of its own joins it.  `pepper_file`: what the pepper of a new directory is copied of.
+        """
         self._directory = Path(data)
+        self._sharing = Sharing(database) if database else None
         try:
             path = self._path = self._directory / "headgate.db"
             pepper = self._directory / "pepper"
@@ -77,7 +75,9 @@ class Store:
                     f"{pepper} is missing: put back a copy; without it no key in headgate.db can be"
                     " used. To begin anew, use an empty --data."
                 )
-            self._pepper = _pepper(pepper)
+            if create and database and not (pepper_file or pepper.exists()):
+                check_pepper(database, self._directory)
+            self._pepper = _pepper(pepper, pepper_file if create else "")
             self._db = apsw.Connection(
                 str(path),
                 flags=apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0),
@@ -96,6 +96,8 @@ class Store:
             self._db.execute("pragma synchronous = full")
             self._db.execute("pragma foreign_keys = on")
             self._check_pepper(pepper, create)
+            if create and self._sharing is not None and shared.joined(self._db) is None:
+                self._join(self._sharing)
             self._file = _identity(path)
         except OSError as error:
             self._db.close()
@@ -106,6 +108,11 @@ class Store:
         except BaseException:
             self._db.close()
             raise
+
+    @property
+    def sharing(self) -> Sharing | None:
+        """The database through which nodes share keys and people; None: this directory does not."""
+        return self._sharing
 
     @property
     def directory(self) -> Path:
@@ -142,7 +149,41 @@ class Store:
                     self._db.execute(script)
                     self._db.execute(f"pragma user_version = {number}")
 
-            self._write(step)
+            self._write_here(step)
+
+    def _join(self, sharing: Sharing) -> None:
+        if shared.empty(self._db):
+            sharing.join(self._db, fingerprint_of(self._pepper))
+
+    @property
+    def shares(self) -> bool:
+        """Whether keys, accounts and people are shared with other nodes."""
+        with self._faults():
+            return shared.joined(self._db) is not None
+
+    def follows(self) -> bool:
+        """Whether what is shared is in the database that is set, and not in one that is gone; StoreError."""
+        assert self._sharing is not None
+        with self._faults():
+            here = shared.joined(self._db)
+            return here is not None and here.cluster == self._sharing.state().cluster
+
+    def bring(self) -> None:
+        """Copy the rows of this directory into a database without any, and share them; StoreError."""
+        assert self._sharing is not None
+        with self._faults():
+            self._sharing.join(self._db, fingerprint_of(self._pepper), bring=True)
+
+    def pull(self) -> None:
+        """Bring the copy of the shared rows up to date, if there is one; StoreError."""
+        if self._sharing is not None and self.shares:
+            with self._faults():
+                self._sharing.pull(self._db)
+
+    def shared_rows(self) -> list[shared.SharedRow]:
+        """Return the rows that are shared, or would be."""
+        with self._faults(), transaction(self._db, keep=False):
+            return shared.everything(self._db)
 
     def _check_pepper(self, file: Path, create: bool) -> None:
         """StoreError when the keys were hashed with another pepper; the first one is remembered."""
@@ -157,7 +198,7 @@ class Store:
         if not kept and not create:
             return
         if not kept:
-            self._write(
+            self._write_here(
                 lambda: self._db.execute(
                     "insert into pepper values (1, ?) on conflict do nothing", (mine,)
                 )
@@ -170,12 +211,14 @@ class Store:
             )
 
     def _write(self, work: Callable[[], T]) -> T:
-        """Run `work` in a transaction that holds the write lock from its start."""
-        try:
-            with transaction(self._db):
-                return work()
-        except apsw.Error as error:
-            raise StoreFault(f"{self._directory}/headgate.db: {error}.") from None
+        """Run `work`, which changes rows that may be shared, in one transaction."""
+        with self._faults(), writing(self._db, self._sharing):
+            return work()
+
+    def _write_here(self, work: Callable[[], T]) -> T:
+        """Run `work`, which changes what is this directory's only, in one transaction."""
+        with self._faults(), transaction(self._db):
+            return work()
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:
@@ -520,12 +563,18 @@ def fingerprint_of(pepper: bytes) -> bytes:
     return keys.mac(pepper, "purpose:fingerprint")
 
 
-def _pepper(path: Path) -> bytes:
-    """The secret of this data directory, made on first use, whole or not at all."""
+def _pepper(path: Path, source: str = "") -> bytes:
+    """The secret of this data directory, made or copied on first use, whole or not at all."""
+    if source and path.exists() and Path(source).read_bytes() != path.read_bytes():
+        raise StoreError(
+            f"{path} is not the pepper in {source}, which `pepper_file` names; remove the setting, or"
+            " begin with an empty data directory."
+        )
     if not path.exists():
+        secret = Path(source).read_bytes() if source else secrets.token_bytes(PEPPER_BYTES)
         fresh = path.with_name(f"pepper.{secrets.token_hex(8)}")
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(PEPPER_BYTES))
+            file.write(secret)
             file.flush()
             os.fsync(file.fileno())
         with contextlib.suppress(FileExistsError):  # another process was faster: its one holds

@@ -29,7 +29,8 @@ from headgate.policy.access import (
 from headgate.policy.terms import MAX_NAME_CHARS, name_fault
 from headgate.storage.errors import StoreError, StoreFault
 from headgate.storage.interface import Keys
-from headgate.storage.sqlite.database import BUSY_MS, transaction
+from headgate.storage.sharing import writing
+from headgate.storage.sqlite.database import BUSY_MS
 
 SEEN_BUSY_MS = 250  # for a note that can wait
 SEEN_EVERY_S = 60.0  # a session's last use is written at most so often
@@ -40,6 +41,7 @@ _MANAGEMENT = ", ".join(ManagementKey.__struct_fields__)
 
 class People:
     def __init__(self, store: Keys, data: str | Path) -> None:
+        self._sharing = store.sharing
         self._name = f"{data}/headgate.db"
         self._session_key = store.derived("sessions")
         self._setup_key = store.derived("setup")
@@ -64,7 +66,7 @@ class People:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._faults(), transaction(self._db):
+        with self._faults(), writing(self._db, self._sharing):
             yield
 
     def _all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:

@@ -18,7 +18,8 @@ from pathlib import Path
 import apsw
 
 from headgate.storage.errors import StoreError
-from headgate.storage.sqlite.database import BUSY_MS, transaction
+from headgate.storage.sqlite.database import BUSY_MS
+from headgate.storage.sqlite.transactions import transaction
 
 DAY_S = 86400
 ROUND_S = 3600.0

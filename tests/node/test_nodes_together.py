@@ -1,0 +1,311 @@
+"""Gateways with data directories of their own and one PostgreSQL: the same keys, and one budget for all."""
+
+import asyncio
+import json
+import signal
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+import pytest
+
+from clocks import Clock
+from gateway import Gateway, kill, start, stop
+from headgate.catalog import counting
+from headgate.dialects.contract import RequestTarget
+from headgate.dialects.registry import ANTHROPIC
+from headgate.storage.postgres import database
+from headgate.storage.postgres.reports import LedgerDatabase
+from headgate.storage.sqlite.database import Store
+from played import PlayedUpstream
+from postgres import Postgres
+from waiting import PATIENCE_S, pause_thread, until, wait_for
+
+NODES = 3
+V = TypeVar("V")
+BODY = {
+    "model": "MiniMax-M2",
+    "max_tokens": 100,
+    "messages": [{"role": "user", "content": "held"}],
+}
+QUICK = {**BODY, "messages": [{"role": "user", "content": "hello"}]}
+
+
+class Cluster:
+    """The gateways, their database, and the upstream that they share."""
+
+    def __init__(self, place: Path, upstream: PlayedUpstream) -> None:
+        self.place = place
+        self.upstream = upstream
+        self.database = Postgres()
+        self.gates: list[Gateway] = []
+        for n in range(NODES):
+            self.gates.append(self.start(n))
+
+    def start(self, n: int, **env: str) -> Gateway:
+        first = self.place / "0" / "pepper"
+        return start(
+            self.place / str(n),
+            HEADGATE_UPSTREAM_URL=self.upstream.url("openai"),
+            HEADGATE_UPSTREAM_KEY="x",
+            HEADGATE_DATABASE=self.database.url,
+            **({"HEADGATE_PEPPER_FILE": str(first)} if n else {}),
+            **env,
+        )
+
+    def store(self, n: int = 0) -> Store:
+        return Store(self.place / str(n), create=False, database=self.database.url)
+
+    def key(self, n: int = 0, **terms: Any) -> tuple[str, dict[str, str]]:
+        """A new key, made on one node and known on all: its id, and the header that has it."""
+        store = self.store(n)
+        key, text = store.create_key("shared", now_s=time.time(), **terms)
+        store.close()
+        headers = {"authorization": f"Bearer {text}"}
+        for gate in self.gates:
+            wait_for(lambda gate=gate: self.knows(gate, headers))  # type: ignore[misc]
+        return key.id, headers
+
+    def knows(self, gate: Gateway, headers: dict[str, str]) -> bool:
+        return httpx2.get(f"{gate.url}/v1/key", headers=headers).status_code == 200
+
+    def ask(self, n: int, headers: dict[str, str], body: object = QUICK) -> httpx2.Response:
+        url = f"{self.gates[n].url}/v1/messages"
+        return httpx2.post(url, json=body, headers=headers, timeout=PATIENCE_S)
+
+    def within(self, work: Callable[[Any], Awaitable[V]]) -> V:
+        """What `work` does with a connection; Any: asyncpg's."""
+
+        async def run() -> V:
+            db = await database.connect(self.database.url)
+            try:
+                return await work(db)
+            finally:
+                await db.close()
+
+        return asyncio.run(run())
+
+    def granted(self, owner: str) -> list[int]:
+        """What each node that has a lease of this owner has, in nano-dollars."""
+        found = self.within(
+            lambda db: db.fetch("select granted from leases where owner = $1", owner)
+        )
+        return [int(granted) for (granted,) in found]
+
+    def spent(self, key_id: str) -> int:
+        """What the ledger of all nodes says that a key has spent."""
+        return self.within(
+            lambda db: db.fetchval(
+                "select coalesce(sum(cost_nano_usd), 0)::bigint from ledger where key_id = $1",
+                key_id,
+            )
+        )
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    upstream: PlayedUpstream, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    running = Cluster(tmp_path_factory.mktemp("nodes"), upstream)
+    yield running
+    for gate in running.gates:
+        assert stop(gate) == 0
+    assert running.within(lambda db: LedgerDatabase(db).audit()) == []
+    running.database.end()
+
+
+def reserved(body: dict[str, object]) -> int:
+    """Nano-dollars: the input's upper bound at 0.375, 100 out at 1.20 (as in tests/edge/test_admission.py)."""
+    request = ANTHROPIC.decode_request(json.dumps(body).encode(), RequestTarget())
+    return counting.input_bound(request, 204_800) * 375 + 100 * 1200
+
+
+def test_a_key_of_one_node_works_on_all_and_is_revoked_on_all_within_a_second(
+    cluster: Cluster,
+) -> None:
+    id, headers = cluster.key(1)
+    assert [cluster.ask(n, headers).status_code for n in range(NODES)] == [200] * NODES
+    store = cluster.store(2)
+    assert store.revoke(id, now_s=time.time())
+    store.close()
+    for n in range(NODES):
+        wait_for(lambda n=n: cluster.ask(n, headers).status_code == 401)  # type: ignore[misc]
+
+
+def test_many_requests_at_once_on_all_nodes_get_exactly_what_the_budget_pays(
+    cluster: Cluster,
+) -> None:
+    pays = 17
+    id, headers = cluster.key(budget_nano=pays * reserved(BODY) + reserved(BODY) - 1)
+    upstream, before = cluster.upstream, len(cluster.upstream.seen)
+
+    def held() -> int:
+        return len(upstream.seen) - before
+
+    async def work() -> list[int]:
+        limits = httpx2.Limits(max_connections=200, max_keepalive_connections=0)
+        async with httpx2.AsyncClient(limits=limits, timeout=3 * PATIENCE_S) as client:
+
+            def send(n: int) -> "asyncio.Task[httpx2.Response]":
+                url = f"{cluster.gates[n % NODES].url}/v1/messages"
+                return asyncio.create_task(client.post(url, json=BODY, headers=headers))
+
+            sent = [send(n) for n in range(60)]
+            await until(lambda: sum(s.done() for s in sent) + held() == len(sent))
+            while held() < pays:  # who was refused while another node had money comes again
+                sent.append(send(len(sent)))
+                await until(lambda: sum(s.done() for s in sent) + held() == len(sent))
+            more = [send(n) for n in range(NODES)]
+            await until(lambda: all(m.done() for m in more))
+            assert [m.result().status_code for m in more] == [429] * NODES
+            assert {m.result().json()["error"]["type"] for m in more} == {"rate_limit_error"}
+            for seen in upstream.seen[before:]:
+                upstream.release(seen)
+            return [reply.status_code for reply in await asyncio.gather(*sent)]
+
+    statuses = asyncio.run(work())
+    assert statuses.count(200) == pays == held()
+    # The budget is there again, but for what was spent.
+    wait_for(lambda: cluster.spent(id) > 0 and sum(cluster.granted(id)) == cluster.spent(id))
+    assert cluster.ask(1, headers).status_code == 200
+
+
+def test_a_budget_that_is_spent_is_spent_on_all_nodes(cluster: Cluster) -> None:
+    id, headers = cluster.key(budget_nano=3 * reserved(QUICK))
+    served = 0
+    refused: set[int] = set()
+    while len(refused) < NODES:
+        for n in range(NODES):
+            reply = cluster.ask(n, headers)
+            if reply.status_code == 200:
+                served += 1
+            elif reply.json()["error"]["type"] == "billing_error":
+                refused.add(n)
+            else:  # another node has what is left, for a moment
+                assert reply.status_code == 429
+    assert served >= 3
+    wait_for(lambda: cluster.spent(id) == sum(cluster.granted(id)))
+    assert cluster.spent(id) <= 3 * reserved(QUICK)
+
+
+def test_a_killed_node_spends_nothing_twice_and_gives_back_what_it_had_leased(
+    cluster: Cluster,
+) -> None:
+    id, headers = cluster.key(budget_nano=40 * reserved(QUICK))
+    assert [cluster.ask(1, headers).status_code for _ in range(8)] == [200] * 8
+    kill(cluster.gates[1])
+    served = 8
+    while cluster.ask(0, headers).status_code == 200:
+        served += 1
+        if served > 20:
+            break
+    cluster.gates[1] = cluster.start(1)
+    wait_for(lambda: sum(cluster.granted(id)) == cluster.spent(id))
+    assert cluster.ask(1, headers).status_code == 200
+
+
+def test_without_the_database_nodes_spend_what_they_have_leased_and_then_answer_503(
+    cluster: Cluster,
+) -> None:
+    id, headers = cluster.key(budget_nano=10**6 * reserved(QUICK))
+    _, free = cluster.key()
+    assert cluster.ask(0, headers).status_code == 200
+    cluster.database.stop(signal.SIGQUIT)
+    replies = [cluster.ask(0, headers)]
+    while replies[-1].status_code == 200:
+        replies.append(cluster.ask(0, headers))
+    assert replies[-1].status_code == 503
+    assert "database cannot be reached" in replies[-1].text
+    assert "retry-after" in replies[-1].headers
+    assert [cluster.ask(n, free).status_code for n in range(NODES)] == [200] * NODES
+    cluster.database.start()
+    wait_for(lambda: cluster.ask(0, headers).status_code == 200)
+    wait_for(lambda: cluster.spent(id) == sum(cluster.granted(id)))
+
+
+def test_a_node_whose_clock_is_an_hour_ahead_overspends_nothing_with_the_others(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    clock = Clock(tmp_path)
+    clock.set(datetime.now(UTC) + timedelta(hours=1))
+    budget = 4 * reserved(QUICK)
+    id, headers = cluster.key(budget_nano=budget, budget_period="day")
+    cluster.gates.append(cluster.start(NODES, **clock.env))
+    try:
+        wait_for(lambda: cluster.knows(cluster.gates[NODES], headers))
+        refused: set[int] = set()
+        while len(refused) < 2:
+            for n in (0, NODES):
+                reply = cluster.ask(n, headers)
+                if reply.status_code != 200 and reply.json()["error"]["type"] == "billing_error":
+                    refused.add(n)
+        wait_for(lambda: sum(cluster.granted(id)) == cluster.spent(id))
+    finally:
+        kill(cluster.gates.pop())
+    days = cluster.within(
+        lambda db: db.fetch(
+            "select sum(cost_nano_usd)::bigint from ledger where key_id = $1"
+            " group by (started_at at time zone 'UTC')::date",
+            id,
+        )
+    )
+    assert days and all(0 < spent <= budget for (spent,) in days)
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.long)])
+def test_a_database_that_is_killed_under_load_loses_doubles_and_overspends_nothing(
+    cluster: Cluster, kills: int
+) -> None:
+    store = cluster.store()
+    account, budget = f"team-{kills}", kills * 20 * reserved(QUICK)
+    store.create_account(account, "Team", now_s=time.time(), budget_nano=budget)
+    store.close()
+    ids, keys = zip(*(cluster.key(n, account=account) for n in range(NODES)), strict=True)
+    served: list[str] = []
+    others: set[int] = set()
+    done = threading.Event()
+
+    def work(n: int) -> None:
+        with httpx2.Client(timeout=PATIENCE_S) as client:
+            while not done.is_set():
+                url = f"{cluster.gates[n].url}/v1/messages"
+                reply = client.post(url, json=QUICK, headers=keys[n])
+                if reply.status_code == 200:
+                    served.append(reply.headers["request-id"])
+                else:
+                    others.add(reply.status_code)
+
+    threads = [threading.Thread(target=work, args=(n % NODES,)) for n in range(2 * NODES)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(kills):
+            before = len(served)
+            wait_for(lambda before=before: len(served) > before + 10 or 402 in others)  # type: ignore[misc]
+            cluster.database.stop(signal.SIGQUIT)
+            pause_thread(0.3, "the database is away for a moment")
+            cluster.database.start()
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert others <= {402, 429, 503}
+
+    def spent() -> int:
+        return sum(cluster.spent(id) for id in ids)
+
+    def rows() -> set[str]:
+        found = cluster.within(
+            lambda db: db.fetch("select request_id from ledger where account = $1", account)
+        )
+        return {str(id) for (id,) in found}
+
+    wait_for(lambda: set(served) <= rows())
+    assert len(served) == len(set(served)) == len(rows())
+    wait_for(lambda: sum(cluster.granted(account)) == spent())
+    assert 0 < spent() <= budget
+    assert cluster.within(lambda db: LedgerDatabase(db).audit()) == []
