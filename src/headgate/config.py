@@ -67,11 +67,15 @@ class Retention(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Overload(Struct, frozen=True, forbid_unknown_fields=True):
-    """How much one edge takes on at a time; what comes above it is refused at once with 503."""
+    """How much the gateway takes on at a time; what comes above it is refused at once with 503.
 
-    in_flight: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000  # requests that are being answered
-    # Bytes of the bodies of all requests in flight. 0: a sixteenth of the machine's memory, from 64 to
-    # 256 MiB.
+    Each edge has an equal part of each bound.
+    """
+
+    # Requests that are being answered. 0: 1000 for each edge.
+    in_flight: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    # Bytes of the bodies of all requests in flight. 0: for each edge a sixteenth of its part of the
+    # machine's memory, from 64 to 256 MiB.
     body_bytes_in_flight: Annotated[int, Meta(ge=0, le=1 << 40)] = 0
     # Requests in flight of one key, whatever is free. 0: as many as leave room for other keys.
     in_flight_per_key: Annotated[int, Meta(ge=0, le=1_000_000)] = 0

@@ -28,6 +28,32 @@ def overload(in_flight: int = 10, body_bytes: int = 100 * MB, **per_key: int) ->
     return Overload(config.Overload(in_flight, body_bytes, **per_key), 32 * MB, Metrics())
 
 
+def of_edges(edges: int, **bounds: int) -> Overload:
+    return Overload(config.Overload(**bounds), 32 * MB, Metrics(), edges)
+
+
+def test_each_edge_has_an_equal_part_of_the_bounds_of_all() -> None:
+    one = of_edges(
+        4,
+        in_flight=10,
+        in_flight_per_key=8,
+        body_bytes_in_flight=400 * MB,
+        body_bytes_per_key=200 * MB,
+    )
+    assert (one.in_flight.most, one.bytes.most) == (3, 100 * MB)
+    assert [one.in_flight.take("k", 1) for _ in range(3)] == ["", "", "owner"]
+    assert [one.bytes.take("k", 25 * MB) for _ in range(3)] == ["", "", "owner"]
+
+
+def test_an_edge_has_room_for_one_body_of_the_largest_size_whatever_its_part_is() -> None:
+    assert of_edges(4, body_bytes_in_flight=40 * MB).bytes.most == 32 * MB
+    assert of_edges(4, body_bytes_in_flight=8 * MB).max_body_bytes == 8 * MB
+
+
+def test_bounds_that_are_not_set_are_the_same_for_each_edge() -> None:
+    assert of_edges(16).in_flight.most == of_edges(1).in_flight.most == 1000
+
+
 def run(main: Callable[[Overload], Awaitable[None]]) -> Overload:
     made = overload()
 

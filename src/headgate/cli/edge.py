@@ -46,6 +46,7 @@ GIVE_UP_S = 1.8  # once it has to hurry, whatever still runs
 @click.option("--control", required=True, help="Path of control's socket.")
 @click.option("--local-url", default="", help="Where the embedded model answers.")
 @click.option("--number", type=int, default=0, help="Which of the edges this is.")
+@click.option("--edges", type=int, default=1, help="How many edges there are.")
 @click.option("--generation", type=int, default=1, help="Of which configuration it is.")
 def command(
     data: str,
@@ -56,6 +57,7 @@ def command(
     control: str,
     local_url: str,
     number: int,
+    edges: int,
     generation: int,
 ) -> None:
     """Accept requests at inherited sockets and relay them, until the supervisor says so or is gone."""
@@ -88,7 +90,7 @@ def command(
             sockets[name] = [socket.socket(fileno=int(fd)) for fd in fds.split(",")]
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             try:
-                edge = Edge(settings, store, out, number)
+                edge = Edge(settings, store, out, number, edges)
                 code = runner.run(edge.run(sockets, node, control))
             except config.ConfigError as error:  # what only the catalog could see
                 raise click.ClickException(str(error)) from None
@@ -103,9 +105,9 @@ class Edge:
     """One edge from its start to its end."""
 
     def __init__(
-        self, settings: config.Settings, store: Store, out: output.Output, number: int
+        self, settings: config.Settings, store: Store, out: output.Output, number: int, edges: int
     ) -> None:
-        self._number = number
+        self._number, self._edges = number, edges
         self._settings = settings
         self._store = store
         self._out = out
@@ -170,7 +172,9 @@ class Edge:
             stack.callback(ledger.close)  # a second time changes nothing
             usage = UsageReader(settings.data)
             stack.callback(usage.close)
-            gate = self._gate = EdgeContext(settings, catalog, store, ledger, usage, log)
+            gate = self._gate = EdgeContext(
+                settings, catalog, store, ledger, usage, log, self._edges
+            )
             stack.push_async_callback(gate.close)
             gate.metrics.log_lines_dropped = lambda: self._out.dropped
             if certificates is not None and not self._number:

@@ -114,7 +114,9 @@ class EdgeContext:
         ledger: Ledger,
         books: Reports,
         log: Log,
+        edges: int = 1,
     ) -> None:
+        """`edges`: how many there are of this generation."""
         self.settings = settings
         self._file = settings  # without what is stored
         self.catalog = catalog
@@ -123,7 +125,7 @@ class EdgeContext:
         self.books = books
         self.log = log
         self.metrics = Metrics()
-        self.overload = Overload(settings.overload, settings.body_bytes, self.metrics)
+        self.overload = Overload(settings.overload, settings.body_bytes, self.metrics, edges)
         self.refusals = Refusals(self.metrics, log)
         self._guesses = GuessThrottle()
         self.client = Client()

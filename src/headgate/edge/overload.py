@@ -1,5 +1,8 @@
 """How much one edge takes on at a time, and whose request is next: the only place that applies policy/fairness.py.
 
+The bounds are those of all edges, and each has an equal part: connections are shared out by the system,
+and asking the node for a place would be a round trip for each request.
+
 A request has a `Place` from before its body is read until it ends.  It counts among the requests in
 flight, and it holds the bytes of its body, which stay in memory for as long.  Its work on the event
 loop then starts at once, or, when more requests came in this turn of the loop than one turn should
@@ -46,6 +49,7 @@ SWITCH_INTERVAL_S = (
 )
 MIN_BYTES, MAX_BYTES = 64 << 20, 256 << 20  # of the default bound for bodies in flight
 MEMORY_PART = 16  # of the machine; a body takes three to four times its size once it is decoded
+IN_FLIGHT = 1000  # requests of one edge, where none is set
 VISITOR_PART = 4  # of all requests in flight, so many more may be of those who showed no key
 OWNER_PART = 4  # of all bytes in flight, what one owner may hold
 RETRY_S = 1.0
@@ -165,15 +169,21 @@ class _Job:
 class Overload:
     """The places, the starts and the thread of one edge."""
 
-    def __init__(self, settings: config.Overload, body_bytes: int, metrics: Metrics) -> None:
-        """`body_bytes` is the largest body that is taken."""
-        most = settings.body_bytes_in_flight or max(body_bytes, default_bytes(machine_bytes()))
-        self.max_body_bytes = min(body_bytes, most)
-        per_key = settings.in_flight_per_key or settings.in_flight
-        self.in_flight = Share(settings.in_flight, per_key)
-        visitors = max(1, settings.in_flight // VISITOR_PART)
+    def __init__(
+        self, settings: config.Overload, body_bytes: int, metrics: Metrics, edges: int = 1
+    ) -> None:
+        """`body_bytes` is the largest body that is taken; of `edges` this is one."""
+        given = settings.body_bytes_in_flight
+        self.max_body_bytes = min(body_bytes, given) if given else body_bytes
+        # One body of the largest size is taken by each edge, whatever its part is.
+        most = part(given, edges) if given else default_bytes(machine_bytes() // edges)
+        most = max(most, self.max_body_bytes)
+        in_flight = part(settings.in_flight, edges) if settings.in_flight else IN_FLIGHT
+        per_key = part(settings.in_flight_per_key, edges) or in_flight
+        self.in_flight = Share(in_flight, per_key)
+        visitors = max(1, in_flight // VISITOR_PART)
         self.visitors = Share(visitors, visitors)  # else they could take the places of all keys
-        self.bytes = Share(most, settings.body_bytes_per_key or most // OWNER_PART)
+        self.bytes = Share(most, part(settings.body_bytes_per_key, edges) or most // OWNER_PART)
         self._metrics = metrics
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starts: FairQueue[tuple[float, asyncio.Future[None]]] = FairQueue()
@@ -334,6 +344,11 @@ class Overload:
     def _is_late(self) -> int:
         late = len(self._starts) and self._starts.delay.late_since_s is not None
         return int(bool(late))
+
+
+def part(whole: int, edges: int) -> int:
+    """What one of so many edges has of a bound for all of them: together never less than it."""
+    return -(-whole // edges)
 
 
 def default_bytes(memory: int) -> int:

@@ -327,7 +327,9 @@ def _edge_maker(
     """What makes the edge of this number."""
 
     def make() -> Child:
-        options, inherited = ["--number", str(number), "--generation", str(plan.generation)], []
+        options = ["--number", str(number), "--edges", str(plan.edges)]
+        options += ["--generation", str(plan.generation)]
+        inherited: list[int] = []
         for name, each in listeners.items():
             fds = [s.fileno() for s in each.of_edges(plan.edges)[number]]
             options += ["--listen", f"{name}={','.join(map(str, fds))}"]
