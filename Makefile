@@ -28,11 +28,12 @@ words:
 attack: .venv/.test
 	@$(BIN)/python -m pytest tests/attack --long
 
-# Random and mutated bytes against dialects/, stream/ and net/ for a minute (`make soak SECONDS=600` for longer), 200 kills,
-# 10,000 mixed outcomes.
+# Random and mutated bytes against dialects/, stream/ and net/ for a minute (`make soak SECONDS=600` for longer), 200 kills of
+# all processes and 60 of one, 10,000 mixed outcomes.
 soak: .venv/.test
 	@$(BIN)/python evals/soak/fuzz.py --seconds $(or $(SECONDS),60)
 	@$(BIN)/python evals/soak/kill.py
+	@$(BIN)/python evals/soak/kill_parts.py
 	@MIXED=10000 $(BIN)/python -m pytest tests/edge/test_mixed.py
 
 # How much reasoning comes back to the model, by 31 kinds of clients; writes docs/retention.md.

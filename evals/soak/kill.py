@@ -83,7 +83,9 @@ class Client(msgspec.Struct):
 class Gateway:
     """One life of it."""
 
-    def __init__(self, data: Path, upstream: PlayedUpstream, dialect: str) -> None:
+    def __init__(
+        self, data: Path, upstream: PlayedUpstream, dialect: str, port: int = 0, edges: int = 1
+    ) -> None:
         clean = {
             k: v for k, v in os.environ.items() if not re.match(r"HEADGATE|MINIMAX|RUNAPI|OPENR", k)
         }
@@ -91,10 +93,12 @@ class Gateway:
             "HEADGATE_UPSTREAM_URL": upstream.url(dialect),
             "HEADGATE_UPSTREAM_DIALECT": dialect,
             "HEADGATE_UPSTREAM_KEY": "x",
+            "HEADGATE_PORT": str(port),
+            "HEADGATE_EDGES": str(edges),
         }
         with (data.parent / "stderr.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "headgate.cli", "serve", "--port", "0", "--data", str(data)],
+                [sys.executable, "-m", "headgate.cli", "serve", "--data", str(data)],
                 env=clean,
                 stdout=subprocess.PIPE,
                 stderr=log,
