@@ -121,6 +121,14 @@ async def under_load(
                 statuses.append(reply.status_code)
                 await pause(0.02, "a client that does not ask as fast as it can")
 
+    async def looks() -> None:
+        """A balancer, which takes a gateway out that is not ready once."""
+        async with httpx2.AsyncClient(timeout=PATIENCE_S) as client:
+            while not over.is_set():
+                reply = await client.get(f"{gate.url}/readyz", headers={"connection": "close"})
+                statuses.append(reply.status_code)
+                await pause(0.01, "a balancer that does not ask as fast as it can")
+
     async def streamed(started: list[int]) -> str:
         async with (
             httpx2.AsyncClient(timeout=4 * PATIENCE_S) as client,
@@ -134,6 +142,7 @@ async def under_load(
     await until(lambda: len(started) == streams)
     held = gate.upstream.seen[before:]
     load = [asyncio.create_task(asks(n)) for n in range(clients)]
+    load.append(asyncio.create_task(looks()))
     for step in steps:
         await asyncio.to_thread(step)
     over.set()

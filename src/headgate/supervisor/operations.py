@@ -159,21 +159,25 @@ class Operations:
         return self._supervisor.stopping or self.successor is not None
 
     async def upgrade(self) -> commands.Answer:
-        """Have the program as it is installed now take over, or say why it did not."""
+        """Have the program as it is installed now take over, or say why it did not; the log has it too."""
         if self._one_at_a_time.locked():
-            return {"ok": False, "error": "a reload or an upgrade is running."}
-        async with self._one_at_a_time:
-            if self._over:
-                return {"ok": False, "error": "the gateway is ending."}
-            answer = await self._upgrade()
+            answer: commands.Answer = {"ok": False, "error": "a reload or an upgrade is running."}
+        else:
+            async with self._one_at_a_time:
+                answer = await self._upgrade()
         if answer["ok"]:
-            text = f"process {answer['pid']} (version {answer['version']}) serves; this one ends with its last request."
+            text = (
+                f"process {answer['pid']} (version {answer['version']}) serves; this one ends with"
+                " its last request."
+            )
         else:
             text = f"the upgrade failed, and this process serves on: {answer['error']}"
         print(f"note: {text}", file=sys.stderr)
         return answer
 
     async def _upgrade(self) -> commands.Answer:
+        if self._over:
+            return {"ok": False, "error": "the gateway is ending."}
         if os.getpid() == 1:
             why = (
                 "the gateway is the container's first process: start a container of the new image."
@@ -226,8 +230,8 @@ class Operations:
 
     async def _take_back(self) -> None:
         """Have a node again, and be the process that serves."""
-        self._started.lock.claim()
         await self._supervisor.reclaim_node()
+        self._started.lock.claim()
 
     async def leave(self, asked: asyncio.Event) -> None:
         """End with the last request, once another supervisor serves; or when that one, or `asked`, wants it."""

@@ -165,7 +165,7 @@ class Ledger:
     @property
     def fault(self) -> str:
         """Why no request can be recorded now; "" when nothing is known against it."""
-        if self._node and self._sock is None:
+        if self._node and self._sock is None and self._late_answer():
             return "the node is away"
         if self._stuck:
             return "the ledger's writer does not answer"

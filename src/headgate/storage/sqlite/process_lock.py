@@ -89,8 +89,9 @@ class ServeLock:
         return self._file
 
     def claim(self) -> None:
-        """Write down that this is the process that serves."""
-        _write_pid(self.file)
+        """Write down that this is the process that serves; a full disk is no reason not to serve."""
+        with contextlib.suppress(OSError):
+            _write_pid(self.file)
 
     def release(self) -> None:
         """Let another process serve; the file stays, as others may wait at it."""
