@@ -13,6 +13,7 @@ import pytest
 
 from gateway import COMMAND, Gateway, environment, start, stop
 from headgate import __version__
+from headgate.diagnostics.machine import plan_lines
 from played import PlayedUpstream
 from waiting import PATIENCE_S
 
@@ -120,3 +121,17 @@ def test_a_terminal_is_asked_for_the_key_and_does_not_show_it(tmp_path: Path) ->
     os.close(ours)
     assert b"export OPENAI_API_KEY='hg_live_secret'" in out
     assert b"hg_live_secret" not in shown
+
+
+def test_plans_are_told_by_window_and_by_key_where_there_are_several() -> None:
+    plan = [
+        {"window": "5h", "left": 0.0, "resets_in_s": 5400},
+        {"window": "7d", "left": None, "resets_in_s": None},
+    ]
+    one = {"account": "mm#1", "plan": plan}
+    assert plan_lines({"keys": [one]}) == [
+        "5 hours: used up, resets in 1.5 h",
+        "7 days: not known",
+    ]
+    both = plan_lines({"keys": [{"account": "mm#2"}, one]})
+    assert both[0].startswith("mm#1 5 hours: ") and plan_lines({}) == []

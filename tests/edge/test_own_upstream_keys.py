@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import httpx2
 import pytest
 
@@ -242,6 +243,32 @@ def uses_in(seen: list[Seen], secret: str) -> bool:
     """Whether this key was sent in the last of the owner's requests."""
     last = [s for s in seen[-64:] if s.request.messages[0].text == "of the owner"][-8:]
     return len(last) == 8 and all(s.headers["authorization"] == f"Bearer {secret}" for s in last)
+
+
+def test_a_key_that_cannot_be_decrypted_is_named_and_the_gateways_is_not_used_for_it(
+    gateway: Gateway, key: dict[str, str]
+) -> None:
+    put(gateway, "shared", key, CANARY)
+    wait_for(lambda: uses(gateway, key["key"], CANARY))
+    db = apsw.Connection(str(gateway.data / "headgate.db"))
+    db.set_busy_timeout(5000)
+    db.execute(
+        "update upstream_keys set sealed = cast('damaged' as blob) where owner = ?", (key["id"],)
+    )
+    db.close()
+    answers: list[httpx2.Response] = []
+
+    def refused() -> bool:
+        """Whether every edge has read the change: several requests in a row are refused."""
+        answers[:] = [ask(gateway, key["key"]) for _ in range(6)]
+        return {a.status_code for a in answers} == {424}
+
+    wait_for(refused)
+    for each in answers:
+        assert "another pepper" in each.text and "headgate upstream-keys set" in each.text
+    assert ask(gateway, gateway.key).status_code == 200
+    put(gateway, "shared", key, CANARY)
+    wait_for(lambda: uses(gateway, key["key"], CANARY))
 
 
 def test_the_key_is_in_no_answer_log_metric_export_page_or_file(

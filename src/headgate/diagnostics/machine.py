@@ -476,7 +476,7 @@ def _judge_upstream(shown: Mapping[str, Any]) -> Finding:
     check = f"upstream {name}"
     do = f"Measure it with its key: headgate doctor --upstream {name}"
     plan = plan_lines(shown)
-    if any(line.endswith(USED_UP) for line in plan):
+    if any(USED_UP in line for line in plan):
         return Finding(check, "warn", f"{state}; plan: {'; '.join(plan)}", do)
     match state:
         case "up":
@@ -503,10 +503,10 @@ def plan_lines(shown: Mapping[str, Any]) -> list[str]:
         for window in key.get("plan", ()):
             name = {"5h": "5 hours", "7d": "7 days"}.get(window["window"], window["window"])
             left, resets_in_s = window["left"], window["resets_in_s"]
-            text = "not known" if left is None else f"{left:.0%} left"
+            text = "not known" if left is None else f"{left:.0%} left" if left else USED_UP
             if resets_in_s is not None:
-                text += f" for {resets_in_s / 3600:.1f} h"
-            text = f"{name}: {text}" + (f", {USED_UP}" if left == 0 else "")
+                text += f", resets in {resets_in_s / 3600:.1f} h"
+            text = f"{name}: {text}"
             out.append(f"{key['account']} {text}" if len(keys) > 1 else text)
     return out
 

@@ -26,6 +26,8 @@ from headgate.policy.plans import PlanStanding, PlanWindow
 from headgate.policy.upstream_state import UpstreamCheck, UpstreamState, state_of
 from headgate.storage.errors import StoreError
 
+MAX_OWNED_SHOWN = 64  # owners' keys of one upstream that are paused or of a plan
+
 
 class KeyStanding(msgspec.Struct, frozen=True):
     """How one key of an upstream stands; `account` is a name, never the secret."""
@@ -278,7 +280,8 @@ class UpstreamHealth:
         name = routes[0].upstream.name
         accounts = [key.account for key in routes[0].upstream.keys]
         owned = {*pauses, *self.shared.plans}
-        accounts += sorted(a for a in owned if a.startswith(f"{name}#own-") and "\n" not in a)
+        own = sorted(a for a in owned if a.startswith(f"{name}#own-") and "\n" not in a)
+        accounts += own[:MAX_OWNED_SHOWN]
         for account in accounts:
             plan, plan_check = self._plan_of(account)
             pause = pauses.get(account)
