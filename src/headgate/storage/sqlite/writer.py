@@ -75,6 +75,7 @@ class Withdrawal(msgspec.Struct, array_like=True, tag=3):
 Durable = Intent | Row | Checkpoint | Withdrawal
 KEPT = (Row, Withdrawal)  # what the disk did not take of these is tried again
 decode_durable = msgspec.json.Decoder(list[Durable]).decode
+_JSON_AT = tuple(n for n, column in enumerate(COLUMNS) if column in JSON_COLUMNS)
 _INSERT_ROW = (
     f"insert into ledger ({', '.join(COLUMNS)}) values ({', '.join('?' * len(COLUMNS))})"
     " on conflict (request_id) do nothing"
@@ -130,14 +131,16 @@ def insert(db: apsw.Connection, entries: Iterable[Durable]) -> None:
 def _put(db: apsw.Connection, entries: Iterable[Durable]) -> None:
     """Intents before rows: of one exchange they come in this order, if in one group at all."""
     intents, checks, gone = [], [], []
-    rows: list[tuple[object, ...]] = []
+    rows: list[list[Any]] = []  # Any: what SQLite takes
     for e in entries:
         match e:
             case Intent():
                 intents.append((e.request_id, e.instance_id, str(e.intent, "utf-8")))
             case Row():
-                row = msgspec.structs.astuple(e)
-                rows.append(tuple(str(v, "utf-8") if type(v) is msgspec.Raw else v for v in row))
+                row = list(msgspec.structs.astuple(e))
+                for n in _JSON_AT:
+                    row[n] = str(row[n], "utf-8")
+                rows.append(row)
                 gone.append((e.request_id,))
             case Checkpoint():
                 checks.append((str(e.intent, "utf-8"), e.request_id))
