@@ -29,7 +29,7 @@ LAYERS = [
     {"config"},
     {"catalog", "policy"},
     {"storage", "net"},
-    {"node"},
+    {"node", "admin"},
     {"edge", "local", "web"},
     {"diagnostics", "supervisor"},
     {"cli"},
@@ -175,6 +175,37 @@ def test_every_library_is_declared() -> None:
     used = {name for m in MODULES for name in theirs(m)} - set(sys.stdlib_module_names)
     assert used <= declared | OPTIONAL
     assert declared <= used, "a dependency that nothing imports"
+
+
+# What changes keys, accounts, people and models of the operator's own.
+WRITES = {
+    "create_key",
+    "change_key",
+    "revoke",
+    "rotate",
+    "create_account",
+    "change_account",
+    "close_account",
+    "create_user",
+    "change_user",
+    "create_management_key",
+    "revoke_management_key",
+    "put_own_model",
+    "remove_own_model",
+}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if layer(m) in ("cli", "web")])
+def test_only_the_operations_of_admin_change_keys_accounts_and_people(module: str) -> None:
+    calls = (
+        n for n in ast.walk(ast.parse(MODULES[module].read_bytes())) if isinstance(n, ast.Call)
+    )
+    written = [
+        ast.unparse(call.func)
+        for call in calls
+        if isinstance(call.func, ast.Attribute) and call.func.attr in WRITES
+    ]
+    assert [w for w in written if not w.split(".")[0].endswith("operations")] == []
 
 
 @pytest.mark.parametrize(

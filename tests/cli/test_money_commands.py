@@ -196,7 +196,7 @@ def test_accounts_are_made_listed_changed_and_closed(data: Path) -> None:
     again = run(accounts.command, "close", "red")
     assert again.exit_code == 1 and "no open account has the id `red`" in again.stderr
     states = {k["name"]: k["state"] for k in printed(keys.command, "list")}
-    assert states == {"team-a": "open", "k": "account closed"}
+    assert states == {"team-a": "open", "k": "closed"}
     moved = run(keys.command, "change", str(key["id"]), "--account", "none", "--json")
     assert json.loads(moved.stdout)["account"] == ""
 

@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from headgate import config
+from headgate.admin.operator import Operator, Refused
 from headgate.catalog.catalog import Catalog
 from headgate.catalog.stored import Joined, joined
 from headgate.config import ConfigError, Settings
@@ -102,15 +103,17 @@ def _exists(data: str) -> bool:
     return True
 
 
-def record(
-    store: Store, settings: Settings, action: str, subject: str, account: str, /, **detail: object
-) -> None:
-    """Write what was changed into the record that the console shows; never a secret."""
-    people = People(store, store.directory)
-    try:
-        people.record(actor(), "cli", action, subject, account, detail, now_s=time.time())
-    finally:
-        people.close()
+@contextmanager
+def operator_of(settings: Settings, *, create: bool = False) -> Iterator[Operator]:
+    """Return whoever runs the command, for the operations of admin/; a refusal ends the command."""
+    with store_of(settings, create=create) as store:
+        people = People(store, store.directory)
+        try:
+            yield Operator(actor(), "cli", store, people)
+        except Refused as refused:
+            raise click.ClickException(str(refused)) from None
+        finally:
+            people.close()
 
 
 def actor() -> str:

@@ -17,9 +17,11 @@ import click
 import msgspec
 
 from headgate import __version__, config, output
+from headgate.admin import keys as operations
+from headgate.admin.operator import Operator
 from headgate.cli.admin import console_url
 from headgate.cli.local import offer as offer_local_model
-from headgate.cli.options import DataUnusable
+from headgate.cli.options import DataUnusable, actor
 from headgate.config import base_url
 from headgate.local.model import LocalModel, LocalModelMissing
 from headgate.storage.errors import StoreError
@@ -385,6 +387,10 @@ def _greet(
     say(f"  pages      {base}/models")
     people = People(store, settings.data)
     token = people.setup_link(now_s=time.time())
+    first = ""
+    if not store.keys():
+        operator = Operator(actor(), "cli", store, people)
+        _, first = operations.create(operator, "first", terms={}, now_s=time.time())
     people.close()
     if not settings.admin.listen:
         console = console_url(public, base)
@@ -404,9 +410,7 @@ def _greet(
     say(f"  data       {settings.data}")
     if settings.host in ("127.0.0.1", "::1", "localhost"):
         say("  listening  on this machine only; `--host 0.0.0.0` accepts connections from others")
-    first = ""
-    if not store.keys():
-        _, first = store.create_key("first", now_s=time.time())
+    if first:
         say(f"  first key  {first}   (shown only now)")
     say("")
     say("  A sample request, in another terminal:")

@@ -19,8 +19,15 @@ import msgspec
 
 from headgate.policy import keys
 from headgate.policy import terms as terms_rules
-from headgate.policy.keys import Account, Key, KeySnapshot
-from headgate.policy.terms import AccountChanges, BudgetTerms, Changes, Terms
+from headgate.policy.keys import (
+    Account,
+    AccountChanges,
+    BudgetTerms,
+    Changes,
+    Key,
+    KeySnapshot,
+    Terms,
+)
 from headgate.storage.errors import StoreError as StoreError
 from headgate.storage.errors import StoreFault as StoreFault
 
@@ -50,7 +57,7 @@ def transaction(db: apsw.Connection) -> Iterator[None]:
 
 
 # One owner's, so that they are those of all of its keys
-_SHARED = ("account", *Terms.__annotations__)
+_SHARED = ("account", *terms_rules.TERMS)
 
 
 class Store:

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar, get_type_hints
 import msgspec
 from starlette.responses import Response
 
+from headgate.admin.operator import Refused
 from headgate.policy.access import Action
 from headgate.web.api.shapes import Asked
 from headgate.web.app import Rule
@@ -88,7 +89,10 @@ class Endpoint(msgspec.Struct, frozen=True, dict=True):
             given["query"] = query
         if self.body is not None:
             given["body"] = _body(visit, self.body)
-        answer = self.does(visit, **given)
+        try:
+            answer = self.does(visit, **given)
+        except Refused as refused:
+            raise visit.problem(refused, "$.") from None
         headers = {}
         id = getattr(answer, "id", None)
         if self.status == 201 and isinstance(id, str):
