@@ -5,13 +5,17 @@ Read from the syntax trees, so that an import inside a function counts as well. 
 """
 
 import ast
+import importlib
+import inspect
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from headgate.dialects import registry
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "headgate"
@@ -175,6 +179,51 @@ def test_every_library_is_declared() -> None:
     used = {name for m in MODULES for name in theirs(m)} - set(sys.stdlib_module_names)
     assert used <= declared | OPTIONAL
     assert declared <= used, "a dependency that nothing imports"
+
+
+PACKAGES = sorted(p.name for p in (SOURCE / "dialects").iterdir() if (p / "__init__.py").exists())
+# What each file of a dialect's package has: a function, or a class by the end of its name, and its parameters.
+PARTS = {
+    "facts": {"FACTS": ()},
+    "request": {"request_in": ("body", "target")},
+    "reply": {
+        "reply_out": ("reply", "request", "facts"),
+        "Encoder": ("request", "facts", "target"),
+    },
+    "upstream": {
+        "request_out": ("request", "capabilities", "model", "stream"),
+        "Decoder": ("capabilities", "media", "seed"),
+    },
+    "errors": {"failure_out": ("failure", "request_id")},
+    "models": {"models_out": ("cards", "query"), "model_out": ("card",)},
+    "dialect": {"Dialect": ()},
+}
+
+
+def required(call: Callable[..., object]) -> tuple[str, ...]:
+    parameters = inspect.signature(call).parameters.values()
+    return tuple(p.name for p in parameters if p.default is p.empty)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("part", PARTS)
+def test_the_packages_of_dialects_have_the_same_parts(package: str, part: str) -> None:
+    module = importlib.import_module(f"headgate.dialects.{package}.{part}")
+    own = {n: v for n, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__}
+    for name, parameters in PARTS[part].items():
+        if name == "FACTS":
+            assert module.FACTS.name == package and registry.FACTS[package] is module.FACTS
+        else:
+            (found,) = (v for n, v in own.items() if n.endswith(name) and n[0] != "_")
+            assert required(found) == parameters
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_dialect_imports_another(package: str) -> None:
+    home = f"headgate.dialects.{package}"
+    inside = [m for m in MODULES if m.startswith(home + ".")]
+    others = tuple(f"headgate.dialects.{p}." for p in PACKAGES if p != package)
+    assert [n for m in inside for n in ours(m) if n.startswith(others)] == []
 
 
 # What changes keys, accounts, people and models of the operator's own.

@@ -40,9 +40,25 @@ class Edit(msgspec.Struct, frozen=True):
         path.write_text(new)
 
 
+class Package(msgspec.Struct, frozen=True):
+    """A new package, made as another one with some words replaced."""
+
+    file: str
+    like: str
+    words: tuple[tuple[str, str], ...]
+
+    def make(self, package: Path) -> None:
+        shutil.copytree(package / self.like, package / self.file)
+        for path in (package / self.file).glob("*.py"):
+            text = path.read_text()
+            for old, new in self.words:
+                text = text.replace(old, new)
+            path.write_text(text)
+
+
 class Change(msgspec.Struct, frozen=True):
     row: str  # how its row in ARCHITECTURE.md begins
-    edits: tuple[Edit, ...]
+    edits: tuple[Edit | Package, ...]
     probe: str  # Python that prints True or False, or fails
 
 
@@ -52,6 +68,47 @@ def _next_migration() -> str:
 
 
 CHANGES = {
+    "a client protocol": Change(
+        "a client protocol",
+        (
+            Package(
+                "dialects/acme",
+                "dialects/anthropic",
+                (
+                    ("dialects.anthropic", "dialects.acme"),
+                    ("Anthropic", "Acme"),
+                    ("name='anthropic'", "name='acme'"),
+                    ('name="anthropic"', 'name="acme"'),
+                    ("/v1/messages", "/v1/acme"),
+                    ("anthropic-version", "acme-version"),
+                    ("x-api-key", "x-acme-key"),
+                    ("msg_", "acme_"),
+                ),
+            ),
+            Edit(
+                "dialects/registry.py",
+                "from headgate.dialects.acme.dialect import AcmeDialect\n",
+                before="from headgate.dialects.anthropic.dialect",
+            ),
+            Edit(
+                "dialects/registry.py",
+                "AcmeDialect(), ANTHROPIC, GEMINI)}",
+                instead_of="ANTHROPIC, GEMINI)}",
+            ),
+        ),
+        """
+import re
+from headgate.dialects.registry import DIALECTS, REPLY_ID
+from headgate.edge.app import dialect_of
+from headgate.web.console.request_details import PROTOCOLS
+print(
+    dialect_of("/v1/acme", {}, "") is DIALECTS["acme"]
+    and dialect_of("/v1/models", {"acme-version": "1"}, "") is DIALECTS["acme"]
+    and re.fullmatch(REPLY_ID, "acme_" + "0" * 24) is not None
+    and PROTOCOLS["acme"] == "Acme Messages"
+)
+""",
+    ),
     "an upstream": Change(
         "an upstream",
         (

@@ -142,7 +142,7 @@ class PlayedUpstream:
             inbound.respond(200, [("content-type", "application/json")], body)
         else:
             encoder = dialect.encoder(request, facts, target)
-            inbound.start(200, [("content-type", dialect.stream_type)])
+            inbound.start(200, [("content-type", dialect.facts.stream_type)])
             async for event in answer(request):
                 if isinstance(event, Finish) and word == "cut":
                     break

@@ -27,6 +27,7 @@ from headgate.chat import Format, Thinking, Usage
 from headgate.diagnostics import probes
 from headgate.diagnostics.probes import MAX_TOKENS, ProbeResult, Run
 from headgate.dialects.capabilities import Capabilities, ReasoningForm
+from headgate.dialects.registry import FACTS
 from headgate.errors import DECLINED, Failure
 from headgate.net.client import Client, Timeouts
 
@@ -418,7 +419,7 @@ async def _turn_two(
             )
         return "not measured"
     found: dict[ReasoningForm, Returned] = {}
-    for form in probes.FORMS[route.upstream.dialect]:
+    for form in FACTS[route.upstream.dialect].reasoning_forms:
         with_form = structs.replace(
             route, capabilities=structs.replace(route.capabilities, reasoning_form=form)
         )

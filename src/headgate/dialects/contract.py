@@ -14,7 +14,7 @@ import msgspec
 from headgate import jsontext
 from headgate.bounds import WHOLE_BYTES, reply_too_large
 from headgate.chat import Event, Reply, Request
-from headgate.dialects.capabilities import Capabilities
+from headgate.dialects.capabilities import Capabilities, ReasoningForm
 from headgate.errors import Failure
 from headgate.stream import sse
 from headgate.stream.framing import Framer
@@ -77,6 +77,35 @@ class ModelCard(msgspec.Struct, frozen=True):
         if self.retired:
             return "retired"
         return "deprecated" if self.retires else "active"
+
+
+class DialectFacts(msgspec.Struct, frozen=True):
+    """What one protocol has by its specification, whoever asks: each package declares its own."""
+
+    name: str
+    title: str  # for people
+    # Which thinking is sent sealed (reasoning/sealing.py): only what an upstream signed, what
+    # the client is shown, or all of it, where the protocol returns a signature without its text.
+    seals: Literal["signed", "shown", "always"]
+    path: str  # below an upstream's base URL; Gemini's has the model in it
+    served: tuple[str, ...]  # paths below our own address at which its requests are taken
+    counted: tuple[str, ...]  # and its questions for the tokens of a request
+    claims: tuple[str, ...]  # other paths that begin so are this protocol's mistakes
+    client_headers: tuple[str, ...]  # which only its clients send
+    id_prefix: str  # of a reply's id
+    messages: str  # where a request has its messages
+    no_messages: str  # how its own servers refuse a request without any
+    effort: str  # the field of the effort
+    budget: str  # and that of a budget of tokens for thinking
+    limit_headers: Literal["openai", "anthropic", ""]  # in whose words limits are reported
+    upstream_headers: tuple[tuple[str, str], ...]  # that every upstream of it needs
+    models_path: str  # of an upstream: the list that the check asks for without a token
+    count_path: str  # of an upstream: where it counts tokens; `{model}` is the model's name
+    reasoning_forms: tuple[ReasoningForm, ...]  # that its wire can carry thinking back in
+    lone_system: bool = False  # whether a prompt may be all system
+    stream_type: str = "text/event-stream"  # content type of a streamed reply
+    array_type: str = "application/json"  # and of one that is an array (`RequestTarget.array`)
+    keepalive: bytes = b": keepalive\n\n"  # what may be sent into a silent stream
 
 
 class Encoder(Protocol):
@@ -208,13 +237,8 @@ class Decoder:
 
 
 class Dialect(Protocol):
+    facts: ClassVar[DialectFacts]
     name: ClassVar[str]
-    # Which thinking is sent sealed (reasoning/sealing.py): only what an upstream signed, what
-    # the client is shown, or all of it, where the protocol returns a signature without its text.
-    seals: ClassVar[Literal["signed", "shown", "always"]]
-    stream_type: ClassVar[str]  # content type of a streamed reply
-    array_type: ClassVar[str]  # and of one that is an array (`Target.array`)
-    keepalive: ClassVar[bytes]  # what may be sent into a silent stream
 
     # the server's part
     def decode_request(self, body: bytes, target: RequestTarget) -> Request:

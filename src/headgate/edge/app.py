@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote
 
 from headgate import __version__
 from headgate.dialects.contract import Dialect, RequestTarget
-from headgate.dialects.registry import ANTHROPIC, COMPACT, GEMINI, OPENAI, RESPONSES
+from headgate.dialects.registry import ANTHROPIC, COMPACT, DIALECTS, GEMINI, OPENAI, REPLY_ID
 from headgate.edge import answers, reports
 from headgate.edge.answers import refusal
 from headgate.edge.context import EdgeContext
@@ -41,25 +41,20 @@ _GENERATE = re.compile(
 )
 _GEMINI_PATH = re.compile(_GOOGLE + r"(?:/|$)")
 _MODEL = re.compile(_GOOGLE + "/" + _NAME)
-_GENERATION = re.compile(r"/v1/generations/(?:chatcmpl-|msg_|resp_)?([0-9a-f]{24})")
+_GENERATION = re.compile("/v1/generations/" + REPLY_ID)
 _SESSION = re.compile(r"/v1/sessions/([A-Za-z0-9%._:-]{1,300})")
 _MODELS = re.compile(_GOOGLE + "/?")
 # What control never sees: there a mistaken path is told in the protocol of who asked.
 _API = re.compile(r"/(?:v1|v1beta|v1beta1|v1alpha|chat|responses|messages)(?:/|$)")
-_POST: dict[str, Dialect] = {
-    "/v1/chat/completions": OPENAI,
-    "/v1/messages": ANTHROPIC,
-    "/v1/responses": RESPONSES,
-    "/v1/responses/compact": COMPACT,
-}
-_COUNT: dict[str, Dialect] = {
-    "/v1/messages/count_tokens": ANTHROPIC,
-    "/v1/responses/input_tokens": RESPONSES,
-}
+_POST: dict[str, Dialect] = {p: d for d in DIALECTS.values() for p in d.facts.served}
+_POST["/v1/responses/compact"] = COMPACT
+_COUNT: dict[str, Dialect] = {p: d for d in DIALECTS.values() for p in d.facts.counted}
 # Users put /v1 into a base URL to which their client adds it again, or leave it out where it does not.
 for _table in (_POST, _COUNT):
     _table.update([(p.removeprefix("/v1"), d) for p, d in _table.items()])
     _table.update([(f"/v1{p}", d) for p, d in _table.items() if p.startswith("/v1/")])
+# Headers are looked at in this order, as a request may have those of two protocols.
+_CLAIMING = sorted(DIALECTS.values(), key=lambda d: d is not GEMINI)
 _TAKEN = frozenset((*_POST, *_COUNT))
 _TEXT = [("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store")]
 
@@ -269,7 +264,7 @@ class App:
             inbound.respond(*refusal(dialect, failure, new_id()))
             return
         if key is not None and target is not None and standings:
-            more = limits.headers(dialect.name, standings, time.time())
+            more = limits.headers(dialect.facts.limit_headers, standings, time.time())
         key_id = key.id if key is not None else ""
         gate.refusals.answer(inbound, dialect, failure, key_id, more, target)
 
@@ -305,17 +300,17 @@ def _no_path(path: str) -> Failure:
 
 
 def dialect_of(path: str, headers: Mapping[str, str], query: str) -> Dialect:
-    """The protocol of a path that several claim (clients.md): by what its clients send."""
+    """The protocol of a path that several claim, by what its clients send."""
     if path in _POST:
         return _POST[path]
-    if path.startswith(("/v1/messages", "/v1/v1/messages", "/messages")):
-        return ANTHROPIC
-    if path.startswith(("/v1beta", "/v1alpha")) or _GENERATE.fullmatch(path):
+    for dialect in _CLAIMING:
+        if path.startswith(dialect.facts.claims):
+            return dialect
+    if _GENERATE.fullmatch(path) or "key=" in query:
         return GEMINI
-    if "x-goog-api-key" in headers or "x-goog-api-client" in headers or "key=" in query:
-        return GEMINI
-    if "anthropic-version" in headers or "x-api-key" in headers:
-        return ANTHROPIC
+    for dialect in _CLAIMING:
+        if any(name in headers for name in dialect.facts.client_headers):
+            return dialect
     return OPENAI
 
 

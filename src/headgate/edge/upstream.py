@@ -13,7 +13,7 @@ from headgate.catalog.catalog import Route
 from headgate.chat import Request
 from headgate.dialects import vendor_errors
 from headgate.dialects.contract import Decoder, Dialect
-from headgate.dialects.registry import DIALECTS
+from headgate.dialects.registry import DIALECTS, FACTS
 from headgate.errors import OPERATORS, Failure, Refused
 from headgate.net.client import (
     Broken,
@@ -125,8 +125,7 @@ def headers(route: Route) -> dict[str, str]:
         out["authorization"] = f"Bearer {secret}"
     elif upstream.auth == "x-api-key" and secret:
         out["x-api-key"] = secret
-    if upstream.dialect == "anthropic":
-        out["anthropic-version"] = "2023-06-01"
+    out.update(FACTS[upstream.dialect].upstream_headers)
     out.update(upstream.headers)
     return out
 

@@ -388,9 +388,9 @@ class Limiter:
 
 
 def headers(
-    dialect: str, standings: Mapping[str, LimitStatus], wall_s: float
+    words: Literal["openai", "anthropic", ""], standings: Mapping[str, LimitStatus], wall_s: float
 ) -> list[tuple[str, str]]:
-    """What is left, in the words of the client's protocol; Gemini's has none.
+    """What is left, in the `words` of the client's protocol; "": it has none.
 
     OpenAI: developers.openai.com/api/docs/guides/rate-limits; Anthropic: platform.claude.com/docs,
     rate limits, response headers (both read 2026-11).  `wall_s`: Unix seconds of now.
@@ -398,7 +398,7 @@ def headers(
     out: list[tuple[str, str]] = []
     for word, standing in standings.items():
         limit, remaining = str(standing.limit), str(standing.remaining)
-        if dialect == "anthropic":
+        if words == "anthropic":
             name = f"anthropic-ratelimit-{word}"
             back = datetime.fromtimestamp(math.ceil(wall_s + standing.reset_ns / NS), UTC)
             reset = back.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -407,7 +407,7 @@ def headers(
                 (f"{name}-remaining", remaining),
                 (f"{name}-reset", reset),
             ]
-        elif dialect != "gemini":
+        elif words == "openai":
             out += [
                 (f"x-ratelimit-limit-{word}", limit),
                 (f"x-ratelimit-remaining-{word}", remaining),

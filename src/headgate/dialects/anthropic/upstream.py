@@ -143,9 +143,12 @@ MIN_BUDGET = 1024  # "must be >= 1024 and less than max_tokens" (extended thinki
 _CHOICES = {"auto": "auto", "none": "none", "required": "any", "named": "tool"}
 
 
-def request_out(
-    request: Request, capabilities: Capabilities, model: str, stream: bool
-) -> _RequestOut:
+def request_out(request: Request, capabilities: Capabilities, model: str, stream: bool) -> bytes:
+    """The body for an upstream; `request` was fitted to `capabilities` (policy/fit.py) before."""
+    return jsontext.encode_body(_request(request, capabilities, model, stream))
+
+
+def _request(request: Request, capabilities: Capabilities, model: str, stream: bool) -> _RequestOut:
     sampling, messages = request.sampling, request.messages
     max_tokens = DEFAULT_MAX_TOKENS if sampling.max_tokens is None else sampling.max_tokens
     signed = capabilities.reasoning_form == "blocks"
@@ -370,7 +373,7 @@ class _Counts:
 
 
 class AnthropicDecoder(Decoder):
-    def __init__(self, media: str, seed: str) -> None:
+    def __init__(self, capabilities: Capabilities, media: str, seed: str) -> None:
         super().__init__(media, seed)
         self._counts = _Counts()
         self._open: set[int] = set()  # indices of blocks between start and stop

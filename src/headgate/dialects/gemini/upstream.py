@@ -170,7 +170,12 @@ def _signature_out(signature: str) -> str:
 # --- requests: to upstreams ----------------------------------------------------------------------
 
 
-def request_out(request: Request, capabilities: Capabilities) -> _Json:
+def request_out(request: Request, capabilities: Capabilities, model: str, stream: bool) -> bytes:
+    """The body for an upstream; `request` was fitted to `capabilities` (policy/fit.py) before."""
+    return jsontext.encode_body(_request(request, capabilities))
+
+
+def _request(request: Request, capabilities: Capabilities) -> _Json:
     out: _Json = {}
     messages = request.messages
     first = next((n for n, m in enumerate(messages) if m.role != "system"), len(messages))
@@ -396,7 +401,7 @@ def _usage_in(raw: Raw) -> Usage | None:
 
 
 class GeminiDecoder(Decoder):
-    def __init__(self, media: str, seed: str) -> None:
+    def __init__(self, capabilities: Capabilities, media: str, seed: str) -> None:
         super().__init__(media, seed)
         self._reason: FinishReason | None = None
         self._usage: Usage | None = None

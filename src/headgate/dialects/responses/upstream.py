@@ -44,7 +44,7 @@ from headgate.dialects import fields, unreadable, vendor_errors
 from headgate.dialects import usage as usages
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder
-from headgate.dialects.openai.upstream import result_text
+from headgate.dialects.openai_api import result_text
 from headgate.errors import Failure, invalid
 
 _Json = dict[str, object]
@@ -168,9 +168,12 @@ def flat(namespace: str, name: str) -> str:
 # --- requests: to upstreams ----------------------------------------------------------------------
 
 
-def request_out(
-    request: Request, capabilities: Capabilities, model: str, stream: bool
-) -> _RequestOut:
+def request_out(request: Request, capabilities: Capabilities, model: str, stream: bool) -> bytes:
+    """The body for an upstream; `request` was fitted to `capabilities` (policy/fit.py) before."""
+    return jsontext.encode_body(_request(request, capabilities, model, stream))
+
+
+def _request(request: Request, capabilities: Capabilities, model: str, stream: bool) -> _RequestOut:
     messages = request.messages
     instructions: str | Raw | None = None
     if len(messages) > 1 and messages[0].role == "system":  # alone it would leave no input
@@ -378,7 +381,7 @@ class _Seen:
 
 
 class ResponsesDecoder(Decoder):
-    def __init__(self, media: str, seed: str) -> None:
+    def __init__(self, capabilities: Capabilities, media: str, seed: str) -> None:
         super().__init__(media, seed)
         self._items: dict[int | str | None, _Seen] = {}
         self._places: dict[tuple[int, _Kind], _Seen] = {}  # the same, by their order of appearance

@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from headgate.dialects.registry import FACTS
+
 Kind = Literal["repaired", "dropped", "changed", "emulated", "failed", "noted"]
 
 
@@ -210,12 +212,7 @@ BASES: dict[str, str] = {
     "none": "Nothing was relayed, so nothing is billed.",
     "recovered": "The process ended meanwhile; what the mark of the request said is billed, which is never more than was relayed.",
 }
-PROTOCOLS: dict[str, str] = {
-    "openai": "OpenAI Chat Completions",
-    "responses": "OpenAI Responses",
-    "anthropic": "Anthropic Messages",
-    "gemini": "Gemini generateContent",
-}
+PROTOCOLS: dict[str, str] = {name: facts.title for name, facts in FACTS.items()}
 
 
 FALLBACK = Note(
