@@ -2,18 +2,17 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
 import msgspec
 
 from headgate.admin import accounts as operations
-from headgate.admin.operator import Refused
 from headgate.cli.keys import budget_of, given, needs_a_budget, term_options
 from headgate.cli.options import (
     as_json,
+    none_open,
+    open_one,
     operator_of,
     places,
     print_json,
@@ -100,7 +99,7 @@ def change(
     if not changes:
         raise click.UsageError("say what to change; see: headgate accounts change --help")
     settings = settings_of(config_file, data=data)
-    with operator_of(settings) as operator, _one_of(id):
+    with operator_of(settings) as operator, open_one("account", id):
         account = operations.change(operator, id, changes, now_s=time.time())
     if json_:
         print_json(_plain(account))
@@ -115,28 +114,13 @@ def change(
 def close(id: str, config_file: str | None, data: str | None, json_: bool) -> None:
     """Close an account for good: its keys open nothing any more."""
     settings = settings_of(config_file, data=data)
-    with operator_of(settings) as operator, _one_of(id):
+    with operator_of(settings) as operator, open_one("account", id):
         if not operations.close(operator, id, now_s=time.time()):
-            raise _none(id)
+            raise none_open("account", id)
     if json_:
         print_json({"id": id, "closed": True})
     else:
         click.echo(f"Closed {id}.")
-
-
-@contextmanager
-def _one_of(id: str) -> Iterator[None]:
-    """Say where the ids are, when there is no open account with this one."""
-    try:
-        yield
-    except Refused as refused:
-        if refused.reason in ("absent", "closed"):
-            raise _none(id) from None
-        raise
-
-
-def _none(id: str) -> click.ClickException:
-    return click.ClickException(f"no open account has the id `{id}`; see: headgate accounts list")
 
 
 def _plain(account: Account) -> dict[str, object]:

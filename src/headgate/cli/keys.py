@@ -1,19 +1,19 @@
 """`headgate keys`: who may use the gateway. The only commands that ever show a secret, once."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import click
 import msgspec
 
 from headgate.admin import keys as operations
-from headgate.admin.operator import Refused
 from headgate.cli.options import (
     Duration,
     as_json,
     catalog_of,
+    none_open,
+    open_one,
     operator_of,
     places,
     print_json,
@@ -187,7 +187,7 @@ def change(
         changes["account"] = "" if account == "none" else account
     if not changes:
         raise click.UsageError("say what to change; see: headgate keys change --help")
-    with operator_of(settings) as operator, _one_of(id):
+    with operator_of(settings) as operator, open_one("key", id):
         key = operations.change(operator, id, changes, now_s=now)
     if json_:
         print_json(_plain(key))
@@ -231,9 +231,9 @@ def list_(config_file: str | None, data: str | None, json_: bool) -> None:
 def revoke(id: str, config_file: str | None, data: str | None, json_: bool) -> None:
     """Close a key for good."""
     settings = settings_of(config_file, data=data)
-    with operator_of(settings) as operator, _one_of(id):
+    with operator_of(settings) as operator, open_one("key", id):
         if not operations.revoke(operator, id, now_s=time.time()):
-            raise _none(id)
+            raise none_open("key", id)
     if json_:
         print_json({"id": id, "revoked": True})
     else:
@@ -250,24 +250,9 @@ def revoke(id: str, config_file: str | None, data: str | None, json_: bool) -> N
 def rotate(id: str, overlap: float, config_file: str | None, data: str | None, json_: bool) -> None:
     """Replace a key by a new one with the same rights, and print that."""
     settings = settings_of(config_file, data=data)
-    with operator_of(settings) as operator, _one_of(id):
+    with operator_of(settings) as operator, open_one("key", id):
         key, text, _ = operations.rotate(operator, id, overlap_s=overlap, now_s=time.time())
     _print_new(key, text, json_)
-
-
-@contextmanager
-def _one_of(id: str) -> Iterator[None]:
-    """Say where the ids are, when there is no open key with this one."""
-    try:
-        yield
-    except Refused as refused:
-        if refused.reason in ("absent", "closed"):
-            raise _none(id) from None
-        raise
-
-
-def _none(id: str) -> click.ClickException:
-    return click.ClickException(f"no open key has the id `{id}`; see: headgate keys list")
 
 
 def _print_new(key: Key, text: str, json_: bool) -> None:

@@ -116,6 +116,22 @@ def operator_of(settings: Settings, *, create: bool = False) -> Iterator[Operato
             people.close()
 
 
+@contextmanager
+def open_one(kind: str, id: str) -> Iterator[None]:
+    """Say where the ids are listed, when there is no open key or account with this one."""
+    try:
+        yield
+    except Refused as refused:
+        if refused.reason in ("absent", "closed"):
+            raise none_open(kind, id) from None
+        raise
+
+
+def none_open(kind: str, id: str) -> click.ClickException:
+    """Return the error for an id that no open key or account has."""
+    return click.ClickException(f"no open {kind} has the id `{id}`; see: headgate {kind}s list")
+
+
 def actor() -> str:
     """Who ran the command, as the system knows them."""
     return os.environ.get("SUDO_USER") or os.environ.get("USER") or "cli"

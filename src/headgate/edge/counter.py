@@ -32,9 +32,9 @@ from headgate.chat import Request
 from headgate.config import ConfigError
 from headgate.dialects.registry import ANTHROPIC, OPENAI
 from headgate.edge import upstream
+from headgate.edge.fitting import fitted_request
 from headgate.errors import Refused
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
-from headgate.policy import fit, history
 
 BOUND_S = 1.0  # for all upstreams together; Claude Code waits for two dozen of these (clients.md)
 REST_S = 60.0
@@ -165,8 +165,10 @@ class Counter:
         until_s = asyncio.get_running_loop().time() + BOUND_S
         for route in able:
             try:
-                fitted = await worker(_fitted, request, route, dialect)
-                return await self._ask(route, fitted, features, worker, until_s)
+                fitted = await worker(
+                    fitted_request, request, route, dialect, 0, route.model.effort
+                )
+                return await self._ask(route, fitted.request, features, worker, until_s)
             except (_Refused, Refused):
                 continue
             except _Late:
@@ -244,20 +246,6 @@ class Counter:
         except TimeoutError:
             return None
         return Count(tokens + round(features.images * counting.PER_IMAGE), WRITTEN)
-
-
-def _fitted(request: Request, route: Route, dialect: str) -> Request:
-    """What this route would be sent, words of emulation included; Refused when it would not be."""
-    repaired = history.repair(request, route.capabilities, dialect)
-    return fit.fit(
-        repaired,
-        route.capabilities,
-        max_output=route.sizes.max_output,
-        default_max_output=route.sizes.default_max_output,
-        client=dialect,
-        wire=route.upstream.dialect,
-        effort=route.model.effort,
-    ).request
 
 
 def _prompt(route: Route, request: Request) -> bytes:
