@@ -871,7 +871,10 @@ _NOWHERE = tuple(
 
 
 def _check_url(where: str, url: str, allow_http: bool) -> None:
-    """https, or http to this machine; to a private network only with leave (promises.md T13)."""
+    """https, or http to this machine; to a private network only where `allow_http` says so.
+
+    Plain http would show the key and every prompt on its way.
+    """
     if any(not "!" <= c <= "~" for c in url):
         raise ConfigError(f"`{where}` has characters that no URL has.")
     try:

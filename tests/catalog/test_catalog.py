@@ -80,7 +80,7 @@ def test_prices_are_exact_decimals_and_their_tiers_are_ordered(id: str) -> None:
             Decimal(p) for p in (price.input, price.output, read, write, price.priority_factor)
         ]
         assert all(n.is_finite() and n >= 0 for n in numbers)
-        # nano-dollars a token must be whole (architecture.md 7: integers, never floats)
+        # nano-dollars a token must be whole: integers, never floats
         assert all((n * 1000) % 1 == 0 for n in numbers[:4])
         assert numbers[2] <= numbers[0] < numbers[1] and numbers[4] >= 1
     assert [p.valid_from for p in model.prices] == sorted(p.valid_from for p in model.prices)

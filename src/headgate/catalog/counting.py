@@ -10,8 +10,8 @@ a bill that an upstream's own count could make.
 What will surprise: what upstreams report has the frame of the chat template in it, and sometimes a
 system prompt that nobody sent; both are learned as a sum per request.  One caller's texts teach for
 all callers of the model, so somebody who sends noise makes the others' estimates worse, by no more
-than the bounds.  `written` is our rendering of MiniMax's template (protocols.md 1.10, from the chat
-template of MiniMaxAI/MiniMax-M2), for tokenizers that are no more than that.
+than the bounds.  `written` is our rendering of MiniMax's template (from the chat template of
+MiniMaxAI/MiniMax-M2), for tokenizers that are no more than that.
 """
 
 import re

@@ -2,8 +2,8 @@
 
 The only place that judges an upstream; `diagnostics/probes.py` holds the questions.  What comes back is
 compared with the route's capabilities, and where it differs the report has the lines for
-headgate.toml.  After protocols.md 1.1, 1.5-1.7 and lessons.md 1-2: region, streams, reasoning on turn
-two, cache.
+headgate.toml.  What it asks is what deployments were found to get wrong: region, streams, reasoning on
+turn two, cache.
 
 What will surprise:
 - one sample each, of a model that throws dice: a measurement is evidence, not proof;
@@ -62,7 +62,7 @@ class Report(Struct, frozen=True):
 
 # --- judging -------------------------------------------------------------------------------------
 
-# The upstream's numbers, and what an operator does about them (protocols.md 1.9).
+# The upstream's numbers, and what an operator does about them.
 _FIXES = {
     "1008": "The account has no balance left: top it up at the provider.",
     "1028": "The account's quota is used up: wait for its next window, or use another key.",

@@ -5,7 +5,7 @@ requests of the hub, encoded by the route's own dialect and not fitted to its ca
 `stop` goes out also where the preset says that it is ignored.
 
 What will surprise: a chat stream is read twice, by its decoder and by a `_RawReader`, as the decoder makes
-all of the ways to tell thinking the same (protocols.md 1.5) and the checkup wants to know which it was.
+all forms of thinking the same and the checkup wants to know which it was.
 """
 
 import asyncio

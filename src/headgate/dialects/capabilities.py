@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-# Where thinking is put on assistant messages that go to the upstream (protocols.md 1.6).
+# Where thinking is put on assistant messages that go to the upstream.
 ReasoningForm = Literal["details", "tags", "reasoning", "reasoning_content", "blocks", "none"]
 # How thinking is switched: not at all; MiniMax's `thinking: {type: adaptive | disabled}`; vLLM and
 # SGLang's `chat_template_kwargs`; OpenAI's `reasoning_effort`; Anthropic's enabled + budget.

@@ -2,7 +2,7 @@
 
 Every route is a row with its own mark, `open` or not: what is not open asks for a key, and what is
 not in the table is a 404.  The decision is made on the raw path that was sent, never on a URL put
-together from headers (promises.md T14).  One function, `credential`, reads every door a key may
+together from headers, which a client could make up.  One function, `credential`, reads every door a key may
 come through.
 """
 
@@ -404,7 +404,7 @@ async def _root(gate: EdgeContext, inbound: Inbound) -> None:
 # All of these are open: they say nothing about anybody's traffic (but /metrics, which looks itself).
 _PAGES = {
     "/": _root,
-    "/api/hello": _livez,  # Claude Code knocks here before it has a key (clients.md)
+    "/api/hello": _livez,  # Claude Code knocks here before it has a key
     "/livez": _livez,
     "/readyz": _readyz,
     "/metrics": _metrics,

@@ -8,7 +8,7 @@ one, so a count is never an error; what the answer is worth is said in its `warn
                 (vllm/entrypoints/serve/tokenize/protocol.py) and SGLang with `prompt`
                 (python/sglang/srt/entrypoints/openai/serving_tokenize.py; both read 2026-11-25)
     anthropic   POST /v1/messages/count_tokens; of MiniMax it is known that it exists, not what it
-                answers (protocols.md 1.1), therefore no preset says it
+                answers, therefore no preset says it
 
 What will surprise: an upstream that does not answer is left alone for a minute, and one that says
 no to `messages` is asked with one text in the same second: its own vocabulary in our rendering of
@@ -36,7 +36,7 @@ from headgate.edge.fitting import fitted_request
 from headgate.errors import Refused
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
 
-BOUND_S = 1.0  # for all upstreams together; Claude Code waits for two dozen of these (clients.md)
+BOUND_S = 1.0  # for all upstreams together; Claude Code waits for two dozen of these
 REST_S = 60.0
 MAX_TEXT_CHARS = 4 << 20  # fills the largest context; more would only keep others waiting
 MAX_ANSWER_BYTES = 16 << 20  # /tokenize sends every token, of the largest context some 8 MB
@@ -52,7 +52,7 @@ _ANTHROPIC = ("model", "messages", "system", "tools", "tool_choice", "thinking")
 # Runs a function of the request, with its arguments: here, or in a thread for a large request.
 Worker = Callable[..., Awaitable[Any]]  # Any: what the function returns
 
-Tokens = Annotated[int, msgspec.Meta(ge=1, le=10**9)]  # promises.md T21
+Tokens = Annotated[int, msgspec.Meta(ge=1, le=10**9)]  # an upstream's number is not trusted
 
 
 class Count(msgspec.Struct, frozen=True):

@@ -59,7 +59,7 @@ __all__ = [
     "most_connections",
 ]
 
-MAX_UNREAD_BYTES = 64 << 10  # of one answer; above it the socket is paused (promises.md R10)
+MAX_UNREAD_BYTES = 64 << 10  # of one answer; above it the socket is paused, for a slow reader
 # What one read may bring: else a slow reader of a fast upstream holds 256 kB of it, and the system
 # megabytes more.  At 200 ms to the upstream it is some 300 kB/s for one reply, thousands of tokens.
 RECEIVE_BUFFER_BYTES = 64 << 10

@@ -180,7 +180,7 @@ async def dial(
     """Connect the protocol to the target; NotSent, or OSError as it came.
 
     `context` is needed for https and for a proxy that speaks it.  The name is resolved once, and
-    what came out of that is connected to (promises.md T13).
+    what came out of that is connected to, so that a second answer of the DNS changes nothing.
     """
     loop = asyncio.get_running_loop()
     scheme, host, port = target.key

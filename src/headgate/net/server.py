@@ -38,7 +38,7 @@ from headgate.net.tls import TlsLayer
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Bounds of one listener (promises.md T6-T8)."""
+    """What one listener has bounds for, so that a client cannot hold it."""
 
     header_bytes: int = 65536
     header_s: float = 10.0  # from a connection's or request's first byte to the end of its head

@@ -1,8 +1,8 @@
 """Fitting: what the caller asked for against what one route can do.
 
 The only place that drops, clamps or emulates a wish, and so the only one that decides which of them
-the caller hears of (`Request.warnings`).  The rules are protocols.md 3.2 and 3.5 to 3.8 (read
-2026-11), the facts are `Capabilities`.  The rule behind the rules: what changes the meaning is
+the caller hears of (`Request.warnings`).  The facts are
+`Capabilities`.  The rule behind the rules: what changes the meaning is
 emulated or refused, what only tunes is dropped with a word, and nothing is dropped in silence.
 
 What will surprise:

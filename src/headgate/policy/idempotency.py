@@ -1,6 +1,6 @@
 """Idempotency-Key: what a request that may have been sent before is answered with.
 
-The rules of promises.md 4.3 and the table of one edge.  They follow the IETF's draft-07 (409 while
+The rules, and the table of one edge.  They follow the IETF's draft-07 (409 while
 the first one runs, 422 for another body under the same key;
 datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header, read 2026-11) and Stripe's (the
 reply is kept once the work has begun, errors as well, for 24 hours;

@@ -2,7 +2,7 @@
 
 The only place that counts requests and tokens against time.  `Limiter` is for our clients, `Pacer`
 for the published limits of an upstream, which says neither what is left nor when to come back
-(protocols.md, fact 15).  Time is passed in, as nanoseconds of a clock that does not go back
+(MiniMax sends no header for either).  Time is passed in, as nanoseconds of a clock that does not go back
 (`time.monotonic_ns`); a clock that does costs no one anything and gives no one more than a burst.
 
 Rates are GCRA (ITU-T I.371, annex A) in its form as a leaky bucket: what was taken is a level that
@@ -117,7 +117,7 @@ class LimitRefusal(msgspec.Struct, frozen=True, gc=False):
                 code="rate_limit_exceeded",
                 should_retry=False,
             )
-        # Codex reads the wait in these words (protocols.md 3.11).
+        # Codex reads the wait in these words.
         again = f"Please try again in {max(1, math.ceil(self.retry_after_s))}s."
         return Failure(
             "rate_limit",

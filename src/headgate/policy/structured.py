@@ -2,7 +2,7 @@
 
 The only place that judges a reply against a caller's JSON Schema, and the only one that takes an
 answer out of the prose around it.  A reply that does not fit is asked for once more where the
-operator allows it (protocols.md 3.7), and is never passed off as valid.
+operator allows it, and is never passed off as valid.
 
 Schemas come from callers, so a validator must be safe with them.  `jsonschema-rs` 0.61 (read and
 measured 2026-11) fetches nothing with `offline`, bounds its regular expressions (a fancy one gives

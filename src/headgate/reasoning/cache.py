@@ -3,7 +3,7 @@
 The only place that keeps what a model thought after its reply was sent: in memory, per key, for
 an hour after it was last needed, the longest unused first to go.  Most frameworks that speak
 OpenAI's chat protocol replay content and tool calls only; without this MiniMax's models would
-start every step of a tool loop without their plan (architecture.md 6, protocols.md 3.4).
+start every step of a tool loop without their plan.
 
 A turn is found by the id of any of its calls, or else by what was said just before it: see
 `_Search._find`.  What will surprise:

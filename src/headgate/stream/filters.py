@@ -107,7 +107,7 @@ def _closing(text: str) -> int:
 
 
 class Fences:
-    """Takes "```json" and "```" off the texts of a reply that shall be JSON (protocols.md 3.7)."""
+    """Takes "```json" and "```" off the texts of a reply that shall be JSON."""
 
     def __init__(self) -> None:
         self._text: _Unfence | None = None

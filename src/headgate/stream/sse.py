@@ -7,7 +7,7 @@ last event of a stream counts even when its closing blank line is missing, as so
 it out after `[DONE]`; a line that was cut short does not count.
 """
 
-# The longest real event is a tool call sent whole; 1 MiB is promises.md T8's cap, so that a
+# The longest real event is a tool call sent whole; 1 MiB is the cap, so that a
 # hostile upstream cannot make us buffer without end.
 MAX_EVENT_BYTES = 1 << 20
 

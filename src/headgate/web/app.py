@@ -255,7 +255,7 @@ def _form(visit: RequestContext) -> None:
 
 
 def _same_origin(visit: RequestContext, rule: Rule) -> None:
-    """Refuse what another site made a browser send (promises.md T19)."""
+    """Refuse what another site made a browser send."""
     request = visit.request
     origin = request.headers.get("origin")
     site = request.headers.get("sec-fetch-site", "same-origin")

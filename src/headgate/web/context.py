@@ -37,7 +37,7 @@ from headgate.web.auth.passwords import Throttle
 from headgate.web.call_loop import CallLoop
 
 T = TypeVar("T")
-# No script but our files, nothing from elsewhere, no frame around us (promises.md T19).
+# No script but our files, nothing from elsewhere, no frame around us.
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self';"
     " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"

@@ -1,8 +1,8 @@
 """What the admin API takes and gives, as structs: with admin_figures.py the only place of its JSON.
 
 openapi.py makes the document of them, so a description beside a field is documentation for clients.
-What will surprise: each route that writes has a request of its own, in which an unknown field is an
-error, so that nothing can be set that was not meant to be (promises.md T18); in a PATCH a field that
+Note: each route that writes has a request of its own, in which an unknown field is an
+error, so that nothing can be set that was not meant to be; in a PATCH a field that
 is left out stays as it is, and `null` takes it away.
 """
 
