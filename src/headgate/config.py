@@ -2,8 +2,9 @@
 
 The only place that reads headgate.toml and the environment.  A value is looked for on the command
 line, then in the environment (`HEADGATE_` and the key in capitals, `_` for the dot), then in the
-file, then here.  Secrets are named, not written: `key = "env:NAME"` or `"file:/path"`.  What will
-surprise: with no upstream in the file, the environment's keys make them, and with no key either
+file, then here.  Secrets are named, not written: `key = "env:NAME"` or `"file:/path"`.
+
+Note: with no upstream in the file, the environment's keys make them, and with no key either
 the small local model answers.
 """
 

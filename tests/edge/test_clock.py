@@ -1,8 +1,9 @@
 """Day budgets in a real process whose clock is moved: over midnight, over a change of summer time, back.
 
 The clock is Debian's `faketime` (package faketime); its offset is read from a file each time that the
-process asks, so that the clock jumps while it runs.  Monotonic time is left alone.  What will
-surprise: under faketime 0.9.10 Python's time.sleep fails (EINVAL: it sleeps by absolute monotonic
+process asks, so that the clock jumps while it runs.  Monotonic time is left alone.
+
+Note: under faketime 0.9.10 Python's time.sleep fails (EINVAL: it sleeps by absolute monotonic
 time), so that these gateways are killed, and the next one starts when nothing of the last is left.
 """
 

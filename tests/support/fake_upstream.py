@@ -18,7 +18,7 @@ The last user's text chooses the answer:
     go on                              text until the client hangs up
     anything else, such as say hello   greet
 
-A result of a tool that comes last is answered with RESULT.  What will surprise: every event is
+A result of a tool that comes last is answered with RESULT.  Note: every event is
 cut into two HTTP chunks, which may be in the middle of a character; nothing may depend on that.
 """
 

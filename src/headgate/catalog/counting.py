@@ -7,7 +7,7 @@ report, one for each model: a Kalman filter over seven weights, whose errors are
 whose weights are bounded.  What comes of it is an estimate and is labelled so; it is never used for
 a bill that an upstream's own count could make.
 
-What will surprise: what upstreams report has the frame of the chat template in it, and sometimes a
+Note: what upstreams report has the frame of the chat template in it, and sometimes a
 system prompt that nobody sent; both are learned as a sum per request.  One caller's texts teach for
 all callers of the model, so somebody who sends noise makes the others' estimates worse, by no more
 than the bounds.  `written` is our rendering of MiniMax's template (from the chat template of

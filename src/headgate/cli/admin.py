@@ -1,6 +1,6 @@
 """`headgate admin`: the console's people and the admin API's keys, from the machine itself.
 
-What will surprise: whoever can read the data directory can make themselves an admin with it; that is
+Note: whoever can read the data directory can make themselves an admin with it; that is
 who this is for.
 """
 

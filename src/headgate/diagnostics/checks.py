@@ -5,7 +5,7 @@ compared with the route's capabilities, and where it differs the report has the 
 headgate.toml.  What it asks is what deployments were found to get wrong: region, streams, reasoning on
 turn two, cache.
 
-What will surprise:
+Note:
 - one sample each, of a model that throws dice: a measurement is evidence, not proof;
 - whether reasoning that was given back is *read* is seen in the input tokens: they grow, against
   the same turn without it.  The turn is inside a tool loop, as MiniMax's template leaves out the

@@ -4,7 +4,7 @@ Beside `diagnostics/checks.py`, which judges what comes back and is the only use
 requests of the hub, encoded by the route's own dialect and not fitted to its capabilities, so that a
 `stop` goes out also where the preset says that it is ignored.
 
-What will surprise: a chat stream is read twice, by its decoder and by a `_RawReader`, as the decoder makes
+Note: a chat stream is read twice, by its decoder and by a `_RawReader`, as the decoder makes
 all forms of thinking the same and the checkup wants to know which it was.
 """
 

@@ -10,7 +10,7 @@ one, so a count is never an error; what the answer is worth is said in its `warn
     anthropic   POST /v1/messages/count_tokens; of MiniMax it is known that it exists, not what it
                 answers, therefore no preset says it
 
-What will surprise: an upstream that does not answer is left alone for a minute, and one that says
+Note: an upstream that does not answer is left alone for a minute, and one that says
 no to `messages` is asked with one text in the same second: its own vocabulary in our rendering of
 the template, which is labelled.  A refusal of one request says nothing of the next one's.
 """

@@ -13,7 +13,7 @@ What a failed exchange means for money is in the class of its exception:
       Stale             the same, but a kept connection ended at once and without a byte of an answer
     TimedOut            sent, and then silence (`what`: first_token, stall, total)
 
-What will surprise: a connection owns its one timer, and the timer is only ever set earlier, never
+Note: a connection owns its one timer, and the timer is only ever set earlier, never
 pushed back; when it fires it looks whether anything is due and sleeps on.  So a chunk of a stream
 costs no timer, and neither does a small request on a kept connection.  A stall is not counted while
 we ourselves paused the socket for a slow reader.  Everything ends by `transport.abort()`: to an

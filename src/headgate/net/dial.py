@@ -4,7 +4,7 @@ The only place that opens a connection; `net/client.py` is its only user.  Follo
 (CONNECT) and RFC 9112, 3.2.2 (absolute-form), https://www.rfc-editor.org/rfc/rfc9112 (read
 2026-11-25).  `NO_PROXY` has no specification; taken here: names, suffixes, addresses, CIDR ranges.
 
-What will surprise: loopback is never proxied, whatever is configured.  No message made here holds a
+Note: loopback is never proxied, whatever is configured.  No message made here holds a
 URL, an address or a proxy's user: they go to logs.
 """
 

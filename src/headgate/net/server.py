@@ -1,7 +1,7 @@
 """Inbound HTTP/1.1: bytes from clients' sockets to one handler call per request, and back.
 
 Built on httptools (llhttp), which reads the heads, and an asyncio Protocol.  The only place that reads
-client sockets.  What will surprise: it keeps reading while a handler runs, because only a read tells
+client sockets.  Note: it keeps reading while a handler runs, because only a read tells
 that the client has gone, and the handler's task is then cancelled at once, before as after the first
 byte, unless it has said that it wants to end (`drains`).
 One sweep a second serves all timers, as a timer per request costs more than the request.

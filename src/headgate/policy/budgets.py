@@ -6,7 +6,7 @@ request holds the most it may cost, and is settled to what it did cost.
 
     at each reserve:  spent + held <= budget
 
-What will surprise:
+Note:
 - a cost belongs to the day or month in which its request was admitted, as in the ledger, which
   sums by the time a request began: one that runs past midnight is charged to the old day;
 - the period follows the clock in both directions, and each one keeps its own sum: a clock that goes

@@ -5,7 +5,7 @@ the caller hears of (`Request.warnings`).  The facts are
 `Capabilities`.  The rule behind the rules: what changes the meaning is
 emulated or refused, what only tunes is dropped with a word, and nothing is dropped in silence.
 
-What will surprise:
+Note:
 - an instruction that emulates something is appended to the system text, the same bytes each time:
   upstreams cache by prefix.  A `tool_choice` that comes and goes still costs the cached prefix;
 - `tool_choice: none` takes the tools away, but not from a history that holds calls: upstreams

@@ -6,7 +6,7 @@ datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header, read 2026-11
 reply is kept once the work has begun, errors as well, for 24 hours;
 docs.stripe.com/api/idempotent_requests, read 2026-11).
 
-What will surprise:
+Note:
 - the id of such an exchange is made of its Idempotency-Key, so that the ledger, which knows every id
   before an upstream hears of it, also knows after a crash that the key was used: nothing else is
   written.  A body is not in the ledger; after a restart another body is a 409 and no 422;

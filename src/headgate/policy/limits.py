@@ -10,7 +10,7 @@ sinks with the rate, and a request that would lift it above one window's worth i
 time after which it would not.  All of it is whole numbers: a request or token is as many units as
 its window has nanoseconds, so that a limit of `most` a window drains `most` units a nanosecond.
 
-What will surprise:
+Note:
 - a request takes its place (rate and slot) before its body is read, and its tokens once they are known.
   Who is refused a place has lost nothing.  Who has one and is then refused, for tokens, a budget or a
   fault of the request, still counts as a request, as at OpenAI: "unsuccessful requests contribute to

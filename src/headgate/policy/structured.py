@@ -10,7 +10,7 @@ up after `_BACKTRACKS`, a plain one is linear) and stops at references that go i
 `jsonschema` and `fastjsonschema` match with `re`, which one pattern can stop for ever, and the
 latter runs code that it makes of the schema.  It is imported at the first use: 17 ms.
 
-What will surprise:
+Note:
 - a reason is for a model and a log, so it names places and keywords, in the caller's own words only:
   a key that the reply made up is shown as `*`;
 - `format` is not checked, as JSON Schema makes it an annotation and models were told no more;

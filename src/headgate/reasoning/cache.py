@@ -6,7 +6,7 @@ OpenAI's chat protocol replay content and tool calls only; without this MiniMax'
 start every step of a tool loop without their plan.
 
 A turn is found by the id of any of its calls, or else by what was said just before it: see
-`_Search._find`.  What will surprise:
+`_Search._find`.  Note:
 - a key may serve an application with many users, and ids may be as poor as "call_0".  So without a
   random id a turn is given back only where the conversation before it is the same too, the
   system's words included: never by its own words alone;

@@ -3,7 +3,7 @@
 The only place that reads a schema for what a text stands for, and that mends arguments which the
 declared schema would refuse, where only one meaning is possible: `"3"` for an integer.
 
-What will surprise: of alternatives that differ none is followed, and a schema that cannot be read
+Note: of alternatives that differ none is followed, and a schema that cannot be read
 says nothing, so that what is not surely meant stays as the model wrote it, to the byte.
 """
 

@@ -4,7 +4,7 @@ The only place that changes a reply's events on their way: `Stops` ends it at a 
 `Fences` takes Markdown fences off emulated structured output, `Keepers` are there for what thought
 must outlive the reply, `Show` decides how much of it is seen.  Lists of events in, lists out, the grammar of chat.py on both sides.
 
-What will surprise: the order in `build` matters.  Stop sequences are looked for in the text as the
+Note: the order in `build` matters.  Stop sequences are looked for in the text as the
 model wrote it, so before its fences go, and before `Show` may put thinking into the text.  A filter
 that ends the reply says Finish while the upstream still talks; whoever reads it hangs up.
 """

@@ -22,7 +22,7 @@ with objects as tags in the value, and arrays as tags named `item`.  All read 20
 
 `Coerce` mends arguments that the declared schema would refuse, where only one meaning is possible.
 
-What will surprise:
+Note:
 - nothing is escaped in this format.  A value ends at its closing tag only where what follows goes on
   as a call does, so that files which mention the tags can be written (vllm#44060).  A value that
   holds the whole end of a block is cut there: known, and no reader can tell;

@@ -2,7 +2,7 @@
 
 Follows WHATWG HTML, "Server-sent events", section 9.2.6 (html.spec.whatwg.org, read 2026-11), for
 the one field our peers use: the payload of `data`.  `event`, `id` and `retry` lines and comments
-are passed over, because every dialect repeats the type inside the JSON.  What will surprise: the
+are passed over, because every dialect repeats the type inside the JSON.  Note: the
 last event of a stream counts even when its closing blank line is missing, as some servers leave
 it out after `[DONE]`; a line that was cut short does not count.
 """

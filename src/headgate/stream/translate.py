@@ -2,7 +2,7 @@
 
 The only place where a decoder meets an encoder.  It holds back the end: `end` is set to Finish or
 Failed, and the terminal frame is made by whoever owns the exchange once the end is recorded.
-What will surprise: a filter may end the reply before the upstream does (a stop sequence was
+Note: a filter may end the reply before the upstream does (a stop sequence was
 found); then `end` is set while the upstream still talks, and the caller hangs up on it; and a
 reply's Start is held until something follows.
 """

@@ -2,7 +2,7 @@
 
 The only place that decides who may open what, before a handler runs: session or management key, role,
 CSRF token and Origin, size of the body; and what every answer carries.  A route is a row; one without
-an action is open to everybody.  What will surprise: handlers run in threads (desk.py), and a refusal
+an action is open to everybody.  Note: handlers run in threads (desk.py), and a refusal
 is a page for a browser and JSON below /admin/.
 """
 

@@ -1,6 +1,6 @@
 """What every handler of control shares: the books, the people, the catalog, templates, words.
 
-`ConsoleContext` is one deployment, `RequestContext` one request of somebody.  What will surprise: handlers are plain
+`ConsoleContext` is one deployment, `RequestContext` one request of somebody.  Note: handlers are plain
 functions that run in a few threads, as SQLite waits; each thread has its own connections.
 """
 

@@ -1,7 +1,7 @@
 """What a page of the books is asked for: a span of time, and of whom, of what.
 
 The only place that reads it out of a query and writes it into a link.  Times are UTC everywhere.
-What will surprise: a link to a file or to a row's requests names the span by its two ends, so that
+Note: a link to a file or to a row's requests names the span by its two ends, so that
 it shows the same minute later; a link that only changes a filter keeps "the last 24 hours" as it is.
 In a query `-` is the account of the keys that have none, and a day as the end includes that day.
 """

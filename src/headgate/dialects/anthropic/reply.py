@@ -3,7 +3,7 @@
 The only place for what those clients read, as `anthropic.py` is for what they send.  Sources as
 there.
 
-What will surprise:
+Note:
 - the input's tokens stand in the first event, as an estimate where no upstream has told them by
   then, and once more in `message_delta`;
 - the cost stands in `message_delta` alone: SDKs that add up a stream (anthropic 2.14,

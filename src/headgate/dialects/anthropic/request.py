@@ -5,7 +5,7 @@ The only place for its words from clients.  Sources, read 2026-11: the types of 
 `anthropic_reply.py` holds what clients get, `anthropic_upstream.py` the other side, what upstreams
 get and send.
 
-What will surprise: clients' bodies are open lists, as Claude Code adds fields every month: what is
+Note: clients' bodies are open lists, as Claude Code adds fields every month: what is
 unknown is ignored, never refused; and thinking is off, and not shown, when it is not asked for.
 
 Known losses: redacted thinking (nothing here made it, nothing here can read it), the place of text

@@ -5,7 +5,7 @@ Requests to upstreams and replies from them; `anthropic.py` holds what clients s
 (M3 era), the types of the anthropic SDK 2.12, docs.claude.com "messages streaming" and "extended
 thinking".
 
-What will surprise:
+Note:
 - input tokens here exclude what was cached or written to the cache, `chat.Usage` includes it;
 - usage comes twice and is cumulative: MiniMax's start often says zero, others leave out at the end
   what did not change, and a gateway's start may be an estimate that its end corrects;

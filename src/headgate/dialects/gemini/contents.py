@@ -2,7 +2,7 @@
 
 The only place for what a turn of theirs holds.  Sources as in `gemini.py`.
 
-What will surprise:
+Note:
 - calls may come without ids, so that results find them by name and order;
 - streams are often kept as they came, so that pieces of a text or of thinking become one part.
 """

@@ -2,7 +2,7 @@
 
 The only place for what those clients read, as `gemini.py` is for what they send.  Sources as there.
 
-What will surprise:
+Note:
 - a stream holds nothing but `data: ` lines: comments, `event:` lines and `[DONE]` each crash some
   SDK; without `alt=sse` it is one JSON array;
 - a last chunk without text would make google-genai's chats forget the whole turn;

@@ -5,7 +5,7 @@ ai.google.dev/api/generate-content, and what five releases of Google's SDKs do w
 stream (measured 2026-11).  `gemini_contents.py` holds the turns of a request, `gemini_reply.py`
 what clients get, `gemini_upstream.py` the other side, what upstreams get and send.
 
-What will surprise: names come in camelCase and snake_case, mixed in one body, as proto JSON takes
+Note: names come in camelCase and snake_case, mixed in one body, as proto JSON takes
 both.
 
 Known losses: `text/x.enum` is answered as a JSON string; the order of the text and the pictures of

@@ -4,7 +4,7 @@ Requests to upstreams and replies from them; `gemini.py` holds what clients send
 `gemini_reply.py` what they get.  Sources, read 2026-11: ai.google.dev/api/generate-content, the
 types of google-genai 3.4.
 
-What will surprise:
+Note:
 - results name their function, which other protocols leave out: the name is looked up in the calls;
 - a stream has no terminator, usage repeats and grows: the end is the close after a finishReason;
 - a wrong key is answered with 400, and only `details` tells it from a wrong request;

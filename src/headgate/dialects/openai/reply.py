@@ -1,7 +1,7 @@
 """Replies of OpenAI Chat Completions, to clients: streamed, whole, and errors.
 
 The only place for what those clients read, as `openai.py` is for what they send.  Sources as there.
-What will surprise: a chunk is put together from bytes, as most of it is the same each time.
+Note: a chunk is put together from bytes, as most of it is the same each time.
 """
 
 from collections.abc import Iterator, Sequence

@@ -5,7 +5,7 @@ openai 3.54), platform.minimax.io/docs "text-chat-openai" and "errorcode", docs.
 docs.sglang.ai (reasoning outputs), MiniMax-M2 README (2025-10).
 
 `openai_reply.py` has what clients get back, `openai_upstream.py` the other side, what upstreams get
-and send.  What will surprise: thinking has no place in OpenAI's types; MiniMax's `reasoning_details`
+and send.  Note: thinking has no place in OpenAI's types; MiniMax's `reasoning_details`
 and DeepSeek's `reasoning_content` are both written, and every known form is read.
 
 Known losses: this wire has no `is_error` (it becomes "Error: ..."), no cache breakpoints, and no

@@ -4,7 +4,7 @@ Requests to upstreams and replies from them; `openai.py` holds what clients send
 read 2026-11: platform.minimax.io/docs "text-chat-openai", docs.vllm.ai and docs.sglang.ai (reasoning
 outputs), MiniMax-M2 README (2025-10).
 
-What will surprise:
+Note:
 - an upstream may tell the same thinking twice, in tags and in a field: the first channel that
   said something is believed for the whole reply (`_Channel`);
 - usage comes after `finish_reason`, so the end is held back until usage, [DONE] or the close;

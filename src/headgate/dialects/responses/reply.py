@@ -3,7 +3,7 @@
 The only place for what those clients read, as `responses.py` is for what they send.  Sources as
 there.  Errors with a status of their own are those of Chat Completions.
 
-What will surprise:
+Note:
 - the response repeats much of its request (`Echo`), three times in a stream, as OpenAI's does; only
   the last has the usage, and the cost;
 - thinking is a summary where one was asked for, else the reasoning's `content`: clients that want

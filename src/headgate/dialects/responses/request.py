@@ -5,7 +5,7 @@ The only place for its words from clients; `responses_reply.py` holds what they 
 developers.openai.com/api/reference (types of openai 3.54), openai/codex
 codex-rs/codex-api/src/sse/responses.rs, recorded bodies of Codex 0.169 and opencode 1.18.
 
-What will surprise:
+Note:
 - nothing is stored, so the whole conversation comes every time, and `store` is answered with false;
 - freeform (`custom`) tools are offered as functions with one string `input`, tools of a namespace
   as "namespace__name";

@@ -5,7 +5,7 @@ Requests to upstreams and replies from them; `responses.py` holds what clients s
 developers.openai.com/api/reference (types of openai 3.54), agent-zero#1754 (MiniMax's errors on
 this path).
 
-What will surprise:
+Note:
 - MiniMax does not document its list of events, so any of them may be missing: what no delta told
   is taken from `output_item.done`, and then from the last event's `output`;
 - thinking has two places, `summary` and `content`; the one that spoke first is believed per item;

@@ -1,6 +1,6 @@
 """Keys and accounts over the admin API: made, shown, changed, rotated, closed.
 
-What will surprise: a key's budget is that of its whole family, so what was spent of it is the sum of
+Note: a key's budget is that of its whole family, so what was spent of it is the sum of
 the key and its rotations in the present period, while `spent_usd` is the key's own, ever.
 """
 

@@ -1,6 +1,6 @@
 """Users of the console, management keys and the record of changes, over the admin API.
 
-What will surprise: a change of a user ends their sessions, as it does everywhere; the role and the
+Note: a change of a user ends their sessions, as it does everywhere; the role and the
 account of somebody who comes by an identity provider are the provider's again at their next sign-in.
 """
 

@@ -5,7 +5,7 @@ The only place that decodes what a management key sends.  A handler is
     def change_key(visit: Visit, body: shapes.KeyChanges) -> shapes.Key:
         "Change a key."
 
-and its annotations and its docstring are the document's schemas and words.  What will surprise: a
+and its annotations and its docstring are the document's schemas and words.  Note: a
 parameter that a route does not have is refused, as an unknown field of a body is.
 """
 

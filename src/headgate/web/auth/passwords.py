@@ -6,7 +6,7 @@ NIST SP 800-63B (https://pages.nist.gov/800-63-4/sp800-63b.html): length counts,
 composition, nothing expires, a block list.  Their text is prepared as the OpaqueString of RFC 8265, 4.2
 (https://www.rfc-editor.org/rfc/rfc8265; all read 2026-11-25).
 
-What will surprise: a hash takes some 50 ms and 64 MiB, so at most HASHES_AT_ONCE are made at a time and
+Note: a hash takes some 50 ms and 64 MiB, so at most HASHES_AT_ONCE are made at a time and
 other threads wait for their turn; never call `hash` or `matches` on an event loop.
 """
 

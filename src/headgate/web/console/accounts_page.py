@@ -1,6 +1,6 @@
 """Accounts: teams whose keys share a budget.  Made, changed and closed by who manages.
 
-What will surprise: an account's id is for ever and cannot be given again, as the books are kept by it;
+Note: an account's id is for ever and cannot be given again, as the books are kept by it;
 and one that was closed stays closed.
 """
 

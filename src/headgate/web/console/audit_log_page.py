@@ -1,6 +1,6 @@
 """The record of changes: who changed what, when, from where.
 
-The only place that puts a recorded detail into words.  What will surprise: it is narrowed to the
+The only place that puts a recorded detail into words.  Note: it is narrowed to the
 visitor's account, and where they have none, to keys of none, as what is the deployment's own is recorded
 without an account too; and a detail that is unknown here is shown as it was recorded.
 """

@@ -1,7 +1,7 @@
 """Keys of models: the list, one key's page, making, changing, rotating, revoking.
 
 The only place where the console shows a key's text: in the very answer to the form that made it, never
-under an address, so that loading it again shows the key's page instead.  What will surprise: a key has a
+under an address, so that loading it again shows the key's page instead.  Note: a key has a
 budget and limits together with its rotations; and who is no admin neither sees nor says the account.
 """
 

@@ -1,6 +1,6 @@
 """People of the console and keys of the admin API: who may come in, as what, and no longer.
 
-The only place of the console that draws a password for somebody, and shows it once.  What will surprise:
+The only place of the console that draws a password for somebody, and shows it once.  Note:
 a change of a user ends their sessions; the role and the account of who comes by an identity provider
 are the provider's again at their next sign-in, and they get no password here, which would go around it.
 """

@@ -1,7 +1,7 @@
 """The playground: a page whose script sends ordinary requests to the gateway itself, and keys for it.
 
 The page calls no model through us: the browser sends POST /v1/chat/completions, as any client, with a
-key that was pasted or that is made here for an hour.  What will surprise: a key made here is the
+key that was pasted or that is made here for an hour.  Note: a key made here is the
 visitor's account's, like every other, so that what is tried is counted, limited and paid as usual.
 """
 

@@ -1,7 +1,7 @@
 """What the books' short words mean, for people: warnings, outcomes, bases, protocols.
 
 The only place that explains them; every word that the code can put into a row has an entry here, which
-tests/web/test_requests_page.py checks by reading the code.  What will surprise: a row of another
+tests/web/test_requests_page.py checks by reading the code.  Note: a row of another
 version may have a word that is unknown here; it is then shown as it is.
 """
 

@@ -1,6 +1,6 @@
 """Usage: what was spent, asked and waited for in a span of time, by whom and by what.
 
-The only place that turns the books' sums into figures, a chart and a table.  What will surprise:
+The only place that turns the books' sums into figures, a chart and a table.  Note:
 - the chart and the table are one read of the books where they are grouped alike, so that they cannot
   differ; the table is also the file (/usage.csv), line by line, with exact amounts;
 - at most MOST lines are shown; what is left is one line more, "others", never dropped from the sum;

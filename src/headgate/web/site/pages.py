@@ -7,7 +7,7 @@ the index of skills as agent-skills discovery 0.2.0 (npm `skills` 1.5 checks the
 bytes that are served), all read 2026-11.  Site and page are defined in site.py, markdown is
 put together in prose.py, HTML in hypertext.py.
 
-What will surprise:
+Note:
 - markdown links are whole URLs, for whoever reads a copy elsewhere; in HTML those to this site
   become paths without `.md`, so that one can walk about under any name of the host;
 - prices are the catalog's own digits, never a float, never rounded;
