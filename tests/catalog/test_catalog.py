@@ -232,10 +232,10 @@ def test_a_route_is_there_once_for_each_key_of_its_upstreams_pool() -> None:
     (name,) = settings.upstreams
     assert [r.key.secret for r in route.pool] == ["a", "b", "c"]
     assert [r.key.account for r in route.pool] == [f"{name}#{n}" for n in (1, 2, 3)]
-    assert [r.served_by for r in route.pool] == [f"{route.place};key={n}" for n in (1, 2, 3)]
-    assert {r.place for r in route.pool} == {route.place} and route.key == route.pool[0].key
+    assert [r.served_by for r in route.pool] == [f"{route.id};key={n}" for n in (1, 2, 3)]
+    assert {r.id for r in route.pool} == {route.id} and route.key == route.pool[0].key
     (one,) = load(of_preset("minimax", key="a")).routes("MiniMax-M2")
-    assert (one.pool, one.served_by, one.key.account) == ((), one.place, name)
+    assert (one.pool, one.served_by, one.key.account) == ((), one.id, name)
 
 
 def test_the_same_key_at_the_same_origin_is_one_account() -> None:

@@ -128,14 +128,15 @@ class Route(Struct, frozen=True):
         return self.served or self.model
 
     @property
-    def place(self) -> str:
+    def id(self) -> str:
+        """The upstream's name and its name of the model, whichever key is used."""
         return f"{self.upstream.name}/{self.name}"
 
     @property
     def served_by(self) -> str:
         """The upstream and its model, and which key of a pool: for headers, warnings and messages."""
         number = self.key.number
-        return f"{self.place};key={number}" if number else self.place
+        return f"{self.id};key={number}" if number else self.id
 
     @property
     def account_model(self) -> str:

@@ -77,7 +77,7 @@ class InternalApi:
         out: list[dict[str, object]] = []
         for name, routes in routes_by_upstream(self._gate).items():
             upstream = routes[0].upstream
-            stands = [gate.health.breaker.standing(r.place, now_s) for r in routes]
+            stands = [gate.health.breaker.standing(r.id, now_s) for r in routes]
             worst = max(stands, key=lambda s: (s.state != "closed", s.paused_s, s.failures))
             keys = gate.health.keys(routes, now_s)
             check = gate.health.checks.get(name)
