@@ -244,7 +244,12 @@ WRITES = {
 }
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if layer(m) in ("cli", "web")])
+# Whoever signs in sets their own password there, which is no operation on somebody.
+OWN_PASSWORD = "headgate.web.auth.sign_in"
+SURFACES = [m for m in MODULES if layer(m) in ("cli", "web") and m != OWN_PASSWORD]
+
+
+@pytest.mark.parametrize("module", SURFACES)
 def test_only_the_operations_of_admin_change_keys_accounts_and_people(module: str) -> None:
     calls = (
         n for n in ast.walk(ast.parse(MODULES[module].read_bytes())) if isinstance(n, ast.Call)

@@ -62,9 +62,9 @@ class Fidelity(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Retention(Struct, frozen=True, forbid_unknown_fields=True):
-    """For how long the ledger keeps single requests; sums, sessions and balances it keeps for ever."""
+    """For how long the ledger keeps single requests; sums, sessions and balances it keeps forever."""
 
-    requests_days: Annotated[int, Meta(ge=0, le=36500)] = 0  # whole days, UTC; 0: for ever
+    requests_days: Annotated[int, Meta(ge=0, le=36500)] = 0  # whole days, UTC; 0 = keep forever
 
 
 class Overload(Struct, frozen=True, forbid_unknown_fields=True):

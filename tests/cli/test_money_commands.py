@@ -145,7 +145,7 @@ def test_usage_refuses_what_it_cannot_group_by(data: Path) -> None:
 
 def test_an_audit_of_sound_books_ends_with_0(data: Path) -> None:
     result = run(audit.command)
-    assert (result.exit_code, result.stdout) == (0, "The books add up: 3 exchanges.\n")
+    assert (result.exit_code, result.stdout) == (0, "Ledger OK: 3 requests verified.\n")
     assert printed(audit.command) == []
 
 
@@ -169,7 +169,7 @@ def test_pruning_deletes_what_is_older_than_was_said_and_the_books_still_add_up(
     monkeypatch.setenv("HEADGATE_RETENTION_REQUESTS_DAYS", "7")
     before = printed(usage.command)
     result = run(audit.command, "--prune")
-    assert (result.exit_code, result.stdout) == (0, "The books add up: 3 exchanges.\n")
+    assert (result.exit_code, result.stdout) == (0, "Ledger OK: 3 requests verified.\n")
     assert result.stderr == "Deleted 0 requests older than 7 days.\n"  # the last one stays
     ledger = Ledger(data)
     asyncio.run(ledger.settle(row("d", "gone", 60)))

@@ -54,7 +54,7 @@ class Seen(msgspec.Struct):
     headers: dict[str, str]
     body: bytes
     request: Request
-    left: bool = False  # the gateway hung up before the end
+    left: bool = False  # the gateway left before the end
     held: bool = False  # "held": half of the text is written, and the rest waits for `release`
     _go_on: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 

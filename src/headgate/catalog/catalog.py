@@ -222,7 +222,7 @@ class Catalog:
             kind: self._answering(kind, ()) for kind in (defaults.kinds if defaults else ())
         }
         self._cards: tuple[date, tuple[ModelCard, ...]] | None = None
-        # The models that take each kind of media on some route, for what is said to a caller.
+        # The models that take each kind of media on some route, for messages to callers.
         self.takers: dict[str, tuple[str, ...]] = {
             kind: tuple(
                 m.id

@@ -57,7 +57,7 @@ def command(
         settings = settings_of(config_file, data=data)
         catalog = catalog_of(settings)
     except click.ClickException as error:
-        do = "Correct it as said; `headgate config schema` describes what can be set."
+        do = "Correct it; `headgate config schema` describes what can be set."
         findings.append(Finding("configuration", "fail", error.message, do))
     else:
         findings += here(settings, catalog)

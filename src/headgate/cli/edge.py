@@ -76,7 +76,7 @@ def command(
             loop_factory = uvloop.new_event_loop
         except ImportError:  # Windows has none
             loop_factory = None
-        # What was imported lives for ever; looking through it again and again costs 3 % of a stream.
+        # What was imported stays; looking through it again and again costs 3 % of a stream.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 20)
@@ -152,7 +152,7 @@ class Edge:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     async def run(self, sockets: Mapping[str, list[socket.socket]], node: str, control: str) -> int:
-        """Serve until it is told to drain; the exit code.  `sockets`: by the name of their address."""
+        """Serve until the supervisor drains it; return the exit code.  `sockets`: by the name of their address."""
         settings, store = self._settings, self._store
         async with contextlib.AsyncExitStack() as stack:
             self._listen_to_signals()

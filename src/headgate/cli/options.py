@@ -192,7 +192,7 @@ class Duration(click.ParamType[float]):
             seconds = int(number) * _UNITS[unit]
             if 0 < seconds <= _LONGEST_S:
                 return float(seconds)
-        self.fail(f"`{value[:20]}` is no duration; write 30d, 12h, 15m or 90s.", param, ctx)
+        self.fail(f"invalid duration `{value[:20]}`; write 30d, 12h, 15m or 90s.", param, ctx)
 
 
 def when(seconds: float | None) -> str:

@@ -161,7 +161,7 @@ class _Stopping:
                 loop.add_signal_handler(number, self._heard, name)
         hangup = getattr(signal, "SIGHUP", None)
         if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
-            # nohup: a terminal that hangs up is not for us
+            # nohup: the end of the terminal is ignored
             loop.add_signal_handler(hangup, lambda: self.reload())
         if hasattr(signal, "SIGUSR1"):  # its default is to kill; other daemons reopen logs
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -99,7 +99,7 @@ class _Book:
         self.findings.append(Finding(check, state, said, do))
 
     def failed(self, check: str, shot: ProbeResult) -> bool:
-        """Whether nothing can be said of this check, as the request itself failed."""
+        """Whether this check has no result, as the request itself failed."""
         if shot.failure is None or _declined(shot):
             return False
         self.add(check, "fail", f"could not be measured ({_what(shot.failure)})", _AGAIN)
@@ -208,7 +208,7 @@ class Returned(Struct, frozen=True):
     """What became of reasoning that was given back in one form."""
 
     accepted: bool
-    grown: int | None  # input tokens more than without it; None: no usage was told
+    grown: int | None  # input tokens more than without it; None: no usage was reported
 
 
 def _reads(returned: Returned, thought: Thinking) -> bool:
@@ -451,7 +451,7 @@ async def _choices(run: Run, route: Route, book: _Book, tell: Callable[[str], No
             continue
         names = {c.name for c in shot.calls}
         if shot.cut and not names:
-            book.add(check, "warn", f"cannot be told within {MAX_TOKENS} tokens", "Run it again.")
+            book.add(check, "warn", f"not known within {MAX_TOKENS} tokens", "Run it again.")
             continue
         match mode:
             case "none":
@@ -485,7 +485,7 @@ async def _structured(run: Run, route: Route, book: _Book, tell: Callable[[str],
     if book.failed(check, shot):
         return
     if shot.cut:
-        book.add(check, "warn", f"cannot be told within {MAX_TOKENS} tokens", "Run it again.")
+        book.add(check, "warn", f"not known within {MAX_TOKENS} tokens", "Run it again.")
         return
     try:
         can = bool(msgspec.json.decode(shot.text, type=probes.Place))
@@ -507,7 +507,7 @@ async def _stops(run: Run, route: Route, book: _Book, tell: Callable[[str], None
     elif "5" in shot.text:
         can = True
     else:
-        book.add(check, "warn", "cannot be told: the model did not count", "Run it again.")
+        book.add(check, "warn", "not known: the model did not count", "Run it again.")
         return
     book.able(check, "stop", book.has.stop, can, can, "a stop sequence")
 

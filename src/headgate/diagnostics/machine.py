@@ -6,7 +6,7 @@ for the time, without a key, every upstream for its list of models, which costs 
 database of all nodes.
 
 Note: on the configured port our own gateway may answer, and is then asked for its
-health.  Of a key is told that there is one, of a proxy only its host.
+health.  A key is only reported to exist, of a proxy only its host.
 """
 
 import asyncio

@@ -65,7 +65,7 @@ class ModelCard(msgspec.Struct, frozen=True):
     free: bool = False
     efforts: tuple[str, ...] = ()  # of reasoning, the least first
     default_effort: str = ""  # where a request names none
-    thinking_off: bool = False  # it can be told not to think
+    thinking_off: bool = False  # thinking can be switched off
     parameters: tuple[str, ...] = ()  # what a request may ask for
     retires: str = ""  # the day of its end at its vendor, as 2026-11-18; "": none is known
     closed: str = ""  # from this day its vendor takes no new users for it
@@ -193,7 +193,7 @@ class Decoder:
         self.framer.text(text)
 
     def end_text(self) -> None:
-        """The text so far is complete: what was held back of it is told; tags may begin the next."""
+        """The text so far is complete: what was held back of it is emitted; tags may begin the next."""
         if self._tags is not None:
             thinking, text = self._tags.close()
             self._tags = None

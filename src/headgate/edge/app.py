@@ -44,7 +44,7 @@ _MODEL = re.compile(_GOOGLE + "/" + _NAME)
 _GENERATION = re.compile("/v1/generations/" + REPLY_ID)
 _SESSION = re.compile(r"/v1/sessions/([A-Za-z0-9%._:-]{1,300})")
 _MODELS = re.compile(_GOOGLE + "/?")
-# What control never sees: there a mistaken path is told in the protocol of who asked.
+# What control never sees: there a mistaken path is refused in the protocol of who asked.
 _API = re.compile(r"/(?:v1|v1beta|v1beta1|v1alpha|chat|responses|messages)(?:/|$)")
 _POST: dict[str, Dialect] = {p: d for d in DIALECTS.values() for p in d.facts.served}
 _POST["/v1/responses/compact"] = COMPACT
@@ -279,7 +279,7 @@ class App:
 
 
 def _is_api(path: str) -> bool:
-    """Also a path of the API that is cut, or behind a prefix: its client is told which was meant."""
+    """Also a path of the API that is cut, or behind a prefix: its client gets a hint."""
     known = (*_POST, *_COUNT)
     cut = len(path) > 4 and any(k.endswith(path) for k in known)  # "/messages"
     return cut or _API.match(path) is not None or path.endswith(known)

@@ -2,7 +2,7 @@
 
 In this order: an upstream that counts (`Capabilities.counts`), the operator's tokenizer.json, the
 estimate that learns (catalog/counting.py).  Each way that fails leaves the question to the next
-one, so a count is never an error; what the answer is worth is said in its `warning`.
+one, so a count is never an error; its `warning` says what the answer is worth.
 
     tokenize    POST /tokenize beside the upstream's /v1, as vLLM has it with `messages`
                 (vllm/entrypoints/serve/tokenize/protocol.py) and SGLang with `prompt`

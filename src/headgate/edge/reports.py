@@ -1,6 +1,6 @@
 """What a key may ask about itself: its exchanges, its sessions, its own terms.
 
-Read from the books in a thread, for the asking key only; another key's exchange does not exist for it.
+Read from the ledger in a thread, for the asking key only; another key's exchange does not exist for it.
 """
 
 from collections.abc import Mapping

@@ -80,7 +80,7 @@ async def begin(
 
     `fresh`: on a new connection.
 
-    The upstream is always asked to stream, also for clients that want one body: so a hang-up, a
+    The upstream is always asked to stream, also for clients that want one body: so a disconnect, a
     stall and the time to the first token are seen for both in the same way.
     """
     way = _way(client, route)

@@ -400,7 +400,7 @@ class _Connection(asyncio.Protocol):
             raise Broken("more than one answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head.append((name, value))  # of trailers too; nobody looks at them
+        self._head.append((name, value))  # of trailers too, which have no use here
 
     def on_headers_complete(self) -> None:
         response = self._response
@@ -877,7 +877,7 @@ def _fixed(
     method: str, target: DialTarget, proxy: Proxy | None, headers: tuple[tuple[str, str], ...]
 ) -> tuple[bytes, bytes]:
     """The request's head around its length; ValueError names what is wrong in it, never a value."""
-    # An answer to HEAD has a length and no body, which llhttp cannot be told; nobody needs it.
+    # An answer to HEAD has a length and no body, which llhttp cannot know; it has no use here.
     if not _TOKEN.fullmatch(method) or method in ("HEAD", "CONNECT"):
         raise ValueError("the method cannot be sent")
     path, authorization = target.path, ""

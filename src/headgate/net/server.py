@@ -780,7 +780,7 @@ class _Connection(asyncio.Protocol):
     def _stop(self, failure: Failure) -> None:
         """What follows cannot be read."""
         inbound = self.current
-        if inbound is not None:  # its body broke: its handler is told, and answers
+        if inbound is not None:  # its body broke: its handler learns it, and answers
             inbound.keep_alive = False
             inbound._fail(failure)
             self.resume_reading()

@@ -13,7 +13,7 @@ Note:
   back finds what was spent then.  A period that the clock may have been in before, and of which
   nothing is known here, is for the ledger: its owner is in `behind` until `follow` brings the sum.
   Until then, nothing is admitted for it but what costs nothing;
-- requests that run and hold what is left are told apart from money that is spent: the first refusal
+- requests that run and hold what is left differ from money that is spent: the first refusal
   is worth another try in a moment, the second is not;
 - a cost above what was held is charged in full.  It is reported as `overrun_nano`, and until the
   next period (or a larger budget) nothing is admitted but what costs nothing;

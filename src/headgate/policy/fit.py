@@ -61,7 +61,7 @@ def fit(
     """The request as this route can honour it, or Refused where it cannot at all.
 
     `max_output` and `default_max_output` are tokens; the default is used only where the upstream's
-    protocol must be told a number (Anthropic's, whose thinking comes in blocks).  `context_window` is
+    protocol must be sent a number (Anthropic's, whose thinking comes in blocks).  `context_window` is
     the tokens of input and output together, `input_estimate` those of the input; 0: not known.
     `client` and `wire` are the dialects on both sides, `effort` the operator's for requests that name
     none, and `takers` the models that take each kind of media.

@@ -247,7 +247,7 @@ class _Turns:
         self._renamed = 0  # calls whose ids came twice
         self._said = False  # text that is more than blank
         self._results: dict[str, Message] = {}
-        self._between: list[Message] = []  # what else was said since that turn
+        self._between: list[Message] = []  # what else came since that turn
 
     def add(self, message: Message) -> None:
         match message.role:

@@ -198,7 +198,7 @@ class Table:
 
 
 def failure(verdict: Verdict, id: str = "") -> Failure:
-    """What the client is told; `id` is the request id of the exchange that the key stands for."""
+    """What the client gets; `id` is the request id of the exchange that the key stands for."""
     where = f" See GET /v1/generations/{id}." if id else ""
     match verdict:
         case "running":

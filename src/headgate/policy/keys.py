@@ -265,7 +265,7 @@ class Key(msgspec.Struct, frozen=True):
 class Account(msgspec.Struct, frozen=True):
     """A team: keys that share a budget, whose figures are added up."""
 
-    id: str  # a slug, for ever
+    id: str  # a slug that never changes
     name: str
     created_s: float
     closed_s: float | None = None  # from then on its keys open nothing

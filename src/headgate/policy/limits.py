@@ -38,7 +38,7 @@ from headgate.policy.keys import Key
 NS = 10**9
 MINUTE_NS = 60 * NS
 CONCURRENCY_RETRY_S = 1.0
-SWEEP = 1024  # buckets; below it nobody looks for empty ones
+SWEEP = 1024  # buckets; below it empty ones stay
 
 # A count of tokens is cheap and agents ask for two dozen at a time; a key that may generate often may
 # count several times as often.
@@ -529,7 +529,7 @@ class Pacer:
             turn.tokens = tokens
 
     def cancel(self, turn: PacedTurn) -> None:
-        """It was not used after all; those behind it keep the times they were told."""
+        """It was not used after all; those behind it keep the times they got."""
         if turn.counted:
             turn.line.turns.remove(turn)
             self._uncount(turn)

@@ -6,7 +6,7 @@ must outlive the reply, `Show` decides how much of it is seen.  Lists of events 
 
 Note: the order in `build` matters.  Stop sequences are looked for in the text as the
 model wrote it, so before its fences go, and before `Show` may put thinking into the text.  A filter
-that ends the reply says Finish while the upstream still talks; whoever reads it hangs up.
+that ends the reply says Finish while the upstream still talks; whoever reads it disconnects.
 """
 
 import re

@@ -388,7 +388,7 @@ class Salvage:
 
     @property
     def count(self) -> int:
-        """How many calls were salvaged so far."""
+        """How many calls were recovered so far."""
         return self._salvaged
 
     def feed(self, events: list[Event]) -> list[Event]:
@@ -446,7 +446,7 @@ class Salvage:
                 )
 
     def _close(self, out: list[Event]) -> None:
-        """The end of a text part, which is told as it came when there was no block in it."""
+        """The end of a text part, which is emitted as it came when there was no block in it."""
         if self._shown != "yes" and not self._here:
             self._shown = "yes"
             out.append(_TEXT)

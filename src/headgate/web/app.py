@@ -46,7 +46,7 @@ THREADS = 4  # handlers at a time: each has connections of its own
 # Handlers at a time that hash passwords, beside those: one of them takes 64 MiB and 50 ms of two cores.
 HASHING = passwords.HASHES_AT_ONCE
 HASHING_WAITING = 16  # more than these wait for about a second, and are refused instead
-MEASURED_S = 24 * 3600.0  # over which the upstreams' speed and errors are told
+MEASURED_S = 24 * 3600.0  # over which the upstreams' speed and errors are measured
 MEASURED_EVERY_S = 60.0
 
 # Of the rules, those that are nobody's secret, and stay where the API is when the console has a listener

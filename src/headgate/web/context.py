@@ -1,4 +1,4 @@
-"""What every handler of control shares: the books, the people, the catalog, templates, words.
+"""What every handler of control shares: the ledger, the people, the catalog, templates, words.
 
 `ConsoleContext` is one deployment, `RequestContext` one request of somebody.  Note: handlers are plain
 functions that run in a few threads, as SQLite waits; each thread has its own connections.

@@ -225,7 +225,7 @@ def _format_out(format: Format | None) -> _Json | None:
 
 
 def _messages_out(messages: Sequence[Message], signed: bool) -> list[_MessageOut]:
-    """What follows the last result is said in the same turn: roles must take turns."""
+    """What follows the last result is sent in the same turn: roles must take turns."""
     out: list[_MessageOut] = []
     for message in messages:
         blocks = _blocks_out(message.parts, signed)
@@ -329,7 +329,7 @@ def _count(n: int | None) -> int:
 
 
 class _Counts:
-    """Tokens as told so far, by the start and then by the end of a reply."""
+    """Tokens as reported so far, by the start and then by the end of a reply."""
 
     def __init__(self) -> None:
         self.fresh = self.written = self.read = self.output = self.thought = 0
@@ -503,7 +503,7 @@ class AnthropicDecoder(Decoder):
         self._open.discard(index)
         if self._tags is not None:
             self.end_text()
-        if not self._open:  # else another block is still being told, and the framer waits for it
+        if not self._open:  # else another block is still coming, and the framer waits for it
             self.framer.close_part()
 
 

@@ -6,7 +6,7 @@ Note:
 - a stream holds nothing but `data: ` lines: comments, `event:` lines and `[DONE]` each crash some
   SDK; without `alt=sse` it is one JSON array;
 - a last chunk without text would make google-genai's chats forget the whole turn;
-- calls are sent whole, and one whose arguments are no object is told by the reason alone;
+- calls are sent whole, and one whose arguments are no object shows in the reason alone;
 - the cost stands in `usageMetadata`, streamed and whole: google-genai 1.0, 1.16 and 3.6 for Python
   drop what they do not know, @google/genai 2.32 shows it, none warns (measured 2026-11-25).
 
@@ -190,7 +190,9 @@ def reply_out(reply: Reply, request: Request, facts: ReplyFacts) -> bytes:
             continue
         part = _text_out(p.text, signature) if isinstance(p, Text) else _call_out(p, signature)
         if part is None:
-            reason = _MALFORMED if reason == "STOP" else reason  # a cut call is told by its cause
+            reason = (
+                _MALFORMED if reason == "STOP" else reason
+            )  # a cut call has its cause as reason
             continue
         signature = ""
         parts.append(part)
@@ -283,7 +285,7 @@ class GeminiEncoder:
     def _finish(self, finish: Finish) -> bytes:
         reason = _FINISH_OUT[finish.reason]
         if self._malformed and reason == "STOP":
-            reason = _MALFORMED  # a call that was cut short is told by its cause instead
+            reason = _MALFORMED  # a call that was cut short has its cause as reason instead
         told = _usage(finish.usage or Usage(), finish.cost_nano)
         usage = b',"usageMetadata":' + jsontext.encode(told)
         # With `parts: []`, google-genai's chats would call the turn invalid and forget it.

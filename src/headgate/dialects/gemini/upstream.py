@@ -375,7 +375,7 @@ _BROKEN = frozenset(
         "MISSING_THOUGHT_SIGNATURE",
     )
 )
-# The zero of an enum, which proto JSON may write out: nothing was said.
+# The zero of an enum, which proto JSON may write out: it was not set.
 _UNSAID = frozenset(
     (
         "",

@@ -296,7 +296,7 @@ _bias_decoder = msgspec.json.Decoder(dict[str, float])
 
 
 def _check_bias(raw: Raw) -> None:
-    """Ignored, but a mistake in it is told, and what is too large is not read."""
+    """Ignored, but a mistake in it is refused, and what is too large is not read."""
     where, most = "$.logit_bias", bounds.LOGIT_BIAS
     if not jsontext.within(bytes(raw), most.most):
         raise invalid(f"`logit_bias` has more than {most.most} {most.unit}.", where)

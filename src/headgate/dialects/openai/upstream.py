@@ -236,7 +236,7 @@ def _switch(
         on = reasoning.mode == "on"
         match capabilities.thinking_switch:
             case "adaptive" if capabilities.thinking_off:
-                # "enabled" would be 400 (2013); M2.x always thinks and is told nothing.
+                # "enabled" would be 400 (2013); M2.x always thinks and is sent nothing.
                 return {"type": "adaptive" if on else "disabled"}, None, effort or None
             case "template":
                 # Templates disagree on the name; one they do not know does nothing.
@@ -392,7 +392,7 @@ def _usage_in(raw: Raw) -> Usage | None:
 
 
 class OpenAIDecoder(Decoder):
-    _steps: Steps | None = None  # of the thinking that is being told
+    _steps: Steps | None = None  # of the thinking that is coming
     _detail: int | None = None  # the index of the detail that `_steps` follows
     _channel: _Channel = ""
     _said = False

@@ -10,7 +10,7 @@ from headgate.errors import Failure, Kind
 _Json = dict[str, object]
 
 # Codes of `response.failed`.  Codex 0.169 (measured 2026-11) gives up at once on
-# context_length_exceeded, insufficient_quota, invalid_prompt and server_is_overloaded, waits as told
+# context_length_exceeded, insufficient_quota, invalid_prompt and server_is_overloaded, waits as the event says
 # on rate_limit_exceeded, and tries again on any other.  A status 429 it never tries again.
 _CODES: dict[Kind, str] = {
     "invalid": "invalid_prompt",

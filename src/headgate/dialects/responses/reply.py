@@ -8,7 +8,7 @@ Note:
   the last has the usage, and the cost;
 - thinking is a summary where one was asked for, else the reasoning's `content`: clients that want
   one do not look at the other.  A signature is the `encrypted_content` of either;
-- calls are given back in the client's words, not in those that the model was told;
+- calls are given back in the client's words, not in those that the model was sent;
 - Codex takes `response.failed` apart by its code, and waits as long as "try again in Ns" says.
 """
 

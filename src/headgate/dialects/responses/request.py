@@ -11,7 +11,7 @@ Note:
   as "namespace__name";
 - what the reply repeats of its request is kept with it (`Echo`).
 
-Known losses: a namespace's own description, the grammar of a freeform tool (it is told, not
+Known losses: a namespace's own description, the grammar of a freeform tool (it is sent, not
 enforced), item ids, citations; the input of a freeform tool comes in one delta, when it is whole.
 """
 

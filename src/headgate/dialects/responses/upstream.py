@@ -9,7 +9,7 @@ Note:
 - MiniMax does not document its list of events, so any of them may be missing: what no delta told
   is taken from `output_item.done`, and then from the last event's `output`;
 - thinking has two places, `summary` and `content`; the one that spoke first is believed per item;
-- MiniMax-M3 does not think here unless it is told to (`thinking_default = "off"`), and every effort
+- MiniMax-M3 does not think here unless it is asked to (`thinking_default = "off"`), and every effort
   but `none` only switches thinking on.
 
 Known losses: this wire has no stop sequences, seed, penalties or top_k (a route over it must not
@@ -366,7 +366,7 @@ _KINDS: dict[str, _Kind] = {
 
 
 class _Seen:
-    """What was told of one item so far: `said` characters of it, over `channel`."""
+    """What came of one item so far: `said` characters of it, over `channel`."""
 
     __slots__ = ("channel", "done", "kind", "named", "number", "said", "summary")
 
@@ -506,7 +506,7 @@ class ResponsesDecoder(Decoder):
             self.framer.close_part()
 
     def _done(self, seen: _Seen, item: _ItemIn) -> None:
-        """The item as a whole: what no delta told is told now."""
+        """The item as a whole: what came in no delta is emitted now."""
         if seen.done:
             return
         match item.type:

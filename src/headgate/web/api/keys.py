@@ -21,7 +21,7 @@ from headgate.web.context import RequestContext
 
 
 class _Spending:
-    """What everybody has spent, asked of the books at most once for each beginning of a period."""
+    """What everybody has spent, asked of the ledger at most once for each beginning of a period."""
 
     def __init__(self, visit: RequestContext, now_s: float) -> None:
         self._books = visit.desk.books

@@ -56,7 +56,7 @@ _REFUSALS: Final = {
     "422": "A value cannot be so; `field` says which.",
     "500": "A fault of the gateway's; its log says where.",
     "502": "The gateway's edge did not answer.",
-    "503": "The books cannot be read now.",
+    "503": "The ledger cannot be read now.",
 }
 
 

@@ -1,6 +1,6 @@
 """Usage, requests, sessions, upstreams and models, over the admin API: all that is only read.
 
-Note: usage looks back thirty days unless it is told since when; of sessions the books
+Note: usage looks back thirty days unless a start is given; of sessions the ledger
 keep no errors and no times, so these are null there, which is not zero.
 """
 

@@ -72,7 +72,7 @@ class Endpoint(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def words(self) -> tuple[str, str]:
-        """What it does in one line, and what else is to be said."""
+        """What it does in one line, and what else there is to know."""
         first, _, rest = (inspect.getdoc(self.does) or "").partition("\n")
         return first, " ".join(rest.split())
 

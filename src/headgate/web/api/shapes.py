@@ -299,7 +299,7 @@ class _NewAccount(Asked, frozen=True, kw_only=True):
         str,
         Meta(
             max_length=64,
-            description="For ever: a-z, 0-9 and `-`.",
+            description="It never changes: a-z, 0-9 and `-`.",
             extra_json_schema={"pattern": "^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"},
         ),
     ]
@@ -417,7 +417,7 @@ class Change(Shape, frozen=True, kw_only=True):
     subject: Annotated[str, Meta(description="The id of what was changed.")]
     account: str
     # Any: JSON, as the change was made
-    detail: Annotated[dict[str, Any], Meta(description="What was said; never a secret.")]
+    detail: Annotated[dict[str, Any], Meta(description="What was changed; never a secret.")]
 
 
 class Changes(Shape, frozen=True, kw_only=True):

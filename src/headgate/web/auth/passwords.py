@@ -162,7 +162,7 @@ class Throttle:
     held up by failures with the same name from elsewhere, so that a stranger cannot lock them out for
     long.  A loopback address is a proxy's on this machine and stands for everybody: it is never held
     up, only the names are.
-    XX: nor can a proxy on another machine be told from a single visitor; all behind it wait together.
+    XX: nor can a proxy on another machine be distinguished from a single visitor; all behind it wait together.
     XX: as many tries as there are threads can be under way before the first is counted.
     """
 
@@ -198,7 +198,7 @@ class Throttle:
     def passed(self, name: str, peer: str) -> None:
         """They are who they said: forget the name's failures; the address's stay.
 
-        Otherwise somebody with a name of their own could guess at others' for ever.
+        Otherwise somebody with a name of their own could guess at others' forever.
         """
         with self._lock:
             self._failures.pop(_key("name", name), None)

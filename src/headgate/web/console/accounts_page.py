@@ -1,6 +1,6 @@
 """Accounts: teams whose keys share a budget.  Made, changed and closed by who manages.
 
-Note: an account's id is for ever and cannot be given again, as the books are kept by it;
+Note: an account's id never changes and cannot be used again, as the ledger is kept by it;
 and one that was closed stays closed.
 """
 

@@ -1,4 +1,4 @@
-"""What the books' short words mean, for people: warnings, outcomes, bases, protocols.
+"""What the ledger's short words mean, for people: warnings, outcomes, bases, protocols.
 
 The only place that explains them; every word that the code can put into a row has an entry here, which
 tests/web/test_requests_page.py checks by reading the code.  Note: a row of another

@@ -5,7 +5,7 @@ The only place that shows single exchanges, and that takes a cost apart into lin
   the millionth is as fast as the first, and nothing is seen twice while rows are added;
 - a cost is computed anew from the catalog's price of the version that the row names.  Where the two
   differ by a nano-dollar, no lines are shown: the row is what was billed;
-- what was said is not kept anywhere, so no page can show it.
+- prompts and replies are not kept anywhere, so no page can show it.
 """
 
 import time
