@@ -113,7 +113,7 @@ class Edge:
         self._drain = asyncio.Event()  # to end the running requests in time
         self._hurry = asyncio.Event()
         self._orphaned = False
-        self._gate: EdgeContext | None = None
+        self._context: EdgeContext | None = None
 
     def _heard(self, said: dict[str, Any]) -> None:
         """Do what the supervisor says; Any: its words are JSON."""
@@ -131,8 +131,8 @@ class Edge:
                 give_up = threading.Timer(GIVE_UP_S, os._exit, (1,))
                 give_up.daemon = True
                 give_up.start()
-            case "exits" if self._gate is not None:
-                self._gate.metrics.child_exits.update(said["exits"])
+            case "exits" if self._context is not None:
+                self._context.metrics.child_exits.update(said["exits"])
 
     def _orphan(self) -> None:
         """Drain, and leave the address at once to the supervisor that comes next."""
@@ -170,16 +170,16 @@ class Edge:
             stack.callback(ledger.close)  # a second time changes nothing
             usage = UsageReader(settings.data)
             stack.callback(usage.close)
-            gate = self._gate = EdgeContext(settings, catalog, store, ledger, usage, log)
-            stack.push_async_callback(gate.close)
-            gate.metrics.log_lines_dropped = lambda: self._out.dropped
+            context = self._context = EdgeContext(settings, catalog, store, ledger, usage, log)
+            stack.push_async_callback(context.close)
+            context.metrics.log_lines_dropped = lambda: self._out.dropped
             if certificates is not None and not self._number:
                 for note in listeners.notes(certificates, time.time()):
                     click.echo(f"note: {note}", err=True)
             limits = _limits(settings, descriptors.raise_limit())
-            internal = InternalApi(gate)
+            internal = InternalApi(context)
             found = listeners.listeners(
-                gate, limits, control, internal.answer, log.report, certificates
+                context, limits, control, internal.answer, log.report, certificates
             )
             for each in found:
                 for app in each.apps:
@@ -189,12 +189,12 @@ class Edge:
                 stack.callback(each.server.stop_accepting)
             ledger.connect()
             with contextlib.suppress(TimeoutError):  # else it begins with what it will hear later
-                await asyncio.wait_for(gate.admissions.news.greeted.wait(), GREETED_S)
-            gate.watch()
+                await asyncio.wait_for(context.admissions.news.greeted.wait(), GREETED_S)
+            context.watch()
             if certificates is not None:
-                listeners.watch(gate, certificates, [each.server for each in found])
+                listeners.watch(context, certificates, [each.server for each in found])
             if settings.upstream_check_s:
-                gate.tasks.every("upstream_checks", settings.upstream_check_s, internal.check)
+                context.tasks.every("upstream_checks", settings.upstream_check_s, internal.check)
             channel.tell("ready")
             await self._asked.wait()
 
@@ -204,7 +204,7 @@ class Edge:
                     each.server.stop_accepting()
                 await asyncio.gather(*[each.server.retire(self._drain) for each in found])
                 self._orphaned = True
-            gate.draining = True  # /readyz says so, while requests are still accepted
+            context.draining = True  # /readyz says so, while requests are still accepted
             server.stopping = True
             with contextlib.suppress(TimeoutError):
                 delay_s = 0.0 if self._orphaned else settings.drain_delay_s
@@ -214,8 +214,8 @@ class Edge:
             for other in others:  # they answer until the end: who looks sees how it drains
                 other.stop_accepting()
                 await other.drain(0)
-            await gate.tasks.stop()
-            gate.last_report()
+            await context.tasks.stop()
+            context.last_report()
             log.flush()
             ledger.detach()
             # In a thread, so that the supervisor is heard.
