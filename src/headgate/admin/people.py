@@ -1,4 +1,4 @@
-"""Operations on users of the console and on management keys.
+"""Create, change and close users of the console; create and revoke management keys.
 
 Passwords come here hashed.  A change of a user ends their sessions.
 """

@@ -60,7 +60,7 @@ def console_url(public: str, base: str) -> str:
 
 
 def _new_password(name: str, from_stdin: bool) -> str:
-    """A password that somebody gave for that user, hashed."""
+    """Return a password that somebody gave for that user, hashed."""
     from headgate.web.auth import passwords
 
     if from_stdin:

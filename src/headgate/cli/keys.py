@@ -98,11 +98,11 @@ def _models(models: str, settings: Settings) -> tuple[str, ...]:
     """The catalog's ids of the models that were named."""
     catalog = catalog_of(settings)
     ids: list[str] = []
-    for said in models.split(","):
-        model = catalog.find(said)
+    for name in models.split(","):
+        model = catalog.find(name)
         if model is None:
             raise click.BadParameter(
-                f"no model `{said}`. {catalog.hint(said)}", param_hint="--models"
+                f"no model `{name}`. {catalog.hint(name)}", param_hint="--models"
             )
         ids.append(model.id)
     return tuple(dict.fromkeys(ids))
@@ -270,7 +270,7 @@ def _plain(key: Key, account: Account | None = None) -> dict[str, object]:
 
 
 def budget_of(owner: Key | Account) -> str:
-    """A budget for a person; "" when there is none."""
+    """Return a budget for a person; "" when there is none."""
     if owner.budget_nano is None:
         return ""
     per = "" if owner.budget_period == "total" else f" a {owner.budget_period}"

@@ -1,4 +1,4 @@
-"""The contract of a dialect: a wire protocol as a codec in both directions, without I/O.
+"""Defines the contract of a dialect: a wire protocol as a codec in both directions, without I/O.
 
 Towards clients a dialect plays the server (`decode_request`, `encoder`, `encode_reply`,
 `encode_failure`); towards upstreams the client (`encode_request`, `decoder`, `decode_failure`).
@@ -109,7 +109,7 @@ class DialectFacts(msgspec.Struct, frozen=True):
 
 
 class Encoder(Protocol):
-    """Events to the bytes of one streamed reply.
+    """Turns events into the bytes of one streamed reply.
 
     `feed` gets Start, PartStart, Delta, PartStop and, last, Finish; `fail` ends it instead.  What
     `feed` returns for Finish holds the terminal frame ([DONE], message_stop).  `fail` returns
@@ -122,7 +122,7 @@ class Encoder(Protocol):
 
 
 class Decoder:
-    """Bytes of one upstream reply to events; a subclass reads one payload at a time.
+    """Turns the bytes of one upstream reply into events; a subclass reads one payload at a time.
 
     `media` is the reply's content type without parameters: an upstream may answer a stream
     request with one JSON body, and the other way round.  Once an event of the end (Finish or
@@ -252,7 +252,7 @@ class Dialect(Protocol):
         """The answer to a question for the input's tokens."""
 
     def encode_failure(self, failure: Failure, request_id: str) -> tuple[int, bytes]:
-        """HTTP status and body, in this protocol's words."""
+        """Return the HTTP status and the body, in this protocol's words."""
 
     def refuses_in_stream(self, failure: Failure, headers: Mapping[str, str]) -> bool:
         """Whether this client understands a failure better as a stream than as a status."""
@@ -265,10 +265,10 @@ class Dialect(Protocol):
     def encode_request(
         self, request: Request, capabilities: Capabilities, model: str, stream: bool
     ) -> bytes:
-        """The body for an upstream; `request` was fitted to `capabilities` (policy/fit.py) before."""
+        """Return the body for an upstream; `request` was fitted to `capabilities` (policy/fit.py) before."""
 
     def request_path(self, model: str, stream: bool) -> str:
-        """Path and query below the upstream's base URL."""
+        """Return path and query below the upstream's base URL."""
 
     def decoder(self, capabilities: Capabilities, media: str, seed: str) -> Decoder: ...
 

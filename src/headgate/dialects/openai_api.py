@@ -57,7 +57,7 @@ def error_out(failure: Failure) -> _Json:
 
 
 def failure_out(failure: Failure) -> tuple[int, bytes]:
-    """HTTP status and body."""
+    """Return the HTTP status and the body."""
     status = 429 if failure.kind == "no_credit" else STATUS[failure.kind]
     return status, jsontext.encode(error_out(failure))
 
@@ -68,12 +68,12 @@ def count_out(tokens: int) -> bytes:
 
 
 def models_out(cards: Sequence[ModelCard]) -> bytes:
-    """The list of models."""
+    """Return the list of models."""
     return jsontext.encode({"object": "list", "data": [_card(card) for card in cards]})
 
 
 def model_out(card: ModelCard) -> bytes:
-    """One model."""
+    """Return one model."""
     return jsontext.encode(_card(card))
 
 
@@ -130,7 +130,7 @@ def _card(card: ModelCard) -> _Json:
 
 
 def _pricing(tier: CardPrice) -> _Json:
-    """Dollars a token, as exact decimals."""
+    """Return dollars a token, as exact decimals."""
     return {
         "prompt": _per_token(tier.input),
         "completion": _per_token(tier.output),
@@ -140,7 +140,7 @@ def _pricing(tier: CardPrice) -> _Json:
 
 
 def _per_token(per_million: str) -> str:
-    """A decimal of dollars per million tokens as dollars per token, digit by digit."""
+    """Return a decimal of dollars per million tokens as dollars per token, digit by digit."""
     whole, _, places = per_million.partition(".")
     digits = (whole + places).rjust(len(places) + 7, "0")
     point = len(digits) - len(places) - 6

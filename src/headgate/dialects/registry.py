@@ -1,4 +1,4 @@
-"""The table of dialects. A new wire protocol is a package beside this file and a row here."""
+"""Lists the dialects. A new wire protocol is a package beside this file and a row here."""
 
 import re
 

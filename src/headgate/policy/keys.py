@@ -283,14 +283,14 @@ class Parsed(msgspec.Struct, frozen=True):
 
 
 def new_text(random: bytes) -> tuple[str, Parsed]:
-    """A key's text and its parts, of 38 random bytes."""
+    """Make a key's text and its parts of 38 random bytes."""
     id = _base62(int.from_bytes(random[:6], "big"), ID_CHARS)
     secret = _base62(int.from_bytes(random[6:38], "big"), SECRET_CHARS)
     return f"{PREFIX}{id}{secret}{_check(id + secret)}", Parsed(id, secret)
 
 
 def parse(text: str) -> Parsed | None:
-    """The parts of a key; None when it is none of ours or mistyped."""
+    """Return the parts of a key; None when it is none of ours or mistyped."""
     found = _TEXT.fullmatch(text)
     if found is None or _check(found[1] + found[2]) != found[3]:
         return None
@@ -315,12 +315,12 @@ def _check(text: str) -> str:
 
 
 class KeySnapshot:
-    """The keys and the accounts of one moment, by id."""
+    """Holds the keys and the accounts of one moment, by id."""
 
     def __init__(
         self, pepper: bytes, rows: Iterable[tuple[Key, bytes]], accounts: Iterable[Account] = ()
     ) -> None:
-        """`rows`: each key with the HMAC of its secret."""
+        """`rows` has each key with the HMAC of its secret."""
         self._pepper = pepper
         self._rows = {key.id: (key, kept) for key, kept in rows}
         self._accounts = {account.id: account for account in accounts}

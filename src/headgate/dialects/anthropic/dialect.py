@@ -15,7 +15,7 @@ from headgate.errors import Failure
 
 
 class AnthropicDialect:
-    """Anthropic Messages."""
+    """Plays the server and the client of Anthropic Messages."""
 
     facts: ClassVar[DialectFacts] = FACTS
     name: ClassVar[str] = FACTS.name

@@ -1,4 +1,4 @@
-"""Errors of Anthropic Messages, to clients."""
+"""Write errors in the form of Anthropic Messages."""
 
 from headgate import jsontext
 from headgate.errors import Failure, Kind
@@ -32,7 +32,7 @@ _ERRORS: dict[Kind, tuple[int, str]] = {
 
 
 def failure_out(failure: Failure, request_id: str) -> tuple[int, bytes]:
-    """HTTP status and body."""
+    """Return the HTTP status and the body."""
     return _ERRORS[failure.kind][0], jsontext.encode(error_out(failure, request_id))
 
 

@@ -11,7 +11,7 @@ _Json = dict[str, object]
 
 
 def models_out(cards: Sequence[ModelCard], query: Mapping[str, str]) -> bytes:
-    """The page of models that the query asks for."""
+    """Return the page of models that the query asks for."""
     page, more = _page(cards, query)
     return jsontext.encode(
         {
@@ -24,7 +24,7 @@ def models_out(cards: Sequence[ModelCard], query: Mapping[str, str]) -> bytes:
 
 
 def model_out(card: ModelCard) -> bytes:
-    """One model."""
+    """Return one model."""
     return jsontext.encode(_card(card))
 
 

@@ -14,7 +14,7 @@ from headgate.errors import Failure
 
 
 class GeminiDialect:
-    """Gemini generateContent."""
+    """Plays the server and the client of Gemini generateContent."""
 
     facts: ClassVar[DialectFacts] = FACTS
     name: ClassVar[str] = FACTS.name

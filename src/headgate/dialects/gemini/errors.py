@@ -1,4 +1,4 @@
-"""Errors of Gemini, to clients, in the form of google.rpc.Status."""
+"""Write errors in the form of Gemini, google.rpc.Status."""
 
 from headgate import jsontext
 from headgate.errors import Failure, Kind
@@ -35,7 +35,7 @@ _RPC = "type.googleapis.com/google.rpc."
 
 
 def failure_out(failure: Failure, request_id: str) -> tuple[int, bytes]:
-    """HTTP status and body."""
+    """Return the HTTP status and the body."""
     if failure.kind == "blocked":
         return 200, jsontext.encode(blocked_out(request_id))
     return _ERRORS[failure.kind][0], jsontext.encode(error_out(failure))

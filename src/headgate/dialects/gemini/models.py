@@ -10,7 +10,7 @@ _Json = dict[str, object]
 
 
 def models_out(cards: Sequence[ModelCard], query: Mapping[str, str]) -> bytes:
-    """The page of models that the query asks for."""
+    """Return the page of models that the query asks for."""
     # "The maximum is 1000, even if you pass a larger page_size" (Models.list)
     size = min(_number(query, "pageSize", 50) or 50, 1000)
     first = _number(query, "pageToken", 0)
@@ -21,15 +21,15 @@ def models_out(cards: Sequence[ModelCard], query: Mapping[str, str]) -> bytes:
 
 
 def model_out(card: ModelCard) -> bytes:
-    """One model."""
+    """Return one model."""
     return jsontext.encode(_card(card))
 
 
 def _number(query: Mapping[str, str], name: str, default: int) -> int:
-    said = query.get(name) or query.get(name[:4] + "_" + name[4:].lower()) or str(default)
-    if not (said.isascii() and said.isdecimal() and len(said) < 10):
-        raise invalid(f"Expected a number in `{name}`, got `{said[:40]}`.", f"$.{name}")
-    return int(said)
+    text = query.get(name) or query.get(name[:4] + "_" + name[4:].lower()) or str(default)
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise invalid(f"Expected a number in `{name}`, got `{text[:40]}`.", f"$.{name}")
+    return int(text)
 
 
 def _card(card: ModelCard) -> _Json:

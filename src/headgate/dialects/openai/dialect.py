@@ -17,7 +17,7 @@ from headgate.errors import Failure
 
 
 class OpenAIDialect:
-    """OpenAI Chat Completions."""
+    """Plays the server and the client of OpenAI Chat Completions."""
 
     facts: ClassVar[DialectFacts] = FACTS
     name: ClassVar[str] = FACTS.name

@@ -16,7 +16,7 @@ from headgate.errors import Failure
 
 
 class ResponsesDialect:
-    """OpenAI Responses."""
+    """Plays the server and the client of OpenAI Responses."""
 
     facts: ClassVar[DialectFacts] = FACTS
     name: ClassVar[str] = FACTS.name

@@ -57,5 +57,5 @@ def error_out(failure: Failure) -> _Json:
 
 
 def failure_out(failure: Failure, request_id: str) -> tuple[int, bytes]:
-    """HTTP status and body."""
+    """Return the HTTP status and the body."""
     return openai_api.failure_out(timed(failure))

@@ -7,10 +7,10 @@ from headgate.dialects.contract import ModelCard
 
 
 def models_out(cards: Sequence[ModelCard], query: Mapping[str, str]) -> bytes:
-    """The list of models."""
+    """Return the list of models."""
     return openai_api.models_out(cards)
 
 
 def model_out(card: ModelCard) -> bytes:
-    """One model."""
+    """Return one model."""
     return openai_api.model_out(card)

@@ -56,10 +56,10 @@ def models(visit: RequestContext, names: tuple[str, ...]) -> tuple[str, ...]:
     """The catalog's ids of the models that were named, each once."""
     catalog = visit.desk.catalog
     ids: list[str] = []
-    for n, said in enumerate(names):
-        model = catalog.find(said)
+    for n, text in enumerate(names):
+        model = catalog.find(text)
         if model is None:
-            hint = catalog.hint(said)
-            raise Problem(422, f"There is no model `{said[:64]}`. {hint}", f"$.models[{n}]")
+            hint = catalog.hint(text)
+            raise Problem(422, f"There is no model `{text[:64]}`. {hint}", f"$.models[{n}]")
         ids.append(model.id)
     return tuple(dict.fromkeys(ids))

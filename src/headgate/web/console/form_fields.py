@@ -36,7 +36,7 @@ _MOMENT = "%Y-%m-%dT%H:%M"  # as <input type="datetime-local"> writes it
 
 
 def only(visit: RequestContext, *names: str) -> None:
-    """Problem for a form with any other field."""
+    """Refuse a form with any other field."""
     for found in visit.form:
         if found not in names and found != "csrf":
             text = visit.word("This form has no field {field}.", field=found[:64])
@@ -61,7 +61,7 @@ def choice(visit: RequestContext, field: str, of: Sequence[T]) -> T:
 
 
 def limit(visit: RequestContext, field: str) -> int | None:
-    """A whole number; None for an empty field."""
+    """Return a whole number; None for an empty field."""
     text = visit.form.get(field, "")
     try:
         return read_count(text) if text else None
@@ -161,6 +161,6 @@ class Taken:
                 self._led[number] = path
 
     def forget(self, number: str) -> None:
-        """Nothing came of it; it may be sent again."""
+        """Let a form that came to nothing be sent again."""
         with self._lock:
             self._led.pop(number[:MAX_NUMBER], None)

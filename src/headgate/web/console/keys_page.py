@@ -44,7 +44,7 @@ class KeyView(msgspec.Struct, frozen=True):
 
 
 class FormTerm(msgspec.Struct, frozen=True):
-    """One field of a form, of a term."""
+    """Describes one field of a form."""
 
     name: str
     label: str
@@ -269,7 +269,7 @@ def _sent(visit: RequestContext, old: Key | None) -> Changes:
 
 
 def _models(visit: RequestContext, old: tuple[str, ...]) -> tuple[str, ...]:
-    """(): all.  Nothing ticked is not all: that would give more than was meant."""
+    """Return the models; () is all.  Nothing ticked is not all: that would give more than was meant."""
     if fields.choice(visit, "models_of", ("all", "these")) == "all":
         return ()
     ids = {m.id for m in visit.desk.catalog.models} | set(old)

@@ -123,7 +123,7 @@ def _found(visit: RequestContext) -> User:
 
 
 def change(visit: RequestContext) -> Response:
-    """Another role or account; what is as before is no change, and ends no session."""
+    """Give a user another role or account; what is as before is no change, and ends no session."""
     user = _found(visit)
     try:
         fields.only(visit, "role", "account")
@@ -143,7 +143,7 @@ def change(visit: RequestContext) -> Response:
 
 
 def reset(visit: RequestContext) -> Response:
-    """A new password, drawn here; the old one and all sessions end."""
+    """Draw a new password; the old one and all sessions end."""
     operator, id = visit.operator, visit.path["id"]
     fields.only(visit, "number")
     number = visit.form.get("number", "")
