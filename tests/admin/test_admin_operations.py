@@ -63,6 +63,9 @@ def test_a_key_of_another_account_does_not_exist_for_the_operator(operator: Oper
             attempt()
         assert refused.value.reason == "absent"
     assert keys.change(narrowed(operator, "red"), key.id, {"rpm": 1}, now_s=NOW).rpm == 1
+    moved = keys.change(operator, key.id, {"account": ""}, now_s=NOW)
+    assert moved.account == ""
+    assert operator.people.changes()[0].detail["account"] == {"from": "red", "to": ""}
 
 
 @pytest.mark.parametrize(

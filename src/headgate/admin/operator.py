@@ -38,7 +38,7 @@ class Operator(msgspec.Struct, frozen=True):
     people: People
     scope: str | None = None  # the account that they are narrowed to; None: everything
 
-    def record(self, action: str, subject: str, account: str = "", **detail: object) -> None:
+    def record(self, action: str, subject: str, account: str = "", /, **detail: object) -> None:
         """Write an entry of the audit log; never a secret."""
         self.people.record(self.name, self.via, action, subject, account, detail, now_s=time.time())
 

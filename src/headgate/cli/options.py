@@ -111,7 +111,8 @@ def operator_of(settings: Settings, *, create: bool = False) -> Iterator[Operato
         try:
             yield Operator(actor(), "cli", store, people)
         except Refused as refused:
-            raise click.ClickException(str(refused)) from None
+            hint = " See: headgate accounts list" if refused.field == "account" else ""
+            raise click.ClickException(f"{refused}{hint}") from None
         finally:
             people.close()
 

@@ -17,7 +17,7 @@ import click
 import msgspec
 
 from headgate import __version__, config, output
-from headgate.admin import keys as operations
+from headgate.admin import keys as key_operations
 from headgate.admin.operator import Operator
 from headgate.cli.admin import console_url
 from headgate.cli.local import offer as offer_local_model
@@ -390,7 +390,7 @@ def _greet(
     first = ""
     if not store.keys():
         operator = Operator(actor(), "cli", store, people)
-        _, first = operations.create(operator, "first", terms={}, now_s=time.time())
+        _, first = key_operations.create(operator, "first", terms={}, now_s=time.time())
     people.close()
     if not settings.admin.listen:
         console = console_url(public, base)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from headgate.chat import Delta, Event, Failed, Finish, PartStart, PartStop, Pieces, Tool
-from headgate.stream.recovery import Coerce, Salvage
+from headgate.stream.recovery import CallRecovery, Coerce
 from headgate.stream.stops import StopScanner
 from headgate.stream.thinking import tagged
 from headgate.stream.thought_calls import ThoughtCalls
@@ -277,7 +277,7 @@ def build(
     """
     out: list[Filter] = []
     if salvage and tools:
-        out += (ThoughtCalls(tools, seed), Salvage(tools, seed))
+        out += (ThoughtCalls(tools, seed), CallRecovery(tools, seed))
     if coerce and tools:
         out.append(Coerce(tools))
     if searching is not None:

@@ -3,7 +3,7 @@
 The only place that reads the models' own wire format of calls, and, by `arguments.py`, the only one
 that changes the arguments of a call.  Two filters:
 
-`Salvage` finds whole blocks of calls in the text of a reply.  M2 to M2.7 write
+`CallRecovery` finds whole blocks of calls in the text of a reply.  M2 to M2.7 write
 
     <minimax:tool_call>
     <invoke name="f">
@@ -371,7 +371,7 @@ _TEXT = PartStart("text")
 _STOP = PartStop()
 
 
-class Salvage:
+class CallRecovery:
     """Calls that the model wrote as text, made calls.
 
     `seed` makes their ids: unique for the reply, the same each run, and never those of a Framer.
@@ -494,4 +494,4 @@ class Coerce:
         return out
 
 
-__all__ = ["NS", "Blocks", "Coerce", "Salvage", "Written", "is_plain"]
+__all__ = ["NS", "Blocks", "CallRecovery", "Coerce", "Written", "is_plain"]

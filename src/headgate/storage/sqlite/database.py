@@ -1,7 +1,7 @@
-"""The books in SQLite: one file in the data directory, opened by one process or by several.
+"""Keys, accounts and settings in SQLite: one file in the data directory, opened by one process or by several.
 
 The only place that writes it.  Migrations are numbered files in schema/, counted in `user_version`;
-a database that is newer than this code is refused, never guessed at.  What will surprise: the
+a database that is newer than this code is refused, never guessed at.  Note: the
 pepper that keys are hashed with is a file of its own beside the database, so that a copied database
 alone opens nothing.
 """

@@ -223,7 +223,7 @@ def make(visit: RequestContext) -> Response:
         sent = _sent(visit, None)
         name, models, expires_s, account, terms = operations.split(sent)
         name = name or fields.name(visit)
-        if visit.who.scope is not None:
+        if "account" not in sent:
             account = visit.who.account
         if (led := _taken.before(number)) is not None:
             return visit.redirect(led or "/api_keys")

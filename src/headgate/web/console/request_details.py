@@ -86,7 +86,7 @@ WARNINGS: dict[str, Note] = {
     ),
     "max_tokens (lowered to what the budget holds)": Note(
         "changed",
-        "The budget does not pay for all the output that the request allows; the upstream was told the limit that it pays for.",
+        "The budget does not pay for all the output that the request allows; the upstream was sent the limit that it pays for.",
     ),
     "temperature": Note(
         "changed",
@@ -102,7 +102,7 @@ WARNINGS: dict[str, Note] = {
     ),
     "parallel_tool_calls": Note(
         "dropped",
-        "The upstream cannot be told to call one tool at a time; the reply may have several calls.",
+        "The upstream cannot be asked to call one tool at a time; the reply may have several calls.",
     ),
     "thinking": Note(
         "dropped",
