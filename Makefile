@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 BIN := .venv/bin
 
-.PHONY: run test check house words attack soak retention agents agents-search suites screenshots bench profile instructions \
+.PHONY: run test check house words attack soak retention agents agents-search suites screenshots bench estimates profile instructions \
 	scale instructions-baseline bench-console bench-litellm dist sbom package image deploy-check sizing clean
 
 run: .venv/.run
@@ -60,6 +60,10 @@ screenshots: .venv/.test
 # needs nginx and wrk (Debian's packages). Writes docs/performance.md and the lines of README.md that repeat it.
 bench: .venv/.run
 	@$(BIN)/python evals/bench/run.py
+
+# How far estimates of input tokens are off, learned and not; needs the embedded model's vocabulary.
+estimates: .venv/.run
+	@$(BIN)/python evals/bench/estimates.py
 
 # Where a request's time goes, by step of the pipeline.
 profile: .venv/.run

@@ -32,8 +32,10 @@ def change(operator: Operator, id: str, changes: AccountChanges, *, now_s: float
     changed = difference(old, changes)
     if not changed:
         return old
+    # What is as before is not written, so that it undoes no change that comes at the same time.
+    values: AccountChanges = {n: changes[n] for n in changed}  # type: ignore[literal-required, assignment]
     with refusals():
-        new = operator.store.change_account(id, now_s=now_s, **changes)
+        new = operator.store.change_account(id, now_s=now_s, **values)
     if new is None:
         raise Refused("closed", "The account was closed meanwhile.")
     operator.record("account.change", id, id, **{"name": old.name, **changed})

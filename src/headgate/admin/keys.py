@@ -50,8 +50,10 @@ def change(operator: Operator, id: str, changes: Changes, *, now_s: float) -> Ke
         return old
     if "account" in changed:
         operator.must_be_open(changes["account"], now_s)
+    # What is as before is not written, so that it undoes no change that comes at the same time.
+    values: Changes = {n: changes[n] for n in changed}  # type: ignore[literal-required, assignment]
     with refusals():
-        new = operator.store.change_key(id, now_s=now_s, **changes)
+        new = operator.store.change_key(id, now_s=now_s, **values)
     if new is None:
         raise Refused("closed", "The key was closed meanwhile.")
     operator.record("key.change", id, new.account, **{"name": old.name, **changed})
