@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 BIN := .venv/bin
 
-.PHONY: run test check house words attack soak retention agents agents-search suites screenshots bench profile instructions \
+.PHONY: run test check house words attack soak retention agents agents-search suites screenshots bench estimates profile instructions \
 	scale instructions-baseline bench-console bench-litellm dist sbom package image deploy-check sizing clean
 
 run: .venv/.run
@@ -16,6 +16,7 @@ check: .venv/.test
 	@$(BIN)/ruff format --check src tests evals
 	@$(BIN)/ruff check src tests evals
 	@$(BIN)/mypy
+	@$(BIN)/python evals/house/words.py --text
 
 # The size of each package, as ARCHITECTURE.md shows it; and what is left of retired words.
 house:
@@ -60,6 +61,10 @@ screenshots: .venv/.test
 # needs nginx and wrk (Debian's packages). Writes docs/performance.md and the lines of README.md that repeat it.
 bench: .venv/.run
 	@$(BIN)/python evals/bench/run.py
+
+# How far estimates of input tokens are off, learned and not; needs the embedded model's vocabulary.
+estimates: .venv/.run
+	@$(BIN)/python evals/bench/estimates.py
 
 # Where a request's time goes, by step of the pipeline.
 profile: .venv/.run

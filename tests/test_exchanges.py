@@ -37,8 +37,8 @@ from headgate.chat import Event, Failed, Finish, Grammar, Message, Reasoning, Re
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Dialect, ReplyFacts, RequestTarget
 from headgate.dialects.registry import DIALECTS
+from headgate.dialects.responses.dialect import ResponsesDialect
 from headgate.dialects.responses.reply import Echo
-from headgate.dialects.responses.request import ResponsesDialect
 from headgate.stream import filters
 from headgate.stream.translate import Translator, Whole
 

@@ -681,7 +681,7 @@ def reply_cell(answer: Answer, client: str, upstream: str) -> str:
     wanted = answer.look(answer.reply)
     if answer.look(said) != wanted:
         return "–"
-    seal = sealing.Seal(SEALER, "up", down.seals == "signed")
+    seal = sealing.Seal(SEALER, "up", down.facts.seals == "signed")
     events: list[Event] = seal.feed(list(replay(said)))
     whole = collect(events)
     assert isinstance(whole, Reply)

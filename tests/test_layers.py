@@ -5,13 +5,17 @@ Read from the syntax trees, so that an import inside a function counts as well. 
 """
 
 import ast
+import importlib
+import inspect
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from headgate.dialects import registry
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "headgate"
@@ -29,7 +33,7 @@ LAYERS = [
     {"config"},
     {"catalog", "policy"},
     {"storage", "net"},
-    {"node"},
+    {"node", "admin"},
     {"edge", "local", "web"},
     {"diagnostics", "supervisor"},
     {"cli"},
@@ -175,6 +179,87 @@ def test_every_library_is_declared() -> None:
     used = {name for m in MODULES for name in theirs(m)} - set(sys.stdlib_module_names)
     assert used <= declared | OPTIONAL
     assert declared <= used, "a dependency that nothing imports"
+
+
+PACKAGES = sorted(p.name for p in (SOURCE / "dialects").iterdir() if (p / "__init__.py").exists())
+# What each file of a dialect's package has: a function, or a class by the end of its name, and its parameters.
+PARTS = {
+    "facts": {"FACTS": ()},
+    "request": {"request_in": ("body", "target")},
+    "reply": {
+        "reply_out": ("reply", "request", "facts"),
+        "Encoder": ("request", "facts", "target"),
+    },
+    "upstream": {
+        "request_out": ("request", "capabilities", "model", "stream"),
+        "Decoder": ("capabilities", "media", "seed"),
+    },
+    "errors": {"failure_out": ("failure", "request_id")},
+    "models": {"models_out": ("cards", "query"), "model_out": ("card",)},
+    "dialect": {"Dialect": ()},
+}
+
+
+def required(call: Callable[..., object]) -> tuple[str, ...]:
+    parameters = inspect.signature(call).parameters.values()
+    return tuple(p.name for p in parameters if p.default is p.empty)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("part", PARTS)
+def test_the_packages_of_dialects_have_the_same_parts(package: str, part: str) -> None:
+    module = importlib.import_module(f"headgate.dialects.{package}.{part}")
+    own = {n: v for n, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__}
+    for name, parameters in PARTS[part].items():
+        if name == "FACTS":
+            assert module.FACTS.name == package and registry.FACTS[package] is module.FACTS
+        else:
+            (found,) = (v for n, v in own.items() if n.endswith(name) and n[0] != "_")
+            assert required(found) == parameters
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_dialect_imports_another(package: str) -> None:
+    home = f"headgate.dialects.{package}"
+    inside = [m for m in MODULES if m.startswith(home + ".")]
+    others = tuple(f"headgate.dialects.{p}." for p in PACKAGES if p != package)
+    assert [n for m in inside for n in ours(m) if n.startswith(others)] == []
+
+
+# What changes keys, accounts, people and models of the operator's own.
+WRITES = {
+    "create_key",
+    "change_key",
+    "revoke",
+    "rotate",
+    "create_account",
+    "change_account",
+    "close_account",
+    "create_user",
+    "change_user",
+    "create_management_key",
+    "revoke_management_key",
+    "put_own_model",
+    "remove_own_model",
+}
+
+
+# Whoever signs in sets their own password there, which is no operation on somebody.
+OWN_PASSWORD = "headgate.web.auth.sign_in"
+SURFACES = [m for m in MODULES if layer(m) in ("cli", "web") and m != OWN_PASSWORD]
+
+
+@pytest.mark.parametrize("module", SURFACES)
+def test_only_the_operations_of_admin_change_keys_accounts_and_people(module: str) -> None:
+    calls = (
+        n for n in ast.walk(ast.parse(MODULES[module].read_bytes())) if isinstance(n, ast.Call)
+    )
+    written = [
+        ast.unparse(call.func)
+        for call in calls
+        if isinstance(call.func, ast.Attribute) and call.func.attr in WRITES
+    ]
+    assert [w for w in written if not w.split(".")[0].endswith("operations")] == []
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,8 @@ ALLOWED: dict[str, str] = {
     "net/chunks.py:Chunks.feed: self._line +=": "a line of at most 8 KiB, bounded before it grows",
     "net/server.py:Server._listen_again: self._listeners.remove": "the listeners, of which there are two",
     "policy/fit.py:_format_instruction: text +=": "once for a request",
-    "dialects/anthropic/request.py:_page: in ids": "the catalog's models, once for a request",
-    "dialects/anthropic/request.py:_page: ids.index": "the catalog's models, once for a request",
+    "dialects/anthropic/models.py:_page: in ids": "the catalog's models, once for a request",
+    "dialects/anthropic/models.py:_page: ids.index": "the catalog's models, once for a request",
     "dialects/gemini/upstream.py:_failure: in reasons": "two words, once for an error page of 1 MiB",
     "stream/translate.py:Translator._pass: events = events + ...": "one held event, once for a reply",
 }

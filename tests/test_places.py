@@ -40,9 +40,25 @@ class Edit(msgspec.Struct, frozen=True):
         path.write_text(new)
 
 
+class Package(msgspec.Struct, frozen=True):
+    """A new package, made as another one with some words replaced."""
+
+    file: str
+    like: str
+    words: tuple[tuple[str, str], ...]
+
+    def make(self, package: Path) -> None:
+        shutil.copytree(package / self.like, package / self.file)
+        for path in (package / self.file).glob("*.py"):
+            text = path.read_text()
+            for old, new in self.words:
+                text = text.replace(old, new)
+            path.write_text(text)
+
+
 class Change(msgspec.Struct, frozen=True):
     row: str  # how its row in ARCHITECTURE.md begins
-    edits: tuple[Edit, ...]
+    edits: tuple[Edit | Package, ...]
     probe: str  # Python that prints True or False, or fails
 
 
@@ -52,6 +68,47 @@ def _next_migration() -> str:
 
 
 CHANGES = {
+    "a client protocol": Change(
+        "a client protocol",
+        (
+            Package(
+                "dialects/acme",
+                "dialects/anthropic",
+                (
+                    ("dialects.anthropic", "dialects.acme"),
+                    ("Anthropic", "Acme"),
+                    ("name='anthropic'", "name='acme'"),
+                    ('name="anthropic"', 'name="acme"'),
+                    ("/v1/messages", "/v1/acme"),
+                    ("anthropic-version", "acme-version"),
+                    ("x-api-key", "x-acme-key"),
+                    ("msg_", "acme_"),
+                ),
+            ),
+            Edit(
+                "dialects/registry.py",
+                "from headgate.dialects.acme.dialect import AcmeDialect\n",
+                before="from headgate.dialects.anthropic.dialect",
+            ),
+            Edit(
+                "dialects/registry.py",
+                "AcmeDialect(), ANTHROPIC, GEMINI)}",
+                instead_of="ANTHROPIC, GEMINI)}",
+            ),
+        ),
+        """
+import re
+from headgate.dialects.registry import DIALECTS, REPLY_ID
+from headgate.edge.app import dialect_of
+from headgate.web.console.request_details import PROTOCOLS
+print(
+    dialect_of("/v1/acme", {}, "") is DIALECTS["acme"]
+    and dialect_of("/v1/models", {"acme-version": "1"}, "") is DIALECTS["acme"]
+    and re.fullmatch(REPLY_ID, "acme_" + "0" * 24) is not None
+    and PROTOCOLS["acme"] == "Acme Messages"
+)
+""",
+    ),
     "an upstream": Change(
         "an upstream",
         (
@@ -164,6 +221,64 @@ settings = config.load(None, {"HEADGATE_RETRY_BACKOFF": "7"})
 run = [sys.executable, "-m", "headgate.cli", "config", "schema"]
 schema = subprocess.run(run, capture_output=True, text=True, check=True).stdout
 print(settings.retry.backoff == 7 and '"backoff"' in schema)
+""",
+    ),
+    "a limit of a key": Change(
+        "a limit of a key",
+        (
+            Edit(
+                "policy/keys.py",
+                "    rpd: Annotated[\n        int | None,\n"
+                '        Term(kind="count", label="Requests a day", help="Requests a day.",\n'
+                '             unset="none", empty="no limit", summary="{value} requests/day"),\n'
+                "    ] = None\n",
+                before="    budget_nano: BudgetNano = None\n",
+            ),
+            Edit(
+                "policy/keys.py",
+                "    rpd: int | None\n",
+                before="    on_disconnect: OnDisconnect\n",
+            ),
+            Edit(
+                "policy/limits.py",
+                '        LimitKind("requests_day", "requests a day", lambda key: key.rpd, "request",'
+                " 24 * 60 * MINUTE_NS),\n",
+                before='        LimitKind("counts",',
+            ),
+            Edit(_next_migration(), "alter table keys add column rpd integer;\n"),
+        ),
+        """
+import json, subprocess, sys, tempfile
+from headgate.policy import limits
+from headgate.policy.keys import Key, Terms
+from headgate.policy.terms import TERMS, fault_of, summaries
+from headgate.web.api import shapes
+from headgate.web.console import audit_log_page
+from headgate.web.console.keys_page import form_terms
+
+def keys(*words):
+    run = [sys.executable, "-m", "headgate.cli", "keys", *words, "--data", data, "--json"]
+    return json.loads(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
+
+with tempfile.TemporaryDirectory() as data:
+    made = keys("create", "a", "--rpd", "2")
+    changed = keys("change", made["id"], "--rpd", "none")
+key = Key("k", "k", 0.0, rpd=2)
+found = limits.of_key(key)
+limiter, answers = limits.Limiter(), []
+for _ in range(3):
+    answers.append(type(limiter.enter("k", found, 10**18)).__name__)
+print(
+    (made["rpd"], changed["rpd"]) == (2, None)
+    and answers == ["Admission", "Admission", "LimitRefusal"]
+    and all("rpd" in kind.__struct_fields__ for kind in (shapes.Key, shapes.NewKey, shapes.KeyChanges))
+    and shapes.terms_of(key)["rpd"] == 2
+    and any(field.name == "rpd" for field in form_terms(TERMS))
+    and audit_log_page.LABELS["rpd"] == "Requests a day"
+    and summaries(key) == [("{value} requests/day", "2")]
+    and "rpd" in Terms.__annotations__
+    and fault_of(Key("k", "k", 0.0, rpd=-1)) != ""
+)
 """,
     ),
     "a ledger column": Change(

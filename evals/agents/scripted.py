@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
 import fake_upstream
 from fake_upstream import FakeUpstream, Json, Seen
 
-MARK = "Errand 7f3a"  # in every prompt, so that the conversation is told apart from an agent's own talk
+MARK = "Errand 7f3a"  # in every prompt, so that the conversation differs from an agent's own talk
 SUMMARY = "Errand 7f3a in short: the user wanted a file, and it was written (blue heron)."
 _SUMMARISES = re.compile(r"summar|compact|handoff|snapshot|condense", re.I)
 

@@ -238,7 +238,7 @@ class Loop:
         rows = [row for _, id in found if (row := books.generation(id)) is not None]
         self.seq = max([self.seq, *(seq for seq, _ in found)])
         demand(books.intents() == 0, books.intents(), "marks are open")
-        demand(not (wrong := books.audit()), "the books do not add up:", wrong)
+        demand(not (wrong := books.audit()), "the ledger does not add up:", wrong)
         books.close()
         self.matched(rows, sent)
         for row in rows:

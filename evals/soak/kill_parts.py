@@ -8,7 +8,7 @@ process dies by SIGKILL at a random moment, and then
 - an edge's end breaks the replies of that edge only: others that had begun before go on to their end;
 - the supervisor's end breaks no reply that had begun, its processes end by themselves, and another `serve` on
   the same data and address starts beside them;
-- the books say what those of soak/kill.py say: nothing is missing, doubled, held or overspent.
+- the ledger says what those of soak/kill.py say: nothing is missing, doubled, held or overspent.
 """
 
 import argparse

@@ -13,7 +13,7 @@ from typing import Any
 
 from headgate.dialects.contract import Dialect
 from headgate.dialects.registry import DIALECTS
-from headgate.dialects.responses.request import ResponsesDialect
+from headgate.dialects.responses.dialect import ResponsesDialect
 
 HERE = Path(__file__).parent
 EXCHANGES = HERE.parents[1] / "tests" / "exchanges"

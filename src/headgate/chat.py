@@ -9,7 +9,7 @@ reply, stated here, checked by `Grammar`, and tested over every dialect in tests
 
 One part is open between PartStart and PartStop; nothing follows Finish or Failed.
 
-What will surprise: tool results are messages of their own (role "tool"), in the order of the
+Note: tool results are messages of their own (role "tool"), in the order of the
 calls they answer, whatever the client's protocol does; `Usage.input` includes what was cached and
 `Usage.output` includes reasoning, as OpenAI counts and Anthropic and Gemini do not.
 """

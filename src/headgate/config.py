@@ -2,8 +2,9 @@
 
 The only place that reads headgate.toml and the environment.  A value is looked for on the command
 line, then in the environment (`HEADGATE_` and the key in capitals, `_` for the dot), then in the
-file, then here.  Secrets are named, not written: `key = "env:NAME"` or `"file:/path"`.  What will
-surprise: with no upstream in the file, the environment's keys make them, and with no key either
+file, then here.  Secrets are named, not written: `key = "env:NAME"` or `"file:/path"`.
+
+Note: with no upstream in the file, the environment's keys make them, and with no key either
 the small local model answers.
 """
 
@@ -61,9 +62,9 @@ class Fidelity(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Retention(Struct, frozen=True, forbid_unknown_fields=True):
-    """For how long the ledger keeps single requests; sums, sessions and balances it keeps for ever."""
+    """For how long the ledger keeps single requests; sums, sessions and balances it keeps forever."""
 
-    requests_days: Annotated[int, Meta(ge=0, le=36500)] = 0  # whole days, UTC; 0: for ever
+    requests_days: Annotated[int, Meta(ge=0, le=36500)] = 0  # whole days, UTC; 0 = keep forever
 
 
 class Overload(Struct, frozen=True, forbid_unknown_fields=True):
@@ -883,7 +884,10 @@ _NOWHERE = tuple(
 
 
 def _check_url(where: str, url: str, allow_http: bool) -> None:
-    """https, or http to this machine; to a private network only with leave (promises.md T13)."""
+    """https, or http to this machine; to a private network only where `allow_http` says so.
+
+    Plain http would show the key and every prompt on its way.
+    """
     if any(not "!" <= c <= "~" for c in url):
         raise ConfigError(f"`{where}` has characters that no URL has.")
     try:

@@ -2,7 +2,7 @@
 
 The only place that turns a decoder's complaint into an address and a fix, that refuses what two
 parsers may read differently (duplicate keys, deep nesting), and that escapes the line separators
-which naive event-stream clients take for line ends (promises.md T9, T11).
+which naive event-stream clients take for line ends.
 """
 
 import json
@@ -17,7 +17,7 @@ from headgate.errors import Failure, Refused, invalid
 
 T = TypeVar("T")
 
-MAX_DEPTH = 64  # promises.md T9; real tool schemas stay below 20
+MAX_DEPTH = 64  # a bound on recursion; real tool schemas stay below 20
 # The keys that a body may give only once; one search for all of them, as a body may be long.
 _GUARDED = re.compile(rb'"(?:m(?:odel|essages|ax_tokens)|stream|tools|contents)"\s*+:')
 _SLICE = 1 << 16  # characters that are looked at together, so that their pieces are few

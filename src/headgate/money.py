@@ -5,7 +5,7 @@ The only place that writes nano-dollars as decimals.  No protocol here has a fie
 that know of any look there.  The others pass over it, as our own decoders do: what an upstream says
 it costs is not what our client pays.
 
-What will surprise: the number is written digit by digit and never was a float, so its value is the
+Note: the number is written digit by digit and never was a float, so its value is the
 ledger's to the nano-dollar.  A cost that is not known is no field at all: 0 is a free exchange.
 """
 

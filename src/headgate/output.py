@@ -1,6 +1,6 @@
 """Standard output and error that never block the gateway, whether somebody reads them or not.
 
-A pipe that nobody reads takes 64 KiB; the next `write` waits for ever, and with it the event loop, every
+A pipe without a reader takes 64 KiB; the next `write` waits forever, and with it the event loop, every
 request and SIGTERM.  `guard` puts a pipe of our own in the place of file descriptors 1 and 2, so that
 all who write there are covered: click, warnings, tracebacks, logging, libraries and child processes.  A
 thread empties that pipe at once into a bounded queue, another one writes the queue to where it belongs.
@@ -87,7 +87,7 @@ class Channel:
                 rest = rest[os.write(self._fd, rest) :]
             except BlockingIOError:  # who gave it to us made it non-blocking
                 time.sleep(0.01)
-            except OSError:  # a terminal that hung up, a reader that left, a full disk
+            except OSError:  # a terminal that is gone, a reader that left, a full disk
                 self.dropped += bytes(rest).count(b"\n") or 1
                 return
 

@@ -80,7 +80,7 @@ def test_prices_are_exact_decimals_and_their_tiers_are_ordered(id: str) -> None:
             Decimal(p) for p in (price.input, price.output, read, write, price.priority_factor)
         ]
         assert all(n.is_finite() and n >= 0 for n in numbers)
-        # nano-dollars a token must be whole (architecture.md 7: integers, never floats)
+        # nano-dollars a token must be whole: integers, never floats
         assert all((n * 1000) % 1 == 0 for n in numbers[:4])
         assert numbers[2] <= numbers[0] < numbers[1] and numbers[4] >= 1
     assert [p.valid_from for p in model.prices] == sorted(p.valid_from for p in model.prices)
@@ -232,10 +232,10 @@ def test_a_route_is_there_once_for_each_key_of_its_upstreams_pool() -> None:
     (name,) = settings.upstreams
     assert [r.key.secret for r in route.pool] == ["a", "b", "c"]
     assert [r.key.account for r in route.pool] == [f"{name}#{n}" for n in (1, 2, 3)]
-    assert [r.served_by for r in route.pool] == [f"{route.place};key={n}" for n in (1, 2, 3)]
-    assert {r.place for r in route.pool} == {route.place} and route.key == route.pool[0].key
+    assert [r.served_by for r in route.pool] == [f"{route.id};key={n}" for n in (1, 2, 3)]
+    assert {r.id for r in route.pool} == {route.id} and route.key == route.pool[0].key
     (one,) = load(of_preset("minimax", key="a")).routes("MiniMax-M2")
-    assert (one.pool, one.served_by, one.key.account) == ((), one.place, name)
+    assert (one.pool, one.served_by, one.key.account) == ((), one.id, name)
 
 
 def test_the_same_key_at_the_same_origin_is_one_account() -> None:

@@ -137,7 +137,7 @@ def test_a_key_and_its_rotations_may_be_used_from_the_networks_it_was_given() ->
     rotated = printed("keys", "rotate", made["id"], "--json")
     assert isinstance(rotated, dict)
     assert rotated["allowed_cidrs"] == made["allowed_cidrs"]
-    assert "from 10.0.0.0/8, 192.0.2.7/32" in run("keys", "list").stdout
+    assert "only from 10.0.0.0/8, 192.0.2.7/32" in run("keys", "list").stdout
     id = rotated["id"]
     for wrong in ("10.0.0.1/8", "example.org", ""):
         assert run("keys", "change", id, "--allow-from", wrong).exit_code == 2
@@ -153,7 +153,7 @@ def test_a_key_gets_the_limits_and_the_budget_it_was_given() -> None:
     assert (made["budget_period"], made["budget_zone"]) == ("month", "Europe/Berlin")
     assert (made["rpm"], made["tpm"], made["concurrency"]) == (60, 0, 3)
     assert (
-        "\t0.10 USD a month (Europe/Berlin), 60 rpm, 0 tpm, 3 at a time"
+        "\t0.10 USD a month (Europe/Berlin), 60 requests/min, 0 tokens/min, 3 concurrent"
         in run("keys", "list").stdout
     )
     free = printed("keys", "create", "b", "--rpm", "none", "--json")
@@ -172,7 +172,7 @@ def test_a_change_leaves_what_is_not_named_and_none_takes_away() -> None:
     assert (changed["rpm"], changed["tpm"], changed["budget_usd"]) == (None, 100, "5.00")
     assert changed["models"] == ["MiniMax-M2"] and changed["expires_s"] > time.time() + 86000
     said = run("keys", "change", id, "--models", "all", "--budget-usd", "none").stdout
-    assert said == f"Changed {id}: 100 tpm.\n"
+    assert said == f"Changed {id}: 100 tokens/min.\n"
     assert run("keys", "change", id, "--tpm", "none").stdout == f"Changed {id}: no limits.\n"
     made = json.loads(run("keys", "rotate", id, "--json").stdout)
     assert made["models"] == [] and made["rotation_group"] == id

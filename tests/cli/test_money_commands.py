@@ -145,7 +145,7 @@ def test_usage_refuses_what_it_cannot_group_by(data: Path) -> None:
 
 def test_an_audit_of_sound_books_ends_with_0(data: Path) -> None:
     result = run(audit.command)
-    assert (result.exit_code, result.stdout) == (0, "The books add up: 3 exchanges.\n")
+    assert (result.exit_code, result.stdout) == (0, "Ledger OK: 3 requests verified.\n")
     assert printed(audit.command) == []
 
 
@@ -169,7 +169,7 @@ def test_pruning_deletes_what_is_older_than_was_said_and_the_books_still_add_up(
     monkeypatch.setenv("HEADGATE_RETENTION_REQUESTS_DAYS", "7")
     before = printed(usage.command)
     result = run(audit.command, "--prune")
-    assert (result.exit_code, result.stdout) == (0, "The books add up: 3 exchanges.\n")
+    assert (result.exit_code, result.stdout) == (0, "Ledger OK: 3 requests verified.\n")
     assert result.stderr == "Deleted 0 requests older than 7 days.\n"  # the last one stays
     ledger = Ledger(data)
     asyncio.run(ledger.settle(row("d", "gone", 60)))
@@ -196,7 +196,7 @@ def test_accounts_are_made_listed_changed_and_closed(data: Path) -> None:
     again = run(accounts.command, "close", "red")
     assert again.exit_code == 1 and "no open account has the id `red`" in again.stderr
     states = {k["name"]: k["state"] for k in printed(keys.command, "list")}
-    assert states == {"team-a": "open", "k": "account closed"}
+    assert states == {"team-a": "open", "k": "closed"}
     moved = run(keys.command, "change", str(key["id"]), "--account", "none", "--json")
     assert json.loads(moved.stdout)["account"] == ""
 

@@ -39,7 +39,7 @@ from headgate.chat import (
     collect,
     replay,
 )
-from headgate.dialects.anthropic.request import AnthropicDialect
+from headgate.dialects.anthropic.dialect import AnthropicDialect
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import ModelCard, ReplyFacts, RequestTarget
 from headgate.errors import STATUS, Failure, Refused

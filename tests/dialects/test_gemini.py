@@ -42,7 +42,7 @@ from headgate.chat import (
 )
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import ModelCard, ReplyFacts, RequestTarget
-from headgate.dialects.gemini.request import GeminiDialect
+from headgate.dialects.gemini.dialect import GeminiDialect
 from headgate.dialects.gemini.upstream import decode_signature, encode_signature
 from headgate.errors import STATUS, Failure, Refused
 from headgate.stream import sse
@@ -977,12 +977,12 @@ def test_an_array_is_one_json_value_with_its_error_inside() -> None:
     assert sent.startswith(b"[{") and sent.endswith(b"}]") and sent.count(b"}\n,\n{") == 3
     assert len(json.loads(sent)) == 4
     encoder = GEMINI.encoder(ASK, FACTS, target)
-    begun = encoder.feed([Start(), PartStart("text"), Delta("x")]) + GEMINI.keepalive
+    begun = encoder.feed([Start(), PartStart("text"), Delta("x")]) + GEMINI.facts.keepalive
     (end,) = encoder.fail(Failure("overloaded", "Later."))
     assert json.loads(begun + end)[1]["error"]["status"] == "UNAVAILABLE"
     assert failure(begun + end, JSON).kind == "overloaded"
     (alone,) = GEMINI.encoder(ASK, FACTS, target).fail(Failure("timeout", "Late."))
-    assert json.loads(GEMINI.keepalive + alone)[0]["error"]["code"] == 504
+    assert json.loads(GEMINI.facts.keepalive + alone)[0]["error"]["code"] == 504
 
 
 def test_arguments_that_are_no_object_end_in_malformed_function_call() -> None:

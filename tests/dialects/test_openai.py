@@ -38,7 +38,7 @@ from headgate.chat import (
 )
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import ModelCard, ReplyFacts, RequestTarget
-from headgate.dialects.openai.request import OpenAIDialect
+from headgate.dialects.openai.dialect import OpenAIDialect
 from headgate.errors import STATUS, Failure, Refused
 from headgate.stream import sse
 

@@ -42,7 +42,7 @@ from headgate.chat import (
 )
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import ModelCard, ReplyFacts, RequestTarget
-from headgate.dialects.responses.request import ResponsesDialect
+from headgate.dialects.responses.dialect import ResponsesDialect
 from headgate.errors import STATUS, Failure, Refused
 from headgate.stream import sse
 

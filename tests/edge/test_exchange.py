@@ -48,10 +48,10 @@ class Inside:
         """The route has failed, and its pause is over."""
         for _ in range(IN_A_ROW):
             then_s = time.monotonic() - OPEN_S - 1
-            self.gate.health.breaker.failed(route.place, "upstream", then_s)
+            self.gate.health.breaker.failed(route.id, "upstream", then_s)
 
     def is_probed(self, route: Route) -> bool:
-        pause = self.gate.health.breaker.pause(route.place)
+        pause = self.gate.health.breaker.pause(route.id)
         return pause is not None and pause.probed_s > 0
 
     async def ask(self, text: str, **fields: object) -> httpx2.Response:
@@ -124,7 +124,7 @@ def test_a_probe_of_a_paused_route_lasts_no_longer_than_its_request(
         await until(lambda: not here.is_probed(first))
         assert (await here.ask("hello")).headers["x-headgate-upstream"] == f"one/{M}"
         assert not here.is_probed(first) and not here.is_probed(second)
-        assert here.gate.health.breaker.standing(first.place, time.monotonic()).state == "closed"
+        assert here.gate.health.breaker.standing(first.id, time.monotonic()).state == "closed"
         assert (
             here.gate.health.breaker.standing(second.place, time.monotonic()).state == "half_open"
         )

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from headgate.dialects.registry import FACTS
 from headgate.policy.keys import Key
 from headgate.policy.limits import (
     LIMITS,
@@ -447,7 +448,7 @@ STANDINGS = {
 
 @pytest.mark.parametrize("dialect", ["openai", "responses"])
 def test_openais_headers(dialect: str) -> None:
-    assert headers(dialect, STANDINGS, 0.0) == [
+    assert headers(FACTS[dialect].limit_headers, STANDINGS, 0.0) == [
         ("x-ratelimit-limit-requests", "60"),
         ("x-ratelimit-remaining-requests", "59"),
         ("x-ratelimit-reset-requests", "1s"),
@@ -458,7 +459,9 @@ def test_openais_headers(dialect: str) -> None:
 
 
 def test_anthropics_headers() -> None:
-    assert headers("anthropic", STANDINGS, 1_772_323_198.2) == [  # the end of a February
+    assert headers(
+        FACTS["anthropic"].limit_headers, STANDINGS, 1_772_323_198.2
+    ) == [  # the end of a February
         ("anthropic-ratelimit-requests-limit", "60"),
         ("anthropic-ratelimit-requests-remaining", "59"),
         ("anthropic-ratelimit-requests-reset", "2026-03-01T00:00:00Z"),
@@ -469,7 +472,7 @@ def test_anthropics_headers() -> None:
 
 
 def test_geminis_protocol_has_no_words_for_it_and_no_limit_no_header() -> None:
-    assert headers("gemini", STANDINGS, 0.0) == []
+    assert headers(FACTS["gemini"].limit_headers, STANDINGS, 0.0) == []
     assert headers("openai", Limiter().standings("k", [SLOTS], 0), 0.0) == []
 
 

@@ -27,10 +27,10 @@ from headgate.chat import (
     Usage,
     replay,
 )
-from headgate.dialects.anthropic.request import AnthropicDialect
+from headgate.dialects.anthropic.dialect import AnthropicDialect
 from headgate.dialects.anthropic.upstream import wire_id
 from headgate.dialects.contract import ReplyFacts, RequestTarget
-from headgate.dialects.openai.request import OpenAIDialect
+from headgate.dialects.openai.dialect import OpenAIDialect
 from headgate.errors import Failure
 from headgate.reasoning.cache import MAX_TURN_BYTES, ReasoningCache, ReplyCollector
 

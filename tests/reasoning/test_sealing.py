@@ -26,9 +26,9 @@ from headgate.chat import (
     collect,
     replay,
 )
-from headgate.dialects.anthropic.request import AnthropicDialect
+from headgate.dialects.anthropic.dialect import AnthropicDialect
 from headgate.dialects.contract import ReplyFacts, RequestTarget
-from headgate.dialects.gemini.request import GeminiDialect
+from headgate.dialects.gemini.dialect import GeminiDialect
 from headgate.errors import Failure
 from headgate.reasoning import sealing
 from headgate.reasoning.sealing import Seal, Sealed, Sealer, is_sealed, unseal, unsigned

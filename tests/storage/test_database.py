@@ -12,8 +12,7 @@ from typing import Any
 import apsw
 import pytest
 
-from headgate.policy.keys import Account, Key
-from headgate.policy.terms import Terms
+from headgate.policy.keys import Account, Key, Terms
 from headgate.storage.errors import StoreError
 from headgate.storage.sqlite.database import Store
 

@@ -1,4 +1,4 @@
-"""Salvage: calls written as text become calls however they are cut; text about calls stays text.
+"""Tool-call recovery: calls written as text become calls however they are cut; text about calls stays text.
 
 The blocks are as seen in MiniMax-M2.5#10, pi#368 and MiniMax-M3#31 (read 2026-11), with other names.
 """
@@ -30,7 +30,7 @@ from headgate.chat import (
     replay,
 )
 from headgate.errors import Failure
-from headgate.stream.recovery import NS, Coerce, Salvage
+from headgate.stream.recovery import NS, CallRecovery, Coerce
 from headgate.stream.translate import Filter
 
 USAGE = Usage(input=3, output=5)
@@ -93,7 +93,7 @@ def run(filter: Filter, batches: list[list[Event]]) -> list[Event]:
 def salvage(*pieces: str, reason: str = "stop", tools: tuple[Tool, ...] = TOOLS) -> Reply:
     events: list[Event] = [Start(), PartStart("text"), *map(Delta, pieces), PartStop()]
     events.append(Finish(reason, USAGE))  # type: ignore[arg-type]  # a FinishReason
-    reply = collect(run(Salvage(tools, "seed"), [[e] for e in events]))
+    reply = collect(run(CallRecovery(tools, "seed"), [[e] for e in events]))
     assert isinstance(reply, Reply)
     return reply
 
@@ -380,7 +380,7 @@ def test_without_tools_nothing_is_salvaged() -> None:
 
 def test_thinking_and_calls_are_not_searched() -> None:
     said = Reply((Thinking(BLOCK, "s"), ToolCall("c", "f", BLOCK)), Finish("tool_calls", USAGE))
-    assert collect(run(Salvage(TOOLS), [[e] for e in replay(said)])) == said
+    assert collect(run(CallRecovery(TOOLS), [[e] for e in replay(said)])) == said
 
 
 def test_a_block_that_is_too_long_stays_text() -> None:
@@ -395,7 +395,7 @@ def test_a_block_that_is_too_long_stays_text() -> None:
 
 def shown(*pieces: str) -> list[str]:
     """The text that is shown after each piece."""
-    filter = Salvage(TOOLS)
+    filter = CallRecovery(TOOLS)
     filter.feed([Start(), PartStart("text")])
     return [
         "".join(e.text for e in filter.feed([Delta(p)]) if isinstance(e, Delta)) for p in pieces
@@ -418,7 +418,7 @@ def test_no_more_is_held_than_may_become_a_block(pieces: tuple[str, ...], out: l
 
 
 def test_plain_text_passes_as_the_very_same_events() -> None:
-    filter = Salvage(TOOLS)
+    filter = CallRecovery(TOOLS)
     filter.feed([Start(), PartStart("text"), Delta("x")])
     event = Delta("plain, if long; text")
     (out,) = filter.feed([event])
@@ -427,13 +427,13 @@ def test_plain_text_passes_as_the_very_same_events() -> None:
 
 def test_a_cut_reply_shows_what_was_held() -> None:
     text = BLOCK[:60]
-    out = run(Salvage(TOOLS), [[Start(), PartStart("text"), Delta(text), CUT]])
+    out = run(CallRecovery(TOOLS), [[Start(), PartStart("text"), Delta(text), CUT]])
     assert out == [Start(), PartStart("text"), Delta(text), CUT]
 
 
 def test_a_reply_cut_before_its_first_word_is_as_it_came() -> None:
     events: list[Event] = [Start(), PartStart("text"), CUT]
-    assert run(Salvage(TOOLS), [events]) == events
+    assert run(CallRecovery(TOOLS), [events]) == events
 
 
 # --- any text, cut anywhere ---
@@ -496,7 +496,7 @@ def test_a_cut_reply_is_one_after_the_filter(
 ) -> None:
     events: list[Event] = [Start(), PartStart("text"), *map(Delta, split(text, cuts)), PartStop()]
     events = [*events[:length], CUT]
-    run(Salvage(TOOLS), [events[i : i + size] for i in range(0, len(events), size)])
+    run(CallRecovery(TOOLS), [events[i : i + size] for i in range(0, len(events), size)])
 
 
 # --- coercion ---
@@ -539,6 +539,6 @@ def test_a_filter_counts_what_it_changed() -> None:
     for said in ('{"n":"3"}', '{"n":3}'):
         filter.feed([PartStart("tool_call", "c", "run"), Delta(said), PartStop()])
     assert filter.count == 1
-    salvaging = Salvage(TOOLS)
+    salvaging = CallRecovery(TOOLS)
     salvaging.feed([Start(), PartStart("text"), Delta(BLOCK), PartStop()])
     assert salvaging.count == 1

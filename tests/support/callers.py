@@ -128,7 +128,7 @@ class Answer(msgspec.Struct):
 
 
 async def call(url: str, answer: Answer) -> None:
-    """Send the request and read all there is; when this is cancelled, the client hangs up."""
+    """Send the request and read all there is; when this is cancelled, the client disconnects."""
     host, port = url.removeprefix("http://").split(":")
     try:
         reader, writer = await asyncio.open_connection(host, int(port))

@@ -118,7 +118,7 @@ class in_a_thread:  # in the place of start_process
 def after_power_cut(
     start: dict[str, bytes], events: list[Event], dice: random.Random
 ) -> tuple[dict[str, bytes], list[str]]:
-    """The files as a power cut after `events` may leave them, and what had been said by then.
+    """The files as a power cut after `events` may leave them, and what had been reported by then.
 
     What was synced is there.  Of what was written since, any sectors are, in any order.
     """

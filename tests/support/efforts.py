@@ -9,7 +9,7 @@ from headgate.catalog.catalog import Route
 from headgate.config import Settings
 from headgate.dialects.contract import RequestTarget
 from headgate.dialects.registry import DIALECTS
-from headgate.edge.pipeline.prepare import fitted_request
+from headgate.edge.fitting import fitted_request
 
 FLASH = "MiniMax-M3.1-Flash"
 M3 = "MiniMax-M3"

@@ -15,10 +15,10 @@ The last user's text chooses the answer:
     base_resp 1002                     status 200, and that error inside
     break mid stream                   cut the connection after the first piece of text
     stop without finish                end the reply properly, but without saying why
-    go on                              text until the client hangs up
+    go on                              text until the client leaves
     anything else, such as say hello   greet
 
-A result of a tool that comes last is answered with RESULT.  What will surprise: every event is
+A result of a tool that comes last is answered with RESULT.  Note: every event is
 cut into two HTTP chunks, which may be in the middle of a character; nothing may depend on that.
 """
 

@@ -1,4 +1,4 @@
-"""An identity provider on loopback that consents to everything, and misbehaves as it is told.
+"""An identity provider on loopback that consents to everything, and misbehaves as a test asks.
 
 Imports nothing of ours, so that the two cannot share a mistake: it checks what a client must send by
 OpenID Connect Core 1.0 and RFC 7636 itself.  Its ID tokens are signed by keys of its own, or by the

@@ -158,7 +158,7 @@ class Lab:
         )
         facts = ReplyFacts("up1", request.model, 1700000000, 0)
         encoder = dialect.encoder(request, facts, target)
-        inbound.start(200, [("content-type", dialect.stream_type)])
+        inbound.start(200, [("content-type", dialect.facts.stream_type)])
         for event in self._events(request, picture, usage):
             inbound.write(encoder.feed([event]))
         inbound.end()

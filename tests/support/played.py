@@ -54,7 +54,7 @@ class Seen(msgspec.Struct):
     headers: dict[str, str]
     body: bytes
     request: Request
-    left: bool = False  # the gateway hung up before the end
+    left: bool = False  # the gateway left before the end
     held: bool = False  # "held": half of the text is written, and the rest waits for `release`
     _go_on: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
@@ -142,7 +142,7 @@ class PlayedUpstream:
             inbound.respond(200, [("content-type", "application/json")], body)
         else:
             encoder = dialect.encoder(request, facts, target)
-            inbound.start(200, [("content-type", dialect.stream_type)])
+            inbound.start(200, [("content-type", dialect.facts.stream_type)])
             async for event in answer(request):
                 if isinstance(event, Finish) and word == "cut":
                     break

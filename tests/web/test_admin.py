@@ -321,7 +321,11 @@ def test_a_patch_changes_what_it_names_and_null_takes_away(made: Made, api: http
         ("key.change", id, "acme"),
     ]
     detail = api.get(R + "/changes").json()["data"][0]["detail"]
-    assert detail == {"rpm": None, "name": "n", "account": ""}
+    assert detail == {
+        "rpm": {"from": 5, "to": None},
+        "name": {"from": old["name"], "to": "n"},
+        "account": {"from": "acme", "to": ""},
+    }
 
 
 def test_a_key_has_networks_and_a_wrong_one_is_named(made: Made, api: httpx2.Client) -> None:

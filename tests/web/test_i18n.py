@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from headgate.dialects.capabilities import EFFORTS
+from headgate.policy.keys import KEY_STATES
+from headgate.policy.terms import TERMS
 from headgate.web import i18n
+from headgate.web.console import audit_log_page
 from headgate.web.console.navigation import ENTRIES
 from headgate.web.context import SAID
 
@@ -60,6 +64,12 @@ def test_the_navigation_and_what_pages_say_have_theirs() -> None:
 def test_a_translation_has_the_same_values(text: str) -> None:
     values = re.compile(r"\{(\w*)\}")
     assert sorted(values.findall(text)) == sorted(values.findall(CHINESE[text]))
+
+
+def test_the_terms_and_states_of_keys_have_theirs() -> None:
+    terms = [{t.label, t.empty, t.summary, *t.names} - {*EFFORTS, "UTC"} for t in TERMS.values()]
+    texts = set().union(*terms, KEY_STATES.values(), audit_log_page.LABELS.values())
+    assert texts - {"", "{value}"} <= set(CHINESE)
 
 
 def test_what_nobody_translated_is_shown_as_it_is() -> None:

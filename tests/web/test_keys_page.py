@@ -150,9 +150,9 @@ def test_what_the_form_says_is_what_the_key_may_and_the_record_says_so(site: Sit
     ("fields", "said"),
     [
         ({"name": ""}, "printable"),
-        ({"budget_usd": "1e3"}, "no amount in dollars"),
-        ({"budget_usd": "-1"}, "no amount in dollars"),
-        ({"rpm": "1.5"}, "no limit"),
+        ({"budget_usd": "1e3"}, "not an amount in dollars"),
+        ({"budget_usd": "-1"}, "not an amount in dollars"),
+        ({"rpm": "1.5"}, "not a limit"),
         ({"allowed_cidrs": "10.0.0.1/8"}, "is not a network"),
         ({"expires": "2001-01-01T00:00"}, "over already"),
         ({"expires": "soon"}, "no time"),
@@ -160,7 +160,7 @@ def test_what_the_form_says_is_what_the_key_may_and_the_record_says_so(site: Sit
         ({"models_of": "these"}, "Choose one model"),
         ({"models": "MiniMax-M3"}, "all models or these"),
         ({"models_of": "these", "models": HOSTILE}, "There is no model"),
-        ({"account": "nobody"}, "no open account"),
+        ({"account": "nobody"}, "`nobody` does not exist"),
         ({"revoked_s": "1"}, "no field revoked_s"),
         ({"rotation_group": "abc"}, "no field rotation_group"),
     ],
@@ -235,7 +235,7 @@ def test_a_change_keeps_what_was_not_said_and_records_what_was_and_is(site: Site
     assert new.expires_s == 4073544030.5  # what the form shows has no seconds
     (change,) = site.desk.people.changes()
     assert change.detail == {"name": {"from": "one", "to": "two"}, "rpm": {"from": 5, "to": 7}}
-    assert "requests a minute: 5 → 7" in client.get("/changes").text
+    assert "Requests a minute: 5 → 7" in client.get("/changes").text
     post(client, f"/api_keys/{key.id}", rpm="7")
     assert len(site.desk.people.changes()) == 1
 
@@ -249,7 +249,7 @@ def test_a_rotation_shows_the_new_key_and_lets_the_old_one_work_for_a_while(site
     assert new is not None and (new.rpm, new.rotation_group, new.account) == (5, key.id, "acme")
     ends_s = found(site, key.id).revoked_s
     assert ends_s is not None and 3500 < ends_s - time.time() < 3700
-    assert "rotating" in client.get(f"/api_keys/{key.id}").text
+    assert "ends soon" in client.get(f"/api_keys/{key.id}").text
     again = post(client, f"/api_keys/{key.id}/rotate", overlap_s="3600", number=number)
     assert again.headers["location"] == f"/api_keys/{new.id}"
     assert post(client, f"/api_keys/{key.id}/rotate", overlap_s="99999999").status_code == 422

@@ -381,7 +381,7 @@ def test_a_request_is_shown_whole(admin: httpx2.Client) -> None:
         ("902", "No price of this model is known"),
         ("903", "billed by the price 2020-01-01.00000000"),
         ("903", "gathered from a stream first"),
-        ("904", "The client was told nothing."),
+        ("904", "Nothing was sent to the client."),
         ("904", "it is not set up any more"),
         ("904", "No upstream's answer was recorded."),
     ],

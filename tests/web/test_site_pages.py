@@ -30,7 +30,7 @@ CATALOG = catalogs.load(config.load(None, ENV), ENV)
 UPSTREAMS = {m.id: tuple(r.upstream.name for r in CATALOG.routes(m.id)) for m in CATALOG.models}
 SITE = Site(base_url=BASE, on=date(2026, 11, 25), upstreams=UPSTREAMS)
 PATHS = (*pages.paths(CATALOG), "/llms.txt", "/llms-full.txt")
-# What is not made here, but that architecture.md 8 promises at these paths.
+# What is not made here, but is served at these paths.
 ELSEWHERE = {
     "/openapi.json",
     "/docs/api.md",

@@ -93,9 +93,8 @@ def test_an_account_is_made_changed_and_closed_and_each_is_recorded(site: Site) 
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"id": "acme"}, "already"),
         ({"id": "No Slug"}, "a-z"),
-        ({"id": "x", "budget_usd": "lots"}, "no amount in dollars"),
+        ({"id": "x", "budget_usd": "lots"}, "not an amount in dollars"),
         ({"id": "x", "closed_s": "1"}, "no field closed_s"),
     ],
 )
@@ -104,6 +103,12 @@ def test_an_account_that_cannot_be_so_is_not_made(
 ) -> None:
     answer = post(signed_in(site), "/accounts", **fields)
     assert answer.status_code == 422 and said in answer.text
+    assert [a.id for a in site.desk.store.accounts()] == ["acme"]
+
+
+def test_the_id_of_an_account_cannot_be_used_again(site: Site) -> None:
+    answer = post(signed_in(site), "/accounts", id="acme")
+    assert answer.status_code == 409 and "There is an account `acme` already." in answer.text
     assert [a.id for a in site.desk.store.accounts()] == ["acme"]
 
 
@@ -149,7 +154,7 @@ def test_another_role_ends_the_sessions_and_is_recorded_with_the_old_one(site: S
         "role": {"from": "member", "to": "viewer"},
         "account": {"from": "acme", "to": ""},
     }
-    assert "role: member → viewer" in client.get("/changes").text
+    assert "Role: member → viewer" in client.get("/changes").text
     for fields in ({"role": "owner"}, {"account": "nobody"}, {"password": "x"}, {"issuer": "x"}):
         assert post(client, f"/people/{lin.id}", **fields).status_code == 422
 
@@ -260,10 +265,10 @@ def test_a_detail_is_told_in_words_and_never_as_a_part_of_the_page(site: Site) -
     page = signed_in(site, "viewer", "acme").get("/changes").text
     assert "<script>alert" not in page
     for line in (
-        "models: all",
-        "budget: $12.50",
-        "expires: 2099-01-31 12:00 UTC",
-        "requests a minute: none",
+        "Models: all",
+        "Budget in US dollars: $12.50",
+        "Expires: 2099-01-31 12:00 UTC",
+        "Requests a minute: no limit",
     ):
         assert line in page
 

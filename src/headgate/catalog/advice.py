@@ -74,7 +74,7 @@ def _of_model(
             yield Advice(
                 model.id,
                 "warning",
-                f"{model.id} has no price that holds today on route {n} ({route.place}): its requests have no cost, and budgets"
+                f"{model.id} has no price that holds today on route {n} ({route.id}): its requests have no cost, and budgets"
                 " do not stop them",
                 f'Set `prices = [ {{ input = "...", output = "..." }} ]` or `free = true` in'
                 f" `models.{model.id}`.",
@@ -88,7 +88,7 @@ def _of_model(
             yield Advice(
                 model.id,
                 "note",
-                f"route {n} ({route.place}) is answered by {route.other}{priced}",
+                f"route {n} ({route.id}) is answered by {route.other}{priced}",
                 f'If it is the same model under another name, set `serves = "{model.id}"` on the route.',
             )
     if routes and "max" in (model.default_effort,) and not model.effort:

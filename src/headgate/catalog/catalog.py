@@ -137,14 +137,15 @@ class Route(Struct, frozen=True):
         return not self.pool and self.upstream.own_keys != "only"
 
     @property
-    def place(self) -> str:
+    def id(self) -> str:
+        """The upstream's name and its name of the model, whichever key is used."""
         return f"{self.upstream.name}/{self.name}"
 
     @property
     def served_by(self) -> str:
         """The upstream and its model, and which key of a pool: for headers, warnings and messages."""
         key = self.key
-        return f"{self.place};key={key.number or 'own'}" if key.number or key.owner else self.place
+        return f"{self.id};key={key.number or 'own'}" if key.number or key.owner else self.id
 
     def by_own_key(
         self, secret: str, fingerprint: str, owner: Literal["key", "account"]
@@ -238,7 +239,7 @@ class Catalog:
             kind: self._answering(kind, ()) for kind in (defaults.kinds if defaults else ())
         }
         self._cards: tuple[date, tuple[ModelCard, ...]] | None = None
-        # The models that take each kind of media on some route, for what is said to a caller.
+        # The models that take each kind of media on some route, for messages to callers.
         self.takers: dict[str, tuple[str, ...]] = {
             kind: tuple(
                 m.id

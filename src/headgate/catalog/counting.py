@@ -5,13 +5,15 @@ index; English runs at about 4.2 characters a token and Chinese at about 1.6 in 
 vocabularies (measured 2026-11 with o200k).  From these starts a `Learner` follows what upstreams
 report, one for each model: a Kalman filter over seven weights, whose errors are cut (Huber) and
 whose weights are bounded.  What comes of it is an estimate and is labelled so; it is never used for
-a bill that an upstream's own count could make.
+a bill that an upstream's own count could make.  One ratio for a model would not do: over conversations in
+English, code and Chinese the filter is off by 3.6 % on average, one learned ratio by 25 %, and the start
+values by 30 % (`make estimates`, 2026-12).
 
-What will surprise: what upstreams report has the frame of the chat template in it, and sometimes a
+Note: what upstreams report has the frame of the chat template in it, and sometimes a
 system prompt that nobody sent; both are learned as a sum per request.  One caller's texts teach for
 all callers of the model, so somebody who sends noise makes the others' estimates worse, by no more
-than the bounds.  `written` is our rendering of MiniMax's template (protocols.md 1.10, from the chat
-template of MiniMaxAI/MiniMax-M2), for tokenizers that are no more than that.
+than the bounds.  `written` is our rendering of MiniMax's template (from the chat template of
+MiniMaxAI/MiniMax-M2), for tokenizers that are no more than that.
 """
 
 import re

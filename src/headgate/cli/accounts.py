@@ -7,20 +7,23 @@ from typing import Any
 import click
 import msgspec
 
-from headgate.cli.keys import budget_of, budget_said, budget_terms, needs_a_budget
+from headgate.admin import accounts as operations
+from headgate.cli.keys import budget_of, given, needs_a_budget, term_options
 from headgate.cli.options import (
     as_json,
+    none_open,
+    open_one,
+    operator_of,
     places,
     print_json,
     print_table,
-    record,
     settings_of,
     store_of,
     when,
 )
-from headgate.policy.keys import Account
+from headgate.policy.keys import Account, AccountChanges
 from headgate.policy.pricing import usd
-from headgate.policy.terms import AccountChanges
+from headgate.policy.terms import ACCOUNT_TERMS
 
 
 @click.group()
@@ -35,19 +38,24 @@ def command() -> None:
 @command.command()
 @click.argument("id")
 @click.option("--name", help="For people; its id without it.")
-@budget_terms
+@term_options(ACCOUNT_TERMS)
 @places
 @as_json
 def create(
     id: str, name: str | None, config_file: str | None, data: str | None, json_: bool, **terms: Any
 ) -> None:
     """Make an account; its id is a-z, 0-9 and `-`, and stays."""
-    said = budget_said(**terms)
-    needs_a_budget(said)
+    budget = given(terms)
+    needs_a_budget(budget)
     settings = settings_of(config_file, data=data)
-    with store_of(settings, create=True) as store:
-        account = store.create_account(id, name or id, now_s=time.time(), **said)
-        record(store, settings, "account.create", id, id, name=account.name)
+    with operator_of(settings, create=True) as operator:
+        account = operations.create(
+            operator,
+            id,
+            name or id,
+            terms=budget,  # type: ignore[arg-type]  # of the fields of BudgetTerms
+            now_s=time.time(),
+        )
     if json_:
         print_json(_plain(account))
     else:
@@ -78,24 +86,21 @@ def list_(config_file: str | None, data: str | None, json_: bool) -> None:
 @command.command()
 @click.argument("id")
 @click.option("--name", help="For people.")
-@budget_terms
+@term_options(ACCOUNT_TERMS)
 @places
 @as_json
 def change(
     id: str, name: str | None, config_file: str | None, data: str | None, json_: bool, **terms: Any
 ) -> None:
     """Give an account another name or budget; `none` takes it away. What is spent stays spent."""
-    changes: AccountChanges = {**budget_said(**terms)}  # type: ignore[typeddict-item]  # has them all
+    changes: AccountChanges = given(terms)  # type: ignore[assignment]  # of BudgetTerms
     if name is not None:
         changes["name"] = name
     if not changes:
         raise click.UsageError("say what to change; see: headgate accounts change --help")
     settings = settings_of(config_file, data=data)
-    with store_of(settings) as store:
-        account = store.change_account(id, now_s=time.time(), **changes)
-        if account is None:
-            raise _none(id)
-        record(store, settings, "account.change", id, id, **changes)
+    with operator_of(settings) as operator, open_one("account", id):
+        account = operations.change(operator, id, changes, now_s=time.time())
     if json_:
         print_json(_plain(account))
     else:
@@ -109,18 +114,13 @@ def change(
 def close(id: str, config_file: str | None, data: str | None, json_: bool) -> None:
     """Close an account for good: its keys open nothing any more."""
     settings = settings_of(config_file, data=data)
-    with store_of(settings) as store:
-        if not store.close_account(id, now_s=time.time()):
-            raise _none(id)
-        record(store, settings, "account.close", id, id)
+    with operator_of(settings) as operator, open_one("account", id):
+        if not operations.close(operator, id, now_s=time.time()):
+            raise none_open("account", id)
     if json_:
         print_json({"id": id, "closed": True})
     else:
         click.echo(f"Closed {id}.")
-
-
-def _none(id: str) -> click.ClickException:
-    return click.ClickException(f"no open account has the id `{id}`; see: headgate accounts list")
 
 
 def _plain(account: Account) -> dict[str, object]:

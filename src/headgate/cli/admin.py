@@ -1,51 +1,30 @@
 """`headgate admin`: the console's people and the admin API's keys, from the machine itself.
 
-What will surprise: whoever can read the data directory can make themselves an admin with it; that is
+Note: whoever can read the data directory can make themselves an admin with it; that is
 who this is for.
 """
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
 from headgate import config
+from headgate.admin import people as operations
 from headgate.cli.options import (
     Duration,
-    actor,
     as_json,
+    operator_of,
     places,
     print_json,
     print_table,
     settings_of,
-    store_of,
     when,
 )
 from headgate.config import Settings, own_url
 from headgate.policy import access
-from headgate.storage.errors import StoreError
-from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.people import People
-
-
-@contextmanager
-def _people(settings: Settings, *, create: bool = False) -> Iterator[People]:
-    with _opened(settings, create=create) as (_, people):
-        yield people
-
-
-@contextmanager
-def _opened(settings: Settings, *, create: bool = False) -> Iterator[tuple[Store, People]]:
-    with store_of(settings, create=create) as store:
-        people = People(store, store.directory)
-        try:
-            yield store, people
-        finally:
-            people.close()
 
 
 @click.group("admin")
@@ -58,8 +37,8 @@ def command() -> None:
 def link(data: str | None, config_file: str | None) -> None:
     """Print a link that makes the first admin; valid for 30 minutes, once."""
     settings = settings_of(config_file, data=data)
-    with _people(settings, create=True) as people:
-        token = people.setup_link(now_s=time.time())
+    with operator_of(settings, create=True) as operator:
+        token = operator.people.setup_link(now_s=time.time())
     if token is None:
         raise click.ClickException(
             "There are users already. `headgate admin create NAME` makes another admin."
@@ -81,7 +60,7 @@ def console_url(public: str, base: str) -> str:
 
 
 def _new_password(name: str, from_stdin: bool) -> str:
-    """A password that somebody gave for that user, hashed."""
+    """Return a password that somebody gave for that user, hashed."""
     from headgate.web.auth import passwords
 
     if from_stdin:
@@ -109,18 +88,8 @@ def create(
 ) -> None:
     """Make a user of the console; asks for a password."""
     kept = _new_password(name, password_stdin)
-    with _opened(settings_of(config_file, data=data), create=True) as (store, people):
-        now_s = time.time()
-        if account and not any(a.id == account and a.good(now_s) for a in store.accounts()):
-            raise click.ClickException(
-                f"There is no open account {account[:64]}; see: headgate accounts list"
-            )
-        try:
-            user = people.create_user(name, kept, role, account, now_s=now_s)
-            detail: dict[str, object] = {"role": role, "name": name}
-            people.record(actor(), "cli", "user.create", user.id, account, detail, now_s=now_s)
-        except StoreError as error:
-            raise click.ClickException(str(error)) from None
+    with operator_of(settings_of(config_file, data=data), create=True) as operator:
+        user = operations.create(operator, name, kept, role, account, now_s=time.time())
     click.echo(
         f"{user.name} can sign in at {_console_url(settings_of(config_file, data=data))}/sign-in"
     )
@@ -131,8 +100,8 @@ def create(
 @as_json
 def list_(data: str | None, config_file: str | None, json_: bool) -> None:
     """List the users of the console."""
-    with _people(settings_of(config_file, data=data)) as people:
-        users = people.users()
+    with operator_of(settings_of(config_file, data=data)) as operator:
+        users = operator.people.users()
     if json_:
         print_json(users)
         return
@@ -152,14 +121,11 @@ def list_(data: str | None, config_file: str | None, json_: bool) -> None:
 def password_(name: str, password_stdin: bool, data: str | None, config_file: str | None) -> None:
     """Set a user's password; their sessions end."""
     kept = _new_password(name, password_stdin)
-    with _people(settings_of(config_file, data=data)) as people:
-        found = people.sign_in(name)
+    with operator_of(settings_of(config_file, data=data)) as operator:
+        found = operator.people.sign_in(name)
         if found is None:
             raise click.ClickException(f"There is no open user {name}.")
-        people.change_user(found[0].id, password=kept)
-        people.record(
-            actor(), "cli", "user.password", found[0].id, found[0].account, now_s=time.time()
-        )
+        operations.change(operator, found[0].id, password=kept, now_s=time.time())
     click.echo("Changed.")
 
 
@@ -184,13 +150,9 @@ def create_key(
 ) -> None:
     """Make a management key; its text is shown only now."""
     now_s = time.time()
-    with _people(settings_of(config_file, data=data), create=True) as people:
-        try:
-            until = None if expires is None else now_s + expires
-            key, text = people.create_management_key(name, role, until, now_s=now_s)
-            people.record(actor(), "cli", "management_key.create", key.id, now_s=now_s)
-        except StoreError as error:
-            raise click.ClickException(str(error)) from None
+    with operator_of(settings_of(config_file, data=data), create=True) as operator:
+        until = None if expires is None else now_s + expires
+        key, text = operations.create_management_key(operator, name, role, until, now_s=now_s)
     if json_:
         print_json({"id": key.id, "name": key.name, "role": key.role, "key": text})
     else:
@@ -202,8 +164,8 @@ def create_key(
 @as_json
 def list_keys(data: str | None, config_file: str | None, json_: bool) -> None:
     """List the management keys."""
-    with _people(settings_of(config_file, data=data)) as people:
-        found = people.management_keys()
+    with operator_of(settings_of(config_file, data=data)) as operator:
+        found = operator.people.management_keys()
     if json_:
         print_json(found)
         return
@@ -230,8 +192,8 @@ def list_keys(data: str | None, config_file: str | None, json_: bool) -> None:
 def revoke_key(id: str, data: str | None, config_file: str | None) -> None:
     """Close a management key for good."""
     now_s = time.time()
-    with _people(settings_of(config_file, data=data)) as people:
-        if not people.revoke_management_key(id, now_s=now_s):
+    with operator_of(settings_of(config_file, data=data)) as operator:
+        open_ids = {k.id for k in operator.people.management_keys()}
+        if id not in open_ids or not operations.revoke_management_key(operator, id, now_s=now_s):
             raise click.ClickException(f"There is no open management key {id}.")
-        people.record(actor(), "cli", "management_key.revoke", id, now_s=now_s)
     click.echo("Revoked.")

@@ -1,4 +1,4 @@
-"""`headgate audit`: whether the books add up; with --prune, old requests go first."""
+"""`headgate audit`: whether the ledger adds up; with --prune, old requests go first."""
 
 import time
 
@@ -47,7 +47,7 @@ def command(config_file: str | None, data: str | None, json_: bool, prune: bool)
     elif found:
         print_table(("where", "rows say", "stored"), [(d.where, d.rows, d.stored) for d in found])
     else:
-        click.echo(f"The books add up: {requests:,} exchanges.")
+        click.echo(f"Ledger OK: {requests:,} requests verified.")
     if disputed and not json_:
         click.echo(
             f"Note: {disputed:,} of them are disputed: their upstream reported more tokens than the request"
@@ -55,5 +55,5 @@ def command(config_file: str | None, data: str | None, json_: bool, prune: bool)
         )
     if found:
         raise click.ClickException(
-            "the books do not add up: keep a copy of the data directory before anything else."
+            "the ledger does not add up: keep a copy of the data directory before anything else."
         )

@@ -2,8 +2,9 @@
 
 The only place that writes other programs' files.  Before the first change each file is copied
 beside itself (`settings.json.headgate-20261125-134500.bak`, 0600), and a record in the data
-directory (`connect/TOOL.json`) says what was there; `--restore` puts those very bytes back.  What
-will surprise: a key goes into a file only where the tool knows no other way and `--key` was given,
+directory (`connect/TOOL.json`) says what was there; `--restore` puts those very bytes back.
+
+Note: a key goes into a file only where the tool knows no other way and `--key` was given,
 the file is then 0600, and never into a git work tree, links followed (dotfiles are often one).
 A work tree that git keeps elsewhere (GIT_WORK_TREE, yadm) does not show and is not noticed.
 """

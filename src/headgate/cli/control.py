@@ -27,7 +27,7 @@ def command(
     overrides = {"data": data} if data is not None else {}
     try:
         settings = config.load(config_file, os.environ, **overrides)
-        with output.guard():  # a log that nobody reads must not stop the pages
+        with output.guard():  # a log without a reader must not stop the pages
             main.run(settings, socket, base_url.rstrip("/"), (edge_url or base_url).rstrip("/"))
     except (config.ConfigError, StoreError, OSError) as error:
         raise click.ClickException(str(error)) from None

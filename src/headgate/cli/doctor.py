@@ -4,7 +4,7 @@ The only place that prints findings; `diagnostics/machine.py` looks around here 
 upstream.  Nothing is dialled but this machine: `--online` asks the configured https hosts for the
 time, `--upstream` asks one of them for replies, which cost tokens, so it says how many and asks first.
 
-What will surprise: `--model` only says which model is measured, while the lines for headgate.toml
+Note: `--model` only says which model is measured, while the lines for headgate.toml
 hold for every model of that upstream, as capabilities do.
 """
 
@@ -59,7 +59,7 @@ def command(
         settings = settings_of(config_file, data=data)
         catalog = catalog_of(settings)
     except click.ClickException as error:
-        do = "Correct it as said; `headgate config schema` describes what can be set."
+        do = "Correct it; `headgate config schema` describes what can be set."
         findings.append(Finding("configuration", "fail", error.message, do))
     else:
         findings += here(settings, catalog)

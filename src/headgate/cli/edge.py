@@ -78,7 +78,7 @@ def command(
             loop_factory = uvloop.new_event_loop
         except ImportError:  # Windows has none
             loop_factory = None
-        # What was imported lives for ever; looking through it again and again costs 3 % of a stream.
+        # What was imported stays; looking through it again and again costs 3 % of a stream.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 20)
@@ -115,7 +115,7 @@ class Edge:
         self._drain = asyncio.Event()  # to end the running requests in time
         self._hurry = asyncio.Event()
         self._orphaned = False
-        self._gate: EdgeContext | None = None
+        self._context: EdgeContext | None = None
 
     def _heard(self, said: dict[str, Any]) -> None:
         """Do what the supervisor says; Any: its words are JSON."""
@@ -133,8 +133,8 @@ class Edge:
                 give_up = threading.Timer(GIVE_UP_S, os._exit, (1,))
                 give_up.daemon = True
                 give_up.start()
-            case "exits" if self._gate is not None:
-                self._gate.metrics.child_exits.update(said["exits"])
+            case "exits" if self._context is not None:
+                self._context.metrics.child_exits.update(said["exits"])
 
     def _orphan(self) -> None:
         """Drain, and leave the address at once to the supervisor that comes next."""
@@ -154,7 +154,7 @@ class Edge:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     async def run(self, sockets: Mapping[str, list[socket.socket]], node: str, control: str) -> int:
-        """Serve until it is told to drain; the exit code.  `sockets`: by the name of their address."""
+        """Serve until the supervisor drains it; return the exit code.  `sockets`: by the name of their address."""
         settings, store = self._settings, self._store
         async with contextlib.AsyncExitStack() as stack:
             self._listen_to_signals()
@@ -172,18 +172,18 @@ class Edge:
             stack.callback(ledger.close)  # a second time changes nothing
             usage = UsageReader(settings.data)
             stack.callback(usage.close)
-            gate = self._gate = EdgeContext(
+            context = self._context = EdgeContext(
                 settings, catalog, store, ledger, usage, log, self._edges
             )
-            stack.push_async_callback(gate.close)
-            gate.metrics.log_lines_dropped = lambda: self._out.dropped
+            stack.push_async_callback(context.close)
+            context.metrics.log_lines_dropped = lambda: self._out.dropped
             if certificates is not None and not self._number:
                 for note in listeners.notes(certificates, time.time()):
                     click.echo(f"note: {note}", err=True)
             limits = _limits(settings, descriptors.raise_limit())
-            internal = InternalApi(gate)
+            internal = InternalApi(context)
             found = listeners.listeners(
-                gate, limits, control, internal.answer, log.report, certificates
+                context, limits, control, internal.answer, log.report, certificates
             )
             for each in found:
                 for app in each.apps:
@@ -193,13 +193,13 @@ class Edge:
                 stack.callback(each.server.stop_accepting)
             ledger.connect()
             with contextlib.suppress(TimeoutError):  # else it begins with what it will hear later
-                await asyncio.wait_for(gate.admissions.news.greeted.wait(), GREETED_S)
-            gate.watch()
+                await asyncio.wait_for(context.admissions.news.greeted.wait(), GREETED_S)
+            context.watch()
             if certificates is not None:
-                listeners.watch(gate, certificates, [each.server for each in found])
+                listeners.watch(context, certificates, [each.server for each in found])
             if settings.upstream_check_s:
-                gate.tasks.every("upstream_checks", settings.upstream_check_s, internal.check)
-                gate.tasks.every("plan_checks", PLAN_ROUND_S, internal.check_plans)
+                context.tasks.every("upstream_checks", settings.upstream_check_s, internal.check)
+                context.tasks.every("plan_checks", PLAN_ROUND_S, internal.check_plans)
             channel.tell("ready")
             await self._asked.wait()
 
@@ -209,7 +209,7 @@ class Edge:
                     each.server.stop_accepting()
                 await asyncio.gather(*[each.server.retire(self._drain) for each in found])
                 self._orphaned = True
-            gate.draining = True  # /readyz says so, while requests are still accepted
+            context.draining = True  # /readyz says so, while requests are still accepted
             server.stopping = True
             with contextlib.suppress(TimeoutError):
                 delay_s = 0.0 if self._orphaned else settings.drain_delay_s
@@ -219,8 +219,8 @@ class Edge:
             for other in others:  # they answer until the end: who looks sees how it drains
                 other.stop_accepting()
                 await other.drain(0)
-            await gate.tasks.stop()
-            gate.last_report()
+            await context.tasks.stop()
+            context.last_report()
             log.flush()
             ledger.detach()
             # In a thread, so that the supervisor is heard.

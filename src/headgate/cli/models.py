@@ -8,18 +8,17 @@ from datetime import UTC, date, datetime
 import click
 import msgspec
 
-from headgate.catalog import stored
+from headgate.admin import models as operations
 from headgate.catalog.advice import advice
 from headgate.catalog.catalog import Catalog
 from headgate.cli.options import (
     as_json,
     joined_of,
+    operator_of,
     places,
     print_json,
     print_table,
-    record,
     settings_of,
-    store_of,
 )
 from headgate.config import ConfigError, Settings
 from headgate.dialects.capabilities import EFFORTS
@@ -152,14 +151,8 @@ def add(
         fields["input"] = [i.strip() for i in inputs.split(",")]
     try:
         fields["capabilities"] = msgspec.json.decode(capabilities, type=dict[str, object])
-        model = stored.decoded(name, msgspec.json.encode(fields))
-        with store_of(settings, create=True) as store:
-            kept = {**store.own_models(), name: stored.encoded(model)}
-            both = stored.joined(settings, os.environ, kept)
-            if fault := both.faults.get(name):
-                raise ConfigError(fault)
-            store.put_own_model(name, kept[name], now_s=time.time())
-            record(store, settings, "model.put", name, "", routes=list(routes))
+        with operator_of(settings, create=True) as operator:
+            both = operations.put(operator, settings, os.environ, name, fields, now_s=time.time())
     except msgspec.MsgspecError:
         raise click.ClickException("--capabilities is not a JSON object.") from None
     except ConfigError as error:
@@ -188,11 +181,10 @@ def _prices(text: str | None) -> Sequence[dict[str, str]]:
 def remove(name: str, config_file: str | None, data: str | None) -> None:
     """Remove a model of your own; its rows stay in the ledger."""
     settings = settings_of(config_file, data=data)
-    with store_of(settings) as store:
-        if not store.remove_own_model(name):
+    with operator_of(settings) as operator:
+        if not operations.remove(operator, name):
             hint = " It is in headgate.toml: take it out there." if name in settings.models else ""
             raise click.ClickException(f"there is no stored model `{name[:128]}`.{hint}")
-        record(store, settings, "model.remove", name, "")
     click.echo(f"{name} removed.")
 
 

@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from headgate import config
+from headgate.admin.operator import Operator, Refused
 from headgate.catalog.catalog import Catalog
 from headgate.catalog.stored import Joined, joined
 from headgate.config import ConfigError, Settings
@@ -103,15 +104,34 @@ def _exists(data: str) -> bool:
     return True
 
 
-def record(
-    store: Store, settings: Settings, action: str, subject: str, account: str, /, **detail: object
-) -> None:
-    """Write what was changed into the record that the console shows; never a secret."""
-    people = People(store, store.directory)
+@contextmanager
+def operator_of(settings: Settings, *, create: bool = False) -> Iterator[Operator]:
+    """Return whoever runs the command, for the operations of admin/; a refusal ends the command."""
+    with store_of(settings, create=create) as store:
+        people = People(store, store.directory)
+        try:
+            yield Operator(actor(), "cli", store, people)
+        except Refused as refused:
+            hint = " See: headgate accounts list" if refused.field == "account" else ""
+            raise click.ClickException(f"{refused}{hint}") from None
+        finally:
+            people.close()
+
+
+@contextmanager
+def open_one(kind: str, id: str) -> Iterator[None]:
+    """Say where the ids are listed, when there is no open key or account with this one."""
     try:
-        people.record(actor(), "cli", action, subject, account, detail, now_s=time.time())
-    finally:
-        people.close()
+        yield
+    except Refused as refused:
+        if refused.reason in ("absent", "closed"):
+            raise none_open(kind, id) from None
+        raise
+
+
+def none_open(kind: str, id: str) -> click.ClickException:
+    """Return the error for an id that no open key or account has."""
+    return click.ClickException(f"no open {kind} has the id `{id}`; see: headgate {kind}s list")
 
 
 def actor() -> str:
@@ -174,7 +194,7 @@ class Duration(click.ParamType[float]):
             seconds = int(number) * _UNITS[unit]
             if 0 < seconds <= _LONGEST_S:
                 return float(seconds)
-        self.fail(f"`{value[:20]}` is no duration; write 30d, 12h, 15m or 90s.", param, ctx)
+        self.fail(f"invalid duration `{value[:20]}`; write 30d, 12h, 15m or 90s.", param, ctx)
 
 
 def when(seconds: float | None) -> str:

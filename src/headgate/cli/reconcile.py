@@ -7,7 +7,7 @@ hour, model and *method*, so that tokens read from the cache stand in a line of 
 model's name may carry its tier (`MiniMax-M3-512k`).  A line per page, `{"charge_records": [...]}`,
 is taken too.
 
-What will surprise:
+Note:
 - `input` includes what was read from a cache, as in the ledger; a bill that keeps them apart has
   `uncached_input`;
 - days are compared whole, from the bill's first to its last; MiniMax's records come a day or two late;

@@ -17,9 +17,11 @@ import click
 import msgspec
 
 from headgate import __version__, config, output
+from headgate.admin import keys as key_operations
+from headgate.admin.operator import Operator
 from headgate.cli.admin import console_url
 from headgate.cli.local import offer as offer_local_model
-from headgate.cli.options import DataUnusable
+from headgate.cli.options import DataUnusable, actor
 from headgate.config import base_url
 from headgate.local.model import LocalModel, LocalModelMissing
 from headgate.storage.errors import StoreError, StoreFault
@@ -178,7 +180,7 @@ class _Stopping:
                 loop.add_signal_handler(number, self._heard, name)
         hangup = getattr(signal, "SIGHUP", None)
         if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
-            # nohup: a terminal that hangs up is not for us
+            # nohup: the end of the terminal is ignored
             loop.add_signal_handler(hangup, lambda: self.reload())
         if hasattr(signal, "SIGUSR1"):  # its default is to kill; other daemons reopen logs
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -385,14 +387,9 @@ def _kept(local: LocalModel, supervisor: Supervisor) -> Callable[[], Awaitable[N
     return again
 
 
-def _setup_link(store: Store, settings: config.Settings) -> str | None:
-    people = People(store, settings.data)
-    try:
-        if people.anybody():
-            return None
-        return _created(store, lambda: people.setup_link(now_s=time.time()))
-    finally:
-        people.close()
+def _first_key(operator: Operator) -> str:
+    _, token = key_operations.create(operator, "first", terms={}, now_s=time.time())
+    return token
 
 
 def _created(store: Store, create: Callable[[], T]) -> T | None:
@@ -423,7 +420,15 @@ def _greet(
     say(f"  Anthropic  {base}")
     say(f"  Gemini     {base}")
     say(f"  pages      {base}/models")
-    token = _setup_link(store, settings)
+    people = People(store, settings.data)
+    token = None
+    if not people.anybody():
+        token = _created(store, lambda: people.setup_link(now_s=time.time()))
+    first = ""
+    if not store.keys():
+        operator = Operator(actor(), "cli", store, people)
+        first = _created(store, lambda: _first_key(operator)) or ""
+    people.close()
     if not settings.admin.listen:
         console = console_url(public, base)
     if token is None:
@@ -442,11 +447,8 @@ def _greet(
     say(f"  data       {settings.data}")
     if settings.host in ("127.0.0.1", "::1", "localhost"):
         say("  listening  on this machine only; `--host 0.0.0.0` accepts connections from others")
-    first = ""
-    if not store.keys():
-        first = _created(store, lambda: store.create_key("first", now_s=time.time())[1]) or ""
-        if first:
-            say(f"  first key  {first}   (shown only now)")
+    if first:
+        say(f"  first key  {first}   (shown only now)")
     say("")
     say("  A sample request, in another terminal:")
     say("")

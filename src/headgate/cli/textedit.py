@@ -1,7 +1,7 @@
 """Edits to other programs' configuration as text: what we do not mean to change stays as it is.
 
 The only place that knows how a key is set in JSON with comments, and how a marked block of ours is
-put into TOML, YAML and dotenv files.  Text in, text out, no files.  What will surprise: there is
+put into TOML, YAML and dotenv files.  Text in, text out, no files.  Note: there is
 no YAML parser here (none is a dependency), so YAML is edited by lines, and what the lines cannot
 show (flow style, several documents) is refused rather than guessed.
 """

@@ -5,20 +5,20 @@ import time
 import click
 import msgspec
 
+from headgate.admin.operator import Operator
 from headgate.cli.options import (
     as_json,
     asked_key,
+    operator_of,
     places,
     print_json,
     print_table,
-    record,
     settings_of,
     store_of,
     when,
 )
 from headgate.config import Settings
 from headgate.policy.upstream_keys import OwnerKind
-from headgate.storage.sqlite.database import Store
 
 
 @click.group()
@@ -65,11 +65,11 @@ def set_(
     settings = settings_of(config_file, data=data)
     _check_upstream(settings, upstream)
     secret = asked_key("-")
-    with store_of(settings) as store:
-        found = store.put_upstream_key(
+    with operator_of(settings) as operator:
+        found = operator.store.put_upstream_key(
             kind, owner, upstream, secret, fallback=fallback, now_s=time.time()
         )
-        _record(store, settings, "upstream_key.put", kind, found.owner, upstream, hint=found.hint)
+        _record(operator, "upstream_key.put", kind, found.owner, upstream, hint=found.hint)
     if json_:
         print_json(msgspec.to_builtins(found))
     else:
@@ -133,25 +133,20 @@ def remove(
     """Delete an owner's key for UPSTREAM; the gateway's keys are used again."""
     kind, owner = _owner(key, account)
     settings = settings_of(config_file, data=data)
-    with store_of(settings) as store:
-        if not store.remove_upstream_key(kind, owner, upstream):
+    with operator_of(settings) as operator:
+        if not operator.store.remove_upstream_key(kind, owner, upstream):
             raise click.ClickException(
                 f"{kind} {owner[:64]} has no key for `{upstream[:64]}`; see: headgate upstream-keys list"
             )
-        _record(store, settings, "upstream_key.remove", kind, owner, upstream)
+        _record(operator, "upstream_key.remove", kind, owner, upstream)
     click.echo(f"Removed the key of {kind} {owner} for {upstream}.")
 
 
 def _record(
-    store: Store,
-    settings: Settings,
-    action: str,
-    kind: OwnerKind,
-    owner: str,
-    upstream: str,
-    **detail: object,
+    operator: Operator, action: str, kind: OwnerKind, owner: str, upstream: str, **detail: object
 ) -> None:
-    account, keys = owner, store.keys()
+    account = owner
     if kind == "key":
+        keys = operator.store.keys()
         account = next((k.account for k in keys if owner in (k.id, k.owner)), "")
-    record(store, settings, action, f"{kind}:{owner}:{upstream}", account, **detail)
+    operator.record(action, f"{kind}:{owner}:{upstream}", account, **detail)

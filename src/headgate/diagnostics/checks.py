@@ -2,10 +2,10 @@
 
 The only place that judges an upstream; `diagnostics/probes.py` holds the questions.  What comes back is
 compared with the route's capabilities, and where it differs the report has the lines for
-headgate.toml.  After protocols.md 1.1, 1.5-1.7 and lessons.md 1-2: region, streams, reasoning on turn
-two, cache.
+headgate.toml.  What it asks is what deployments were found to get wrong: region, streams, reasoning on
+turn two, cache.
 
-What will surprise:
+Note:
 - one sample each, of a model that throws dice: a measurement is evidence, not proof;
 - whether reasoning that was given back is *read* is seen in the input tokens: they grow, against
   the same turn without it.  The turn is inside a tool loop, as MiniMax's template leaves out the
@@ -27,6 +27,7 @@ from headgate.chat import Format, Thinking, Usage
 from headgate.diagnostics import probes
 from headgate.diagnostics.probes import MAX_TOKENS, ProbeResult, Run
 from headgate.dialects.capabilities import Capabilities, ReasoningForm
+from headgate.dialects.registry import FACTS
 from headgate.errors import DECLINED, Failure
 from headgate.net.client import Client, Timeouts
 
@@ -61,7 +62,7 @@ class Report(Struct, frozen=True):
 
 # --- judging -------------------------------------------------------------------------------------
 
-# The upstream's numbers, and what an operator does about them (protocols.md 1.9).
+# The upstream's numbers, and what an operator does about them.
 _FIXES = {
     "1008": "The account has no balance left: top it up at the provider.",
     "1028": "The account's quota is used up: wait for its next window, or use another key.",
@@ -98,7 +99,7 @@ class _Book:
         self.findings.append(Finding(check, state, said, do))
 
     def failed(self, check: str, shot: ProbeResult) -> bool:
-        """Whether nothing can be said of this check, as the request itself failed."""
+        """Whether this check has no result, as the request itself failed."""
         if shot.failure is None or _declined(shot):
             return False
         self.add(check, "fail", f"could not be measured ({_what(shot.failure)})", _AGAIN)
@@ -207,7 +208,7 @@ class Returned(Struct, frozen=True):
     """What became of reasoning that was given back in one form."""
 
     accepted: bool
-    grown: int | None  # input tokens more than without it; None: no usage was told
+    grown: int | None  # input tokens more than without it; None: no usage was reported
 
 
 def _reads(returned: Returned, thought: Thinking) -> bool:
@@ -418,7 +419,7 @@ async def _turn_two(
             )
         return "not measured"
     found: dict[ReasoningForm, Returned] = {}
-    for form in probes.FORMS[route.upstream.dialect]:
+    for form in FACTS[route.upstream.dialect].reasoning_forms:
         with_form = structs.replace(
             route, capabilities=structs.replace(route.capabilities, reasoning_form=form)
         )
@@ -450,7 +451,7 @@ async def _choices(run: Run, route: Route, book: _Book, tell: Callable[[str], No
             continue
         names = {c.name for c in shot.calls}
         if shot.cut and not names:
-            book.add(check, "warn", f"cannot be told within {MAX_TOKENS} tokens", "Run it again.")
+            book.add(check, "warn", f"not known within {MAX_TOKENS} tokens", "Run it again.")
             continue
         match mode:
             case "none":
@@ -484,7 +485,7 @@ async def _structured(run: Run, route: Route, book: _Book, tell: Callable[[str],
     if book.failed(check, shot):
         return
     if shot.cut:
-        book.add(check, "warn", f"cannot be told within {MAX_TOKENS} tokens", "Run it again.")
+        book.add(check, "warn", f"not known within {MAX_TOKENS} tokens", "Run it again.")
         return
     try:
         can = bool(msgspec.json.decode(shot.text, type=probes.Place))
@@ -506,7 +507,7 @@ async def _stops(run: Run, route: Route, book: _Book, tell: Callable[[str], None
     elif "5" in shot.text:
         can = True
     else:
-        book.add(check, "warn", "cannot be told: the model did not count", "Run it again.")
+        book.add(check, "warn", "not known: the model did not count", "Run it again.")
         return
     book.able(check, "stop", book.has.stop, can, can, "a stop sequence")
 

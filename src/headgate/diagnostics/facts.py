@@ -1,4 +1,4 @@
-"""What is said of MiniMax and RunAPI and was never tried: facts that only a real key settles, and their trial.
+"""What public pages state of MiniMax and RunAPI and nobody has tried: facts that only a real key settles, and their trial.
 
 Each fact has one small request and a judgement of its answer.  The facts were read on public pages up to
 2026-11-30; catalog/models.toml and catalog/upstreams.toml rely on them.  Note: nothing that the upstream wrote is

@@ -26,21 +26,21 @@ MAX_TESTED = 4  # models of one upstream that a test asks
 
 
 class InternalApi:
-    def __init__(self, gate: EdgeContext) -> None:
-        self._gate = gate
+    def __init__(self, context: EdgeContext) -> None:
+        self._context = context
 
     async def answer(self, inbound: Inbound) -> bool:
         """Whether it was control, and was answered; Refused after too many wrong proofs."""
-        if not self._gate.proves(inbound):
+        if not self._context.proves(inbound):
             if inbound.headers.get("x-headgate-internal"):
-                self._gate.failed_credential(inbound.client, "")
+                self._context.failed_credential(inbound.client, "")
             return False
         parts = inbound.path.removeprefix(INTERNAL).split("/")
         match inbound.method, parts:
             case "GET", ["upstreams"]:
                 inbound.respond(200, _JSON, msgspec.json.encode(self._upstreams()))
             case "POST", ["upstreams", name, "test"]:
-                routes = routes_by_upstream(self._gate).get(name)
+                routes = routes_by_upstream(self._context).get(name)
                 if routes is None:
                     return False
                 findings = await self._test(name, routes)
@@ -59,52 +59,52 @@ class InternalApi:
         Note: a 401 counts only for an upstream that has never answered, as some servers refuse the
         list of models to keys that may use the models.
         """
-        gate = self._gate
-        every_s = gate.settings.upstream_check_s
-        for name, routes in routes_by_upstream(self._gate).items():
-            heard_s = gate.health.answered_s(routes)
+        context = self._context
+        every_s = context.settings.upstream_check_s
+        for name, routes in routes_by_upstream(self._context).items():
+            heard_s = context.health.answered_s(routes)
             if not routes[0].upstream.base_url or (
                 heard_s is not None and time.monotonic() - heard_s < every_s
             ):
                 continue
-            found = await upstream_check.check(gate.client, routes[0])
+            found = await upstream_check.check(context.client, routes[0])
             if found.reason == "key refused" and heard_s is not None:
                 continue
-            gate.health.checked(name, found)
+            context.health.checked(name, found)
         return every_s
 
     async def check_plans(self) -> float:
         """Ask the quota address about each key of a plan that is due; the time to the next round."""
-        gate, known = self._gate, presets()
-        every_s = gate.settings.upstream_check_s
-        for name, routes in routes_by_upstream(gate).items():
-            path = known[gate.settings.upstreams[name].preset].quota
+        context, known = self._context, presets()
+        every_s = context.settings.upstream_check_s
+        for name, routes in routes_by_upstream(context).items():
+            path = known[context.settings.upstreams[name].preset].quota
             if not path or not routes[0].upstream.base_url:
                 continue
-            for route in (*(routes[0].pool or routes[:1]), *gate.own_key_routes(name)):
-                if gate.health.plan_due(route, every_s):
-                    found = await plan_check.ask(gate.client, route, path, time.time())
-                    gate.health.quota(route, *found)
+            for route in (*(routes[0].pool or routes[:1]), *context.own_key_routes(name)):
+                if context.health.plan_due(route, every_s):
+                    found = await plan_check.ask(context.client, route, path, time.time())
+                    context.health.quota(route, *found)
         return min(PLAN_ROUND_S, every_s)
 
     def _upstreams(self) -> list[dict[str, object]]:
-        gate, now_s = self._gate, time.monotonic()
+        context, now_s = self._context, time.monotonic()
         out: list[dict[str, object]] = []
-        for name, routes in routes_by_upstream(self._gate).items():
+        for name, routes in routes_by_upstream(self._context).items():
             upstream = routes[0].upstream
-            stands = [gate.health.breaker.standing(r.place, now_s) for r in routes]
+            stands = [context.health.breaker.standing(r.id, now_s) for r in routes]
             worst = max(stands, key=lambda s: (s.state != "closed", s.paused_s, s.failures))
-            keys = gate.health.keys(routes, now_s)
-            check = gate.health.checks.get(name)
-            heard_s = gate.health.answered_s(routes)
+            keys = context.health.keys(routes, now_s)
+            check = context.health.checks.get(name)
+            heard_s = context.health.answered_s(routes)
             out.append(
                 {
                     "name": name,
-                    "preset": gate.settings.upstreams[name].preset,
+                    "preset": context.settings.upstreams[name].preset,
                     "dialect": upstream.dialect,
                     "host": urlsplit(upstream.base_url).netloc.rpartition("@")[2],
                     "models": [r.model.id for r in routes],
-                    "state": gate.health.state(routes, now_s),
+                    "state": context.health.state(routes, now_s),
                     "circuit": worst.state,
                     "failures": worst.failures,
                     "paused_s": round(worst.paused_s, 1),
@@ -130,7 +130,7 @@ class InternalApi:
         Its first model is asked with each of its keys, and so is each model that is paused; what comes of
         it counts for the breaker and the cool-downs as a request's does.
         """
-        gate, route = self._gate, routes[0]
+        context, route = self._context, routes[0]
         if not route.upstream.base_url:
             return []
         if route.upstream.own_keys == "only" and not route.key.secret:
@@ -140,33 +140,33 @@ class InternalApi:
             )
             return [Finding("access", "warn", said, do)]
         known = presets()
-        own = gate.settings.upstreams[name].preset
+        own = context.settings.upstreams[name].preset
         home, sister = known[own].base_url, sister_url(route.upstream, own, known)
-        run = Run(gate.client, gate.timeouts, asyncio.get_running_loop().time() + TEST_S)
+        run = Run(context.client, context.timeouts, asyncio.get_running_loop().time() + TEST_S)
         findings: list[Finding] = []
         streamed: list[Finding] = []
-        paused = [r for r in routes[1:] if not gate.health.closed(r)]
+        paused = [r for r in routes[1:] if not context.health.closed(r)]
         asked = [*(route.pool or (route,)), *paused[: MAX_TESTED - 1]]
         for each in asked:
             began_s = time.monotonic()
             shot = await run.ask(each, probes.hello())
             if shot.failure is None:
-                gate.health.passed(each, True)
+                context.health.passed(each, True)
             else:
-                gate.health.failed(each, shot.failure, began_s, True)
+                context.health.failed(each, shot.failure, began_s, True)
             kind = shot.failure.kind if shot.failure else ""
-            gate.health.checked(name, UpstreamCheck(time.monotonic(), not kind, kind))
+            context.health.checked(name, UpstreamCheck(time.monotonic(), not kind, kind))
             findings.append(judge_access(shot, each, home, sister, None))
             if shot.failure is None and not streamed:
                 streamed = [judge_stream(shot)]
         return findings + streamed
 
 
-def routes_by_upstream(gate: EdgeContext) -> dict[str, list[Route]]:
+def routes_by_upstream(context: EdgeContext) -> dict[str, list[Route]]:
     """The routes of each upstream, in the order of the catalog."""
     found: dict[str, list[Route]] = {}
-    for model in gate.catalog.models:
-        for route in gate.catalog.routes(model.id):
+    for model in context.catalog.models:
+        for route in context.catalog.routes(model.id):
             found.setdefault(route.upstream.name, []).append(route)
     return found
 

@@ -5,8 +5,8 @@ made or migrated, and nothing is dialled but this machine; `online` asks the con
 for the time, without a key, every upstream for its list of models, which costs no tokens, and the
 database of all nodes.
 
-What will surprise: on the configured port our own gateway may answer, and is then asked for its
-health.  Of a key is told that there is one, of a proxy only its host.
+Note: on the configured port our own gateway may answer, and is then asked for its
+health.  A key is only reported to exist, of a proxy only its host.
 """
 
 import asyncio

@@ -4,8 +4,8 @@ Beside `diagnostics/checks.py`, which judges what comes back and is the only use
 requests of the hub, encoded by the route's own dialect and not fitted to its capabilities, so that a
 `stop` goes out also where the preset says that it is ignored.
 
-What will surprise: a chat stream is read twice, by its decoder and by a `_RawReader`, as the decoder makes
-all of the ways to tell thinking the same (protocols.md 1.5) and the checkup wants to know which it was.
+Note: a chat stream is read twice, by its decoder and by a `_RawReader`, as the decoder makes
+all forms of thinking the same and the checkup wants to know which it was.
 """
 
 import asyncio
@@ -44,6 +44,7 @@ from headgate.chat import (
     collect,
 )
 from headgate.dialects.capabilities import Capabilities, ReasoningForm
+from headgate.dialects.registry import FACTS
 from headgate.edge import upstream as upstreams
 from headgate.errors import Failure, Refused
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
@@ -125,13 +126,6 @@ THOUGHT = (  # given back where the model itself thought nothing
     " name of the city. I shall call it with Paris, then report what it says in one sentence."
 )
 MODES: Final = ("none", "required", "named")
-# Forms in which each wire can carry thinking back; the first is tried for a route that has none.
-FORMS: dict[str, tuple[ReasoningForm, ...]] = {
-    "openai": ("details", "reasoning_content", "reasoning", "tags"),
-    "anthropic": ("blocks",),
-    "responses": ("reasoning_content",),
-    "gemini": ("reasoning_content",),
-}
 
 
 class Place(Struct, forbid_unknown_fields=True):
@@ -229,7 +223,7 @@ def picture() -> Media:
 def plan(route: Route, native: Route | None, sister: bool) -> Plan:
     """What a checkup of this route sends at most."""
     long = 2 * _PREFIX_WORDS
-    forms = len(FORMS[route.upstream.dialect])
+    forms = len(FACTS[route.upstream.dialect].reasoning_forms)
     # hello, two of the prefix, the first turn, the second without and with each form, stop, schema
     asked, tokens = 1 + 2 + 1 + 1 + forms + 2, 2 * long + 300 * (forms + 5)
     if route.capabilities.tools:
@@ -237,7 +231,7 @@ def plan(route: Route, native: Route | None, sister: bool) -> Plan:
     if "image" in route.model.input:
         asked, tokens = asked + 1, tokens + 600
     if native is not None:
-        asked += 4 + 1 + len(FORMS[native.upstream.dialect])
+        asked += 4 + 1 + len(FACTS[native.upstream.dialect].reasoning_forms)
         tokens += 2 * long + 1200
     if sister:
         asked, tokens = asked + 1, tokens + 50
@@ -437,14 +431,13 @@ class Run:
         upstream, name, words = route.upstream, route.name, "Hello, world."
         base = upstream.base_url.rstrip("/")
         body: object
+        url = base + FACTS[upstream.dialect].count_path.format(model=name)
         match upstream.dialect:
             case "anthropic":
-                url = f"{base}/v1/messages/count_tokens"
                 body = {"model": name, "messages": [{"role": "user", "content": words}]}
             case "responses":
-                url, body = f"{base}/responses/input_tokens", {"model": name, "input": words}
+                body = {"model": name, "input": words}
             case "gemini":
-                url = f"{base}/models/{name}:countTokens"
                 body = {"contents": [{"role": "user", "parts": [{"text": words}]}]}
             case _:  # vLLM's and SGLang's, which stands beside /v1
                 url = f"{base.removesuffix('/v1')}/tokenize"

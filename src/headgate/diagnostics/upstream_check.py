@@ -8,19 +8,19 @@ import contextlib
 import time
 
 from headgate.catalog.catalog import Route
+from headgate.dialects.registry import FACTS
 from headgate.edge import upstream as upstreams
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
 from headgate.policy.upstream_state import UpstreamCheck
 
 TIMEOUTS = Timeouts(connect_s=5.0, first_token_s=10.0, stall_s=10.0, total_s=15.0)
 _PAGE_BYTES = 1 << 20  # of a list of models; what is longer is not read
-_PATHS = {"anthropic": "/v1/models"}  # by dialect; the base address of the others has the version
 
 
 async def check(client: Client, route: Route) -> UpstreamCheck:
     """Ask the upstream of this route for its models; never raises."""
     own = route.upstream
-    url = own.base_url.rstrip("/") + _PATHS.get(own.dialect, "/models")
+    url = own.base_url.rstrip("/") + FACTS[own.dialect].models_path
     reason = ""
     try:
         response = await client.send("GET", url, upstreams.headers(route), b"", TIMEOUTS)

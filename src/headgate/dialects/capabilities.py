@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-# Where thinking is put on assistant messages that go to the upstream (protocols.md 1.6).
+# Where thinking is put on assistant messages that go to the upstream.
 ReasoningForm = Literal["details", "tags", "reasoning", "reasoning_content", "blocks", "none"]
 # How thinking is switched: not at all; MiniMax's `thinking: {type: adaptive | disabled}`; vLLM and
 # SGLang's `chat_template_kwargs`; OpenAI's `reasoning_effort`; Anthropic's enabled + budget.
@@ -36,9 +36,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     reasoning_split: bool = False  # send `reasoning_split: true` (MiniMax)
     starts_thinking: bool = False  # text begins inside the think block, only `</think>` comes
     thinking_switch: ThinkingSwitch = "none"
-    thinking_off: bool = False  # the model can be told not to think
+    thinking_off: bool = False  # thinking can be switched off
     thinking_default: Literal["on", "off"] = "on"  # what the upstream does when nothing is sent
-    # How much the model thinks can be said in these words, the least first; (): it has no such knob.
+    # How much the model thinks can be asked for in these words, the least first; (): it has no such knob.
     efforts: tuple[Effort, ...] = ()
     default_effort: Literal["", "minimal", "low", "medium", "high", "xhigh", "max"] = (
         ""  # what the upstream does when none is sent; "": not known

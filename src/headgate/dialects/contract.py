@@ -1,4 +1,4 @@
-"""The contract of a dialect: a wire protocol as a codec in both directions, without I/O.
+"""Defines the contract of a dialect: a wire protocol as a codec in both directions, without I/O.
 
 Towards clients a dialect plays the server (`decode_request`, `encoder`, `encode_reply`,
 `encode_failure`); towards upstreams the client (`encode_request`, `decoder`, `decode_failure`).
@@ -14,7 +14,7 @@ import msgspec
 from headgate import jsontext
 from headgate.bounds import WHOLE_BYTES, reply_too_large
 from headgate.chat import Event, Reply, Request
-from headgate.dialects.capabilities import Capabilities
+from headgate.dialects.capabilities import Capabilities, ReasoningForm
 from headgate.errors import Failure
 from headgate.stream import sse
 from headgate.stream.framing import Framer
@@ -65,7 +65,7 @@ class ModelCard(msgspec.Struct, frozen=True):
     free: bool = False
     efforts: tuple[str, ...] = ()  # of reasoning, the least first
     default_effort: str = ""  # where a request names none
-    thinking_off: bool = False  # it can be told not to think
+    thinking_off: bool = False  # thinking can be switched off
     parameters: tuple[str, ...] = ()  # what a request may ask for
     retires: str = ""  # the day of its end at its vendor, as 2026-11-18; "": none is known
     closed: str = ""  # from this day its vendor takes no new users for it
@@ -79,8 +79,37 @@ class ModelCard(msgspec.Struct, frozen=True):
         return "deprecated" if self.retires else "active"
 
 
+class DialectFacts(msgspec.Struct, frozen=True):
+    """What one protocol has by its specification, whoever asks: each package declares its own."""
+
+    name: str
+    title: str  # for people
+    # Which thinking is sent sealed (reasoning/sealing.py): only what an upstream signed, what
+    # the client is shown, or all of it, where the protocol returns a signature without its text.
+    seals: Literal["signed", "shown", "always"]
+    path: str  # below an upstream's base URL; Gemini's has the model in it
+    served: tuple[str, ...]  # paths below our own address at which its requests are taken
+    counted: tuple[str, ...]  # and its questions for the tokens of a request
+    claims: tuple[str, ...]  # other paths that begin so are this protocol's mistakes
+    client_headers: tuple[str, ...]  # which only its clients send
+    id_prefix: str  # of a reply's id
+    messages: str  # where a request has its messages
+    no_messages: str  # how its own servers refuse a request without any
+    effort: str  # the field of the effort
+    budget: str  # and that of a budget of tokens for thinking
+    limit_headers: Literal["openai", "anthropic", ""]  # in whose words limits are reported
+    upstream_headers: tuple[tuple[str, str], ...]  # that every upstream of it needs
+    models_path: str  # of an upstream: the list that the check asks for without a token
+    count_path: str  # of an upstream: where it counts tokens; `{model}` is the model's name
+    reasoning_forms: tuple[ReasoningForm, ...]  # that its wire can carry thinking back in
+    lone_system: bool = False  # whether a prompt may be all system
+    stream_type: str = "text/event-stream"  # content type of a streamed reply
+    array_type: str = "application/json"  # and of one that is an array (`RequestTarget.array`)
+    keepalive: bytes = b": keepalive\n\n"  # what may be sent into a silent stream
+
+
 class Encoder(Protocol):
-    """Events to the bytes of one streamed reply.
+    """Turns events into the bytes of one streamed reply.
 
     `feed` gets Start, PartStart, Delta, PartStop and, last, Finish; `fail` ends it instead.  What
     `feed` returns for Finish holds the terminal frame ([DONE], message_stop).  `fail` returns
@@ -93,7 +122,7 @@ class Encoder(Protocol):
 
 
 class Decoder:
-    """Bytes of one upstream reply to events; a subclass reads one payload at a time.
+    """Turns the bytes of one upstream reply into events; a subclass reads one payload at a time.
 
     `media` is the reply's content type without parameters: an upstream may answer a stream
     request with one JSON body, and the other way round.  Once an event of the end (Finish or
@@ -164,7 +193,7 @@ class Decoder:
         self.framer.text(text)
 
     def end_text(self) -> None:
-        """The text so far is complete: what was held back of it is told; tags may begin the next."""
+        """The text so far is complete: what was held back of it is emitted; tags may begin the next."""
         if self._tags is not None:
             thinking, text = self._tags.close()
             self._tags = None
@@ -208,13 +237,8 @@ class Decoder:
 
 
 class Dialect(Protocol):
+    facts: ClassVar[DialectFacts]
     name: ClassVar[str]
-    # Which thinking is sent sealed (reasoning/sealing.py): only what an upstream signed, what
-    # the client is shown, or all of it, where the protocol returns a signature without its text.
-    seals: ClassVar[Literal["signed", "shown", "always"]]
-    stream_type: ClassVar[str]  # content type of a streamed reply
-    array_type: ClassVar[str]  # and of one that is an array (`Target.array`)
-    keepalive: ClassVar[bytes]  # what may be sent into a silent stream
 
     # the server's part
     def decode_request(self, body: bytes, target: RequestTarget) -> Request:
@@ -228,7 +252,7 @@ class Dialect(Protocol):
         """The answer to a question for the input's tokens."""
 
     def encode_failure(self, failure: Failure, request_id: str) -> tuple[int, bytes]:
-        """HTTP status and body, in this protocol's words."""
+        """Return the HTTP status and the body, in this protocol's words."""
 
     def refuses_in_stream(self, failure: Failure, headers: Mapping[str, str]) -> bool:
         """Whether this client understands a failure better as a stream than as a status."""
@@ -241,10 +265,10 @@ class Dialect(Protocol):
     def encode_request(
         self, request: Request, capabilities: Capabilities, model: str, stream: bool
     ) -> bytes:
-        """The body for an upstream; `request` was fitted to `capabilities` (policy/fit.py) before."""
+        """Return the body for an upstream; `request` was fitted to `capabilities` (policy/fit.py) before."""
 
     def request_path(self, model: str, stream: bool) -> str:
-        """Path and query below the upstream's base URL."""
+        """Return path and query below the upstream's base URL."""
 
     def decoder(self, capabilities: Capabilities, media: str, seed: str) -> Decoder: ...
 

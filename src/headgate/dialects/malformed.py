@@ -1,7 +1,7 @@
 """Earlier turns whose JSON has another shape than the protocol's: they are mended, never refused.
 
 A dialect calls `mended` after it refused a body, so that usual requests pay nothing.  The last turn
-stays as it came: its sender can change it, and is told where it is wrong.
+stays as it came: its sender can change it, and gets the place of the fault.
 """
 
 from collections.abc import Callable

@@ -1,11 +1,13 @@
-"""The table of dialects. A new wire protocol is a file beside this one and a row here."""
+"""Lists the dialects. A new wire protocol is a package beside this file and a row here."""
 
-from headgate.dialects.anthropic.request import AnthropicDialect
-from headgate.dialects.contract import Dialect
-from headgate.dialects.gemini.request import GeminiDialect
-from headgate.dialects.openai.request import OpenAIDialect
+import re
+
+from headgate.dialects.anthropic.dialect import AnthropicDialect
+from headgate.dialects.contract import Dialect, DialectFacts
+from headgate.dialects.gemini.dialect import GeminiDialect
+from headgate.dialects.openai.dialect import OpenAIDialect
 from headgate.dialects.responses.compact import CompactDialect
-from headgate.dialects.responses.request import ResponsesDialect
+from headgate.dialects.responses.dialect import ResponsesDialect
 
 _RESPONSES = ResponsesDialect()
 RESPONSES: Dialect = _RESPONSES
@@ -15,3 +17,7 @@ ANTHROPIC: Dialect = AnthropicDialect()
 GEMINI: Dialect = GeminiDialect()
 
 DIALECTS: dict[str, Dialect] = {d.name: d for d in (OPENAI, RESPONSES, ANTHROPIC, GEMINI)}
+FACTS: dict[str, DialectFacts] = {name: dialect.facts for name, dialect in DIALECTS.items()}
+_PREFIXES = "|".join(re.escape(f.id_prefix) for f in FACTS.values() if f.id_prefix)
+# The id of an exchange as its client got it, with the prefix of its protocol.
+REPLY_ID = rf"(?:{_PREFIXES})?([0-9a-f]{{24}})"

@@ -25,7 +25,7 @@ _DIGITS = 10  # of MAX_COUNT
 
 
 def read(raw: Raw, decoder: "msgspec.json.Decoder[T]", type_: type[T]) -> T | None:
-    """The counts of a usage object; None where nothing was said."""
+    """The counts of a usage object; None where it has none."""
     text = bytes(raw)
     if text in (b"", b"null"):
         return None

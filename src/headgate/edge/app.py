@@ -2,7 +2,7 @@
 
 Every route is a row with its own mark, `open` or not: what is not open asks for a key, and what is
 not in the table is a 404.  The decision is made on the raw path that was sent, never on a URL put
-together from headers (promises.md T14).  One function, `credential`, reads every door a key may
+together from headers, which a client could make up.  One function, `credential`, reads every door a key may
 come through.
 """
 
@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote
 
 from headgate import __version__
 from headgate.dialects.contract import Dialect, RequestTarget
-from headgate.dialects.registry import ANTHROPIC, COMPACT, GEMINI, OPENAI, RESPONSES
+from headgate.dialects.registry import ANTHROPIC, COMPACT, DIALECTS, GEMINI, OPENAI, REPLY_ID
 from headgate.edge import answers, reports
 from headgate.edge.answers import refusal
 from headgate.edge.context import EdgeContext
@@ -41,25 +41,20 @@ _GENERATE = re.compile(
 )
 _GEMINI_PATH = re.compile(_GOOGLE + r"(?:/|$)")
 _MODEL = re.compile(_GOOGLE + "/" + _NAME)
-_GENERATION = re.compile(r"/v1/generations/(?:chatcmpl-|msg_|resp_)?([0-9a-f]{24})")
+_GENERATION = re.compile("/v1/generations/" + REPLY_ID)
 _SESSION = re.compile(r"/v1/sessions/([A-Za-z0-9%._:-]{1,300})")
 _MODELS = re.compile(_GOOGLE + "/?")
-# What control never sees: there a mistaken path is told in the protocol of who asked.
+# What control never sees: there a mistaken path is refused in the protocol of who asked.
 _API = re.compile(r"/(?:v1|v1beta|v1beta1|v1alpha|chat|responses|messages)(?:/|$)")
-_POST: dict[str, Dialect] = {
-    "/v1/chat/completions": OPENAI,
-    "/v1/messages": ANTHROPIC,
-    "/v1/responses": RESPONSES,
-    "/v1/responses/compact": COMPACT,
-}
-_COUNT: dict[str, Dialect] = {
-    "/v1/messages/count_tokens": ANTHROPIC,
-    "/v1/responses/input_tokens": RESPONSES,
-}
+_POST: dict[str, Dialect] = {p: d for d in DIALECTS.values() for p in d.facts.served}
+_POST["/v1/responses/compact"] = COMPACT
+_COUNT: dict[str, Dialect] = {p: d for d in DIALECTS.values() for p in d.facts.counted}
 # Users put /v1 into a base URL to which their client adds it again, or leave it out where it does not.
 for _table in (_POST, _COUNT):
     _table.update([(p.removeprefix("/v1"), d) for p, d in _table.items()])
     _table.update([(f"/v1{p}", d) for p, d in _table.items() if p.startswith("/v1/")])
+# Headers are looked at in this order, as a request may have those of two protocols.
+_CLAIMING = sorted(DIALECTS.values(), key=lambda d: d is not GEMINI)
 _TAKEN = frozenset((*_POST, *_COUNT))
 _TEXT = [("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store")]
 
@@ -84,12 +79,12 @@ class App:
 
     def __init__(
         self,
-        gate: EdgeContext,
+        context: EdgeContext,
         control: ControlProxy | None = None,
         internal: InternalApi | None = None,
     ) -> None:
-        self.gate = gate
-        self.cors = Cors(gate.settings.cors.origins)
+        self.context = context
+        self.cors = Cors(context.settings.cors.origins)
         self.control = control
         self._internal = internal
 
@@ -101,7 +96,7 @@ class App:
         path, method = inbound.path, inbound.method
         if "origin" in inbound.headers and self._preflight(inbound):
             return
-        if inbound.uncertified and path not in HEALTH and not self.gate.proves(inbound):
+        if inbound.uncertified and path not in HEALTH and not self.context.proves(inbound):
             dialect_asked = dialect_of(path, inbound.headers, inbound.query)
             self._refuse(inbound, dialect_asked, _NO_CERTIFICATE)
             return
@@ -136,18 +131,18 @@ class App:
         key: Key | None = None
         try:
             shown = credential(inbound.headers, inbound.query, path)
-            key = await self.gate.key_of(shown, inbound.client)
-            entry = await self.gate.enter(key, "count" if counts else "exchange")
+            key = await self.context.key_of(shown, inbound.client)
+            entry = await self.context.enter(key, "count" if counts else "exchange")
         except Refused as refused:
             left = refused.standings if isinstance(refused, LimitReached) else {}
             self._refuse(inbound, dialect, refused.failure, key, None if counts else target, left)
             return
-        self.gate.refusals.let_in(inbound)
+        self.context.refusals.let_in(inbound)
         try:
             if counts:
-                await count(inbound, self.gate, dialect, target, entry)
+                await count(inbound, self.context, dialect, target, entry)
             else:
-                await exchange(inbound, self.gate, dialect, target, entry)
+                await exchange(inbound, self.context, dialect, target, entry)
         finally:
             entry.leave()
 
@@ -171,7 +166,7 @@ class App:
         failure = Failure(
             "method", f"{path} is not served over WebSocket; send POST.", code="upgrade_required"
         )
-        self.gate.metrics.requests.add(dialect.name, "", failure.kind)
+        self.context.metrics.requests.add(dialect.name, "", failure.kind)
         _, headers, body = refusal(dialect, failure, new_id())
         # "The server MUST send an Upgrade header field in a 426 response" (RFC 9110, 15.5.22)
         more = [("upgrade", "HTTP/1.1"), ("connection", "upgrade")]
@@ -187,9 +182,9 @@ class App:
                     return
                 if self.control is None or path.startswith(INTERNAL):
                     raise Refused(_no_path(path))
-                place = self.gate.overload.enter(f"peer {inbound.client}", visitor=True)
+                place = self.context.overload.enter(f"peer {inbound.client}", visitor=True)
                 try:
-                    if (turn := self.gate.overload.start(place.owner)) is not None:
+                    if (turn := self.context.overload.start(place.owner)) is not None:
                         await turn
                     await self.control(inbound, place)
                 finally:
@@ -203,37 +198,37 @@ class App:
                     else _no_path(path)
                 )
             if page := _PAGES.get(path):
-                await page(self.gate, inbound)
+                await page(self.context, inbound)
             elif _MODELS.fullmatch(path):
                 key = await self._key(inbound)
                 query = dict(parse_qsl(inbound.query))
-                cards = self.gate.catalog.cards()
+                cards = self.context.catalog.cards()
                 if dialect is ANTHROPIC:
-                    cards += self.gate.catalog.alias_cards(key.owner, key.models)
+                    cards += self.context.catalog.alias_cards(key.owner, key.models)
                 self._json(inbound, dialect.encode_models(cards, query))
             elif path == "/v1/key":
                 key = await self._key(inbound)
-                self._json(inbound, await reports.of_key(self.gate, key))
+                self._json(inbound, await reports.of_key(self.context, key))
             elif found := _GENERATION.fullmatch(path):
                 key = await self._key(inbound)
-                self._json(inbound, await reports.of_generation(self.gate, key, found[1]))
+                self._json(inbound, await reports.of_generation(self.context, key, found[1]))
             elif found := _SESSION.fullmatch(path):
                 key, query = await self._key(inbound), dict(parse_qsl(inbound.query))
-                page_of = await reports.of_session(self.gate, key, unquote(found[1]), query)
+                page_of = await reports.of_session(self.context, key, unquote(found[1]), query)
                 self._json(inbound, page_of)
             elif found := _MODEL.fullmatch(path):
                 key = await self._key(inbound)
                 name = unquote(found[1])
-                model = self.gate.catalog.find(name, key.owner, key.models)
+                model = self.context.catalog.find(name, key.owner, key.models)
                 if model is None:
                     raise Refused(
                         Failure(
                             "not_found",
-                            f"The model `{name}` does not exist here. {self.gate.catalog.hint(name)}",
+                            f"The model `{name}` does not exist here. {self.context.catalog.hint(name)}",
                             code="model_not_found",
                         )
                     )
-                card = next(c for c in self.gate.catalog.cards() if c.id == model.id)
+                card = next(c for c in self.context.catalog.cards() if c.id == model.id)
                 self._json(inbound, dialect.encode_model(card))
             else:
                 raise Refused(_no_path(path))
@@ -243,8 +238,8 @@ class App:
     async def _key(self, inbound: Inbound) -> Key:
         """The key that asks for a list, a card or a report; Refused also when it asks too often."""
         shown = credential(inbound.headers, inbound.query, inbound.path)
-        key = await self.gate.key_of(shown, inbound.client)
-        (await self.gate.enter(key, "lookup")).leave()
+        key = await self.context.key_of(shown, inbound.client)
+        (await self.context.enter(key, "lookup")).leave()
         return key
 
     def _json(self, inbound: Inbound, body: bytes) -> None:
@@ -263,15 +258,15 @@ class App:
 
         `standings` is what is left of the limits of its key.
         """
-        gate, more = self.gate, []
+        context, more = self.context, []
         if failure.kind not in FREQUENT:
-            gate.metrics.requests.add(dialect.name, "", failure.kind)
+            context.metrics.requests.add(dialect.name, "", failure.kind)
             inbound.respond(*refusal(dialect, failure, new_id()))
             return
         if key is not None and target is not None and standings:
-            more = limits.headers(dialect.name, standings, time.time())
+            more = limits.headers(dialect.facts.limit_headers, standings, time.time())
         key_id = key.id if key is not None else ""
-        gate.refusals.answer(inbound, dialect, failure, key_id, more, target)
+        context.refusals.answer(inbound, dialect, failure, key_id, more, target)
 
     def refuse_early(
         self, failure: Failure, path: str, headers: Mapping[str, str]
@@ -284,7 +279,7 @@ class App:
 
 
 def _is_api(path: str) -> bool:
-    """Also a path of the API that is cut, or behind a prefix: its client is told which was meant."""
+    """Also a path of the API that is cut, or behind a prefix: its client gets a hint."""
     known = (*_POST, *_COUNT)
     cut = len(path) > 4 and any(k.endswith(path) for k in known)  # "/messages"
     return cut or _API.match(path) is not None or path.endswith(known)
@@ -305,17 +300,17 @@ def _no_path(path: str) -> Failure:
 
 
 def dialect_of(path: str, headers: Mapping[str, str], query: str) -> Dialect:
-    """The protocol of a path that several claim (clients.md): by what its clients send."""
+    """The protocol of a path that several claim, by what its clients send."""
     if path in _POST:
         return _POST[path]
-    if path.startswith(("/v1/messages", "/v1/v1/messages", "/messages")):
-        return ANTHROPIC
-    if path.startswith(("/v1beta", "/v1alpha")) or _GENERATE.fullmatch(path):
+    for dialect in _CLAIMING:
+        if path.startswith(dialect.facts.claims):
+            return dialect
+    if _GENERATE.fullmatch(path) or "key=" in query:
         return GEMINI
-    if "x-goog-api-key" in headers or "x-goog-api-client" in headers or "key=" in query:
-        return GEMINI
-    if "anthropic-version" in headers or "x-api-key" in headers:
-        return ANTHROPIC
+    for dialect in _CLAIMING:
+        if any(name in headers for name in dialect.facts.client_headers):
+            return dialect
     return OPENAI
 
 
@@ -341,25 +336,25 @@ def credential(headers: Mapping[str, str], query: str, path: str) -> str | None:
     return found.pop() if found else None
 
 
-async def _livez(gate: EdgeContext, inbound: Inbound) -> None:
+async def _livez(context: EdgeContext, inbound: Inbound) -> None:
     inbound.respond(200, _TEXT, b"ok\n")
 
 
-async def _readyz(gate: EdgeContext, inbound: Inbound) -> None:
-    why = gate.unready()
+async def _readyz(context: EdgeContext, inbound: Inbound) -> None:
+    why = context.unready()
     if why:
         inbound.respond(503, [*_TEXT, ("retry-after", "1")], f"{why}\n".encode())
     else:
         inbound.respond(200, _TEXT, b"ready\n")
 
 
-async def _metrics(gate: EdgeContext, inbound: Inbound) -> None:
+async def _metrics(context: EdgeContext, inbound: Inbound) -> None:
     """Open when the operator says so, else for management keys, those of the admin API."""
-    if gate.settings.metrics != "open" and not gate.proves(inbound):
+    if context.settings.metrics != "open" and not context.proves(inbound):
         text = credential(inbound.headers, inbound.query, inbound.path)
-        if text is None or not await gate.manages(text):
+        if text is None or not await context.manages(text):
             if text:
-                gate.failed_credential(inbound.client, "")
+                context.failed_credential(inbound.client, "")
             raise Refused(
                 Failure(
                     "unauthenticated",
@@ -370,30 +365,30 @@ async def _metrics(gate: EdgeContext, inbound: Inbound) -> None:
                     should_retry=False,
                 )
             )
-    await metrics_page(gate, inbound)
+    await metrics_page(context, inbound)
 
 
-async def metrics_page(gate: EdgeContext, inbound: Inbound) -> None:
+async def metrics_page(context: EdgeContext, inbound: Inbound) -> None:
     kind = "text/plain; version=0.0.4; charset=utf-8"
     inbound.respond(
-        200, [("content-type", kind), ("cache-control", "no-store")], await gate.metrics_page()
+        200, [("content-type", kind), ("cache-control", "no-store")], await context.metrics_page()
     )
 
 
 class MetricsApp:
     """What the listener answers that is for /metrics alone; it asks for no key."""
 
-    def __init__(self, gate: EdgeContext) -> None:
-        self._gate = gate
+    def __init__(self, context: EdgeContext) -> None:
+        self._context = context
 
     async def __call__(self, inbound: Inbound) -> None:
         if inbound.path in ("/metrics", "/") and inbound.method in ("GET", "HEAD"):
-            await metrics_page(self._gate, inbound)
+            await metrics_page(self._context, inbound)
         else:
             inbound.respond(404, _TEXT, b"Only GET /metrics is here.\n")
 
 
-async def _root(gate: EdgeContext, inbound: Inbound) -> None:
+async def _root(context: EdgeContext, inbound: Inbound) -> None:
     body = (
         f"Headgate {__version__}, a gateway to MiniMax's text models.\n\n"
         "OpenAI     POST /v1/chat/completions, /v1/responses, /v1/responses/compact\n"
@@ -409,7 +404,7 @@ async def _root(gate: EdgeContext, inbound: Inbound) -> None:
 # All of these are open: they say nothing about anybody's traffic (but /metrics, which looks itself).
 _PAGES = {
     "/": _root,
-    "/api/hello": _livez,  # Claude Code knocks here before it has a key (clients.md)
+    "/api/hello": _livez,  # Claude Code knocks here before it has a key
     "/livez": _livez,
     "/readyz": _readyz,
     "/metrics": _metrics,

@@ -1,4 +1,4 @@
-"""What every exchange of one edge shares: settings, catalog, keys, the outbound client, the books.
+"""What every exchange of one edge shares: settings, catalog, keys, the outbound client, the ledger.
 
 Passed to whatever needs it; nothing here is global.  Note: keys are authenticated against a snapshot of the
 database that is read again every POLL_S.  Once the last check is older than STALE_S no key opens anything,
@@ -475,7 +475,7 @@ class EdgeContext:
         self.metrics.loop_lag_s = max(0.0, asyncio.get_running_loop().time() - due)
 
     async def close(self) -> None:
-        """End the tasks, and hang up on the upstreams."""
+        """End the tasks and the connections to upstreams."""
         self.overload.close()
         self.refusals.close()
         await self.tasks.stop()

@@ -1,6 +1,6 @@
 """To control: every path that is not the API goes over a unix socket to the process with the pages.
 
-The only place that says which headers pass, in both directions.  What will surprise: a path reaches
+The only place that says which headers pass, in both directions.  Note: a path reaches
 control as it was sent; control learns the client's address and the host it named from headers that
 only we can set, as its socket takes nobody else.  While control starts, or comes back, a request
 waits for it for some seconds.

@@ -2,15 +2,15 @@
 
 In this order: an upstream that counts (`Capabilities.counts`), the operator's tokenizer.json, the
 estimate that learns (catalog/counting.py).  Each way that fails leaves the question to the next
-one, so a count is never an error; what the answer is worth is said in its `warning`.
+one, so a count is never an error; its `warning` says what the answer is worth.
 
     tokenize    POST /tokenize beside the upstream's /v1, as vLLM has it with `messages`
                 (vllm/entrypoints/serve/tokenize/protocol.py) and SGLang with `prompt`
                 (python/sglang/srt/entrypoints/openai/serving_tokenize.py; both read 2026-11-25)
     anthropic   POST /v1/messages/count_tokens; of MiniMax it is known that it exists, not what it
-                answers (protocols.md 1.1), therefore no preset says it
+                answers, therefore no preset says it
 
-What will surprise: an upstream that does not answer is left alone for a minute, and one that says
+Note: an upstream that does not answer is left alone for a minute, and one that says
 no to `messages` is asked with one text in the same second: its own vocabulary in our rendering of
 the template, which is labelled.  A refusal of one request says nothing of the next one's.
 """
@@ -32,11 +32,11 @@ from headgate.chat import Request
 from headgate.config import ConfigError
 from headgate.dialects.registry import ANTHROPIC, OPENAI
 from headgate.edge import upstream
+from headgate.edge.fitting import fitted_request
 from headgate.errors import Refused
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
-from headgate.policy import fit, history
 
-BOUND_S = 1.0  # for all upstreams together; Claude Code waits for two dozen of these (clients.md)
+BOUND_S = 1.0  # for all upstreams together; Claude Code waits for two dozen of these
 REST_S = 60.0
 MAX_TEXT_CHARS = 4 << 20  # fills the largest context; more would only keep others waiting
 MAX_ANSWER_BYTES = 16 << 20  # /tokenize sends every token, of the largest context some 8 MB
@@ -52,7 +52,7 @@ _ANTHROPIC = ("model", "messages", "system", "tools", "tool_choice", "thinking")
 # Runs a function of the request, with its arguments: here, or in a thread for a large request.
 Worker = Callable[..., Awaitable[Any]]  # Any: what the function returns
 
-Tokens = Annotated[int, msgspec.Meta(ge=1, le=10**9)]  # promises.md T21
+Tokens = Annotated[int, msgspec.Meta(ge=1, le=10**9)]  # an upstream's number is not trusted
 
 
 class Count(msgspec.Struct, frozen=True):
@@ -165,8 +165,10 @@ class Counter:
         until_s = asyncio.get_running_loop().time() + BOUND_S
         for route in able:
             try:
-                fitted = await worker(_fitted, request, route, dialect)
-                return await self._ask(route, fitted, features, worker, until_s)
+                fitted = await worker(
+                    fitted_request, request, route, dialect, 0, route.model.effort
+                )
+                return await self._ask(route, fitted.request, features, worker, until_s)
             except (_Refused, Refused):
                 continue
             except _Late:
@@ -244,20 +246,6 @@ class Counter:
         except TimeoutError:
             return None
         return Count(tokens + round(features.images * counting.PER_IMAGE), WRITTEN)
-
-
-def _fitted(request: Request, route: Route, dialect: str) -> Request:
-    """What this route would be sent, words of emulation included; Refused when it would not be."""
-    repaired = history.repair(request, route.capabilities, dialect)
-    return fit.fit(
-        repaired,
-        route.capabilities,
-        max_output=route.sizes.max_output,
-        default_max_output=route.sizes.default_max_output,
-        client=dialect,
-        wire=route.upstream.dialect,
-        effort=route.model.effort,
-    ).request
 
 
 def _prompt(route: Route, request: Request) -> bytes:

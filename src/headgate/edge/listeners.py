@@ -55,7 +55,7 @@ def notes(found: Certificates, now_s: float) -> list[str]:
 
 
 def listeners(
-    gate: EdgeContext,
+    context: EdgeContext,
     limits: Limits,
     socket: str,
     internal: InternalApi,
@@ -66,36 +66,36 @@ def listeners(
 
     `socket`: where control is.
     """
-    settings = gate.settings
+    settings = context.settings
     apart = bool(settings.admin.listen)
-    app = App(gate, ControlProxy(socket, "public" if apart else ""), internal)
-    server = Server(app, limits, app.refuse_early, report, gate.refusals.again, found)
+    app = App(context, ControlProxy(socket, "public" if apart else ""), internal)
+    server = Server(app, limits, app.refuse_early, report, context.refusals.again, found)
     out = [Listener(server, "api", (app,))]
     if apart:
-        admin = App(gate, ControlProxy(socket, "admin"), internal)
+        admin = App(context, ControlProxy(socket, "admin"), internal)
         few = msgspec.structs.replace(
             limits, connections=min(limits.connections, ADMIN_CONNECTIONS)
         )
-        server = Server(admin, few, admin.refuse_early, report, gate.refusals.again, found)
+        server = Server(admin, few, admin.refuse_early, report, context.refusals.again, found)
         out.append(Listener(server, "admin", (admin,)))
     if settings.metrics not in ("key", "open"):
-        out.append(Listener(Server(MetricsApp(gate)), "metrics"))
+        out.append(Listener(Server(MetricsApp(context)), "metrics"))
     return out
 
 
-def watch(gate: EdgeContext, found: Certificates, servers: list[Server]) -> None:
-    """Keep the files of TLS fresh, and their state in the metrics, until the gate's tasks are stopped."""
+def watch(context: EdgeContext, found: Certificates, servers: list[Server]) -> None:
+    """Keep the files of TLS fresh, and their state in the metrics, until the context's tasks are stopped."""
 
     def report(level: str, text: str) -> None:
-        gate.log.write(LogLine(log_now(), level, "tls", where=text))
+        context.log.write(LogLine(log_now(), level, "tls", where=text))
 
     renewal = certificates.Renewal(found, report)
 
     async def look() -> None:
         await asyncio.to_thread(renewal.round)
 
-    gate.tasks.every("tls", certificates.LOOK_S, look)
-    gate.metrics.gauge(
+    context.tasks.every("tls", certificates.LOOK_S, look)
+    context.metrics.gauge(
         "headgate_tls_certificate_expires_seconds",
         "When the certificate in force ends, in Unix time.",
         lambda: found.expires_s,
@@ -103,4 +103,4 @@ def watch(gate: EdgeContext, found: Certificates, servers: list[Server]) -> None
     handshakes = servers[0].handshakes
     for server in servers[1:]:
         server.handshakes = handshakes
-    gate.metrics.tls_handshakes = handshakes.counts
+    context.metrics.tls_handshakes = handshakes.counts

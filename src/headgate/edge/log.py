@@ -73,7 +73,7 @@ class Log:
                 self._stream.write(b"\n".join(lines) + b"\n")
                 self._stream.flush()
             except (OSError, ValueError):
-                pass  # nobody reads the log any more; requests must go on
+                pass  # the log has no reader any more; requests must go on
 
 
 def now() -> str:

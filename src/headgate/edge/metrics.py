@@ -1,7 +1,7 @@
 """What the edge counts, in Prometheus' form: the only place where a metric is declared.
 
 Labels are bounded: dialects, catalog models, configured upstreams, kinds of failure.  Never keys,
-never anything a client wrote.  What will surprise: counting is done in plain lists here, and only
+never anything a client wrote.  Note: counting is done in plain lists here, and only
 the page is made by prometheus_client, as its counters take a lock each and cost more than relaying
 a chunk; one event loop counts, so nothing needs a lock.
 """

@@ -317,7 +317,7 @@ class Overload:
             job.ended = False
 
             def ended(done: "Future[Any]") -> None:
-                with contextlib.suppress(RuntimeError):  # the loop is closed; nobody waits
+                with contextlib.suppress(RuntimeError):  # the loop is closed; no task waits
                     loop.call_soon_threadsafe(self._job_ended, loop, done)
 
             self._thread.submit(job.run).add_done_callback(ended)

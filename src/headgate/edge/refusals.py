@@ -87,7 +87,7 @@ class Refusals:
             self._line(dialect.name, key_id, failure.kind, 200, request_id, inbound.client)
             facts = ReplyFacts(request_id, "", int(time.time()))
             encoder = dialect.encoder(Request("", (), stream=True), facts, target)
-            inbound.start(200, answers.always(dialect.stream_type, request_id) + list(more))
+            inbound.start(200, answers.always(dialect.facts.stream_type, request_id) + list(more))
             for piece in encoder.fail(failure):
                 inbound.write(piece)
             inbound.end()

@@ -1,6 +1,6 @@
 """What a key may ask about itself: its exchanges, its sessions, its own terms.
 
-Read from the books in a thread, for the asking key only; another key's exchange does not exist for it.
+Read from the ledger in a thread, for the asking key only; another key's exchange does not exist for it.
 """
 
 from collections.abc import Mapping
@@ -19,20 +19,20 @@ PAGE = 100  # generations of a session in one answer, if the request names no nu
 MAX_PAGE = 1000  # some 600 kB
 
 
-async def of_generation(gate: EdgeContext, key: Key, id: str) -> bytes:
+async def of_generation(context: EdgeContext, key: Key, id: str) -> bytes:
     """One exchange by its request id; Refused while it runs and when there is none."""
 
     def read() -> bytes:
-        row = gate.books.generation(id)
+        row = context.books.generation(id)
         return b"" if row is None or row.key_id != key.id else msgspec.json.encode(shown(row))
 
-    page = await gate.reads(read)
+    page = await context.reads(read)
     if not page:
         raise Refused(Failure("not_found", "There is no such generation of this key (yet)."))
     return page
 
 
-async def of_session(gate: EdgeContext, key: Key, id: str, query: Mapping[str, str]) -> bytes:
+async def of_session(context: EdgeContext, key: Key, id: str, query: Mapping[str, str]) -> bytes:
     """One conversation by the id that the client gave it: its sum, and a page of its exchanges.
 
     `query` may have `limit` (up to MAX_PAGE) and `after`, the `next` of the page before.
@@ -43,10 +43,10 @@ async def of_session(gate: EdgeContext, key: Key, id: str, query: Mapping[str, s
     limit, after = int(asked), query.get("after", "")
 
     def read() -> bytes:
-        sums = gate.books.session_sum(id, key.id)
+        sums = context.books.session_sum(id, key.id)
         if not sums.requests:
             return b""
-        rows = gate.books.session(id, key.id, most=limit + 1, after=after)
+        rows = context.books.session(id, key.id, most=limit + 1, after=after)
         more = len(rows) > limit
         return msgspec.json.encode(
             {
@@ -63,17 +63,17 @@ async def of_session(gate: EdgeContext, key: Key, id: str, query: Mapping[str, s
             }
         )
 
-    page = await gate.reads(read)
+    page = await context.reads(read)
     if not page:
         raise Refused(Failure("not_found", "There is no such session of this key."))
     return page
 
 
-async def of_key(gate: EdgeContext, key: Key) -> bytes:
+async def of_key(context: EdgeContext, key: Key) -> bytes:
     """The asking key: its terms, what it has spent, and how it and its account stand."""
-    spent = await gate.reads(lambda: gate.books.spent_by_key(key.id))
+    spent = await context.reads(lambda: context.books.spent_by_key(key.id))
     try:
-        now = await gate.admissions.standing(key)
+        now = await context.admissions.standing(key)
     except StoreError:
         raise no_node() from None
     fields = msgspec.to_builtins(key)

@@ -58,7 +58,7 @@ class Responder:
             self._progress.status = 200
             dialect = self._arrival.dialect
             array = self._arrival.target.array
-            kind = dialect.array_type if array else dialect.stream_type
+            kind = dialect.facts.array_type if array else dialect.facts.stream_type
             self.connection.start(200, self._block(kind))
             self.streaming = True
             self._arrival.context.metrics.open_streams += 1
@@ -115,7 +115,7 @@ class Responder:
         if warnings:
             out.append((answers.WARNINGS, answers.header_list(warnings)))
         if standings := arrival.entry.admission.standings:
-            out += limits.headers(arrival.dialect.name, standings, time.time())
+            out += limits.headers(arrival.dialect.facts.limit_headers, standings, time.time())
         if self._progress.stream:
             out.append(("x-accel-buffering", "no"))  # nginx in front must not gather the stream
         return out
@@ -140,7 +140,7 @@ class Responder:
         if silent_s >= every_s:
             self.start()
             if not self.connection.paused:
-                self.connection.write(self._arrival.dialect.keepalive)
+                self.connection.write(self._arrival.dialect.facts.keepalive)
             self.last_write_s = time.monotonic()
             silent_s = 0.0
         self._keepalive = loop.call_later(every_s - silent_s, self._look, loop, every_s)

@@ -13,7 +13,7 @@ from headgate.catalog.catalog import Route
 from headgate.chat import Request
 from headgate.dialects import vendor_errors
 from headgate.dialects.contract import Decoder, Dialect
-from headgate.dialects.registry import DIALECTS
+from headgate.dialects.registry import DIALECTS, FACTS
 from headgate.errors import OPERATORS, Failure, Refused
 from headgate.net.client import (
     Broken,
@@ -89,7 +89,7 @@ async def begin(
 
     `fresh`: on a new connection.
 
-    The upstream is always asked to stream, also for clients that want one body: so a hang-up, a
+    The upstream is always asked to stream, also for clients that want one body: so a disconnect, a
     stall and the time to the first token are seen for both in the same way.
     """
     way = _way(client, route)
@@ -136,8 +136,7 @@ def headers(route: Route) -> dict[str, str]:
         out["authorization"] = f"Bearer {secret}"
     elif upstream.auth == "x-api-key" and secret:
         out["x-api-key"] = secret
-    if upstream.dialect == "anthropic":
-        out["anthropic-version"] = "2023-06-01"
+    out.update(FACTS[upstream.dialect].upstream_headers)
     out.update(upstream.headers)
     return out
 

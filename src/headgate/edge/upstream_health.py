@@ -84,12 +84,12 @@ class UpstreamHealth:
         now_s = time.monotonic()
         key = route.key
         if failure is None:
-            event = HealthEvent(what, now_s, route.place, key.account, route.account_model, probe)
+            event = HealthEvent(what, now_s, route.id, key.account, route.account_model, probe)
         else:
             event = HealthEvent(
                 what,
                 now_s,
-                route.place,
+                route.id,
                 key.account,
                 route.account_model,
                 probe,
@@ -225,9 +225,7 @@ class UpstreamHealth:
             at_s if asked else before.answered_s,
             reason if asked else before.reason,
         )
-        event = HealthEvent(
-            "plan", at_s, route.place, account, retry_after_s=pause_s, plan=standing
-        )
+        event = HealthEvent("plan", at_s, route.id, account, retry_after_s=pause_s, plan=standing)
         self._publish(event)
         self.shared.apply(event)
 
@@ -306,7 +304,7 @@ class UpstreamHealth:
     def state(self, routes: list[Route], now_s: float) -> UpstreamState:
         """How an upstream does, in one word; `routes`: all of it, of one upstream."""
         return state_of(
-            [self.breaker.standing(r.place, now_s) for r in routes],
+            [self.breaker.standing(r.id, now_s) for r in routes],
             [
                 bool(k.kind) and not k.models
                 for k in self.keys(routes, now_s)[: len(routes[0].upstream.keys)]
@@ -317,14 +315,14 @@ class UpstreamHealth:
 
     def answered_s(self, routes: list[Route]) -> float | None:
         """When one of the routes answered last; None: not since the start."""
-        found = [self.breaker.answered_s(r.place) for r in routes]
+        found = [self.breaker.answered_s(r.id) for r in routes]
         return max((s for s in found if s is not None), default=None)
 
     def _pauses(self, route: Route) -> list[Pause]:
-        return self.shared.pauses(route.place, route.key.account, route.account_model)
+        return self.shared.pauses(route.id, route.key.account, route.account_model)
 
     def _quality(self, route: Route, now_s: float) -> Quality:
-        demoted = self.breaker.demoted(route.place, now_s)
+        demoted = self.breaker.demoted(route.id, now_s)
         return breaker.quality(self._pauses(route), demoted, now_s)
 
     def _wait_s(self, route: Route, now_s: float) -> float:

@@ -73,7 +73,7 @@ class SearchProvider:
         self._timeouts = Timeouts(connect_s=t, first_token_s=t, stall_s=t, total_s=t)
 
     async def search(self, call: ToolCall, wish: WebSearch) -> Searched:
-        """The search that the model asked for; whatever goes wrong is told in `error`."""
+        """The search that the model asked for; whatever goes wrong is in `error`."""
         query = web_search.query_of(call.arguments)
         if not query:
             return self._ended(Searched(call.id, "", error="invalid_tool_input"))

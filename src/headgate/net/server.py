@@ -1,7 +1,7 @@
 """Inbound HTTP/1.1: bytes from clients' sockets to one handler call per request, and back.
 
 Built on httptools (llhttp), which reads the heads, and an asyncio Protocol.  The only place that reads
-client sockets.  What will surprise: it keeps reading while a handler runs, because only a read tells
+client sockets.  Note: it keeps reading while a handler runs, because only a read tells
 that the client has gone, and the handler's task is then cancelled at once, before as after the first
 byte, unless it has said that it wants to end (`drains`).
 One sweep a second serves all timers, as a timer per request costs more than the request.
@@ -38,7 +38,7 @@ from headgate.net.tls import TlsLayer
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Bounds of one listener (promises.md T6-T8)."""
+    """What one listener has bounds for, so that a client cannot hold it."""
 
     header_bytes: int = 65536
     header_s: float = 10.0  # from a connection's or request's first byte to the end of its head
@@ -780,7 +780,7 @@ class _Connection(asyncio.Protocol):
     def _stop(self, failure: Failure) -> None:
         """What follows cannot be read."""
         inbound = self.current
-        if inbound is not None:  # its body broke: its handler is told, and answers
+        if inbound is not None:  # its body broke: its handler learns it, and answers
             inbound.keep_alive = False
             inbound._fail(failure)
             self.resume_reading()

@@ -119,7 +119,7 @@ class TlsLayer(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             if self._ready:
-                self.connection.data_received(b"")  # it is told that something came, not what
+                self.connection.data_received(b"")  # it learns that something came, not what
             return
         if self._ready:
             self._in.write(data)

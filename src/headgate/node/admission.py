@@ -93,7 +93,7 @@ class Admissions:
         self._outputs.restore(outputs)
 
     def load(self, keys: Iterable[Key], accounts: Iterable[Account] = ()) -> None:
-        """The keys and accounts as they are now; LedgerFault when the books cannot be read."""
+        """The keys and accounts as they are now; LedgerFault when the database cannot be read."""
         with self.reading():
             self.apply(self.read(keys, accounts))
 

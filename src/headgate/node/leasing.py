@@ -24,7 +24,7 @@ from headgate.storage.postgres import database
 from headgate.storage.postgres.database import Connection
 from headgate.storage.postgres.leases import CHANNEL, Replaced, draw, prune, register
 
-TICK_S = 0.25  # between two looks at leases that nobody waits for
+TICK_S = 0.25  # between two looks at leases that no request waits for
 GAP_S = 0.01  # between two transactions
 BATCH = 200  # asks of one transaction
 REFILL = 4  # a lease that pays for fewer requests like this one is looked at at once

@@ -34,7 +34,7 @@ TAKE_OVER_S = 120.0  # for the node before this one to end; it may wait for edge
 
 
 class NodeProcess:
-    """The parts of the process, and what it is told."""
+    """Holds the parts of the process, and reads its instructions."""
 
     def __init__(self, data: str, tell: Callable[..., None]) -> None:
         """`tell` sends the supervisor an event."""

@@ -117,7 +117,7 @@ class _Connection:
             sent = self.sock.send(self._out) if self._out else 0
         except BlockingIOError:
             sent = 0
-        except OSError:  # the edge has gone: nobody asks any more
+        except OSError:  # the edge has gone, and its questions with it
             self._out = b""
             sent = 0
         self._out = self._out[sent:]

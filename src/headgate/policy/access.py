@@ -1,7 +1,7 @@
 """Who may do what in the console and the admin API: the only place that knows roles.
 
 A person has one role, and an account whose keys and figures they see; an admin sees all.  Keys of
-models do nothing here, and management keys call no model (architecture.md 8).
+models do nothing here, and management keys call no model.
 """
 
 from typing import Literal

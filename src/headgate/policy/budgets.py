@@ -6,14 +6,14 @@ request holds the most it may cost, and is settled to what it did cost.
 
     at each reserve:  spent + held <= budget
 
-What will surprise:
+Note:
 - a cost belongs to the day or month in which its request was admitted, as in the ledger, which
   sums by the time a request began: one that runs past midnight is charged to the old day;
 - the period follows the clock in both directions, and each one keeps its own sum: a clock that goes
   back finds what was spent then.  A period that the clock may have been in before, and of which
   nothing is known here, is for the ledger: its owner is in `behind` until `follow` brings the sum.
   Until then, nothing is admitted for it but what costs nothing;
-- requests that run and hold what is left are told apart from money that is spent: the first refusal
+- requests that run and hold what is left differ from money that is spent: the first refusal
   is worth another try in a moment, the second is not;
 - a cost above what was held is charged in full.  It is reported as `overrun_nano`, and until the
   next period (or a larger budget) nothing is admitted but what costs nothing;

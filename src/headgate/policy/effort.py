@@ -13,14 +13,8 @@ import msgspec
 
 from headgate.chat import Reasoning
 from headgate.dialects.capabilities import BUDGETS, EFFORTS, Capabilities
+from headgate.dialects.registry import FACTS, OPENAI
 
-# The client's name of the effort and of the budget of tokens, by its dialect.
-KNOBS = {
-    "openai": ("reasoning_effort", "thinking.budget_tokens"),
-    "responses": ("reasoning.effort", "thinking.budget_tokens"),
-    "anthropic": ("output_config.effort", "thinking.budget_tokens"),
-    "gemini": ("thinkingConfig.thinkingLevel", "thinkingConfig.thinkingBudget"),
-}
 # The most tokens of each effort, between the budgets below; above the last it is `max`.
 _UP_TO = ((1024, "minimal"), (4096, "low"), (12_288, "medium"), (20_480, "high"), (28_672, "xhigh"))
 # "must be >= 1024 and less than max_tokens" (Anthropic, extended thinking, 2026-11)
@@ -53,7 +47,8 @@ def fit_effort(
     `client` and `wire` are the dialects of the caller and of the upstream, `default` is the
     operator's effort for requests that name none, `max_tokens` what the upstream will be sent.
     """
-    level, budget = KNOBS.get(client, KNOBS["openai"])
+    facts = FACTS.get(client, OPENAI.facts)
+    level, budget = facts.effort, facts.budget
     words = _words(capabilities, wire)
     if words:
         return _in_words(reasoning, capabilities, words, notes, level, budget, default)

@@ -1,11 +1,11 @@
 """Fitting: what the caller asked for against what one route can do.
 
 The only place that drops, clamps or emulates a wish, and so the only one that decides which of them
-the caller hears of (`Request.warnings`).  The rules are protocols.md 3.2 and 3.5 to 3.8 (read
-2026-11), the facts are `Capabilities`.  The rule behind the rules: what changes the meaning is
+the caller hears of (`Request.warnings`).  The facts are
+`Capabilities`.  The rule behind the rules: what changes the meaning is
 emulated or refused, what only tunes is dropped with a word, and nothing is dropped in silence.
 
-What will surprise:
+Note:
 - an instruction that emulates something is appended to the system text, the same bytes each time:
   upstreams cache by prefix.  A `tool_choice` that comes and goes still costs the cached prefix;
 - `tool_choice: none` takes the tools away, but not from a history that holds calls: upstreams
@@ -61,7 +61,7 @@ def fit(
     """The request as this route can honour it, or Refused where it cannot at all.
 
     `max_output` and `default_max_output` are tokens; the default is used only where the upstream's
-    protocol must be told a number (Anthropic's, whose thinking comes in blocks).  `context_window` is
+    protocol must be sent a number (Anthropic's, whose thinking comes in blocks).  `context_window` is
     the tokens of input and output together, `input_estimate` those of the input; 0: not known.
     `client` and `wire` are the dialects on both sides, `effort` the operator's for requests that name
     none, and `takers` the models that take each kind of media.

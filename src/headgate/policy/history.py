@@ -28,25 +28,9 @@ from headgate import jsontext
 from headgate.chat import Media, Message, Part, Request, Text, Thinking, ToolCall, ToolResult
 from headgate.dialects import unreadable
 from headgate.dialects.capabilities import Capabilities
+from headgate.dialects.contract import DialectFacts
+from headgate.dialects.registry import FACTS, OPENAI
 from headgate.errors import invalid
-
-
-class _Words(msgspec.Struct, frozen=True):
-    """How one protocol's own servers refuse a request that asks nothing."""
-
-    param: str
-    nothing: str
-    lone_system: bool = False  # whether a prompt may be all system
-
-
-_OPENAI = _Words("$.messages", "`messages` needs at least one message.", lone_system=True)
-_WORDS: dict[str, _Words] = {
-    "openai": _OPENAI,
-    "responses": _Words("$.input", "`input` needs at least one item."),
-    "anthropic": _Words("$.messages", "messages: at least one message is required"),
-    "gemini": _Words("$.contents", "* GenerateContentRequest.contents: contents is not specified"),
-}
-
 
 # What stands for a prefill where the upstream has none.
 CONTINUE = (
@@ -62,9 +46,9 @@ def repair(request: Request, capabilities: Capabilities, dialect: str) -> Reques
     """
     if _sound(request.messages, capabilities):
         return request
-    words = _WORDS.get(dialect, _OPENAI)
+    facts = FACTS.get(dialect, OPENAI.facts)
     warnings: list[str] = []
-    messages = _spoken(request.messages, words, warnings)
+    messages = _spoken(request.messages, facts, warnings)
     if not capabilities.tools:
         messages = _without_calls(messages, capabilities.input, warnings)
     turns = _Turns(capabilities.input, warnings)
@@ -75,7 +59,7 @@ def repair(request: Request, capabilities: Capabilities, dialect: str) -> Reques
         # Of the wires without room for more than one, only the one of blocks has cache marks.
         messages = _one_system(messages, warnings, cut=capabilities.reasoning_form == "blocks")
     if all(m.role == "system" for m in messages):
-        raise invalid(words.nothing, words.param)
+        raise invalid(facts.no_messages, facts.messages)
     if messages[-1].role == "assistant" and not capabilities.prefill:
         # A prefill, or what was shown of a stream that was cut (Kimi, opencode).
         messages.append(Message("user", (Text(CONTINUE),)))
@@ -140,7 +124,7 @@ def _said(parts: Sequence[Part]) -> bool:
 # --- single messages -----------------------------------------------------------------------------
 
 
-def _spoken(messages: Iterable[Message], words: _Words, warnings: list[str]) -> list[Message]:
+def _spoken(messages: Iterable[Message], facts: DialectFacts, warnings: list[str]) -> list[Message]:
     """The messages that say something, each valid by itself."""
     out: list[Message] = []
     empty = False
@@ -166,9 +150,9 @@ def _spoken(messages: Iterable[Message], words: _Words, warnings: list[str]) -> 
                 out.append(message)
     if empty and all(m.role == "system" for m in out):
         raise invalid(
-            "A user message is empty: user messages must have non-empty content.", words.param
+            "A user message is empty: user messages must have non-empty content.", facts.messages
         )
-    if out and words.lone_system and all(m.role == "system" for m in out):
+    if out and facts.lone_system and all(m.role == "system" for m in out):
         # OpenAI answers such a prompt; an upstream of another kind cannot even be sent it.
         out[-1] = Message("user", out[-1].parts)
         warnings.append("history: lone system message sent as user message")
@@ -263,7 +247,7 @@ class _Turns:
         self._renamed = 0  # calls whose ids came twice
         self._said = False  # text that is more than blank
         self._results: dict[str, Message] = {}
-        self._between: list[Message] = []  # what else was said since that turn
+        self._between: list[Message] = []  # what else came since that turn
 
     def add(self, message: Message) -> None:
         match message.role:

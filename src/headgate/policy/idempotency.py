@@ -1,12 +1,12 @@
 """Idempotency-Key: what a request that may have been sent before is answered with.
 
-The rules of promises.md 4.3 and the table of one edge.  They follow the IETF's draft-07 (409 while
+The rules, and the table of one edge.  They follow the IETF's draft-07 (409 while
 the first one runs, 422 for another body under the same key;
 datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header, read 2026-11) and Stripe's (the
 reply is kept once the work has begun, errors as well, for 24 hours;
 docs.stripe.com/api/idempotent_requests, read 2026-11).
 
-What will surprise:
+Note:
 - the id of such an exchange is made of its Idempotency-Key, so that the ledger, which knows every id
   before an upstream hears of it, also knows after a crash that the key was used: nothing else is
   written.  A body is not in the ledger; after a restart another body is a 409 and no 422;
@@ -198,7 +198,7 @@ class Table:
 
 
 def failure(verdict: Verdict, id: str = "") -> Failure:
-    """What the client is told; `id` is the request id of the exchange that the key stands for."""
+    """What the client gets; `id` is the request id of the exchange that the key stands for."""
     where = f" See GET /v1/generations/{id}." if id else ""
     match verdict:
         case "running":

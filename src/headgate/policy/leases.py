@@ -150,7 +150,7 @@ class Leases:
         return need > left + max(0, lease.answer.free)
 
     def target(self, lease: Lease, used: int, now_s: float) -> int:
-        """What the lease should be while nobody waits for more."""
+        """What the lease should be while no request waits for more."""
         answer = lease.answer
         if now_s > lease.active_s + IDLE_S or now_s < lease.recalled_s + RECALL_S:
             return used

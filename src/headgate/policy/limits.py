@@ -2,7 +2,7 @@
 
 The only place that counts requests and tokens against time.  `Limiter` is for our clients, `Pacer`
 for the published limits of an upstream, which says neither what is left nor when to come back
-(protocols.md, fact 15).  Time is passed in, as nanoseconds of a clock that does not go back
+(MiniMax sends no header for either).  Time is passed in, as nanoseconds of a clock that does not go back
 (`time.monotonic_ns`); a clock that does costs no one anything and gives no one more than a burst.
 
 Rates are GCRA (ITU-T I.371, annex A) in its form as a leaky bucket: what was taken is a level that
@@ -10,7 +10,7 @@ sinks with the rate, and a request that would lift it above one window's worth i
 time after which it would not.  All of it is whole numbers: a request or token is as many units as
 its window has nanoseconds, so that a limit of `most` a window drains `most` units a nanosecond.
 
-What will surprise:
+Note:
 - a request takes its place (rate and slot) before its body is read, and its tokens once they are known.
   Who is refused a place has lost nothing.  Who has one and is then refused, for tokens, a budget or a
   fault of the request, still counts as a request, as at OpenAI: "unsuccessful requests contribute to
@@ -38,7 +38,7 @@ from headgate.policy.keys import Key
 NS = 10**9
 MINUTE_NS = 60 * NS
 CONCURRENCY_RETRY_S = 1.0
-SWEEP = 1024  # buckets; below it nobody looks for empty ones
+SWEEP = 1024  # buckets; below it empty ones stay
 
 # A count of tokens is cheap and agents ask for two dozen at a time; a key that may generate often may
 # count several times as often.
@@ -117,7 +117,7 @@ class LimitRefusal(msgspec.Struct, frozen=True, gc=False):
                 code="rate_limit_exceeded",
                 should_retry=False,
             )
-        # Codex reads the wait in these words (protocols.md 3.11).
+        # Codex reads the wait in these words.
         again = f"Please try again in {max(1, math.ceil(self.retry_after_s))}s."
         return Failure(
             "rate_limit",
@@ -388,9 +388,9 @@ class Limiter:
 
 
 def headers(
-    dialect: str, standings: Mapping[str, LimitStatus], wall_s: float
+    words: Literal["openai", "anthropic", ""], standings: Mapping[str, LimitStatus], wall_s: float
 ) -> list[tuple[str, str]]:
-    """What is left, in the words of the client's protocol; Gemini's has none.
+    """What is left, in the `words` of the client's protocol; "": it has none.
 
     OpenAI: developers.openai.com/api/docs/guides/rate-limits; Anthropic: platform.claude.com/docs,
     rate limits, response headers (both read 2026-11).  `wall_s`: Unix seconds of now.
@@ -398,7 +398,7 @@ def headers(
     out: list[tuple[str, str]] = []
     for word, standing in standings.items():
         limit, remaining = str(standing.limit), str(standing.remaining)
-        if dialect == "anthropic":
+        if words == "anthropic":
             name = f"anthropic-ratelimit-{word}"
             back = datetime.fromtimestamp(math.ceil(wall_s + standing.reset_ns / NS), UTC)
             reset = back.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -407,7 +407,7 @@ def headers(
                 (f"{name}-remaining", remaining),
                 (f"{name}-reset", reset),
             ]
-        elif dialect != "gemini":
+        elif words == "openai":
             out += [
                 (f"x-ratelimit-limit-{word}", limit),
                 (f"x-ratelimit-remaining-{word}", remaining),
@@ -529,7 +529,7 @@ class Pacer:
             turn.tokens = tokens
 
     def cancel(self, turn: PacedTurn) -> None:
-        """It was not used after all; those behind it keep the times they were told."""
+        """It was not used after all; those behind it keep the times they got."""
         if turn.counted:
             turn.line.turns.remove(turn)
             self._uncount(turn)

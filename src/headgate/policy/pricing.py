@@ -5,7 +5,7 @@ strings and are never floats on the way: 1 USD is 10**9 nano-dollars, so that a 
 tokens is 1000 nano-dollars a token.  The rounding rule: everything is added up exactly and rounded
 once, at the end, half up to the nano-dollar.
 
-What will surprise:
+Note:
 - the whole request is billed at the tier that its input falls into, not only what is above it
   (platform.minimax.io/docs/guides/pricing-paygo, 2026-10);
 - the price of a write holds where the caller says so (`written`): MiniMax writes its cache for nothing

@@ -1,7 +1,7 @@
 """How much a request reserves of its budget, and how much output it may have for that.
 
 This file is the only place that decides it. A reservation is an upper bound: of the input tokens
-(catalog/counting.py, `input_bound`) and of the output tokens, which the upstream itself is told as
+(catalog/counting.py, `input_bound`) and of the output tokens, which the upstream itself is sent as
 `max_tokens`. So whatever an upstream reports within these bounds is paid for before it is asked.
 
     the client says max_tokens    all of it is reserved; lowered when the budget has less left to spend

@@ -21,7 +21,7 @@ class Shared(Protocol):
     @property
     def weight(self) -> int: ...  # 0: tried in its place only
     @property
-    def place(self) -> str: ...  # names the route, the same after a restart
+    def id(self) -> str: ...  # the same after a restart
 
 
 R = TypeVar("R", bound=Shared)
@@ -39,7 +39,7 @@ def ordered(routes: Sequence[R], conversation: str) -> Sequence[R]:
 
 
 def _score(route: Shared, conversation: str) -> float:
-    text = f"{conversation}\n{route.place}"
+    text = f"{conversation}\n{route.id}"
     digest = hashlib.sha256(text.encode("utf-8", "replace")).digest()
     drawn = (int.from_bytes(digest[:7], "big") + 1) / 2**56  # in (0, 1]
     return -route.weight / math.log(drawn) if drawn < 1 else math.inf

@@ -2,18 +2,18 @@
 
 The only place that judges a reply against a caller's JSON Schema, and the only one that takes an
 answer out of the prose around it.  A reply that does not fit is asked for once more where the
-operator allows it (protocols.md 3.7), and is never passed off as valid.
+operator allows it, and is never passed off as valid.
 
 Schemas come from callers, so a validator must be safe with them.  `jsonschema-rs` 0.61 (read and
 measured 2026-11) fetches nothing with `offline`, bounds its regular expressions (a fancy one gives
 up after `_BACKTRACKS`, a plain one is linear) and stops at references that go in circles.
-`jsonschema` and `fastjsonschema` match with `re`, which one pattern can stop for ever, and the
+`jsonschema` and `fastjsonschema` match with `re`, which one pattern can stop forever, and the
 latter runs code that it makes of the schema.  It is imported at the first use: 17 ms.
 
-What will surprise:
+Note:
 - a reason is for a model and a log, so it names places and keywords, in the caller's own words only:
   a key that the reply made up is shown as `*`;
-- `format` is not checked, as JSON Schema makes it an annotation and models were told no more;
+- `format` is not checked, as JSON Schema makes it an annotation and models were sent no more;
 - an answer is taken out of its prose only where it is the one JSON object there;
 - a schema that would take too long is refused (`_MAX_SCHEMA`), except one whose alternatives refer
   back to it more than once for the same place: with a reply as deep it is slow.  Known.

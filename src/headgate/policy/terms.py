@@ -1,46 +1,125 @@
-"""The terms of keys and accounts: what may be changed, and what no key and no account may be."""
+"""The terms of keys and accounts: how their text is read, and what no key and no account may be.
+
+Each term is declared once, at its field of `Key` (policy/keys.py).
+"""
 
 import re
-from typing import TypedDict
+from collections.abc import Callable
+from typing import get_type_hints
 
 from headgate.policy import budgets, masking, networks, preferences
-from headgate.policy.keys import Account, Key, OnDisconnect, Period
+from headgate.policy.keys import Account, Key, Term
 
 MAX_NAME_CHARS = 128
 MAX_LIMIT = 10**12  # a minute, or at a time: what is above it is a slip
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+# How the texts of some terms are checked; each raises ValueError.
+_TEXTS: dict[str, Callable[[str], object]] = {
+    "routing": preferences.parsed,
+    "mask": masking.kinds,
+}
 
 
-class BudgetTerms(TypedDict, total=False):
-    """What may be spent; the fields of Key and of Account."""
-
-    budget_nano: int | None
-    budget_period: Period
-    budget_zone: str
+def _declared(owner: type) -> dict[str, Term]:
+    hints = get_type_hints(owner, include_extras=True)
+    found = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
+    return {name: term for name, (term, *_) in ((n, m) for n, m in found.items() if m)}
 
 
-class Terms(BudgetTerms, total=False):
-    """What a key may take, and how it is served; the fields of Key."""
-
-    rpm: int | None
-    tpm: int | None
-    concurrency: int | None
-    on_disconnect: OnDisconnect
-    allowed_cidrs: tuple[str, ...]
-    effort: str
-    routing: str
-    mask: str
+# By the name of the column, in the order of the fields.
+TERMS: dict[str, Term] = _declared(Key)
+ACCOUNT_TERMS: dict[str, Term] = _declared(Account)
 
 
-class Changes(Terms, total=False):
-    name: str
-    models: tuple[str, ...]
-    expires_s: float | None
-    account: str
+class TermFault(ValueError):
+    """What is wrong with the text of a term; `text` has `{names}` of `values`, for translations."""
+
+    def __init__(self, text: str, **values: str) -> None:
+        super().__init__(text.format(**values))
+        self.text = text
+        self.values = values
 
 
-class AccountChanges(BudgetTerms, total=False):
-    name: str
+def field_of(name: str) -> str:
+    """Return the name of a term in the API and in forms."""
+    return TERMS[name].field or name
+
+
+def option_of(name: str) -> str:
+    """Return the option of a term on the command line."""
+    return TERMS[name].option or "--" + name.replace("_", "-")
+
+
+def read(name: str, text: str) -> object:
+    """Return the value that a text stands for; TermFault when it stands for none.
+
+    An empty text, and the word that takes the term away, stand for its absence.
+    """
+    term = TERMS[name]
+    nothing = not text or text == term.unset
+    match term.kind:
+        case "count":
+            return None if nothing else read_count(text)
+        case "money":
+            return None if nothing else _nano(text.removeprefix("$").replace(",", ""))
+        case "networks":
+            try:
+                return () if nothing else networks.split(text)
+            except ValueError as error:
+                raise TermFault("{fault}.", fault=str(error)) from None
+        case "zone":
+            return _zone(text or "UTC")
+        case "choice" | "period":
+            value = "" if nothing else text
+            if value not in term.choices:
+                choices = ", ".join(term.choices)
+                raise TermFault(
+                    "{field} is one of {choices}.", field=field_of(name), choices=choices
+                )
+            return value
+        case "text":
+            return text
+
+
+def read_count(text: str) -> int:
+    """Return a whole number that may have commas; TermFault for anything else."""
+    text = text.replace(",", "")
+    if text.isascii() and text.isdecimal() and len(text) <= 13 and int(text) <= MAX_LIMIT:
+        return int(text)
+    raise TermFault("`{value}` is not a limit; write a whole number, or none.", value=text[:32])
+
+
+def _nano(text: str) -> int:
+    try:
+        return budgets.nano_of(text)
+    except ValueError:
+        raise TermFault(
+            "`{value}` is not an amount in dollars; write one like 12.50.", value=text[:32]
+        ) from None
+
+
+def _zone(name: str) -> str:
+    try:
+        budgets.zone_of(name)
+    except ValueError:
+        raise TermFault(
+            "No time zone `{zone}` is known; write UTC or one like Asia/Shanghai.", zone=name[:64]
+        ) from None
+    return name
+
+
+def summaries(key: Key) -> list[tuple[str, str]]:
+    """Return what a key may do beside its budget: for each term set, its words and its value."""
+    out = []
+    for name, term in TERMS.items():
+        value = getattr(key, name)
+        if term.summary and value != USUAL[name]:
+            shown = f"{value:,}" if isinstance(value, int) else value
+            out.append((term.summary, ", ".join(value) if isinstance(value, tuple) else str(shown)))
+    return out
+
+
+USUAL: dict[str, object] = {name: getattr(Key("", "", 0.0), name) for name in TERMS}
 
 
 def name_fault(whose: str, name: str) -> str:
@@ -59,21 +138,30 @@ def account_id_fault(id: str) -> str:
 
 def fault_of(what: Key | Account) -> str:
     """Return what no key and no account may be and this one is; "" when nothing is wrong."""
-    if fault := name_fault("a key" if isinstance(what, Key) else "an account", what.name):
+    is_key = isinstance(what, Key)
+    if fault := name_fault("a key" if is_key else "an account", what.name):
         return fault
-    limits = {"rpm": MAX_LIMIT, "tpm": MAX_LIMIT, "concurrency": MAX_LIMIT}
-    most_of = {**(limits if isinstance(what, Key) else {}), "budget_nano": budgets.MAX_NANO}
-    for name, most in most_of.items():
-        value = getattr(what, name)
-        if value is not None and not 0 <= value <= most:
-            return f"{name} is {value}; it is a whole number from 0 to {most}."
     try:
-        if isinstance(what, Key):
-            preferences.parsed(what.routing)
-            masking.kinds(what.mask)
-        if isinstance(what, Key) and networks.checked(what.allowed_cidrs) != what.allowed_cidrs:
-            return "allowed_cidrs has networks that are not in their usual form."
-        budgets.zone_of(what.budget_zone)
+        for name in TERMS if is_key else ACCOUNT_TERMS:
+            if fault := _term_fault(name, getattr(what, name)):
+                return fault
     except ValueError as error:
         return str(error)
+    return ""
+
+
+def _term_fault(name: str, value: object) -> str:
+    """Return what is wrong with the value of a term; ValueError says it as well."""
+    kind = TERMS[name].kind
+    if kind in ("count", "money"):
+        most = MAX_LIMIT if kind == "count" else budgets.MAX_NANO
+        if value is not None and not (isinstance(value, int) and 0 <= value <= most):
+            return f"{name} is {value}; it is a whole number from 0 to {most}."
+    elif kind == "zone":
+        budgets.zone_of(str(value))
+    elif isinstance(value, tuple):
+        if networks.checked(value) != value:
+            return f"{name} has networks that are not in their usual form."
+    elif name in _TEXTS:
+        _TEXTS[name](str(value))
     return ""

@@ -3,10 +3,10 @@
 The only place that keeps what a model thought after its reply was sent: in memory, per key, for
 an hour after it was last needed, the longest unused first to go.  Most frameworks that speak
 OpenAI's chat protocol replay content and tool calls only; without this MiniMax's models would
-start every step of a tool loop without their plan (architecture.md 6, protocols.md 3.4).
+start every step of a tool loop without their plan.
 
-A turn is found by the id of any of its calls, or else by what was said just before it: see
-`_Search._find`.  What will surprise:
+A turn is found by the id of any of its calls, or else by what came just before it: see
+`_Search._find`.  Note:
 - a key may serve an application with many users, and ids may be as poor as "call_0".  So without a
   random id a turn is given back only where the conversation before it is the same too, the
   system's words included: never by its own words alone;
@@ -86,7 +86,7 @@ class _Turn(msgspec.Struct, eq=False):
     text: bytes  # the digest of all its text
     system: bytes  # of the system messages that the conversation begins with
     root: bytes  # of its first user message
-    before: bytes  # of what was said since the assistant spoke last
+    before: bytes  # of what came since the assistant spoke last
     handles: list[tuple[str, str | bytes]]
     size: int
     origin: str
@@ -114,7 +114,7 @@ class _Turn(msgspec.Struct, eq=False):
 class ReplyCollector:
     """A filter of replies that changes nothing: it gathers the parts, `()` until the finish.
 
-    It must stand after the filters that change what the client is told (stops, fences) and before
+    It must stand after the filters that change what the client gets (stops, fences) and before
     those that take thinking away.
     """
 
@@ -530,10 +530,10 @@ class _Search:
     def _find(self, message: Message, calls: "_Calls") -> _Turn | None:
         """The turn that this message is, or is a piece of; the latest, when there are several.
 
-        By a call's id: where the same was said before it, or else (clients shorten old results and
+        By a call's id: where the same came before it, or else (clients shorten old results and
         cut off what is oldest) where the call says the same.  If the id is no random one, the
         conversation must have begun in the same way too, down to the system's words.
-        Without a known id: where the same was said before it after the same system's words, and
+        Without a known id: where the same came before it after the same system's words, and
         the text or a call is the same.
         """
         for n, name in enumerate(calls.names):

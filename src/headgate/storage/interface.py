@@ -9,8 +9,15 @@ from contextlib import AbstractContextManager
 from typing import Literal, Protocol, Unpack
 
 from headgate.policy.access import Change, ManagementKey, Role, User, Via
-from headgate.policy.keys import Account, Key, KeySnapshot
-from headgate.policy.terms import AccountChanges, BudgetTerms, Changes, Terms
+from headgate.policy.keys import (
+    Account,
+    AccountChanges,
+    BudgetTerms,
+    Changes,
+    Key,
+    KeySnapshot,
+    Terms,
+)
 from headgate.policy.upstream_keys import OwnedKey, OwnedKeys, OwnerKind
 from headgate.storage.figures import (
     ALL,

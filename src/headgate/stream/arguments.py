@@ -3,7 +3,7 @@
 The only place that reads a schema for what a text stands for, and that mends arguments which the
 declared schema would refuse, where only one meaning is possible: `"3"` for an integer.
 
-What will surprise: of alternatives that differ none is followed, and a schema that cannot be read
+Note: of alternatives that differ none is followed, and a schema that cannot be read
 says nothing, so that what is not surely meant stays as the model wrote it, to the byte.
 """
 
@@ -65,7 +65,7 @@ class Type:
         said = self._read(raw)
         self._root = said if root is None else root
         schemas = self._flat(said)
-        self.types = self._types(schemas)  # what a value may be; empty when nothing is said
+        self.types = self._types(schemas)  # what a value may be; empty when no schema has any
         self.enum = _members(next((s.enum for s in schemas if s.enum), ()))
         # What was asked for before; a schema is read once, however many values it is asked for.
         self._members: dict[str, Type] = {}
@@ -177,7 +177,7 @@ def _members(values: tuple[object, ...]) -> frozenset[object] | tuple[object, ..
         return values[:_MAX_PARTS]
 
 
-ANY = Type(b"{}")  # of which nothing is said
+ANY = Type(b"{}")  # whose schema says nothing
 
 
 def _kind(text: str | msgspec.Raw) -> str:

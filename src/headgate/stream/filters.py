@@ -4,9 +4,9 @@ The only place that changes a reply's events on their way: `Stops` ends it at a 
 `Fences` takes Markdown fences off emulated structured output, `Keepers` are there for what thought
 must outlive the reply, `Show` decides how much of it is seen.  Lists of events in, lists out, the grammar of chat.py on both sides.
 
-What will surprise: the order in `build` matters.  Stop sequences are looked for in the text as the
+Note: the order in `build` matters.  Stop sequences are looked for in the text as the
 model wrote it, so before its fences go, and before `Show` may put thinking into the text.  A filter
-that ends the reply says Finish while the upstream still talks; whoever reads it hangs up.
+that ends the reply says Finish while the upstream still talks; whoever reads it disconnects.
 """
 
 import re
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from headgate.chat import Delta, Event, Failed, Finish, PartStart, PartStop, Pieces, Tool
-from headgate.stream.recovery import Coerce, Salvage
+from headgate.stream.recovery import CallRecovery, Coerce
 from headgate.stream.stops import StopScanner
 from headgate.stream.thinking import tagged
 from headgate.stream.thought_calls import ThoughtCalls
@@ -107,7 +107,7 @@ def _closing(text: str) -> int:
 
 
 class Fences:
-    """Takes "```json" and "```" off the texts of a reply that shall be JSON (protocols.md 3.7)."""
+    """Takes "```json" and "```" off the texts of a reply that shall be JSON."""
 
     def __init__(self) -> None:
         self._text: _Unfence | None = None
@@ -277,7 +277,7 @@ def build(
     """
     out: list[Filter] = []
     if salvage and tools:
-        out += (ThoughtCalls(tools, seed), Salvage(tools, seed))
+        out += (ThoughtCalls(tools, seed), CallRecovery(tools, seed))
     if coerce and tools:
         out.append(Coerce(tools))
     if searching is not None:

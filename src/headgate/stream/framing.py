@@ -88,7 +88,7 @@ class _Call:
     def whole(self) -> bool:
         """Whether the arguments are surely one JSON object.
 
-        Who asks at each of many pieces is told late rather than at the cost of a square.
+        Who asks at each of many pieces gets it late rather than at the cost of a square.
         """
         if self._whole is None:
             self._credit += 256

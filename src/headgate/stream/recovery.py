@@ -3,7 +3,7 @@
 The only place that reads the models' own wire format of calls, and, by `arguments.py`, the only one
 that changes the arguments of a call.  Two filters:
 
-`Salvage` finds whole blocks of calls in the text of a reply.  M2 to M2.7 write
+`CallRecovery` finds whole blocks of calls in the text of a reply.  M2 to M2.7 write
 
     <minimax:tool_call>
     <invoke name="f">
@@ -22,7 +22,7 @@ with objects as tags in the value, and arrays as tags named `item`.  All read 20
 
 `Coerce` mends arguments that the declared schema would refuse, where only one meaning is possible.
 
-What will surprise:
+Note:
 - nothing is escaped in this format.  A value ends at its closing tag only where what follows goes on
   as a call does, so that files which mention the tags can be written (vllm#44060).  A value that
   holds the whole end of a block is cut there: known, and no reader can tell;
@@ -371,7 +371,7 @@ _TEXT = PartStart("text")
 _STOP = PartStop()
 
 
-class Salvage:
+class CallRecovery:
     """Calls that the model wrote as text, made calls.
 
     `seed` makes their ids: unique for the reply, the same each run, and never those of a Framer.
@@ -388,7 +388,7 @@ class Salvage:
 
     @property
     def count(self) -> int:
-        """How many calls were salvaged so far."""
+        """How many calls were recovered so far."""
         return self._salvaged
 
     def feed(self, events: list[Event]) -> list[Event]:
@@ -446,7 +446,7 @@ class Salvage:
                 )
 
     def _close(self, out: list[Event]) -> None:
-        """The end of a text part, which is told as it came when there was no block in it."""
+        """The end of a text part, which is emitted as it came when there was no block in it."""
         if self._shown != "yes" and not self._here:
             self._shown = "yes"
             out.append(_TEXT)
@@ -494,4 +494,4 @@ class Coerce:
         return out
 
 
-__all__ = ["NS", "Blocks", "Coerce", "Salvage", "Written", "is_plain"]
+__all__ = ["NS", "Blocks", "CallRecovery", "Coerce", "Written", "is_plain"]

@@ -2,12 +2,12 @@
 
 Follows WHATWG HTML, "Server-sent events", section 9.2.6 (html.spec.whatwg.org, read 2026-11), for
 the one field our peers use: the payload of `data`.  `event`, `id` and `retry` lines and comments
-are passed over, because every dialect repeats the type inside the JSON.  What will surprise: the
+are passed over, because every dialect repeats the type inside the JSON.  Note: the
 last event of a stream counts even when its closing blank line is missing, as some servers leave
 it out after `[DONE]`; a line that was cut short does not count.
 """
 
-# The longest real event is a tool call sent whole; 1 MiB is promises.md T8's cap, so that a
+# The longest real event is a tool call sent whole; 1 MiB is the cap, so that a
 # hostile upstream cannot make us buffer without end.
 MAX_EVENT_BYTES = 1 << 20
 

@@ -4,7 +4,7 @@ The only place that looks for stop sequences.  It answers as an engine with nati
 looks after every character: the sequence that is complete first wins, and the longest of those that
 are complete at the same character.  So how the text was cut into pieces changes nothing.
 
-What will surprise: "longest" does not wait.  With the stops "ab" and "abc", "abc" ends at "ab";
+Note: "longest" does not wait.  With the stops "ab" and "abc", "abc" ends at "ab";
 waiting for the "c" would hold text back that may never be decided.
 """
 

@@ -1,7 +1,7 @@
 """Thinking told in odd ways, made plain: tags inside text, and snapshots instead of pieces.
 
 Sources: MiniMax-M2 README and chat template (2025-10), vLLM issues 42129 and 46042, MiniMax-M2#95,
-can1357/oh-my-pi#2434 (read 2026-11).  What will surprise: only a block at the very start of a reply
+can1357/oh-my-pi#2434 (read 2026-11).  Note: only a block at the very start of a reply
 is thinking; `<think>` later on is the answer talking about tags.  Exactly one newline is taken off
 each end of the block, and put back by `tagged`, so that a replayed turn is the same to the byte.
 """

@@ -2,8 +2,8 @@
 
 The only place where a decoder meets an encoder.  It holds back the end: `end` is set to Finish or
 Failed, and the terminal frame is made by whoever owns the exchange once the end is recorded.
-What will surprise: a filter may end the reply before the upstream does (a stop sequence was
-found); then `end` is set while the upstream still talks, and the caller hangs up on it; and a
+Note: a filter may end the reply before the upstream does (a stop sequence was
+found); then `end` is set while the upstream still talks, and the caller closes its connection; and a
 reply's Start is held until something follows.
 """
 
@@ -70,7 +70,7 @@ class Translator:
     def close(self) -> bytes:
         """The upstream closed; `end` is set afterwards, whatever it sent."""
         out = self._pass(self._decoder.close())
-        if self.end is None:  # its reader would wait for ever
+        if self.end is None:  # its reader would wait forever
             raise BrokenGrammar("the sequence has no end")
         return out
 

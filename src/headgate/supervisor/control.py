@@ -1,6 +1,6 @@
 """Control as a child of `serve`: started, started again when it ends, and ended with it.
 
-The only place that starts it.  What will surprise: it reads our end of a pipe and goes when that
+The only place that starts it.  Note: it reads our end of a pipe and goes when that
 closes, so it never outlives the gateway; and when it dies nothing of the data plane notices.
 """
 
@@ -21,7 +21,7 @@ class Control:
     def __init__(
         self, arguments: Sequence[str], exits: Callable[[int], None] = lambda count: None
     ) -> None:
-        """`arguments`: of `headgate control`; `exits` is told how often it ended."""
+        """`arguments`: of `headgate control`; `exits` gets how often it ended."""
         self._arguments = arguments
         self._tell_exits = exits
         self._exits = 0

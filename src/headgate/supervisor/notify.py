@@ -1,4 +1,4 @@
-"""What systemd is told of a service of Type=notify or notify-reload: sd_notify(3), without its library."""
+"""Reports to systemd the state of a service of Type=notify or notify-reload: sd_notify(3), without its library."""
 
 import contextlib
 import os

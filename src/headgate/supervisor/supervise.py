@@ -1,7 +1,7 @@
 """The supervisor: opens the listening sockets, starts the other processes, and replaces those that end.
 
 No request passes it, so that it has nothing to lose.  Children that end are started again, at once if
-they had run for a while; at the end they are told to drain, and the node ends after the last edge.
+they had run for a while; at the end they are asked to drain, and the node ends after the last edge.
 """
 
 import asyncio

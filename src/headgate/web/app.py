@@ -2,7 +2,7 @@
 
 The only place that decides who may open what, before a handler runs: session or management key, role,
 CSRF token and Origin, size of the body; and what every answer carries.  A route is a row; one without
-an action is open to everybody.  What will surprise: handlers run in threads (desk.py), and a refusal
+an action is open to everybody.  Note: handlers run in threads (desk.py), and a refusal
 is a page for a browser and JSON below /admin/.
 """
 
@@ -46,7 +46,7 @@ THREADS = 4  # handlers at a time: each has connections of its own
 # Handlers at a time that hash passwords, beside those: one of them takes 64 MiB and 50 ms of two cores.
 HASHING = passwords.HASHES_AT_ONCE
 HASHING_WAITING = 16  # more than these wait for about a second, and are refused instead
-MEASURED_S = 24 * 3600.0  # over which the upstreams' speed and errors are told
+MEASURED_S = 24 * 3600.0  # over which the upstreams' speed and errors are measured
 MEASURED_EVERY_S = 60.0
 
 # Of the rules, those that are nobody's secret, and stay where the API is when the console has a listener
@@ -255,7 +255,7 @@ def _form(visit: RequestContext) -> None:
 
 
 def _same_origin(visit: RequestContext, rule: Rule) -> None:
-    """Refuse what another site made a browser send (promises.md T19)."""
+    """Refuse what another site made a browser send."""
     request = visit.request
     origin = request.headers.get("origin")
     site = request.headers.get("sec-fetch-site", "same-origin")

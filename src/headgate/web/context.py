@@ -1,6 +1,6 @@
-"""What every handler of control shares: the books, the people, the catalog, templates, words.
+"""What every handler of control shares: the ledger, the people, the catalog, templates, words.
 
-`ConsoleContext` is one deployment, `RequestContext` one request of somebody.  What will surprise: handlers are plain
+`ConsoleContext` is one deployment, `RequestContext` one request of somebody.  Note: handlers are plain
 functions that run in a few threads, as SQLite waits; each thread has its own connections.
 """
 
@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from headgate import __version__
+from headgate.admin.operator import Operator, Reason, Refused
 from headgate.catalog.catalog import Catalog
 from headgate.catalog.stored import Joined, joined
 from headgate.config import Settings, console_url
@@ -27,6 +28,7 @@ from headgate.net.dial import own_context
 from headgate.policy import access
 from headgate.policy.access import Action, Role, Via
 from headgate.policy.guesses import GuessThrottle
+from headgate.policy.keys import KEY_STATES
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.people import People
 from headgate.storage.sqlite.reports import UsageReader
@@ -35,7 +37,7 @@ from headgate.web.auth.passwords import Throttle
 from headgate.web.call_loop import CallLoop
 
 T = TypeVar("T")
-# No script but our files, nothing from elsewhere, no frame around us (promises.md T19).
+# No script but our files, nothing from elsewhere, no frame around us.
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self';"
     " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -52,6 +54,16 @@ class Problem(Exception):
         self.text = text
         self.field = field  # of the form or the JSON body, where it is one
         self.retry_after_s = retry_after_s  # 0: waiting does not help
+
+
+# How an operation that was refused is answered (admin/operator.py).
+_STATUSES: dict[Reason, int] = {
+    "absent": 404,
+    "closed": 409,
+    "taken": 409,
+    "conflict": 409,
+    "invalid": 422,
+}
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -102,6 +114,7 @@ class ConsoleContext:
             ms=formats.ms,
         )
         self.entries: tuple[Entry, ...] = ()  # of the navigation; web/main.py sets them
+        self.templates.globals["key_states"] = KEY_STATES
         self.templates.globals["navigation"] = lambda: self.entries
         self.local = any(u.preset == "local" for u in settings.upstreams.values())
 
@@ -245,12 +258,23 @@ class RequestContext:
     def json(self, value: object, status: int = 200) -> Response:
         return JSONResponse(msgspec.to_builtins(value), status)
 
+    @property
+    def operator(self) -> Operator:
+        """Whoever asks, for the operations of admin/."""
+        who = self.who
+        return Operator(who.name, who.via, self.desk.store, self.desk.people, who.scope)
+
+    def problem(self, refused: Refused, root: str = "") -> Problem:
+        """Return how a refused operation is answered, in the visitor's language."""
+        if refused.reason == "absent":
+            return Problem(404, "There is no such thing here.")
+        text = self.word(refused.text, **refused.values)
+        field = root + refused.field if refused.field else ""
+        return Problem(_STATUSES[refused.reason], text, field)
+
     def record(self, action: str, subject: str, account: str = "", /, **detail: object) -> None:
         """Write down who changed what; never a secret."""
-        who = self.who
-        self.desk.people.record(
-            who.name, who.via, action, subject, account, detail, now_s=time.time()
-        )
+        self.operator.record(action, subject, account, **detail)
 
     def must_see(self, account: str) -> None:
         """Problem 404 for what belongs to an account that they do not see: as if it did not exist."""

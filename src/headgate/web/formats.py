@@ -57,7 +57,7 @@ def short_moment(at_s: float, between: str = " ") -> str:
 
 
 def brief(at_s: float, now_s: float) -> str:
-    """Return a time as short as it can be told apart: without the year if it is this one."""
+    """Return a time as short as it stays clear: without the year if it is this one."""
     text = moment(at_s)
     return text.removeprefix(moment(now_s)[: len("2026-")])
 

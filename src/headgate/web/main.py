@@ -1,6 +1,6 @@
 """The process of control: the app on uvicorn, on a unix socket that only its user can reach.
 
-The only place that knows uvicorn.  What will surprise: who started it holds the other end of its
+The only place that knows uvicorn.  Note: who started it holds the other end of its
 standard input, so that it ends with them, also when they were killed.
 """
 

@@ -1,7 +1,7 @@
 """Where control listens: the only place that names its socket, and that takes what dead ones left away.
 
 Each run of `serve` has a name of its own, so that two of them with one data directory never answer for
-each other; not a pid, which two containers with one volume can have in common.  What will surprise: where
+each other; not a pid, which two containers with one volume can have in common.  Note: where
 the directory's path is too long for the kernel, the socket is in a fresh directory that only we can open,
 never under a name in /tmp that somebody else could have taken first.
 """

@@ -1,7 +1,7 @@
-"""What a page of the books is asked for: a span of time, and of whom, of what.
+"""What a page of the ledger is asked for: a span of time, and of whom, of what.
 
 The only place that reads it out of a query and writes it into a link.  Times are UTC everywhere.
-What will surprise: a link to a file or to a row's requests names the span by its two ends, so that
+Note: a link to a file or to a row's requests names the span by its two ends, so that
 it shows the same minute later; a link that only changes a filter keeps "the last 24 hours" as it is.
 In a query `-` is the account of the keys that have none, and a day as the end includes that day.
 """
@@ -90,7 +90,7 @@ class ReportQuery(msgspec.Struct, frozen=True):
         return {name: value for name in FILTERS if (value := getattr(self, name))}
 
     def where(self, scope: str | None) -> Where:
-        """The books' words for it, never wider than the scope."""
+        """Return it in the ledger's words, never wider than the scope."""
         account: str | None = scope
         if scope is None and self.account:
             account = "" if self.account == NO_ACCOUNT else self.account

@@ -3,7 +3,7 @@
 The only place for what those clients read, as `anthropic.py` is for what they send.  Sources as
 there.
 
-What will surprise:
+Note:
 - the input's tokens stand in the first event, as an estimate where no upstream has told them by
   then, and once more in `message_delta`;
 - the cost stands in `message_delta` alone: SDKs that add up a stream (anthropic 2.14,
@@ -23,6 +23,7 @@ from headgate.chat import (
     PartStop,
     Reply,
     ReplyPart,
+    Request,
     Searched,
     Start,
     Text,
@@ -30,10 +31,11 @@ from headgate.chat import (
     ToolCall,
     Usage,
 )
+from headgate.dialects.anthropic.errors import error_out
 from headgate.dialects.anthropic.upstream import call_out, wire_id
-from headgate.dialects.contract import ReplyFacts
+from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.found import sealed
-from headgate.errors import Failure, Kind
+from headgate.errors import Failure
 from headgate.money import cost_out
 from headgate.stream import sse
 
@@ -144,7 +146,12 @@ def _blocks_out(part: ReplyPart) -> tuple[_Json, ...]:
     return _search_out(part) if isinstance(part, Searched) else (_block_out(part),)
 
 
-def reply_out(reply: Reply, facts: ReplyFacts) -> bytes:
+def count_out(tokens: int) -> bytes:
+    """The answer to count_tokens."""
+    return jsontext.encode({"input_tokens": tokens})
+
+
+def reply_out(reply: Reply, request: Request, facts: ReplyFacts) -> bytes:
     """The body of a reply that is not streamed."""
     searches = sum(isinstance(part, Searched) for part in reply.parts)
     out = _message_out(facts, _usage(reply.usage, reply.cost_nano, searches))
@@ -167,7 +174,7 @@ _DELTAS = {
 class AnthropicEncoder:
     """Only the text of a delta is encoded anew; the rest of its bytes are the same in a block."""
 
-    def __init__(self, facts: ReplyFacts) -> None:
+    def __init__(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> None:
         self._facts = facts
         self._input = facts.input_estimate
         self._index = -1
@@ -207,7 +214,7 @@ class AnthropicEncoder:
         return b"".join(out)
 
     def fail(self, failure: Failure) -> tuple[bytes, ...]:
-        return (_frame(_error(failure, self._facts.id)),)
+        return (_frame(error_out(failure, self._facts.id)),)
 
     def _start(self, part: PartStart) -> bytes:
         self._index += 1
@@ -241,52 +248,3 @@ class AnthropicEncoder:
 
     def _delta(self, delta: _Json) -> bytes:
         return _frame({"type": "content_block_delta", "index": self._index, "delta": delta})
-
-
-# --- errors --------------------------------------------------------------------------------------
-
-_ERRORS: dict[Kind, tuple[int, str]] = {
-    "invalid": (400, "invalid_request_error"),
-    "context_length": (400, "invalid_request_error"),
-    "blocked": (400, "invalid_request_error"),
-    "too_large": (413, "request_too_large"),
-    "media_type": (415, "invalid_request_error"),
-    "not_found": (404, "not_found_error"),
-    "method": (405, "invalid_request_error"),
-    "conflict": (409, "conflict_error"),
-    "request_timeout": (408, "invalid_request_error"),
-    "unauthenticated": (401, "authentication_error"),
-    "forbidden": (403, "permission_error"),
-    "no_credit": (402, "billing_error"),
-    "rate_limit": (429, "rate_limit_error"),
-    "internal": (500, "api_error"),
-    "unavailable": (503, "api_error"),
-    "upstream": (502, "api_error"),
-    "upstream_auth": (424, "api_error"),
-    "upstream_quota": (424, "api_error"),
-    "upstream_config": (424, "api_error"),
-    "overloaded": (529, "overloaded_error"),
-    "timeout": (504, "timeout_error"),
-    "client_gone": (499, "api_error"),
-}
-
-
-def failure_out(failure: Failure, request_id: str) -> tuple[int, bytes]:
-    """HTTP status and body."""
-    return _ERRORS[failure.kind][0], jsontext.encode(_error(failure, request_id))
-
-
-def _error(failure: Failure, request_id: str) -> _Json:
-    message = failure.message
-    place = failure.param.removeprefix("$").removeprefix(".")
-    if place and place not in message:
-        message = f"{place}: {message}"  # this protocol has no field for the place
-    if failure.kind == "context_length" and not message.startswith("prompt is too long"):
-        # Claude Code compacts its history when it reads these words (protocols.md 3.11).
-        message = f"prompt is too long: {message}"
-    error: _Json = {"type": _ERRORS[failure.kind][1], "message": message}
-    if failure.code == "thread_unsupported_request":
-        error["details"] = {"error_code": failure.code}
-    if failure.upstream_code:
-        error["upstream_code"] = failure.upstream_code
-    return {"type": "error", "error": error, "request_id": request_id}

@@ -5,7 +5,7 @@ The only place for its words from clients.  Sources, read 2026-11: the types of 
 `anthropic_reply.py` holds what clients get, `anthropic_upstream.py` the other side, what upstreams
 get and send.
 
-What will surprise: clients' bodies are open lists, as Claude Code adds fields every month: what is
+Note: clients' bodies are open lists, as Claude Code adds fields every month: what is
 unknown is ignored, never refused; and thinking is off, and not shown, when it is not asked for.
 
 Known losses: redacted thinking (nothing here made it, nothing here can read it), the place of text
@@ -16,8 +16,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
-from typing import ClassVar, Literal
+from typing import Literal
 
 import msgspec
 from msgspec import Raw, Struct
@@ -33,7 +32,6 @@ from headgate.chat import (
     Message,
     Part,
     Reasoning,
-    Reply,
     Request,
     Role,
     Sampling,
@@ -44,15 +42,12 @@ from headgate.chat import (
     ToolResult,
     WebSearch,
 )
-from headgate.dialects import malformed, provider, unknown, unreadable, vendor_errors
-from headgate.dialects.anthropic.reply import AnthropicEncoder, failure_out, reply_out
-from headgate.dialects.anthropic.upstream import AnthropicDecoder, request_out
-from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
+from headgate.dialects import malformed, provider, unknown, unreadable
+from headgate.dialects.contract import RequestTarget
 from headgate.dialects.fields import check_domains, check_sampling, media_of, read_whole, schema_of
 from headgate.dialects.found import listed, opened
 from headgate.dialects.jsonstrings import decoded, string, string_or_none
-from headgate.errors import Failure, Refused, invalid, unsupported
+from headgate.errors import Refused, invalid, unsupported
 
 _Json = dict[str, object]
 
@@ -841,144 +836,22 @@ def _string(raw: Raw) -> str:
     return msgspec.json.decode(raw, type=str) if bytes(raw).startswith(b'"') else ""
 
 
-# --- the dialect ---------------------------------------------------------------------------------
+def request_in(body: bytes, target: RequestTarget) -> Request:
+    """A client's request; raises errors.Refused."""
+    return read_whole(lambda b: _read(b, target.headers), body)
 
 
-class AnthropicDialect:
-    name: ClassVar[str] = "anthropic"
-    seals: ClassVar[Literal["signed", "shown", "always"]] = "shown"
-    stream_type: ClassVar[str] = "text/event-stream"
-    array_type: ClassVar[str] = "application/json"
-    keepalive: ClassVar[bytes] = b'event: ping\ndata: {"type": "ping"}\n\n'
-
-    def decode_request(self, body: bytes, target: RequestTarget) -> Request:
-        return read_whole(lambda b: self._read(b, target.headers), body)
-
-    def _read(self, body: bytes, headers: Mapping[str, str]) -> Request:
-        try:
-            wire = jsontext.decode_request(_request_decoder, body)
-            if all([_is_known(message) for message in wire.messages]):
-                return _request(wire, headers)
-        except Refused as refused:
-            if refused.failure.code == "invalid_json":
-                raise
-        # A block has an unknown kind or a wrong type: each is read apart.
-        try:
-            return _request(jsontext.decode_request(_loose_decoder, body), headers)
-        except Refused as refused:
-            again, warnings = malformed.mended(body, refused, "messages", _mended)
-        return _request(jsontext.decode_request(_loose_decoder, again), headers).warn(*warnings)
-
-    def encoder(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> Encoder:
-        return AnthropicEncoder(facts)
-
-    def encode_reply(self, reply: Reply, request: Request, facts: ReplyFacts) -> bytes:
-        return reply_out(reply, facts)
-
-    def encode_count(self, tokens: int) -> bytes:
-        """The answer to count_tokens."""
-        return jsontext.encode({"input_tokens": tokens})
-
-    def encode_failure(self, failure: Failure, request_id: str) -> tuple[int, bytes]:
-        return failure_out(failure, request_id)
-
-    def refuses_in_stream(self, failure: Failure, headers: Mapping[str, str]) -> bool:
-        return False
-
-    def encode_models(self, cards: Sequence[ModelCard], query: Mapping[str, str]) -> bytes:
-        page, more = _page(cards, query)
-        return jsontext.encode(
-            {
-                "data": [_card(card) for card in page],
-                "has_more": more,
-                "first_id": page[0].id if page else None,
-                "last_id": page[-1].id if page else None,
-            }
-        )
-
-    def encode_model(self, card: ModelCard) -> bytes:
-        return jsontext.encode(_card(card))
-
-    def encode_request(
-        self, request: Request, capabilities: Capabilities, model: str, stream: bool
-    ) -> bytes:
-        return jsontext.encode_body(request_out(request, capabilities, model, stream))
-
-    def request_path(self, model: str, stream: bool) -> str:
-        return "/v1/messages"
-
-    def decoder(self, capabilities: Capabilities, media: str, seed: str) -> Decoder:
-        return AnthropicDecoder(media, seed)
-
-    def decode_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-        return vendor_errors.read_failure(status, headers, body)
-
-
-def _page(cards: Sequence[ModelCard], query: Mapping[str, str]) -> tuple[Sequence[ModelCard], bool]:
-    """The models between `after_id` and `before_id`, and whether the list goes on that way."""
+def _read(body: bytes, headers: Mapping[str, str]) -> Request:
     try:
-        limit = max(1, min(1000, int(query.get("limit", "20"))))
-    except ValueError:
-        raise invalid("Expected a number from 1 to 1000.", "$.limit") from None
-    ids = [card.id for card in cards]
-    first, last = 0, len(ids)
-    if (after := query.get("after_id")) in ids:
-        first = ids.index(after) + 1
-    if (before := query.get("before_id")) in ids:
-        last = ids.index(before)
-        return cards[max(first, last - limit) : last], last - limit > first
-    return cards[first : first + limit], first + limit < last
-
-
-def _card(card: ModelCard) -> _Json:
-    created = datetime.fromtimestamp(card.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {
-        "type": "model",
-        "id": card.id,
-        "display_name": card.display_name,
-        "created_at": created,
-        "lifecycle": card.lifecycle,  # required by the SDK's types since 2.12
-        "deprecated_at": _midnight(card.closed),
-        "retires_at": _midnight(card.retires),
-        "max_input_tokens": card.context_window,
-        "max_tokens": card.max_output,
-        "capabilities": _can(card),
-    }
-
-
-def _midnight(day: str) -> str | None:
-    return f"{day}T00:00:00Z" if day else None
-
-
-def _can(card: ModelCard) -> _Json:
-    """The SDK's ModelCapabilities, whose parts are all required (2.12)."""
-
-    def of(able: bool) -> _Json:
-        return {"supported": able}
-
-    no = of(False)
-    return {
-        "batch": no,
-        "citations": no,
-        "code_execution": no,
-        "context_management": no,
-        "effort": {
-            **of(bool(card.efforts)),
-            **{
-                word: of(word in card.efforts) for word in ("low", "medium", "high", "xhigh", "max")
-            },
-        },
-        "image_input": of("image" in card.input),
-        "pdf_input": no,
-        "server_tools": {**no, "code_execution": no, "web_search": no},
-        "structured_outputs": of(True),
-        "thinking": {
-            **of(card.thinking),
-            "types": {
-                "adaptive": of(card.thinking),
-                "between_tools": of(card.thinking),
-                "disabled": of(card.thinking_off),
-                "enabled": of(card.thinking),
-            },
-        },
-    }
+        wire = jsontext.decode_request(_request_decoder, body)
+        if all([_is_known(message) for message in wire.messages]):
+            return _request(wire, headers)
+    except Refused as refused:
+        if refused.failure.code == "invalid_json":
+            raise
+    # A block has an unknown kind or a wrong type: each is read apart.
+    try:
+        return _request(jsontext.decode_request(_loose_decoder, body), headers)
+    except Refused as refused:
+        again, warnings = malformed.mended(body, refused, "messages", _mended)
+    return _request(jsontext.decode_request(_loose_decoder, again), headers).warn(*warnings)

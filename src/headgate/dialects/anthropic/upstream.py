@@ -5,7 +5,7 @@ Requests to upstreams and replies from them; `anthropic.py` holds what clients s
 (M3 era), the types of the anthropic SDK 2.12, docs.claude.com "messages streaming" and "extended
 thinking".
 
-What will surprise:
+Note:
 - input tokens here exclude what was cached or written to the cache, `chat.Usage` includes it;
 - usage comes twice and is cumulative: MiniMax's start often says zero, others leave out at the end
   what did not change, and a gateway's start may be an estimate that its end corrects;
@@ -143,9 +143,12 @@ MIN_BUDGET = 1024  # "must be >= 1024 and less than max_tokens" (extended thinki
 _CHOICES = {"auto": "auto", "none": "none", "required": "any", "named": "tool"}
 
 
-def request_out(
-    request: Request, capabilities: Capabilities, model: str, stream: bool
-) -> _RequestOut:
+def request_out(request: Request, capabilities: Capabilities, model: str, stream: bool) -> bytes:
+    """The body for an upstream; `request` was fitted to `capabilities` (policy/fit.py) before."""
+    return jsontext.encode_body(_request(request, capabilities, model, stream))
+
+
+def _request(request: Request, capabilities: Capabilities, model: str, stream: bool) -> _RequestOut:
     sampling, messages = request.sampling, request.messages
     max_tokens = DEFAULT_MAX_TOKENS if sampling.max_tokens is None else sampling.max_tokens
     signed = capabilities.reasoning_form == "blocks"
@@ -222,7 +225,7 @@ def _format_out(format: Format | None) -> _Json | None:
 
 
 def _messages_out(messages: Sequence[Message], signed: bool) -> list[_MessageOut]:
-    """What follows the last result is said in the same turn: roles must take turns."""
+    """What follows the last result is sent in the same turn: roles must take turns."""
     out: list[_MessageOut] = []
     for message in messages:
         blocks = _blocks_out(message.parts, signed)
@@ -326,7 +329,7 @@ def _count(n: int | None) -> int:
 
 
 class _Counts:
-    """Tokens as told so far, by the start and then by the end of a reply."""
+    """Tokens as reported so far, by the start and then by the end of a reply."""
 
     def __init__(self) -> None:
         self.fresh = self.written = self.read = self.output = self.thought = 0
@@ -370,7 +373,7 @@ class _Counts:
 
 
 class AnthropicDecoder(Decoder):
-    def __init__(self, media: str, seed: str) -> None:
+    def __init__(self, capabilities: Capabilities, media: str, seed: str) -> None:
         super().__init__(media, seed)
         self._counts = _Counts()
         self._open: set[int] = set()  # indices of blocks between start and stop
@@ -500,7 +503,7 @@ class AnthropicDecoder(Decoder):
         self._open.discard(index)
         if self._tags is not None:
             self.end_text()
-        if not self._open:  # else another block is still being told, and the framer waits for it
+        if not self._open:  # else another block is still coming, and the framer waits for it
             self.framer.close_part()
 
 

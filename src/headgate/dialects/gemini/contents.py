@@ -2,7 +2,7 @@
 
 The only place for what a turn of theirs holds.  Sources as in `gemini.py`.
 
-What will surprise:
+Note:
 - calls may come without ids, so that results find them by name and order;
 - streams are often kept as they came, so that pieces of a text or of thinking become one part.
 """
@@ -91,7 +91,7 @@ class ContentIn(Struct, frozen=True, gc=False):
 PART_TYPES = (_BlobIn, _FileIn, _CallIn, _ResultIn, _CodeIn, _OutcomeIn, _PartIn, ContentIn)
 _part_decoder = msgspec.json.Decoder(_TypedPartIn)
 _response_decoder = msgspec.json.Decoder(dict[str, Raw])
-# Results of which only a key or two matter; what has more is told as JSON.
+# Results of which only a key or two matter; what has more is sent as JSON.
 _MAX_RESPONSE_VALUES = 10_000
 
 
@@ -390,7 +390,7 @@ class _History:
     def _results(self, results: _Results) -> list[Text | Media]:
         """By id, else by name in their order, else by position; each call is answered once.
 
-        The answer is what results hold that no call waits for, to be said by the user.
+        The answer is what results hold that no call waits for, which the user sends.
         """
         lost: list[Text | Media] = []
         found = _answered(self._waiting, [r for _, r in results])

@@ -2,11 +2,11 @@
 
 The only place for what those clients read, as `gemini.py` is for what they send.  Sources as there.
 
-What will surprise:
+Note:
 - a stream holds nothing but `data: ` lines: comments, `event:` lines and `[DONE]` each crash some
   SDK; without `alt=sse` it is one JSON array;
 - a last chunk without text would make google-genai's chats forget the whole turn;
-- calls are sent whole, and one whose arguments are no object is told by the reason alone;
+- calls are sent whole, and one whose arguments are no object shows in the reason alone;
 - the cost stands in `usageMetadata`, streamed and whole: google-genai 1.0, 1.16 and 3.6 for Python
   drop what they do not know, @google/genai 2.32 shows it, none warns (measured 2026-11-25).
 
@@ -29,15 +29,17 @@ from headgate.chat import (
     PartStart,
     PartStop,
     Reply,
+    Request,
     Searched,
     Text,
     Thinking,
     ToolCall,
     Usage,
 )
-from headgate.dialects.contract import ReplyFacts
+from headgate.dialects.contract import ReplyFacts, RequestTarget
+from headgate.dialects.gemini.errors import blocked_out, error_out
 from headgate.dialects.gemini.upstream import compact, encode_signature
-from headgate.errors import Failure, Kind
+from headgate.errors import Failure
 from headgate.money import cost_out
 from headgate.stream import sse
 
@@ -160,7 +162,12 @@ def _facts(facts: ReplyFacts) -> bytes:
     return b"," + jsontext.encode({"modelVersion": facts.model, "responseId": facts.id})[1:]
 
 
-def reply_out(reply: Reply, facts: ReplyFacts) -> bytes:
+def count_out(tokens: int) -> bytes:
+    """The answer to countTokens."""
+    return jsontext.encode({"totalTokens": tokens})
+
+
+def reply_out(reply: Reply, request: Request, facts: ReplyFacts) -> bytes:
     """The body of a reply that is not streamed."""
     parts: list[bytes] = []
     reason, signature = _FINISH_OUT[reply.finish.reason], ""
@@ -183,7 +190,9 @@ def reply_out(reply: Reply, facts: ReplyFacts) -> bytes:
             continue
         part = _text_out(p.text, signature) if isinstance(p, Text) else _call_out(p, signature)
         if part is None:
-            reason = _MALFORMED if reason == "STOP" else reason  # a cut call is told by its cause
+            reason = (
+                _MALFORMED if reason == "STOP" else reason
+            )  # a cut call has its cause as reason
             continue
         signature = ""
         parts.append(part)
@@ -196,12 +205,12 @@ def reply_out(reply: Reply, facts: ReplyFacts) -> bytes:
 class GeminiEncoder:
     """Only the text of a chunk is encoded anew; the rest of its bytes are the same each time."""
 
-    def __init__(self, facts: ReplyFacts, array: bool, searching: bool = False) -> None:
-        """`searching`: the reply may search the web."""
-        self._array = array
+    def __init__(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> None:
+        searching = request.search is not None  # the reply may search the web
+        self._array = target.array
         self._facts = _facts(facts)
         self._id = facts.id
-        self._next = b"[" if array else b"data: "
+        self._next = b"[" if target.array else b"data: "
         self._part = PartStart("text")
         self._pieces: list[str] = []  # of a call's arguments: calls are sent whole
         self._signature = ""  # of thinking, for the next part that is none
@@ -245,9 +254,9 @@ class GeminiEncoder:
         """Two forms of events: gemini-cli's SDK raises only on the second, without `data: `."""
         if failure.kind == "blocked" and not self._told:
             # The reply to a blocked prompt, in the form of a stream.
-            last = self._next + jsontext.encode(_blocked(self._id))
+            last = self._next + jsontext.encode(blocked_out(self._id))
             return (last + (b"]" if self._array else b"\n\n"),)
-        error = jsontext.encode(_error(failure))
+        error = jsontext.encode(error_out(failure))
         if self._array:
             return (self._next + error + b"]",)
         return sse.encode(error), error + b"\n\n"
@@ -276,77 +285,10 @@ class GeminiEncoder:
     def _finish(self, finish: Finish) -> bytes:
         reason = _FINISH_OUT[finish.reason]
         if self._malformed and reason == "STOP":
-            reason = _MALFORMED  # a call that was cut short is told by its cause instead
+            reason = _MALFORMED  # a call that was cut short has its cause as reason instead
         told = _usage(finish.usage or Usage(), finish.cost_nano)
         usage = b',"usageMetadata":' + jsontext.encode(told)
         # With `parts: []`, google-genai's chats would call the turn invalid and forget it.
         more = self._grounding.out() if self._grounding is not None else b""
         last = self._chunk(_text_out("", self._take()), reason, usage, more)
         return last + b"]" if self._array else last
-
-
-# --- errors --------------------------------------------------------------------------------------
-
-# kind: (HTTP status, google.rpc.Code, reason).  A blocked prompt is no error here but a reply
-# without candidates; in a stream that began it is one.
-_ERRORS: dict[Kind, tuple[int, str, str]] = {
-    "invalid": (400, "INVALID_ARGUMENT", ""),
-    "context_length": (400, "INVALID_ARGUMENT", "CONTEXT_LENGTH_EXCEEDED"),
-    "blocked": (400, "INVALID_ARGUMENT", "SAFETY"),
-    "too_large": (413, "INVALID_ARGUMENT", "REQUEST_TOO_LARGE"),
-    "media_type": (415, "INVALID_ARGUMENT", "UNSUPPORTED_MEDIA_TYPE"),
-    "not_found": (404, "NOT_FOUND", ""),
-    "method": (405, "UNIMPLEMENTED", ""),
-    "conflict": (409, "ABORTED", ""),
-    "request_timeout": (408, "DEADLINE_EXCEEDED", "REQUEST_TIMEOUT"),
-    "unauthenticated": (401, "UNAUTHENTICATED", "API_KEY_INVALID"),
-    "forbidden": (403, "PERMISSION_DENIED", ""),
-    "no_credit": (429, "RESOURCE_EXHAUSTED", "INSUFFICIENT_CREDITS"),
-    "rate_limit": (429, "RESOURCE_EXHAUSTED", "RATE_LIMIT_EXCEEDED"),
-    "internal": (500, "INTERNAL", ""),
-    "unavailable": (503, "UNAVAILABLE", ""),
-    "upstream": (503, "UNAVAILABLE", "UPSTREAM_ERROR"),
-    "upstream_auth": (424, "FAILED_PRECONDITION", "UPSTREAM_AUTH"),
-    "upstream_quota": (424, "FAILED_PRECONDITION", "UPSTREAM_QUOTA"),
-    "upstream_config": (424, "FAILED_PRECONDITION", "UPSTREAM_CONFIG"),
-    "overloaded": (503, "UNAVAILABLE", "OVERLOADED"),
-    "timeout": (504, "DEADLINE_EXCEEDED", ""),
-    "client_gone": (499, "CANCELLED", ""),
-}
-_RPC = "type.googleapis.com/google.rpc."
-
-
-def failure_out(failure: Failure, request_id: str) -> tuple[int, bytes]:
-    """HTTP status and body."""
-    if failure.kind == "blocked":
-        return 200, jsontext.encode(_blocked(request_id))
-    return _ERRORS[failure.kind][0], jsontext.encode(_error(failure))
-
-
-def _blocked(request_id: str) -> _Json:
-    feedback = {"blockReason": "SAFETY", "safetyRatings": []}
-    return {"promptFeedback": feedback, "responseId": request_id}
-
-
-def _error(failure: Failure) -> _Json:
-    status, word, reason = _ERRORS[failure.kind]
-    message = failure.message
-    if failure.param:
-        field = failure.param.removeprefix("$.")
-        if field not in message:
-            message = f"{field}: {message}"
-    details: list[_Json] = []
-    if failure.retry_after_s is not None:
-        delay = f"{failure.retry_after_s:.3f}".rstrip("0").rstrip(".") + "s"
-        details.append({"@type": f"{_RPC}RetryInfo", "retryDelay": delay})
-    if reason := failure.code.upper() or reason:
-        details.append({"@type": f"{_RPC}ErrorInfo", "reason": reason, "domain": "headgate"})
-    if failure.param:
-        violation = {"field": field, "description": failure.message}
-        details.append({"@type": f"{_RPC}BadRequest", "fieldViolations": [violation]})
-    error: _Json = {"code": status, "message": message, "status": word}
-    if details:
-        error["details"] = details
-    if failure.upstream_code:
-        error["upstream_code"] = failure.upstream_code
-    return {"error": error}

@@ -5,7 +5,7 @@ ai.google.dev/api/generate-content, and what five releases of Google's SDKs do w
 stream (measured 2026-11).  `gemini_contents.py` holds the turns of a request, `gemini_reply.py`
 what clients get, `gemini_upstream.py` the other side, what upstreams get and send.
 
-What will surprise: names come in camelCase and snake_case, mixed in one body, as proto JSON takes
+Note: names come in camelCase and snake_case, mixed in one body, as proto JSON takes
 both.
 
 Known losses: `text/x.enum` is answered as a JSON string; the order of the text and the pictures of
@@ -13,18 +13,16 @@ one result; several texts in a row become one.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Raw, Struct
 
 from headgate import bounds, jsontext
 from headgate.bounds import Int64
-from headgate.chat import Choice, Format, Reasoning, Reply, Request, Sampling, Tool, WebSearch
+from headgate.chat import Choice, Format, Reasoning, Request, Sampling, Tool, WebSearch
 from headgate.dialects import malformed, unknown, unreadable
-from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
+from headgate.dialects.contract import RequestTarget
 from headgate.dialects.fields import (
     EMPTY_SCHEMA,
     check_domains,
@@ -35,9 +33,7 @@ from headgate.dialects.fields import (
 )
 from headgate.dialects.gemini.contents import PART_TYPES, ContentIn, mended, messages_of, system_of
 from headgate.dialects.gemini.names import Finder, camel, in_camel_case
-from headgate.dialects.gemini.reply import GeminiEncoder, failure_out, reply_out
-from headgate.dialects.gemini.upstream import GeminiDecoder, read_failure, request_out
-from headgate.errors import Failure, Refused, invalid, unsupported
+from headgate.errors import Refused, invalid, unsupported
 
 _Json = dict[str, object]
 
@@ -553,93 +549,17 @@ def _choice(
     return tools, Choice()
 
 
-# --- the dialect ---------------------------------------------------------------------------------
+def request_in(body: bytes, target: RequestTarget) -> Request:
+    """A client's request; raises errors.Refused."""
+    return read_whole(lambda b: _checked(b, target), body)
 
 
-class GeminiDialect:
-    name: ClassVar[str] = "gemini"
-    seals: ClassVar[Literal["signed", "shown", "always"]] = "always"
-    stream_type: ClassVar[str] = "text/event-stream"
-    array_type: ClassVar[str] = "application/json"
-    keepalive: ClassVar[bytes] = b"\n"  # in an array, too: whitespace between its elements
-
-    def decode_request(self, body: bytes, target: RequestTarget) -> Request:
-        return read_whole(lambda b: self._read(b, target), body)
-
-    def _read(self, body: bytes, target: RequestTarget) -> Request:
-        jsontext.check_values(body)
-        if _SNAKE_CASE.found(body):
-            body = in_camel_case(body)
-        try:
-            return _request(_read(body), target)
-        except Refused as refused:
-            again, warnings = malformed.mended(body, refused, "contents", mended)
-        return _request(_read(again), target).warn(*warnings)
-
-    def encoder(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> Encoder:
-        return GeminiEncoder(facts, target.array, request.search is not None)
-
-    def encode_reply(self, reply: Reply, request: Request, facts: ReplyFacts) -> bytes:
-        return reply_out(reply, facts)
-
-    def encode_count(self, tokens: int) -> bytes:
-        """The answer to countTokens."""
-        return jsontext.encode({"totalTokens": tokens})
-
-    def encode_failure(self, failure: Failure, request_id: str) -> tuple[int, bytes]:
-        return failure_out(failure, request_id)
-
-    def refuses_in_stream(self, failure: Failure, headers: Mapping[str, str]) -> bool:
-        return failure.kind == "blocked"  # a reply of status 200, so in the form of its stream
-
-    def encode_models(self, cards: Sequence[ModelCard], query: Mapping[str, str]) -> bytes:
-        # "The maximum is 1000, even if you pass a larger page_size" (Models.list)
-        size = min(_number(query, "pageSize", 50) or 50, 1000)
-        first = _number(query, "pageToken", 0)
-        out: _Json = {"models": [_card(c) for c in cards[first : first + size]]}
-        if first + size < len(cards):
-            out["nextPageToken"] = str(first + size)
-        return jsontext.encode(out)
-
-    def encode_model(self, card: ModelCard) -> bytes:
-        return jsontext.encode(_card(card))
-
-    def encode_request(
-        self, request: Request, capabilities: Capabilities, model: str, stream: bool
-    ) -> bytes:
-        return jsontext.encode_body(request_out(request, capabilities))
-
-    def request_path(self, model: str, stream: bool) -> str:
-        method = "streamGenerateContent?alt=sse" if stream else "generateContent"
-        return f"/models/{model}:{method}"
-
-    def decoder(self, capabilities: Capabilities, media: str, seed: str) -> Decoder:
-        return GeminiDecoder(media, seed)
-
-    def decode_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-        return read_failure(status, headers, body)
-
-
-def _number(query: Mapping[str, str], name: str, default: int) -> int:
-    said = query.get(name) or query.get(name[:4] + "_" + name[4:].lower()) or str(default)
-    if not (said.isascii() and said.isdecimal() and len(said) < 10):
-        raise invalid(f"Expected a number in `{name}`, got `{said[:40]}`.", f"$.{name}")
-    return int(said)
-
-
-def _card(card: ModelCard) -> _Json:
-    return {
-        "name": f"models/{card.id}",
-        "baseModelId": card.id,
-        "version": "1",
-        "displayName": card.display_name,
-        "description": card.description,
-        "inputTokenLimit": card.context_window,
-        "outputTokenLimit": card.max_output,
-        "supportedGenerationMethods": ["generateContent", "streamGenerateContent"],
-        "thinking": card.thinking,
-        "temperature": 1.0,
-        "maxTemperature": 2.0,
-        "topP": 0.95,
-        "topK": 40,
-    }
+def _checked(body: bytes, target: RequestTarget) -> Request:
+    jsontext.check_values(body)
+    if _SNAKE_CASE.found(body):
+        body = in_camel_case(body)
+    try:
+        return _request(_read(body), target)
+    except Refused as refused:
+        again, warnings = malformed.mended(body, refused, "contents", mended)
+    return _request(_read(again), target).warn(*warnings)

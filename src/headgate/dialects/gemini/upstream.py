@@ -4,7 +4,7 @@ Requests to upstreams and replies from them; `gemini.py` holds what clients send
 `gemini_reply.py` what they get.  Sources, read 2026-11: ai.google.dev/api/generate-content, the
 types of google-genai 3.4.
 
-What will surprise:
+Note:
 - results name their function, which other protocols leave out: the name is looked up in the calls;
 - a stream has no terminator, usage repeats and grows: the end is the close after a finishReason;
 - a wrong key is answered with 400, and only `details` tells it from a wrong request;
@@ -170,7 +170,12 @@ def _signature_out(signature: str) -> str:
 # --- requests: to upstreams ----------------------------------------------------------------------
 
 
-def request_out(request: Request, capabilities: Capabilities) -> _Json:
+def request_out(request: Request, capabilities: Capabilities, model: str, stream: bool) -> bytes:
+    """The body for an upstream; `request` was fitted to `capabilities` (policy/fit.py) before."""
+    return jsontext.encode_body(_request(request, capabilities))
+
+
+def _request(request: Request, capabilities: Capabilities) -> _Json:
     out: _Json = {}
     messages = request.messages
     first = next((n for n, m in enumerate(messages) if m.role != "system"), len(messages))
@@ -370,7 +375,7 @@ _BROKEN = frozenset(
         "MISSING_THOUGHT_SIGNATURE",
     )
 )
-# The zero of an enum, which proto JSON may write out: nothing was said.
+# The zero of an enum, which proto JSON may write out: it was not set.
 _UNSAID = frozenset(
     (
         "",
@@ -396,7 +401,7 @@ def _usage_in(raw: Raw) -> Usage | None:
 
 
 class GeminiDecoder(Decoder):
-    def __init__(self, media: str, seed: str) -> None:
+    def __init__(self, capabilities: Capabilities, media: str, seed: str) -> None:
         super().__init__(media, seed)
         self._reason: FinishReason | None = None
         self._usage: Usage | None = None

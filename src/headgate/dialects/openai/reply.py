@@ -1,7 +1,7 @@
 """Replies of OpenAI Chat Completions, to clients: streamed, whole, and errors.
 
 The only place for what those clients read, as `openai.py` is for what they send.  Sources as there.
-What will surprise: a chunk is put together from bytes, as most of it is the same each time.
+Note: a chunk is put together from bytes, as most of it is the same each time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,10 +29,11 @@ from headgate.chat import (
     ToolCall,
     Usage,
 )
-from headgate.dialects.contract import ReplyFacts
+from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.fields import unwrapped
+from headgate.dialects.openai.errors import event_out
 from headgate.dialects.openai.upstream import WireCall, WireDetail, calls, details
-from headgate.errors import Failure, Kind
+from headgate.errors import Failure
 from headgate.money import dollars
 from headgate.stream import sse
 
@@ -136,7 +137,12 @@ def _custom_names(request: Request) -> frozenset[str]:
     return frozenset([t.name for t in request.tools if t.custom])
 
 
-def reply_out(reply: Reply, request: Request, facts: ReplyFacts) -> _ReplyOut:
+def reply_out(reply: Reply, request: Request, facts: ReplyFacts) -> bytes:
+    """The body of a reply that is not streamed."""
+    return jsontext.encode(_reply(reply, request, facts))
+
+
+def _reply(reply: Reply, request: Request, facts: ReplyFacts) -> _ReplyOut:
     if len(reply.parts) == 1 and type(one := reply.parts[0]) is Text and not one.citations:
         message = _ReplyMessage(one.text)
     else:
@@ -184,7 +190,7 @@ def _annotations(parts: Sequence[ReplyPart]) -> list[_Annotation]:
 class OpenAIEncoder:
     """Only the text of a chunk is encoded anew; the rest of its bytes are the same each time."""
 
-    def __init__(self, request: Request, facts: ReplyFacts) -> None:
+    def __init__(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> None:
         facts_json = jsontext.encode(
             {
                 "id": f"chatcmpl-{facts.id}",
@@ -246,13 +252,7 @@ class OpenAIEncoder:
         return b"".join(out)
 
     def fail(self, failure: Failure) -> tuple[bytes, ...]:
-        out = error_out(failure)
-        error = out["error"]
-        assert isinstance(error, dict)
-        # There is no status beside it, and clients know an event's failure by these types alone.
-        if failure.status >= 500 or error["type"] == "upstream_error":
-            error["type"] = "server_error"
-        return (sse.encode(jsontext.encode(out)),)
+        return (sse.encode(jsontext.encode(event_out(failure))),)
 
     def _chunk(self, delta: bytes) -> bytes:
         return self._before + delta + self._after
@@ -313,46 +313,3 @@ class OpenAIEncoder:
             usage = _usage(finish.usage or Usage(), finish.cost_nano)
             yield self._head + b',"choices":[],"usage":' + usage + b"}\n\n"
         yield b"data: [DONE]\n\n"
-
-
-# --- errors --------------------------------------------------------------------------------------
-
-# kind: (type, code).  The status is errors.STATUS, but for `no_credit`: OpenAI says 429.
-_ERRORS: dict[Kind, tuple[str, str | None]] = {
-    "invalid": ("invalid_request_error", None),
-    "context_length": ("invalid_request_error", "context_length_exceeded"),
-    "blocked": ("invalid_request_error", "content_filter"),
-    "too_large": ("invalid_request_error", "request_too_large"),
-    "media_type": ("invalid_request_error", "unsupported_media_type"),
-    "not_found": ("invalid_request_error", "model_not_found"),
-    "method": ("invalid_request_error", "method_not_allowed"),
-    "conflict": ("invalid_request_error", "conflict"),
-    "request_timeout": ("timeout", "request_timeout"),
-    "unauthenticated": ("invalid_request_error", "invalid_api_key"),
-    "forbidden": ("permission_error", "model_not_allowed"),
-    "no_credit": ("insufficient_quota", "insufficient_quota"),
-    "rate_limit": ("rate_limit_error", "rate_limit_exceeded"),
-    "internal": ("server_error", None),
-    "unavailable": ("server_error", "service_unavailable"),
-    "upstream": ("upstream_error", None),
-    "upstream_auth": ("upstream_error", "upstream_auth"),
-    "upstream_quota": ("upstream_error", "upstream_quota"),
-    "upstream_config": ("upstream_error", "upstream_config"),
-    "overloaded": ("server_error", "overloaded"),
-    "timeout": ("timeout", "timeout"),
-    "client_gone": ("server_error", "client_closed_request"),
-}
-
-
-def error_out(failure: Failure) -> _Json:
-    type_, code = _ERRORS[failure.kind]
-    error: _Json = {
-        "message": failure.message,
-        "type": type_,
-        # OpenAI writes `messages[0].role`, without the root
-        "param": failure.param.removeprefix("$").removeprefix(".") or None,
-        "code": failure.code or code,
-    }
-    if failure.upstream_code:
-        error["upstream_code"] = failure.upstream_code
-    return {"error": error}

@@ -5,7 +5,7 @@ openai 3.54), platform.minimax.io/docs "text-chat-openai" and "errorcode", docs.
 docs.sglang.ai (reasoning outputs), MiniMax-M2 README (2025-10).
 
 `openai_reply.py` has what clients get back, `openai_upstream.py` the other side, what upstreams get
-and send.  What will surprise: thinking has no place in OpenAI's types; MiniMax's `reasoning_details`
+and send.  Note: thinking has no place in OpenAI's types; MiniMax's `reasoning_details`
 and DeepSeek's `reasoning_content` are both written, and every known form is read.
 
 Known losses: this wire has no `is_error` (it becomes "Error: ..."), no cache breakpoints, and no
@@ -13,8 +13,8 @@ order between text and tool calls; halves of a surrogate pair in two chunks beco
 """
 
 import binascii
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -27,7 +27,6 @@ from headgate.chat import (
     Media,
     Message,
     Reasoning,
-    Reply,
     Request,
     Sampling,
     Text,
@@ -37,21 +36,14 @@ from headgate.chat import (
     ToolResult,
     WebSearch,
 )
-from headgate.dialects import fields, provider, unknown, vendor_errors
-from headgate.dialects.capabilities import Capabilities
+from headgate.dialects import fields, provider, unknown
 from headgate.dialects.contract import (
-    CardPrice,
-    Decoder,
-    Encoder,
-    ModelCard,
-    ReplyFacts,
     RequestTarget,
 )
 from headgate.dialects.fields import carried, check_sampling, given, read_whole, wrapped
 from headgate.dialects.jsonstrings import decoded, may_hold, string, string_or_list, string_or_none
-from headgate.dialects.openai.reply import OpenAIEncoder, error_out, reply_out
-from headgate.dialects.openai.upstream import DetailIn, OpenAIDecoder, request_out
-from headgate.errors import STATUS, Failure, Refused, invalid, unsupported
+from headgate.dialects.openai.upstream import DetailIn
+from headgate.errors import Refused, invalid, unsupported
 from headgate.stream.thinking import untagged
 
 # --- wire types: what clients send ---------------------------------------------------------------
@@ -304,7 +296,7 @@ _bias_decoder = msgspec.json.Decoder(dict[str, float])
 
 
 def _check_bias(raw: Raw) -> None:
-    """Ignored, but a mistake in it is told, and what is too large is not read."""
+    """Ignored, but a mistake in it is refused, and what is too large is not read."""
     where, most = "$.logit_bias", bounds.LOGIT_BIAS
     if not jsontext.within(bytes(raw), most.most):
         raise invalid(f"`logit_bias` has more than {most.most} {most.unit}.", where)
@@ -671,126 +663,28 @@ def _wants_usage(body: bytes) -> bool:
     return not found.stream or (options is not None and options.include_usage is True)
 
 
-# --- the dialect ---------------------------------------------------------------------------------
+def request_in(
+    body: bytes,
+    target: RequestTarget,
+    of_input: Callable[[bytes, RequestTarget], Request] | None = None,
+) -> Request:
+    """A client's request; raises errors.Refused.
+
+    `of_input` reads a body of Responses, which Cursor sends to this path too.
+    """
+    return read_whole(lambda b: _read(b, target, of_input), body)
 
 
-class OpenAIDialect:
-    name: ClassVar[str] = "openai"
-    seals: ClassVar[Literal["signed", "shown", "always"]] = "signed"
-    stream_type: ClassVar[str] = "text/event-stream"
-    array_type: ClassVar[str] = "application/json"
-    keepalive: ClassVar[bytes] = b": keepalive\n\n"
-
-    def __init__(self, of_input: Callable[[bytes, RequestTarget], Request] | None = None) -> None:
-        """`of_input` reads a body of Responses, which Cursor sends to this path too."""
-        self._of_input = of_input
-
-    def decode_request(self, body: bytes, target: RequestTarget) -> Request:
-        return read_whole(lambda b: self._read(b, target), body)
-
-    def _read(self, body: bytes, target: RequestTarget) -> Request:
-        try:
-            return _request(jsontext.decode_request(_request_decoder, body))
-        except Refused as refused:
-            if self._of_input is not None and b'"input"' in body and _input_only(body):
-                request = self._of_input(body, target)
-                return msgspec.structs.replace(request, want_usage=_wants_usage(body))
-            rewritten, warnings = unknown.chat(body, refused)
-        return _request(jsontext.decode_request(_request_decoder, rewritten)).warn(*warnings)
-
-    def encoder(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> Encoder:
-        return OpenAIEncoder(request, facts)
-
-    def encode_reply(self, reply: Reply, request: Request, facts: ReplyFacts) -> bytes:
-        return jsontext.encode(reply_out(reply, request, facts))
-
-    def encode_count(self, tokens: int) -> bytes:
-        """As Responses answers; Chat Completions has no such question."""
-        return jsontext.encode({"object": "response.input_tokens", "input_tokens": tokens})
-
-    def encode_failure(self, failure: Failure, request_id: str) -> tuple[int, bytes]:
-        status = 429 if failure.kind == "no_credit" else STATUS[failure.kind]
-        return status, jsontext.encode(error_out(failure))
-
-    def refuses_in_stream(self, failure: Failure, headers: Mapping[str, str]) -> bool:
-        return False
-
-    def encode_models(self, cards: Sequence[ModelCard], query: Mapping[str, str]) -> bytes:
-        return jsontext.encode({"object": "list", "data": [_card(card) for card in cards]})
-
-    def encode_model(self, card: ModelCard) -> bytes:
-        return jsontext.encode(_card(card))
-
-    def encode_request(
-        self, request: Request, capabilities: Capabilities, model: str, stream: bool
-    ) -> bytes:
-        return jsontext.encode_body(request_out(request, capabilities, model, stream))
-
-    def request_path(self, model: str, stream: bool) -> str:
-        return "/chat/completions"
-
-    def decoder(self, capabilities: Capabilities, media: str, seed: str) -> Decoder:
-        return OpenAIDecoder(capabilities, media, seed)
-
-    def decode_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-        return vendor_errors.read_failure(status, headers, body)
-
-
-def _card(card: ModelCard) -> _Json:
-    """OpenAI's four fields, and OpenRouter's names for the rest, which clients read (2026-11)."""
-    out: _Json = {
-        "id": card.id,
-        "object": "model",
-        "created": card.created,
-        "owned_by": card.vendor,
-        "name": card.display_name,
-        "description": card.description,
-        "context_length": card.context_window,
-        "architecture": {"input_modalities": card.input, "output_modalities": ("text",)},
-        "top_provider": {
-            "context_length": card.context_window,
-            "max_completion_tokens": card.max_output,
-        },
-        "supported_parameters": card.parameters,
-        "lifecycle": card.lifecycle,
-    }
-    if card.efforts:
-        out["reasoning"] = {
-            "supported_efforts": card.efforts,
-            "default_effort": card.default_effort or None,
-            "mandatory": not card.thinking_off,
-        }
-    if card.free:
-        out["pricing"] = {"prompt": "0", "completion": "0"}
-    elif card.prices:
-        first, *more = card.prices
-        pricing: _Json = {**_pricing(first)}
-        out["pricing"] = pricing
-        if more:  # larger inputs: the whole request is billed at the tier that its input falls into
-            pricing["overrides"] = [
-                {"min_prompt_tokens": (before.up_to_input or 0) + 1, **_pricing(tier)}
-                for before, tier in zip(card.prices, more, strict=False)
-            ]
-    if card.retires:
-        out["expiration_date"] = card.retires
-        out["successor"] = card.successor
-    return out
-
-
-def _pricing(tier: CardPrice) -> _Json:
-    """Dollars a token, as exact decimals."""
-    return {
-        "prompt": _per_token(tier.input),
-        "completion": _per_token(tier.output),
-        "input_cache_read": _per_token(tier.cache_read),
-        "input_cache_write": _per_token(tier.cache_write),
-    }
-
-
-def _per_token(per_million: str) -> str:
-    """A decimal of dollars per million tokens as dollars per token, digit by digit."""
-    whole, _, places = per_million.partition(".")
-    digits = (whole + places).rjust(len(places) + 7, "0")
-    point = len(digits) - len(places) - 6
-    shifted = f"{digits[:point].lstrip('0') or '0'}.{digits[point:]}"
-    return shifted.rstrip("0").rstrip(".")
+def _read(
+    body: bytes,
+    target: RequestTarget,
+    of_input: Callable[[bytes, RequestTarget], Request] | None,
+) -> Request:
+    try:
+        return _request(jsontext.decode_request(_request_decoder, body))
+    except Refused as refused:
+        if of_input is not None and b'"input"' in body and _input_only(body):
+            request = of_input(body, target)
+            return msgspec.structs.replace(request, want_usage=_wants_usage(body))
+        rewritten, warnings = unknown.chat(body, refused)
+    return _request(jsontext.decode_request(_request_decoder, rewritten)).warn(*warnings)

@@ -4,7 +4,7 @@ Requests to upstreams and replies from them; `openai.py` holds what clients send
 read 2026-11: platform.minimax.io/docs "text-chat-openai", docs.vllm.ai and docs.sglang.ai (reasoning
 outputs), MiniMax-M2 README (2025-10).
 
-What will surprise:
+Note:
 - an upstream may tell the same thinking twice, in tags and in a field: the first channel that
   said something is believed for the whole reply (`_Channel`);
 - usage comes after `finish_reason`, so the end is held back until usage, [DONE] or the close;
@@ -34,8 +34,8 @@ from headgate.chat import (
     ToolResult,
     Usage,
 )
+from headgate.dialects import openai_api, vendor_errors
 from headgate.dialects import usage as usages
-from headgate.dialects import vendor_errors
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder
 from headgate.errors import Failure
@@ -190,9 +190,12 @@ _usage_decoder = msgspec.json.Decoder(_UsageIn)
 # --- requests: to upstreams ----------------------------------------------------------------------
 
 
-def request_out(
-    request: Request, capabilities: Capabilities, model: str, stream: bool
-) -> _RequestOut:
+def request_out(request: Request, capabilities: Capabilities, model: str, stream: bool) -> bytes:
+    """The body for an upstream; `request` was fitted to `capabilities` (policy/fit.py) before."""
+    return jsontext.encode_body(_request(request, capabilities, model, stream))
+
+
+def _request(request: Request, capabilities: Capabilities, model: str, stream: bool) -> _RequestOut:
     sampling, short = request.sampling, capabilities.max_tokens_field == "max_tokens"
     usage = stream and capabilities.stream_usage
     tier = request.service_tier if capabilities.service_tier else ""
@@ -233,7 +236,7 @@ def _switch(
         on = reasoning.mode == "on"
         match capabilities.thinking_switch:
             case "adaptive" if capabilities.thinking_off:
-                # "enabled" would be 400 (2013); M2.x always thinks and is told nothing.
+                # "enabled" would be 400 (2013); M2.x always thinks and is sent nothing.
                 return {"type": "adaptive" if on else "disabled"}, None, effort or None
             case "template":
                 # Templates disagree on the name; one they do not know does nothing.
@@ -281,7 +284,7 @@ def _messages_out(messages: Sequence[Message], capabilities: Capabilities) -> li
             case "tool":
                 for part in message.parts:
                     if isinstance(part, ToolResult):
-                        out.append(_MessageOut("tool", result_text(part), part.call_id))
+                        out.append(_MessageOut("tool", openai_api.result_text(part), part.call_id))
                         if len(part.parts) > 1 or (part.parts and type(part.parts[0]) is Media):
                             attached += [p for p in part.parts if isinstance(p, Media)]
             case "assistant":
@@ -294,17 +297,6 @@ def _messages_out(messages: Sequence[Message], capabilities: Capabilities) -> li
     if attached:
         out.append(_MessageOut("user", _content_out(attached)))
     return out
-
-
-def result_text(result: ToolResult) -> str | Raw:
-    """A tool's result for a wire whose results are strings; its pictures follow by themselves."""
-    parts = result.parts
-    if len(parts) == 1 and type(one := parts[0]) is Text and not result.is_error:
-        return one.source
-    text = "\n".join(p.text if isinstance(p, Text) else f"[{p.kind} attached below]" for p in parts)
-    if result.is_error and not text.startswith("Error: "):
-        return f"Error: {text}"
-    return text
 
 
 def _content_out(parts: Sequence[Text | Media]) -> str | Raw | list[_Json]:
@@ -400,7 +392,7 @@ def _usage_in(raw: Raw) -> Usage | None:
 
 
 class OpenAIDecoder(Decoder):
-    _steps: Steps | None = None  # of the thinking that is being told
+    _steps: Steps | None = None  # of the thinking that is coming
     _detail: int | None = None  # the index of the detail that `_steps` follows
     _channel: _Channel = ""
     _said = False

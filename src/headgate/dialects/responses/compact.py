@@ -16,8 +16,9 @@ from headgate import jsontext
 from headgate.chat import Choice, Message, Reply, Request, Text
 from headgate.dialects import unknown
 from headgate.dialects.contract import ReplyFacts, RequestTarget
+from headgate.dialects.responses.dialect import ResponsesDialect
 from headgate.dialects.responses.reply import usage_out
-from headgate.dialects.responses.request import SUMMARIZE, ResponsesDialect
+from headgate.dialects.responses.request import SUMMARIZE
 
 _KEPT_CHARS = 80_000  # of what users wrote, some 20,000 tokens, as Codex keeps by itself
 

@@ -3,16 +3,15 @@
 The only place for what those clients read, as `responses.py` is for what they send.  Sources as
 there.  Errors with a status of their own are those of Chat Completions.
 
-What will surprise:
+Note:
 - the response repeats much of its request (`Echo`), three times in a stream, as OpenAI's does; only
   the last has the usage, and the cost;
 - thinking is a summary where one was asked for, else the reasoning's `content`: clients that want
   one do not look at the other.  A signature is the `encrypted_content` of either;
-- calls are given back in the client's words, not in those that the model was told;
+- calls are given back in the client's words, not in those that the model was sent;
 - Codex takes `response.failed` apart by its code, and waits as long as "try again in Ns" says.
 """
 
-import math
 from collections.abc import Sequence
 
 import msgspec
@@ -35,10 +34,11 @@ from headgate.chat import (
     replay,
 )
 from headgate.dialects import unknown
-from headgate.dialects.contract import ReplyFacts
+from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.fields import unwrapped
+from headgate.dialects.responses.errors import error_out
 from headgate.dialects.responses.upstream import flat
-from headgate.errors import Failure, Kind
+from headgate.errors import Failure
 from headgate.money import cost_out
 
 _Json = dict[str, object]
@@ -242,7 +242,7 @@ class _Frame:
 class ResponsesEncoder:
     """Each part is an item of its own.  Only the text of a delta is encoded anew."""
 
-    def __init__(self, request: Request, facts: ReplyFacts) -> None:
+    def __init__(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> None:
         self._frame = _Frame(request, facts)
         self._tools = {t.name: t for t in request.tools}
         self._id = facts.id
@@ -297,7 +297,7 @@ class ResponsesEncoder:
         if not self._started:
             # The SDKs' accumulators want `response.created` before anything else.
             self._begin(out)
-        response = self._frame.response("failed", self.output, error=_error(failure))
+        response = self._frame.response("failed", self.output, error=error_out(failure))
         self._lifecycle(out, "failed", response)
         return (b"".join(out),)
 
@@ -473,56 +473,7 @@ class ResponsesEncoder:
 
 def reply_out(reply: Reply, request: Request, facts: ReplyFacts) -> bytes:
     """The body of a reply that is not streamed."""
-    encoder = ResponsesEncoder(request, facts)
+    encoder = ResponsesEncoder(request, facts, RequestTarget())
     encoder.feed([e for e in replay(reply) if not isinstance(e, Start | Finish)])
     encoder.end([])
     return _Frame(request, facts).finished(encoder.output, reply.finish)[1]
-
-
-# --- errors --------------------------------------------------------------------------------------
-
-# Codes of `response.failed`.  Codex 0.169 (measured 2026-11) gives up at once on
-# context_length_exceeded, insufficient_quota, invalid_prompt and server_is_overloaded, waits as told
-# on rate_limit_exceeded, and tries again on any other.  A status 429 it never tries again.
-_CODES: dict[Kind, str] = {
-    "invalid": "invalid_prompt",
-    "context_length": "context_length_exceeded",
-    "blocked": "invalid_prompt",
-    "too_large": "invalid_prompt",
-    "media_type": "invalid_prompt",
-    "not_found": "invalid_prompt",
-    "method": "invalid_prompt",
-    "conflict": "invalid_prompt",
-    "request_timeout": "server_error",
-    "unauthenticated": "invalid_prompt",
-    "forbidden": "invalid_prompt",
-    "no_credit": "insufficient_quota",
-    "rate_limit": "rate_limit_exceeded",
-    "internal": "server_error",
-    "unavailable": "server_error",
-    "upstream": "server_error",
-    # Nothing that a retry can repair, and `invalid_prompt` shows our message (Codex 0.169).
-    "upstream_auth": "invalid_prompt",
-    "upstream_quota": "invalid_prompt",
-    "upstream_config": "invalid_prompt",
-    "overloaded": "server_is_overloaded",
-    "timeout": "server_error",
-    "client_gone": "server_error",
-}
-
-
-def timed(failure: Failure) -> Failure:
-    """Codex reads how long to wait out of the message, not out of the header."""
-    if failure.kind != "rate_limit" or failure.retry_after_s is None:
-        return failure
-    wait = f"Please try again in {math.ceil(failure.retry_after_s)}s."
-    if "try again in" in failure.message:
-        return failure
-    return msgspec.structs.replace(failure, message=f"{failure.message} {wait}")
-
-
-def _error(failure: Failure) -> _Json:
-    error: _Json = {"code": _CODES[failure.kind], "message": timed(failure).message}
-    if failure.upstream_code:
-        error["upstream_code"] = failure.upstream_code
-    return error

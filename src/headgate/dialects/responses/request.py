@@ -5,18 +5,18 @@ The only place for its words from clients; `responses_reply.py` holds what they 
 developers.openai.com/api/reference (types of openai 3.54), openai/codex
 codex-rs/codex-api/src/sse/responses.rs, recorded bodies of Codex 0.169 and opencode 1.18.
 
-What will surprise:
+Note:
 - nothing is stored, so the whole conversation comes every time, and `store` is answered with false;
 - freeform (`custom`) tools are offered as functions with one string `input`, tools of a namespace
   as "namespace__name";
 - what the reply repeats of its request is kept with it (`Echo`).
 
-Known losses: a namespace's own description, the grammar of a freeform tool (it is told, not
+Known losses: a namespace's own description, the grammar of a freeform tool (it is sent, not
 enforced), item ids, citations; the input of a freeform tool comes in one delta, when it is whole.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -31,7 +31,6 @@ from headgate.chat import (
     Message,
     Part,
     Reasoning,
-    Reply,
     Request,
     Sampling,
     Text,
@@ -41,9 +40,8 @@ from headgate.chat import (
     ToolResult,
     WebSearch,
 )
-from headgate.dialects import fields, provider, unknown, vendor_errors
-from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Decoder, Encoder, ModelCard, ReplyFacts, RequestTarget
+from headgate.dialects import fields, provider, unknown
+from headgate.dialects.contract import RequestTarget
 from headgate.dialects.fields import read_whole
 from headgate.dialects.found import NOT_KEPT
 from headgate.dialects.jsonstrings import (
@@ -53,16 +51,12 @@ from headgate.dialects.jsonstrings import (
     string_or_list,
     string_or_none,
 )
-from headgate.dialects.openai.request import OpenAIDialect
 from headgate.dialects.responses.reply import (
     CompactingEcho,
     Echo,
-    ResponsesEncoder,
-    reply_out,
-    timed,
 )
-from headgate.dialects.responses.upstream import ResponsesDecoder, flat, request_out
-from headgate.errors import Failure, Refused, invalid, unsupported
+from headgate.dialects.responses.upstream import flat
+from headgate.errors import Refused, invalid, unsupported
 from headgate.stream.thinking import untagged
 
 _Json = dict[str, object]
@@ -803,62 +797,14 @@ def _parts(content: _Content, where: str) -> list[Text | Media]:
     return out
 
 
-# --- the dialect ---------------------------------------------------------------------------------
+def request_in(body: bytes, target: RequestTarget) -> Request:
+    """A client's request; raises errors.Refused."""
+    return read_whole(_read, body)
 
 
-class ResponsesDialect:
-    """Errors with a status of their own, and models, are those of Chat Completions."""
-
-    name: ClassVar[str] = "responses"
-    seals: ClassVar[Literal["signed", "shown", "always"]] = "always"
-    stream_type: ClassVar[str] = "text/event-stream"
-    array_type: ClassVar[str] = "application/json"
-    keepalive: ClassVar[bytes] = b": keepalive\n\n"
-
-    _chat: ClassVar[OpenAIDialect] = OpenAIDialect()
-
-    def decode_request(self, body: bytes, target: RequestTarget) -> Request:
-        return read_whole(self._read, body)
-
-    def _read(self, body: bytes) -> Request:
-        try:
-            return _request(jsontext.decode_request(_request_decoder, body))
-        except Refused as refused:
-            rewritten, warnings = unknown.responses(body, refused)
-        return _request(jsontext.decode_request(_request_decoder, rewritten)).warn(*warnings)
-
-    def encoder(self, request: Request, facts: ReplyFacts, target: RequestTarget) -> Encoder:
-        return ResponsesEncoder(request, facts)
-
-    def encode_reply(self, reply: Reply, request: Request, facts: ReplyFacts) -> bytes:
-        return reply_out(reply, request, facts)
-
-    def encode_failure(self, failure: Failure, request_id: str) -> tuple[int, bytes]:
-        return self._chat.encode_failure(timed(failure), request_id)
-
-    def encode_count(self, tokens: int) -> bytes:
-        return self._chat.encode_count(tokens)
-
-    def refuses_in_stream(self, failure: Failure, headers: Mapping[str, str]) -> bool:
-        # Codex ends its turn on a status 429, and waits as told by the event (0.169, 2026-11).
-        return failure.kind == "rate_limit" and headers.get("originator", "").startswith("codex")
-
-    def encode_models(self, cards: Sequence[ModelCard], query: Mapping[str, str]) -> bytes:
-        return self._chat.encode_models(cards, query)
-
-    def encode_model(self, card: ModelCard) -> bytes:
-        return self._chat.encode_model(card)
-
-    def encode_request(
-        self, request: Request, capabilities: Capabilities, model: str, stream: bool
-    ) -> bytes:
-        return jsontext.encode_body(request_out(request, capabilities, model, stream))
-
-    def request_path(self, model: str, stream: bool) -> str:
-        return "/responses"
-
-    def decoder(self, capabilities: Capabilities, media: str, seed: str) -> Decoder:
-        return ResponsesDecoder(media, seed)
-
-    def decode_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-        return vendor_errors.read_failure(status, headers, body)
+def _read(body: bytes) -> Request:
+    try:
+        return _request(jsontext.decode_request(_request_decoder, body))
+    except Refused as refused:
+        rewritten, warnings = unknown.responses(body, refused)
+    return _request(jsontext.decode_request(_request_decoder, rewritten)).warn(*warnings)

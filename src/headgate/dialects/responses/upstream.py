@@ -5,11 +5,11 @@ Requests to upstreams and replies from them; `responses.py` holds what clients s
 developers.openai.com/api/reference (types of openai 3.54), agent-zero#1754 (MiniMax's errors on
 this path).
 
-What will surprise:
+Note:
 - MiniMax does not document its list of events, so any of them may be missing: what no delta told
   is taken from `output_item.done`, and then from the last event's `output`;
 - thinking has two places, `summary` and `content`; the one that spoke first is believed per item;
-- MiniMax-M3 does not think here unless it is told to (`thinking_default = "off"`), and every effort
+- MiniMax-M3 does not think here unless it is asked to (`thinking_default = "off"`), and every effort
   but `none` only switches thinking on.
 
 Known losses: this wire has no stop sequences, seed, penalties or top_k (a route over it must not
@@ -44,7 +44,7 @@ from headgate.dialects import fields, unreadable, vendor_errors
 from headgate.dialects import usage as usages
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder
-from headgate.dialects.openai.upstream import result_text
+from headgate.dialects.openai_api import result_text
 from headgate.errors import Failure, invalid
 
 _Json = dict[str, object]
@@ -168,9 +168,12 @@ def flat(namespace: str, name: str) -> str:
 # --- requests: to upstreams ----------------------------------------------------------------------
 
 
-def request_out(
-    request: Request, capabilities: Capabilities, model: str, stream: bool
-) -> _RequestOut:
+def request_out(request: Request, capabilities: Capabilities, model: str, stream: bool) -> bytes:
+    """The body for an upstream; `request` was fitted to `capabilities` (policy/fit.py) before."""
+    return jsontext.encode_body(_request(request, capabilities, model, stream))
+
+
+def _request(request: Request, capabilities: Capabilities, model: str, stream: bool) -> _RequestOut:
     messages = request.messages
     instructions: str | Raw | None = None
     if len(messages) > 1 and messages[0].role == "system":  # alone it would leave no input
@@ -363,7 +366,7 @@ _KINDS: dict[str, _Kind] = {
 
 
 class _Seen:
-    """What was told of one item so far: `said` characters of it, over `channel`."""
+    """What came of one item so far: `said` characters of it, over `channel`."""
 
     __slots__ = ("channel", "done", "kind", "named", "number", "said", "summary")
 
@@ -378,7 +381,7 @@ class _Seen:
 
 
 class ResponsesDecoder(Decoder):
-    def __init__(self, media: str, seed: str) -> None:
+    def __init__(self, capabilities: Capabilities, media: str, seed: str) -> None:
         super().__init__(media, seed)
         self._items: dict[int | str | None, _Seen] = {}
         self._places: dict[tuple[int, _Kind], _Seen] = {}  # the same, by their order of appearance
@@ -503,7 +506,7 @@ class ResponsesDecoder(Decoder):
             self.framer.close_part()
 
     def _done(self, seen: _Seen, item: _ItemIn) -> None:
-        """The item as a whole: what no delta told is told now."""
+        """The item as a whole: what came in no delta is emitted now."""
         if seen.done:
             return
         match item.type:

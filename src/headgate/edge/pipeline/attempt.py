@@ -135,7 +135,7 @@ class Attempts:
         else:
             observe.failed(exchange, failure)
         if failure.kind not in NO_WORK:  # which another key would meet as well
-            self._plan = [r for r in self._plan if r.place != route.place]
+            self._plan = [r for r in self._plan if r.id != route.id]
         others = health.others(self._plan)
         after = After(
             failure,

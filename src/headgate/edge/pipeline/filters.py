@@ -24,7 +24,7 @@ def filters_for(
     `searching` and `last` are those of a reply that may search the web.
     """
     request, context = fitted.request, exchange.context
-    show, sealed = request.reasoning.show, exchange.arrival.dialect.seals
+    show, sealed = request.reasoning.show, exchange.arrival.dialect.facts.seals
     if show == "no" and sealed == "always":
         show = "omit"
 

@@ -4,7 +4,6 @@ No upstream is asked here and nothing is reserved; what is wrong with the reques
 """
 
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -15,12 +14,13 @@ from headgate.catalog.counting import Features
 from headgate.chat import Request, ToolResult
 from headgate.dialects.contract import ReplyFacts
 from headgate.edge import replay
+from headgate.edge.fitting import fitted_request
 from headgate.edge.overload import LOOP_BYTES, LOOP_PARTS, OFF_LOOP_BYTES
 from headgate.edge.pipeline.state import Exchange
 from headgate.edge.responder import Responder
 from headgate.edge.tags import TAGS_HEADER, tagged
 from headgate.errors import invalid
-from headgate.policy import fit, history, idempotency, preferences, routing, structured, web_search
+from headgate.policy import idempotency, preferences, routing, structured, web_search
 from headgate.policy.fit import Fitted
 from headgate.policy.idempotency import Saved
 from headgate.reasoning import sealing
@@ -177,44 +177,6 @@ async def fitted_to(
     if fitted.format is not None and (fault := structured.fault(fitted.format)):
         raise invalid(fault, "$.response_format")
     return fitted
-
-
-def fitted_request(
-    request: Request,
-    route: Route,
-    dialect: str,
-    input_estimate: int,
-    effort: str,
-    takers: Mapping[str, tuple[str, ...]],
-) -> Fitted:
-    """Return the request as this route takes it.
-
-    `effort` is the operator's for requests that name none, `takers` the models that take each kind of
-    media.
-    """
-    sizes = route.sizes
-    if dialect in sizes.thinking_on_request and request.reasoning.mode == "default":
-        request = _not_thinking(request, route)
-    return fit.fit(
-        history.repair(request, route.capabilities, dialect),
-        route.capabilities,
-        max_output=sizes.max_output,
-        default_max_output=sizes.default_max_output,
-        context_window=sizes.context_window,
-        input_estimate=input_estimate,
-        client=dialect,
-        wire=route.upstream.dialect,
-        effort=effort,
-        takers=takers,
-    )
-
-
-def _not_thinking(request: Request, route: Route) -> Request:
-    """Return the request of a protocol in which this model thinks only when asked to."""
-    if not route.capabilities.thinking_off:
-        return request
-    reasoning = msgspec.structs.replace(request.reasoning, mode="off")
-    return msgspec.structs.replace(request, reasoning=reasoning)
 
 
 def _name(exchange: Exchange, request: Request, model: str) -> None:

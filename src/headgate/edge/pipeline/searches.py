@@ -98,7 +98,7 @@ class SearchRounds:
                 break
             if all(searched.error == "max_uses_exceeded" for searched in searches):
                 self._refusals += 1
-                if self._refusals > 1:  # it was told once
+                if self._refusals > 1:  # the model was refused once before
                     end = msgspec.structs.replace(end, reason="stop")
                     break
             self._request = web_search.asked_again(

@@ -1,7 +1,7 @@
-"""The books in SQLite: one file in the data directory, opened by one process or by several.
+"""Keys, accounts and settings in SQLite: one file in the data directory, opened by one process or by several.
 
 The only place that writes it.  Migrations are numbered files in schema/, counted in `user_version`;
-a database that is newer than this code is refused, never guessed at.  What will surprise: the
+a database that is newer than this code is refused, never guessed at.  Note: the
 pepper that keys are hashed with is a file of its own beside the database, so that a copied database
 alone opens nothing.
 """
@@ -19,8 +19,15 @@ import msgspec
 
 from headgate.policy import keys
 from headgate.policy import terms as terms_rules
-from headgate.policy.keys import Account, Key, KeySnapshot
-from headgate.policy.terms import AccountChanges, BudgetTerms, Changes, Terms
+from headgate.policy.keys import (
+    Account,
+    AccountChanges,
+    BudgetTerms,
+    Changes,
+    Key,
+    KeySnapshot,
+    Terms,
+)
 from headgate.policy.upstream_keys import OwnedKey, OwnedKeys, OwnerKind
 from headgate.policy.upstream_keys import fault_of as upstream_key_fault
 from headgate.storage.errors import StoreError as StoreError
@@ -39,7 +46,7 @@ _LISTS = ("models", "allowed_cidrs")  # of Key; their columns are JSON
 
 
 # One owner's, so that they are those of all of its keys
-_SHARED = ("account", *Terms.__annotations__)
+_SHARED = ("account", *terms_rules.TERMS)
 
 
 class Store:

@@ -1,4 +1,4 @@
-"""What the ledger is told: intents and rows, encoded for the writer.
+"""Encodes intents and rows for the writer of the ledger.
 
 This is the only module that says what of a text is fit to be kept.  An entry is a JSON
 array (writer.py), and has a time of its own on the edge's core: it is encoded as it is

@@ -4,7 +4,7 @@ The only reader that neither makes nor migrates anything, so that a doctor can l
 or a newer Headgate left.  Integrity is SQLite's `quick_check` (https://sqlite.org/pragma.html, read
 2026-11): all of `integrity_check` but that indices match their tables.
 
-What will surprise:
+Note:
 - on a large database it is cut off after `limit_s`, and `whole` is then None: as far as one looked;
 - a database that nobody has open is opened as `immutable`, as even a reader of a WAL database makes
   files beside it, which would belong to whoever runs the doctor.

@@ -18,7 +18,7 @@ Note:
 - so it is when the node has not answered for PATIENCE_S, or is away for AWAY_S: then an intent may have
   been committed all the same, and is withdrawn; until there is an answer, calls fail at once.
 
-A weakness: an entry that would kill every node that reads it would hold up the others for ever.
+A weakness: an entry that would kill every node that reads it would hold up the others forever.
 """
 
 import asyncio
@@ -91,7 +91,7 @@ class _Entry(msgspec.Struct, eq=False):
 
     @property
     def lasts(self) -> bool:
-        """Kept when the disk fails; the others are told, or forgotten."""
+        """Kept when the disk fails; the others are reported, or forgotten."""
         return self.kind in (1, 3)
 
     def tell(self, error: Exception | None, answer: bytes = b"") -> bool:
@@ -214,7 +214,7 @@ class Ledger:
         return await self.ask(kind, id, data, _withdrawal(id))
 
     def tell(self, kind: int, id: str, data: bytes) -> None:
-        """Send an entry whose answer nobody waits for."""
+        """Send an entry without waiting for its answer."""
         self._put(_Entry(kind, id, data))
 
     def catch_up(self) -> None:
@@ -308,7 +308,7 @@ class Ledger:
         return self.waiting
 
     def _finish(self, patience_s: float, until: float) -> bool:
-        """Tell the writer to end, and hear it out; whether it did as told."""
+        """Ask the writer to end, and wait; return whether it ended."""
         assert self._sock is not None
         self._sock.settimeout(max(0.01, until - time.monotonic()))
         self._sock.sendall(self._out + frame(_encode(patience_s), 0))
@@ -361,7 +361,7 @@ class Ledger:
             self._send()
 
     def _look(self) -> None:
-        """Whether a writer answers; if not, nobody waits for it any longer."""
+        """Whether a writer answers; if not, no caller waits for it any longer."""
         self._watch = None
         if not self._pending or self._loop is None:
             return
@@ -385,7 +385,7 @@ class Ledger:
         return now_s - self._heard >= PATIENCE_S
 
     def _withdraw(self, entry: _Entry) -> None:
-        """Its intent may have been committed, but the caller was told that it was not."""
+        """Its intent may have been committed, but the caller learned that it was not."""
         if entry.undo is not None and not self._closed:
             self._put(_Entry(entry.undo[0], entry.id, entry.undo[1]))
 

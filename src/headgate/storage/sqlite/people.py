@@ -1,7 +1,7 @@
 """People of the console, their sessions, management keys, and the record of who changed what.
 
 The only place with their SQL.  Of a session, a setup link and a management key only an HMAC is kept,
-each under a secret of its own purpose (promises.md T25).  What will surprise: the database must be up
+each under a secret of its own purpose.  Note: the database must be up
 to date, so a Store has opened it before; passwords come here hashed.
 """
 

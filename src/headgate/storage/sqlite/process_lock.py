@@ -8,7 +8,7 @@ its number nor the time it was started could be taken for another's.  Its writer
 moment without, and the system gives it back when the writer is no more, whatever ended it.  So an
 edge is dead for recovery once both are free, and a writer is started only after the last has ended.
 
-What will surprise: these are flock's locks, which belong to the opened file and pass to a child with
+Note: these are flock's locks, which belong to the opened file and pass to a child with
 it (Linux and BSD: flock(2)); those of fcntl would not.
 """
 
@@ -149,7 +149,7 @@ class Lives:
     def dead(self, instance_id: str) -> Iterator[bool]:
         """Whether that edge is dead, and its writer has ended: waits for an orphan that writes.
 
-        If so, nobody else is told so until the block is left.
+        If so, no other process sees it free until the block is left.
         """
         path, writer = self._directory / instance_id, self._directory / f"{instance_id}.writer"
         with contextlib.ExitStack() as stack:

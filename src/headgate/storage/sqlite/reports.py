@@ -1,10 +1,10 @@
-"""The books: what the ledger says, read without touching those who write it.
+"""Reports: what the ledger has, read without touching those who write it.
 
 The only place that reads the ledger: one exchange, one session, usage over a span of time, balances,
 the audit and the backup.  Its connection is read-only, and under WAL no reader waits for the writer
 or makes it wait.
 
-What will surprise:
+Note:
 - usage is exact for any span, though it is added up from the sums of whole hours: the parts of hours
   at both ends are read from the rows.  Of hours whose rows were deleted (storage/sqlite/retention.py) a part
   is nothing, and so are sums that are not kept: of sessions by model, upstream or outcome;
@@ -658,7 +658,7 @@ _SPENT = ", ".join(f"sum({c}) as {c}" for c in Spent.__struct_fields__[1:])
 
 
 def _tests(said: dict[str, str]) -> str:
-    """Conditions; that a session is one must be said for its index, which has no others."""
+    """Conditions; that a session is one must be written for its index, which has no others."""
     tests = "".join(f" and {_ERROR}" if c == "errors" else f' and "{c}" = :w_{c}' for c in said)
     return tests + (" and session <> ''" if said.get("session") else "")
 

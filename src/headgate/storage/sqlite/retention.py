@@ -4,7 +4,7 @@ The only place that deletes them.  A row may go when the day (UTC) in which it b
 longer than the operator wants to keep it.  What is deleted is summed by a trigger of schema/006.sql
 in the same transaction, so that the audit still proves every sum.
 
-What will surprise:
+Note:
 - the last row of all stays, however old it is: its number must not be given again;
 - the file does not become smaller: the pages are used again;
 - a part of an hour can be added up no more once its rows have gone (storage/sqlite/reports.py).

@@ -7,7 +7,7 @@ slow, and nothing waits for a timer.
 The wire: frames, HEAD and a body.  To the node: entries, as JSON with commas between (an entry is an
 array: its number, as below and in node/wire.py, then its fields), and their number; or number 0, and for
 how long to go on with a disk that takes nothing once the socket has ended.  From it: how many more
-entries are decided, and a CommitResult, or no body when all of them are done and nothing is to be said;
+entries are decided, and a CommitResult, or no body when all of them are done and nothing is to be reported;
 or number 0, and a CommitResult of entries that were kept before, or a notice that nobody asked for
 (its first byte is a letter).
 
@@ -83,7 +83,7 @@ _INSERT_ROW = (
 
 
 class WriterConfig(msgspec.Struct, frozen=True):
-    """What the writer is told as it starts."""
+    """Configures the writer as it starts."""
 
     name: str  # of the database
     busy_ms: int
@@ -242,7 +242,7 @@ class Writer:
 
     def close(self) -> None:
         if self._db is not None:
-            with contextlib.suppress(apsw.Error):  # a dead disk; what matters was said before
+            with contextlib.suppress(apsw.Error):  # a dead disk; what matters was reported before
                 self._db.close()
             self._db = None
 

@@ -4,12 +4,13 @@ Where the store would refuse as well, this says it first, with the place.
 """
 
 from datetime import datetime
+from typing import Any
 
 from msgspec import UNSET
 
 from headgate.policy import budgets, networks
-from headgate.policy.terms import MAX_NAME_CHARS, BudgetTerms
-from headgate.web.api.shapes import AccountChanges, Asked, KeyChanges, seconds_of
+from headgate.policy.terms import MAX_NAME_CHARS, TERMS, field_of
+from headgate.web.api.shapes import Asked, seconds_of
 from headgate.web.context import Problem, RequestContext, sentence
 
 
@@ -19,32 +20,26 @@ def name(text: str) -> str:
     return text
 
 
-def nano(usd: str | None) -> int | None:
-    """Nano-dollars of a budget."""
-    try:
-        return None if usd is None else budgets.nano_of(usd)
-    except ValueError as error:
-        raise _problem(error, "$.budget_usd") from None
-
-
-def zone(text: str) -> str:
-    try:
-        budgets.zone_of(text)
-    except ValueError as error:
-        raise _problem(error, "$.budget_zone") from None
-    return text
-
-
-def budget(body: KeyChanges | AccountChanges) -> BudgetTerms:
-    """What a change says of the budget."""
-    changes: BudgetTerms = {}
-    if body.budget_usd is not UNSET:
-        changes["budget_nano"] = nano(body.budget_usd)
-    if body.budget_period is not UNSET:
-        changes["budget_period"] = body.budget_period
-    if body.budget_zone is not UNSET:
-        changes["budget_zone"] = zone(body.budget_zone)
-    return changes
+def terms(body: Asked) -> dict[str, Any]:
+    """Return the terms that a body has, by their names.  Any: the values of its fields."""
+    found: dict[str, Any] = {}
+    for name, term in TERMS.items():
+        field = field_of(name)
+        value = getattr(body, field, UNSET)
+        if value is UNSET:
+            continue
+        try:
+            match term.kind:
+                case "money":
+                    value = None if value is None else budgets.nano_of(value)
+                case "zone":
+                    budgets.zone_of(value)
+                case "networks":
+                    value = networks.checked(value)
+        except ValueError as error:
+            raise Problem(422, sentence(error), f"$.{field}") from None
+        found[name] = value
+    return found
 
 
 def future(moment: datetime | None, now_s: float) -> float | None:
@@ -61,27 +56,10 @@ def models(visit: RequestContext, names: tuple[str, ...]) -> tuple[str, ...]:
     """The catalog's ids of the models that were named, each once."""
     catalog = visit.desk.catalog
     ids: list[str] = []
-    for n, said in enumerate(names):
-        model = catalog.find(said)
+    for n, text in enumerate(names):
+        model = catalog.find(text)
         if model is None:
-            hint = catalog.hint(said)
-            raise Problem(422, f"There is no model `{said[:64]}`. {hint}", f"$.models[{n}]")
+            hint = catalog.hint(text)
+            raise Problem(422, f"There is no model `{text[:64]}`. {hint}", f"$.models[{n}]")
         ids.append(model.id)
     return tuple(dict.fromkeys(ids))
-
-
-def cidrs(texts: tuple[str, ...]) -> tuple[str, ...]:
-    """The networks that a key may be used from, each once."""
-    try:
-        return networks.checked(texts)
-    except ValueError as error:
-        raise _problem(error, "$.allowed_cidrs") from None
-
-
-def said(body: Asked) -> dict[str, object]:
-    """The fields of a change that were given, for the record; a secret must be taken out of them."""
-    return {n: v for n in body.__struct_fields__ if (v := getattr(body, n)) is not UNSET}
-
-
-def _problem(error: ValueError, field: str) -> Problem:
-    return Problem(422, sentence(error), field)

@@ -1,6 +1,6 @@
 """Keys and accounts over the admin API: made, shown, changed, rotated, closed.
 
-What will surprise: a key's budget is that of its whole family, so what was spent of it is the sum of
+Note: a key's budget is that of its whole family, so what was spent of it is the sum of
 the key and its rotations in the present period, while `spent_usd` is the key's own, ever.
 """
 
@@ -8,19 +8,20 @@ import time
 
 from msgspec import UNSET, structs
 
+from headgate.admin import accounts as account_operations
+from headgate.admin import keys as key_operations
 from headgate.policy import budgets, pricing
 from headgate.policy.budgets import What
-from headgate.policy.keys import Account, Key
-from headgate.policy.terms import AccountChanges, Changes
+from headgate.policy.keys import Account, AccountChanges, Changes, Key
 from headgate.storage.figures import By
 from headgate.web.api import fields as fields
 from headgate.web.api import shapes as shapes
 from headgate.web.api.route import nothing_here, page
-from headgate.web.context import Problem, RequestContext
+from headgate.web.context import RequestContext
 
 
 class _Spending:
-    """What everybody has spent, asked of the books at most once for each beginning of a period."""
+    """What everybody has spent, asked of the ledger at most once for each beginning of a period."""
 
     def __init__(self, visit: RequestContext, now_s: float) -> None:
         self._books = visit.desk.books
@@ -75,22 +76,8 @@ class _Ring:
             raise nothing_here()
         return found
 
-    def must_be_open(self, id: str) -> None:
-        found = self._accounts.get(id)
-        if id and (found is None or not found.good(self.now_s)):
-            what = "does not exist" if found is None else "is closed"
-            raise Problem(
-                422, f"The account `{id}` {what}; GET /admin/v1/accounts has them.", "$.account"
-            )
-
     def state(self, key: Key) -> shapes.KeyState:
-        now_s, account = self.now_s, self._accounts.get(key.account)
-        if not key.good(now_s):
-            gone = key.revoked_s is not None and key.revoked_s <= now_s
-            return "revoked" if gone else "expired"
-        if account is not None and not account.good(now_s):
-            return "closed"
-        return "open" if key.revoked_s is None else "ending"
+        return key.state(self._accounts.get(key.account), self.now_s)
 
     def shown(self, key: Key) -> shapes.Key:
         of_budget = self._spending.of_budget("key", self._families[key.owner], key)
@@ -104,25 +91,14 @@ class _Ring:
             expires_at=shapes.at_or_none(key.expires_s),
             revoked_at=shapes.at_or_none(key.revoked_s),
             models=list(key.models),
-            rpm=key.rpm,
-            tpm=key.tpm,
-            concurrency=key.concurrency,
-            budget_usd=shapes.usd(key.budget_nano),
-            budget_nano=key.budget_nano,
-            budget_period=key.budget_period,
-            budget_zone=key.budget_zone,
             budget_spent_usd=pricing.usd(of_budget),
             budget_spent_nano=of_budget,
-            on_disconnect=key.on_disconnect,
             rotation_group=key.rotation_group,
-            allowed_cidrs=list(key.allowed_cidrs),
-            effort=key.effort,
-            routing=key.routing,
-            mask=key.mask,
             requests=requests,
             unpriced=unpriced,
             spent_usd=pricing.usd(spent),
             spent_nano=spent,
+            **shapes.terms_of(key),
         )
 
     def shown_account(self, account: Account) -> shapes.Account:
@@ -137,16 +113,13 @@ class _Ring:
             created_at=shapes.at(account.created_s),
             closed_at=shapes.at_or_none(account.closed_s),
             keys=len(good) if open else 0,
-            budget_usd=shapes.usd(account.budget_nano),
-            budget_nano=account.budget_nano,
-            budget_period=account.budget_period,
-            budget_zone=account.budget_zone,
             budget_spent_usd=pricing.usd(of_budget),
             budget_spent_nano=of_budget,
             requests=requests,
             unpriced=unpriced,
             spent_usd=pricing.usd(spent),
             spent_nano=spent,
+            **shapes.terms_of(account),
         )
 
 
@@ -175,28 +148,16 @@ def make_key(visit: RequestContext, body: shapes.NewKey) -> shapes.MadeKey:
 
     The answer has its text, and nothing has it later. A running gateway takes it within a second.
     """
-    ring = _Ring(visit)
-    ring.must_be_open(body.account)
-    fields.zone(body.budget_zone)
-    key, text = visit.desk.store.create_key(
+    now_s = time.time()
+    key, text = key_operations.create(
+        visit.operator,
         fields.name(body.name),
         fields.models(visit, body.models),
-        fields.future(body.expires_at, ring.now_s),
-        now_s=ring.now_s,
+        fields.future(body.expires_at, now_s),
         account=body.account,
-        rpm=body.rpm,
-        tpm=body.tpm,
-        concurrency=body.concurrency,
-        budget_nano=fields.nano(body.budget_usd),
-        budget_period=body.budget_period,
-        budget_zone=body.budget_zone,
-        on_disconnect=body.on_disconnect,
-        allowed_cidrs=fields.cidrs(body.allowed_cidrs),
-        effort=body.effort,
-        routing=body.routing,
-        mask=body.mask,
+        terms=fields.terms(body),  # type: ignore[arg-type]  # of the fields of Terms
+        now_s=now_s,
     )
-    visit.record("key.create", key.id, key.account, name=key.name)
     return _made(visit, key.id, text)
 
 
@@ -206,43 +167,17 @@ def change_key(visit: RequestContext, body: shapes.KeyChanges) -> shapes.Key:
     What is left out stays; null takes a limit, the budget or the expiry away. Its rotations get the
     same limits, budget and account.
     """
-    ring = _Ring(visit)
-    old = ring.key(visit.path["id"])
-    if not old.good(ring.now_s):
-        raise Problem(409, f"The key is {ring.state(old)}; nothing of it can be changed.")
-    changes: Changes = {}
+    now_s = time.time()
+    changes: Changes = fields.terms(body)  # type: ignore[assignment]  # of the fields of Terms
     if body.name is not UNSET:
         changes["name"] = fields.name(body.name)
     if body.account is not UNSET:
-        if body.account != old.account:
-            ring.must_be_open(body.account)
         changes["account"] = body.account
     if body.models is not UNSET:
         changes["models"] = fields.models(visit, body.models)
     if body.expires_at is not UNSET:
-        changes["expires_s"] = fields.future(body.expires_at, ring.now_s)
-    if body.rpm is not UNSET:
-        changes["rpm"] = body.rpm
-    if body.tpm is not UNSET:
-        changes["tpm"] = body.tpm
-    if body.concurrency is not UNSET:
-        changes["concurrency"] = body.concurrency
-    changes.update(fields.budget(body))  # type: ignore[typeddict-item]  # it has all of BudgetTerms
-    if body.on_disconnect is not UNSET:
-        changes["on_disconnect"] = body.on_disconnect
-    if body.allowed_cidrs is not UNSET:
-        changes["allowed_cidrs"] = fields.cidrs(body.allowed_cidrs)
-    if body.effort is not UNSET:
-        changes["effort"] = body.effort
-    if body.routing is not UNSET:
-        changes["routing"] = body.routing
-    if body.mask is not UNSET:
-        changes["mask"] = body.mask
-    if changes:
-        new = visit.desk.store.change_key(old.id, now_s=ring.now_s, **changes)
-        if new is None:
-            raise Problem(409, "The key was closed meanwhile.")
-        visit.record("key.change", new.id, new.account, **fields.said(body))
+        changes["expires_s"] = fields.future(body.expires_at, now_s)
+    key_operations.change(visit.operator, visit.path["id"], changes, now_s=now_s)
     return show_key(visit)
 
 
@@ -251,10 +186,7 @@ def revoke_key(visit: RequestContext) -> shapes.Key:
 
     Doing it again changes nothing.
     """
-    ring = _Ring(visit)
-    key = ring.key(visit.path["id"])
-    if visit.desk.store.revoke(key.id, now_s=ring.now_s):
-        visit.record("key.revoke", key.id, key.account, name=key.name)
+    key_operations.revoke(visit.operator, visit.path["id"], now_s=time.time())
     return show_key(visit)
 
 
@@ -263,14 +195,10 @@ def rotate_key(visit: RequestContext, body: shapes.Rotation) -> shapes.MadeKey:
 
     The answer has the new one's text. The old one still works for `overlap_s` seconds.
     """
-    ring = _Ring(visit)
-    old = ring.key(visit.path["id"])
-    made = visit.desk.store.rotate(old.id, now_s=ring.now_s, overlap_s=body.overlap_s)
-    if made is None:
-        raise Problem(409, f"The key is {ring.state(old)}; make a new one.")
-    key, text = made
-    visit.record("key.rotate", old.id, key.account, new=key.id, overlap_s=body.overlap_s)
-    return _made(visit, key.id, text)
+    new, text, _ = key_operations.rotate(
+        visit.operator, visit.path["id"], overlap_s=body.overlap_s, now_s=time.time()
+    )
+    return _made(visit, new.id, text)
 
 
 def _made(visit: RequestContext, id: str, text: str) -> shapes.MadeKey:
@@ -296,19 +224,13 @@ def show_account(visit: RequestContext) -> shapes.Account:
 
 def make_account(visit: RequestContext, body: shapes.NewAccount) -> shapes.Account:
     """Make an account: a team whose keys share a budget."""
-    store, now_s = visit.desk.store, time.time()
-    fields.zone(body.budget_zone)
-    if any(a.id == body.id for a in store.accounts()):
-        raise Problem(409, f"There is an account `{body.id}` already.", "$.id")
-    account = store.create_account(
+    account = account_operations.create(
+        visit.operator,
         body.id,
         fields.name(body.name),
-        now_s=now_s,
-        budget_nano=fields.nano(body.budget_usd),
-        budget_period=body.budget_period,
-        budget_zone=body.budget_zone,
+        terms=fields.terms(body),  # type: ignore[arg-type]  # of BudgetTerms
+        now_s=time.time(),
     )
-    visit.record("account.create", account.id, account.id, name=account.name)
     return _Ring(visit).shown_account(account)
 
 
@@ -317,19 +239,10 @@ def change_account(visit: RequestContext, body: shapes.AccountChanges) -> shapes
 
     What is left out stays; null takes the budget away.
     """
-    ring = _Ring(visit)
-    old = ring.account(visit.path["id"])
-    if not old.good(ring.now_s):
-        raise Problem(409, "The account is closed; nothing of it can be changed.")
-    changes: AccountChanges = {}
+    changes: AccountChanges = fields.terms(body)  # type: ignore[assignment]  # of BudgetTerms
     if body.name is not UNSET:
         changes["name"] = fields.name(body.name)
-    changes.update(fields.budget(body))  # type: ignore[typeddict-item]  # it has all of BudgetTerms
-    if changes:
-        new = visit.desk.store.change_account(old.id, now_s=ring.now_s, **changes)
-        if new is None:
-            raise Problem(409, "The account was closed meanwhile.")
-        visit.record("account.change", new.id, new.id, **fields.said(body))
+    account_operations.change(visit.operator, visit.path["id"], changes, now_s=time.time())
     return show_account(visit)
 
 
@@ -338,8 +251,5 @@ def close_account(visit: RequestContext) -> shapes.Account:
 
     Doing it again changes nothing.
     """
-    ring = _Ring(visit)
-    account = ring.account(visit.path["id"])
-    if visit.desk.store.close_account(account.id, now_s=ring.now_s):
-        visit.record("account.close", account.id, account.id, name=account.name)
+    account_operations.close(visit.operator, visit.path["id"], now_s=time.time())
     return show_account(visit)

@@ -3,7 +3,7 @@
 The only place that makes it.  What /admin/v1 has comes from the routes and structs that serve it, so
 that it cannot differ from them; the gateway's own protocols are the vendors', and told in outline
 (openapi_gateway.py).  Specification: https://spec.openapis.org/oas/v3.1.1.html, read 2026-11-25.
-What will surprise: it has the address under which this gateway is reached, so two gateways have two.
+Note: it has the address under which this gateway is reached, so two gateways have two.
 """
 
 import functools
@@ -57,7 +57,7 @@ _REFUSALS: Final = {
     "422": "A value cannot be so; `field` says which.",
     "500": "A fault of the gateway's; its log says where.",
     "502": "The gateway's edge did not answer.",
-    "503": "The books cannot be read now.",
+    "503": "The ledger cannot be read now.",
 }
 
 

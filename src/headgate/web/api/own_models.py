@@ -11,7 +11,8 @@ import msgspec
 from msgspec import UNSET
 
 from headgate import config
-from headgate.catalog import cards, stored
+from headgate.admin import models as operations
+from headgate.catalog import cards
 from headgate.catalog.advice import advice
 from headgate.catalog.catalog import Model
 from headgate.catalog.models import models as shipped
@@ -71,9 +72,8 @@ def remove_model(visit: RequestContext) -> figures.Removed:
     Its requests stay in the ledger and in the reports.
     """
     id = visit.path["id"]
-    if not visit.desk.store.remove_own_model(id):
+    if not operations.remove(visit.operator, id):
         raise _not_stored(visit, id)
-    visit.record("model.remove", id)
     return figures.Removed(id=id)
 
 
@@ -83,16 +83,9 @@ def put(visit: RequestContext, id: str, fields: dict[str, object]) -> None:
     if id in desk.settings.models:
         raise Problem(409, f"`models.{id}` is in headgate.toml; change it there.", "$.id")
     try:
-        model = stored.decoded(id, msgspec.json.encode(fields))
-        text = stored.encoded(model)
-        kept = {**desk.store.own_models(), id: text}
-        fault = stored.joined(desk.settings, os.environ, kept).faults.get(id)
-        if fault:
-            raise ConfigError(fault)
+        operations.put(visit.operator, desk.settings, os.environ, id, fields, now_s=time.time())
     except ConfigError as error:
         raise Problem(422, str(error), _field(str(error), id)) from None
-    desk.store.put_own_model(id, text, now_s=time.time())
-    visit.record("model.put", id, routes=[f"{r.upstream}/{r.model or id}" for r in model.routes])
 
 
 def _field(text: str, id: str) -> str:

@@ -1,6 +1,6 @@
 """Users of the console, management keys and the record of changes, over the admin API.
 
-What will surprise: a change of a user ends their sessions, as it does everywhere; the role and the
+Note: a change of a user ends their sessions, as it does everywhere; the role and the
 account of somebody who comes by an identity provider are the provider's again at their next sign-in.
 """
 
@@ -8,11 +8,12 @@ import time
 
 from msgspec import UNSET, structs
 
+from headgate.admin import people as operations
 from headgate.policy import access
 from headgate.policy.access import ManagementKey, User
 from headgate.web.api import fields as fields
 from headgate.web.api import shapes as shapes
-from headgate.web.api.route import given, nothing_here, page
+from headgate.web.api.route import given, page
 from headgate.web.auth import passwords
 from headgate.web.context import Problem, RequestContext
 
@@ -42,47 +43,37 @@ def list_users(visit: RequestContext, query: shapes.Page) -> shapes.Users:
 
 def show_user(visit: RequestContext) -> shapes.User:
     """Show one user."""
-    return _user(_found_user(visit))
+    return _user(operations.find(visit.operator, visit.path["id"]))
 
 
 def make_user(visit: RequestContext, body: shapes.NewUser) -> shapes.User:
     """Make a user, who signs in with this name and password."""
-    people, name = visit.desk.people, fields.name(body.name)
-    if any(u.name.lower() == name.lower() for u in people.users()):
-        raise Problem(409, f"There is a user `{name}` already.", "$.name")
-    _must_be_open(visit, body.account)
+    operator, name = visit.operator, fields.name(body.name)
+    operations.name_is_free(operator, name)
     kept = _hash(body.password, name)
-    user = people.create_user(name, kept, body.role, body.account, now_s=time.time())
-    visit.record("user.create", user.id, user.account, name=user.name, role=user.role)
-    return _user(user)
+    return _user(
+        operations.create(operator, name, kept, body.role, body.account, now_s=time.time())
+    )
 
 
 def change_user(visit: RequestContext, body: shapes.UserChanges) -> shapes.User:
     """Change a user's role, account or password; their sessions end."""
-    people, old = visit.desk.people, _found_user(visit)
-    if old.closed_s is not None:
-        raise Problem(409, "The user is closed; nothing of them can be changed.")
-    if body.account is not UNSET and body.account != old.account:
-        _must_be_open(visit, body.account)
+    operator, id = visit.operator, visit.path["id"]
     kept = None
     if body.password is not UNSET:
-        if old.issuer:
-            raise Problem(
-                422, "They sign in by their identity provider, not by a password.", "$.password"
-            )
-        kept = _hash(body.password, old.name)
-    if old.role == "admin" and body.role not in (UNSET, "admin"):
-        _must_not_be_last(visit, old)
-    said = fields.said(body)
-    if said:
-        changed = people.change_user(
-            old.id, role=given(body.role), account=given(body.account), password=kept
+        user = operations.open_user(operator, id)
+        operations.has_password(user)
+        kept = _hash(body.password, user.name)
+    return _user(
+        operations.change(
+            operator,
+            id,
+            role=given(body.role),
+            account=given(body.account),
+            password=kept,
+            now_s=time.time(),
         )
-        if not changed:
-            raise Problem(409, "The user was closed meanwhile.")
-        told = {n: "changed" if n == "password" else v for n, v in said.items()}
-        visit.record("user.change", old.id, old.account, **told)
-    return _user(_found_user(visit))
+    )
 
 
 def close_user(visit: RequestContext) -> shapes.User:
@@ -90,36 +81,8 @@ def close_user(visit: RequestContext) -> shapes.User:
 
     Doing it again changes nothing.
     """
-    user = _found_user(visit)
-    if user.closed_s is None:
-        _must_not_be_last(visit, user)
-        if visit.desk.people.change_user(user.id, closed_s=time.time()):
-            visit.record("user.close", user.id, user.account, name=user.name)
-    return _user(_found_user(visit))
-
-
-def _found_user(visit: RequestContext) -> User:
-    found = visit.desk.people.user(visit.path["id"])
-    if found is None:
-        raise nothing_here()
-    return found
-
-
-def _must_not_be_last(visit: RequestContext, user: User) -> None:
-    """As the store refuses it too, under its lock."""
-    others = [u for u in visit.desk.people.users() if u.role == "admin" and u.closed_s is None]
-    if others == [user]:
-        raise Problem(409, "This is the last admin; make another one first.")
-
-
-def _must_be_open(visit: RequestContext, account: str) -> None:
-    now_s = time.time()
-    if account and not any(a.id == account and a.good(now_s) for a in visit.desk.store.accounts()):
-        raise Problem(
-            422,
-            f"There is no open account `{account}`; GET /admin/v1/accounts has them.",
-            "$.account",
-        )
+    operations.close(visit.operator, visit.path["id"], now_s=time.time())
+    return show_user(visit)
 
 
 def _hash(password: str, name: str) -> str:
@@ -155,7 +118,7 @@ def list_management_keys(visit: RequestContext, query: shapes.Page) -> shapes.Ma
 
 def show_management_key(visit: RequestContext) -> shapes.ManagementKey:
     """Show one management key."""
-    return _management_key(_found_management_key(visit))
+    return _management_key(operations.find_management_key(visit.operator, visit.path["id"]))
 
 
 def make_management_key(
@@ -166,10 +129,13 @@ def make_management_key(
     The answer has its text, and nothing has it later.
     """
     now_s = time.time()
-    key, text = visit.desk.people.create_management_key(
-        fields.name(body.name), body.role, fields.future(body.expires_at, now_s), now_s=now_s
+    key, text = operations.create_management_key(
+        visit.operator,
+        fields.name(body.name),
+        body.role,
+        fields.future(body.expires_at, now_s),
+        now_s=now_s,
     )
-    visit.record("management_key.create", key.id, name=key.name, role=key.role)
     return shapes.MadeManagementKey(**structs.asdict(_management_key(key)), key=text)
 
 
@@ -178,18 +144,8 @@ def revoke_management_key(visit: RequestContext) -> shapes.ManagementKey:
 
     Doing it again changes nothing.
     """
-    key = _found_management_key(visit)
-    if visit.desk.people.revoke_management_key(key.id, now_s=time.time()):
-        visit.record("management_key.revoke", key.id, name=key.name)
-    return _management_key(_found_management_key(visit))
-
-
-def _found_management_key(visit: RequestContext) -> ManagementKey:
-    keys = visit.desk.people.management_keys()
-    found = next((k for k in keys if k.id == visit.path["id"]), None)
-    if found is None:
-        raise nothing_here()
-    return found
+    operations.revoke_management_key(visit.operator, visit.path["id"], now_s=time.time())
+    return show_management_key(visit)
 
 
 def _management_key(key: ManagementKey) -> shapes.ManagementKey:

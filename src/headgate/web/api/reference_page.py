@@ -2,7 +2,7 @@
 
 The only place that shows it to people.  Rendered here, from the document that clients get, with no
 script: the smallest viewer that could be vendored, Redoc, is 327 kB compressed, where the whole console
-is 75, and it writes styles into the page, which our policy forbids (desk.py, CSP).  What will surprise:
+is 75, and it writes styles into the page, which our policy forbids (desk.py, CSP).  Note:
 the page is open, as the document is; both tell nothing of this gateway but its address.
 """
 

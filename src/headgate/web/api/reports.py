@@ -1,6 +1,6 @@
 """Usage, requests, sessions, upstreams and models, over the admin API: all that is only read.
 
-What will surprise: usage looks back thirty days unless it is told since when; of sessions the books
+Note: usage looks back thirty days unless a start is given; of sessions the ledger
 keep no errors and no times, so these are null there, which is not zero.
 """
 
@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from headgate.dialects.registry import REPLY_ID
 from headgate.policy import pricing
 from headgate.storage.figures import END_OF_TIME_S, By, Spent, Step, Where
 from headgate.storage.rows import LedgerRow, shown
@@ -22,7 +23,7 @@ LOOKS_BACK_S = 30 * 86400.0
 # With `step` all rows are made before a page of them is cut out; as the console has it.
 _MOST_S: dict[Step, float] = {"hour": 62 * 86400.0, "day": 800 * 86400.0}
 MEASURED_S = 24 * 3600.0
-_ID = re.compile(r"(?:chatcmpl-|msg_|resp_)?([0-9a-f]{24})")  # as clients got it
+_ID = re.compile(REPLY_ID)
 _KEPT_BY_SESSION = {
     "session",
     "account",

@@ -5,7 +5,7 @@ The only place that decodes what a management key sends.  A handler is
     def change_key(visit: Visit, body: shapes.KeyChanges) -> shapes.Key:
         "Change a key."
 
-and its annotations and its docstring are the document's schemas and words.  What will surprise: a
+and its annotations and its docstring are the document's schemas and words.  Note: a
 parameter that a route does not have is refused, as an unknown field of a body is.
 """
 
@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar, get_type_hints
 import msgspec
 from starlette.responses import Response
 
+from headgate.admin.operator import Refused
 from headgate.policy.access import Action
 from headgate.web.api.shapes import Asked
 from headgate.web.app import Rule
@@ -71,7 +72,7 @@ class Endpoint(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def words(self) -> tuple[str, str]:
-        """What it does in one line, and what else is to be said."""
+        """What it does in one line, and what else there is to know."""
         first, _, rest = (inspect.getdoc(self.does) or "").partition("\n")
         return first, " ".join(rest.split())
 
@@ -88,7 +89,10 @@ class Endpoint(msgspec.Struct, frozen=True, dict=True):
             given["query"] = query
         if self.body is not None:
             given["body"] = _body(visit, self.body)
-        answer = self.does(visit, **given)
+        try:
+            answer = self.does(visit, **given)
+        except Refused as refused:
+            raise visit.problem(refused, "$.") from None
         headers = {}
         id = getattr(answer, "id", None)
         if self.status == 201 and isinstance(id, str):

@@ -1,21 +1,23 @@
 """What the admin API takes and gives, as structs: with admin_figures.py the only place of its JSON.
 
 openapi.py makes the document of them, so a description beside a field is documentation for clients.
-What will surprise: each route that writes has a request of its own, in which an unknown field is an
-error, so that nothing can be set that was not meant to be (promises.md T18); in a PATCH a field that
+Note: each route that writes has a request of its own, in which an unknown field is an
+error, so that nothing can be set that was not meant to be; in a PATCH a field that
 is left out stays as it is, and `null` takes it away.
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
 
 from headgate.config import Price, RouteTo
+from headgate.dialects.capabilities import Effort
+from headgate.policy import keys as policy_keys
 from headgate.policy import pricing
 from headgate.policy.access import Role, Via
-from headgate.policy.keys import OnDisconnect, Period
-from headgate.policy.terms import MAX_LIMIT, MAX_NAME_CHARS
+from headgate.policy.keys import Term
+from headgate.policy.terms import ACCOUNT_TERMS, MAX_LIMIT, MAX_NAME_CHARS, TERMS, USUAL, field_of
 
 DOLLARS = r"^[0-9]{1,9}(\.[0-9]{1,9})?$"  # as policy/budgets.py reads them
 MAX_OVERLAP_S = 30 * 86400
@@ -67,28 +69,13 @@ Dollars = Annotated[
 ]
 Usd = Annotated[str, Meta(description="US dollars, an exact decimal.")]
 Nano = Annotated[int, Meta(description="The same in nano-dollars (10^-9 USD), exactly.")]
-Limit = Annotated[int, Meta(ge=0, le=MAX_LIMIT)]
 Moment = Annotated[datetime, Meta(tz=True, description="RFC 3339, with a zone.")]
-Rpm = Annotated[Limit, Meta(description="Requests a minute; null: no limit.")]
-Tpm = Annotated[Limit, Meta(description="Tokens a minute; null: no limit.")]
-Concurrency = Annotated[Limit, Meta(description="Requests at a time; null: no limit.")]
-Zone = Annotated[
-    str,
-    Meta(max_length=64, description="In which days and months begin: UTC, Europe/Berlin."),
-]
 InAccount = Annotated[
     str, Meta(max_length=64, description='The id of an open account; "": of none.')
 ]
 Models = Annotated[
     tuple[Annotated[str, Meta(max_length=256)], ...],
     Meta(max_length=64, description="The only models it may use; empty: all."),
-]
-Cidrs = Annotated[
-    tuple[Annotated[str, Meta(max_length=64)], ...],
-    Meta(
-        max_length=64,
-        description="The only networks it may be used from, like 10.0.0.0/8; empty: any address.",
-    ),
 ]
 Password = Annotated[
     str, Meta(max_length=512, description="At least 12 characters; only a hash of it is kept.")
@@ -107,6 +94,74 @@ Older = Annotated[
 ]
 
 
+S = TypeVar("S", bound=Struct)
+Network = Annotated[str, Meta(max_length=64)]
+
+
+def _asked_type(name: str, term: Term) -> Any:  # Any: a type
+    """Return what a body may have for a term."""
+    match term.kind:
+        case "count":
+            null = f"{term.help.removesuffix('.')}; null: {term.empty}."
+            return Annotated[int, Meta(ge=0, le=MAX_LIMIT, description=null)] | None
+        case "money":
+            return Dollars | None
+        case "networks":
+            return Annotated[tuple[Network, ...], Meta(max_length=64, description=term.help)]
+        case "choice" | "period":
+            return Annotated[Literal[term.choices], Meta(description=term.help)]
+        case "zone" | "text":
+            return Annotated[str, Meta(max_length=term.max_chars, description=term.help)]
+
+
+def _created(base: type[S], terms: dict[str, Term], name: str) -> type[S]:
+    """Return the body of a creation: `base` and the terms with their usual values."""
+    fields = [(field_of(n), _asked_type(n, t), USUAL[n]) for n, t in terms.items()]
+    return _struct(base, fields, name)
+
+
+def _changed(base: type[S], terms: dict[str, Term], name: str) -> type[S]:
+    """Return the body of a change: `base` and the terms, all of which may be left out."""
+    fields = [(field_of(n), _asked_type(n, t) | UnsetType, UNSET) for n, t in terms.items()]
+    return _struct(base, fields, name)
+
+
+def _answered(base: type[S], terms: dict[str, Term], name: str) -> type[S]:
+    """Return an answer: `base` and the terms; an amount in dollars and in nano-dollars."""
+    fields: list[tuple[str, Any]] = []  # Any: types
+    for n, term in terms.items():
+        if term.kind == "money":
+            fields += [(field_of(n), Usd | None), (n, Nano | None)]
+        elif term.kind == "count":
+            fields.append((n, int | None))
+        else:
+            fields.append((n, list[str] if term.kind == "networks" else _asked_type(n, term)))
+    return _struct(base, fields, name)
+
+
+def _struct(base: type[S], fields: list[Any], name: str) -> type[S]:
+    return defstruct(  # type: ignore[return-value]  # it has the base that was given
+        name,
+        fields,
+        bases=(base,),
+        namespace={"__doc__": base.__doc__},
+        module=__name__,
+        frozen=True,
+        kw_only=True,
+    )
+
+
+def terms_of(owner: policy_keys.Key | policy_keys.Account) -> dict[str, Any]:
+    """Return the terms of a key or account as the fields of an answer."""
+    found: dict[str, Any] = {}
+    for name, term in (TERMS if isinstance(owner, policy_keys.Key) else ACCOUNT_TERMS).items():
+        value = getattr(owner, name)
+        found[name] = list(value) if isinstance(value, tuple) else value
+        if term.kind == "money":
+            found[field_of(name)] = usd(value)
+    return found
+
+
 class Page(Asked, frozen=True, kw_only=True):
     after: After | UnsetType = UNSET
     limit: Size = 50
@@ -115,12 +170,12 @@ class Page(Asked, frozen=True, kw_only=True):
 # --- keys -----------------------------------------------------------------------------------------
 
 KeyState = Annotated[
-    Literal["open", "ending", "expired", "revoked", "closed"],
+    policy_keys.KeyState,
     Meta(description="`ending`: revoked, from `revoked_at` on; `closed`: its account is."),
 ]
 
 
-class Key(Shape, frozen=True, kw_only=True):
+class _Key(Shape, frozen=True, kw_only=True):
     """A key of models, without its secret."""
 
     id: Annotated[str, Meta(description="Public; it may be shown and logged.")]
@@ -131,23 +186,11 @@ class Key(Shape, frozen=True, kw_only=True):
     expires_at: datetime | None
     revoked_at: datetime | None
     models: list[str]
-    rpm: int | None
-    tpm: int | None
-    concurrency: int | None
-    budget_usd: Usd | None
-    budget_nano: Nano | None
-    budget_period: Period
-    budget_zone: str
     budget_spent_usd: Annotated[
         str,
         Meta(description="In this period, by the key and its rotations; without a budget: ever."),
     ]
     budget_spent_nano: Nano
-    on_disconnect: OnDisconnect
-    allowed_cidrs: list[str]
-    effort: str
-    routing: str
-    mask: str
     rotation_group: Annotated[
         str,
         Meta(description='The first key of which this one is a rotation; "": it is a first one.'),
@@ -156,6 +199,12 @@ class Key(Shape, frozen=True, kw_only=True):
     unpriced: Annotated[int, Meta(description="Of these, those whose cost nobody knows.")]
     spent_usd: Usd
     spent_nano: Nano
+
+
+if TYPE_CHECKING:
+    Key = _Key
+else:
+    Key = _answered(_Key, TERMS, "Key")
 
 
 class MadeKey(Key, frozen=True, kw_only=True):
@@ -172,27 +221,9 @@ class Keys(Shape, frozen=True, kw_only=True):
 
 
 KeyEffort = Annotated[
-    Literal["", "minimal", "low", "medium", "high", "xhigh", "max"],
+    Literal["", Effort],
     Meta(
         description='How much models think for requests that name no effort; "": as the model says.'
-    ),
-]
-
-
-KeyRouting = Annotated[
-    str,
-    Meta(
-        max_length=512,
-        description="The routes that its requests may take, as `sort=price; only=a,b; regions=own`.",
-    ),
-]
-
-
-KeyMask = Annotated[
-    str,
-    Meta(
-        max_length=64,
-        description='What is masked before it leaves, as `email,card`, or `all`; "": nothing.',
     ),
 ]
 
@@ -202,40 +233,26 @@ class KeysAsked(Page, frozen=True, kw_only=True):
     state: KeyState | UnsetType = UNSET
 
 
-class NewKey(Asked, frozen=True, kw_only=True):
+class _NewKey(Asked, frozen=True, kw_only=True):
     name: Name
     account: InAccount = ""
     models: Models = ()
     expires_at: Moment | None = None
-    rpm: Rpm | None = None
-    tpm: Tpm | None = None
-    concurrency: Concurrency | None = None
-    budget_usd: Dollars | None = None
-    budget_period: Period = "total"
-    budget_zone: Zone = "UTC"
-    on_disconnect: OnDisconnect = "cancel"
-    allowed_cidrs: Cidrs = ()
-    effort: KeyEffort = ""
-    routing: KeyRouting = ""
-    mask: KeyMask = ""
 
 
-class KeyChanges(Asked, frozen=True, kw_only=True):
+class _KeyChanges(Asked, frozen=True, kw_only=True):
     name: Name | UnsetType = UNSET
     account: InAccount | UnsetType = UNSET
     models: Models | UnsetType = UNSET
     expires_at: Moment | UnsetType | None = UNSET
-    rpm: Rpm | UnsetType | None = UNSET
-    tpm: Tpm | UnsetType | None = UNSET
-    concurrency: Concurrency | UnsetType | None = UNSET
-    budget_usd: Dollars | UnsetType | None = UNSET
-    budget_period: Period | UnsetType = UNSET
-    budget_zone: Zone | UnsetType = UNSET
-    on_disconnect: OnDisconnect | UnsetType = UNSET
-    allowed_cidrs: Cidrs | UnsetType = UNSET
-    effort: KeyEffort | UnsetType = UNSET
-    routing: KeyRouting | UnsetType = UNSET
-    mask: KeyMask | UnsetType = UNSET
+
+
+if TYPE_CHECKING:
+    NewKey = _NewKey
+    KeyChanges = _KeyChanges
+else:
+    NewKey = _created(_NewKey, TERMS, "NewKey")
+    KeyChanges = _changed(_KeyChanges, TERMS, "KeyChanges")
 
 
 class Rotation(Asked, frozen=True, kw_only=True):
@@ -247,7 +264,7 @@ class Rotation(Asked, frozen=True, kw_only=True):
 # --- accounts -------------------------------------------------------------------------------------
 
 
-class Account(Shape, frozen=True, kw_only=True):
+class _Account(Shape, frozen=True, kw_only=True):
     """A team: keys that share a budget."""
 
     id: str
@@ -256,16 +273,18 @@ class Account(Shape, frozen=True, kw_only=True):
     created_at: datetime
     closed_at: datetime | None
     keys: Annotated[int, Meta(description="How many keys of it are open.")]
-    budget_usd: Usd | None
-    budget_nano: Nano | None
-    budget_period: Period
-    budget_zone: str
     budget_spent_usd: Annotated[str, Meta(description="In this period; without a budget: ever.")]
     budget_spent_nano: Nano
     requests: int
     unpriced: int
     spent_usd: Usd
     spent_nano: Nano
+
+
+if TYPE_CHECKING:
+    Account = _Account
+else:
+    Account = _answered(_Account, ACCOUNT_TERMS, "Account")
 
 
 class Accounts(Shape, frozen=True, kw_only=True):
@@ -275,26 +294,28 @@ class Accounts(Shape, frozen=True, kw_only=True):
     next: Next
 
 
-class NewAccount(Asked, frozen=True, kw_only=True):
+class _NewAccount(Asked, frozen=True, kw_only=True):
     id: Annotated[
         str,
         Meta(
             max_length=64,
-            description="For ever: a-z, 0-9 and `-`.",
+            description="It never changes: a-z, 0-9 and `-`.",
             extra_json_schema={"pattern": "^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"},
         ),
     ]
     name: Name
-    budget_usd: Dollars | None = None
-    budget_period: Period = "total"
-    budget_zone: Zone = "UTC"
 
 
-class AccountChanges(Asked, frozen=True, kw_only=True):
+class _AccountChanges(Asked, frozen=True, kw_only=True):
     name: Name | UnsetType = UNSET
-    budget_usd: Dollars | UnsetType | None = UNSET
-    budget_period: Period | UnsetType = UNSET
-    budget_zone: Zone | UnsetType = UNSET
+
+
+if TYPE_CHECKING:
+    NewAccount = _NewAccount
+    AccountChanges = _AccountChanges
+else:
+    NewAccount = _created(_NewAccount, ACCOUNT_TERMS, "NewAccount")
+    AccountChanges = _changed(_AccountChanges, ACCOUNT_TERMS, "AccountChanges")
 
 
 # --- people ---------------------------------------------------------------------------------------
@@ -396,7 +417,7 @@ class Change(Shape, frozen=True, kw_only=True):
     subject: Annotated[str, Meta(description="The id of what was changed.")]
     account: str
     # Any: JSON, as the change was made
-    detail: Annotated[dict[str, Any], Meta(description="What was said; never a secret.")]
+    detail: Annotated[dict[str, Any], Meta(description="What was changed; never a secret.")]
 
 
 class Changes(Shape, frozen=True, kw_only=True):

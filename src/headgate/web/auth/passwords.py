@@ -6,7 +6,7 @@ NIST SP 800-63B (https://pages.nist.gov/800-63-4/sp800-63b.html): length counts,
 composition, nothing expires, a block list.  Their text is prepared as the OpaqueString of RFC 8265, 4.2
 (https://www.rfc-editor.org/rfc/rfc8265; all read 2026-11-25).
 
-What will surprise: a hash takes some 50 ms and 64 MiB, so at most HASHES_AT_ONCE are made at a time and
+Note: a hash takes some 50 ms and 64 MiB, so at most HASHES_AT_ONCE are made at a time and
 other threads wait for their turn; never call `hash` or `matches` on an event loop.
 """
 
@@ -162,7 +162,7 @@ class Throttle:
     held up by failures with the same name from elsewhere, so that a stranger cannot lock them out for
     long.  A loopback address is a proxy's on this machine and stands for everybody: it is never held
     up, only the names are.
-    XX: nor can a proxy on another machine be told from a single visitor; all behind it wait together.
+    XX: nor can a proxy on another machine be distinguished from a single visitor; all behind it wait together.
     XX: as many tries as there are threads can be under way before the first is counted.
     """
 
@@ -198,7 +198,7 @@ class Throttle:
     def passed(self, name: str, peer: str) -> None:
         """They are who they said: forget the name's failures; the address's stay.
 
-        Otherwise somebody with a name of their own could guess at others' for ever.
+        Otherwise somebody with a name of their own could guess at others' forever.
         """
         with self._lock:
             self._failures.pop(_key("name", name), None)

@@ -1,7 +1,7 @@
 """Signing in and out, the first admin's link, and one's own password and language.
 
 The only place that sets cookies.  A session's cookie is `__Host-`, Secure, HttpOnly, SameSite=Strict and
-fresh at every sign-in.  What will surprise: a browser takes such a cookie over https and from this very
+fresh at every sign-in.  Note: a browser takes such a cookie over https and from this very
 machine only, so over plain http from elsewhere there is no sign-in; and after a provider's redirect a
 page of ours leads on, as a Strict cookie does not travel on a redirect that began elsewhere.
 """

@@ -1,6 +1,6 @@
 """Accounts: teams whose keys share a budget.  Made, changed and closed by who manages.
 
-What will surprise: an account's id is for ever and cannot be given again, as the books are kept by it;
+Note: an account's id never changes and cannot be used again, as the ledger is kept by it;
 and one that was closed stays closed.
 """
 
@@ -10,14 +10,15 @@ from collections import Counter
 import msgspec
 from starlette.responses import Response
 
+from headgate.admin import accounts as operations
+from headgate.admin.operator import Refused
 from headgate.policy.budgets import BudgetStatus
-from headgate.policy.keys import Account
-from headgate.policy.terms import AccountChanges, BudgetTerms
-from headgate.storage.errors import StoreError
+from headgate.policy.keys import Account, AccountChanges
+from headgate.policy.terms import ACCOUNT_TERMS, field_of
 from headgate.web.api import upstream_keys
 from headgate.web.app import Rule
 from headgate.web.console import form_fields as fields
-from headgate.web.console.keys_page import Ring
+from headgate.web.console.keys_page import FormTerm, Ring, form_terms
 from headgate.web.context import Entry, Problem, RequestContext
 
 
@@ -29,10 +30,13 @@ class AccountView(msgspec.Struct, frozen=True):
     people: int
 
 
+_BUDGET = tuple(map(field_of, ACCOUNT_TERMS))
+
+
 class Form(msgspec.Struct, frozen=True):
     values: dict[str, str]
+    terms: list[FormTerm]
     zones: tuple[str, ...] = fields.ZONES
-    periods: tuple[str, ...] = fields.PERIODS
 
 
 def show(visit: RequestContext) -> Response:
@@ -58,7 +62,7 @@ def _list(visit: RequestContext, refused: Problem | None = None) -> Response:
         200 if refused is None else refused.status,
         accounts=sorted(shown, key=lambda s: (not s.open, s.account.name.casefold())),
         refused=refused,
-        form=Form(dict(visit.form)),
+        form=Form(dict(visit.form), form_terms(ACCOUNT_TERMS)),
     )
 
 
@@ -81,21 +85,20 @@ def found(visit: RequestContext, ring: Ring) -> Account:
 
 def make(visit: RequestContext) -> Response:
     try:
-        fields.only(visit, "id", "name", *fields.BUDGET)
+        fields.only(visit, "id", "name", *_BUDGET)
         id = visit.form.get("id", "")
         name = fields.name(visit) if visit.form.get("name") else id
-        account = visit.desk.store.create_account(
-            id, name, now_s=time.time(), **fields.budget(visit)
+        account = operations.create(
+            visit.operator,
+            id,
+            name,
+            terms=fields.terms(visit, ACCOUNT_TERMS),  # type: ignore[arg-type]  # of BudgetTerms
+            now_s=time.time(),
         )
-    except StoreError as error:
-        return _list(visit, Problem(422, fields.refused(error), "id"))
+    except Refused as refused:
+        return _list(visit, visit.problem(refused))
     except Problem as refused:
         return _list(visit, refused)
-    usual = Account("", "", 0.0)
-    told = {
-        n: v for n in BudgetTerms.__annotations__ if (v := getattr(account, n)) != getattr(usual, n)
-    }
-    visit.record("account.create", account.id, account.id, **{"name": account.name, **told})
     return visit.redirect(f"/accounts/{account.id}", "made")
 
 
@@ -115,7 +118,7 @@ def _one(
     account = found(visit, ring)
     keys = [k for k in reversed(ring.all) if k.account == account.id]
     requests, unpriced, spent = ring.spending.ever("account", account.id)
-    written = {"name": account.name, **fields.budget_text(account)}
+    written = {"name": account.name, **fields.terms_text(account, ACCOUNT_TERMS)}
     return visit.render(
         "account.html",
         wrong.status if (wrong := refused or upstream_key) is not None else 200,
@@ -127,7 +130,7 @@ def _one(
         unpriced=unpriced,
         spent_nano=spent,
         refused=refused,
-        form=Form(dict(visit.form) if refused is not None else written),
+        form=Form(dict(visit.form) if refused is not None else written, form_terms(ACCOUNT_TERMS)),
         owned=upstream_keys.panel(
             visit, "account", account.id, f"/accounts/{account.id}", upstream_key
         ),
@@ -135,34 +138,25 @@ def _one(
 
 
 def change(visit: RequestContext) -> Response:
-    ring = Ring(visit)
-    old = found(visit, ring)
-    if not old.good(ring.now_s):
-        raise Problem(409, "This account is closed for good; nothing of it can be changed.")
+    account = found(visit, Ring(visit))
     try:
-        fields.only(visit, "name", *fields.BUDGET)
-        said: AccountChanges = {}
+        fields.only(visit, "name", *_BUDGET)
+        changes: AccountChanges = fields.terms(visit, ACCOUNT_TERMS)  # type: ignore[assignment]
         if "name" in visit.form:
-            said["name"] = fields.name(visit)
-        said = {**said, **fields.budget(visit)}
-        changed = fields.difference(old, said)
-        if changed and visit.desk.store.change_account(old.id, now_s=ring.now_s, **said) is None:
-            raise Problem(409, visit.word("The account was closed meanwhile."))
-    except StoreError as error:
-        return _one(visit, Problem(422, fields.refused(error)))
+            changes["name"] = fields.name(visit)
+        operations.change(visit.operator, account.id, changes, now_s=time.time())
+    except Refused as refused:
+        return _one(visit, visit.problem(refused))
     except Problem as refused:
         return _one(visit, refused)
-    if changed:
-        visit.record("account.change", old.id, old.id, **{"name": old.name, **changed})
-    return visit.redirect(f"/accounts/{old.id}", "changed")
+    return visit.redirect(f"/accounts/{account.id}", "changed")
 
 
 def close(visit: RequestContext) -> Response:
     """For good: its keys open nothing any more."""
     account = found(visit, Ring(visit))
     fields.only(visit)
-    if visit.desk.store.close_account(account.id, now_s=time.time()):
-        visit.record("account.close", account.id, account.id, name=account.name)
+    operations.close(visit.operator, account.id, now_s=time.time())
     return visit.redirect(f"/accounts/{account.id}", "closed")
 
 

@@ -1,6 +1,6 @@
 """The record of changes: who changed what, when, from where.
 
-The only place that puts a recorded detail into words.  What will surprise: it is narrowed to the
+The only place that puts a recorded detail into words.  Note: it is narrowed to the
 visitor's account, and where they have none, to keys of none, as what is the deployment's own is recorded
 without an account too; and a detail that is unknown here is shown as it was recorded.
 """
@@ -11,6 +11,7 @@ import msgspec
 from starlette.responses import Response
 
 from headgate.policy.access import Change
+from headgate.policy.terms import TERMS, field_of
 from headgate.web.app import Rule
 from headgate.web.context import Entry, RequestContext
 from headgate.web.formats import usd, when
@@ -47,30 +48,19 @@ VIAS: dict[str, str] = {
     "setup": "set-up",
     "oidc": "OIDC",
 }
-PERIODS: dict[str, str] = {"total": "all time", "day": "each day", "month": "each month"}
 LABELS: dict[str, str] = {
-    "name": "name",
-    "account": "account",
-    "role": "role",
-    "models": "models",
-    "rpm": "requests a minute",
-    "tpm": "tokens a minute",
-    "concurrency": "requests at a time",
-    "budget_nano": "budget",
-    "budget_usd": "budget in dollars",
-    "budget_period": "budget's period",
-    "budget_zone": "budget's time zone",
-    "on_disconnect": "when a client leaves",
-    "allowed_cidrs": "allowed networks",
-    "effort": "default effort",
-    "routing": "routes it may take",
-    "mask": "mask before sending",
-    "routes": "routes",
-    "expires_s": "expires",
-    "expires_at": "expires",
-    "overlap_s": "the old one works for",
-    "new": "new key",
-    "password": "password",
+    "name": "Name",
+    "account": "Account",
+    "role": "Role",
+    "models": "Models",
+    **{name: term.label for name, term in TERMS.items()},
+    **{field_of(name): term.label for name, term in TERMS.items()},
+    "routes": "Routes",
+    "expires_s": "Expires",
+    "expires_at": "Expires",
+    "overlap_s": "The old one works for",
+    "new": "New key",
+    "password": "Password",
 }
 
 
@@ -152,8 +142,11 @@ def told(visit: RequestContext, detail: dict[str, Any]) -> list[str]:
 def _value(visit: RequestContext, field: str, value: Any) -> str:
     if field == "models" and not value:
         return visit.word("all")
-    if field == "allowed_cidrs" and not value:
-        return visit.word("any address")
+    term = TERMS.get(field)
+    if term is not None and value in term.choices:
+        return visit.word(term.names[term.choices.index(value)])
+    if term is not None and term.empty and not value and value != 0:
+        return visit.word(term.empty)
     if value is None:
         return visit.word("never") if field.startswith("expires") else visit.word("none")
     if isinstance(value, bool):
@@ -170,8 +163,6 @@ def _value(visit: RequestContext, field: str, value: Any) -> str:
         return ", ".join(_value(visit, field, v) for v in value)
     if value == "" and field == "account":
         return visit.word("none")
-    if field == "budget_period":
-        return visit.word(PERIODS.get(value, value))
     return visit.word(str(value)) if field == "role" else str(value)
 
 

@@ -1,28 +1,24 @@
 """What the fields of the console's forms must be; each refusal names the field.
 
-The only place that reads them, as admin_fields.py does for the admin API.  What will surprise: a form
-with a field that is not its own is refused as a whole (promises.md T18), and a field that is absent is
-not an empty one: it changes nothing.
+The only place that reads them, as api/fields.py does for the admin API.
+
+Note: a form with a field that is not its own is refused as a whole, so that nothing can be set that was
+not meant to be.  An absent field is not an empty one: it changes nothing.
 """
 
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
-import msgspec
-
-from headgate.policy import budgets, pricing
-from headgate.policy import networks as policy_networks
-from headgate.policy.keys import Account, Key, Period
-from headgate.policy.terms import MAX_LIMIT, MAX_NAME_CHARS, BudgetTerms
-from headgate.storage.errors import StoreError, StoreFault
-from headgate.web.context import Problem, RequestContext, sentence
+from headgate.policy import pricing
+from headgate.policy.keys import Account, Key
+from headgate.policy.terms import MAX_NAME_CHARS, TERMS, TermFault, field_of, read, read_count
+from headgate.web.context import Problem, RequestContext
 
 T = TypeVar("T", bound=str)
-PERIODS: tuple[Period, ...] = get_args(Period)
 # Offered, not required: any zone of the IANA's database is taken.
 ZONES = (
     "UTC",
@@ -34,14 +30,13 @@ ZONES = (
     "America/New_York",
     "America/Los_Angeles",
 )
-BUDGET = ("budget_usd", "budget_period", "budget_zone")
 MOST_TAKEN = 2000  # forms that are remembered: some 300 kB
 MAX_NUMBER = 32  # characters of a form's number; ours have 16
 _MOMENT = "%Y-%m-%dT%H:%M"  # as <input type="datetime-local"> writes it
 
 
 def only(visit: RequestContext, *names: str) -> None:
-    """Problem for a form with any other field."""
+    """Refuse a form with any other field."""
     for found in visit.form:
         if found not in names and found != "csrf":
             text = visit.word("This form has no field {field}.", field=found[:64])
@@ -66,53 +61,41 @@ def choice(visit: RequestContext, field: str, of: Sequence[T]) -> T:
 
 
 def limit(visit: RequestContext, field: str) -> int | None:
-    """A whole number; None, for an empty field, is no limit."""
-    text = visit.form.get(field, "").replace(",", "")
-    if not text:
-        return None
-    if not (text.isascii() and text.isdecimal() and len(text) <= 13 and int(text) <= MAX_LIMIT):
-        said = visit.word(
-            "`{value}` is no limit; write a whole number, or nothing.", value=text[:32]
-        )
-        raise Problem(422, said, field)
-    return int(text)
-
-
-def networks(visit: RequestContext, field: str) -> tuple[str, ...]:
-    """Networks with commas between them; an empty field allows every address."""
+    """Return a whole number; None for an empty field."""
+    text = visit.form.get(field, "")
     try:
-        return policy_networks.split(visit.form.get(field, ""))
-    except ValueError as error:
-        raise Problem(422, f"{sentence(error)}.", field) from None
+        return read_count(text) if text else None
+    except TermFault as fault:
+        raise Problem(422, visit.word(fault.text, **fault.values), field) from None
 
 
-def budget(visit: RequestContext) -> BudgetTerms:
-    """What was said of a budget; an empty amount takes it away."""
-    terms: BudgetTerms = {}
-    form = visit.form
-    if "budget_usd" in form:
-        text = form["budget_usd"].removeprefix("$").replace(",", "")
-        try:
-            terms["budget_nano"] = budgets.nano_of(text) if text else None
-        except ValueError:
-            said = visit.word(
-                "`{value}` is no amount in dollars; write one like 12.50.", value=text[:32]
-            )
-            raise Problem(422, said, "budget_usd") from None
-    if "budget_period" in form:
-        terms["budget_period"] = choice(visit, "budget_period", PERIODS)
-    if "budget_zone" in form:
-        zone = form["budget_zone"] or "UTC"
-        try:
-            budgets.zone_of(zone)
-        except ValueError:
-            said = visit.word(
-                "No time zone `{zone}` is known; write UTC or one like Asia/Shanghai.",
-                zone=zone[:64],
-            )
-            raise Problem(422, said, "budget_zone") from None
-        terms["budget_zone"] = zone
-    return terms
+def terms(visit: RequestContext, of: Iterable[str]) -> dict[str, Any]:
+    """Return the terms that a form has, by their names; an empty field takes one away.
+
+    Any: the values that policy/terms.py reads.
+    """
+    found: dict[str, Any] = {}
+    for name in of:
+        field = field_of(name)
+        if field in visit.form:
+            try:
+                found[name] = read(name, visit.form[field])
+            except TermFault as fault:
+                raise Problem(422, visit.word(fault.text, **fault.values), field) from None
+    return found
+
+
+def terms_text(owner: Key | Account, of: Iterable[str]) -> dict[str, str]:
+    """Return the terms as the fields of a form show them."""
+    return {field_of(name): _text(name, getattr(owner, name)) for name in of}
+
+
+def _text(name: str, value: object) -> str:
+    if value is None:
+        return ""
+    if TERMS[name].kind == "money" and isinstance(value, int):
+        return pricing.usd(value)
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def moment(
@@ -139,42 +122,6 @@ def moment(
 
 def moment_text(seconds: float | None) -> str:
     return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime(_MOMENT)
-
-
-def open_account(visit: RequestContext, now_s: float, field: str = "account") -> str:
-    """The id of an account that is open, or "" for none."""
-    id = visit.form.get(field, "")
-    if id and not any(a.id == id and a.good(now_s) for a in visit.desk.store.accounts()):
-        raise Problem(422, visit.word("There is no open account {id}.", id=id[:64]), field)
-    return id
-
-
-def budget_text(owner: Key | Account) -> dict[str, str]:
-    """The fields of a budget as a form shows them."""
-    return {
-        "budget_usd": "" if owner.budget_nano is None else pricing.usd(owner.budget_nano),
-        "budget_period": owner.budget_period,
-        "budget_zone": owner.budget_zone,
-    }
-
-
-def difference(old: msgspec.Struct, changes: Mapping[str, object]) -> dict[str, Any]:
-    """Of the changes those that are any, for the record: what it was and what it is.
-
-    Any: values of fields, as JSON can hold them.
-    """
-    return {
-        field: {"from": getattr(old, field), "to": value}
-        for field, value in changes.items()
-        if getattr(old, field) != value
-    }
-
-
-def refused(error: StoreError) -> str:
-    """What the store refuses, in words for people; raised again when it is the disk."""
-    if isinstance(error, StoreFault):
-        raise error
-    return sentence(error)
 
 
 def number() -> str:
@@ -214,6 +161,6 @@ class Taken:
                 self._led[number] = path
 
     def forget(self, number: str) -> None:
-        """Nothing came of it; it may be sent again."""
+        """Let a form that came to nothing be sent again."""
         with self._lock:
             self._led.pop(number[:MAX_NUMBER], None)

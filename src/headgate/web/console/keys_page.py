@@ -1,21 +1,21 @@
 """Keys of models: the list, one key's page, making, changing, rotating, revoking.
 
 The only place where the console shows a key's text: in the very answer to the form that made it, never
-under an address, so that loading it again shows the key's page instead.  What will surprise: a key has a
+under an address, so that loading it again shows the key's page instead.  Note: a key has a
 budget and limits together with its rotations; and who is no admin neither sees nor says the account.
 """
 
 import time
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from starlette.responses import Response
 
-from headgate.dialects.capabilities import EFFORTS
+from headgate.admin import keys as operations
+from headgate.admin.operator import Refused
 from headgate.policy.budgets import BudgetStatus
-from headgate.policy.keys import PREFIX, Account, Key, OnDisconnect
-from headgate.policy.terms import Changes, Terms
+from headgate.policy.keys import KEY_STATES, PREFIX, Account, Changes, Key, KeyState, Term, TermKind
+from headgate.policy.terms import ACCOUNT_TERMS, TERMS, field_of, summaries
 from headgate.storage.errors import StoreError
 from headgate.storage.figures import Where
 from headgate.web.api import upstream_keys
@@ -25,30 +25,11 @@ from headgate.web.console import snippets
 from headgate.web.console.spending import Spending
 from headgate.web.context import Entry, Problem, RequestContext
 
-State = Literal["active", "rotating", "expired", "revoked", "closed"]
-STATES: tuple[State, ...] = get_args(State)
 A_PAGE = 100
 RECENT = 20
 USED_S = 30 * 86400.0  # how far back the list looks for the last use: one query for all keys
 OVERLAPS_S = (0, 3600, 86400, 7 * 86400)
-_ON_DISCONNECT: tuple[OnDisconnect, ...] = get_args(OnDisconnect)
-_FIELDS = (
-    "name",
-    "models_of",
-    "models",
-    "rpm",
-    "tpm",
-    "concurrency",
-    "allowed_cidrs",
-    "effort",
-    "routing",
-    "mask",
-    "on_disconnect",
-    "expires",
-    *fields.BUDGET,
-)
-# What the record says of a new key, where it is not as usual.
-_TOLD = ("models", "expires_s", *Terms.__annotations__)
+_FIELDS = ("name", "models_of", "models", "expires", *map(field_of, TERMS))
 _taken = fields.Taken()
 
 
@@ -56,10 +37,41 @@ class KeyView(msgspec.Struct, frozen=True):
     """One row of the list."""
 
     key: Key
-    state: State
+    state: KeyState
     standing: BudgetStatus
+    may: list[tuple[str, str]]  # what it may do beside its budget, as text and value
     used_s: float | None = None  # the day of it
     old: bool = False  # created before the time in which uses are looked for
+
+
+class FormTerm(msgspec.Struct, frozen=True):
+    """Describes one field of a form."""
+
+    name: str
+    label: str
+    kind: TermKind
+    empty: str
+    example: str
+    max_chars: int
+    choices: tuple[tuple[str, str], ...]  # value and words
+
+
+def form_terms(terms: Mapping[str, Term]) -> list[FormTerm]:
+    """Return the fields of a form for these terms, the budget first."""
+    found = [
+        FormTerm(
+            field_of(name),
+            term.label,
+            term.kind,
+            term.empty,
+            term.example,
+            term.max_chars,
+            tuple(zip(term.choices, term.names, strict=True)),
+        )
+        for name, term in terms.items()
+    ]
+    budget = {field_of(name) for name in ACCOUNT_TERMS}
+    return sorted(found, key=lambda field: field.name not in budget)
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -71,8 +83,8 @@ class Form(msgspec.Struct, frozen=True):
     accounts: list[Account]
     soonest: str  # that it may expire
     number: str
+    terms: list[FormTerm]
     zones: tuple[str, ...] = fields.ZONES
-    periods: tuple[str, ...] = fields.PERIODS
 
 
 class Ring:
@@ -92,22 +104,8 @@ class Ring:
             raise Problem(404, "There is no such thing here.")
         return found
 
-    def good(self, visit: RequestContext) -> Key:
-        """One of which something can be changed."""
-        key = self.key(visit)
-        if not key.good(self.now_s):
-            raise Problem(409, "This key is closed for good; nothing of it can be changed.")
-        return key
-
-    def state(self, key: Key) -> State:
-        account = self.accounts.get(key.account)
-        if key.revoked_s is not None and key.revoked_s <= self.now_s:
-            return "revoked"
-        if not key.good(self.now_s):
-            return "expired"
-        if account is not None and not account.good(self.now_s):
-            return "closed"
-        return "rotating" if key.revoked_s is not None else "active"
+    def state(self, key: Key) -> KeyState:
+        return key.state(self.accounts.get(key.account), self.now_s)
 
     def family(self, key: Key) -> list[Key]:
         return [k for k in self.all if k.owner == key.owner]
@@ -117,7 +115,12 @@ class Ring:
         for k in self.all:
             families.setdefault(k.owner, []).append(k.id)
         return [
-            KeyView(k, self.state(k), self.spending.standing("key", families[k.owner], k))
+            KeyView(
+                k,
+                self.state(k),
+                self.spending.standing("key", families[k.owner], k),
+                summaries(k),
+            )
             for k in keys
         ]
 
@@ -161,7 +164,7 @@ def _list(visit: RequestContext, refused: Problem | None = None) -> Response:
         page=page,
         pages=max(1, -(-len(found) // A_PAGE)),
         filters={"state": state, "account": account, "text": text},
-        states=STATES,
+        states=KEY_STATES,
         accounts=ring.accounts.values(),
         refused=refused,
         form=_form(visit, ring, refused),
@@ -198,23 +201,17 @@ def _form(
         ring.open_accounts(),
         fields.moment_text(ring.now_s + 60),
         fields.number(),
+        form_terms(TERMS),
     )
 
 
 def _written(key: Key) -> dict[str, str]:
-    limits = {n: getattr(key, n) for n in ("rpm", "tpm", "concurrency")}
     return {
         "name": key.name,
         "account": key.account,
         "models_of": "these" if key.models else "all",
-        "on_disconnect": key.on_disconnect,
-        "allowed_cidrs": ", ".join(key.allowed_cidrs),
-        "effort": key.effort,
-        "routing": key.routing,
-        "mask": key.mask,
         "expires": fields.moment_text(key.expires_s),
-        **{n: "" if v is None else str(v) for n, v in limits.items()},
-        **fields.budget_text(key),
+        **fields.terms_text(key, TERMS),
     }
 
 
@@ -224,79 +221,56 @@ def _written(key: Key) -> dict[str, str]:
 def make(visit: RequestContext) -> Response:
     number = visit.form.get("number", "")
     try:
-        said = _said(visit, None)
-        name = said.pop("name", "") or fields.name(visit)
+        sent = _sent(visit, None)
+        name, models, expires_s, account, terms = operations.split(sent)
+        name = name or fields.name(visit)
+        if "account" not in sent:
+            account = visit.who.account
         if (led := _taken.before(number)) is not None:
             return visit.redirect(led or "/api_keys")
         try:
-            key, text = visit.desk.store.create_key(
+            key, text = operations.create(
+                visit.operator,
                 name,
-                said.pop("models", ()),
-                said.pop("expires_s", None),
+                models,
+                expires_s,
+                account=account,
+                terms=terms,
                 now_s=time.time(),
-                account=said.pop("account", visit.who.account),
-                **_terms(said),
             )
-        except StoreError as error:
+        except (Refused, StoreError):
             _taken.forget(number)
-            raise Problem(422, fields.refused(error)) from None
+            raise
+    except Refused as refused:
+        return _list(visit, visit.problem(refused))
     except Problem as refused:
         return _list(visit, refused)
     _taken.leads(number, f"/api_keys/{key.id}")
-    usual = Key("", "", 0.0)
-    told = {n: v for n in _TOLD if (v := getattr(key, n)) != getattr(usual, n)}
-    visit.record("key.create", key.id, key.account, name=key.name, **told)
     return _made(visit, key, text)
 
 
-def _said(visit: RequestContext, old: Key | None) -> Changes:
-    """What a form says of a key; only an admin says whose it is."""
+def _sent(visit: RequestContext, old: Key | None) -> Changes:
+    """Return the fields of a key that a form has; only an admin chooses its account."""
     who, form = visit.who, visit.form
     mine = ("account",) if who.scope is None else ()
     fields.only(visit, "number", *_FIELDS, *mine)
-    now_s = time.time()
-    said: Changes = {}
+    sent: Changes = {}
     if "name" in form:
-        said["name"] = fields.name(visit)
+        sent["name"] = fields.name(visit)
     if "models_of" in form:
-        said["models"] = _models(visit, old.models if old is not None else ())
+        sent["models"] = _models(visit, old.models if old is not None else ())
     elif "models" in form:
         raise Problem(422, visit.word("Say whether it is all models or these."), "models_of")
-    if "rpm" in form:
-        said["rpm"] = fields.limit(visit, "rpm")
-    if "tpm" in form:
-        said["tpm"] = fields.limit(visit, "tpm")
-    if "concurrency" in form:
-        said["concurrency"] = fields.limit(visit, "concurrency")
-    if "allowed_cidrs" in form:
-        said["allowed_cidrs"] = fields.networks(visit, "allowed_cidrs")
-    if "effort" in form:
-        said["effort"] = fields.choice(visit, "effort", ("", *EFFORTS))
-    if "routing" in form:
-        said["routing"] = form["routing"]
-    if "mask" in form:
-        said["mask"] = form["mask"]
-    if "on_disconnect" in form:
-        said["on_disconnect"] = fields.choice(visit, "on_disconnect", _ON_DISCONNECT)
     if "expires" in form:
         old_s = old.expires_s if old is not None else None
-        said["expires_s"] = fields.moment(visit, "expires", now_s, old_s)
-    if "account" in form and (old is None or form["account"] != old.account):
-        said["account"] = fields.open_account(visit, now_s)
-    return {**said, **fields.budget(visit)}
-
-
-def _terms(said: Changes) -> Terms:
-    """What is left of it once the rest was taken out."""
-    terms: Terms = {}
-    for name in Terms.__annotations__:
-        if name in said:
-            terms[name] = said[name]  # type: ignore[literal-required]
-    return terms
+        sent["expires_s"] = fields.moment(visit, "expires", time.time(), old_s)
+    if "account" in form:
+        sent["account"] = form["account"]
+    return {**sent, **fields.terms(visit, TERMS)}  # type: ignore[typeddict-item]  # of Terms
 
 
 def _models(visit: RequestContext, old: tuple[str, ...]) -> tuple[str, ...]:
-    """(): all.  Nothing ticked is not all: that would give more than was meant."""
+    """Return the models; () is all.  Nothing ticked is not all: that would give more than was meant."""
     if fields.choice(visit, "models_of", ("all", "these")) == "all":
         return ()
     ids = {m.id for m in visit.desk.catalog.models} | set(old)
@@ -357,6 +331,7 @@ def _one(
         wrong.status if (wrong := refused or upstream_key) is not None else 200,
         key=key,
         state=ring.state(key),
+        may=summaries(key),
         good=key.good(ring.now_s),
         standing=ring.spending.standing("key", [k.id for k in family], key),
         account=ring.accounts.get(key.account),
@@ -375,58 +350,50 @@ def _one(
 
 
 def change(visit: RequestContext) -> Response:
-    ring = Ring(visit)
-    old = ring.good(visit)
+    id = visit.path["id"]
+    old = _found(visit)
     try:
-        changed = fields.difference(old, _said(visit, old))
-        new = None
-        if changed:
-            values: Changes = {n: c["to"] for n, c in changed.items()}  # type: ignore[assignment]
-            new = visit.desk.store.change_key(old.id, now_s=ring.now_s, **values)
-            if new is None:
-                raise Problem(409, visit.word("The key was closed meanwhile."))
-    except StoreError as error:
-        return _one(visit, Problem(422, fields.refused(error)))
+        operations.change(visit.operator, id, _sent(visit, old), now_s=time.time())
+    except Refused as refused:
+        return _one(visit, visit.problem(refused))
     except Problem as refused:
         return _one(visit, refused)
-    if new is not None:
-        visit.record("key.change", new.id, new.account, **{"name": old.name, **changed})
-    return visit.redirect(f"/api_keys/{old.id}", "changed")
+    return visit.redirect(f"/api_keys/{id}", "changed")
+
+
+def _found(visit: RequestContext) -> Key:
+    try:
+        return operations.find(visit.operator, visit.path["id"])
+    except Refused as refused:
+        raise visit.problem(refused) from None
 
 
 def rotate(visit: RequestContext) -> Response:
     """A new key with the rights of this one, which still works for a while."""
-    ring = Ring(visit)
-    old = ring.good(visit)
+    old = _found(visit)
     fields.only(visit, "number", "overlap_s")
     chosen = fields.choice(visit, "overlap_s", [str(s) for s in OVERLAPS_S])
     number = visit.form.get("number", "")
     if (led := _taken.before(number)) is not None:
         return visit.redirect(led or f"/api_keys/{old.id}")
     try:
-        made = visit.desk.store.rotate(old.id, now_s=ring.now_s, overlap_s=int(chosen))
+        key, text, ending = operations.rotate(
+            visit.operator, old.id, overlap_s=int(chosen), now_s=time.time()
+        )
+    except Refused as refused:
+        _taken.forget(number)
+        raise visit.problem(refused) from None
     except StoreError:
         _taken.forget(number)
         raise
-    if made is None:
-        _taken.forget(number)
-        raise Problem(409, "The key was closed meanwhile.")
-    key, text = made
     _taken.leads(number, f"/api_keys/{key.id}")
-    visit.record(
-        "key.rotate", old.id, key.account, name=key.name, new=key.id, overlap_s=int(chosen)
-    )
-    ends_s = ring.now_s + int(chosen)
-    if old.revoked_s is not None:  # rotated before: what was to end sooner still does
-        ends_s = min(ends_s, old.revoked_s)
-    return _made(visit, key, text, msgspec.structs.replace(old, revoked_s=ends_s))
+    return _made(visit, key, text, ending)
 
 
 def revoke(visit: RequestContext) -> Response:
-    key = Ring(visit).key(visit)
+    key = _found(visit)
     fields.only(visit)
-    if visit.desk.store.revoke(key.id, now_s=time.time()):
-        visit.record("key.revoke", key.id, key.account, name=key.name)
+    operations.revoke(visit.operator, key.id, now_s=time.time())
     return visit.redirect(f"/api_keys/{key.id}", "revoked")
 
 

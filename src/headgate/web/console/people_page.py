@@ -1,6 +1,6 @@
 """People of the console and keys of the admin API: who may come in, as what, and no longer.
 
-The only place of the console that draws a password for somebody, and shows it once.  What will surprise:
+The only place of the console that draws a password for somebody, and shows it once.  Note:
 a change of a user ends their sessions; the role and the account of who comes by an identity provider
 are the provider's again at their next sign-in, and they get no password here, which would go around it.
 """
@@ -11,6 +11,8 @@ from typing import Literal
 
 from starlette.responses import Response
 
+from headgate.admin import people as operations
+from headgate.admin.operator import Refused
 from headgate.policy.access import ROLES, Role, User
 from headgate.storage.errors import StoreError
 from headgate.web.app import Rule
@@ -59,26 +61,32 @@ def _list(visit: RequestContext, refused: Problem | None = None, of: str = "") -
 
 def make(visit: RequestContext) -> Response:
     number = visit.form.get("number", "")
-    people, now_s = visit.desk.people, time.time()
+    operator = visit.operator
     try:
         fields.only(visit, "number", "name", "role", "account")
         name = fields.name(visit)
         role: Role = fields.choice(visit, "role", ROLES)
-        account = fields.open_account(visit, now_s)
         if (led := _taken.before(number)) is not None:
             return visit.redirect(led or "/people")
-        if any(u.name.casefold() == name.casefold() for u in people.users()):
+        try:
+            operations.name_is_free(operator, name)
+            password = new_password()
+            user = operations.create(
+                operator,
+                name,
+                passwords.hash(password),
+                role,
+                visit.form.get("account", ""),
+                now_s=time.time(),
+            )
+        except (Refused, StoreError):
             _taken.forget(number)
-            raise Problem(409, visit.word("There is a user {name} already.", name=name), "name")
-        password = new_password()
-        user = people.create_user(name, passwords.hash(password), role, account, now_s=now_s)
-    except StoreError as error:
-        _taken.forget(number)
-        return _list(visit, Problem(422, fields.refused(error)), "user")
+            raise
+    except Refused as refused:
+        return _list(visit, visit.problem(refused), "user")
     except Problem as refused:
         return _list(visit, refused, "user")
     _taken.leads(number, f"/people/{user.id}")
-    visit.record("user.create", user.id, user.account, name=user.name, role=user.role)
     return _password_shown(visit, user, password)
 
 
@@ -108,76 +116,62 @@ def _one(visit: RequestContext, user: User, refused: Problem | None = None) -> R
 
 
 def _found(visit: RequestContext) -> User:
-    user = visit.desk.people.user(visit.path["id"])
-    if user is None:
-        raise Problem(404, "There is no such thing here.")
-    return user
-
-
-def _open(visit: RequestContext) -> User:
-    user = _found(visit)
-    if user.closed_s is not None:
-        raise Problem(409, "This user is closed for good; nothing of them can be changed.")
-    return user
+    try:
+        return operations.find(visit.operator, visit.path["id"])
+    except Refused as refused:
+        raise visit.problem(refused) from None
 
 
 def change(visit: RequestContext) -> Response:
-    """Another role or account; what is as before is no change, and ends no session."""
-    user = _open(visit)
+    """Give a user another role or account; what is as before is no change, and ends no session."""
+    user = _found(visit)
     try:
         fields.only(visit, "role", "account")
-        said: dict[str, object] = {}
-        role: Role | None = None
-        account: str | None = None
-        if "role" in visit.form:
-            said["role"] = role = fields.choice(visit, "role", ROLES)
-        if "account" in visit.form and visit.form["account"] != user.account:
-            said["account"] = account = fields.open_account(visit, time.time())
-        changed = fields.difference(user, said)
-        if changed and not visit.desk.people.change_user(user.id, role=role, account=account):
-            raise Problem(409, visit.word("The user was closed meanwhile."))
-    except StoreError as error:
-        return _one(visit, user, Problem(409, fields.refused(error)))
+        role = fields.choice(visit, "role", ROLES) if "role" in visit.form else None
+        operations.change(
+            visit.operator,
+            user.id,
+            role=role,
+            account=visit.form.get("account"),
+            now_s=time.time(),
+        )
+    except Refused as refused:
+        return _one(visit, user, visit.problem(refused))
     except Problem as refused:
         return _one(visit, user, refused)
-    if changed:
-        told = user.account if account is None else account
-        visit.record("user.change", user.id, told, name=user.name, **changed)
     return visit.redirect(f"/people/{user.id}", "changed")
 
 
 def reset(visit: RequestContext) -> Response:
-    """A new password, drawn here; the old one and all sessions end."""
-    user = _open(visit)
+    """Draw a new password; the old one and all sessions end."""
+    operator, id = visit.operator, visit.path["id"]
     fields.only(visit, "number")
-    if user.issuer:
-        raise Problem(409, "This user signs in by the identity provider, and has no password here.")
     number = visit.form.get("number", "")
-    if (led := _taken.before(number)) is not None:
-        return visit.redirect(led or f"/people/{user.id}")
-    password = new_password()
     try:
-        changed = visit.desk.people.change_user(user.id, password=passwords.hash(password))
-    except StoreError:
-        _taken.forget(number)
-        raise
-    if not changed:
-        _taken.forget(number)
-        raise Problem(409, "The user was closed meanwhile.")
-    _taken.leads(number, f"/people/{user.id}")
-    visit.record("user.password", user.id, user.account, name=user.name)
+        operations.has_password(operations.open_user(operator, id))
+        if (led := _taken.before(number)) is not None:
+            return visit.redirect(led or f"/people/{id}")
+        password = new_password()
+        try:
+            user = operations.change(
+                operator, id, password=passwords.hash(password), now_s=time.time()
+            )
+        except (Refused, StoreError):
+            _taken.forget(number)
+            raise
+    except Refused as refused:
+        raise visit.problem(refused) from None
+    _taken.leads(number, f"/people/{id}")
     return _password_shown(visit, user, password)
 
 
 def close(visit: RequestContext) -> Response:
     user = _found(visit)
     fields.only(visit)
-    if user.closed_s is None:
-        try:
-            visit.desk.people.change_user(user.id, closed_s=time.time())
-        except StoreError as error:
-            return _one(visit, user, Problem(409, fields.refused(error)))
-        visit.record("user.close", user.id, user.account, name=user.name)
+    try:
+        operations.close(visit.operator, user.id, now_s=time.time())
+    except Refused as refused:
+        return _one(visit, user, visit.problem(refused))
     return visit.redirect(f"/people/{user.id}", "closed")
 
 
@@ -194,28 +188,29 @@ def make_key(visit: RequestContext) -> Response:
         expires_s = fields.moment(visit, "expires", now_s)
         if _taken.before(number) is not None:
             return visit.redirect("/people#keys")
-        key, text = visit.desk.people.create_management_key(name, role, expires_s, now_s=now_s)
-    except StoreError as error:
-        _taken.forget(number)
-        return _list(visit, Problem(422, fields.refused(error)), "key")
+        try:
+            key, text = operations.create_management_key(
+                visit.operator, name, role, expires_s, now_s=now_s
+            )
+        except (Refused, StoreError):
+            _taken.forget(number)
+            raise
+    except Refused as refused:
+        return _list(visit, visit.problem(refused), "key")
     except Problem as refused:
         return _list(visit, refused, "key")
-    visit.record(
-        "management_key.create", key.id, name=key.name, role=key.role, expires_s=key.expires_s
-    )
     return visit.render(
         "people_key.html", headers={"cache-control": "no-store"}, key=key, text=text
     )
 
 
 def revoke_key(visit: RequestContext) -> Response:
-    people, id = visit.desk.people, visit.path["id"]
-    key = next((k for k in people.management_keys() if k.id == id), None)
-    if key is None:
-        raise Problem(404, "There is no such thing here.")
+    try:
+        key = operations.find_management_key(visit.operator, visit.path["id"])
+    except Refused as refused:
+        raise visit.problem(refused) from None
     fields.only(visit)
-    if people.revoke_management_key(key.id, now_s=time.time()):
-        visit.record("management_key.revoke", key.id, name=key.name)
+    operations.revoke_management_key(visit.operator, key.id, now_s=time.time())
     return visit.redirect("/people", "revoked")
 
 

@@ -1,7 +1,7 @@
 """The playground: a page whose script sends ordinary requests to the gateway itself, and keys for it.
 
 The page calls no model through us: the browser sends POST /v1/chat/completions, as any client, with a
-key that was pasted or that is made here for an hour.  What will surprise: a key made here is the
+key that was pasted or that is made here for an hour.  Note: a key made here is the
 visitor's account's, like every other, so that what is tried is counted, limited and paid as usual.
 """
 
@@ -9,6 +9,8 @@ import time
 
 from starlette.responses import Response
 
+from headgate.admin import keys as operations
+from headgate.admin.operator import Refused
 from headgate.policy import pricing
 from headgate.policy.keys import Key
 from headgate.policy.terms import MAX_NAME_CHARS
@@ -37,16 +39,23 @@ def make_key(visit: RequestContext) -> Response:
     """A key for an hour and a dollar, as JSON; its text is shown to nobody again."""
     if visit.body:
         raise Problem(400, "This takes no body.")
-    who, store, now_s = visit.who, visit.desk.store, time.time()
-    name = f"playground: {who.name}"[:MAX_NAME_CHARS].strip()
-    older = _older(store, name, who.account, now_s)
-    key, text = store.create_key(
-        name, expires_s=now_s + KEY_S, now_s=now_s, account=who.account, budget_nano=KEY_NANO
-    )
-    visit.record("key.create", key.id, who.account, name=name, expires_s=key.expires_s)
-    for old in older[: max(0, len(older) - MOST_KEYS + 1)]:
-        if store.revoke(old.id, now_s=now_s):
-            visit.record("key.revoke", old.id, who.account, name=name)
+    operator, now_s = visit.operator, time.time()
+    name = f"playground: {operator.name}"[:MAX_NAME_CHARS].strip()
+    account = visit.who.account
+    older = _older(operator.store, name, account, now_s)
+    try:
+        key, text = operations.create(
+            operator,
+            name,
+            expires_s=now_s + KEY_S,
+            account=account,
+            terms={"budget_nano": KEY_NANO},
+            now_s=now_s,
+        )
+        for old in older[: max(0, len(older) - MOST_KEYS + 1)]:
+            operations.revoke(operator, old.id, now_s=now_s)
+    except Refused as refused:
+        raise visit.problem(refused) from None
     return visit.json({"key": text, "id": key.id, "lives_s": KEY_S})
 
 

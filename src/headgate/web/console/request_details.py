@@ -1,7 +1,7 @@
-"""What the books' short words mean, for people: warnings, outcomes, bases, protocols.
+"""What the ledger's short words mean, for people: warnings, outcomes, bases, protocols.
 
 The only place that explains them; every word that the code can put into a row has an entry here, which
-tests/web/test_requests_page.py checks by reading the code.  What will surprise: a row of another
+tests/web/test_requests_page.py checks by reading the code.  Note: a row of another
 version may have a word that is unknown here; it is then shown as it is.
 """
 
@@ -9,6 +9,8 @@ import re
 from typing import Literal
 
 import msgspec
+
+from headgate.dialects.registry import FACTS
 
 Kind = Literal["repaired", "dropped", "changed", "emulated", "failed", "noted"]
 
@@ -84,7 +86,7 @@ WARNINGS: dict[str, Note] = {
     ),
     "max_tokens (lowered to what the budget holds)": Note(
         "changed",
-        "The budget does not pay for all the output that the request allows; the upstream was told the limit that it pays for.",
+        "The budget does not pay for all the output that the request allows; the upstream was sent the limit that it pays for.",
     ),
     "temperature": Note(
         "changed",
@@ -100,7 +102,7 @@ WARNINGS: dict[str, Note] = {
     ),
     "parallel_tool_calls": Note(
         "dropped",
-        "The upstream cannot be told to call one tool at a time; the reply may have several calls.",
+        "The upstream cannot be asked to call one tool at a time; the reply may have several calls.",
     ),
     "thinking": Note(
         "dropped",
@@ -210,12 +212,7 @@ BASES: dict[str, str] = {
     "none": "Nothing was relayed, so nothing is billed.",
     "recovered": "The process ended meanwhile; what the mark of the request said is billed, which is never more than was relayed.",
 }
-PROTOCOLS: dict[str, str] = {
-    "openai": "OpenAI Chat Completions",
-    "responses": "OpenAI Responses",
-    "anthropic": "Anthropic Messages",
-    "gemini": "Gemini generateContent",
-}
+PROTOCOLS: dict[str, str] = {name: facts.title for name, facts in FACTS.items()}
 
 
 FALLBACK = Note(

@@ -1,11 +1,11 @@
 """Requests: the log, one request in full, and the conversation that it belongs to.
 
-The only place that shows single exchanges, and that takes a cost apart into lines.  What will surprise:
+The only place that shows single exchanges, and that takes a cost apart into lines.  Note:
 - pages of the log are found by the number of the row before (`before`), never by an offset, so that
   the millionth is as fast as the first, and nothing is seen twice while rows are added;
 - a cost is computed anew from the catalog's price of the version that the row names.  Where the two
   differ by a nano-dollar, no lines are shown: the row is what was billed;
-- what was said is not kept anywhere, so no page can show it.
+- prompts and replies are not kept anywhere, so no page can show it.
 """
 
 import time

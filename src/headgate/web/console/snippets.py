@@ -1,7 +1,7 @@
 """How a key is used, to be copied: requests in each language and protocol, and agents' lines.
 
 The only place that puts a key into an example.  The requests are the docs' own (web/site/prose.py),
-which take the key from the environment; here it stands where the variable was.  What will surprise:
+which take the key from the environment; here it stands where the variable was.  Note:
 AGENTS repeats what cli/tools.py knows, as the console must not import commands; a test compares them.
 """
 

@@ -1,6 +1,6 @@
 """What keys and accounts have spent of their budgets, for the pages.
 
-The only place of the console that sets a budget against the books.  What will surprise: a budget is a
+The only place of the console that sets a budget against the ledger.  Note: a budget is a
 key's with all of its rotations, and counts what it spent as another account's too, as the gateway
 does; so these sums are not narrowed to an account, the keys that are shown are.
 """
@@ -15,7 +15,7 @@ from headgate.storage.interface import Reports
 
 
 class Spending:
-    """Asks the books at most once for each beginning of a period, however many keys there are."""
+    """Asks the ledger at most once for each beginning of a period, however many keys there are."""
 
     def __init__(self, books: Reports, now_s: float) -> None:
         self._books = books

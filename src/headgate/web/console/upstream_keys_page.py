@@ -5,6 +5,7 @@ Note: the form is never filled in again, also after a mistake, so that no page h
 
 from starlette.responses import Response
 
+from headgate.policy.keys import KEY_STATES
 from headgate.policy.upstream_keys import OwnerKind
 from headgate.web.api import upstream_keys
 from headgate.web.app import Rule
@@ -16,7 +17,11 @@ _FIELDS = ("upstream", "secret", "fallback")
 
 
 def put_for_key(visit: RequestContext) -> Response:
-    key = keys_page.Ring(visit).good(visit)
+    ring = keys_page.Ring(visit)
+    key = ring.key(visit)
+    if not key.good(ring.now_s):
+        state = KEY_STATES[ring.state(key)]
+        raise Problem(409, visit.word("The key is {state}; it cannot be changed.", state=state))
     try:
         _put(visit, "key", key.id)
     except Problem as refused:

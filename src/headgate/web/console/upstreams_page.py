@@ -1,7 +1,7 @@
 """The upstreams as they stand: health, what was measured, a test of one; the models and their prices.
 
-What the edge knows (breakers) is asked of the edge, what was measured comes from the books, all else
-from the catalog.  What will surprise: the page works without the edge too, and says so; and while how
+What the edge knows (breakers) is asked of the edge, what was measured comes from the ledger, all else
+from the catalog.  Note: the page works without the edge too, and says so; and while how
 an upstream does is everybody's, its last errors are those of the visitor's own account.
 """
 
@@ -173,7 +173,7 @@ def _number(desk: ConsoleContext, name: str) -> int:
 
 
 def _configured(desk: ConsoleContext) -> list[UpstreamStatus]:
-    """What can be said of the upstreams without the edge."""
+    """What is known of the upstreams without the edge."""
     catalog = desk.catalog
     routes = [r for m in catalog.models for r in catalog.routes(m.id)]
     found = []

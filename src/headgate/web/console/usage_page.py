@@ -1,7 +1,7 @@
 """Usage: what was spent, asked and waited for in a span of time, by whom and by what.
 
-The only place that turns the books' sums into figures, a chart and a table.  What will surprise:
-- the chart and the table are one read of the books where they are grouped alike, so that they cannot
+The only place that turns the ledger's sums into figures, a chart and a table.  Note:
+- the chart and the table are one read of the ledger where they are grouped alike, so that they cannot
   differ; the table is also the file (/usage.csv), line by line, with exact amounts;
 - at most MOST lines are shown; what is left is one line more, "others", never dropped from the sum;
 - errors and times by session are of the requests that are still kept (storage/sqlite/reports.py).
@@ -98,7 +98,7 @@ class Names(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """One answer of the books, in full."""
+    """One answer of the ledger, in full."""
 
     asked: ReportQuery
     by: By

@@ -1,6 +1,6 @@
 """What a deployment adds to the catalog's pages, what a page is, and how each begins.
 
-`Site` is the only door for what is not package data.  What will surprise: the base URL ends in
+`Site` is the only door for what is not package data.  Note: the base URL ends in
 commands that people paste into a shell, so a character that no address of ours needs is refused.
 """
 

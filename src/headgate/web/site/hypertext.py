@@ -4,7 +4,7 @@ The only place that writes HTML for the catalog.  CommonMark and tables by markd
 (markdown-it-py.readthedocs.io, read 2026-11), with HTML in the text kept as text.  A page is one
 file: no script, nothing loaded from anywhere, a policy that allows just its own style sheet.
 
-What will surprise:
+Note:
 - the policy forbids `style` attributes too, so the alignment of table cells becomes a class;
 - links to this site lose their host and `.md`: HTML leads to HTML, under any name of the host;
 - tables and code that are wider than a phone scroll on their own, by keyboard as well.

@@ -2,12 +2,12 @@
 
 The only place that writes them.  They are made of the catalog, the presets, the dialects' own error
 tables and `Site`, which is what one deployment adds; the prose is package data in `text/`.  Formats:
-front matter as protocols.md 4.3, llms.txt as llmstxt.org, SKILL.md as agentskills.io/specification,
+front matter as YAML, llms.txt as llmstxt.org, SKILL.md as agentskills.io/specification,
 the index of skills as agent-skills discovery 0.2.0 (npm `skills` 1.5 checks the digest over the very
 bytes that are served), all read 2026-11.  Site and page are defined in site.py, markdown is
 put together in prose.py, HTML in hypertext.py.
 
-What will surprise:
+Note:
 - markdown links are whole URLs, for whoever reads a copy elsewhere; in HTML those to this site
   become paths without `.md`, so that one can walk about under any name of the host;
 - prices are the catalog's own digits, never a float, never rounded;

@@ -6,7 +6,7 @@ skill in it is the one that is served (pages.py), rendered for one address.  Sou
 2026-11-25: code.claude.com/docs/en/plugins/manifest-reference and plugin-marketplaces,
 developers.openai.com/codex/plugins/build, Gemini CLI 0.61's docs/extensions/reference.md.
 
-What will surprise: it is the shipped catalog that is rendered, not an operator's, because plugins
+Note: it is the shipped catalog that is rendered, not an operator's, because plugins
 are copied to other machines; so the repository's own copy is a function of the repository alone.
 """
 
