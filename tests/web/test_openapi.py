@@ -83,7 +83,12 @@ def test_each_schema_is_used_and_says_what_it_forbids() -> None:
     for name, schema in document["components"]["schemas"].items():
         assert f'"#/components/schemas/{name}"' in text
         taken = name.startswith("New") or (name.endswith("Changes") and name != "Changes")
-        taken = taken or name in ("Rotation", "RouteTo", "headgate.config.Price")
+        taken = taken or name in (
+            "Rotation",
+            "RouteTo",
+            "headgate.config.Price",
+            "headgate.config.UpstreamPrice",
+        )
         assert (schema.get("additionalProperties") is False) == taken
 
 

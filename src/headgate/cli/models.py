@@ -154,11 +154,12 @@ def add(
         fields["capabilities"] = msgspec.json.decode(capabilities, type=dict[str, object])
         model = stored.decoded(name, msgspec.json.encode(fields))
         with store_of(settings, create=True) as store:
-            kept = {**store.own_models(), name: stored.encoded(model)}
+            kept = stored.read(store)
+            kept.models[name] = stored.encoded(model)
             both = stored.joined(settings, os.environ, kept)
             if fault := both.faults.get(name):
                 raise ConfigError(fault)
-            store.put_own_model(name, kept[name], now_s=time.time())
+            store.put_own_model(name, kept.models[name], now_s=time.time())
             record(store, settings, "model.put", name, "", routes=list(routes))
     except msgspec.MsgspecError:
         raise click.ClickException("--capabilities is not a JSON object.") from None

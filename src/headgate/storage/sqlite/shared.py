@@ -19,6 +19,7 @@ TABLES = (
     "accounts",
     "keys",
     "own_models",
+    "own_upstreams",
     "upstream_keys",
     "users",
     "sessions",

@@ -85,7 +85,8 @@ def put(visit: RequestContext, id: str, fields: dict[str, object]) -> None:
     try:
         model = stored.decoded(id, msgspec.json.encode(fields))
         text = stored.encoded(model)
-        kept = {**desk.store.own_models(), id: text}
+        kept = stored.read(desk.store)
+        kept.models[id] = text
         fault = stored.joined(desk.settings, os.environ, kept).faults.get(id)
         if fault:
             raise ConfigError(fault)

@@ -52,7 +52,7 @@ def _page(visit: RequestContext, refused: Problem | None = None) -> Response:
         advice=[m for m in found.data if m.source == "shipped" and m.advice],
         left_out=found.left_out,
         refused=refused,
-        form=Form(_values(visit, found), tuple(visit.desk.settings.upstreams)),
+        form=Form(_values(visit, found), tuple(visit.desk.upstreams)),
     )
 
 

@@ -221,8 +221,13 @@ def one(visit: RequestContext) -> Response:
 
 
 def _prices(visit: RequestContext, row: LedgerRow) -> tuple[Price, ...]:
-    model = visit.desk.catalog.find(row.model)
-    return model.prices if model is not None and model.id == row.model else ()
+    """What the row's model costs, at the row's upstream first."""
+    catalog = visit.desk.catalog
+    model = catalog.find(row.model)
+    if model is None or model.id != row.model:
+        return ()
+    here = [r for r in catalog.routes(model.id) if r.upstream.name == row.upstream]
+    return (*(p for r in here for p in r.prices), *model.prices)
 
 
 def bill(prices: Sequence[Price], row: LedgerRow) -> Bill | None:
