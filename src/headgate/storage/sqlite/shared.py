@@ -26,6 +26,7 @@ TABLES = (
     "setup",
     "management_keys",
     "audit_log",
+    "views",
 )
 _APPEND_ONLY = "audit_log"
 

@@ -1,7 +1,7 @@
 """What the admin API says of usage, requests, upstreams and models; see admin_shapes.py."""
 
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType, defstruct, field, structs
 
@@ -347,7 +347,7 @@ class UpstreamSettings(Shape, frozen=True, kw_only=True):
     region: str
     free: bool
     prices: list[UpstreamPrice]
-    capabilities: dict[str, object]
+    capabilities: dict[str, Any]  # Any: as the settings have them
     left_out: Annotated[str, Meta(description="Why it does not serve; empty: it does.")]
 
 
