@@ -224,6 +224,16 @@ PATHS = (
     Outline(
         group="A key's own",
         method="POST",
+        path="/v1/quote/chat/completions",
+        name="quote_chat_completions",
+        summary="The same, at the path of the protocol.",
+        fields=_CHAT,
+        required=("model", "messages"),
+        example='{"model": "MiniMax-M3", "messages": ' + _MESSAGE + "}",
+    ),
+    Outline(
+        group="A key's own",
+        method="POST",
         path="/v1/quote/messages",
         name="quote_messages",
         summary="The same for a request of Anthropic's Messages.",
