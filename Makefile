@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 BIN := .venv/bin
 
-.PHONY: run test check house words attack soak retention agents agents-search suites screenshots bench estimates profile instructions \
+.PHONY: run test check house words attack cluster soak retention agents agents-search suites screenshots bench estimates profile instructions \
 	scale instructions-baseline bench-console bench-litellm dist sbom package image deploy-check sizing clean
 
 run: .venv/.run
@@ -28,6 +28,10 @@ words:
 # Attacks on a running gateway over loopback, the long ones too; `make test` runs the quick ones.
 attack: .venv/.test
 	@$(BIN)/python -m pytest tests/attack --long
+
+# Several gateways on one PostgreSQL: it is killed 20 times under load, a clock is an hour off; `make test` runs the short ones.
+cluster: .venv/.test
+	@$(BIN)/python -m pytest tests/node/test_nodes_together.py tests/storage/test_ledger_database.py --long
 
 # Random and mutated bytes against dialects/, stream/ and net/ for a minute (`make soak SECONDS=600` for longer), 200 kills of
 # all processes and 60 of one, 10,000 mixed outcomes.

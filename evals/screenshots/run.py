@@ -181,7 +181,7 @@ def main() -> None:
                 page.get_by_label("Name").fill("ada")
                 page.get_by_label("Password").fill("correct horse battery")
                 page.get_by_role("button", name="Begin").click()
-                page.wait_for_url("**/api_keys")
+                page.wait_for_url("**/start")
                 page.goto(gate.url + "/requests")
                 first = page.locator('main a[href^="/requests/"]').first.get_attribute("href")
                 page.goto(gate.url + "/api_keys")

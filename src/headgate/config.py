@@ -84,6 +84,24 @@ class Overload(Struct, frozen=True, forbid_unknown_fields=True):
     body_bytes_per_key: Annotated[int, Meta(ge=0, le=1 << 40)] = 0
 
 
+class Price(Struct, frozen=True, forbid_unknown_fields=True):
+    """US dollars per million tokens, as text that is read as an exact decimal: "0.30"."""
+
+    input: Dollars
+    output: Dollars
+    cache_read: OwnDollars = ""  # "": as input
+    cache_write: OwnDollars = ""  # "": as input
+    up_to_input: Annotated[int, Meta(ge=1, le=1 << 40)] | None = None  # tokens; None: any size
+    valid_from: date = date(1970, 1, 1)
+    priority_factor: Dollars = "1"
+
+
+class UpstreamPrice(Price, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What tokens of one model cost at one upstream, or of every model there."""
+
+    model: Annotated[str, Meta(max_length=128)] = ""  # its id here; "": every model
+
+
 class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     """One account at one provider; see catalog/upstreams.toml for the presets."""
 
@@ -113,21 +131,12 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     # Where its data are, for callers who say where theirs may go: "own" is this operator's machines.
     # "": what the preset says, and "own" for addresses of this machine and of private networks.
     region: Annotated[str, Meta(pattern=r"^[a-z0-9-]{0,32}$")] = ""
+    free: bool = False  # costs nobody anything
+    # What tokens cost here; a price of one model comes before one of every model. (): as the models say.
+    prices: Annotated[tuple[UpstreamPrice, ...], Meta(max_length=256)] = ()
 
     def __repr__(self) -> str:
         return f"Upstream({self.preset!r}, {self.base_url!r})"
-
-
-class Price(Struct, frozen=True, forbid_unknown_fields=True):
-    """US dollars per million tokens, as text that is read as an exact decimal: "0.30"."""
-
-    input: Dollars
-    output: Dollars
-    cache_read: OwnDollars = ""  # "": as input
-    cache_write: OwnDollars = ""  # "": as input
-    up_to_input: Annotated[int, Meta(ge=1, le=1 << 40)] | None = None  # tokens; None: any size
-    valid_from: date = date(1970, 1, 1)
-    priority_factor: Dollars = "1"
 
 
 class RouteTo(Struct, frozen=True, forbid_unknown_fields=True):
@@ -759,6 +768,46 @@ def _resolved(name: str, upstream: Upstream, env: Mapping[str, str], notes: list
             raise ConfigError(f"`{where}.keys[{n}]` is a key that the pool has already.")
         keys.append(each)
     return structs.replace(upstream, key=key, keys=tuple(keys))
+
+
+def check_stored_upstream(name: str, upstream: Upstream) -> None:
+    """ConfigError for an upstream that may not be stored: only a key itself, never the name of one.
+
+    Note: `env:` and `file:` are for headgate.toml; here they would let a page read files of the machine.
+    """
+    where = f"upstreams.{name}"
+    if upstream.base_url:
+        _check_url(f"{where}.base_url", upstream.base_url, upstream.allow_http)
+    if upstream.keys:
+        raise ConfigError(f"`{where}.keys`: a pool of keys is for headgate.toml.")
+    if upstream.key.startswith(("env:", "file:")):
+        raise ConfigError(
+            f"`{where}.key`: `env:` and `file:` are for headgate.toml; enter the key itself."
+        )
+    check_key(f"`{where}.key`", upstream.key)
+
+
+def check_upstream_name(name: str) -> None:
+    """ConfigError for a name that cannot be in an address, a header or a metric."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise ConfigError(
+            f"`upstreams.{name[:64]}`: an upstream's name has letters, digits and `.`, `_`, `-`, at most"
+            " 64, and begins with a letter or a digit."
+        )
+
+
+def stands_in(settings: Settings) -> bool:
+    """Return whether the embedded model answers only because no upstream is configured."""
+    return (
+        not any(key.split(".")[0] == "upstreams" for key in settings.origins)
+        and bool(settings.upstreams)
+        and all(u.preset == "local" for u in settings.upstreams.values())
+    )
+
+
+def configured(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the upstreams without the embedded model that only stands in."""
+    return () if stands_in(settings) else tuple(settings.upstreams)
 
 
 def _database(

@@ -227,6 +227,7 @@ def test_without_the_database_nodes_spend_what_they_have_leased_and_then_answer_
     wait_for(lambda: cluster.spent(id) == sum(cluster.granted(id)))
 
 
+@pytest.mark.long
 def test_a_node_whose_clock_is_an_hour_ahead_overspends_nothing_with_the_others(
     cluster: Cluster, tmp_path: Path
 ) -> None:

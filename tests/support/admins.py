@@ -14,7 +14,7 @@ import msgspec
 
 from consoles import Site, served
 from headgate import config
-from headgate.catalog import stored
+from headgate.catalog import sealed_keys, stored
 from headgate.storage.rows import AttemptRecord, LedgerRow
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.ledger import Ledger
@@ -43,6 +43,7 @@ STEPS = {"steps": [{"name": "access", "state": "fail", "text": "Refused.", "fix"
 
 OWN_MODEL = "our-coder"
 UPSTREAM_KEY = "sk-upstream-canary-0123456789"
+OWN_UPSTREAM = "our-server"
 
 
 class _Edge(BaseHTTPRequestHandler):
@@ -94,7 +95,9 @@ class Made(msgspec.Struct):
             "Upstreams and models": OWN_MODEL,
         }
         id = "talk" if "sessions" in endpoint.path else ids.get(endpoint.group, "")
-        return endpoint.shown_path.replace("{id}", id).replace("{name}", self.upstream)
+        # The edge knows one upstream; another is stored, and can be changed.
+        name = self.upstream if endpoint.path.endswith("/test") else OWN_UPSTREAM
+        return endpoint.shown_path.replace("{id}", id).replace("{name}", name)
 
     def changes(self) -> list[tuple[str, str, str]]:
         return [(c.action, c.subject, c.account) for c in self.site.desk.people.changes(most=200)]
@@ -139,6 +142,9 @@ def running(data: Path) -> Iterator[Made]:
         ids[account or "none"], texts["model"] = key.id, text
     own = config.Model(routes=(config.RouteTo(upstream="custom"),), free=True)
     store.put_own_model(OWN_MODEL, stored.encoded(own), now_s=now_s)
+    server = config.Upstream(preset="vllm", only_named=True)
+    text = stored.encoded_upstream(OWN_UPSTREAM, server, store.derived(sealed_keys.PURPOSE))
+    store.put_own_upstream(OWN_UPSTREAM, text, now_s=now_s)
     ledger = Ledger(data)
     rows = (
         row(0, ids["acme"], "acme", session="talk"),

@@ -13,6 +13,7 @@ import uvicorn
 from headgate import config
 from headgate.catalog import catalog as catalogs
 from headgate.policy.access import Role
+from headgate.storage.sqlite.database import Store
 from headgate.web import app, static_files
 from headgate.web.app import Rule
 from headgate.web.auth import sign_in
@@ -37,6 +38,7 @@ class Site(msgspec.Struct):
 def served(data: Path, rules: Iterable[Rule], edge_url: str = "") -> Iterator[Site]:
     """The rules, and those of signing in and static files; `edge_url`: where the edge listens."""
     settings = config.load(None, UPSTREAM, data=str(data))
+    Store(settings.data).close()  # as `serve` does: the console itself makes no database
     catalog = catalogs.load(settings, UPSTREAM)
     desk = ConsoleContext(settings, catalog, "http://127.0.0.1:8787", edge_url)
     desk.entries = ENTRIES

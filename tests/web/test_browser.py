@@ -29,6 +29,7 @@ XSS = (
     "javascript:alert(1)//",
 )
 PAGES = (
+    "/start",
     "/usage",
     "/requests",
     "/api_keys",
@@ -72,7 +73,7 @@ def context(browser: Browser, gate: Gateway) -> Iterator[BrowserContext]:
     page.get_by_label("Name").fill("ada")
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Begin").click()
-    page.wait_for_url("**/api_keys")
+    page.wait_for_url("**/start")
     page.close()
     yield made
     made.close()

@@ -30,7 +30,7 @@ def of_templates() -> Iterator[tuple[str, str]]:
 
 def of_modules() -> Iterator[tuple[str, str]]:
     """The first argument of every call of `.word(...)` that is a text."""
-    for file in sorted(CONTROL.glob("*.py")):
+    for file in sorted(CONTROL.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if not isinstance(node, ast.Call) or not node.args:
                 continue

@@ -83,7 +83,12 @@ def test_each_schema_is_used_and_says_what_it_forbids() -> None:
     for name, schema in document["components"]["schemas"].items():
         assert f'"#/components/schemas/{name}"' in text
         taken = name.startswith("New") or (name.endswith("Changes") and name != "Changes")
-        taken = taken or name in ("Rotation", "RouteTo", "headgate.config.Price")
+        taken = taken or name in (
+            "Rotation",
+            "RouteTo",
+            "headgate.config.Price",
+            "headgate.config.UpstreamPrice",
+        )
         assert (schema.get("additionalProperties") is False) == taken
 
 
@@ -117,14 +122,23 @@ def test_the_fields_told_of_a_protocol_are_fields_that_are_read(
 
 def test_the_gateways_paths_are_those_of_the_edge() -> None:
     told = {o.path for o in openapi_gateway.PATHS}
-    doubled = {p for p in (*edge._POST, *edge._COUNT) if p.startswith("/v1/v1/") or p[:3] != "/v1"}
-    assert {*edge._POST, *edge._COUNT} - doubled <= told
+    doubled = {
+        p
+        for p in (*edge._POST, *edge._COUNT, *edge._QUOTE)
+        if p.startswith("/v1/v1/") or p[:3] != "/v1"
+    }
+    assert {*edge._POST, *edge._COUNT, *edge._QUOTE} - doubled <= told
     for path in told:
         real = path.replace("{model}", "MiniMax-M3").replace("{id}", IDS[0])
         known = (edge._GENERATE, edge._GENERATION, edge._SESSION, edge._MODELS, edge._MODEL)
-        assert real in (*edge._POST, *edge._COUNT, *edge._PAGES, "/v1/key", "/openapi.json") or any(
-            pattern.fullmatch(real) for pattern in known
-        ), path
+        assert real in (
+            *edge._POST,
+            *edge._COUNT,
+            *edge._QUOTE,
+            *edge._PAGES,
+            "/v1/key",
+            "/openapi.json",
+        ) or any(pattern.fullmatch(real) for pattern in known), path
     examples = [msgspec.json.decode(o.example) for o in openapi_gateway.PATHS if o.example]
     assert {e["model"] for e in examples if "model" in e} <= {*models()}
 

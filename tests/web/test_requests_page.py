@@ -8,7 +8,7 @@ import io
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from fractions import Fraction
 from importlib.resources import files
@@ -33,7 +33,7 @@ from headgate.storage.rows import AttemptRecord, Basis, LedgerRow
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.ledger import Ledger
 from headgate.web import time_range
-from headgate.web.console import request_details, requests_page
+from headgate.web.console import log_view, request_details, requests_page
 
 T = 1_795_737_600.0  # 2026-11-27 00:00 UTC
 EVIL = '"><script>alert(1)</script>'
@@ -275,6 +275,104 @@ def test_costs_in_the_file_are_exact_and_an_unknown_one_is_empty(admin: httpx2.C
 def test_an_id_is_looked_up(admin: httpx2.Client) -> None:
     response = admin.get("/requests?id=a/b%3F")
     assert (response.status_code, response.headers["location"]) == (303, "/requests/a%2Fb%3F")
+
+
+@pytest.mark.parametrize(
+    ("sort", "value"),
+    [
+        ("cost", lambda r: r.cost_nano_usd),
+        ("ttft", lambda r: r.ttft_ms),
+        ("total", lambda r: r.total_ms),
+        ("input", lambda r: r.input_tokens),
+        ("started", lambda r: r.started_at),
+        ("outcome", lambda r: r.outcome),
+    ],
+)
+def test_the_log_is_sorted_by_a_column_either_way_over_all_its_pages(
+    site: Site, admin: httpx2.Client, sort: str, value: Callable[[LedgerRow], float | None]
+) -> None:
+    rows = {r.request_id: r for _, r in site.desk.books.requests(most=1000)}
+    for sign in ("", "-"):
+        path, seen = f"/requests?sort={sign}{sort}&columns=started,key,{sort}", list[str]()
+        while path:
+            page = text(admin.get(path))
+            seen += ids(page)
+            path = more(page)
+        assert sorted(seen) == sorted(rows)
+        values = [v for id in seen if (v := value(rows[id])) is not None]
+        assert values == sorted(values, reverse=bool(sign))  # type: ignore[type-var]
+        assert all(value(rows[id]) is None for id in seen[len(values) :])
+    assert 'aria-sort="descending"' in page
+
+
+@pytest.mark.parametrize("sort", ["nothing", "tags", "--cost", "-"])
+def test_an_order_that_is_none_is_refused(admin: httpx2.Client, sort: str) -> None:
+    assert admin.get("/requests", params={"sort": sort}).status_code == 400
+    assert admin.get("/requests", params={"sort": "cost", "page": "x"}).status_code == 400
+
+
+def titles(page: str) -> list[str]:
+    return [words(t) for t in re.findall(r"<th.*?</th>", page[: page.index("</thead>")], re.S)]
+
+
+def test_columns_are_chosen_and_stay_on_the_next_page_and_in_every_link(
+    admin: httpx2.Client,
+) -> None:
+    page = text(admin.get("/requests?column=key&column=cost&column=attempts&column=nonsense"))
+    table = page[page.index('<table class="log">') :]
+    assert titles(table) == ["Key", "Cost", "Attempts"]
+    assert len(ids(table)) == 50
+    assert "columns=key%2Ccost%2Cattempts" in more(page)
+    partial = text(admin.get(more(page), headers={"hx-request": "true"}))
+    assert partial.partition("</tr>")[0].count("<td") == 3
+    for name in (c.name for c in log_view.COLUMNS):
+        one = text(admin.get(f"/requests?columns={name}"))
+        assert len(titles(one[one.index('<table class="log">') :])) == 1
+        assert len(ids(one)) == 50, name
+
+
+def test_a_view_is_ones_own_and_has_filters_columns_and_order(site: Site) -> None:
+    with signed_in(site) as mine, signed_in(site) as other:
+        csrf = mine.csrf  # type: ignore[attr-defined]
+        query = "outcome=timeout&columns=key,cost&sort=-cost&csrf=stolen&before=3"
+        form = {"csrf": csrf, "name": EVIL, "query": query}
+        saved = mine.post("/requests/views", data=form)
+        assert saved.status_code == 303
+        page = text(mine.get("/requests"))
+        link = html.unescape(re.findall(r'<span class="view"><a href="([^"]+)"', page)[0])
+        assert link == "/requests?outcome=timeout&columns=key%2Ccost&sort=-cost"
+        seen = text(mine.get(link))
+        assert set(ids(seen)) == {
+            r.request_id for _, r in site.desk.books.requests(Where(outcome="timeout"), most=99)
+        }
+        assert 'class="view"' not in text(other.get("/requests"))
+        gone = {"csrf": csrf, "name": EVIL}
+        assert other.post("/requests/views/remove", data=gone).status_code == 403
+        assert mine.post("/requests/views/remove", data=gone).status_code == 303
+        assert mine.post("/requests/views/remove", data=gone).status_code == 404
+        for n in range(50):
+            assert mine.post("/requests/views", data={**form, "name": f"v{n}"}).status_code == 303
+        refused = mine.post("/requests/views", data={**form, "name": "one more"})
+        assert refused.status_code == 422 and "50 saved views" in refused.text
+
+
+def test_the_tail_has_each_new_row_once_and_only_those_that_the_filters_leave(
+    site: Site, admin: httpx2.Client
+) -> None:
+    page = text(admin.get("/requests?outcome=length&key=B"))
+    found = re.search(r'data-tail="([^"]+)"', page)
+    assert found is not None
+    tail, headers = html.unescape(found[1]), {"hx-request": "true"}
+    assert ids(text(admin.get(tail, headers=headers))) == []
+    write(site.data, [row(980 + n, key_id="BC"[n % 2], outcome="length") for n in range(4)])
+    fresh = text(admin.get(tail, headers=headers))
+    assert ids(fresh) == ["req-982", "req-980"] and 'class="more"' not in fresh
+    seq = re.findall(r'data-seq="(\d+)"', fresh)[0]
+    later = re.sub(r"after=\d+", f"after={seq}", tail)
+    assert ids(text(admin.get(later, headers=headers))) == []
+    assert "data-tail" not in text(admin.get("/requests?sort=cost"))
+    with signed_in(site, "viewer", "red") as client:
+        assert ids(text(client.get(tail.replace("outcome=length&", ""), headers=headers))) == []
 
 
 @pytest.mark.parametrize("before", ["x", "-1", "1" * 40, "１"])

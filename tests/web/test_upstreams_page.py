@@ -310,4 +310,4 @@ def test_the_table_has_every_model_with_its_prices_in_force_and_its_routes(site:
 def test_a_price_of_tomorrow_is_not_shown_today() -> None:
     model = catalogs.models()["MiniMax-M3"]
     before = min(p.valid_from for p in model.prices).replace(year=2020)
-    assert upstreams_page._in_force(model, before) == ()
+    assert upstreams_page._in_force(model.prices, before) == ()

@@ -24,11 +24,12 @@ def put(
     Returns the settings and the catalog with it.
     """
     model = stored.decoded(id, msgspec.json.encode(fields))
-    kept = {**operator.store.own_models(), id: stored.encoded(model)}
+    kept = stored.read(operator.store)
+    kept.models[id] = stored.encoded(model)
     both = stored.joined(settings, environ, kept)
     if fault := both.faults.get(id):
         raise ConfigError(fault)
-    operator.store.put_own_model(id, kept[id], now_s=now_s)
+    operator.store.put_own_model(id, kept.models[id], now_s=now_s)
     routes = [f"{r.upstream}/{r.model or id}" for r in model.routes]
     operator.record("model.put", id, routes=routes)
     return both

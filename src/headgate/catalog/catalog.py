@@ -460,7 +460,7 @@ def _upstream(
         dialect,
         auth,
         preset.headers,
-        preset.free,
+        preset.free or own.free,
         region,
         tuple(keys),
         own.own_keys,
@@ -550,8 +550,9 @@ def _built(
     paced = served if preset.paced else None
     rpm = (own.rpm or None) if own.rpm is not None else (paced.rpm if paced else None)
     tpm = (own.tpm or None) if own.tpm is not None else (paced.tpm if paced else None)
-    prices = operators.prices(to.prices) or (served or model).prices
-    free = upstream.free or to.free or (settings.free and not to.prices)
+    here = operators.upstream_prices(own, model)
+    prices = operators.prices(to.prices) or here or (served or model).prices
+    free = upstream.free or to.free or (settings.free and not (to.prices or here))
     route = Route(
         model,
         upstream,

@@ -46,6 +46,13 @@ def prices(own: Sequence[config.Price]) -> tuple[Price, ...]:
     return tuple(msgspec.convert(p, Price, from_attributes=True) for p in own)
 
 
+def upstream_prices(upstream: config.Upstream, model: Model) -> tuple[Price, ...]:
+    """Return what tokens of the model cost at the upstream, where its settings say so."""
+    names = model.names()
+    own = [p for p in upstream.prices if p.model and p.model.lower() in names]
+    return prices(own or [p for p in upstream.prices if not p.model])
+
+
 def _changed(model: Model, own: config.Model) -> Model:
     """Return a shipped model with the operator's figures."""
     changes: dict[str, object] = {}

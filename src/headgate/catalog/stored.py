@@ -1,71 +1,127 @@
-"""The models that are kept in the database, joined with those of the file and those that are shipped.
+"""The upstreams and models kept in the database, joined with those of the file and those that are shipped.
 
-They come from the console, the admin API and `headgate models add`.  A model in headgate.toml hides a
-stored one of the same name, and a stored one never replaces a shipped one.  Note: a stored model that
-does not fit the file any more, as when its upstream was taken out, is left out and reported; it must
-not keep the gateway from starting.
+They come from the console, the admin API and `headgate models add`.  A table in headgate.toml hides a
+stored one of the same name, and a stored model never replaces a shipped one.  The first stored upstream
+takes the place of the embedded model that stands in where none is configured.  Note: what does not fit
+the file any more, as a model whose upstream was taken out, is left out and reported; it must not keep
+the gateway from starting.
 """
 
 from collections.abc import Mapping
+from typing import Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from headgate import config
+from headgate.catalog import sealed_keys
 from headgate.catalog.catalog import Catalog, load
 from headgate.catalog.models import models
 from headgate.config import ConfigError, Settings
 
+S = TypeVar("S", config.Model, config.Upstream)
+
+
+class Stored(Struct, frozen=True):
+    """What the database has: the fields of each as JSON, by name; keys of upstreams are sealed."""
+
+    models: dict[str, str] = {}
+    upstreams: dict[str, str] = {}
+    secret: bytes = b""  # opens the keys
+
+    def __repr__(self) -> str:
+        return f"Stored({tuple(self.upstreams)}, {tuple(self.models)})"
+
+
+class Source(Protocol):
+    """The part of the store that has them."""
+
+    def own_models(self) -> dict[str, str]: ...
+
+    def own_upstreams(self) -> dict[str, str]: ...
+
+    def derived(self, purpose: str) -> bytes: ...
+
 
 class Joined(Struct, frozen=True):
-    """The settings and the catalog with the stored models, and what is wrong with those left out."""
+    """The settings and the catalog with what is stored, and what is wrong with what is left out."""
 
     settings: Settings
     catalog: Catalog
     faults: dict[str, str]  # by model
+    upstream_faults: dict[str, str] = {}  # by upstream
 
 
-def joined(settings: Settings, env: Mapping[str, str], stored: Mapping[str, str]) -> Joined:
-    """Return everything together; ConfigError only for what the file itself has wrong.
+class _Found(Struct, frozen=True):
+    """What is stored and can be read."""
 
-    `stored` has the fields of each model as JSON, by its id.
-    """
+    upstreams: dict[str, config.Upstream] = {}
+    models: dict[str, config.Model] = {}
+
+    def into(self, settings: Settings) -> Settings:
+        own = {} if self.upstreams and config.stands_in(settings) else settings.upstreams
+        return msgspec.structs.replace(
+            settings,
+            upstreams={**own, **self.upstreams},
+            models={**settings.models, **self.models},
+        )
+
+
+def read(source: Source) -> Stored:
+    """Return what the database has now."""
+    return Stored(source.own_models(), source.own_upstreams(), source.derived(sealed_keys.PURPOSE))
+
+
+def joined(settings: Settings, env: Mapping[str, str], stored: Stored) -> Joined:
+    """Return everything together; ConfigError only for what the file itself has wrong."""
     faults: dict[str, str] = {}
-    found: dict[str, config.Model] = {}
-    for id, text in stored.items():
+    upstream_faults: dict[str, str] = {}
+    found = _Found()
+    for name, text in stored.upstreams.items():
+        try:
+            if name in settings.upstreams and not config.stands_in(settings):
+                raise ConfigError(f"`upstreams.{name}` is in the settings too, which count.")
+            found.upstreams[name] = opened_upstream(name, text, stored.secret)
+        except ConfigError as error:
+            upstream_faults[name] = str(error)
+    for id, text in stored.models.items():
         try:
             model = decoded(id, text)
             if id in settings.models:
                 raise ConfigError(f"`models.{id}` is in headgate.toml too, which counts.")
-            found[id] = model
+            found.models[id] = model
         except ConfigError as error:
             faults[id] = str(error)
     try:
-        return _with(settings, env, found, faults)
+        together = found.into(settings)
+        return Joined(together, load(together, env), faults, upstream_faults)
     except ConfigError:
-        base = load(settings, env)  # whatever is wrong with the file is reported as ever
-    good: dict[str, config.Model] = {}
-    for id, model in found.items():
-        try:
-            load(_settings(settings, {**good, id: model}), env)
-            good[id] = model
-        except ConfigError as error:
-            faults[id] = str(error)
-    return _with(settings, env, good, faults) if good else Joined(settings, base, faults)
+        load(settings, env)  # whatever is wrong with the file is reported as ever
+    good = _Found()
+    for name, upstream in found.upstreams.items():
+        _add(good.upstreams, name, upstream, upstream_faults, good, settings, env)
+    for id, model in found.models.items():
+        _add(good.models, id, model, faults, good, settings, env)
+    together = good.into(settings)
+    return Joined(together, load(together, env), faults, upstream_faults)
 
 
-def _settings(settings: Settings, found: Mapping[str, config.Model]) -> Settings:
-    return msgspec.structs.replace(settings, models={**settings.models, **found})
-
-
-def _with(
+def _add(
+    to: dict[str, S],
+    name: str,
+    value: S,
+    faults: dict[str, str],
+    good: _Found,
     settings: Settings,
     env: Mapping[str, str],
-    found: Mapping[str, config.Model],
-    faults: dict[str, str],
-) -> Joined:
-    together = _settings(settings, found) if found else settings
-    return Joined(together, load(together, env), faults)
+) -> None:
+    """Put one more into `good`, of which `to` is a part, or note what is wrong with it."""
+    to[name] = value
+    try:
+        load(good.into(settings), env)
+    except ConfigError as error:
+        del to[name]
+        faults[name] = str(error)
 
 
 def decoded(id: str, text: str | bytes) -> config.Model:
@@ -73,16 +129,51 @@ def decoded(id: str, text: str | bytes) -> config.Model:
     config.check_model_name(id)
     if id in models():
         raise ConfigError(f"`models.{id}` is a shipped model; change it in headgate.toml.")
+    return _decoded(f"models.{id}", text, config.Model)
+
+
+def decoded_upstream(name: str, text: str | bytes) -> config.Upstream:
+    """Return an upstream with its key in clear, as it was entered; ConfigError names the field."""
+    config.check_upstream_name(name)
+    upstream = _decoded(f"upstreams.{name}", text, config.Upstream)
+    if upstream.preset == "local":
+        raise ConfigError(f"`upstreams.{name}.preset`: the embedded model is no upstream to add.")
+    config.check_stored_upstream(name, upstream)
+    return upstream
+
+
+def _decoded(place: str, text: str | bytes, kind: type[S]) -> S:
     try:
-        return msgspec.json.decode(text, type=config.Model)
+        return msgspec.json.decode(text, type=kind)
     except msgspec.MsgspecError as error:
         what, _, at = str(error).partition(" - at ")
-        place = at.strip("`").removeprefix("$")
-        raise ConfigError(f"`models.{id}{place}`: {what}.") from None
+        at = at.strip("`").removeprefix("$")
+        raise ConfigError(f"`{place}{at}`: {what}.") from None
 
 
 def encoded(model: config.Model) -> str:
     """Return what is stored of a model: the fields that differ from the defaults."""
-    usual = msgspec.to_builtins(config.Model())
-    fields = msgspec.to_builtins(model)
-    return msgspec.json.encode({k: v for k, v in fields.items() if v != usual[k]}).decode()
+    return _encoded(model, config.Model())
+
+
+def encoded_upstream(name: str, upstream: config.Upstream, secret: bytes) -> str:
+    """Return what is stored of an upstream: as `encoded`, with its key sealed."""
+    if upstream.key:
+        sealed = sealed_keys.seal(secret, name, upstream.key)
+        upstream = msgspec.structs.replace(upstream, key=sealed)
+    return _encoded(upstream, config.Upstream())
+
+
+def _encoded(value: S, usual: S) -> str:
+    usually = msgspec.to_builtins(usual)
+    fields = msgspec.to_builtins(value)
+    return msgspec.json.encode({k: v for k, v in fields.items() if v != usually[k]}).decode()
+
+
+def opened_upstream(name: str, text: str, secret: bytes) -> config.Upstream:
+    """Return a stored upstream with its key in clear."""
+    sealed = _decoded(f"upstreams.{name}", text, config.Upstream)
+    key = sealed_keys.opened(secret, name, sealed.key) if sealed.key else ""
+    upstream = msgspec.structs.replace(sealed, key=key)
+    config.check_stored_upstream(name, upstream)
+    return upstream

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import click
 
 from headgate import config
-from headgate.cli.options import as_json, catalog_of, places, print_json, print_table, settings_of
+from headgate.cli.options import as_json, joined_of, places, print_json, print_table, settings_of
 
 
 @click.group()
@@ -21,10 +21,12 @@ def command() -> None:
 def check(config_file: str | None, data: str | None, json_: bool) -> None:
     """Say whether the configuration is right; exit code 1 when it is not."""
     settings = settings_of(config_file, data=data)
-    catalog = catalog_of(settings)
+    both = joined_of(settings)
+    catalog = both.catalog
     lonely = [m.id for m in catalog.models if not catalog.routes(m.id)]
     notes = [*settings.notes, *_tls_notes(settings), *(f"{id} has no route." for id in lonely)]
     notes += config.unknown_variables(os.environ)
+    notes += [f"left out: {why}" for why in (*both.upstream_faults.values(), *both.faults.values())]
     if path := urlsplit(settings.public_url).path.strip("/"):
         notes.append(
             f"`public_url` has a path, /{path}: the API can be there if a proxy takes it off, but the"
@@ -35,7 +37,9 @@ def check(config_file: str | None, data: str | None, json_: bool) -> None:
         return
     for note in notes:
         click.echo(f"note: {note}", err=True)
-    click.echo(f"OK: {len(catalog.models)} models, upstreams: {', '.join(settings.upstreams)}.")
+    click.echo(
+        f"OK: {len(catalog.models)} models, upstreams: {', '.join(both.settings.upstreams)}."
+    )
 
 
 def _tls_notes(settings: config.Settings) -> list[str]:

@@ -17,7 +17,7 @@ import msgspec
 
 from headgate import __version__
 from headgate.catalog.catalog import Route, presets
-from headgate.cli.options import as_json, catalog_of, places, print_json, print_table, settings_of
+from headgate.cli.options import as_json, joined_of, places, print_json, print_table, settings_of
 from headgate.config import Settings
 from headgate.diagnostics import facts
 from headgate.diagnostics.checks import MAX_S, Finding, Report, checkup
@@ -56,8 +56,8 @@ def command(
         raise click.UsageError("--model and --yes are for --upstream.")
     findings = [*installed()]
     try:
-        settings = settings_of(config_file, data=data)
-        catalog = catalog_of(settings)
+        both = joined_of(settings_of(config_file, data=data))
+        settings, catalog = both.settings, both.catalog
     except click.ClickException as error:
         do = "Correct it; `headgate config schema` describes what can be set."
         findings.append(Finding("configuration", "fail", error.message, do))
@@ -96,9 +96,10 @@ def _print(findings: list[Finding]) -> None:
 
 
 def _measure(settings: Settings, name: str, model: str | None, yes: bool, json_: bool) -> None:
+    both = joined_of(settings)
+    settings, catalog = both.settings, both.catalog
     if name not in settings.upstreams:
         raise click.UsageError(f"no upstream `{name}`. Known: {', '.join(settings.upstreams)}.")
-    catalog = catalog_of(settings)
     wanted = None
     if model is not None:
         found = catalog.find(model)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
+import msgspec
 
 from headgate import config, output
 from headgate.catalog import catalog as catalogs
@@ -67,6 +68,8 @@ def command(
             settings = config.load(config_file, os.environ, **overrides)
             if local_url:
                 settings = config.with_local_url(settings, local_url)
+            elif config.stands_in(settings):  # stored upstreams answer, and the model does not run
+                settings = msgspec.structs.replace(settings, upstreams={})
             store = Store(settings.data, create=False)
         except config.ConfigError as error:
             raise click.ClickException(str(error)) from None

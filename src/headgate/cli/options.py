@@ -14,8 +14,9 @@ import msgspec
 
 from headgate import config
 from headgate.admin.operator import Operator, Refused
+from headgate.catalog import stored
 from headgate.catalog.catalog import Catalog
-from headgate.catalog.stored import Joined, joined
+from headgate.catalog.stored import Joined, Stored
 from headgate.config import ConfigError, Settings
 from headgate.storage.errors import StoreError, StoreFault
 from headgate.storage.sqlite.database import Store
@@ -51,16 +52,16 @@ def catalog_of(settings: Settings) -> Catalog:
 
 
 def joined_of(settings: Settings) -> Joined:
-    """The settings and the catalog with the models that are stored, where there is a database."""
-    stored: dict[str, str] = {}
+    """The settings and the catalog with what is stored, where there is a database."""
+    found = Stored()
     # A database that is not there or cannot be read is the business of commands that need it.
     with contextlib.suppress(StoreError), contextlib.ExitStack() as stack:
         if _exists(settings.data):
             store = Store(settings.data, create=False)
             stack.callback(store.close)
-            stored = store.own_models()
+            found = stored.read(store)
     try:
-        return joined(settings, os.environ, stored)
+        return stored.joined(settings, os.environ, found)
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
 

@@ -29,7 +29,7 @@ import msgspec
 from headgate.catalog.catalog import Catalog
 from headgate.cli.options import (
     as_json,
-    catalog_of,
+    joined_of,
     places,
     print_json,
     print_table,
@@ -188,7 +188,8 @@ def command(
     Prints what differs. Exit code 1 when a figure differs by more than the tolerance, 2 when the bill
     cannot be read. Costs are US dollars.
     """
-    settings = settings_of(config_file, data=data)
+    both = joined_of(settings_of(config_file, data=data))
+    settings = both.settings
     if upstream is not None and upstream not in settings.upstreams:
         known = ", ".join(settings.upstreams)
         raise click.BadParameter(f"no upstream `{upstream}`; there are: {known}.")
@@ -196,7 +197,7 @@ def command(
         where = budgets.zone_of(zone)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--zone") from None
-    name_of = _names(catalog_of(settings), upstream)
+    name_of = _names(both.catalog, upstream)
     try:
         lines = list(read(file, provider, where))
     except BadBill as error:

@@ -128,7 +128,7 @@ def _run(
         raise click.ClickException(str(error)) from None
     except StoreError as error:
         raise DataUnusable(str(error)) from None
-    if predecessor is None and any(u.preset == "local" for u in settings.upstreams.values()):
+    if predecessor is None and _needs_local(settings, store):
         offer_local_model(settings.data)
     started = Started(config_file, overrides, lock, out)
     try:
@@ -216,7 +216,7 @@ async def _serve(
         if predecessor is not None:
             predecessor.attach(lambda: os._exit(1))  # its children end by themselves then
         local, local_url = None, ""
-        if any(u.preset == "local" for u in settings.upstreams.values()):
+        if _needs_local(settings, store):
             local = LocalModel(settings.data)
             try:
                 local_url = await local.start()
@@ -377,6 +377,12 @@ def _report_recovered(count: int) -> None:
     click.echo(f"note: {count} exchanges of a run that died are in the ledger.", err=True)
 
 
+def _needs_local(settings: config.Settings, store: Store) -> bool:
+    """Whether the embedded model answers: it is configured, or nothing else is, here or in the database."""
+    wanted = any(u.preset == "local" for u in settings.upstreams.values())
+    return wanted and not (config.stands_in(settings) and store.own_upstreams())
+
+
 def _kept(local: LocalModel, supervisor: Supervisor) -> Callable[[], Awaitable[None]]:
     async def again() -> None:
         try:
@@ -436,12 +442,11 @@ def _greet(
     else:
         say(f"  console    {console}/setup/{token}")
         say("             creates the first admin account; valid once, for 30 minutes")
-    names = ", ".join(settings.upstreams)
+    names = ", ".join((*config.configured(settings), *store.own_upstreams()))
     if local:
         say("  upstream   none configured: SmolLM2-135M on this machine answers for every model.")
-        say(
-            "             Set MINIMAX_API_KEY (or RUNAPI_TOKEN, HEADGATE_UPSTREAM_URL) for the real ones."
-        )
+        say("             Add a provider in the console, or set MINIMAX_API_KEY (RUNAPI_TOKEN,")
+        say("             HEADGATE_UPSTREAM_URL) for the real ones.")
     else:
         say(f"  upstream   {names}")
     say(f"  data       {settings.data}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from headgate.cli.options import catalog_of, places, settings_of
+from headgate.cli.options import joined_of, places, settings_of
 from headgate.config import Settings
 from headgate.web.site import pages, plugin
 
@@ -89,13 +89,14 @@ def _skill(settings: Settings, url: str | None) -> str:
     if url is None:
         host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
         url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
-    local = all(u.preset == "local" for u in settings.upstreams.values())
+    both = joined_of(settings)
+    local = all(u.preset == "local" for u in both.settings.upstreams.values())
     today = datetime.now(UTC).date()
     try:
         site = pages.Site(base_url=url.rstrip("/"), on=today, local=local)
     except ValueError as error:
         raise click.UsageError(f"--url: {error}") from None
-    page = pages.page(pages.SKILL, site, catalog_of(settings))
+    page = pages.page(pages.SKILL, site, both.catalog)
     assert page is not None
     return page.markdown
 

@@ -5,6 +5,7 @@ pepper that it is control; for everybody else these paths do not exist.
 """
 
 import asyncio
+import contextlib
 import time
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from headgate.edge.app import INTERNAL
 from headgate.edge.context import EdgeContext
 from headgate.net.server import Inbound
 from headgate.policy.upstream_state import UpstreamCheck
+from headgate.storage.errors import StoreError
 
 TEST_S = 60.0
 PLAN_ROUND_S = 5.0  # between two looks at which keys' quota is to be asked for
@@ -36,6 +38,8 @@ class InternalApi:
                 self._context.failed_credential(inbound.client, "")
             return False
         parts = inbound.path.removeprefix(INTERNAL).split("/")
+        with contextlib.suppress(StoreError):  # the watch reports it
+            await self._context.refresh()  # what was stored a moment ago is shown and tested
         match inbound.method, parts:
             case "GET", ["upstreams"]:
                 inbound.respond(200, _JSON, msgspec.json.encode(self._upstreams()))

@@ -19,7 +19,7 @@ from headgate.edge.answers import refusal
 from headgate.edge.context import EdgeContext
 from headgate.edge.control_proxy import ControlProxy
 from headgate.edge.cors import Cors, is_preflight
-from headgate.edge.count import count
+from headgate.edge.count import count, quote
 from headgate.edge.exchange import exchange
 from headgate.edge.ids import new_id
 from headgate.errors import FREQUENT, Failure, Refused, invalid
@@ -49,13 +49,18 @@ _API = re.compile(r"/(?:v1|v1beta|v1beta1|v1alpha|chat|responses|messages)(?:/|$
 _POST: dict[str, Dialect] = {p: d for d in DIALECTS.values() for p in d.facts.served}
 _POST["/v1/responses/compact"] = COMPACT
 _COUNT: dict[str, Dialect] = {p: d for d in DIALECTS.values() for p in d.facts.counted}
+# What a request would cost: its own path behind /quote, with the same body.
+_QUOTE: dict[str, Dialect] = {
+    p.replace("/v1/", "/v1/quote/", 1): d for d in DIALECTS.values() for p in d.facts.served
+}
+_QUOTE["/v1/quote"] = OPENAI
 # Users put /v1 into a base URL to which their client adds it again, or leave it out where it does not.
-for _table in (_POST, _COUNT):
+for _table in (_POST, _COUNT, _QUOTE):
     _table.update([(p.removeprefix("/v1"), d) for p, d in _table.items()])
     _table.update([(f"/v1{p}", d) for p, d in _table.items() if p.startswith("/v1/")])
 # Headers are looked at in this order, as a request may have those of two protocols.
 _CLAIMING = sorted(DIALECTS.values(), key=lambda d: d is not GEMINI)
-_TAKEN = frozenset((*_POST, *_COUNT))
+_TAKEN = frozenset((*_POST, *_COUNT, *_QUOTE))
 _TEXT = [("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store")]
 
 
@@ -102,11 +107,11 @@ class App:
             return
         if path.endswith("/") and path[:-1] in _TAKEN:
             path = path[:-1]
-        counts = path in _COUNT
-        dialect = _COUNT[path] if counts else _POST.get(path)
+        counts, quotes = path in _COUNT, path in _QUOTE or "/quote/models/" in path
+        dialect = _POST.get(path) or _COUNT.get(path) or _QUOTE.get(path)
         if dialect is not None:
             target = RequestTarget(headers=inbound.headers)
-        elif found := _GENERATE.fullmatch(path):
+        elif found := _GENERATE.fullmatch(path.replace("/quote/", "/", 1) if quotes else path):
             dialect = GEMINI
             stream, counts = found[2] == "streamGenerateContent", found[2] == "countTokens"
             sse = dict(parse_qsl(inbound.query)).get(
@@ -132,14 +137,17 @@ class App:
         try:
             shown = credential(inbound.headers, inbound.query, path)
             key = await self.context.key_of(shown, inbound.client)
-            entry = await self.context.enter(key, "count" if counts else "exchange")
+            entry = await self.context.enter(key, "count" if counts or quotes else "exchange")
         except Refused as refused:
             left = refused.standings if isinstance(refused, LimitReached) else {}
-            self._refuse(inbound, dialect, refused.failure, key, None if counts else target, left)
+            sent = None if counts or quotes else target
+            self._refuse(inbound, dialect, refused.failure, key, sent, left)
             return
         self.context.refusals.let_in(inbound)
         try:
-            if counts:
+            if quotes:
+                await quote(inbound, self.context, dialect, target, entry)
+            elif counts:
                 await count(inbound, self.context, dialect, target, entry)
             else:
                 await exchange(inbound, self.context, dialect, target, entry)
@@ -394,6 +402,7 @@ async def _root(context: EdgeContext, inbound: Inbound) -> None:
         "OpenAI     POST /v1/chat/completions, /v1/responses, /v1/responses/compact\n"
         "Anthropic  POST /v1/messages, /v1/messages/count_tokens\n"
         "Gemini     POST /v1beta/models/{model}:generateContent, :streamGenerateContent, :countTokens\n"
+        "Prices     POST /v1/quote, /v1/quote/messages, /v1/quote/responses: what a request would cost\n"
         "Models     GET  /v1/models, /v1beta/models\n"
         "Pages      GET  /models.md, /providers/minimax.md, /docs.md, /llms.txt, /skills/minimax/SKILL.md\n\n"
         "Requests and lists of models need an API key (headgate keys create NAME); pages do not.\n"

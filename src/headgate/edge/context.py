@@ -16,9 +16,10 @@ from functools import lru_cache
 
 import msgspec
 
+from headgate.catalog import sealed_keys, stored
 from headgate.catalog.advice import retirement_text, retirements
 from headgate.catalog.catalog import Catalog, Route
-from headgate.catalog.stored import Joined, joined
+from headgate.catalog.stored import Joined, Stored
 from headgate.chat import Preferences, Request, Usage
 from headgate.config import Settings
 from headgate.dialects.registry import DIALECTS
@@ -160,10 +161,10 @@ class EdgeContext:
         self._next_check: asyncio.Task[None] | None = None
         self._managing = asyncio.Lock()
         self._people: People | None = None
-        self._stored: dict[str, str] = {}
+        self._stored = Stored(secret=store.derived(sealed_keys.PURPOSE))
         self.metrics.watched(self.tasks.failures, self.keys_age_s)
         self.metrics.plans = self.health.plan_windows
-        self._take_models(self._models())
+        self._take_stored(self._read_stored())
         self._declare()
 
     def _declare(self) -> None:
@@ -181,23 +182,27 @@ class EdgeContext:
             if r.retirement is not None
         ]
 
-    def _models(self) -> tuple[dict[str, str], Joined] | None:
-        """Read the stored models, in a thread; None when they are those that are known."""
-        stored = self.store.own_models()
-        if stored == self._stored:
+    def _read_stored(self) -> tuple[Stored, Joined] | None:
+        """Read the stored models and upstreams, in a thread; None when they are those that are known."""
+        found = stored.read(self.store)
+        if found == self._stored:
             return None
-        return stored, joined(self._file, os.environ, stored)
+        return found, stored.joined(self._file, os.environ, found)
 
-    def _take_models(self, found: tuple[dict[str, str], Joined] | None) -> None:
-        """Serve the models that were read; requests that run keep theirs."""
+    def _take_stored(self, found: tuple[Stored, Joined] | None) -> None:
+        """Serve what was read; requests that run keep theirs."""
         if found is None:
             return
         self._stored, both = found
-        self.settings = msgspec.structs.replace(self.settings, models=both.settings.models)
+        self.settings = msgspec.structs.replace(
+            self.settings, models=both.settings.models, upstreams=both.settings.upstreams
+        )
         self.catalog = both.catalog
         self._declare()
         for id, fault in both.faults.items():
             self.log.write(LogLine(log_now(), "warning", "model_left_out", model=id, where=fault))
+        for fault in both.upstream_faults.values():
+            self.log.write(LogLine(log_now(), "warning", "upstream_left_out", where=fault))
 
     def authenticate(self, credential: str | None) -> Key:
         """The key behind what was presented; the same refusal for every reason there may be."""
@@ -282,10 +287,10 @@ class EdgeContext:
         began_s = time.monotonic()
         found = await self.reads.run(self._changed)
         if found is not None:
-            version, self.ring, owned, models = found
+            version, self.ring, owned, found_stored = found
             self._own_keys = own_keys.OwnKeyRoutes(owned)
             forget_owned(self.client)
-            self._take_models(models)
+            self._take_stored(found_stored)
             self.admissions.forget_keys()
             self._version = version  # last: what failed on the way is tried again
         if self._checked_s != math.inf:
@@ -293,12 +298,12 @@ class EdgeContext:
 
     def _changed(
         self,
-    ) -> tuple[int, KeySnapshot, OwnedKeys, tuple[dict[str, str], Joined] | None] | None:
+    ) -> tuple[int, KeySnapshot, OwnedKeys, tuple[Stored, Joined] | None] | None:
         """In a thread: what has changed since the last time; None: nothing."""
         version = self.store.data_version()
         if version == self._version:
             return None
-        return version, self.store.ring(), self.store.owned_keys(), self._models()
+        return version, self.store.ring(), self.store.owned_keys(), self._read_stored()
 
     def proves(self, inbound: Inbound) -> bool:
         """Return whether the request comes from who can read the data directory: control, or the doctor."""

@@ -1,4 +1,4 @@
-"""One request to count tokens, from top to bottom: the sibling of exchange.py, without an upstream's reply.
+"""One request to count tokens or to quote a price: the sibling of exchange.py, without an upstream's reply.
 
 Whatever becomes of it, it is answered in the caller's protocol, counted and logged once.
 """
@@ -6,15 +6,22 @@ Whatever becomes of it, it is answered in the caller's protocol, counted and log
 import asyncio
 import time
 
+import msgspec
+
+from headgate.catalog import counting
+from headgate.catalog.catalog import Route
+from headgate.chat import Request
 from headgate.dialects.contract import Dialect, RequestTarget
 from headgate.edge import answers
 from headgate.edge import log as logs
 from headgate.edge.context import EdgeContext, Entry
-from headgate.edge.counter import Count
+from headgate.edge.counter import ESTIMATED, WRITTEN, Count
 from headgate.edge.ids import new_id
 from headgate.edge.overload import OFF_LOOP_BYTES
+from headgate.edge.pipeline.prepare import ROUTE_HEADER, preferring
 from headgate.errors import Failure, Refused
 from headgate.net.server import Inbound
+from headgate.policy import pricing, quotes
 from headgate.reasoning import sealing
 
 
@@ -23,6 +30,13 @@ async def count(
 ) -> None:
     """Answer how many tokens a request would be; the caller leaves the entry afterwards."""
     await _Counting(inbound, context, dialect, target, entry).run()
+
+
+async def quote(
+    inbound: Inbound, context: EdgeContext, dialect: Dialect, target: RequestTarget, entry: Entry
+) -> None:
+    """Answer what a request would cost, which is not sent; the caller leaves the entry afterwards."""
+    await _Quoting(inbound, context, dialect, target, entry).run()
 
 
 class _Counting:
@@ -51,7 +65,8 @@ class _Counting:
 
     async def run(self) -> None:
         try:
-            self._answer(await self._counted())
+            count, request, routes = await self._counted()
+            self._answer(count, self._body(count, request, routes))
         except Refused as refused:
             self._fail(refused.failure)
         except asyncio.CancelledError:
@@ -76,7 +91,8 @@ class _Counting:
         finally:
             self._record()
 
-    async def _counted(self) -> Count:
+    async def _counted(self) -> tuple[Count, Request, tuple[Route, ...]]:
+        """Return the count, with the request and its routes in the order in which they are asked."""
         context, dialect, place = self.context, self.dialect, self.entry.place
         body = await self.inbound.body(context.overload.max_body_bytes, place)
         large = len(body) >= OFF_LOOP_BYTES
@@ -89,7 +105,9 @@ class _Counting:
         else:
             request = dialect.decode_request(body, self.target)
         del body
-        routes = context.routes(request.model, self.entry.key)
+        if ROUTE_HEADER in self.inbound.headers:
+            request = preferring(request, self.inbound.headers[ROUTE_HEADER])
+        routes = context.routes(request.model, self.entry.key, request)
         self.model = routes[0].model.id
         origin = routes[0].upstream.name
         masker = context.masker(self.entry.key)
@@ -97,23 +115,27 @@ class _Counting:
             request, _ = sealing.unseal(request, context.sealer, origin)
             if masker is not None:  # an upstream may count it
                 request = masker.request(request)
-            return await context.counter.count(request, routes, dialect.name)
+            return await context.counter.count(request, routes, dialect.name), request, routes
         request, _ = await context.overload.off_loop(
             place, sealing.unseal, request, context.sealer, origin
         )
         if masker is not None:
             request = await context.overload.off_loop(place, masker.request, request)
-        return await context.counter.count(
+        counted = await context.counter.count(
             request, routes, dialect.name, context.overload.worker(place)
         )
+        return counted, request, routes
 
-    def _answer(self, count: Count) -> None:
+    def _body(self, count: Count, request: Request, routes: tuple[Route, ...]) -> bytes:
+        return self.dialect.encode_count(count.tokens)
+
+    def _answer(self, count: Count, body: bytes) -> None:
         self.outcome, self.status, self.tokens = "counted", 200, count.tokens
         headers = answers.json(self.id)
         if count.warning:
             self.warnings = (count.warning,)
             headers.append((answers.WARNINGS, count.warning))
-        self.inbound.respond(200, headers, self.dialect.encode_count(count.tokens))
+        self.inbound.respond(200, headers, body)
 
     def _fail(self, failure: Failure) -> None:
         self.outcome = failure.kind
@@ -148,3 +170,31 @@ class _Counting:
                     client=self.inbound.client,
                 )
             )
+
+
+class _Quoting(_Counting):
+    def _body(self, count: Count, request: Request, routes: tuple[Route, ...]) -> bytes:
+        admissions, tier, now_s = self.context.admissions, request.service_tier, time.time()
+        first = routes[0]
+        paid = tuple({admissions.tariff(r.prices, tier, now_s): None for r in routes if not r.free})
+        most = max(r.sizes.max_output for r in routes)
+        asked = request.sampling.max_tokens
+        found = quotes.quote(
+            model=self.model,
+            service_tier=tier,
+            prices=first.prices,
+            tariff=admissions.tariff(first.prices, tier, now_s),
+            dearest=pricing.dearest(paid),
+            input=count.tokens,
+            counted=_COUNTED[count.warning],
+            input_bound=counting.input_bound(request, max(r.sizes.context_window for r in routes)),
+            max_output=most if asked is None else min(asked, most),
+        )
+        return msgspec.json.encode(found)
+
+
+_COUNTED: dict[str, quotes.Counted] = {
+    "": "exact",
+    WRITTEN: "template_assumed",
+    ESTIMATED: "estimated",
+}

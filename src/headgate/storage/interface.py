@@ -79,6 +79,15 @@ class Keys(Protocol):
     def remove_upstream_key(self, kind: OwnerKind, owner: str, upstream: str) -> bool:
         """Delete an owner's key for an upstream; False when there is none."""
 
+    def own_upstreams(self) -> dict[str, str]:
+        """Return the stored upstreams by name: the fields of each as JSON, the key sealed."""
+
+    def put_own_upstream(self, id: str, text: str, *, now_s: float) -> None:
+        """Store an upstream, in place of one of the same name; whoever calls has checked it."""
+
+    def remove_own_upstream(self, id: str) -> bool:
+        """Take a stored upstream out; False when there is none of this name."""
+
     def create_key(
         self,
         name: str,

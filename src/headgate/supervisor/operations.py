@@ -259,7 +259,9 @@ class Operations:
             raise config.ConfigError("`data` cannot change while the gateway runs; restart it.")
         if new.database != old.database:
             raise config.ConfigError("`database` cannot change while the gateway runs; restart it.")
-        if any(u.preset == "local" for u in new.upstreams.values()) and not self._places.local_url:
+        # Where it only stands in, stored upstreams may answer instead, and it does not run.
+        wanted = any(u.preset == "local" for u in new.upstreams.values())
+        if wanted and not self._places.local_url and not config.stands_in(old):
             raise config.ConfigError("the embedded model is started with the gateway; restart it.")
         listeners, fresh = self._addressed(old, new)
         generation = self._supervisor.plan.generation + 1

@@ -20,9 +20,10 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from headgate import __version__
 from headgate.admin.operator import Operator, Reason, Refused
+from headgate.catalog import stored
 from headgate.catalog.catalog import Catalog
-from headgate.catalog.stored import Joined, joined
-from headgate.config import Settings, console_url
+from headgate.catalog.stored import Joined
+from headgate.config import Settings, Upstream, console_url
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
 from headgate.net.dial import own_context
 from headgate.policy import access
@@ -54,6 +55,11 @@ class Problem(Exception):
         self.text = text
         self.field = field  # of the form or the JSON body, where it is one
         self.retry_after_s = retry_after_s  # 0: waiting does not help
+
+    @property
+    def at(self) -> str:
+        """The field of the form; its address in a body, `$.prices[0].input`, is that of `prices`."""
+        return self.field.removeprefix("$.").partition(".")[0].partition("[")[0]
 
 
 # How an operation that was refused is answered (admin/operator.py).
@@ -116,7 +122,6 @@ class ConsoleContext:
         self.entries: tuple[Entry, ...] = ()  # of the navigation; web/main.py sets them
         self.templates.globals["key_states"] = KEY_STATES
         self.templates.globals["navigation"] = lambda: self.entries
-        self.local = any(u.preset == "local" for u in settings.upstreams.values())
 
     def _own(self, name: str, make: Callable[[], T]) -> T:
         found: T | None = getattr(self._threads, name, None)
@@ -139,18 +144,27 @@ class ConsoleContext:
 
     @property
     def joined(self) -> Joined:
-        """The settings and the catalog with the models that are stored, as they are now."""
+        """The settings and the catalog with what is stored, as they are now."""
         version = self.store.data_version()
         with self._models_lock:
             if version != self._models_version:
-                stored = self.store.own_models()
-                self._catalog = joined(self.settings, os.environ, stored)
+                self._catalog = stored.joined(self.settings, os.environ, stored.read(self.store))
                 self._models_version = version
             return self._catalog
 
     @property
     def catalog(self) -> Catalog:
         return self.joined.catalog
+
+    @property
+    def upstreams(self) -> dict[str, Upstream]:
+        """The upstreams of the settings and those that are stored, by name."""
+        return self.joined.settings.upstreams
+
+    @property
+    def local(self) -> bool:
+        """Whether the embedded model answers."""
+        return any(u.preset == "local" for u in self.upstreams.values())
 
     @property
     def console_url(self) -> str:

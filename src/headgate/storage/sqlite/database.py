@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar, Unpack
+from typing import Any, Literal, TypeVar, Unpack
 
 import apsw
 import msgspec
@@ -47,6 +47,9 @@ _LISTS = ("models", "allowed_cidrs")  # of Key; their columns are JSON
 
 # One owner's, so that they are those of all of its keys
 _SHARED = ("account", *terms_rules.TERMS)
+
+
+_Own = Literal["own_models", "own_upstreams"]  # tables of the operator's own
 
 
 class Store:
@@ -249,29 +252,49 @@ class Store:
             ((changes,),) = self._db.execute("select n from key_changes")
         return int(str(changes))
 
-    # models of the operator's own
+    # models and upstreams of the operator's own
 
     def own_models(self) -> dict[str, str]:
         """Return the stored models by id: the fields of each as JSON."""
-        with self._faults():
-            rows = self._db.execute("select id, settings from own_models order by id")
-            return {str(id): str(text) for id, text in rows}
+        return self._own("own_models")
 
     def put_own_model(self, id: str, text: str, *, now_s: float) -> None:
         """Store a model, in place of one of the same name; whoever calls has checked it."""
+        self._put_own("own_models", id, text, now_s)
+
+    def remove_own_model(self, id: str) -> bool:
+        """Take a stored model out; False when there is none of this name."""
+        return self._remove_own("own_models", id)
+
+    def own_upstreams(self) -> dict[str, str]:
+        """Return the stored upstreams by name: the fields of each as JSON, the key sealed."""
+        return self._own("own_upstreams")
+
+    def put_own_upstream(self, id: str, text: str, *, now_s: float) -> None:
+        """Store an upstream, in place of one of the same name; whoever calls has checked it."""
+        self._put_own("own_upstreams", id, text, now_s)
+
+    def remove_own_upstream(self, id: str) -> bool:
+        """Take a stored upstream out; False when there is none of this name."""
+        return self._remove_own("own_upstreams", id)
+
+    def _own(self, table: _Own) -> dict[str, str]:
+        with self._faults():
+            rows = self._db.execute(f"select id, settings from {table} order by id")
+            return {str(id): str(text) for id, text in rows}
+
+    def _put_own(self, table: _Own, id: str, text: str, now_s: float) -> None:
         self._write(
             lambda: self._db.execute(
-                "insert into own_models values (?1, ?2, ?3)"
+                f"insert into {table} values (?1, ?2, ?3)"
                 " on conflict (id) do update set settings = ?2, changed_s = ?3",
                 (id, text, now_s),
             )
         )
 
-    def remove_own_model(self, id: str) -> bool:
-        """Take a stored model out; False when there is none of this name."""
-
+    def _remove_own(self, table: _Own, id: str) -> bool:
         def work() -> bool:
-            self._db.execute("delete from own_models where id = ?", (id,))
+            self._db.execute(f"delete from {table} where id = ?", (id,))
             return self._db.changes() == 1
 
         return self._write(work)

@@ -37,6 +37,7 @@ SEEN_EVERY_S = 60.0  # a session's last use is written at most so often
 
 _USER = ", ".join(User.__struct_fields__)
 _MANAGEMENT = ", ".join(ManagementKey.__struct_fields__)
+MAX_VIEWS = 50  # of one user: a menu has no room for more
 
 
 class People:
@@ -105,6 +106,28 @@ class People:
             if not self._db.changes() or self._all("select 1 from users limit 1"):
                 return None
             return self._insert(name, password, "admin", "", now_s)
+
+    # --- saved views of the log
+
+    def views(self, user: str) -> dict[str, str]:
+        """The views that a user has saved: the query of each, by its name."""
+        found = self._all("select name, query from views where user_id = ? order by name", user)
+        return {str(name): str(query) for name, query in found}
+
+    def save_view(self, user: str, name: str, query: str) -> None:
+        """Save a view in place of one of the same name; StoreError for one too many."""
+        with self._transaction():
+            self._db.execute(
+                "insert into views values (?1, ?2, ?3) on conflict do update set query = ?3",
+                (user, name, query),
+            )
+            found = self._db.execute("select count(*) from views where user_id = ?", (user,))
+            ((count,),) = found
+            if int(str(count)) > MAX_VIEWS:
+                raise StoreError(f"there are {MAX_VIEWS} saved views already; remove one first.")
+
+    def remove_view(self, user: str, name: str) -> bool:
+        return self._changed("delete from views where user_id = ? and name = ?", user, name)
 
     # --- users
 

@@ -19,12 +19,14 @@ TABLES = (
     "accounts",
     "keys",
     "own_models",
+    "own_upstreams",
     "upstream_keys",
     "users",
     "sessions",
     "setup",
     "management_keys",
     "audit_log",
+    "views",
 )
 _APPEND_ONLY = "audit_log"
 

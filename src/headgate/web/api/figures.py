@@ -1,7 +1,7 @@
 """What the admin API says of usage, requests, upstreams and models; see admin_shapes.py."""
 
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType, defstruct, field, structs
 
@@ -199,6 +199,19 @@ class UpstreamKey(Shape, frozen=True, kw_only=True):
     ] = ""
 
 
+class UpstreamPrice(Shape, frozen=True, kw_only=True):
+    """US dollars for a million tokens of one model at one upstream, or of every model there."""
+
+    model: Annotated[str, Meta(description="Empty: every model.")]
+    valid_from: date
+    up_to_input: int | None
+    input: str
+    output: str
+    cache_read: str
+    cache_write: str
+    priority_factor: str
+
+
 class Upstream(Shape, frozen=True, kw_only=True):
     """An upstream as it stands now."""
 
@@ -311,6 +324,31 @@ class Removed(Shape, frozen=True, kw_only=True):
 
     id: str
     removed: bool = True
+
+
+class UpstreamSettings(Shape, frozen=True, kw_only=True):
+    """The settings of an upstream; never its key."""
+
+    id: str
+    source: Annotated[
+        Literal["file", "stored"],
+        Meta(
+            description="`file`: headgate.toml or the environment; `stored`: the console or this API."
+        ),
+    ]
+    preset: str
+    base_url: str
+    dialect: str
+    has_key: bool
+    allow_http: bool
+    rpm: int | None
+    tpm: int | None
+    only_named: bool
+    region: str
+    free: bool
+    prices: list[UpstreamPrice]
+    capabilities: dict[str, Any]  # Any: as the settings have them
+    left_out: Annotated[str, Meta(description="Why it does not serve; empty: it does.")]
 
 
 class ModelList(Shape, frozen=True, kw_only=True):

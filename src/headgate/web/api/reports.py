@@ -241,7 +241,7 @@ def check_upstream(visit: RequestContext) -> figures.Checked:
     It costs what such a request costs there.
     """
     name = visit.path["name"]
-    if name not in visit.desk.settings.upstreams:
+    if name not in visit.desk.upstreams:
         raise nothing_here()
     told = visit.desk.edge("POST", f"/internal/upstreams/{quote(name, safe='')}/test")
     visit.record("upstream.test", name)

@@ -6,7 +6,7 @@ what a handler is.
 """
 
 from headgate.web.api import keys as keys
-from headgate.web.api import own_models, upstream_keys
+from headgate.web.api import own_models, own_upstreams, upstream_keys
 from headgate.web.api import people as people
 from headgate.web.api import reports as books
 from headgate.web.api.route import Endpoint
@@ -18,6 +18,7 @@ MODEL = (
 )
 
 UPSTREAM_KEY = '{"account": "acme", "upstream": "acme", "secret": "sk-cp-0123456789abcdef"}'
+UPSTREAM = '{"id": "minimax", "preset": "minimax", "key": "sk-api-..."}'
 
 ENDPOINTS = (
     Endpoint("Keys", "GET", "/keys", keys.list_keys, "see"),
@@ -106,6 +107,33 @@ ENDPOINTS = (
     Endpoint("Usage and requests", "GET", "/sessions/{id:path}", books.show_session, "see"),
     Endpoint("Usage and requests", "GET", "/changes", people.list_changes, "see"),
     Endpoint("Upstreams and models", "GET", "/upstreams", books.list_upstreams, "see"),
+    Endpoint(
+        "Upstreams and models",
+        "POST",
+        "/upstreams",
+        own_upstreams.make_upstream,
+        "manage",
+        201,
+        UPSTREAM,
+    ),
+    Endpoint(
+        "Upstreams and models", "GET", "/upstreams/{name}", own_upstreams.show_upstream, "manage"
+    ),
+    Endpoint(
+        "Upstreams and models",
+        "PATCH",
+        "/upstreams/{name}",
+        own_upstreams.change_upstream,
+        "manage",
+        example='{"free": true}',
+    ),
+    Endpoint(
+        "Upstreams and models",
+        "DELETE",
+        "/upstreams/{name}",
+        own_upstreams.remove_upstream,
+        "manage",
+    ),
     Endpoint(
         "Upstreams and models", "POST", "/upstreams/{name}/test", books.check_upstream, "manage"
     ),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
 
-from headgate.config import Price, RouteTo
+from headgate.config import Price, RouteTo, UpstreamPrice
 from headgate.dialects.capabilities import Effort
 from headgate.policy import keys as policy_keys
 from headgate.policy import pricing
@@ -517,3 +517,48 @@ class NewOwnUpstreamKey(Asked, frozen=True, kw_only=True):
     key_id: OwnerId | UnsetType = UNSET
     account: OwnerId | UnsetType = UNSET
     fallback: bool = False
+
+
+# --- upstreams of the operator's own --------------------------------------------------------------
+
+UpstreamName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Pace = Annotated[int, Meta(ge=0, le=1 << 40)]
+UpstreamKeyText = Annotated[
+    str,
+    Meta(max_length=4096, description="The provider's API key. It is encrypted and never shown."),
+]
+Address = Annotated[str, Meta(max_length=2048, description="Of the API; empty: the preset's.")]
+UpstreamDialect = Literal["", "openai", "responses", "anthropic", "gemini"]
+
+
+class NewUpstream(Asked, frozen=True, kw_only=True):
+    """The fields of `[upstreams.NAME]` in headgate.toml, with the key itself."""
+
+    id: UpstreamName
+    preset: Text
+    base_url: Address = ""
+    key: UpstreamKeyText = ""
+    dialect: UpstreamDialect = ""
+    allow_http: bool = False
+    rpm: Pace | None = None
+    tpm: Pace | None = None
+    only_named: bool = False
+    region: Text = ""
+    free: bool = False
+    prices: tuple[UpstreamPrice, ...] = ()
+    capabilities: Capabilities = {}
+
+
+class UpstreamChanges(Asked, frozen=True, kw_only=True):
+    preset: Text | UnsetType = UNSET
+    base_url: Address | UnsetType = UNSET
+    key: UpstreamKeyText | UnsetType = UNSET
+    dialect: UpstreamDialect | UnsetType = UNSET
+    allow_http: bool | UnsetType = UNSET
+    rpm: Pace | UnsetType | None = UNSET
+    tpm: Pace | UnsetType | None = UNSET
+    only_named: bool | UnsetType = UNSET
+    region: Text | UnsetType = UNSET
+    free: bool | UnsetType = UNSET
+    prices: tuple[UpstreamPrice, ...] | UnsetType = UNSET
+    capabilities: Capabilities | UnsetType = UNSET

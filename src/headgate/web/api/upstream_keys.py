@@ -76,7 +76,7 @@ def panel(
     visit: RequestContext, kind: OwnerKind, owner: str, path: str, refused: Problem | None
 ) -> Panel:
     """Return the panel of one owner."""
-    upstreams = visit.desk.settings.upstreams
+    upstreams = visit.desk.upstreams
     return Panel(
         f"{path}/upstream_keys",
         [k for k in seen(visit) if (k.kind, k.owner) == (kind, owner)],
@@ -96,9 +96,9 @@ def put(
     root: str = "",
 ) -> OwnedKey:
     """Store a key; Problem names the field that is wrong."""
-    settings = visit.desk.settings.upstreams.get(upstream)
+    settings = visit.desk.upstreams.get(upstream)
     if settings is None:
-        known = ", ".join(visit.desk.settings.upstreams)
+        known = ", ".join(visit.desk.upstreams)
         text = f"There is no upstream `{upstream[:64]}`. Known: {known}."
         raise Problem(422, text, f"{root}upstream")
     if settings.own_keys == "no":

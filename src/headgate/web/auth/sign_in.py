@@ -141,7 +141,7 @@ def set_up(visit: RequestContext) -> Response:
     if user is None:
         raise Problem(410, visit.word("This link was used already."))
     people.record(user.name, "setup", "user.create", user.id, now_s=now_s, detail={"role": "admin"})
-    return _signed_in(visit, user, visit.redirect("/api_keys"))
+    return _signed_in(visit, user, visit.redirect("/start"))
 
 
 # --- OIDC -----------------------------------------------------------------------------------------

@@ -47,6 +47,16 @@ def _list(visit: RequestContext, refused: Problem | None = None) -> Response:
     ring = Ring(visit)
     keys = Counter(k.account for k in ring.all if k.good(ring.now_s))
     people = Counter(u.account for u in visit.desk.people.users() if u.closed_s is None)
+    text = visit.query.get("text", "").strip()[:128]
+    found = sorted(
+        (
+            a
+            for a in ring.accounts.values()
+            if not text or text.casefold() in f"{a.name}\n{a.id}".casefold()
+        ),
+        key=lambda a: (not a.good(ring.now_s), a.name.casefold()),
+    )
+    page = fields.list_page(visit, "/accounts", len(found), text=text)
     shown = [
         AccountView(
             a,
@@ -55,12 +65,15 @@ def _list(visit: RequestContext, refused: Problem | None = None) -> Response:
             keys[a.id] if a.good(ring.now_s) else 0,
             people[a.id],
         )
-        for a in ring.accounts.values()
+        for a in found[page.rows]
     ]
     return visit.render(
         "accounts.html",
         200 if refused is None else refused.status,
-        accounts=sorted(shown, key=lambda s: (not s.open, s.account.name.casefold())),
+        accounts=shown,
+        total=len(ring.accounts),
+        page=page,
+        text=text,
         refused=refused,
         form=Form(dict(visit.form), form_terms(ACCOUNT_TERMS)),
     )

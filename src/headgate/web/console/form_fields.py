@@ -12,6 +12,9 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
 
 from headgate.policy import pricing
 from headgate.policy.keys import Account, Key
@@ -32,6 +35,7 @@ ZONES = (
 )
 MOST_TAKEN = 2000  # forms that are remembered: some 300 kB
 MAX_NUMBER = 32  # characters of a form's number; ours have 16
+A_PAGE = 100  # rows of a list
 _MOMENT = "%Y-%m-%dT%H:%M"  # as <input type="datetime-local"> writes it
 
 
@@ -122,6 +126,33 @@ def moment(
 
 def moment_text(seconds: float | None) -> str:
     return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime(_MOMENT)
+
+
+def page_number(text: str) -> int:
+    """The number of a page of a list, from 0; what is none is the first."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 7 else 0
+
+
+class ListPage(msgspec.Struct, frozen=True):
+    """Which part of a list is shown, and the links to the others."""
+
+    number: int  # from 0
+    of: int
+    path: str
+    query: dict[str, str]
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.number * A_PAGE, (self.number + 1) * A_PAGE)
+
+    def link(self, number: int) -> str:
+        return f"{self.path}?{urlencode({**{k: v for k, v in self.query.items() if v}, 'page': number})}"
+
+
+def list_page(visit: RequestContext, path: str, count: int, **query: str) -> ListPage:
+    """The page of a list of so many that the query asks for, or the last one; `query`: its filters."""
+    of = max(1, -(-count // A_PAGE))
+    return ListPage(min(page_number(visit.query.get("page", "")), of - 1), of, path, query)
 
 
 def number() -> str:

@@ -25,7 +25,6 @@ from headgate.web.console import snippets
 from headgate.web.console.spending import Spending
 from headgate.web.context import Entry, Problem, RequestContext
 
-A_PAGE = 100
 RECENT = 20
 USED_S = 30 * 86400.0  # how far back the list looks for the last use: one query for all keys
 OVERLAPS_S = (0, 3600, 86400, 7 * 86400)
@@ -147,8 +146,8 @@ def _list(visit: RequestContext, refused: Problem | None = None) -> Response:
         and (not account or k.account == ("" if account == "-" else account))
         and (not text or wanted in k.name.casefold() or k.id.casefold().startswith(wanted))
     ]
-    page = min(_page_number(query.get("page", "")), max(0, (len(found) - 1) // A_PAGE))
-    shown = ring.shown(found[page * A_PAGE : (page + 1) * A_PAGE])
+    page = fields.list_page(visit, "/api_keys", len(found), state=state, account=account, text=text)
+    shown = ring.shown(found[page.rows])
     used = _used(visit, ring.now_s)
     return visit.render(
         "keys.html",
@@ -162,17 +161,12 @@ def _list(visit: RequestContext, refused: Problem | None = None) -> Response:
         total=len(ring.keys),
         found=len(found),
         page=page,
-        pages=max(1, -(-len(found) // A_PAGE)),
         filters={"state": state, "account": account, "text": text},
         states=KEY_STATES,
         accounts=ring.accounts.values(),
         refused=refused,
         form=_form(visit, ring, refused),
     )
-
-
-def _page_number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 7 else 0
 
 
 def _used(visit: RequestContext, now_s: float) -> dict[str, float]:

@@ -52,7 +52,7 @@ def _page(visit: RequestContext, refused: Problem | None = None) -> Response:
         advice=[m for m in found.data if m.source == "shipped" and m.advice],
         left_out=found.left_out,
         refused=refused,
-        form=Form(_values(visit, found), tuple(visit.desk.settings.upstreams)),
+        form=Form(_values(visit, found), tuple(visit.desk.upstreams)),
     )
 
 
@@ -92,8 +92,19 @@ def put(visit: RequestContext) -> Response:
             raise Problem(409, text, "id")
         own_models.put(visit, id, _said(visit, id))
     except Problem as refused:
-        return _page(visit, refused)
+        return _page(visit, Problem(refused.status, refused.text, _form_field(refused)))
     return visit.redirect("/own_models", "changed")
+
+
+def _form_field(refused: Problem) -> str:
+    """The field of the form for one of the model: `$.prices[0].input` is `input_price`."""
+    last = refused.field.rpartition(".")[2]
+    match refused.at:
+        case "routes":
+            return "model" if last == "model" else "upstream"
+        case "prices":
+            return last if last == "cache_read" else f"{last}_price"
+    return refused.at
 
 
 def _said(visit: RequestContext, id: str) -> dict[str, object]:

@@ -11,6 +11,7 @@ from headgate.web.console import (
     people_page,
     playground_page,
     requests_page,
+    start_page,
     upstream_keys_page,
     upstreams_page,
     usage_page,
@@ -19,6 +20,7 @@ from headgate.web.context import Entry
 
 RULES: tuple[Rule, ...] = (
     *home_page.RULES,
+    *start_page.RULES,
     *usage_page.RULES,
     *requests_page.RULES,
     *keys_page.RULES,
@@ -45,6 +47,7 @@ ENTRIES: tuple[Entry, ...] = (
     accounts_page.ENTRY,
     people_page.ENTRY,
     audit_log_page.ENTRY,
+    start_page.ENTRY,
     Entry("/models", "Models and prices", "see", "Reference"),
     Entry("/docs", "Docs", "see", "Reference"),
     reference_page.ENTRY,

@@ -41,11 +41,24 @@ def show(visit: RequestContext) -> Response:
 def _list(visit: RequestContext, refused: Problem | None = None, of: str = "") -> Response:
     """`of`: which form was refused."""
     desk, now_s = visit.desk, time.time()
-    users = sorted(desk.people.users(), key=lambda u: (u.closed_s is not None, u.name.casefold()))
+    text = visit.query.get("text", "").strip()[:128]
+    account = visit.query.get("account", "")
+    everybody = desk.people.users()
+    users = [
+        u
+        for u in sorted(everybody, key=lambda u: (u.closed_s is not None, u.name.casefold()))
+        if (not account or u.account == account)
+        and (not text or text.casefold() in f"{u.name}\n{u.email}".casefold())
+    ]
+    page = fields.list_page(visit, "/people", len(users), text=text, account=account)
     return visit.render(
         "people.html",
         200 if refused is None else refused.status,
-        users=users,
+        users=users[page.rows],
+        found=len(users),
+        total=len(everybody),
+        page=page,
+        filters={"text": text, "account": account},
         keys=[(k, k.good(now_s)) for k in reversed(desk.people.management_keys())],
         accounts=[a for a in desk.store.accounts() if a.good(now_s)],
         roles=ROLES,

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Context, Decimal
 from fractions import Fraction
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from starlette.responses import Response
@@ -23,7 +24,10 @@ from headgate.storage.figures import FINE, Spent
 from headgate.storage.rows import COLUMNS, AttemptRecord, LedgerRow, csv_cells
 from headgate.web import csv_response, time_range
 from headgate.web.app import Rule
-from headgate.web.console import request_details
+from headgate.web.console import form_fields as fields
+from headgate.web.console import log_view, request_details
+from headgate.web.console.log_view import LogView
+from headgate.web.console.request_figures import PERCENTILES, RequestFigures, figures_of
 from headgate.web.console.usage_page import Names, added, names, tokens_per_s
 from headgate.web.context import Entry, Problem, RequestContext
 from headgate.web.formats import brief, moment
@@ -31,6 +35,7 @@ from headgate.web.time_range import ReportQuery
 
 A_PAGE = 50
 MOST_IN_FILE = 100_000
+MAX_QUERY = 4096  # characters of a saved view
 _BATCH = 1000  # rows of a file that are read at a time
 
 
@@ -51,17 +56,26 @@ class RequestView(msgspec.Struct, frozen=True):
 def log(visit: RequestContext) -> Response:
     if id := visit.query.get("id", "").strip():
         return visit.redirect(time_range.of_request(id))
-    asked = _asked(visit)
-    entries, more = _page(visit, asked, _before(visit))
+    view = _view(visit)
+    asked = view.asked
+    if visit.partial and visit.query.get("figures"):
+        return _render(visit, "request_figures.html", figures=_figures(visit, view), view=view)
     mine = names(visit)
-    shared: dict[str, Any] = {
-        "entries": entries,
-        "names": mine,
-        "more": asked.link("/requests", {"before": str(entries[-1].seq)}) if more else "",
-    }
+    if visit.partial and (after := _number(visit, "after")) is not None:
+        return _render(
+            visit,
+            "requests_rows.html",
+            entries=_newer(visit, asked, after),
+            names=mine,
+            more="",
+            view=view,
+        )
+    entries, more = _entries(visit, view)
+    shared: dict[str, Any] = {"entries": entries, "names": mine, "more": more, "view": view}
     if visit.partial:
         return _render(visit, "requests_rows.html", **shared)
     books = visit.desk.books
+    live = not view.sort and _before(visit) is None
     return _render(
         visit,
         "requests.html",
@@ -74,11 +88,72 @@ def log(visit: RequestContext) -> Response:
         upstreams=books.names("upstream"),
         outcomes=books.names("outcome"),
         older=_before(visit) is not None,
-        newest=asked.link("/requests"),
+        newest=view.link(),
         file=asked.link("/requests.csv", fixed=True),
         most_in_file=MOST_IN_FILE,
+        all_columns=log_view.COLUMNS,
+        tail=view.link({"after": str(books.last_seq())}) if live else "",
+        figures=_figures(visit, view) if visit.query.get("figures") else None,
+        views=visit.desk.people.views(visit.who.id),
         **shared,
     )
+
+
+def _view(visit: RequestContext) -> LogView:
+    chosen = visit.request.query_params.getlist("column")
+    return log_view.read(visit.query, chosen, _asked(visit))
+
+
+def _entries(visit: RequestContext, view: LogView) -> tuple[list[RequestView], str]:
+    """A page of the log in its order, and the link of the next one."""
+    if not view.sort:
+        entries, more = _page(visit, view.asked, _before(visit))
+        return entries, view.link({"before": str(entries[-1].seq)}) if more else ""
+    page = log_view.page_of(visit.query)
+    rows = view.ordered(_last(visit, view.asked, log_view.MOST_SORTED))
+    shown = rows[page * A_PAGE : (page + 1) * A_PAGE]
+    more = len(rows) > (page + 1) * A_PAGE
+    link = view.link({"page": str(page + 1)}) if more else ""
+    return [RequestView(*pair) for pair in shown], link
+
+
+def _last(visit: RequestContext, asked: ReportQuery, most: int) -> list[tuple[int, LedgerRow]]:
+    return visit.desk.books.requests(
+        asked.where(visit.who.scope),
+        since_s=asked.span.since_s,
+        until_s=asked.span.until_s,
+        most=most,
+        errors=bool(asked.errors),
+        text=asked.text,
+    )
+
+
+def _newer(visit: RequestContext, asked: ReportQuery, after: int) -> list[RequestView]:
+    """What has been written after that row, the last one first: at most a page of it."""
+    return [RequestView(*pair) for pair in _last(visit, asked, A_PAGE) if pair[0] > after]
+
+
+def _figures(visit: RequestContext, view: LogView) -> RequestFigures:
+    rows = [row for _, row in _last(visit, view.asked, log_view.MOST_SORTED)]
+    return figures_of(rows, lambda row: _prices(visit, row))
+
+
+def save_view(visit: RequestContext) -> Response:
+    """Save the filters, columns and order that the page has, under a name of the visitor's own."""
+    fields.only(visit, "name", "query")
+    name = fields.name(visit)
+    pairs = dict(parse_qsl(visit.form.get("query", "")[:MAX_QUERY]))
+    known = {"span", "from", "to", "columns", "sort", *time_range.FILTERS}
+    query = urlencode({k: v for k, v in pairs.items() if k in known})
+    visit.desk.people.save_view(visit.who.id, name, query)
+    return visit.redirect(f"/requests?{query}", "changed")
+
+
+def remove_view(visit: RequestContext) -> Response:
+    fields.only(visit, "name")
+    if not visit.desk.people.remove_view(visit.who.id, visit.form.get("name", "")):
+        raise Problem(404, visit.word("There is no view of this name."))
+    return visit.redirect("/requests", "removed")
 
 
 def _asked(visit: RequestContext) -> ReportQuery:
@@ -86,11 +161,15 @@ def _asked(visit: RequestContext) -> ReportQuery:
 
 
 def _before(visit: RequestContext) -> int | None:
-    text = visit.query.get("before", "")
+    return _number(visit, "before")
+
+
+def _number(visit: RequestContext, name: str) -> int | None:
+    text = visit.query.get(name, "")
     if not text:
         return None
     if not (text.isascii() and text.isdecimal() and len(text) < 19):
-        raise Problem(400, "`before` is the number of a row.", "before")
+        raise Problem(400, f"`{name}` is the number of a row.", name)
     return int(text)
 
 
@@ -120,6 +199,8 @@ def _render(visit: RequestContext, template: str, **context: Any) -> Response:
         brief=lambda at_s: brief(at_s, now_s),
         outcomes_explained=request_details.OUTCOMES,
         bases=request_details.BASES,
+        percentiles=PERCENTILES,
+        most_sorted=log_view.MOST_SORTED,
         **context,
     )
 
@@ -221,8 +302,13 @@ def one(visit: RequestContext) -> Response:
 
 
 def _prices(visit: RequestContext, row: LedgerRow) -> tuple[Price, ...]:
-    model = visit.desk.catalog.find(row.model)
-    return model.prices if model is not None and model.id == row.model else ()
+    """What the row's model costs, at the row's upstream first."""
+    catalog = visit.desk.catalog
+    model = catalog.find(row.model)
+    if model is None or model.id != row.model:
+        return ()
+    here = [r for r in catalog.routes(model.id) if r.upstream.name == row.upstream]
+    return (*(p for r in here for p in r.prices), *model.prices)
 
 
 def bill(prices: Sequence[Price], row: LedgerRow) -> Bill | None:
@@ -302,8 +388,11 @@ def session(visit: RequestContext) -> Response:
         if more
         else ""
     )
+    view = log_view.read({}, (), asked)
     if visit.partial:
-        return _render(visit, "requests_rows.html", entries=entries, names=mine, more=rest)
+        return _render(
+            visit, "requests_rows.html", entries=entries, names=mine, more=rest, view=view
+        )
     by_key = visit.desk.books.usage("key", where=asked.where(visit.who.scope))
     sums = _sums(visit, asked)
     return _render(
@@ -313,6 +402,8 @@ def session(visit: RequestContext) -> Response:
         entries=entries,
         names=mine,
         more=rest,
+        view=view,
+        plain=True,
         older=_before(visit) is not None,
         newest=time_range.of_session(id),
         total=added("", sums),
@@ -334,6 +425,8 @@ ENTRY = Entry("/requests", "Requests", "see")
 RULES = (
     Rule("GET", "/requests", log, "see"),
     Rule("GET", "/requests.csv", file, "see"),
+    Rule("POST", "/requests/views", save_view, "see"),
+    Rule("POST", "/requests/views/remove", remove_view, "see"),
     Rule("GET", "/requests/{id}", one, "see"),
     Rule("GET", "/sessions/{id:path}", session, "see"),
 )

@@ -6,6 +6,7 @@ an upstream does is everybody's, its last errors are those of the visitor's own 
 """
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Literal
 from urllib.parse import quote, urlsplit
@@ -13,12 +14,16 @@ from urllib.parse import quote, urlsplit
 import msgspec
 from starlette.responses import Response
 
+from headgate import config
 from headgate.catalog.catalog import Model, Price, Route, presets
 from headgate.policy.breaker import State
 from headgate.policy.upstream_state import UpstreamState
 from headgate.storage.figures import UPSTREAMS_FAULT, Measured, Where
 from headgate.storage.rows import LedgerRow
+from headgate.web.api import own_upstreams
 from headgate.web.app import MEASURED_S, Rule
+from headgate.web.console import form_fields as fields
+from headgate.web.console import upstream_form
 from headgate.web.context import ConsoleContext, Entry, Problem, RequestContext
 
 TEST_S = 180.0  # the edge gives its test a minute, after the upstream has let it wait for its turn
@@ -96,6 +101,17 @@ class UpstreamView(msgspec.Struct, frozen=True):
     measured: Measured | None
     errors: tuple[LedgerRow, ...]  # the last one first
     number: int  # its own, for the ids of elements
+    own: bool = False  # it is stored, and can be changed here
+    tariff: tuple["PricedRoute", ...] = ()
+
+
+class PricedRoute(msgspec.Struct, frozen=True):
+    """What one model costs at one upstream today."""
+
+    model: str
+    tiers: tuple[Price, ...]
+    free: bool
+    own: bool  # the upstream has a price of its own for it
 
 
 class Priced(msgspec.Struct, frozen=True):
@@ -110,10 +126,35 @@ def show(visit: RequestContext) -> Response:
     return _page(visit)
 
 
+def put(visit: RequestContext) -> Response:
+    """Store an upstream, which its card tests at once; a mistake is shown at its field."""
+    try:
+        name = upstream_form.store_upstream(visit)
+    except Problem as refused:
+        return _page(visit, refused=refused)
+    return visit.redirect(f"/upstreams?test={name}", "changed")
+
+
+def price(visit: RequestContext) -> Response:
+    """Store what one model costs at an upstream."""
+    name = visit.path["name"]
+    try:
+        upstream_form.store_price(visit, name)
+    except Problem as refused:
+        return _page(visit, priced=name, refused=refused)
+    return visit.redirect("/upstreams", "changed")
+
+
+def remove(visit: RequestContext) -> Response:
+    fields.only(visit)
+    own_upstreams.remove(visit, visit.path["name"])
+    return visit.redirect("/upstreams", "removed")
+
+
 def test(visit: RequestContext) -> Response:
     """Ask the edge to try the upstream with a short request, and show each finding."""
     name = visit.path["name"]
-    if name not in visit.desk.settings.upstreams:
+    if name not in visit.desk.upstreams:
         raise Problem(404, "There is no such upstream.")
     visit.record("upstream.test", name)
     said = visit.desk.edge(
@@ -130,8 +171,18 @@ def test(visit: RequestContext) -> Response:
     return _page(visit, name, steps)
 
 
-def _page(visit: RequestContext, tested: str = "", steps: tuple[Step, ...] = ()) -> Response:
+def _page(
+    visit: RequestContext,
+    tested: str = "",
+    steps: tuple[Step, ...] = (),
+    *,
+    priced: str = "",
+    refused: Problem | None = None,
+) -> Response:
+    """`priced`: the upstream whose price was refused; "": the form of an upstream was, if anything."""
     desk, now_s = visit.desk, time.time()
+    today = datetime.fromtimestamp(now_s, UTC).date()
+    own = desk.store.own_upstreams() if visit.who.may("manage") else {}
     standings, silent = _standings(desk)
     measured = desk.books.measured(now_s - MEASURED_S)
     known = presets()
@@ -143,17 +194,25 @@ def _page(visit: RequestContext, tested: str = "", steps: tuple[Step, ...] = ())
             measured.get(s.name),
             _errors(visit, s.name, now_s),
             _number(desk, s.name),
+            s.name in own,
+            _tariff(desk, s.name, today) if visit.who.may("manage") else (),
         )
         for s in standings
     ]
     return visit.render(
         "upstreams.html",
+        200 if refused is None else refused.status,
+        form=upstream_form.form(visit, None if priced else refused),
+        refused=refused,
+        priced=priced,
+        asked_test=visit.query.get("test", ""),
+        left_out=desk.joined.upstream_faults if visit.who.may("manage") else {},
         cards=cards,
         states=STATES,
         silent=silent,
         tested=tested,
         steps=steps,
-        models=_models(desk, datetime.fromtimestamp(now_s, UTC).date()),
+        models=_models(desk, today),
         narrowed=visit.who.scope is not None,
     )
 
@@ -168,7 +227,7 @@ def _standings(desk: ConsoleContext) -> tuple[list[UpstreamStatus], str]:
 
 
 def _number(desk: ConsoleContext, name: str) -> int:
-    names = sorted(desk.settings.upstreams)
+    names = sorted(desk.upstreams)
     return names.index(name) if name in names else len(names)
 
 
@@ -177,7 +236,7 @@ def _configured(desk: ConsoleContext) -> list[UpstreamStatus]:
     catalog = desk.catalog
     routes = [r for m in catalog.models for r in catalog.routes(m.id)]
     found = []
-    for name, own in desk.settings.upstreams.items():
+    for name, own in desk.upstreams.items():
         mine = [r for r in routes if r.upstream.name == name]
         one = mine[0] if mine else None
         # Never the whole address: a password may stand before the host.
@@ -215,12 +274,29 @@ def _errors(visit: RequestContext, upstream: str, now_s: float) -> tuple[LedgerR
 
 def _models(desk: ConsoleContext, on: date) -> list[Priced]:
     catalog = desk.catalog
-    return [Priced(m, _in_force(m, on), catalog.routes(m.id)) for m in catalog.models]
+    return [Priced(m, _in_force(m.prices, on), catalog.routes(m.id)) for m in catalog.models]
 
 
-def _in_force(model: Model, on: date) -> tuple[Price, ...]:
+def _tariff(desk: ConsoleContext, name: str, on: date) -> tuple[PricedRoute, ...]:
+    """What each model of an upstream costs there."""
+    own = desk.upstreams.get(name, config.Upstream()).prices
+    routes = [
+        r for m in desk.catalog.models for r in desk.catalog.routes(m.id) if r.upstream.name == name
+    ]
+    return tuple(
+        PricedRoute(
+            r.model.id,
+            _in_force(r.prices, on),
+            r.free,
+            any(not p.model or p.model.lower() in r.model.names() for p in own),
+        )
+        for r in routes
+    )
+
+
+def _in_force(prices: Sequence[Price], on: date) -> tuple[Price, ...]:
     """The newest table of prices that holds on that day, as policy/pricing.py bills by."""
-    begun = [p for p in model.prices if p.valid_from <= on]
+    begun = [p for p in prices if p.valid_from <= on]
     newest = max((p.valid_from for p in begun), default=None)
     return tuple(p for p in begun if p.valid_from == newest)
 
@@ -228,5 +304,8 @@ def _in_force(model: Model, on: date) -> tuple[Price, ...]:
 ENTRY = Entry("/upstreams", "Upstreams", "see")
 RULES = (
     Rule("GET", "/upstreams", show, "see"),
+    Rule("POST", "/upstreams", put, "manage"),
     Rule("POST", "/upstreams/{name}/test", test, "manage"),
+    Rule("POST", "/upstreams/{name}/price", price, "manage"),
+    Rule("POST", "/upstreams/{name}/remove", remove, "manage"),
 )

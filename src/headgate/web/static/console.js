@@ -31,6 +31,7 @@ for (const form of document.querySelectorAll("form.filters")) {
     settle();
     // Both ends of a time of one's own are typed before they are meant.
     const field = event.target;
+    if (field.closest("details")) return; // several boxes are ticked before they are meant
     if ((field.tagName === "SELECT" && field.value !== "custom") || field.type === "checkbox") form.requestSubmit();
   });
   // Empty fields say nothing: the address stays one that can be read and passed on.
@@ -42,4 +43,37 @@ for (const form of document.querySelectorAll("form.filters")) {
     settle();
   });
   settle();
+}
+
+// Times: as the server writes them, in UTC, or in the reader's own zone.
+{
+  const button = document.getElementById("zone");
+  const two = (number) => String(number).padStart(2, "0");
+  const local = (at, year) =>
+    `${year ? `${at.getFullYear()}-` : ""}${two(at.getMonth() + 1)}-${two(at.getDate())} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+  const chosen = () => localStorage.getItem("zone") === "local";
+
+  const write = () => {
+    const own = chosen();
+    for (const time of document.querySelectorAll("time[datetime]")) {
+      time.dataset.utc ??= time.textContent;
+      time.textContent = own ? local(new Date(time.dateTime), /^\d{4}-/.test(time.dataset.utc)) : time.dataset.utc;
+    }
+    for (const zone of document.querySelectorAll("[data-zone]")) {
+      zone.dataset.utc ??= zone.textContent;
+      zone.textContent = own ? zone.dataset.zone : zone.dataset.utc;
+    }
+    if (button) button.textContent = own ? button.dataset.utc : button.dataset.local;
+  };
+
+  if (button) {
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      localStorage.setItem("zone", chosen() ? "utc" : "local");
+      write();
+    });
+  }
+  document.addEventListener("times", write);
+  document.addEventListener("htmx:after:swap", write);
+  if (chosen()) write();
 }

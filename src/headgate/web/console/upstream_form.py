@@ -1,0 +1,125 @@
+"""The form of an upstream of the operator's own: what it shows, and what is stored of it.
+
+Note: the form has one price for all models of the upstream; one for each model is for the table of its
+card, the admin API and headgate.toml.  A key is never shown; an empty field keeps it.
+"""
+
+import msgspec
+
+from headgate import config
+from headgate.catalog.catalog import presets
+from headgate.web.api import own_upstreams
+from headgate.web.console import form_fields as fields
+from headgate.web.context import Problem, RequestContext
+
+DIALECTS = ("", "openai", "responses", "anthropic", "gemini")
+_FIELDS = (
+    "id",
+    "preset",
+    "base_url",
+    "key",
+    "dialect",
+    "allow_http",
+    "free",
+    "input",
+    "output",
+    "cache_read",
+    "known",
+)
+_PRICE = ("input", "output", "cache_read")
+
+
+class Form(msgspec.Struct, frozen=True):
+    values: dict[str, str]
+    presets: tuple[tuple[str, str], ...]  # name, label
+    refused: Problem | None = None
+    dialects: tuple[str, ...] = DIALECTS
+
+
+def form(visit: RequestContext, refused: Problem | None = None) -> Form:
+    """Return what the form shows: what was sent, or the upstream that is to be changed."""
+    offered = tuple((name, p.label) for name, p in presets().items() if name != "local")
+    if visit.form:
+        values = {k: v for k, v in visit.form.items() if k not in ("key", "csrf")}
+        return Form(values, offered, refused)
+    change = visit.query.get("change", "")
+    text = visit.desk.store.own_upstreams().get(change)
+    if text is None:
+        return Form({}, offered, refused)
+    own = msgspec.json.decode(text, type=config.Upstream)
+    price = next((p for p in own.prices if not p.model), None)
+    values = {
+        "id": change,
+        "known": change,
+        "preset": own.preset,
+        "base_url": own.base_url,
+        "dialect": own.dialect,
+        "allow_http": "on" if own.allow_http else "",
+        "free": "on" if own.free else "",
+        **({name: getattr(price, name) for name in _PRICE} if price is not None else {}),
+    }
+    return Form(values, offered, refused)
+
+
+def store_upstream(visit: RequestContext) -> str:
+    """Store the upstream of the form and return its name; Problem names the field that is wrong."""
+    fields.only(visit, *_FIELDS)
+    said, store = visit.form, visit.desk.store
+    name, known = said.get("id", ""), said.get("known", "")
+    new: dict[str, object] = {
+        "preset": said.get("preset", ""),
+        "base_url": said.get("base_url", ""),
+        "dialect": fields.choice(visit, "dialect", DIALECTS) if "dialect" in said else "",
+        "allow_http": bool(said.get("allow_http")),
+        "free": bool(said.get("free")),
+    }
+    if said.get("key"):
+        new["key"] = said["key"]
+    if known:
+        if name != known:
+            text = visit.word("The name stays; add another upstream for another name.")
+            raise Problem(422, text, "id")
+        text = store.own_upstreams().get(known, "{}")
+        own = msgspec.json.decode(text, type=config.Upstream)
+        new["prices"] = _prices(visit, own.prices, "")
+        own_upstreams.change(visit, known, new)
+        return known
+    if name in store.own_upstreams():
+        raise Problem(409, visit.word("There is an upstream {name} already.", name=name), "id")
+    new["prices"] = _prices(visit, (), "")
+    own_upstreams.put(visit, name, new)
+    return name
+
+
+def store_price(visit: RequestContext, name: str) -> None:
+    """Set what one model costs at this upstream; with empty fields it costs what the catalog says."""
+    fields.only(visit, "model", *_PRICE)
+    model = visit.form.get("model", "")
+    if model not in {m.id for m in visit.desk.catalog.models}:
+        raise Problem(422, visit.word("There is no such model."), "model")
+    text = visit.desk.store.own_upstreams().get(name)
+    own = msgspec.json.decode(text, type=config.Upstream) if text else config.Upstream()
+    own_upstreams.change(visit, name, {"prices": _prices(visit, own.prices, model)})
+
+
+def _prices(
+    visit: RequestContext, old: tuple[config.UpstreamPrice, ...], model: str
+) -> list[dict[str, object]]:
+    """The prices with that of one model, or of all (`""`), as the form has it; the others stay."""
+    given = {name: visit.form.get(name, "").removeprefix("$") for name in _PRICE}
+    rest = [msgspec.to_builtins(p) for p in old if p.model.lower() != model.lower()]
+    if not any(given.values()):
+        return rest
+    for name in ("input", "output"):
+        if not given[name]:
+            text = visit.word("Enter both prices, or none for the catalog's.")
+            raise Problem(422, text, name)
+    for name, text in given.items():
+        try:
+            msgspec.convert(text, config.OwnDollars)
+        except msgspec.ValidationError:
+            said = visit.word(
+                "`{value}` is no amount in dollars; write one like 12.50.", value=text[:32]
+            )
+            raise Problem(422, said, name) from None
+    return [{**given, "model": model}, *rest]
