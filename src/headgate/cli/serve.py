@@ -34,7 +34,7 @@ from headgate.supervisor.activation import ActivationError
 from headgate.supervisor.control import STOP_S, Control
 from headgate.supervisor.operations import Operations, Places, Started, common_options
 from headgate.supervisor.sockets import Listeners, listen_unix
-from headgate.supervisor.supervise import END_S, NotReady, Supervisor
+from headgate.supervisor.supervise import NotReady, Supervisor
 from headgate.supervisor.upgrade import Predecessor, adopt
 from headgate.tasks import Tasks
 from headgate.web import socket_path
@@ -292,24 +292,24 @@ async def _serve(
         await stopping.asked.wait()
 
         settings = operations.settings
+        delay_s = settings.drain_delay_s
         if operations.successor is not None:
-            ours.handed_over = True
+            delay_s, ours.handed_over = 0.0, True
             if path is not None:
                 answering.close()
             stopping.asked.clear()  # a signal from now on is for what still runs here
+            tasks.once("hurry", _after(operations.successor.hurry, stopping.hurry.set))
             await operations.leave(stopping.asked)
             stopping.asked.set()
-            code = await supervisor.stop(settings.drain_s, 0.0, stopping.hurry)
         else:
             operations.cancel_upgrade()
             notify.stopping()
-            if predecessor is not None:
-                predecessor.drain()
-                tasks.once("hurry", _after(stopping.hurry, predecessor.hurry))
-            delay_s = settings.drain_delay_s
-            code = await supervisor.stop(settings.drain_s, delay_s, stopping.hurry)
-            if predecessor is not None:
-                await predecessor.ended(END_S)
+        others_ended = None
+        if predecessor is not None:
+            predecessor.drain()
+            tasks.once("hurry", _after(stopping.hurry, predecessor.hurry))
+            others_ended = predecessor.ended
+        code = await supervisor.stop(settings.drain_s, delay_s, stopping.hurry, others_ended)
         await tasks.stop()
         await control.stop(0.2 if stopping.hurry.is_set() else STOP_S)
     return code

@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -217,8 +217,18 @@ class Supervisor:
             self.exits[name] = count
             self._tell_exits()
 
-    async def stop(self, drain_s: float, drain_delay_s: float, hurry: asyncio.Event) -> int:
-        """Drain the edges, then end the node; the worst of their exit codes."""
+    async def stop(
+        self,
+        drain_s: float,
+        drain_delay_s: float,
+        hurry: asyncio.Event,
+        others_ended: Callable[[float], Awaitable[None]] | None = None,
+    ) -> int:
+        """Drain the edges, then end the node; the worst of their exit codes.
+
+        `others_ended`: wait, for so many seconds at most, until the edges of the supervisor before this
+        one have ended, as they write to this node.
+        """
         self._stopping.set()
         edges = [c for c in self._children if c.name == "edge"]
         for edge in edges:
@@ -233,6 +243,8 @@ class Supervisor:
         closing = asyncio.get_running_loop().call_later(drain_delay_s, self._close_listeners)
         within_s = drain_delay_s + drain_s + END_S
         codes = await self._all_ended(edges, within_s)
+        if others_ended is not None:
+            await others_ended(within_s)
         closing.cancel()
         self._close_listeners()
         nodes = [c for c in self._children if c.name == "node"]
