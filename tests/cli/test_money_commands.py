@@ -156,7 +156,7 @@ def test_an_audit_of_books_that_differ_ends_with_1_and_says_where(data: Path) ->
     result = run(audit.command)
     assert result.exit_code == 1
     assert result.stdout == "balance account -, key_id gone\tspent_nano_usd 0\tspent_nano_usd 1\n"
-    assert "do not add up" in result.stderr
+    assert "does not add up" in result.stderr
     as_json = run(audit.command, "--json")
     assert as_json.exit_code == 1
     assert json.loads(as_json.stdout)[0]["where"] == "balance account -, key_id gone"

@@ -81,7 +81,7 @@ ENDPOINTS = (
     ),
     Endpoint("Users", "GET", "/users/{id}", people.show_user, "manage"),
     Endpoint(
-        "Users", "PATCH", "/users/{id}", people.change_user, "manage", example='{"role": "member"}'
+        "Users", "PATCH", "/users/{id}", people.change_user, "manage", example='{"role": "viewer"}'
     ),
     Endpoint("Users", "DELETE", "/users/{id}", people.close_user, "manage"),
     Endpoint("Management keys", "GET", "/management_keys", people.list_management_keys, "manage"),
