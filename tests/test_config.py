@@ -65,7 +65,7 @@ def test_every_variable_that_is_promised_is_read() -> None:
         "reply_model": "served",
     }
     env = {variable: said.get(place[-1], "2048") for place, variable in config.VARIABLES.items()}
-    env |= {v: "true" for p, v in config.VARIABLES.items() if p[0] == "fidelity"}
+    env |= {v: "true" for p, v in config.VARIABLES.items() if p[0] in ("fidelity", "pages")}
     env |= {"HEADGATE_RETRY_ATTEMPTS": "3"}
     search = {"PROVIDER": "brave", "URL": "https://s.test", "RESULTS": "3", "SEARCHES": "4"}
     env |= {f"HEADGATE_SEARCH_{name}": value for name, value in search.items()}
@@ -73,7 +73,7 @@ def test_every_variable_that_is_promised_is_read() -> None:
     assert settings.timeouts == config.Timeouts(2048, 2048, 2048, 2048, 2048)
     assert settings.retry.attempts == 3
     assert settings.memory is False and settings.default_aliases is False
-    assert settings.fidelity.coerce
+    assert settings.fidelity.coerce and settings.pages.errors
     assert settings.trusted_proxies == ("10.0.0.0/8", "192.0.2.1")
     assert settings.cors.origins == ("https://app.test", "http://localhost:3000")
     assert (settings.admin.listen, settings.tls.cert) == ("127.0.0.1:9443", "2048")

@@ -1,12 +1,13 @@
 """The printed sample request works when it is pasted: at the first start, and at later ones with one's key."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from gateway import Gateway, start, stop
+from gateway import COMMAND, Gateway, start, stop
 from played import PlayedUpstream
 from programs import needs
 
@@ -27,6 +28,14 @@ def pasted(gate: Gateway, **env: str) -> str:
     return done.stdout
 
 
+def logged(data: Path) -> list[dict[str, object]]:
+    """The rows of the log, as the documented command prints them."""
+    done = subprocess.run(
+        [*COMMAND, "requests", "--json", "--data", str(data)], capture_output=True, text=True
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 def test_the_sample_request_works_at_the_first_and_at_later_starts(
     upstream: PlayedUpstream, tmp_path: Path
 ) -> None:
@@ -40,6 +49,7 @@ def test_the_sample_request_works_at_the_first_and_at_later_starts(
         assert str(data) in first.printed and "--host 0.0.0.0" in first.printed
         assert pasted(first).endswith("200")
         key = first.key
+        assert [row["outcome"] for row in logged(data)] == ["stop"]
     finally:
         assert stop(first) == 0
     again = start(data, **settings)

@@ -58,7 +58,6 @@ BLOCKING = {
     ("edge/context.py", "close"): "at the end, when nothing reads any more",
     ("edge/context.py", "_changed"): "in a thread (Reads.run)",
     ("edge/context.py", "_manages"): "in a thread (Reads)",
-    ("edge/context.py", "_models"): "in a thread (Reads.run)",
     ("net/certificates.py", "_pem"): "at the start, and in a thread (edge/listeners.py, watch)",
 }
 # Functions that are handed to a thread where they stand.

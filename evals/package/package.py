@@ -33,6 +33,7 @@ PAGES = (
 # What the wheel must have beside code, one of each kind.
 INSIDE = (
     "headgate/catalog/models.toml",
+    "headgate/docs/README.md",
     "headgate/local/wheels.txt",
     "headgate/py.typed",
     "headgate/storage/sqlite/schema/001.sql",

@@ -239,6 +239,14 @@ class Cors(Struct, frozen=True, forbid_unknown_fields=True):
     origins: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
 
 
+class PublicPages(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the catalog's pages show to people who have not signed in."""
+
+    upstreams: bool = False  # the names of upstreams, and which models each serves
+    figures: bool = False  # times to the first token and speeds that were measured here
+    errors: bool = False  # with `figures`: shares of requests that failed
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8787  # 0: any free one
@@ -277,6 +285,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     tls: Tls = Tls()
     admin: Admin = Admin()
     cors: Cors = Cors()
+    pages: PublicPages = PublicPages()
     oidc: Oidc = Oidc()
     search: Search = Search()
     upstreams: dict[str, Upstream] = {}
@@ -347,6 +356,7 @@ VARIABLES: dict[tuple[str, ...], str] = {
             ("tls", Tls),
             ("admin", Admin),
             ("cors", Cors),
+            ("pages", PublicPages),
             ("search", Search),
         )
         for name in kind.__struct_fields__
@@ -521,6 +531,7 @@ TABLES = {
     "tls": "Tls",
     "admin": "Admin",
     "cors": "Cors",
+    "pages": "PublicPages",
     "oidc": "Oidc",
     "search": "Search",
 }
@@ -705,6 +716,7 @@ def _known(at: str) -> tuple[str, ...]:
         "tls": Tls,
         "admin": Admin,
         "cors": Cors,
+        "pages": PublicPages,
         "oidc": Oidc,
         "search": Search,
         "upstreams": Upstream,

@@ -199,6 +199,7 @@ def drains(gate: Gateway) -> bool:
         return True
 
 
+@pytest.mark.long
 def test_a_second_signal_ends_the_one_before_at_once_too(
     upstream: PlayedUpstream, tmp_path: Path
 ) -> None:

@@ -194,7 +194,7 @@ def test_the_api_shows_changes_and_removes_it_and_never_its_key(
         log = client.get("/changes").text
         for text in (made.text, json.dumps(shown), json.dumps(changed), log):
             assert "sk-by-api" not in text and SECRET not in text
-        assert "upstream.put" in log and "upstream.remove" in log
+        assert "Upstream saved" in log and "Upstream removed" in log
 
 
 def test_no_file_of_the_data_directory_has_the_key(gateway: Gateway) -> None:

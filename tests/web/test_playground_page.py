@@ -19,7 +19,7 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from browsing import chromium, fits, profile
 from consoles import Site, served, signed_in
@@ -381,24 +381,31 @@ def browser() -> Iterator[Browser]:
         yield opened
 
 
-@pytest.fixture
-def page(browser: Browser, gate: Gateway) -> Iterator[Page]:
-    """The playground, of a new admin."""
+@pytest.fixture(scope="module")
+def context(browser: Browser, gate: Gateway) -> Iterator[BrowserContext]:
+    """One admin and one profile for the file: what a page leaves behind is in the page."""
     store = Store(gate.data)
     people, now_s = People(store, gate.data), time.time()
-    user = people.create_user(f"player-{time.monotonic_ns()}", "", "admin", "", now_s=now_s)
+    user = people.create_user("player", "", "admin", "", now_s=now_s)
     token = people.open_session(user.id, now_s=now_s)
     store.close()
-    context = profile(browser, viewport={"width": 1280, "height": 900})
+    made = profile(browser, viewport={"width": 1280, "height": 900})
     secure = gate.url.replace("http:", "https:")  # a loopback address counts as one
-    context.add_cookies([{"name": app.COOKIE, "value": token, "url": secure, "secure": True}])
+    made.add_cookies([{"name": app.COOKIE, "value": token, "url": secure, "secure": True}])
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, gate: Gateway) -> Iterator[Page]:
+    """The playground, with a key of its own."""
     page = context.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.goto(f"{gate.url}/playground")
     yield page
     assert faults == []
-    context.close()
+    page.close()
 
 
 def say(page: Page, text: str) -> None:

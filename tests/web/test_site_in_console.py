@@ -1,14 +1,22 @@
 """One brand: the catalog's pages within the console for who is signed in; and the files for agents."""
 
+import asyncio
 import json
 import re
+import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from consoles import Site, served, signed_in
+from headgate.config import PublicPages
+from headgate.storage.rows import LedgerRow
+from headgate.storage.sqlite.ledger import Ledger
 from headgate.web.api import openapi, reference_page
+from headgate.web.site import guides
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +89,78 @@ def test_the_files_for_crawlers_and_agents(site: Site) -> None:
     assert m3["modalities"]["output"] == ["text"] and "image" in m3["modalities"]["input"]
     price = next(m for m in site.desk.catalog.models if m.id == "MiniMax-M3").prices
     assert m3["cost"]["input"] in {float(p.input) for p in price}
+
+
+ROWS = [
+    LedgerRow(
+        request_id=f"{n:024x}",
+        key_id="k",
+        dialect="openai",
+        model="MiniMax-M2",
+        upstream="custom",
+        outcome="upstream" if n == 3 else "stop",
+        basis="upstream",
+        started_at=time.time() - 60,
+        ended_at=time.time() - 58,
+        ttft_ms=500,
+        output_tokens=150,
+        cost_nano_usd=1,
+    )
+    for n in range(4)
+]
+
+
+@pytest.mark.parametrize(
+    ("settings", "names", "speed", "errors"),
+    [
+        (PublicPages(), False, False, False),
+        (PublicPages(figures=True), False, True, False),
+        (PublicPages(figures=True, errors=True), False, True, True),
+        (PublicPages(upstreams=True), True, False, False),
+        (PublicPages(upstreams=True, figures=True, errors=True), True, True, True),
+        (PublicPages(errors=True), False, False, False),
+    ],
+)
+def test_strangers_see_of_upstreams_what_the_operator_allows_and_who_is_signed_in_all(
+    tmp_path: Path, settings: PublicPages, names: bool, speed: bool, errors: bool
+) -> None:
+    with served(tmp_path / "data", ()) as site:
+        site.desk.settings = msgspec.structs.replace(site.desk.settings, pages=settings)
+        ledger = Ledger(tmp_path / "data")
+
+        async def settle() -> None:
+            for row in ROWS:
+                await ledger.settle(row)
+
+        asyncio.run(settle())
+        ledger.close()
+        with site.open() as stranger, signed_in(site) as admin:
+            for path in ("/models/MiniMax-M2.md", "/providers/minimax.md"):
+                page = stranger.get(path).text
+                assert ("| custom |" in page) == names, path
+                assert ("500 ms" in page) == (speed and (names or "models" in path)), path
+                assert ("25.00%" in page) == (errors and (names or "models" in path)), path
+                inside = admin.get(path)
+                assert "| custom |" in inside.text and "25.00%" in inside.text
+                assert inside.headers["cache-control"] == "private, no-store"
+            assert "127.0.0.1:9" not in stranger.get("/models/MiniMax-M2.md").text.replace(
+                site.url, ""
+            )
+            whole = stranger.get("/llms-full.txt").text
+            assert ("25.00%" in whole) == (errors and speed) and ("| custom |" in whole) == names
+
+
+def test_the_guides_are_served_and_so_are_their_twins(site: Site) -> None:
+    with site.open() as stranger:
+        overview = stranger.get("/docs/guides").text
+        for name in guides.names():
+            path = guides.path_of(name).removesuffix(".md")
+            assert stranger.get(path).headers["content-type"].startswith("text/html")
+            twin = stranger.get(f"{path}.md").text
+            assert twin.startswith("---\ntitle: ") and "](img/" not in twin and "](../" not in twin
+        assert 'href="/docs/troubleshooting"' in overview
+        assert "/docs/troubleshooting.md" in stranger.get("/llms.txt").text
+        for nowhere in ("/docs/releasing", "/docs/../SECURITY", "/docs/nothing.md", "/docs/img"):
+            assert stranger.get(nowhere).status_code == 404, nowhere
+        model = stranger.get("/models/MiniMax-M2.7.md").text
+    assert "Non-commercial" in model and "huggingface.co/MiniMaxAI/MiniMax-M2.7" in model

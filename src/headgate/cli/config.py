@@ -27,11 +27,15 @@ def check(config_file: str | None, data: str | None, json_: bool) -> None:
     notes = [*settings.notes, *_tls_notes(settings), *(f"{id} has no route." for id in lonely)]
     notes += config.unknown_variables(os.environ)
     notes += [f"left out: {why}" for why in (*both.upstream_faults.values(), *both.faults.values())]
-    if path := urlsplit(settings.public_url).path.strip("/"):
-        notes.append(
-            f"`public_url` has a path, /{path}: the API can be there if a proxy takes it off, but the"
-            " console's pages must be at the root of a host. Leave the path out for the console."
-        )
+    for name, url in (
+        ("public_url", settings.public_url),
+        ("admin.public_url", settings.admin.public_url),
+    ):
+        if path := urlsplit(url).path.strip("/"):
+            notes.append(
+                f"`{name}` has a path, /{path}: the API can be there if a proxy takes it off, but the"
+                " console's pages must be at the root of a host. Leave the path out for the console."
+            )
     if json_:
         print_json({"ok": True, "notes": notes})
         return

@@ -414,7 +414,7 @@ def _greet(
 ) -> None:
     """What a stranger needs next, then the one line that scripts wait for."""
     say = click.echo
-    for note in settings.notes:
+    for note in (*settings.notes, *config.unknown_variables(os.environ)):
         say(f"note: {note}", err=True)
     if urlsplit(public).path:
         say(

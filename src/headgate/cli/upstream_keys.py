@@ -9,6 +9,7 @@ from headgate.admin.operator import Operator
 from headgate.cli.options import (
     as_json,
     asked_key,
+    joined_of,
     operator_of,
     places,
     print_json,
@@ -77,9 +78,10 @@ def set_(
 
 
 def _check_upstream(settings: Settings, upstream: str) -> None:
-    own = settings.upstreams.get(upstream)
+    upstreams = joined_of(settings).settings.upstreams
+    own = upstreams.get(upstream)
     if own is None:
-        known = ", ".join(settings.upstreams)
+        known = ", ".join(upstreams)
         raise click.UsageError(f"no upstream `{upstream[:64]}`. Known: {known}.")
     if own.own_keys == "no":
         raise click.UsageError(f'`upstreams.{upstream}.own_keys` is "no": it takes no such keys.')

@@ -302,6 +302,9 @@ class Reports(Protocol):
     def measured(self, since_s: float) -> dict[str, Measured]:
         """What each upstream did in the hours since then: of its errors, only its own."""
 
+    def measured_routes(self, since_s: float) -> dict[tuple[str, str], Measured]:
+        """As `measured`, by model and upstream; all upstreams of a model together are `""`."""
+
     def requests(
         self,
         where: Where = ALL,

@@ -338,47 +338,69 @@ def _sealed(response: Response) -> Response:
 
 
 class _CatalogPages:
-    """The catalog's pages as they are today, with what this gateway measured lately."""
+    """The catalog's pages as they are today, with what this gateway measured lately.
+
+    Who is signed in sees all of it; others what the settings `pages` make public.
+    """
 
     def __init__(self, desk: ConsoleContext) -> None:
         self._desk = desk
-        self._made: Pages | None = None
-        self._made_on = date.min
-        self._made_s = 0.0
-        self._made_of: Catalog | None = None
+        self._made: dict[bool, _Made] = {}
 
     def __call__(self, visit: RequestContext) -> Response:
         path = "/" + visit.path["path"]
-        pages = self._pages()
-        if visit.known is not None and (
-            shown := pages.shown(path, visit.request.headers.get("accept", ""))
-        ):
+        accept = visit.request.headers.get("accept", "")
+        inside = visit.known is not None
+        pages = self._pages(inside)
+        if inside and (shown := pages.shown(path, accept)):
             title, text = shown
             return visit.render("site.html", title=title, text=Html(text))
-        found = pages.answer(path, visit.request.headers.get("accept", ""))
+        found = pages.answer(path, accept)
         if found is None:
             raise Problem(404, f"There is nothing at {path[:128]}.")
         headers, body = found
-        return Response(body, headers=dict(headers))
+        answer = Response(body, headers=dict(headers))
+        if inside:  # it may have what is not public
+            answer.headers["cache-control"] = "private, no-store"
+        return answer
 
-    def _pages(self) -> Pages:
-        now = time.monotonic()
-        today = datetime.now(UTC).date()
-        desk = self._desk
-        catalog = desk.catalog
-        old = self._made is None or today != self._made_on or catalog is not self._made_of
-        if self._made is None or old or now - self._made_s > MEASURED_EVERY_S:
-            upstreams = {
-                m.id: tuple(r.upstream.name for r in catalog.routes(m.id)) for m in catalog.models
-            }
-            measured = desk.books.measured(time.time() - MEASURED_S)
-            site = Site(
-                base_url=desk.base_url,
-                on=today,
-                upstreams=upstreams,
-                measured=measured,
-                local=desk.local,
-            )
-            self._made, self._made_on, self._made_s = Pages(site, catalog), today, now
-            self._made_of = catalog
-        return self._made
+    def _pages(self, inside: bool) -> Pages:
+        now, today, catalog = time.monotonic(), datetime.now(UTC).date(), self._desk.catalog
+        made = self._made.get(inside)
+        if (
+            made is None
+            or made.on != today
+            or made.of is not catalog
+            or now - made.at_s > MEASURED_EVERY_S
+        ):
+            pages = Pages(self._site(inside, catalog, today), catalog)
+            self._made[inside] = made = _Made(pages, today, now, catalog)
+        return made.pages
+
+    def _site(self, inside: bool, catalog: Catalog, today: date) -> Site:
+        desk, public = self._desk, self._desk.settings.pages
+        named = inside or public.upstreams
+        figures = inside or public.figures
+        since_s = time.time() - MEASURED_S
+        upstreams = {
+            m.id: tuple(r.upstream.name for r in catalog.routes(m.id)) for m in catalog.models
+        }
+        return Site(
+            base_url=desk.base_url,
+            on=today,
+            upstreams=upstreams if named else {},
+            measured=desk.books.measured(since_s) if figures and named else {},
+            routes=desk.books.measured_routes(since_s) if figures else {},
+            named=named,
+            errors=inside or public.errors,
+            local=desk.local,
+        )
+
+
+class _Made(msgspec.Struct, frozen=True):
+    """Pages, and what they were made of."""
+
+    pages: Pages
+    on: date
+    at_s: float  # of the monotonic clock
+    of: Catalog

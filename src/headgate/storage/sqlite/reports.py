@@ -294,21 +294,31 @@ class UsageReader:
 
     def measured(self, since_s: float) -> dict[str, Measured]:
         """What each upstream did in the hours since then: of its errors, only its own."""
+        return {name: found for (_, name), found in self._measured("''", since_s).items()}
+
+    def measured_routes(self, since_s: float) -> dict[tuple[str, str], Measured]:
+        """As `measured`, by model and upstream; all upstreams of a model together are `""`."""
+        whole = self._measured("model", since_s, "''")
+        return {**self._measured("model", since_s), **whole}
+
+    def _measured(
+        self, model: str, since_s: float, upstream: str = "upstream"
+    ) -> dict[tuple[str, str], Measured]:
         rows = self._all(
-            "select upstream, sum(requests),"
+            f"select {model}, {upstream}, sum(requests),"
             f" sum(case when outcome in ({_quoted(UPSTREAMS_FAULT)}) then requests else 0 end),"
             " sum(ttft_ms), sum(first_tokens), sum(output_tokens), sum(stream_ms)"
-            " from by_hour where hour >= ? and upstream <> '' group by upstream order by 1",
+            " from by_hour where hour >= ? and upstream <> '' group by 1, 2 order by 1, 2",
             (math.floor(since_s / HOUR_S),),
         )
         return {
-            name: Measured(
+            (of, name): Measured(
                 requests,
                 errors / requests,
                 first_ms / firsts if firsts else None,
                 output * 1000 / stream_ms if stream_ms else None,
             )
-            for name, requests, errors, first_ms, firsts, output, stream_ms in rows
+            for of, name, requests, errors, first_ms, firsts, output, stream_ms in rows
         }
 
     def requests(

@@ -51,15 +51,43 @@ named in the reply's `x-headgate-warnings`."""
 
 
 def where(model: Model, site: Site, catalog: Catalog) -> str:
+    """The routes of a model, with what was measured of each as far as it may be shown."""
     names = site.upstreams.get(model.id, ())
-    rows = [
-        (prose.plain(r.upstream.name), prose.plain(r.upstream.label), *_can(r.capabilities))
-        for r in catalog.routes(model.id)
-        if r.upstream.name in names
-    ]
-    if not rows:
+    routes = [r for r in catalog.routes(model.id) if r.upstream.name in names or not site.named]
+    if not routes:
         return "No upstream of this gateway has it at present."
-    return f"{prose.table(('Upstream', 'What it is', *_TITLES), rows)}\n\n{_EMULATED}"
+    titles: tuple[str, ...] = ("Route", *_TITLES)
+    if site.named:
+        titles = ("Upstream", "What it is", *_TITLES)
+        rows = [
+            (prose.plain(r.upstream.name), prose.plain(r.upstream.label), *_can(r.capabilities))
+            for r in routes
+        ]
+    else:
+        rows = [(f"{n}", *_can(r.capabilities)) for n, r in enumerate(routes, 1)]
+    text = f"{prose.table(titles, rows)}\n\n{_EMULATED}"
+    return text + _measured_here(model, site, [r.upstream.name for r in routes])
+
+
+def _measured_here(model: Model, site: Site, upstreams: list[str]) -> str:
+    """What this gateway measured of the model, by route or, where names are not shown, of all routes."""
+    shown = upstreams if site.named else [""]
+    found = [(name, m) for name in shown if (m := site.routes.get((model.id, name))) is not None]
+    if not found:
+        return ""
+    titles = ["Upstream"] if site.named else ["Routes"]
+    titles += [title for title in _MEASURED if site.errors or title not in _MEASURED_INSIDE]
+    rows = []
+    for name, m in found:
+        cells = dict(zip(_MEASURED, _figures(m), strict=True))
+        row = [prose.plain(name) if site.named else "all"]
+        rows.append(row + [cells[t] for t in titles[1:]])
+    table = prose.table(titles, rows, range(1, len(titles)))
+    return f"\n\n### Measured here\n\n{table}\n\nMeans of this gateway's own traffic in the last 24 hours."
+
+
+_MEASURED = ("Requests", "First token", "Tokens a second", "Errors")
+_MEASURED_INSIDE = ("Requests", "Errors")  # shown where shares of errors may be
 
 
 def _shipped(catalog: Catalog) -> list[Model]:
@@ -144,20 +172,24 @@ def _capabilities(preset: Preset, model_id: str) -> Capabilities:
 
 
 def _ours(site: Site, catalog: Catalog) -> str:
+    if not site.named:
+        return "Which upstreams this gateway uses is shown to who is signed in."
     serving: dict[str, list[str]] = {}
     for m in catalog.models:
         for name in site.upstreams.get(m.id, ()):
             serving.setdefault(name, []).append(m.id)
     if not serving:
         return "No upstream is set up."
+    shown = [t for t in _MEASURED if site.errors or t not in _MEASURED_INSIDE]
     titles, rows = ["Upstream", "Models"], []
     if site.measured:
-        titles += ["Requests", "First token", "Tokens a second", "Errors"]
+        titles += shown
     for name, ids in serving.items():
         all_of_them = len(ids) == len(catalog.models)
         row = [prose.plain(name), "all" if all_of_them else ", ".join(ids)]
         if site.measured:
-            row += _figures(site.measured.get(name))
+            cells = dict(zip(_MEASURED, _figures(site.measured.get(name)), strict=True))
+            row += [cells[title] for title in shown]
         rows.append(row)
     note = "\n\nMeasured by this gateway on its own traffic." if site.measured else ""
     return prose.table(titles, rows, (2, 3, 4, 5)) + note

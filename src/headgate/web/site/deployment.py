@@ -46,6 +46,12 @@ class Site(Struct, frozen=True, kw_only=True):
     on: date  # the day (UTC) whose prices hold
     upstreams: Mapping[str, tuple[str, ...]] = {}  # by model: the names that may be shown
     measured: Mapping[str, Measured] = {}  # by the name of an upstream
+    # By model and upstream, "" for all of them together.
+    routes: Mapping[tuple[str, str], Measured] = {}
+    named: bool = True  # whether names of upstreams may be shown
+    errors: bool = (
+        True  # whether shares of failures, and how many requests there were, may be shown
+    )
     local: bool = False  # a small model on this machine answers
     version: str = SKILL_VERSION
 

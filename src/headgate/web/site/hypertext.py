@@ -2,7 +2,8 @@
 
 The only place that writes HTML for the catalog.  CommonMark and tables by markdown-it-py 4
 (markdown-it-py.readthedocs.io, read 2026-11), with HTML in the text kept as text.  A page is one
-file: no script, nothing loaded from anywhere, a policy that allows just its own style sheet.
+file: nothing loaded from anywhere, a policy that allows just its own style sheet and its one script,
+which adds the buttons that copy code.
 
 Note:
 - the policy forbids `style` attributes too, so the alignment of table cells becomes a class;
@@ -20,7 +21,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from headgate.web.site import prose
+from headgate.web.site import highlight, prose
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -68,12 +69,22 @@ def _icon() -> str:
 
 
 def csp() -> str:
-    """Of an HTML page: nothing from anywhere but its own style sheet and icon, and no script."""
-    digest = base64.b64encode(hashlib.sha256(prose.text("page.css").encode()).digest()).decode()
+    """Of an HTML page: nothing from anywhere, and no style sheet, script or icon but its own."""
     return (
-        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none';"
+        f"default-src 'none'; style-src '{_digest(prose.text('page.css'))}';"
+        f" script-src '{_digest(_script())}'; img-src data:; base-uri 'none';"
         " form-action 'none'; frame-ancestors 'none'"
     )
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+@cache
+def _script() -> str:
+    """The script of a page, which the console has as a file."""
+    return files("headgate.web").joinpath("static", "code.js").read_text("utf-8")
 
 
 def document(
@@ -114,6 +125,7 @@ def document(
 <main>
 {text}</main>
 <footer><a href="{root}{path}">This page as markdown</a><span>Headgate {escape(version)}</span></footer>
+<script>{_script()}</script>
 </body>
 </html>
 """
@@ -134,8 +146,10 @@ def _renderer() -> "MarkdownIt":
 
     renderer = MarkdownIt("commonmark", {"html": False}).enable("table")
     rules: Any = getattr(renderer.renderer, "rules")  # noqa: B009  # Any: its protocol omits it
-    for kind in ("fence", "code_block"):  # to be scrolled by keyboard as well
-        rules[kind] = _scrolled(rules[kind])
+    rules["fence"] = lambda tokens, n, *_: _code(tokens[n].content, tokens[n].info.strip())
+    rules["code_block"] = lambda tokens, n, *_: _code(
+        tokens[n].content, highlight.guessed(tokens[n].content)
+    )
     rules["table_open"] = lambda *_: (
         '<div class="wide" tabindex="0" role="group" aria-label="Table"><table>\n'
     )
@@ -143,8 +157,10 @@ def _renderer() -> "MarkdownIt":
     return renderer
 
 
-def _scrolled(rule: Any) -> Any:  # Any: a rule of markdown-it, which has no name for its type
-    return lambda *arguments: rule(*arguments).replace("<pre>", '<pre tabindex="0">', 1)
+def _code(text: str, language: str) -> str:
+    """A block of code, which is scrolled by keyboard as well."""
+    named = f' class="language-{escape(language)}"' if language else ""
+    return f'<pre tabindex="0"><code{named}>{highlight.highlighted(text, language)}</code></pre>\n'
 
 
 def _adapt(tokens: "list[Token]", base_url: str) -> None:
@@ -161,4 +177,6 @@ def _adapt(tokens: "list[Token]", base_url: str) -> None:
         for child in token.children or ():
             href = child.attrs.get("href") if child.type == "link_open" else None
             if isinstance(href, str) and href.startswith(f"{base_url}/"):
-                child.attrSet("href", urlsplit(href).path.removesuffix(".md"))
+                to = urlsplit(href)
+                part = f"#{to.fragment}" if to.fragment else ""
+                child.attrSet("href", to.path.removesuffix(".md") + part)

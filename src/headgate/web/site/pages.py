@@ -27,7 +27,7 @@ from headgate.catalog import cards
 from headgate.catalog.catalog import Catalog, Model, Price
 from headgate.catalog.models import prices_on
 from headgate.storage.figures import Measured
-from headgate.web.site import comparison, hypertext, prose
+from headgate.web.site import comparison, guides, hypertext, prose
 from headgate.web.site.deployment import JSON, PLAIN, SOURCES, Page, Site, head, note
 from headgate.web.site.hypertext import Form, csp, negotiate
 
@@ -60,6 +60,8 @@ _CLOSED = (
     "/people",
     "/changes",
     "/profile",
+    "/start",
+    "/own_models",
     "/sign-in",
     "/setup",
 )
@@ -75,7 +77,7 @@ def page(path: str, site: Site, catalog: Catalog) -> Page | None:
     name = _name(path, catalog)
     if name is None:
         return None
-    made = _PAGES.get(name) or _FILES.get(name) or _model
+    made = _PAGES.get(name) or _FILES.get(name) or (_guide if name in guides.paths() else _model)
     return made(name, site, catalog)
 
 
@@ -84,7 +86,7 @@ def _name(path: str, catalog: Catalog) -> str | None:
     if path in _FILES:
         return path
     name = path.removesuffix(".md") + ".md"
-    if name in _PAGES:
+    if name in _PAGES or name in guides.paths():
         return name
     if found := _MODEL.fullmatch(name):
         wanted = f"{'minimax-' if found[1] else ''}{found[2]}".lower()
@@ -107,7 +109,7 @@ def html(page: Page, site: Site) -> str:
 
 
 def _is_of_a_model(path: str) -> bool:
-    return path not in _PAGES and path not in _FILES
+    return path not in _PAGES and path not in _FILES and path not in guides.paths()
 
 
 def _body(page: Page) -> str:
@@ -117,7 +119,7 @@ def _body(page: Page) -> str:
 
 def paths(catalog: Catalog) -> tuple[str, ...]:
     """Every page for readers, each by its own path."""
-    return (*_PAGES, *(f"/models/{m.id}.md" for m in catalog.models))
+    return (*_PAGES, *guides.paths(), *(f"/models/{m.id}.md" for m in catalog.models))
 
 
 class Pages:
@@ -237,6 +239,21 @@ def _ending(model: Model, site: Site) -> str:
         f"{verb} on {end.ends} at {prose.plain(model.vendor)}'s own API{closed}. Successor:"
         f" [{end.successor}]({site.base_url}/models/{end.successor}.md). Other upstreams may serve it on."
     )
+
+
+def _weights(about: prose.Facts) -> str:
+    return (
+        f"[{about.weights.removeprefix('https://')}]({about.weights})"
+        if about.weights
+        else "no address is known here"
+    )
+
+
+def _licence(about: prose.Facts) -> str:
+    """The licence of the weights with its source; the hosted model has the terms of who serves it."""
+    if not about.licence:
+        return "see the vendor's model card" if about.weights else "not known here"
+    return f"{prose.plain(about.licence)} ([source]({about.licence_source}))"
 
 
 def _efforts(model: Model, catalog: Catalog) -> str:
@@ -409,6 +426,8 @@ def _model(path: str, site: Site, catalog: Catalog) -> Page:
         prices_on=site.on,
         input_price=tiers[0].input if tiers else None,
         output_price=tiers[0].output if tiers else None,
+        weights=about.weights or None,
+        licence=about.licence or None,
         retires=model.retirement.ends if model.retirement else None,
         successor=model.retirement.successor if model.retirement else None,
     )
@@ -431,6 +450,7 @@ def _model(path: str, site: Site, catalog: Catalog) -> Page:
             ("Effort of thinking", _efforts(model, catalog)),
             ("Parameters", ", ".join(f"`{p}`" for p in cards.parameters(catalog.routes(model.id)))),
             ("Status", _ending(model, site)),
+            *([] if model.own else [("Weights", _weights(about)), ("Licence", _licence(about))]),
             *(
                 []
                 if model.own
@@ -510,6 +530,12 @@ def _docs(path: str, site: Site, catalog: Catalog) -> Page:
     return Page(path, title, "Clients, protocols, examples, errors, headers.", f"{front}\n{body}")
 
 
+def _guide(path: str, site: Site, catalog: Catalog) -> Page:
+    title, about, body = guides.read(path, site.base_url)
+    text = f"{head(path, title, site)}\n{body}\n\n[All guides]({site.base_url}/docs/guides.md)\n"
+    return Page(path, title, about, text)
+
+
 _SKILL_ABOUT = (
     "Calls MiniMax text models (MiniMax-M3, M3.1-Flash, M2.7, M2.5, M2.1, M2) through a Headgate gateway. Use when"
     " code or an agent should talk to MiniMax by the OpenAI, Anthropic or Gemini SDK, when someone sets"
@@ -580,6 +606,7 @@ def _map(site: Site, catalog: Catalog) -> list[tuple[str, list[Page]]]:
         ("Start here", made("/docs.md", SKILL)),
         ("Models", made("/models.md", "/models/minimax.md", "/providers/minimax.md")),
         ("Each model", made(*(f"/models/{m.id}.md" for m in catalog.models))),
+        ("Guides", made(*guides.paths())),
     ]
 
 
@@ -630,7 +657,9 @@ requests, not for these pages.
 
 def _llms_full(path: str, site: Site, catalog: Catalog) -> Page:
     parts = [_llms("/llms.txt", site, catalog).markdown]
-    for _, pages in _map(site, catalog):
+    for name, pages in _map(site, catalog):
+        if name == "Guides":  # for who runs the gateway; each is a page of its own
+            continue
         parts += (f"Source: {site.base_url}{p.path}\n\n{_body(p)}" for p in pages)
     body = "\n---\n\n".join(parts)
     return Page(path, "Headgate, in full", "All pages in one file.", body, PLAIN)
@@ -718,6 +747,12 @@ def _model_json(model: Model, site: Site, catalog: Catalog) -> dict[str, object]
             "cache_read": float(first.cache_read or first.input),
             "cache_write": float(first.cache_write or first.input),
         }
+    about = _facts(model)
+    out["open_weights"] = bool(about.weights)
+    if about.weights:
+        out["weights"] = about.weights
+    if about.licence:
+        out["license"] = about.licence
     if model.retirement is not None:
         out["retires"] = str(model.retirement.ends)
         out["successor"] = model.retirement.successor

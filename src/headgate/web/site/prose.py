@@ -39,6 +39,9 @@ class Example(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Facts(Struct, frozen=True, forbid_unknown_fields=True):
     use_when: str = ""
+    weights: str = ""  # where they are published; "": they are not, or nobody here knows
+    licence: str = ""  # of the weights
+    licence_source: str = ""  # where that was read
 
 
 @cache
