@@ -103,7 +103,7 @@ def _rewritten(
     body: bytes, refused: Refused, rewrite: "Callable[[dict[str, Raw], list[str]], None]"
 ) -> Rewritten:
     failure, warnings = refused.failure, list[str]()
-    if failure.kind != "invalid" or not failure.param.startswith("$."):
+    if failure.kind != "invalid" or not failure.param.startswith("$"):
         raise refused
     try:
         fields = msgspec.json.decode(body, type=dict[str, Raw])
@@ -250,6 +250,20 @@ def _sound(url: str) -> bool:
         return False
 
 
+_OUTPUTS = frozenset(("text", "json", "error-text", "error-json", "content"))
+
+
+def _unwrapped(output: object) -> tuple[object, bool]:
+    """What a tool returned, out of the AI SDK's `{type, value}`, and whether it failed."""
+    kind = output.get("type") if isinstance(output, dict) else None
+    if not isinstance(output, dict) or kind not in _OUTPUTS or "value" not in output:
+        return output, False
+    value = output["value"]
+    if not isinstance(value, str | list):
+        value = _text_json(value)
+    return value, _string(kind).startswith("error")
+
+
 class _Part:
     """One content part, as text, media, a thought, a call, a result, or what stays as it is."""
 
@@ -290,9 +304,9 @@ def _part(value: object, role: str, last: bool) -> _Part:
         out.call = call
     elif name in _RESULTS and role != "assistant":
         id = _string(_first(value, "tool_use_id", "tool_call_id", "toolCallId", "call_id"))
-        content = _first(value, "content", "output", "result")
+        content, failed = _unwrapped(_first(value, "content", "output", "result"))
         if id:
-            out.result = id, content, _first(value, "is_error", "isError") is True
+            out.result = id, content, failed or _first(value, "is_error", "isError") is True
         else:
             out.text, out.warning = text_of(content), name
     elif name in _MEDIA:
@@ -341,7 +355,6 @@ def _chat_fields(fields: dict[str, Raw], warnings: list[str]) -> None:
         if switch not in ("adaptive", "enabled", "disabled", None):
             del fields["thinking"]
             warnings.append("thinking")
-    _no_limit(fields, ("max_completion_tokens", "max_tokens"), warnings)
     _strings(
         fields,
         ("service_tier", "verbosity", "prompt_cache_key", "user", "safety_identifier"),
@@ -579,14 +592,6 @@ def _effort(fields: dict[str, Raw], name: str, warning: str, warnings: list[str]
         del fields[name]
 
 
-def _no_limit(fields: dict[str, Raw], names: tuple[str, ...], warnings: list[str]) -> None:
-    """A limit of zero tokens asks for nothing that a model can do; clients mean none."""
-    for name in names:
-        if name in fields and bytes(fields[name]) == b"0":
-            del fields[name]
-            warnings.append(name)
-
-
 def _strings(fields: dict[str, Raw], names: tuple[str, ...], warnings: list[str]) -> None:
     """Hints of a wrong type are left out."""
     for name in names:
@@ -599,6 +604,8 @@ def _strings(fields: dict[str, Raw], names: tuple[str, ...], warnings: list[str]
 
 
 def _responses_fields(fields: dict[str, Raw], warnings: list[str]) -> None:
+    if "input" not in fields and "messages" in fields:  # as in chat
+        fields["input"] = fields.pop("messages")
     if "input" in fields:
         items = _load(fields["input"])
         if isinstance(items, list) and items:
@@ -609,7 +616,6 @@ def _responses_fields(fields: dict[str, Raw], warnings: list[str]) -> None:
         _allowed(fields, warnings)
     _nested(fields, "reasoning", warnings, ("summary", "generate_summary"), effort_in="effort")
     _nested(fields, "text", warnings, ("verbosity",))
-    _no_limit(fields, ("max_output_tokens",), warnings)
     _strings(
         fields,
         ("service_tier", "truncation", "prompt_cache_key", "safety_identifier", "user"),
@@ -655,7 +661,7 @@ def _responses_tool(tool: dict[str, Raw], kind: str, warnings: list[str]) -> dic
         if kind == "function" and "name" not in tool and "function" in tool:  # as in chat
             inner = msgspec.json.decode(tool["function"], type=dict[str, Raw])
             return {"type": _dump("function"), **inner}
-        return tool
+        return tool if "type" in tool else {"type": _dump("function"), **tool}
     if kind != "namespace":
         return None
     inside = dict(tool)

@@ -37,7 +37,7 @@ from headgate.chat import (
     ToolResult,
     WebSearch,
 )
-from headgate.dialects import fields, provider, unknown, vendor_errors
+from headgate.dialects import fields, limits, provider, unknown, vendor_errors
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import (
     CardPrice,
@@ -47,7 +47,14 @@ from headgate.dialects.contract import (
     ReplyFacts,
     RequestTarget,
 )
-from headgate.dialects.fields import carried, check_sampling, given, read_whole, wrapped
+from headgate.dialects.fields import (
+    carried,
+    check_sampling,
+    first_given,
+    given,
+    read_whole,
+    wrapped,
+)
 from headgate.dialects.jsonstrings import decoded, may_hold, string, string_or_list, string_or_none
 from headgate.dialects.openai.reply import OpenAIEncoder, error_out, reply_out
 from headgate.dialects.openai.upstream import DetailIn, OpenAIDecoder, request_out
@@ -110,6 +117,9 @@ class _FunctionIn(Struct, frozen=True):
     description: str | None = None
     parameters: Raw = _NOTHING
     strict: bool | None = None
+    # The schema under the names of Anthropic and of MCP:
+    input_schema: Raw = _NOTHING
+    inputSchema: Raw = _NOTHING
 
 
 class _CustomIn(Struct, frozen=True):
@@ -374,7 +384,7 @@ def _openrouter(wire: _RequestIn, warnings: list[str]) -> _RequestIn:
     if asked.exclude:
         warnings.append("reasoning.exclude")
     effort = unknown.effort(asked.effort) if asked.effort else ""
-    if asked.effort and not effort:
+    if asked.effort and effort != asked.effort:
         warnings.append("reasoning.effort")
     if wire.reasoning_effort is not None or wire.thinking is not None:
         if effort != (wire.reasoning_effort or ""):
@@ -472,9 +482,10 @@ def _tool(wire: _ToolIn, param: str) -> Tool:
         raise invalid(f"Object missing required field `function` - at `{param}`", param)
     bounds.check_name(function.name, f"{param}.function.name")
     tool = Tool(function.name, function.description or "", strict=function.strict is True)
-    if not given(function.parameters):
+    schema = first_given(function.parameters, function.input_schema, function.inputSchema)
+    if not given(schema):
         return tool
-    parameters = _schema(function.parameters, f"{param}.function.parameters")
+    parameters = _schema(schema, f"{param}.function.parameters")
     return msgspec.structs.replace(tool, parameters=parameters)
 
 
@@ -674,6 +685,13 @@ def _wants_usage(body: bytes) -> bool:
 # --- the dialect ---------------------------------------------------------------------------------
 
 
+_LIMITS = (
+    ("max_completion_tokens",),
+    ("max_tokens",),
+    ("max_output_tokens",),
+)  # the last: of Cursor
+
+
 class OpenAIDialect:
     name: ClassVar[str] = "openai"
     seals: ClassVar[Literal["signed", "shown", "always"]] = "signed"
@@ -686,7 +704,7 @@ class OpenAIDialect:
         self._of_input = of_input
 
     def decode_request(self, body: bytes, target: RequestTarget) -> Request:
-        return read_whole(lambda b: self._read(b, target), body)
+        return read_whole(lambda b: limits.read(lambda c: self._read(c, target), b, *_LIMITS), body)
 
     def _read(self, body: bytes, target: RequestTarget) -> Request:
         try:
