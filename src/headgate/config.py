@@ -524,6 +524,7 @@ _OTHER_VARIABLES = (
     "HEADGATE_BASE_URL",
     "HEADGATE_UPSTREAM_URL",
     "HEADGATE_UPSTREAM_KEY",
+    "HEADGATE_UPSTREAM_PRESET",
     "HEADGATE_UPSTREAM_DIALECT",
     "HEADGATE_PEPPER_FILE",
     "HEADGATE_COMPLETE",
@@ -707,9 +708,10 @@ def _found(tree: Any, at: str) -> object:
 def _from_environment(env: Mapping[str, str]) -> dict[str, Upstream]:
     out: dict[str, Upstream] = {}
     if url := env.get("HEADGATE_UPSTREAM_URL"):
-        said = env.get("HEADGATE_UPSTREAM_DIALECT") or "openai"
+        preset = env.get("HEADGATE_UPSTREAM_PRESET") or "custom"
+        said = env.get("HEADGATE_UPSTREAM_DIALECT") or ("openai" if preset == "custom" else "")
         fields = {
-            "preset": "custom",
+            "preset": preset,
             "base_url": url,
             "key": "env:HEADGATE_UPSTREAM_KEY" if env.get("HEADGATE_UPSTREAM_KEY") else "",
             "dialect": said,

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from headgate import config
 from headgate.catalog.catalog import Catalog, load
+from headgate.catalog.detection import Detected
 from headgate.catalog.models import models
 from headgate.config import ConfigError, Settings
 
@@ -25,10 +26,15 @@ class Joined(Struct, frozen=True):
     faults: dict[str, str]  # by model
 
 
-def joined(settings: Settings, env: Mapping[str, str], stored: Mapping[str, str]) -> Joined:
+def joined(
+    settings: Settings,
+    env: Mapping[str, str],
+    stored: Mapping[str, str],
+    detected: Mapping[str, Detected] = {},
+) -> Joined:
     """Return everything together; ConfigError only for what the file itself has wrong.
 
-    `stored` has the fields of each model as JSON, by its id.
+    `stored` has the fields of each model as JSON, by its id, and `detected` what upstreams are.
     """
     faults: dict[str, str] = {}
     found: dict[str, config.Model] = {}
@@ -41,9 +47,9 @@ def joined(settings: Settings, env: Mapping[str, str], stored: Mapping[str, str]
         except ConfigError as error:
             faults[id] = str(error)
     try:
-        return _with(settings, env, found, faults)
+        return _with(settings, env, found, faults, detected)
     except ConfigError:
-        base = load(settings, env)  # whatever is wrong with the file is reported as ever
+        base = load(settings, env, detected)  # whatever is wrong with the file is reported as ever
     good: dict[str, config.Model] = {}
     for id, model in found.items():
         try:
@@ -51,7 +57,7 @@ def joined(settings: Settings, env: Mapping[str, str], stored: Mapping[str, str]
             good[id] = model
         except ConfigError as error:
             faults[id] = str(error)
-    return _with(settings, env, good, faults) if good else Joined(settings, base, faults)
+    return _with(settings, env, good, faults, detected) if good else Joined(settings, base, faults)
 
 
 def _settings(settings: Settings, found: Mapping[str, config.Model]) -> Settings:
@@ -63,9 +69,10 @@ def _with(
     env: Mapping[str, str],
     found: Mapping[str, config.Model],
     faults: dict[str, str],
+    detected: Mapping[str, Detected],
 ) -> Joined:
     together = _settings(settings, found) if found else settings
-    return Joined(together, load(together, env), faults)
+    return Joined(together, load(together, env, detected), faults)
 
 
 def decoded(id: str, text: str | bytes) -> config.Model:

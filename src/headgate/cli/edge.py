@@ -24,6 +24,7 @@ from headgate.edge.context import EdgeContext
 from headgate.edge.log import LEVELS, Log, LogLine, places
 from headgate.edge.log import now as log_now
 from headgate.edge.overload import SWITCH_INTERVAL_S
+from headgate.edge.upstream_kind import DONE_S, Detection
 from headgate.net import descriptors
 from headgate.net.server import Limits
 from headgate.storage.errors import StoreError
@@ -195,6 +196,7 @@ class Edge:
                 listeners.watch(gate, certificates, [each.server for each in found])
             if settings.upstream_check_s:
                 gate.tasks.every("upstream_checks", settings.upstream_check_s, internal.check)
+                gate.tasks.every("upstream_kinds", DONE_S, Detection(gate).round)
             channel.tell("ready")
             await self._asked.wait()
 

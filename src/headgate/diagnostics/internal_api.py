@@ -86,6 +86,7 @@ class InternalApi:
                 {
                     "name": name,
                     "preset": gate.settings.upstreams[name].preset,
+                    "detected": found.text if (found := gate.detected.get(name)) else "",
                     "dialect": upstream.dialect,
                     "host": urlsplit(upstream.base_url).netloc.rpartition("@")[2],
                     "models": [r.model.id for r in routes],

@@ -18,6 +18,7 @@ import msgspec
 
 from headgate.catalog.advice import retirement_text, retirements
 from headgate.catalog.catalog import Catalog, Route
+from headgate.catalog.detection import Detected
 from headgate.catalog.stored import Joined, joined
 from headgate.chat import Preferences, Request, Usage
 from headgate.config import Settings
@@ -155,6 +156,7 @@ class EdgeContext:
         self._managing = asyncio.Lock()
         self._people: People | None = None
         self._stored: dict[str, str] = {}
+        self.detected: dict[str, Detected] = {}  # what upstreams answered that they are, by name
         self.metrics.watched(self.tasks.failures, self.keys_age_s)
         self._take_models(self._models())
         self._declare()
@@ -179,7 +181,7 @@ class EdgeContext:
         stored = self.store.own_models()
         if stored == self._stored:
             return None
-        return stored, joined(self._file, os.environ, stored)
+        return stored, joined(self._file, os.environ, stored, self.detected)
 
     def _take_models(self, found: tuple[dict[str, str], Joined] | None) -> None:
         """Serve the models that were read; requests that run keep theirs."""
@@ -191,6 +193,17 @@ class EdgeContext:
         self._declare()
         for id, fault in both.faults.items():
             self.log.write(LogLine(log_now(), "warning", "model_left_out", model=id, where=fault))
+
+    async def take_detected(self, name: str, found: Detected) -> None:
+        """Serve the upstream as what it said that it is; requests that run keep their routes."""
+        detected = {**self.detected, name: found}
+        async with self._checking:
+            stored = self._stored
+            both = await asyncio.to_thread(joined, self._file, os.environ, stored, detected)
+            self.detected = detected
+            self._take_models((stored, both))
+        text = f"{found.text}; the preset `{found.kind}` is in force"
+        self.log.write(LogLine(log_now(), "info", "upstream_detected", upstream=name, where=text))
 
     def authenticate(self, credential: str | None) -> Key:
         """The key behind what was presented; the same refusal for every reason there may be."""
