@@ -194,6 +194,15 @@ class Search(Struct, frozen=True, forbid_unknown_fields=True):
         return f"Search({self.provider!r}, {self.url!r})"
 
 
+class Responses(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is kept for clients of Responses that name an earlier one; see docs/responses.md."""
+
+    store: bool = False
+    keep_s: Annotated[float, Meta(ge=60, le=30 * 86400)] = 3600.0  # after its last use
+    per_key: Annotated[int, Meta(ge=1, le=100_000)] = 1000
+    max_mb: Annotated[int, Meta(ge=1, le=65536)] = 256  # of all keys together, in the node's memory
+
+
 class Tls(Struct, frozen=True, forbid_unknown_fields=True):
     """TLS of the gateway's own, for clients and for `admin.listen`; without a certificate: plain HTTP."""
 
@@ -258,6 +267,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     cors: Cors = Cors()
     oidc: Oidc = Oidc()
     search: Search = Search()
+    responses: Responses = Responses()
     upstreams: dict[str, Upstream] = {}
     models: dict[str, Model] = {}
     presets: dict[str, Preset] = {}  # by the name that clients use
@@ -326,6 +336,7 @@ VARIABLES: dict[tuple[str, ...], str] = {
             ("admin", Admin),
             ("cors", Cors),
             ("search", Search),
+            ("responses", Responses),
         )
         for name in kind.__struct_fields__
     },
@@ -500,6 +511,7 @@ TABLES = {
     "cors": "Cors",
     "oidc": "Oidc",
     "search": "Search",
+    "responses": "Responses",
 }
 NAMED_TABLES = {"upstreams": "Upstream", "models": "Model", "presets": "Preset"}
 
@@ -686,6 +698,7 @@ def _known(at: str) -> tuple[str, ...]:
         "cors": Cors,
         "oidc": Oidc,
         "search": Search,
+        "responses": Responses,
         "upstreams": Upstream,
         "presets": Preset,
     }

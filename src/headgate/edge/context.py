@@ -31,6 +31,7 @@ from headgate.edge.overload import Overload, Place
 from headgate.edge.reads import Reads, no_node, unavailable
 from headgate.edge.refusals import Refusals
 from headgate.edge.replay import ReplayStore
+from headgate.edge.stored_responses import ResponseStore
 from headgate.edge.upstream_health import UpstreamHealth
 from headgate.edge.web_search import SearchProvider
 from headgate.errors import Failure, Refused
@@ -149,6 +150,12 @@ class EdgeContext:
             news.share(self.memory)
         self.replays = ReplayStore(
             store.derived("idempotency"), books, self.reads, self.admissions.keeping
+        )
+        kept = settings.responses
+        self.responses = (
+            ResponseStore(kept, store.derived("responses"), self.admissions.storing)
+            if kept.store
+            else None
         )
         self._checked_s = math.inf  # when the last check of the keys began; inf: nobody watches
         self._checking = asyncio.Lock()

@@ -79,6 +79,9 @@ class _Counting:
     async def _counted(self) -> Count:
         context, dialect, place = self.context, self.dialect, self.entry.place
         body = await self.inbound.body(context.overload.max_body_bytes, place)
+        if context.responses is not None and dialect.name == "responses":
+            worker = context.overload.worker(place)
+            body = (await context.responses.whole(self.entry.key.owner, body, worker)).body
         large = len(body) >= OFF_LOOP_BYTES
         if (turn := context.overload.start(place.owner, len(body))) is not None:
             await turn
