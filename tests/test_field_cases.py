@@ -65,6 +65,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
         "a PDF and a picture in a tool's result",
         (
             HERE + "test_what_a_tool_returned_and_nobody_reads_is_a_note",
+            HERE + "test_what_stands_beside_a_result_is_what_the_tool_returned",
             "dialects/test_anthropic_unreadable.py::test_what_a_tool_returned_and_no_model_reads_becomes_a_note",
             "dialects/test_gemini_unreadable.py::test_what_a_function_returned_and_no_model_reads_becomes_a_note",
         ),
@@ -368,6 +369,51 @@ def test_what_a_tool_returned_and_nobody_reads_is_a_note(
     assert shown(upstream, seeing).count("cannot read it]") == len([k for k in kinds if k != "png"])
     assert (PNG in shown(upstream, seeing)) == ("png" in kinds)
     assert warned
+
+
+def beside(dialect: str, kind: str, apart: bool) -> dict[str, Any]:
+    """A conversation that ends with what a tool returned beside or behind its result, as agents send it."""
+    body = returned(dialect)
+    turns = body[PLACE[dialect]]
+    types = {"pdf": ("application/pdf", PDF), "png": ("image/png", PNG)}
+    media_type, data = types[kind]
+    part: dict[str, Any] = {
+        "openai": {"type": "file", "file": {"file_data": f"data:{media_type};base64,{data}"}}
+        if kind == "pdf"
+        else {"type": "image_url", "image_url": {"url": f"data:{media_type};base64,{data}"}},
+        "responses": {"type": "input_file", "file_data": data, "filename": "a.pdf"}
+        if kind == "pdf"
+        else {"type": "input_image", "image_url": f"data:{media_type};base64,{data}"},
+        "anthropic": {
+            "type": "document" if kind == "pdf" else "image",
+            "source": {"type": "base64", "media_type": media_type, "data": data},
+        },
+        "gemini": {"inlineData": {"mimeType": media_type, "data": data}},
+    }[dialect]
+    name = "parts" if dialect == "gemini" else "content"
+    if apart or dialect in ("openai", "responses"):
+        turns.append({"role": "user", name: [part]})
+    else:
+        turns[-1][name].append(part)
+    return body
+
+
+@pytest.mark.parametrize("upstream", UPSTREAMS)
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("kind", ["pdf", "png"])
+@pytest.mark.parametrize("dialect", sorted(PLACE))
+def test_what_stands_beside_a_result_is_what_the_tool_returned(
+    dialect: str, kind: str, apart: bool, upstream: str
+) -> None:
+    out, warned = sent(dialect, beside(dialect, kind, apart), upstream, PLAIN)
+    assert shown(upstream, out).count("this model cannot read it]") == 1
+    assert data_of(kind) not in shown(upstream, out) and warned
+    seeing, _ = sent(dialect, beside(dialect, kind, apart), upstream, SEEING)
+    assert (data_of(kind) in shown(upstream, seeing)) == (kind == "png")
+
+
+def data_of(kind: str) -> str:
+    return PDF if kind == "pdf" else PNG
 
 
 BLANKS = ("", " ", "\n\t ", "\u2003")

@@ -411,8 +411,14 @@ def _chat_messages(messages: list[object], warnings: list[str]) -> list[object]:
                     message["role"] = "user"
             elif waiting and waiting[0] == id:
                 waiting.popleft()
-        _chat_content(message, n == end and role == "user", out, warnings)
+        # What stands behind a tool's result is what the tool returned.
+        own = n == end and not (n and _role(messages[n - 1]) in ("tool", "function"))
+        _chat_content(message, own and role == "user", out, warnings)
     return out
+
+
+def _role(message: object) -> str:
+    return _string(message.get("role")) if isinstance(message, dict) else ""
 
 
 def _chat_strings(message: _Object, warnings: list[str]) -> None:
@@ -783,8 +789,12 @@ class _Items:
                 self._answered.add(call or _string(item.get("id")))
             elif kind.endswith("call") or kind == "program":
                 self._calls.add(call)
+        before = items[-2] if len(items) > 1 else None
+        kind = _string(before.get("type")) if isinstance(before, dict) else ""
+        # What stands behind a tool's result is what the tool returned.
+        returned = kind.endswith("output") or _role(before) in ("tool", "function")
         for n, item in enumerate(items):
-            self._item(item, n == self._end)
+            self._item(item, n == self._end and not returned)
         self.out = [_only(item) for item in self.out]
 
     def _lost(self, kind: object) -> None:

@@ -494,7 +494,9 @@ def _messages(wires: Sequence[_MessageIn], notes: list[str], searching: bool) ->
         places = [(block, f"{param}.content[{k}]") for k, block in enumerate(blocks)]
         match wire.role:
             case "user":
-                yield from _user(places, tally, notes, asked)
+                # What stands beside or behind a tool's result is what the tool returned.
+                own = asked and not any(map(_answers, wires[max(0, i - 1) : i + 1]))
+                yield from _user(places, tally, notes, own)
             case "assistant":
                 yield Message("assistant", tuple(_assistant(places, notes)))
             case "system" | "developer":
@@ -543,6 +545,19 @@ def _read_blocks(
         wire if isinstance(wire, _BlockIn) else read(wire, f"{param}[{k}]", notes)
         for k, wire in enumerate(wires)
     ]
+
+
+def _answers(wire: _MessageIn) -> bool:
+    """Whether a turn of the user holds the result of a tool."""
+    if wire.role != "user" or isinstance(wire.content, str):
+        return False
+    for block in wire.content:
+        if isinstance(block, _BlockIn):
+            if block.type == "tool_result":
+                return True
+        elif b'"tool_result"' in bytes(block):
+            return True
+    return False
 
 
 def _told(places: list[tuple[_BlockIn, str]], notes: list[str]) -> Iterator[Text]:
