@@ -66,7 +66,7 @@ def test_every_variable_that_is_promised_is_read() -> None:
     }
     env = {variable: said.get(place[-1], "2048") for place, variable in config.VARIABLES.items()}
     env |= {v: "true" for p, v in config.VARIABLES.items() if p[0] in ("fidelity", "pages")}
-    env |= {"HEADGATE_RETRY_ATTEMPTS": "3"}
+    env |= {"HEADGATE_RETRY_ATTEMPTS": "3", "HEADGATE_RESPONSES_STORE": "true"}
     search = {"PROVIDER": "brave", "URL": "https://s.test", "RESULTS": "3", "SEARCHES": "4"}
     env |= {f"HEADGATE_SEARCH_{name}": value for name, value in search.items()}
     settings = config.load(None, env)

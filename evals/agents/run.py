@@ -128,7 +128,8 @@ class Stage:
                 finally:
                     gateway.stop(gate)
         results[PLUGIN] = self.plugin()
-        results[FIRST] = self.first or "-"
+        if self.first:
+            results[FIRST] = self.first
         return results
 
     def _scene(
@@ -140,6 +141,7 @@ class Stage:
         home, work = root / "home", root / "work"
         home.mkdir(parents=True)
         work.mkdir()
+        more = scene.prepare(self.agent, work)
         play.directory = str(work)
         upstream.play = play
         if scene.how == "variables":
@@ -150,20 +152,24 @@ class Stage:
         target = ["--url", gate.url, "--key", gate.key, "--model", scene.model]
         data = ["--data", str(root / "client")]
         program = [*HEADGATE, "run", self.agent.name, *target, *data, "--"]
-        if scene.how == "connect":
+        if scene.how == "connect" and self.agent.connects:
             connected = ran([*HEADGATE, "connect", self.agent.name, *target, *data], work, env)
             if connected.code:
                 return f"connect: {connected.err.strip()[-200:]}"
             program = [str(self.binary / self.agent.program)]
         began = time.monotonic()
-        if scene.how == "variables":
+        if scene.how in ("variables", "url"):
             with Recorder(gate.url) as recorder:
-                env |= row.variables(recorder.url, gate.key)
+                if scene.how == "variables":
+                    env |= row.variables(recorder.url, gate.key)
+                else:
+                    env |= {n: gate.key for n in ("OPENAI_API_KEY", "CODEX_API_KEY")}
+                    more = tuple(p.replace("<url>", recorder.url) for p in self.agent.by_url)
                 program = [str(self.binary / self.agent.program)]
-                done = self._rounds(scene, play, program, work, env)
+                done = self._rounds(scene, play, program, work, env, more)
                 self.first = first_requests(recorder.take())
         else:
-            done = self._rounds(scene, play, program, work, env)
+            done = self._rounds(scene, play, program, work, env, more)
         took = time.monotonic() - began
         note = verdict(scene, play, done, work, _left_open(gate))
         result = f"pass {note}".rstrip() if not note or note[0] == "(" else note
@@ -185,12 +191,18 @@ class Stage:
         return result
 
     def _rounds(
-        self, scene: Scene, play: Play, program: list[str], work: Path, env: dict[str, str]
+        self,
+        scene: Scene,
+        play: Play,
+        program: list[str],
+        work: Path,
+        env: dict[str, str],
+        given: tuple[str, ...] = (),
     ) -> Ran:
         """Send every prompt; return how the last run ended."""
         agent = self.agent
         prompts = [PROMPT, SECOND][: agent.compact_rounds if play.compacts else scene.rounds]
-        more = agent.compact_line if play.compacts else ()
+        more = (*given, *(agent.compact_line if play.compacts else ()))
         if agent.talk and len(prompts) > 1:
             return ran([*program, *agent.talk, *more], work, env, "\n".join(prompts) + "\n")
         for prompt, line in zip(prompts, (agent.line, agent.resume), strict=False):
@@ -294,7 +306,8 @@ def page(results: dict[str, dict[str, str]]) -> str:
         out += [
             "## What they send first",
             "",
-            "With the variables of README's table only, each model's name is one that the agent chose:",
+            "With the variables of README's table, or the base URL, only; each model's name is one that the"
+            " agent chose:",
             "",
             "| agent | requests, and how they were answered |",
             "|---|---|",
@@ -312,10 +325,8 @@ def page(results: dict[str, dict[str, str]]) -> str:
     out += ["| agent | connect | or without editing anything |", "|---|---|---|"]
     for agent in AGENTS:
         line = f"headgate run {agent.name} --key YOUR_KEY" if agent.runs else ""
-        out.append(
-            f"| {agent.title} | `headgate connect {agent.name} --key YOUR_KEY` |"
-            f" {f'`{line}`' if line else '-'} |"
-        )
+        connect = f"`headgate connect {agent.name} --key YOUR_KEY`" if agent.connects else "-"
+        out.append(f"| {agent.title} | {connect} | {f'`{line}`' if line else '-'} |")
     out += ["", "`headgate connect` without a name lists the other tools that it knows."]
     return "\n".join(out) + "\n"
 
@@ -338,9 +349,21 @@ LEGEND = """
 - *compaction*: the usage comes near the window's end; the agent asks for a summary and goes on
   with it.  Gemini CLI would sum up with a model of Google's name, and at half of a million tokens:
   `headgate connect` and `headgate run` set both to the model's own.
+- *an MCP server*: the agent starts a server of the Model Context Protocol, the model calls its tool, and is
+  shown what the tool found.
+- *a picture is read*, *a PDF is read*: the agent's own tool returns one, the model reads text only, and the
+  conversation goes on; the picture never reaches the model.
+- *a sub-agent*: the model delegates to the agent's own sub-agent, and is shown what that one said.
+- *by base URL alone*: the gateway's address in place of the vendor's and nothing else, so that the agent
+  uses its own provider, model and transport.  Codex asks for a WebSocket first, is answered 426 and goes on
+  with POST at once; the run takes as long as one by `headgate connect` (5.7 s beside 5.8 s, 2026-12-01).  The
+  transport itself is not served: it would spare the client to repeat the conversation, and nothing behind it.
 - *the skill as a plugin*: `headgate skill plugin DIR` makes a marketplace of the skill, and the agent's
   own commands validate it, install it from there and list it.
 - *-*: the agent has no such thing without a screen.
+
+Not played, though `headgate connect` knows them: Kilo Code, whose package found no binary for itself, and what no
+registry of packages brings whole (goose).
 """
 
 

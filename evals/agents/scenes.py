@@ -5,11 +5,17 @@ back byte for byte in each later turn that answers the same prompt, that no requ
 agent ended by itself.
 """
 
+import base64
+import json
+import struct
+import sys
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scripted import MARK, Play, Turn
+from mcp_server import FOUND
+from scripted import MARK, SUB, SUB_ANSWER, Play, Turn, Use
 from troupe import Agent
 
 DONE = "All is done: Zürich is sunny 👋."
@@ -45,7 +51,10 @@ class Scene:
     passed: Callable[[Play, Ran], str] = lambda play, ran: ""  # what is wrong beyond the usual
     files: int = 0  # how many of FILES must be there afterwards
     model: str = "MiniMax-M2"
-    how: str = "connect"  # "run": by `headgate run`; "variables": those of README's table only
+    # "run": by `headgate run`; "variables": those of README's table only; "url": as its vendor's own
+    how: str = "connect"
+    # What lies where it works, and more arguments.
+    prepare: Callable[[Agent, Path], tuple[str, ...]] = lambda agent, work: ()
     may_end: bool = False  # the agent may give up, if it says so
     rounds: int = 1  # how often the user says something, in one conversation
 
@@ -115,6 +124,121 @@ def _compaction(agent: Agent) -> Play | None:
     return Play(turns, tools=agent.tools, compacts=True)
 
 
+# -- A server, a picture, a PDF, a sub-agent --------------------------------------------------------
+
+SERVER = Path(__file__).parent / "mcp_server.py"
+_READERS = ("Read", "view_image", "read_file", "read")
+
+
+def _mcp(agent: Agent) -> Play | None:
+    if not (agent.mcp_line or agent.mcp_file[0]):
+        return None
+    # An agent may hide a server's tools until its own search has found them.
+    name = "mcp__probe__lookup"
+    search = Use(
+        ("lookup", "ToolSearch", "tool_search"), (("bird", "heron"), ("query", f"select:{name}"))
+    )
+    bird = ("bird", "heron")
+    called = Use(("tool_call",), (("name", name), ("arguments", dict((bird,)))))  # Qwen Code's way
+    look = called if agent.name == "qwen-code" else Use(("lookup",), (bird,), hidden=name)
+    turns = (
+        Turn("I look for it.", uses=(search,)),
+        Turn("I look it up.", uses=(look,)),
+        Turn(DONE),
+    )
+    return _play(agent, *turns, expects=(FOUND,))
+
+
+def _with_server(agent: Agent, work: Path) -> tuple[str, ...]:
+    """Declare the server in the agent's own way."""
+    name, key = agent.mcp_file
+    server: dict[str, object] = {"command": sys.executable, "args": [str(SERVER)]}
+    if name:
+        if key == "mcp":  # opencode's words
+            server = {"type": "local", "command": [sys.executable, str(SERVER)], "enabled": True}
+        path = work / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({key: {"probe": server}}))
+        return ()
+    config = work.parent / "mcp.json"
+    config.write_text(json.dumps({"mcpServers": {"probe": server}}))
+    said = (("<config>", str(config)), ("<python>", sys.executable), ("<server>", str(SERVER)))
+    line = list(agent.mcp_line)
+    for sign, value in said:
+        line = [part.replace(sign, value) for part in line]
+    return tuple(line)
+
+
+def _reading(name: str) -> Callable[[Agent], Play | None]:
+    def make(agent: Agent) -> Play | None:
+        if not agent.reads or (name.endswith("pdf") and agent.name == "codex"):
+            return None  # Codex's tool takes pictures only
+        path = f"<dir>/{name}"
+        names = ("file_path", "absolute_path", "path", "filePath")
+        use = Use(_READERS, tuple((n, path) for n in names))
+        return _play(agent, Turn("I read it.", uses=(use,)), Turn(DONE))
+
+    return make
+
+
+def _with_media(agent: Agent, work: Path) -> tuple[str, ...]:
+    (work / "red.png").write_bytes(_png())
+    (work / "page.pdf").write_bytes(_pdf())
+    return ()
+
+
+def _png() -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    rows = (b"\0" + b"\xff\0\0" * 64) * 64
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def _pdf() -> bytes:
+    """One page with two words."""
+    content = b"BT /F1 24 Tf 72 720 Td (Two words) Tj ET"
+    objects = (
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R"
+        b" /Resources << /Font << /F1 5 0 R >> >> >>",
+        b"<< /Length %d >>\nstream\n%b\nendstream" % (len(content), content),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    )
+    out, places = b"%PDF-1.4\n", []
+    for n, each in enumerate(objects, 1):
+        places.append(len(out))
+        out += b"%d 0 obj\n%b\nendobj\n" % (n, each)
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    end = b"xref\n0 6\n0000000000 65535 f \n%btrailer\n<< /Size 6 /Root 1 0 R >>\n" % table
+    return out + end + b"startxref\n%d\n%%%%EOF\n" % len(out)
+
+
+def _nothing_seen(play: Play, ran: "Ran") -> str:
+    """The model of these scenes reads text only: what it must get is a note, never the picture."""
+    picture = base64.b64encode(_png()).decode()[:40]
+    sent = [json.dumps(body["messages"]) for _, body in play.seen]
+    if any("image_url" in text or picture in text for text in sent):
+        return "a picture reached a model that reads text only"
+    return _all_turns(play, ran)
+
+
+def _delegating(agent: Agent) -> Play | None:
+    if not agent.sub_agent:
+        return None
+    asked = (
+        ("description", "A sub-errand"),
+        ("prompt", f"{SUB}: say what you see."),
+        ("subagent_type", agent.sub_agent),
+    )
+    use = Use(("Task", "Agent", "task", "agent"), asked)
+    return _play(agent, Turn("I delegate.", uses=(use,)), Turn(DONE), expects=(SUB_ANSWER,))
+
+
 # -- Judging ---------------------------------------------------------------------------------------
 
 
@@ -128,6 +252,11 @@ def _waited(play: Play, ran: Ran) -> str:
     gap = play.seen[1][0] - play.seen[0][0]
     # Gemini CLI and litellm have waits of their own; too early is what must not be.
     return "" if gap > WAIT_S - 0.1 else f"it asked again after {gap:.1f} s, not {WAIT_S} s"
+
+
+def _held(play: Play, ran: Ran) -> str:
+    held = json.dumps(play.seen[-1][1]["messages"]) if play.seen else ""
+    return "".join(f"the model was not shown {text!r}" for text in play.expects if text not in held)
 
 
 def _summed_up(play: Play, ran: Ran) -> str:
@@ -177,6 +306,11 @@ SCENES = (
     Scene("429, `Retry-After`", _limited, _waited),
     Scene("cut mid-stream", _cut, may_end=True),
     Scene("compaction", _compaction, _summed_up, files=1),
+    Scene("an MCP server", _mcp, _held, prepare=_with_server),
+    Scene("a picture is read", _reading("red.png"), _nothing_seen, prepare=_with_media),
+    Scene("a PDF is read", _reading("page.pdf"), _nothing_seen, prepare=_with_media),
+    Scene("a sub-agent", _delegating, _held),
+    Scene("by base URL alone", lambda agent: _text(agent) if agent.by_url else None, how="url"),
 )
 PROMPT = f"{MARK}: do what the tool calls ask."
 SECOND = f"{MARK}, go on: and now the rest."

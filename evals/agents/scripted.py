@@ -24,7 +24,23 @@ from fake_upstream import FakeUpstream, Json, Seen
 
 MARK = "Errand 7f3a"  # in every prompt, so that the conversation differs from an agent's own talk
 SUMMARY = "Errand 7f3a in short: the user wanted a file, and it was written (blue heron)."
+SUB = "Sub-errand 9c"  # in the prompt of a sub-agent
+SUB_ANSWER = "The sub-errand is done: a green heron."
 _SUMMARISES = re.compile(r"summar|compact|handoff|snapshot|condense", re.I)
+
+
+@dataclass(frozen=True)
+class Use:
+    """A call of a tool that the agent offers, under the first of these names that is there.
+
+    Of the arguments those are sent that the tool's schema has; `<dir>` stands for where the agent works.
+    """
+
+    names: tuple[str, ...]
+    arguments: tuple[tuple[str, object], ...]
+    hidden: str = (
+        ""  # the name to call where none is offered: of a tool that the agent has shown in words
+    )
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,7 @@ class Turn:
     text: str = ""
     thought: str = ""
     files: tuple[tuple[str, str], ...] = ()  # (name, content): each becomes a call
+    uses: tuple[Use, ...] = ()  # as does each of these
     status: int = 200
     retry_after_s: int = 0  # with a status that is not 200
     cut: bool = False  # the connection, after the first piece of the text
@@ -48,6 +65,7 @@ class Play:
     first: Turn | None = None  # instead of the first answer; the agent may then ask again
     tools: bool = True  # the agent has tools; what comes without them is its own talk
     compacts: bool = False  # the agent is to sum up and go on
+    expects: tuple[str, ...] = ()  # what the conversation must hold in the end
     directory: str = "."  # where it works
     seen: list[tuple[float, Json]] = field(default_factory=list)  # the conversation as it came
     side: int = 0  # requests of the agent's own
@@ -60,9 +78,10 @@ class Play:
         if self.compacts and _asks_for_summary(body):
             self.summaries += 1
             return Turn(f"<summary>\n{SUMMARY}\n</summary>")  # Claude Code wants the marks
-        if MARK not in json.dumps(body["messages"]) or (self.tools and not body.get("tools")):
+        held = json.dumps(body["messages"])
+        if MARK not in held or (self.tools and not body.get("tools")):
             self.side += 1
-            return Turn("A greeting")
+            return Turn(SUB_ANSWER if SUB in held and MARK not in held else "A greeting")
         self.seen.append((time.monotonic(), body))
         if self.first is not None and len(self.seen) == 1:
             return self.first
@@ -134,8 +153,19 @@ def _asks_for_summary(body: Json) -> bool:
 
 # -- Calls -----------------------------------------------------------------------------------------
 
-_WRITERS = ("Write", "write_file", "write", "Bash", "exec_command", "shell", "bash")
-_PATH, _CONTENT, _COMMAND = ("file_path", "filePath", "path"), ("content",), ("command", "cmd")
+_WRITERS = (
+    "Write",
+    "write_file",
+    "write",
+    "WriteFile",
+    "create",
+    "Bash",
+    "exec_command",
+    "shell",
+    "bash",
+)
+_PATH = ("file_path", "filePath", "filepath", "path")
+_CONTENT, _COMMAND = ("content", "file_text"), ("command", "cmd")
 
 
 def write_call(tools: list[Json], directory: str, name: str, content: str) -> tuple[str, str]:
@@ -163,6 +193,29 @@ def write_call(tools: list[Json], directory: str, name: str, content: str) -> tu
     return writer, json.dumps(arguments, ensure_ascii=False)
 
 
+def use_call(tools: list[Json], directory: str, use: Use) -> tuple[str, str]:
+    """(tool, arguments) of the call; a tool of a server has the server's name in front."""
+    offered = {}
+    for tool in tools:
+        tool = tool.get("function", tool)
+        offered[tool["name"]] = tool.get("parameters") or tool.get("input_schema") or {}
+    for name in use.names:
+        for known, schema in offered.items():
+            if known == name or known.endswith((f"__{name}", f"_{name}")):
+                fields = schema.get("properties", {})
+                given = {
+                    n: v.replace("<dir>", directory) if isinstance(v, str) else v
+                    for n, v in use.arguments
+                    if n in fields
+                }
+                for field_ in schema.get("required", ()):
+                    given.setdefault(field_, "as asked")
+                return known, json.dumps(given, ensure_ascii=False)
+    if use.hidden:
+        return use.hidden, json.dumps(dict(use.arguments), ensure_ascii=False)
+    raise LookupError(f"none of {use.names} is offered: {sorted(offered)}")
+
+
 # -- The server ------------------------------------------------------------------------------------
 
 
@@ -173,16 +226,13 @@ class _Scripted(fake_upstream._Form):
     directory: str
 
     def scene(self, scenario: str) -> tuple[str, str, int]:
-        return self.turn.thought, self.turn.text, len(self.turn.files)
+        return self.turn.thought, self.turn.text, len(self.turn.files) + len(self.turn.uses)
 
     def calls(self, count: int) -> list[tuple[str, str, str]]:
-        return [
-            (
-                f"call_function_{self.number:012x}_{i + 1}",
-                *write_call(self.body["tools"], self.directory, name, content),
-            )
-            for i, (name, content) in enumerate(self.turn.files)
-        ]
+        tools = self.body.get("tools") or []
+        found = [write_call(tools, self.directory, *file) for file in self.turn.files]
+        found += [use_call(tools, self.directory, use) for use in self.turn.uses]
+        return [(f"call_function_{self.number:012x}_{i + 1}", *c) for i, c in enumerate(found)]
 
 
 class _Chat(_Scripted, fake_upstream._OpenAI):

@@ -40,6 +40,16 @@ class Agent:
     compact_rounds: int = 1  # prompts that it takes
     tools: bool = True  # False: writes files by blocks of text
     runs: bool = True  # by `headgate run` too
+    connects: bool = True  # by `headgate connect`; False: by `headgate run` only
+    # How it is sent of a server of the Model Context Protocol: more arguments, with `<config>` for the path of
+    # a file of JSON, `<python>` and `<server>`; or a file where it works, with the key of its servers.
+    mcp_line: tuple[str, ...] = ()
+    mcp_file: tuple[str, str] = ("", "")
+    reads: bool = False  # it has a tool that shows the model a picture or a PDF
+    sub_agent: str = ""  # the kind of sub-agent that its tool is asked for
+    by_url: tuple[
+        str, ...
+    ] = ()  # more arguments, with `<url>`, that point it here as its vendor's own
 
 
 AGENTS = (
@@ -56,6 +66,9 @@ AGENTS = (
             "DISABLE_AUTOUPDATER": "1",
         },
         resume=("--continue", "-p", "<prompt>", "--dangerously-skip-permissions"),
+        mcp_line=("--mcp-config", "<config>"),
+        reads=True,
+        sub_agent="general-purpose",
     ),
     Agent(
         "codex",
@@ -68,6 +81,12 @@ AGENTS = (
             *("exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"),
             *("resume", "--last", "<prompt>"),
         ),
+        mcp_line=(
+            *("-c", 'mcp_servers.probe.command="<python>"'),
+            *("-c", 'mcp_servers.probe.args=["<server>"]'),
+        ),
+        reads=True,
+        by_url=("-c", 'openai_base_url="<url>/v1"'),
     ),
     Agent(
         "gemini-cli",
@@ -80,6 +99,8 @@ AGENTS = (
         # It sums up between prompts only, and a conversation that it takes up again it counts itself.
         compact_characters=800_000,
         compact_rounds=2,
+        mcp_file=(".gemini/settings.json", "mcpServers"),
+        reads=True,
     ),
     Agent(
         "opencode",
@@ -95,6 +116,9 @@ AGENTS = (
             "OPENCODE_DISABLE_DEFAULT_PLUGINS": "1",
         },
         resume=("run", "--continue", "<prompt>"),
+        mcp_file=("opencode.json", "mcp"),
+        reads=True,
+        sub_agent="general",
     ),
     Agent(
         "qwen-code",
@@ -105,6 +129,9 @@ AGENTS = (
         env={"HEADGATE_API_KEY": "<key>"},
         resume=("--yolo", "--continue", "-p", "<prompt>"),
         compacts=False,
+        mcp_file=(".qwen/settings.json", "mcpServers"),
+        reads=True,
+        sub_agent="general-purpose",
     ),
     Agent(
         "pi",
@@ -124,6 +151,38 @@ AGENTS = (
         "droid",
         ("exec", "--skip-permissions-unsafe", "-m", "custom:<model>", "<prompt>"),
         env={"HEADGATE_API_KEY": "<key>"},
+        compacts=False,
+        runs=False,
+    ),
+    Agent(
+        "kimi",
+        "Kimi Code",
+        "@moonshot-ai/kimi-code",
+        "kimi",
+        ("-p", "<prompt>"),
+        env={"HEADGATE_API_KEY": "<key>"},
+        resume=("--continue", "-p", "<prompt>"),
+        compacts=False,
+        runs=False,
+    ),
+    Agent(
+        "copilot",
+        "GitHub Copilot CLI",
+        "@github/copilot",
+        "copilot",
+        ("--allow-all-tools", "-s", "-p", "<prompt>"),
+        resume=("--allow-all-tools", "-s", "--continue", "-p", "<prompt>"),
+        compacts=False,
+        connects=False,
+    ),
+    Agent(
+        "continue",
+        "Continue",
+        "@continuedev/cli",
+        "cn",
+        ("--auto", "-p", "<prompt>"),
+        env={"HEADGATE_API_KEY": "<key>"},
+        resume=("--auto", "--resume", "-p", "<prompt>"),
         compacts=False,
         runs=False,
     ),

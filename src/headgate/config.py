@@ -214,6 +214,15 @@ class Search(Struct, frozen=True, forbid_unknown_fields=True):
         return f"Search({self.provider!r}, {self.url!r})"
 
 
+class Responses(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is kept for clients of Responses that name an earlier one; see docs/responses.md."""
+
+    store: bool = False
+    keep_s: Annotated[float, Meta(ge=60, le=30 * 86400)] = 3600.0  # after its last use
+    per_key: Annotated[int, Meta(ge=1, le=100_000)] = 1000
+    max_mb: Annotated[int, Meta(ge=1, le=65536)] = 256  # of all keys together, in the node's memory
+
+
 class Tls(Struct, frozen=True, forbid_unknown_fields=True):
     """TLS of the gateway's own, for clients and for `admin.listen`; without a certificate: plain HTTP."""
 
@@ -288,6 +297,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     pages: PublicPages = PublicPages()
     oidc: Oidc = Oidc()
     search: Search = Search()
+    responses: Responses = Responses()
     upstreams: dict[str, Upstream] = {}
     models: dict[str, Model] = {}
     presets: dict[str, Preset] = {}  # by the name that clients use
@@ -358,6 +368,7 @@ VARIABLES: dict[tuple[str, ...], str] = {
             ("cors", Cors),
             ("pages", PublicPages),
             ("search", Search),
+            ("responses", Responses),
         )
         for name in kind.__struct_fields__
     },
@@ -534,6 +545,7 @@ TABLES = {
     "pages": "PublicPages",
     "oidc": "Oidc",
     "search": "Search",
+    "responses": "Responses",
 }
 NAMED_TABLES = {"upstreams": "Upstream", "models": "Model", "presets": "Preset"}
 
@@ -558,6 +570,7 @@ _OTHER_VARIABLES = (
     "HEADGATE_BASE_URL",
     "HEADGATE_UPSTREAM_URL",
     "HEADGATE_UPSTREAM_KEY",
+    "HEADGATE_UPSTREAM_PRESET",
     "HEADGATE_UPSTREAM_DIALECT",
     "HEADGATE_COMPLETE",
 )
@@ -719,6 +732,7 @@ def _known(at: str) -> tuple[str, ...]:
         "pages": PublicPages,
         "oidc": Oidc,
         "search": Search,
+        "responses": Responses,
         "upstreams": Upstream,
         "presets": Preset,
     }
@@ -741,9 +755,10 @@ def _found(tree: Any, at: str) -> object:
 def _from_environment(env: Mapping[str, str]) -> dict[str, Upstream]:
     out: dict[str, Upstream] = {}
     if url := env.get("HEADGATE_UPSTREAM_URL"):
-        said = env.get("HEADGATE_UPSTREAM_DIALECT") or "openai"
+        preset = env.get("HEADGATE_UPSTREAM_PRESET") or "custom"
+        said = env.get("HEADGATE_UPSTREAM_DIALECT") or ("openai" if preset == "custom" else "")
         fields = {
-            "preset": "custom",
+            "preset": preset,
             "base_url": url,
             "key": "env:HEADGATE_UPSTREAM_KEY" if env.get("HEADGATE_UPSTREAM_KEY") else "",
             "dialect": said,

@@ -196,9 +196,11 @@ def test_the_older_place_of_a_schema_is_honoured_too() -> None:
 IMAGE = {"type": "image", "source": {"type": "file", "file_id": "f"}}
 PDF = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf"}}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "a server tool": ({"tools": [{"type": "web_fetch_20250910", "name": "w"}]}, "tools[0].type"),
-    "a typed tool": (
-        {"tools": [{"name": "f"}, {"type": "bash_20250124", "name": "bash"}]},
+    "a server tool that is forced": (
+        {
+            "tools": [{"name": "f"}, {"type": "web_fetch_20250910", "name": "w"}],
+            "tool_choice": {"type": "tool", "name": "w"},
+        },
         "tools[1].type",
     ),
     "MCP servers": ({"mcp_servers": [{"url": "https://x"}]}, "mcp_servers"),
@@ -236,8 +238,8 @@ for _ in range(70):
     DEEP = {"a": DEEP}
 INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "no content": ({"messages": [{"role": "user"}]}, "$.messages[0]"),
-    "no tokens": ({"max_tokens": 0}, "$.max_tokens"),
-    "tokens as text": ({"max_tokens": "5"}, "$.max_tokens"),
+    "negative tokens": ({"max_tokens": -2}, "$.max_tokens"),
+    "tokens as text": ({"max_tokens": "five"}, "$.max_tokens"),
     "half a token": ({"max_tokens": 1.5}, "$.max_tokens"),
     "true tokens": ({"max_tokens": True}, "$.max_tokens"),
     "too hot": ({"temperature": 2.1}, "$.temperature"),

@@ -169,8 +169,8 @@ WEATHER = {"type": "function", "function": {"name": "f"}}
 BAD_IMAGE = {"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}
 INVALID = {
     "no messages": ({"messages": []}, "$.messages"),
-    "negative tokens": ({"max_completion_tokens": -1}, "$.max_completion_tokens"),
-    "tokens as text": ({"max_tokens": "5"}, "$.max_tokens"),
+    "negative tokens": ({"max_completion_tokens": -2}, "$.max_completion_tokens"),
+    "tokens as text": ({"max_tokens": "five"}, "$.max_tokens"),
     "half a token": ({"max_tokens": 1.5}, "$.max_tokens"),
     "true tokens": ({"max_tokens": True}, "$.max_tokens"),
     "too hot": ({"temperature": 2.1}, "$.temperature"),

@@ -133,19 +133,22 @@ TOOLS = {
 
 
 @pytest.mark.parametrize("name", TOOLS)
-def test_each_tool_is_declared_or_refused_by_name(name: str) -> None:
+def test_each_tool_is_declared_or_left_out_with_a_warning(name: str) -> None:
     tool = TOOLS[name]
-    try:
-        request = anthropic_request(tools=[tool])
-    except Refused as refused:
-        assert tool.get("type", "custom") != "custom"
-        assert refused.failure.param == "$.tools[0].type"
-        assert tool["type"] in refused.failure.message
+    kind = tool.get("type", "custom")
+    request = anthropic_request(tools=[tool])
+    if kind.startswith("web_search_"):
+        assert request.search is not None
+    elif kind.startswith(("custom", "bash_", "text_editor_", "memory_")):
+        assert request.tools[0].name == tool["name"]
+        assert bool(request.tools[0].description) == (kind != "custom")
+        assert request.warnings == ()
     else:
-        if tool.get("type", "").startswith("web_search_"):
-            assert request.search is not None
-        else:
-            assert request.tools[0].name == tool["name"]
+        assert (request.tools, request.warnings) == ((), (f"tools.{kind}",))
+        with pytest.raises(Refused) as caught:
+            choice = {"type": "tool", "name": tool.get("name")}
+            anthropic_request(tools=[tool], tool_choice=choice)
+        assert caught.value.failure.param in ("$.tools[0].type", "$.tool_choice.name")
 
 
 HINTS = {
@@ -247,17 +250,19 @@ def test_each_value_of_an_enum_is_read_or_an_effect_refused(name: str) -> None:
         assert bool(request.warnings) == name.startswith("resolution")
 
 
-@pytest.mark.parametrize("name", sorted(gemini_types.Tool.model_fields))
-def test_each_tool_of_googles_is_declared_or_refused_by_name(name: str) -> None:
+@pytest.mark.parametrize("name", [*sorted(gemini_types.Tool.model_fields), "kind_of_next_year"])
+def test_each_tool_of_googles_is_declared_or_left_out_with_a_warning(name: str) -> None:
     key = _camel(name)
     if name == "function_declarations":
         return
-    if key in ("googleSearch", "googleSearchRetrieval", "enterpriseWebSearch"):
-        assert gemini_request(tools=[{key: {}}]).search is not None
-        return
-    with pytest.raises(Refused) as caught:
-        gemini_request(tools=[{key: {}}])
-    assert caught.value.failure.param == f"$.tools[0].{key}"
+    functions = {"functionDeclarations": [{"name": "f"}]}
+    for place in (key, name):  # both spellings
+        request = gemini_request(tools=[{place: {}}, functions])
+        assert [tool.name for tool in request.tools] == ["f"]
+        if key in ("googleSearch", "googleSearchRetrieval", "enterpriseWebSearch"):
+            assert request.search is not None
+        else:
+            assert request.warnings == (f"tools.{key}",)
 
 
 # --- any history ---

@@ -301,13 +301,6 @@ def test_hints_of_the_wrong_type_are_left_out_with_a_warning() -> None:
     assert chat(thinking={"type": "maybe"}, verbosity=3).warnings == ("thinking", "verbosity")
 
 
-def test_a_limit_of_zero_tokens_is_no_limit() -> None:
-    for name in ("max_completion_tokens", "max_tokens"):
-        request = chat(**{name: 0})
-        assert (request.sampling.max_tokens, request.warnings) == (None, (name,))
-    assert responses(max_output_tokens=0).warnings == ("max_output_tokens",)
-
-
 def test_an_effect_that_cannot_be_had_is_refused_beside_what_can_be_read() -> None:
     for fields in ({"n": 2}, {"logprobs": True}, {"modalities": ["audio"]}):
         with pytest.raises(Refused, match="is not supported"):

@@ -253,7 +253,7 @@ BAD = {
     "no role": (chat("x") | {"messages": [{"content": "x"}]}, 400, "role"),
     "a wrong type": (chat("x", max_tokens="many"), 400, "max_tokens"),
     "a boolean number": (chat("x", max_tokens=True), 400, "max_tokens"),
-    "fewer tokens than none": (chat("x", max_tokens=-1), 400, "max_tokens"),
+    "fewer tokens than none": (chat("x", max_tokens=-2), 400, "max_tokens"),
     "too hot": (chat("x", temperature=9), 400, "temperature"),
     "a model twice": (
         b'{"model":"a","model":"b","messages":[{"role":"user","content":"x"}]}',
@@ -382,6 +382,28 @@ def test_users_who_put_v1_into_the_wrong_place_are_served_or_told(gate: Gateway)
         assert gate.post(path, messages("hello")).json()["input_tokens"] > 0
     lost = gate.post("/api/v2/v1/messages", messages("hello"))
     assert "/v1/messages" in lost.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "place", "word"),
+    [
+        ("/v1/chat/completions", ("error", "code"), "unsupported_media_type"),
+        ("/chat/completions", ("error", "code"), "unsupported_media_type"),
+        ("/v1/responses", ("error", "code"), "unsupported_media_type"),
+        ("/messages", ("error", "type"), "invalid_request_error"),
+        (GENERATE, ("error", "status"), "INVALID_ARGUMENT"),
+    ],
+)
+@pytest.mark.parametrize("coding", ["br", "compress", "gzip, br"])
+def test_a_coding_that_is_not_read_is_refused_with_those_that_are(
+    gate: Gateway, path: str, place: tuple[str, str], word: str, coding: str
+) -> None:
+    reply = gate.post(path, b"\x0b\x02\x80{}\x03", **{"content-encoding": coding})
+    assert reply.status_code == 415
+    assert reply.headers["accept-encoding"] == "deflate, gzip, zstd"
+    page = reply.json()
+    assert page[place[0]][place[1]] == word
+    assert "deflate, gzip, zstd" in page["error"]["message"]
 
 
 @pytest.mark.parametrize("path", ["/v1/responses", "/responses/", "/v1/chat/completions"])

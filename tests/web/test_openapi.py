@@ -29,6 +29,7 @@ from headgate.dialects.gemini import request as gemini_request
 from headgate.dialects.openai import request as chat
 from headgate.dialects.responses import request as responses_request
 from headgate.edge import app as edge
+from headgate.edge.stored_responses import PATH as STORED
 from headgate.web.api import openapi, openapi_gateway, reference_page, routes
 from headgate.web.api.route import Endpoint
 from programs import needs
@@ -130,7 +131,7 @@ def test_the_gateways_paths_are_those_of_the_edge() -> None:
     assert {*edge._POST, *edge._COUNT, *edge._QUOTE} - doubled <= told
     for path in told:
         real = path.replace("{model}", "MiniMax-M3").replace("{id}", IDS[0])
-        known = (edge._GENERATE, edge._GENERATION, edge._SESSION, edge._MODELS, edge._MODEL)
+        known = (edge._GENERATE, edge._GENERATION, edge._SESSION, edge._MODELS, edge._MODEL, STORED)
         assert real in (
             *edge._POST,
             *edge._COUNT,

@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from headgate import config, near_names
 from headgate.catalog import cards, operators
+from headgate.catalog.detection import Detected
 from headgate.catalog.models import DialectName, Model, Price, Retirement, models
 from headgate.config import ConfigError, Settings
 from headgate.dialects import provider
@@ -58,6 +59,7 @@ class Preset(Struct, frozen=True, forbid_unknown_fields=True):
     free: bool = False  # costs nobody anything
     paced: bool = False  # the models' rpm and tpm hold for an account here
     only_named: bool = False  # it has no other models
+    asks: bool = False  # the server is asked what it is (catalog/detection.py)
     region: str = ""  # where its data are; "own": the operator's machines
     quota: str = ""  # path beside its origin that says what is left of a plan; "": it has none
     headers: dict[str, str] = {}
@@ -355,14 +357,23 @@ def _but(aliases: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
     return {alias: to for alias, to in aliases.items() if alias not in own}
 
 
-def load(settings: Settings, env: Mapping[str, str]) -> Catalog:
+def load(
+    settings: Settings, env: Mapping[str, str], detected: Mapping[str, Detected] = {}
+) -> Catalog:
     """The catalog as configured; ConfigError when the settings do not fit it.
 
-    `env` is asked for the key that a preset names, where the settings have none.
+    `env` is asked for the key that a preset names, where the settings have none.  `detected` has the
+    upstreams that said themselves what they are, by name.
     """
     known = operators.joined(settings)
     accounts: dict[tuple[str, str], str] = {}
-    upstreams = {name: _upstream(name, u, env, accounts) for name, u in settings.upstreams.items()}
+    kinds = {
+        name: _preset(name, u.preset, detected.get(name)) for name, u in settings.upstreams.items()
+    }
+    upstreams = {
+        name: _upstream(name, u, kinds[name], env, accounts)
+        for name, u in settings.upstreams.items()
+    }
     names = {name: m for m in known.values() for name in m.names()}
     routes: dict[str, tuple[Route, ...]] = {}
     for id, model in known.items():
@@ -380,8 +391,10 @@ def load(settings: Settings, env: Mapping[str, str]) -> Catalog:
                     f" Known: {', '.join(upstreams)}."
                 )
             where = f"models.{id}.routes[{n}]"
-            upstream = upstreams[to.upstream]
-            route = _route(model, upstream, settings.upstreams[to.upstream], own, to, names, where)
+            upstream, preset = upstreams[to.upstream], kinds[to.upstream]
+            route = _route(
+                model, upstream, settings.upstreams[to.upstream], preset, own, to, names, where
+            )
             if route is not None:
                 found.append(route)
         routes[id] = tuple(found)
@@ -417,18 +430,31 @@ def _checked_presets(settings: Settings, names: Mapping[str, Model]) -> Mapping[
     return settings.presets
 
 
-def _preset(name: str, preset: str) -> Preset:
+def _preset(name: str, preset: str, detected: Detected | None) -> Preset:
     if preset not in presets():
         hint = near_names.hint(preset, presets())
         raise ConfigError(f"`upstreams.{name}.preset`: no preset `{preset}`.{hint}")
-    return presets()[preset]
+    own = presets()[preset]
+    if detected is None or not own.asks:
+        return own
+    # Its names are the server's own; a model that it does not list is asked for as ever.
+    return msgspec.structs.replace(
+        presets()[detected.kind],
+        label=detected.text,
+        prefix="",
+        names=detected.names,
+        region=own.region,
+    )
 
 
 def _upstream(
-    name: str, own: config.Upstream, env: Mapping[str, str], accounts: dict[tuple[str, str], str]
+    name: str,
+    own: config.Upstream,
+    preset: Preset,
+    env: Mapping[str, str],
+    accounts: dict[tuple[str, str], str],
 ) -> Upstream:
     """`accounts`: of the upstreams before this one, by origin and secret."""
-    preset = _preset(name, own.preset)
     # The preset's own variable is for the preset's own address, not for any other.
     secrets = [own.key, *own.keys] if own.key else [*own.keys]
     if not secrets:
@@ -472,6 +498,7 @@ def _route(
     model: Model,
     upstream: Upstream,
     own: config.Upstream,
+    preset: Preset,
     settings: config.Model,
     to: config.RouteTo,
     names: Mapping[str, Model],
@@ -481,7 +508,6 @@ def _route(
 
     `names` has every model by each of its names, `where` is the route's place in the settings.
     """
-    preset = _preset(upstream.name, own.preset)
     name = to.model
     if not name:
         if preset.only_named and not model.own and model.id not in preset.names:

@@ -16,6 +16,7 @@ from msgspec import Struct
 from headgate import config
 from headgate.catalog import sealed_keys
 from headgate.catalog.catalog import Catalog, load
+from headgate.catalog.detection import Detected
 from headgate.catalog.models import models
 from headgate.config import ConfigError, Settings
 
@@ -72,8 +73,16 @@ def read(source: Source) -> Stored:
     return Stored(source.own_models(), source.own_upstreams(), source.derived(sealed_keys.PURPOSE))
 
 
-def joined(settings: Settings, env: Mapping[str, str], stored: Stored) -> Joined:
-    """Return everything together; ConfigError only for what the file itself has wrong."""
+def joined(
+    settings: Settings,
+    env: Mapping[str, str],
+    stored: Stored,
+    detected: Mapping[str, Detected] = {},
+) -> Joined:
+    """Return everything together; ConfigError only for what the file itself has wrong.
+
+    `detected`: what upstreams answered that they are, by name.
+    """
     faults: dict[str, str] = {}
     upstream_faults: dict[str, str] = {}
     found = _Found()
@@ -94,7 +103,7 @@ def joined(settings: Settings, env: Mapping[str, str], stored: Stored) -> Joined
             faults[id] = str(error)
     try:
         together = found.into(settings)
-        return Joined(together, load(together, env), faults, upstream_faults)
+        return Joined(together, load(together, env, detected), faults, upstream_faults)
     except ConfigError:
         load(settings, env)  # whatever is wrong with the file is reported as ever
     good = _Found()
@@ -103,7 +112,7 @@ def joined(settings: Settings, env: Mapping[str, str], stored: Stored) -> Joined
     for id, model in found.models.items():
         _add(good.models, id, model, faults, good, settings, env)
     together = good.into(settings)
-    return Joined(together, load(together, env), faults, upstream_faults)
+    return Joined(together, load(together, env, detected), faults, upstream_faults)
 
 
 def _add(

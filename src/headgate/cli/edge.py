@@ -25,6 +25,7 @@ from headgate.edge.context import EdgeContext
 from headgate.edge.log import LEVELS, Log, LogLine, places
 from headgate.edge.log import now as log_now
 from headgate.edge.overload import SWITCH_INTERVAL_S
+from headgate.edge.upstream_kind import DONE_S, Detection
 from headgate.net import descriptors
 from headgate.net.server import Limits
 from headgate.storage.errors import StoreError
@@ -203,6 +204,7 @@ class Edge:
             if settings.upstream_check_s:
                 context.tasks.every("upstream_checks", settings.upstream_check_s, internal.check)
                 context.tasks.every("plan_checks", PLAN_ROUND_S, internal.check_plans)
+                context.tasks.every("upstream_kinds", DONE_S, Detection(context).round)
             channel.tell("ready")
             await self._asked.wait()
 

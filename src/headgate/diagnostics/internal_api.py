@@ -105,6 +105,7 @@ class InternalApi:
                 {
                     "name": name,
                     "preset": context.settings.upstreams[name].preset,
+                    "detected": found.text if (found := context.detected.get(name)) else "",
                     "dialect": upstream.dialect,
                     "host": urlsplit(upstream.base_url).netloc.rpartition("@")[2],
                     "models": [r.model.id for r in routes],

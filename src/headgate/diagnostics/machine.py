@@ -10,6 +10,7 @@ health.  A key is only reported to exist, of a proxy only its host.
 """
 
 import asyncio
+import contextlib
 import email.utils
 import errno
 import importlib.metadata
@@ -37,7 +38,7 @@ from headgate.catalog.catalog import Catalog, Route
 from headgate.config import ConfigError, Settings, base_url, on_this_machine
 from headgate.diagnostics import upstream_check
 from headgate.diagnostics.checks import Finding
-from headgate.edge import listeners
+from headgate.edge import listeners, upstream_kind
 from headgate.local import model as local
 from headgate.net import certificates
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
@@ -457,6 +458,7 @@ async def _upstreams(settings: Settings, catalog: Catalog, online: bool) -> list
     except ValueError:  # of the proxies, which have a finding of their own
         return []
     out = []
+    asked = upstream_kind.to_ask(settings, catalog) if settings.upstream_check_s else {}
     try:
         for name, url in _addresses(settings, catalog).items():
             route = route_to(catalog, name, None)
@@ -464,7 +466,12 @@ async def _upstreams(settings: Settings, catalog: Catalog, online: bool) -> list
                 continue
             found = await upstream_check.check(client, route)
             state = "up" if found.ok else "degraded"
-            out.append(_judge_upstream({"name": name, "state": state, "check": found.reason}))
+            shown = {"name": name, "state": state, "check": found.reason}
+            if name in asked and found.ok:
+                with contextlib.suppress(upstream_kind.Unreachable):
+                    kind = await upstream_kind.ask(client, route, catalog.models)
+                    shown["detected"] = kind.text if kind is not None else ""
+            out.append(_judge_upstream(shown))
     finally:
         await client.close()
     return out
@@ -480,7 +487,9 @@ def _judge_upstream(shown: Mapping[str, Any]) -> Finding:
         return Finding(check, "warn", f"{state}; plan: {'; '.join(plan)}", do)
     match state:
         case "up":
-            return Finding(check, "ok", "; ".join(("up", *plan)))
+            detected = shown.get("detected", "")
+            up = f"up; it is {detected}" if detected else "up"
+            return Finding(check, "ok", "; ".join((up, *plan)))
         case "not_checked":
             return Finding(check, "ok", "not checked yet")
         case "paused":

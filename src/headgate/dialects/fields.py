@@ -82,6 +82,11 @@ def schema_of(raw: Raw, where: str) -> Raw:
     return carried(raw, where)
 
 
+def first_given(*raws: Raw) -> Raw:
+    """The first that is there: a schema may stand under another vendor's name."""
+    return next((raw for raw in raws if bytes(raw) not in (b"", b"null")), raws[0])
+
+
 def carried(raw: Raw, where: str) -> Raw:
     """A schema that is sent on as it came, on one line, and without the rest of the body.
 

@@ -103,7 +103,7 @@ def _rewritten(
     body: bytes, refused: Refused, rewrite: "Callable[[dict[str, Raw], list[str]], None]"
 ) -> Rewritten:
     failure, warnings = refused.failure, list[str]()
-    if failure.kind != "invalid" or not failure.param.startswith("$."):
+    if failure.kind != "invalid" or not failure.param.startswith("$"):
         raise refused
     try:
         fields = msgspec.json.decode(body, type=dict[str, Raw])
@@ -250,6 +250,20 @@ def _sound(url: str) -> bool:
         return False
 
 
+_OUTPUTS = frozenset(("text", "json", "error-text", "error-json", "content"))
+
+
+def _unwrapped(output: object) -> tuple[object, bool]:
+    """What a tool returned, out of the AI SDK's `{type, value}`, and whether it failed."""
+    kind = output.get("type") if isinstance(output, dict) else None
+    if not isinstance(output, dict) or kind not in _OUTPUTS or "value" not in output:
+        return output, False
+    value = output["value"]
+    if not isinstance(value, str | list):
+        value = _text_json(value)
+    return value, _string(kind).startswith("error")
+
+
 class _Part:
     """One content part, as text, media, a thought, a call, a result, or what stays as it is."""
 
@@ -290,9 +304,9 @@ def _part(value: object, role: str, last: bool) -> _Part:
         out.call = call
     elif name in _RESULTS and role != "assistant":
         id = _string(_first(value, "tool_use_id", "tool_call_id", "toolCallId", "call_id"))
-        content = _first(value, "content", "output", "result")
+        content, failed = _unwrapped(_first(value, "content", "output", "result"))
         if id:
-            out.result = id, content, _first(value, "is_error", "isError") is True
+            out.result = id, content, failed or _first(value, "is_error", "isError") is True
         else:
             out.text, out.warning = text_of(content), name
     elif name in _MEDIA:
@@ -341,7 +355,6 @@ def _chat_fields(fields: dict[str, Raw], warnings: list[str]) -> None:
         if switch not in ("adaptive", "enabled", "disabled", None):
             del fields["thinking"]
             warnings.append("thinking")
-    _no_limit(fields, ("max_completion_tokens", "max_tokens"), warnings)
     _strings(
         fields,
         ("service_tier", "verbosity", "prompt_cache_key", "user", "safety_identifier"),
@@ -398,8 +411,14 @@ def _chat_messages(messages: list[object], warnings: list[str]) -> list[object]:
                     message["role"] = "user"
             elif waiting and waiting[0] == id:
                 waiting.popleft()
-        _chat_content(message, n == end and role == "user", out, warnings)
+        # What stands behind a tool's result is what the tool returned.
+        own = n == end and not (n and _role(messages[n - 1]) in ("tool", "function"))
+        _chat_content(message, own and role == "user", out, warnings)
     return out
+
+
+def _role(message: object) -> str:
+    return _string(message.get("role")) if isinstance(message, dict) else ""
 
 
 def _chat_strings(message: _Object, warnings: list[str]) -> None:
@@ -587,14 +606,6 @@ def _effort(fields: dict[str, Raw], name: str, warning: str, warnings: list[str]
         del fields[name]
 
 
-def _no_limit(fields: dict[str, Raw], names: tuple[str, ...], warnings: list[str]) -> None:
-    """A limit of zero tokens asks for nothing that a model can do; clients mean none."""
-    for name in names:
-        if name in fields and bytes(fields[name]) == b"0":
-            del fields[name]
-            warnings.append(name)
-
-
 def _strings(fields: dict[str, Raw], names: tuple[str, ...], warnings: list[str]) -> None:
     """Hints of a wrong type are left out."""
     for name in names:
@@ -607,6 +618,8 @@ def _strings(fields: dict[str, Raw], names: tuple[str, ...], warnings: list[str]
 
 
 def _responses_fields(fields: dict[str, Raw], warnings: list[str]) -> None:
+    if "input" not in fields and "messages" in fields:  # as in chat
+        fields["input"] = fields.pop("messages")
     if "input" in fields:
         items = _load(fields["input"])
         if isinstance(items, list) and items:
@@ -617,7 +630,6 @@ def _responses_fields(fields: dict[str, Raw], warnings: list[str]) -> None:
         _allowed(fields, warnings)
     _nested(fields, "reasoning", warnings, ("summary", "generate_summary"), effort_in="effort")
     _nested(fields, "text", warnings, ("verbosity",))
-    _no_limit(fields, ("max_output_tokens",), warnings)
     _strings(
         fields,
         ("service_tier", "truncation", "prompt_cache_key", "safety_identifier", "user"),
@@ -663,7 +675,7 @@ def _responses_tool(tool: dict[str, Raw], kind: str, warnings: list[str]) -> dic
         if kind == "function" and "name" not in tool and "function" in tool:  # as in chat
             inner = msgspec.json.decode(tool["function"], type=dict[str, Raw])
             return {"type": _dump("function"), **inner}
-        return tool
+        return tool if "type" in tool else {"type": _dump("function"), **tool}
     if kind != "namespace":
         return None
     inside = dict(tool)
@@ -785,8 +797,12 @@ class _Items:
                 self._answered.add(call or _string(item.get("id")))
             elif kind.endswith("call") or kind == "program":
                 self._calls.add(call)
+        before = items[-2] if len(items) > 1 else None
+        kind = _string(before.get("type")) if isinstance(before, dict) else ""
+        # What stands behind a tool's result is what the tool returned.
+        returned = kind.endswith("output") or _role(before) in ("tool", "function")
         for n, item in enumerate(items):
-            self._item(item, n == self._end)
+            self._item(item, n == self._end and not returned)
         self.out = [_only(item) for item in self.out]
 
     def _lost(self, kind: object) -> None:

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from headgate.dialects.contract import Dialect
 from headgate.errors import HOPELESS, Failure
-from headgate.net import guard
+from headgate.net import codings, guard
 
 MAX_RETRY_AFTER_S = 120  # above it OpenAI's SDKs give up at once
 
@@ -71,6 +71,10 @@ def refusal(
     retry = False if failure.kind in HOPELESS else failure.should_retry
     if retry is not None:
         headers.append(("x-should-retry", "true" if retry else "false"))
+    if (
+        failure.kind == "media_type"
+    ):  # "the server SHOULD send ... Accept-Encoding" (RFC 9110, 15.5.16)
+        headers.append(("accept-encoding", ", ".join(sorted(codings.CODINGS - {"x-gzip"}))))
     if failure.kind == "unauthenticated":
         headers.append(("www-authenticate", "Bearer"))
     return status, headers, body

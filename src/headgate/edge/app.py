@@ -13,8 +13,15 @@ from urllib.parse import parse_qsl, unquote
 
 from headgate import __version__
 from headgate.dialects.contract import Dialect, RequestTarget
-from headgate.dialects.registry import ANTHROPIC, COMPACT, DIALECTS, GEMINI, OPENAI, REPLY_ID
-from headgate.edge import answers, reports
+from headgate.dialects.registry import (
+    ANTHROPIC,
+    COMPACT,
+    DIALECTS,
+    GEMINI,
+    OPENAI,
+    REPLY_ID,
+)
+from headgate.edge import answers, reports, stored_responses
 from headgate.edge.answers import refusal
 from headgate.edge.context import EdgeContext
 from headgate.edge.control_proxy import ControlProxy
@@ -198,6 +205,9 @@ class App:
                 finally:
                     place.leave()
                 return
+            if found := stored_responses.PATH.fullmatch(path):
+                await self._stored(inbound, found[1], found[2] is not None)
+                return
             if inbound.method not in ("GET", "HEAD"):
                 known = _MODELS.fullmatch(path) or path in _PAGES
                 raise Refused(
@@ -242,6 +252,37 @@ class App:
                 raise Refused(_no_path(path))
         except Refused as refused:
             self._refuse(inbound, dialect, refused.failure)
+
+    async def _stored(self, inbound: Inbound, id: str, items: bool) -> None:
+        """Answer what a client asks about a response that is kept."""
+        context, method = self.context, inbound.method
+        if method not in ("GET", "HEAD") and (items or method != "DELETE"):
+            raise Refused(Failure("method", f"{inbound.path} takes GET, not {method}."))
+        key = await self._key(inbound)
+        kept_here = context.responses
+        if kept_here is None:
+            raise Refused(
+                Failure(
+                    "not_found",
+                    f"Response with id `{id[:64]}` not found: nothing is stored here, unless the"
+                    " operator sets `responses.store`.",
+                    code="response_not_found",
+                )
+            )
+        if method == "DELETE":
+            self._json(inbound, await kept_here.delete(key.owner, id))
+            return
+        query = dict(parse_qsl(inbound.query))
+        place = context.overload.enter(key.owner)
+        try:
+            worker = context.overload.worker(place)
+            if items:
+                page = await kept_here.input_items(key.owner, id, query, worker)
+            else:
+                page = await kept_here.response(key.owner, id, worker)
+        finally:
+            place.leave()
+        self._json(inbound, page)
 
     async def _key(self, inbound: Inbound) -> Key:
         """The key that asks for a list, a card or a report; Refused also when it asks too often."""

@@ -19,6 +19,7 @@ import msgspec
 from headgate.catalog import sealed_keys, stored
 from headgate.catalog.advice import retirement_text, retirements
 from headgate.catalog.catalog import Catalog, Route
+from headgate.catalog.detection import Detected
 from headgate.catalog.stored import Joined, Stored
 from headgate.chat import Preferences, Request, Usage
 from headgate.config import Settings
@@ -32,6 +33,7 @@ from headgate.edge.overload import Overload, Place
 from headgate.edge.reads import Reads, no_node, unavailable
 from headgate.edge.refusals import Refusals
 from headgate.edge.replay import ReplayStore
+from headgate.edge.stored_responses import ResponseStore
 from headgate.edge.upstream import forget_owned
 from headgate.edge.upstream_health import UpstreamHealth
 from headgate.edge.web_search import SearchProvider
@@ -156,12 +158,19 @@ class EdgeContext:
         self.replays = ReplayStore(
             store.derived("idempotency"), books, self.reads, self.admissions.keeping
         )
+        kept = settings.responses
+        self.responses = (
+            ResponseStore(kept, store.derived("responses"), self.admissions.storing)
+            if kept.store
+            else None
+        )
         self._checked_s = math.inf  # when the last check of the keys began; inf: nobody watches
         self._checking = asyncio.Lock()
         self._next_check: asyncio.Task[None] | None = None
         self._managing = asyncio.Lock()
         self._people: People | None = None
         self._stored = Stored(secret=store.derived(sealed_keys.PURPOSE))
+        self.detected: dict[str, Detected] = {}  # what upstreams answered that they are, by name
         self.metrics.watched(self.tasks.failures, self.keys_age_s)
         self.metrics.plans = self.health.plan_windows
         self._take_stored(self._read_stored())
@@ -187,7 +196,7 @@ class EdgeContext:
         found = stored.read(self.store)
         if found == self._stored:
             return None
-        return found, stored.joined(self._file, os.environ, found)
+        return found, stored.joined(self._file, os.environ, found, self.detected)
 
     def _take_stored(self, found: tuple[Stored, Joined] | None) -> None:
         """Serve what was read; requests that run keep theirs."""
@@ -203,6 +212,19 @@ class EdgeContext:
             self.log.write(LogLine(log_now(), "warning", "model_left_out", model=id, where=fault))
         for fault in both.upstream_faults.values():
             self.log.write(LogLine(log_now(), "warning", "upstream_left_out", where=fault))
+
+    async def take_detected(self, name: str, found: Detected) -> None:
+        """Serve the upstream as what it said that it is; requests that run keep their routes."""
+        detected = {**self.detected, name: found}
+        async with self._checking:
+            found_before = self._stored
+            both = await asyncio.to_thread(
+                stored.joined, self._file, os.environ, found_before, detected
+            )
+            self.detected = detected
+            self._take_stored((found_before, both))
+        text = f"{found.text}; the preset `{found.kind}` is in force"
+        self.log.write(LogLine(log_now(), "info", "upstream_detected", upstream=name, where=text))
 
     def authenticate(self, credential: str | None) -> Key:
         """The key behind what was presented; the same refusal for every reason there may be."""

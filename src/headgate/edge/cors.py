@@ -13,7 +13,7 @@ from headgate.errors import Failure
 from headgate.net import guard
 
 MAX_AGE_S = 7200  # how long a browser remembers a preflight; Chromium takes no more
-METHODS = "GET, HEAD, POST, OPTIONS"
+METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
 MAX_ASKED_BYTES = 4096  # of the names of headers; the SDKs send some 20 names, 400 bytes
 _NAMES = re.compile(r"[ \t]*(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*(?:,[ \t]*|$))*")
 

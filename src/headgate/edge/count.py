@@ -95,6 +95,9 @@ class _Counting:
         """Return the count, with the request and its routes in the order in which they are asked."""
         context, dialect, place = self.context, self.dialect, self.entry.place
         body = await self.inbound.body(context.overload.max_body_bytes, place)
+        if context.responses is not None and dialect.name == "responses":
+            worker = context.overload.worker(place)
+            body = (await context.responses.whole(self.entry.key.owner, body, worker)).body
         large = len(body) >= OFF_LOOP_BYTES
         if (turn := context.overload.start(place.owner, len(body))) is not None:
             await turn

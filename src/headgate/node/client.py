@@ -25,6 +25,7 @@ from headgate.node.wire import (
     ENTER,
     EVENTS_NOTICE,
     EXTEND,
+    FORGET,
     HAPPENED,
     HEALTH_NOTICE,
     KEEP,
@@ -32,8 +33,10 @@ from headgate.node.wire import (
     OPEN,
     PACE,
     PACED,
+    RECALL,
     REPORT,
     STANDING,
+    STORE,
     TURN,
     TURNS_NOTICE,
     UNPACED,
@@ -49,6 +52,7 @@ from headgate.node.wire import (
     Entered,
     Extend,
     Extended,
+    Forget,
     Happened,
     Held,
     Hello,
@@ -59,10 +63,14 @@ from headgate.node.wire import (
     Pace,
     Paced,
     PacedTurn,
+    Recall,
+    Recalled,
     Report,
     Settled,
     Standing,
     Standings,
+    Store,
+    Stored,
     Unpaced,
 )
 from headgate.policy import limits
@@ -73,6 +81,8 @@ from headgate.policy.limits import Limit, LimitStatus, Scope
 from headgate.policy.metrics_merge import Sample
 from headgate.policy.pricing import Tariff
 from headgate.policy.reservations import Grant
+from headgate.policy.stored_responses import Bounds as StoreBounds
+from headgate.policy.stored_responses import Missing
 from headgate.reasoning.cache import ReasoningCache
 from headgate.storage.errors import StoreError
 from headgate.storage.rows import IntentRecord
@@ -94,6 +104,8 @@ _decode_extended = msgspec.json.Decoder(Extended).decode
 _decode_settled = msgspec.json.Decoder(Settled).decode
 _decode_paced = msgspec.json.Decoder(PacedTurn).decode
 _decode_collected = msgspec.json.Decoder(Collected).decode
+_decode_stored = msgspec.json.Decoder(Stored).decode
+_decode_recalled = msgspec.json.Decoder(Recalled).decode
 _decode_begun = msgspec.json.Decoder(Begun).decode
 _pack = msgspec.msgpack.Encoder().encode
 _decode_snapshot = msgspec.msgpack.Decoder(HealthSnapshot).decode
@@ -230,6 +242,30 @@ class Keeping:
             self._ledger.flush()
 
 
+class Storing:
+    """The responses that the node keeps for all edges; they are opaque to it and to this class."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def store(
+        self, owner: str, id: str, previous: str, data: bytes, bounds: StoreBounds
+    ) -> bool:
+        """Keep a response; whether it is kept.  StoreError when there is no node."""
+        message = Store(owner, id, previous, data, bounds)
+        return _decode_stored(await self._ledger.ask(STORE, "", _encode(message))).done
+
+    async def recall(self, owner: str, id: str, *, alone: bool = False) -> list[bytes] | Missing:
+        """Return a response with those before it, the first one first; StoreError without a node."""
+        data = await self._ledger.ask(RECALL, "", _encode(Recall(owner, id, alone)))
+        found = _decode_recalled(data)
+        return found.missing or found.found
+
+    async def forget(self, owner: str, id: str) -> bool:
+        """Forget a response; whether it was there.  StoreError when there is no node."""
+        return _decode_stored(await self._ledger.ask(FORGET, "", _encode(Forget(owner, id)))).done
+
+
 class MetricsOfAll:
     """What the edges have counted: each leaves its samples with the node for the pages of the others."""
 
@@ -318,6 +354,7 @@ class Admissions:
         # By the key's id and what is asked for.
         self._limits: dict[tuple[str, Scope], tuple[Key, tuple[Limit, ...]]] = {}
         self.keeping = Keeping(ledger)
+        self.storing = Storing(ledger)
         self.pacing = Pacing(ledger)
         self.news = News(ledger)
         self.metrics = MetricsOfAll(ledger)

@@ -20,6 +20,7 @@ from headgate.policy.health import HealthSnapshot
 from headgate.policy.idempotency import KeptReply
 from headgate.policy.limits import BucketLevel, LineOfTurns
 from headgate.policy.metrics_merge import Sample
+from headgate.policy.stored_responses import KeptResponse
 from headgate.reasoning.turns import KeptTurn
 
 MAX_PATH_BYTES = 100  # the kernel takes 107
@@ -38,6 +39,7 @@ class HandedOver(msgspec.Struct):
     pace: list[LineOfTurns] = []
     outputs: list[tuple[str, str, float]] = []  # key, model, tokens
     health: HealthSnapshot | None = None
+    responses: list[KeptResponse] = []  # encrypted
     ended: list[Sample] = []  # metrics of edges that have ended
 
 

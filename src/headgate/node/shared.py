@@ -1,4 +1,4 @@
-"""What edges share beside money: how upstreams do and are paced, and the replies of Idempotency-Keys."""
+"""What edges share beside money: how upstreams do and are paced, replies of Idempotency-Keys, responses."""
 
 import time
 from collections.abc import Iterable
@@ -14,13 +14,18 @@ from headgate.node.wire import (
     Collect,
     Collected,
     Drop,
+    Forget,
     Happened,
     Hello,
     Keep,
     Pace,
     Paced,
     PacedTurn,
+    Recall,
+    Recalled,
     Report,
+    Store,
+    Stored,
     Unpaced,
 )
 from headgate.policy import metrics_merge
@@ -29,6 +34,7 @@ from headgate.policy.idempotency import Saved, Slot, Table
 from headgate.policy.limits import PacedTurn as Turn
 from headgate.policy.limits import Pacer, PacerRefusal, UpstreamLimits
 from headgate.policy.metrics_merge import Sample
+from headgate.policy.stored_responses import StoredResponses
 from headgate.reasoning.turns import Turns
 
 PIECE_BYTES = 1 << 20  # of the turns that an edge is sent at its start
@@ -56,6 +62,7 @@ class Shared:
         self._table = Table()
         self._sharers: dict[int, Sharer] = {}  # by id(), those that have reported
         self._turns = Turns()
+        self._responses = StoredResponses()
         self.fresh_turns: list[tuple[Sharer, bytes]] = []  # that the other edges do not have yet
         self.used_turns: list[tuple[Sharer, list[str]]] = []
         self._ended: list[Sample] = []  # of edges that have ended
@@ -66,12 +73,14 @@ class Shared:
         state.turns = self._turns.kept(time.monotonic())
         state.replies, state.pace = self._table.kept(), self._pacer.lines()
         state.health, state.ended = self._health.snapshot(), self._ended
+        state.responses = self._responses.kept()
 
     def take_over(self, state: HandedOver) -> None:
         """Go on where the node before this one has ended."""
         self._turns.restore(state.turns)
         self._table.restore(state.replies)
         self._pacer.restore(state.pace)
+        self._responses.restore(state.responses)
         self._ended = state.ended
         if state.health is not None:
             self._health.restore(state.health)
@@ -167,7 +176,26 @@ class Shared:
                 slot = sharer.running.pop(message.number, None)
                 if slot is not None:
                     self._table.drop(slot)
+            case Store():
+                named = (message.owner, message.id)
+                now_s = time.monotonic()
+                kept = self._responses.keep(
+                    named, message.previous, message.data, message.bounds, now_s
+                )
+                return Stored(kept)
+            case Recall():
+                return self._recall(message)
+            case Forget():
+                return Stored(self._responses.drop((message.owner, message.id)))
         return None
+
+    def _recall(self, asked: Recall) -> Recalled:
+        slot, now_s = (asked.owner, asked.id), time.monotonic()
+        if asked.alone:
+            one = self._responses.one(slot, now_s)
+            return Recalled([], "unknown") if one is None else Recalled([one])
+        found = self._responses.chain(slot, now_s)
+        return Recalled([], found) if isinstance(found, str) else Recalled(found)
 
     def _begin(self, sharer: Sharer, asked: Begin) -> Begun | None:
         slot, now_s = (asked.key, asked.text), time.monotonic()

@@ -17,10 +17,13 @@ from headgate.policy.idempotency import Saved, Verdict
 from headgate.policy.limits import Limit, LimitStatus
 from headgate.policy.metrics_merge import Sample
 from headgate.policy.pricing import Tier
+from headgate.policy.stored_responses import Bounds as StoreBounds
+from headgate.policy.stored_responses import Missing
 
 HELLO, OPEN, ENTER, LEAVE, EXTEND, STANDING = 4, 5, 6, 7, 8, 9
 HAPPENED, PACE, PACED, UNPACED, BEGIN, KEEP, DROP = 10, 11, 12, 13, 14, 15, 16
 REPORT, COLLECT, TURN, USED = 17, 18, 19, 20
+STORE, RECALL, FORGET = 21, 22, 23
 # How a notice of the node begins; the rest is msgpack, as times may be infinite there.
 HEALTH_NOTICE, EVENTS_NOTICE, TURNS_NOTICE, USED_NOTICE = b"H", b"E", b"T", b"U"
 
@@ -93,6 +96,31 @@ class Used(msgspec.Struct, array_like=True, tag=USED):
     """Keep turns for longer, as they are used."""
 
     names: list[str]
+
+
+class Store(msgspec.Struct, array_like=True, tag=STORE):
+    """Keep a response for its owner (policy/stored_responses.py)."""
+
+    owner: str
+    id: str
+    previous: str
+    data: bytes
+    bounds: StoreBounds
+
+
+class Recall(msgspec.Struct, array_like=True, tag=RECALL):
+    """Ask for a response, with those before it unless `alone`."""
+
+    owner: str
+    id: str
+    alone: bool = False
+
+
+class Forget(msgspec.Struct, array_like=True, tag=FORGET):
+    """Forget a response."""
+
+    owner: str
+    id: str
 
 
 class Pace(msgspec.Struct, array_like=True, tag=PACE):
@@ -195,6 +223,9 @@ Question = (
     | Collect
     | Turn
     | Used
+    | Store
+    | Recall
+    | Forget
 )
 
 
@@ -239,6 +270,19 @@ class Collected(msgspec.Struct, array_like=True, frozen=True):
     """The answer to Collect."""
 
     others: list[list[Sample]]
+
+
+class Stored(msgspec.Struct, array_like=True, frozen=True):
+    """The answer to Store and Forget: whether it is kept, or was there."""
+
+    done: bool
+
+
+class Recalled(msgspec.Struct, array_like=True, frozen=True):
+    """The answer to Recall: the responses, the first one first; or why there are none."""
+
+    found: list[bytes]
+    missing: Missing | None = None
 
 
 class PacedTurn(msgspec.Struct, array_like=True, frozen=True):

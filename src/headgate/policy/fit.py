@@ -163,12 +163,20 @@ def _fit_media(
 def asked_last(messages: Sequence[Message]) -> int:
     """Return the place of the user's message that the reply is for; -1 when it is for something else.
 
-    Only what it holds can still be taken back by its user; anything before it is history.
+    Only what it holds can still be taken back by its user; anything before it is history.  What follows the
+    result of a tool is the agent's: many attach there what the tool returned.
     """
+    last = -1
     for n in range(len(messages) - 1, -1, -1):
-        if messages[n].role != "system":
-            return n if messages[n].role == "user" else -1
-    return -1
+        role = messages[n].role
+        if role == "system":
+            continue
+        if last >= 0:
+            return -1 if role == "tool" else last
+        if role != "user":
+            return -1
+        last = n
+    return last
 
 
 def _has_media(message: Message) -> bool:

@@ -42,9 +42,17 @@ from headgate.chat import (
     ToolResult,
     WebSearch,
 )
-from headgate.dialects import malformed, provider, unknown, unreadable
+from headgate.dialects import hints, limits, malformed, provider, unknown, unreadable
+from headgate.dialects.anthropic.own_tools import own_tool
 from headgate.dialects.contract import RequestTarget
-from headgate.dialects.fields import check_domains, check_sampling, media_of, read_whole, schema_of
+from headgate.dialects.fields import (
+    check_domains,
+    check_sampling,
+    first_given,
+    media_of,
+    read_whole,
+    schema_of,
+)
 from headgate.dialects.found import listed, opened
 from headgate.dialects.jsonstrings import decoded, string, string_or_none
 from headgate.errors import Refused, invalid, unsupported
@@ -122,6 +130,10 @@ class _ToolIn(Struct, frozen=True):
     input_schema: Raw = _NOTHING
     strict: bool | None = None
     cache_control: _CacheControl | None = None
+    # As OpenAI's protocols and MCP have them:
+    function: Raw = _NOTHING
+    parameters: Raw = _NOTHING
+    inputSchema: Raw = _NOTHING
     # Of a search of the web:
     max_uses: Int64 | None = None
     allowed_domains: list[str] | None = None
@@ -235,7 +247,8 @@ def _request(wire: _RequestIn, headers: Mapping[str, str]) -> Request:
     if wire.service_tier not in _TIERS:
         notes.append("service_tier")
     config = wire.output_config or _OutputConfig()
-    tools = _tools(wire.tools)
+    bounds.check_size(config.effort, bounds.LABEL, "$.output_config.effort")
+    tools = _tools(wire.tools, wire.tool_choice, notes)
     search = _search(wire, notes)
     messages = _messages(wire.messages, notes, search is not None)
     preferences = provider.preferences(wire.provider, notes)
@@ -331,13 +344,43 @@ def _end_user(wire: _RequestIn) -> str:
     return user[:256]
 
 
-def _tools(wires: list[_ToolIn] | None) -> tuple[Tool, ...]:
+def _tools(
+    wires: list[_ToolIn] | None, choice: "_ChoiceIn | None", notes: list[str]
+) -> tuple[Tool, ...]:
+    """The tools as functions; those that Anthropic executes are left out, unless one is forced."""
     bounds.check_size(wires, bounds.TOOLS, "$.tools")
-    return tuple(
-        _tool(wire, f"$.tools[{i}]")
-        for i, wire in enumerate(wires or ())
-        if not (wire.type or "").startswith(_SEARCH_TYPE)
-    )
+    forced = choice.name if choice is not None and choice.type == "tool" else None
+    tools: list[Tool] = []
+    for i, wire in enumerate(wires or ()):
+        kind, param = wire.type or "custom", f"$.tools[{i}]"
+        if kind.startswith(_SEARCH_TYPE):
+            continue
+        if kind == "function":
+            wire = _of_openai(wire, param)
+        elif (own := own_tool(kind)) is not None:
+            words, schema = own
+            wire = msgspec.structs.replace(wire, description=words, input_schema=schema)
+        elif kind != "custom":
+            if forced is not None and forced == wire.name:
+                raise unsupported(
+                    f"{param}.type",
+                    f"`{kind[:40]}` is executed by Anthropic; describe a tool of your own.",
+                )
+            notes.append(f"tools.{unreadable.plain(kind)}")
+            continue
+        tools.append(_tool(wire, param))
+    return tuple(tools)
+
+
+def _of_openai(wire: _ToolIn, param: str) -> _ToolIn:
+    """A function in a form of OpenAI's, nested or flat, as a tool of this protocol."""
+    inner = wire
+    if bytes(wire.function).startswith(b"{"):
+        try:
+            inner = msgspec.json.decode(wire.function, type=_ToolIn)
+        except msgspec.MsgspecError as error:
+            raise invalid(str(error), f"{param}.function") from None
+    return msgspec.structs.replace(inner, cache_control=inner.cache_control or wire.cache_control)
 
 
 _SEARCH_TYPE = "web_search_"  # a tool of Anthropic's that the gateway serves, of any date
@@ -365,18 +408,16 @@ def _search(wire: _RequestIn, notes: list[str]) -> WebSearch | None:
 
 
 def _tool(wire: _ToolIn, param: str) -> Tool:
-    if wire.type not in (None, "", "custom"):
-        raise unsupported(
-            f"{param}.type",
-            f"`{(wire.type or '')[:40]}` is a tool of Anthropic's own; describe a custom tool.",
-        )
     if not wire.name:
         raise invalid("A tool needs a `name`.", f"{param}.name")
     bounds.check_name(wire.name, f"{param}.name")
     return Tool(
         wire.name,
         wire.description or "",
-        schema_of(wire.input_schema, f"{param}.input_schema"),
+        schema_of(
+            first_given(wire.input_schema, wire.parameters, wire.inputSchema),
+            f"{param}.input_schema",
+        ),
         bool(wire.strict),
         cache=_cache(wire.cache_control),
     )
@@ -449,7 +490,9 @@ def _messages(wires: Sequence[_MessageIn], notes: list[str], searching: bool) ->
         places = [(block, f"{param}.content[{k}]") for k, block in enumerate(blocks)]
         match wire.role:
             case "user":
-                yield from _user(places, tally, notes, asked)
+                # What stands beside or behind a tool's result is what the tool returned.
+                own = asked and not any(map(_answers, wires[max(0, i - 1) : i + 1]))
+                yield from _user(places, tally, notes, own)
             case "assistant":
                 yield Message("assistant", tuple(_assistant(places, notes)))
             case "system" | "developer":
@@ -498,6 +541,19 @@ def _read_blocks(
         wire if isinstance(wire, _BlockIn) else read(wire, f"{param}[{k}]", notes)
         for k, wire in enumerate(wires)
     ]
+
+
+def _answers(wire: _MessageIn) -> bool:
+    """Whether a turn of the user holds the result of a tool."""
+    if wire.role != "user" or isinstance(wire.content, str):
+        return False
+    for block in wire.content:
+        if isinstance(block, _BlockIn):
+            if block.type == "tool_result":
+                return True
+        elif b'"tool_result"' in bytes(block):
+            return True
+    return False
 
 
 def _told(places: list[tuple[_BlockIn, str]], notes: list[str]) -> Iterator[Text]:
@@ -836,9 +892,37 @@ def _string(raw: Raw) -> str:
     return msgspec.json.decode(raw, type=str) if bytes(raw).startswith(b'"') else ""
 
 
+# What only tunes a reply: with a value of another type it is left out.
+_HINTS = (
+    "service_tier",
+    "metadata",
+    "metadata.user_id",
+    "thinking",
+    "thinking.type",
+    "thinking.display",
+    "thinking.budget_tokens",
+    "output_config",
+    "output_config.effort",
+    "top_k",
+    "tools[].cache_control",
+    "tools[].cache_control.ttl",
+    "tools[].strict",
+    "system[].cache_control",
+    "messages[].content[].cache_control",
+)
+
+
 def request_in(body: bytes, target: RequestTarget) -> Request:
     """A client's request; raises errors.Refused."""
-    return read_whole(lambda b: _read(b, target.headers), body)
+    return read_whole(lambda b: _hinted(b, target.headers), body)
+
+
+def _hinted(body: bytes, headers: Mapping[str, str]) -> Request:
+    return hints.read(lambda b: _limited(b, headers), body, _HINTS)
+
+
+def _limited(body: bytes, headers: Mapping[str, str]) -> Request:
+    return limits.read(lambda b: _read(b, headers), body, ("max_tokens",), of_zero=1)
 
 
 def _read(body: bytes, headers: Mapping[str, str]) -> Request:

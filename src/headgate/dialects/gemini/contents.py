@@ -347,6 +347,9 @@ class _History:
     def user(self, parts: Sequence[_PartIn], i: int) -> None:
         turn = _Turn()
         results: _Results = []
+        # What stands beside or behind a function's response is what the function returned.
+        asked = self.asked and not any([p.function_response is not None for p in parts])
+        asked = asked and not (self.out and self.out[-1].role == "tool")
         for k, p in enumerate(parts):
             where = f"$.contents[{i}].parts[{k}]"
             _note_hints(p, self._notes)
@@ -354,7 +357,7 @@ class _History:
             if p.function_response is not None:
                 results.append((f"{where}.functionResponse", p.function_response))
             elif p.inline_data is not None or p.file_data is not None:
-                media = self._attached(p, where)
+                media = self._attached(p, where, asked)
                 if isinstance(media, Text):
                     turn.say(media.source)
                 else:
@@ -371,7 +374,7 @@ class _History:
         if said or not results:
             self.out.append(Message("user", said))
 
-    def _attached(self, p: _PartIn, where: str) -> Text | Media:
+    def _attached(self, p: _PartIn, where: str, asked: bool) -> Text | Media:
         """What a user attached; in an earlier turn, a note stands for what cannot be read."""
         media = p.inline_data or p.file_data
         assert media is not None
@@ -381,7 +384,7 @@ class _History:
             assert p.file_data is not None
             return _file(p.file_data, f"{where}.fileData")
         except Refused:
-            if self.asked:
+            if asked:
                 raise
         what = unreadable.name_of("file", media.mime_type or "")
         self._notes.append(unreadable.replaced(what))

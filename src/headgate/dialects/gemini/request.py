@@ -21,7 +21,7 @@ from msgspec import Raw, Struct
 from headgate import bounds, jsontext
 from headgate.bounds import Int64
 from headgate.chat import Choice, Format, Reasoning, Request, Sampling, Tool, WebSearch
-from headgate.dialects import malformed, unknown, unreadable
+from headgate.dialects import hints, limits, malformed, unknown, unreadable
 from headgate.dialects.contract import RequestTarget
 from headgate.dialects.fields import (
     EMPTY_SCHEMA,
@@ -309,9 +309,8 @@ def _tools(wire: list[dict[str, Raw]] | None, notes: list[str]) -> tuple[Tool, .
             if camel(raw_name) in _SEARCHES:
                 continue
             if raw_name != "functionDeclarations" and bytes(value) != b"null":
-                raise unsupported(
-                    f"$.tools[{i}].{camel(raw_name)[:64]}", "Declare functions instead."
-                )
+                # Executed by Google: the model answers without it, and nothing can force it.
+                notes.append(f"tools.{unreadable.plain(camel(raw_name))}")
         place = f"$.tools[{i}].functionDeclarations"
         declared = _functions(tool.get("functionDeclarations", _NULL), place)
         bounds.check(len(out) + len(declared), bounds.TOOLS, place)
@@ -549,9 +548,38 @@ def _choice(
     return tools, Choice()
 
 
+# As they may be sent; proto's JSON takes both forms of a name.
+_LIMITS = tuple(
+    (config, name)
+    for config in ("generationConfig", "generation_config")
+    for name in ("maxOutputTokens", "max_output_tokens")
+)
+
+
+# What only tunes a reply: with a value of another type it is left out.
+_HINTS = (
+    "generationConfig.thinkingConfig",
+    "generationConfig.thinkingConfig.includeThoughts",
+    "generationConfig.thinkingConfig.thinkingBudget",
+    "generationConfig.thinkingConfig.thinkingLevel",
+    "generationConfig.mediaResolution",
+    "generationConfig.seed",
+    "generationConfig.topK",
+    "labels",
+    "serviceTier",
+    "safetySettings",
+)
+
+
 def request_in(body: bytes, target: RequestTarget) -> Request:
     """A client's request; raises errors.Refused."""
-    return read_whole(lambda b: _checked(b, target), body)
+    return read_whole(lambda b: _hinted(b, target), body)
+
+
+def _hinted(body: bytes, target: RequestTarget) -> Request:
+    return hints.read(
+        lambda b: limits.read(lambda c: _checked(c, target), b, *_LIMITS), body, _HINTS
+    )
 
 
 def _checked(body: bytes, target: RequestTarget) -> Request:

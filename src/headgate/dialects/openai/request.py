@@ -36,11 +36,18 @@ from headgate.chat import (
     ToolResult,
     WebSearch,
 )
-from headgate.dialects import fields, provider, unknown
+from headgate.dialects import fields, limits, provider, unknown
 from headgate.dialects.contract import (
     RequestTarget,
 )
-from headgate.dialects.fields import carried, check_sampling, given, read_whole, wrapped
+from headgate.dialects.fields import (
+    carried,
+    check_sampling,
+    first_given,
+    given,
+    read_whole,
+    wrapped,
+)
 from headgate.dialects.jsonstrings import decoded, may_hold, string, string_or_list, string_or_none
 from headgate.dialects.openai.upstream import DetailIn
 from headgate.errors import Refused, invalid, unsupported
@@ -102,6 +109,9 @@ class _FunctionIn(Struct, frozen=True):
     description: str | None = None
     parameters: Raw = _NOTHING
     strict: bool | None = None
+    # The schema under the names of Anthropic and of MCP:
+    input_schema: Raw = _NOTHING
+    inputSchema: Raw = _NOTHING
 
 
 class _CustomIn(Struct, frozen=True):
@@ -366,7 +376,7 @@ def _openrouter(wire: _RequestIn, warnings: list[str]) -> _RequestIn:
     if asked.exclude:
         warnings.append("reasoning.exclude")
     effort = unknown.effort(asked.effort) if asked.effort else ""
-    if asked.effort and not effort:
+    if asked.effort and effort != asked.effort:
         warnings.append("reasoning.effort")
     if wire.reasoning_effort is not None or wire.thinking is not None:
         if effort != (wire.reasoning_effort or ""):
@@ -464,9 +474,10 @@ def _tool(wire: _ToolIn, param: str) -> Tool:
         raise invalid(f"Object missing required field `function` - at `{param}`", param)
     bounds.check_name(function.name, f"{param}.function.name")
     tool = Tool(function.name, function.description or "", strict=function.strict is True)
-    if not given(function.parameters):
+    schema = first_given(function.parameters, function.input_schema, function.inputSchema)
+    if not given(schema):
         return tool
-    parameters = _schema(function.parameters, f"{param}.function.parameters")
+    parameters = _schema(schema, f"{param}.function.parameters")
     return msgspec.structs.replace(tool, parameters=parameters)
 
 
@@ -663,6 +674,13 @@ def _wants_usage(body: bytes) -> bool:
     return not found.stream or (options is not None and options.include_usage is True)
 
 
+_LIMITS = (
+    ("max_completion_tokens",),
+    ("max_tokens",),
+    ("max_output_tokens",),
+)  # the last: of Cursor
+
+
 def request_in(
     body: bytes,
     target: RequestTarget,
@@ -672,7 +690,9 @@ def request_in(
 
     `of_input` reads a body of Responses, which Cursor sends to this path too.
     """
-    return read_whole(lambda b: _read(b, target, of_input), body)
+    return read_whole(
+        lambda b: limits.read(lambda c: _read(c, target, of_input), b, *_LIMITS), body
+    )
 
 
 def _read(

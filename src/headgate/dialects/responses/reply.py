@@ -69,7 +69,7 @@ class Echo(Struct, frozen=True):
     user: str | None = None
     store: bool = False
     background: bool = False
-    previous_response_id: None = None
+    previous_response_id: str | None = None
     top_logprobs: int = 0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
@@ -77,6 +77,13 @@ class Echo(Struct, frozen=True):
     @property
     def summarized(self) -> bool:
         return self.reasoning.get("summary") not in (None, "none")
+
+
+def storing(request: Request, previous: str, store: bool) -> Request:
+    """The request whose reply says that it is stored, and after which response it comes."""
+    assert isinstance(request.echo, Echo)
+    echo = msgspec.structs.replace(request.echo, store=store, previous_response_id=previous or None)
+    return msgspec.structs.replace(request, echo=echo)
 
 
 class CompactingEcho(Echo, frozen=True):
@@ -249,6 +256,7 @@ class ResponsesEncoder:
         self.output: list[_Item] = []
         self._sequence = 0
         self._started = False
+        self.response = b""  # once it is finished
         self._part = PartStart("text")
         self._pieces: list[str] = []
         self._annotations: list[_Annotation] = []  # of the open text
@@ -288,8 +296,8 @@ class ResponsesEncoder:
                     self._begin(out)
                 case Finish():
                     self.end(out)
-                    status, response = self._frame.finished(self.output, event)
-                    self._lifecycle(out, status, response)
+                    status, self.response = self._frame.finished(self.output, event)
+                    self._lifecycle(out, status, self.response)
         return b"".join(out)
 
     def fail(self, failure: Failure) -> tuple[bytes, ...]:

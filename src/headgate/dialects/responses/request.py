@@ -40,7 +40,7 @@ from headgate.chat import (
     ToolResult,
     WebSearch,
 )
-from headgate.dialects import fields, provider, unknown
+from headgate.dialects import fields, limits, provider, unknown
 from headgate.dialects.contract import RequestTarget
 from headgate.dialects.fields import read_whole
 from headgate.dialects.found import NOT_KEPT
@@ -121,6 +121,9 @@ class _ToolIn(Struct, frozen=True, omit_defaults=True):
     tools: "list[_ToolIn] | None" = None
     filters: _FiltersIn | None = None  # of a search of the web
     user_location: Raw = _NOTHING
+    # The schema under the names of Anthropic and of MCP:
+    input_schema: Raw = _NOTHING
+    inputSchema: Raw = _NOTHING
 
 
 class _AllowedIn(Struct, frozen=True, omit_defaults=True):
@@ -284,7 +287,10 @@ def _compacting(request: Request) -> Request:
 def _refuse(wire: _RequestIn) -> None:
     """What changes the meaning of the reply and cannot be honoured, by name."""
     if wire.previous_response_id is not None:
-        raise unsupported("$.previous_response_id", "Nothing is stored; send the whole `input`.")
+        raise unsupported(
+            "$.previous_response_id",
+            "Nothing is stored here unless the operator sets `responses.store`; send the whole `input`.",
+        )
     if fields.given(wire.conversation):
         raise unsupported("$.conversation", "Nothing is stored; send the whole `input`.")
     if wire.background:
@@ -494,7 +500,8 @@ def _tool(wire: _ToolIn, namespace: str, where: str, warnings: list[str]) -> Too
     name, description = flat(namespace, _name(wire, where)), wire.description or ""
     bounds.check_name(name, f"{where}.name")
     if wire.type == "function":
-        schema = fields.schema_of(wire.parameters, f"{where}.parameters")
+        raw = fields.first_given(wire.parameters, wire.input_schema, wire.inputSchema)
+        schema = fields.schema_of(raw, f"{where}.parameters")
         return Tool(name, description, schema, wire.strict is True, namespace=namespace)
     grammar = ("", "")
     if wire.format is not None and wire.format.type == "grammar":
@@ -507,7 +514,10 @@ def _plain(wire: _ToolIn, tool: Tool) -> _ToolIn:
     """A tool as OpenAI repeats it: `parameters` and `strict` are always there."""
     if tool.custom:
         return wire
-    return msgspec.structs.replace(wire, parameters=tool.parameters, strict=tool.strict)
+    replace = msgspec.structs.replace
+    if wire.input_schema is not _NOTHING or wire.inputSchema is not _NOTHING:
+        wire = replace(wire, input_schema=_NOTHING, inputSchema=_NOTHING)
+    return replace(wire, parameters=tool.parameters, strict=tool.strict)
 
 
 class _Names:
@@ -799,7 +809,7 @@ def _parts(content: _Content, where: str) -> list[Text | Media]:
 
 def request_in(body: bytes, target: RequestTarget) -> Request:
     """A client's request; raises errors.Refused."""
-    return read_whole(_read, body)
+    return read_whole(lambda b: limits.read(_read, b, ("max_output_tokens",)), body)
 
 
 def _read(body: bytes) -> Request:

@@ -13,6 +13,8 @@ from headgate.catalog.catalog import Route
 from headgate.catalog.counting import Features
 from headgate.chat import Request, ToolResult
 from headgate.dialects.contract import ReplyFacts
+from headgate.dialects.registry import COMPACT
+from headgate.dialects.responses.reply import storing
 from headgate.edge import replay
 from headgate.edge.fitting import fitted_request
 from headgate.edge.overload import LOOP_BYTES, LOOP_PARTS, OFF_LOOP_BYTES
@@ -45,11 +47,21 @@ async def prepare(exchange: Exchange, responder: Responder) -> Prepared | None:
     exchange.large = len(body) >= OFF_LOOP_BYTES
     if (turn := context.overload.start(place.owner, len(body))) is not None:
         await turn
+    whole, previous = body, ""
+    if context.responses is not None and dialect.name == "responses":
+        arrived = await context.responses.whole(key.owner, body, context.overload.worker(place))
+        whole, previous = arrived.body, arrived.previous
+        exchange.turn = arrived.turn if dialect is not COMPACT else None
+        if len(whole) > len(body):
+            place.reserve(len(body) + len(whole))
+            exchange.large = len(whole) >= OFF_LOOP_BYTES
     if exchange.large:
-        request = await exchange.worked(dialect.decode_request, body, arrival.target)
-        exchange.large = len(body) >= LOOP_BYTES or _has_many_parts(request)
+        request = await exchange.worked(dialect.decode_request, whole, arrival.target)
+        exchange.large = len(whole) >= LOOP_BYTES or _has_many_parts(request)
     else:
-        request = dialect.decode_request(body, arrival.target)
+        request = dialect.decode_request(whole, arrival.target)
+    if dialect is not COMPACT and (previous or exchange.turn is not None):
+        request = storing(request, previous, exchange.turn is not None)
     if TAGS_HEADER in client.headers:
         request = tagged(request, client.headers[TAGS_HEADER])
     if request.search is not None:
@@ -60,7 +72,7 @@ async def prepare(exchange: Exchange, responder: Responder) -> Prepared | None:
     model = progress.model = routes[0].model.id
     if replay.HEADER in client.headers and await _answered_before(exchange, responder, body):
         return None
-    del body  # the request has what it says, for as long as the answer takes
+    del body, whole  # the request has what it says, for as long as the answer takes
     if key.on_disconnect == "drain":
         client.drains = True
     progress.stream = request.stream

@@ -15,6 +15,7 @@ from headgate.edge.context import EdgeContext, Entry
 from headgate.edge.ids import new_id
 from headgate.edge.metrics import RouteMetrics
 from headgate.edge.record import ANSWERED, ExchangeRecord
+from headgate.edge.stored_responses import Turn as StoredTurn
 from headgate.errors import BLAMELESS
 from headgate.net.client import Response
 from headgate.net.server import Inbound
@@ -93,6 +94,7 @@ class Exchange:
     encoder: Encoder | None = None  # of a streamed reply
     large = False  # the work on a large body is done in a thread
     input_estimate = 0  # tokens
+    turn: StoredTurn | None = None  # what is kept of it for `previous_response_id`
     masker: Masker | None = None  # of a key whose requests are masked before they leave
     facts = ReplyFacts("", "", 0)  # set once the request is read
 
@@ -120,6 +122,15 @@ class Exchange:
         if self.masker is not None:
             request = await self.worked(self.masker.request, request)
         return await self.worked(upstream.encoded, route, request)
+
+    async def keep(self, response: bytes) -> None:
+        """Keep a response whose request wants that, before its client sees the end."""
+        kept_here = self.context.responses
+        if self.turn is None or kept_here is None:
+            return
+        worker = self.context.overload.worker(self.arrival.entry.place)
+        if not await kept_here.keep(self.turn, f"resp_{self.id}", response, worker):
+            self.progress.warnings = (*self.progress.warnings, "store (not kept)")
 
     def measure(self, translator: Translator) -> None:
         """Set the usage to what is billed of this reply."""

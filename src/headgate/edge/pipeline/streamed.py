@@ -2,6 +2,7 @@
 
 from headgate.chat import Finish
 from headgate.dialects.contract import Encoder
+from headgate.dialects.responses.reply import ResponsesEncoder
 from headgate.edge.pipeline.record import ledger_row
 from headgate.edge.pipeline.state import Exchange
 from headgate.edge.responder import Responder
@@ -17,4 +18,7 @@ async def finish_streamed(
     await exchange.record.settle(row)
     # The client is shown what it is billed, and not what an upstream may claim beside it.
     last = Finish(end.reason, progress.usage, end.stop_sequence, row.cost_nano_usd)
-    responder.finish(sink.feed([last]))
+    frame = sink.feed([last])
+    if exchange.turn is not None and isinstance(sink, ResponsesEncoder):
+        await exchange.keep(sink.response)
+    responder.finish(frame)

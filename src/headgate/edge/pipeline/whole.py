@@ -53,9 +53,10 @@ async def finish_whole(
         reply.finish, usage=progress.usage, cost_nano=row.cost_nano_usd
     )
     reply = msgspec.structs.replace(reply, finish=finish)
-    responder.respond(
-        exchange.arrival.dialect.encode_reply(reply, prepared.request, exchange.facts)
-    )
+    body = exchange.arrival.dialect.encode_reply(reply, prepared.request, exchange.facts)
+    if exchange.turn is not None:
+        await exchange.keep(body)
+    responder.respond(body)
 
 
 async def _repaired(

@@ -58,6 +58,8 @@ _RESPONSES = {
     "service_tier": "string",
     "prompt_cache_key": "string",
     "metadata": "object",
+    "store": "boolean",
+    "previous_response_id": "string",
 }
 _MESSAGES = {
     "model": "string",
@@ -88,7 +90,7 @@ _MESSAGE = '[{"role": "user", "content": "Hello"}]'
 
 class Outline(msgspec.Struct, frozen=True, kw_only=True):
     group: str
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "DELETE"]
     path: str
     name: str
     summary: str
@@ -126,7 +128,34 @@ PATHS = (
         docs=RESPONSES,
         answers=(ANSWERED, STREAMED),
         example='{"model": "MiniMax-M3", "input": "Hello"}',
-        words="Nothing is stored: send the whole conversation each time. Also at /responses.",
+        words="Unless the operator sets `responses.store`, nothing is stored: send the whole conversation each"
+        " time. Also at /responses.",
+    ),
+    Outline(
+        group="OpenAI",
+        method="GET",
+        path="/v1/responses/{id}",
+        name="response",
+        summary="Show a response that is kept for the asking key.",
+        docs=RESPONSES,
+        words="404 unless the operator sets `responses.store`.",
+    ),
+    Outline(
+        group="OpenAI",
+        method="DELETE",
+        path="/v1/responses/{id}",
+        name="response_delete",
+        summary="Forget a response that is kept for the asking key.",
+        docs=RESPONSES,
+    ),
+    Outline(
+        group="OpenAI",
+        method="GET",
+        path="/v1/responses/{id}/input_items",
+        name="response_input_items",
+        summary="List what the model was shown for a response that is kept.",
+        docs=RESPONSES,
+        words="With `order` (`desc`, or `asc`), `limit` (1 to 100) and `after`, the id of an item.",
     ),
     Outline(
         group="OpenAI",

@@ -77,6 +77,7 @@ class UpstreamStatus(msgspec.Struct, frozen=True):
     rpm: int | None = None
     tpm: int | None = None
     paced: bool = False  # models have limits, if not all the same
+    detected: str = ""  # what the server answered that it is, as "vLLM 0.11.0"
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -189,7 +190,7 @@ def _page(
     cards = [
         UpstreamView(
             s,
-            known[s.preset].label if s.preset in known else s.preset,
+            s.detected or (known[s.preset].label if s.preset in known else s.preset),
             f"/upstreams/{quote(s.name, safe='')}/test",
             measured.get(s.name),
             _errors(visit, s.name, now_s),
