@@ -41,7 +41,7 @@ class Agent:
     tools: bool = True  # False: writes files by blocks of text
     runs: bool = True  # by `headgate run` too
     connects: bool = True  # by `headgate connect`; False: by `headgate run` only
-    # How it is sent of a server of the Model Context Protocol: more arguments, with `<config>` for the path of
+    # How it learns of a server of the Model Context Protocol: more arguments, with `<config>` for the path of
     # a file of JSON, `<python>` and `<server>`; or a file where it works, with the key of its servers.
     mcp_line: tuple[str, ...] = ()
     mcp_file: tuple[str, str] = ("", "")

@@ -37,7 +37,10 @@ def test_a_hint_of_messages_costs_no_more_than_itself(name: str, value: Any) -> 
 
 def test_what_stands_in_a_hint_is_left_out_alone() -> None:
     request = messages(output_config={"effort": 5, "format": None}, metadata={"user_id": 7})
-    assert set(request.warnings) == {"output_config.effort", "metadata.user_id"}
+    assert set(request.warnings) == {
+        "output_config.effort (unknown ignored)",
+        "metadata.user_id",
+    }
     request = messages(thinking={"type": "enabled", "budget_tokens": "many"})
     assert (request.reasoning.mode, request.warnings) == ("on", ("thinking.budget_tokens",))
 
@@ -67,7 +70,8 @@ def test_hints_of_tools_and_blocks_are_left_out_wherever_they_stand() -> None:
 )
 def test_a_hint_of_gemini_costs_no_more_than_itself(config: str, name: str, value: Any) -> None:
     request = generate(**{config: {name: value, "temperature": 0.5}})
-    assert request.warnings and request.warnings[0].startswith("generationConfig.")
+    assert request.warnings
+    assert request.warnings[0].startswith(("generationConfig.", "thinkingLevel (unknown ignored)"))
     assert request.sampling.temperature == 0.5
 
 

@@ -1,7 +1,7 @@
 """The responses that are kept for `previous_response_id`: whose, for how long, and which go first.
 
-Each has the items of one turn and names the one before it, so that a conversation costs what was sent, not its
-square.  A turn that is used keeps those before it alive.  Times are seconds of one steady clock; the data are
+Each has the items of one turn and names the one before it, so that a conversation costs the sum of its turns, not the
+square of it.  A turn that is used keeps those before it alive.  Times are seconds of one steady clock; the data are
 opaque here.
 """
 
