@@ -125,9 +125,7 @@ def test_a_probe_of_a_paused_route_lasts_no_longer_than_its_request(
         assert (await here.ask("hello")).headers["x-headgate-upstream"] == f"one/{M}"
         assert not here.is_probed(first) and not here.is_probed(second)
         assert here.gate.health.breaker.standing(first.id, time.monotonic()).state == "closed"
-        assert (
-            here.gate.health.breaker.standing(second.place, time.monotonic()).state == "half_open"
-        )
+        assert here.gate.health.breaker.standing(second.id, time.monotonic()).state == "half_open"
 
     inside(main, tpm=10000)
 

@@ -119,7 +119,7 @@ def _prices(
             msgspec.convert(text, config.OwnDollars)
         except msgspec.ValidationError:
             said = visit.word(
-                "`{value}` is no amount in dollars; write one like 12.50.", value=text[:32]
+                "`{value}` is not an amount in dollars; write one like 12.50.", value=text[:32]
             )
             raise Problem(422, said, name) from None
     return [{**given, "model": model}, *rest]
