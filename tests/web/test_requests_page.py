@@ -567,7 +567,15 @@ LISTED = {"input.": responses_request._SILENT, "tools.": responses_request._HINT
 # Where warnings have words of the request in them; they are explained by their kind.
 OF_KINDS = {
     f"dialects/{name}.py"
-    for name in ("unknown", "fields", "gemini/contents", "gemini/request", "anthropic/request")
+    for name in (
+        "unknown",
+        "fields",
+        "hints",
+        "limits",
+        "gemini/contents",
+        "gemini/request",
+        "anthropic/request",
+    )
 } | {
     "policy/fit.py",
     "policy/history.py",

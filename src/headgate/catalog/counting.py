@@ -6,8 +6,8 @@ vocabularies (measured 2026-11 with o200k).  From these starts a `Learner` follo
 report, one for each model: a Kalman filter over seven weights, whose errors are cut (Huber) and
 whose weights are bounded.  What comes of it is an estimate and is labelled so; it is never used for
 a bill that an upstream's own count could make.  One ratio for a model would not do: over conversations in
-English, code and Chinese the filter is off by 3.6 % on average, one learned ratio by 25 %, and the start
-values by 30 % (`make estimates`, 2026-12).
+English, code and Chinese the filter is off by 3 % on average, one learned ratio by 26 %, and the start
+values by 31 % (`make estimates`, 2026-12).
 
 Note: what upstreams report has the frame of the chat template in it, and sometimes a
 system prompt that nobody sent; both are learned as a sum per request.  One caller's texts teach for

@@ -99,11 +99,16 @@ _NOUNS = {
 }
 
 
+_MISSING = "Object missing required field"  # as msgspec says it
+
+
 def _rewritten(
     body: bytes, refused: Refused, rewrite: "Callable[[dict[str, Raw], list[str]], None]"
 ) -> Rewritten:
     failure, warnings = refused.failure, list[str]()
-    if failure.kind != "invalid" or not failure.param.startswith("$"):
+    # Of the body as a whole only a field that is missing is mended: its bounds hold whatever is in it.
+    mendable = failure.param.startswith("$.") or failure.message.startswith(_MISSING)
+    if failure.kind != "invalid" or not mendable:
         raise refused
     try:
         fields = msgspec.json.decode(body, type=dict[str, Raw])
