@@ -9,8 +9,10 @@ BIN := .venv/bin
 run: .venv/.run
 	@$(BIN)/headgate serve
 
+# What fails beside others is run once more, alone and by name: one that then passes is unsteady, and is to be repaired.
 test: .venv/.test
-	@$(BIN)/python -m pytest -n 3 --dist loadfile
+	@$(BIN)/python -m pytest -n 3 --dist loadfile || \
+		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none --maxfail 1 -v
 
 check: .venv/.test
 	@$(BIN)/ruff format --check src tests evals

@@ -23,7 +23,9 @@ def installed() -> None:
 
 
 def post(url: str, **fields: object) -> bytes:
-    body = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8, **fields}
+    """Ask for more than the eight tokens it may write; with temperature 0, as nothing may hang on chance."""
+    question = {"role": "user", "content": "Count from one to one hundred in words."}
+    body = {"messages": [question], "max_tokens": 8, "temperature": 0, **fields}
     request = urllib.request.Request(
         f"{url}/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
     )

@@ -60,6 +60,7 @@ def test_openai_structured_output_is_enforced(embedded: Gateway) -> None:
     reply = client.chat.completions.create(
         model=MODEL,
         messages=[{"role": "user", "content": "A number, please."}],
+        temperature=0,
         max_tokens=60,
         response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": schema}},
     )
