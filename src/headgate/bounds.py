@@ -56,6 +56,11 @@ DECODED_RATIO = Bound(
     "times its size",
     "JSON of agents shrinks to a fifth, with much that repeats to a thirtieth",
 )
+MASKED = Bound(
+    300_000,
+    "places where values to mask may begin",
+    "each takes some 10 us; a full window of addresses or numbers in groups has 200,000",
+)
 # Of replies.  The longest output of any model, 524,288 tokens, is 2 MB of text.
 REPLY_CHARS = Bound(16 << 20, "characters", "eight times the longest output of any model")
 REPLY_PARTS = Bound(20_000, "parts", "a reply has dozens, one whose parts alternate thousands")
@@ -87,9 +92,9 @@ Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 def refuse(count: int, bound: Bound, param: str) -> Refused:
     """The refusal of a count above its bound: it names the field, the count and the bound."""
-    field = param.removeprefix("$.") or "The body"
+    field = f"`{param.removeprefix('$.')}`" if param else "The body"
     return invalid(
-        f"`{field}` has {count} {bound.unit}; at most {bound.most} {bound.unit} are taken.", param
+        f"{field} has {count} {bound.unit}; at most {bound.most} {bound.unit} are taken.", param
     )
 
 

@@ -1,6 +1,7 @@
 """Masking: what is found, that it leaves under another name, and comes back wherever a chunk ends."""
 
 import json
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -8,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from growth import superlinear
+from headgate import bounds
 from headgate.chat import (
     Delta,
     Event,
@@ -26,6 +29,7 @@ from headgate.chat import (
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.registry import DIALECTS
 from headgate.edge.pipeline.masking import Restore
+from headgate.errors import Refused
 from headgate.policy.masking import KINDS, Masker, Restorer, kinds
 
 SECRET = b"s" * 32
@@ -157,6 +161,110 @@ def test_a_card_behind_a_telephone_number_is_found() -> None:
     m = masker()
     masked = m.text("+49 30 1234567 4111 1111 1111 1111 and 12 4111-1111-1111-1111 99")
     assert "4111" not in masked and m.counts == {"card": 2, "phone": 1}
+
+
+ESCAPED = [v for v in VALUES if v != PEM]
+
+
+@pytest.mark.parametrize("value", ESCAPED)
+@pytest.mark.parametrize("before", ["\n", "\t", '"', "\\", "é", "/"])
+def test_a_value_behind_an_escape_of_json_is_found_and_the_json_stays_whole(
+    before: str, value: str
+) -> None:
+    """`\\nada@example.com` is a line's end and an address, and not the address `nada@...`."""
+    for inside in (f"{before}{value}{before}", f"a{before}{value}"):
+        arguments = json.dumps({"q": inside})
+        m = masker()
+        masked = m.call(ToolCall("1", "f", arguments)).arguments
+        name, sent = next(iter(m.values)), json.loads(masked)["q"]
+        assert m.values[name] == value and sent == inside.replace(value, name)
+        result = masker().text(arguments)  # JSON that a tool returned, as text
+        assert json.loads(result)["q"] == sent
+
+
+def test_a_value_with_a_secret_inside_comes_back_whole() -> None:
+    for text in (
+        "ada.sk-0123456789abcdef@example.com and bob@example.com",
+        "ada@example.com.eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefghijk",
+        "AKIAIOSFODNN7EXAMPLE@x.de 4111 1111 1111 1111 AKIAIOSFODNN7EXAMPLE ada@x.de +49 30 1234567",
+    ):
+        m = masker()
+        masked = m.text(text)
+        assert "sk-" not in masked and "x.de" not in masked and "AKIA" not in masked
+        restorer = Restorer(m.values)
+        assert restorer.feed(masked) + restorer.close() == text
+
+
+def test_a_private_key_in_json_is_found_with_its_line_ends() -> None:
+    m = masker()
+    masked = m.call(ToolCall("1", "f", json.dumps({"key": PEM, "path": "C:\\new"}))).arguments
+    assert list(m.values.values()) == [PEM]
+    assert json.loads(masked) == {"key": next(iter(m.values)), "path": "C:\\new"}
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [*ESCAPED, *LEFT, "\\", '"', "\n", "\\n", "\\u00e9", "é", "😀", "/", "u0040", " "]
+        ),
+        max_size=12,
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_arguments_with_any_escapes_stay_json_and_come_back(words: list[str]) -> None:
+    text = "".join(words)
+    for ascii in (True, False):
+        m = masker()
+        arguments = json.dumps({"q": text}, ensure_ascii=ascii)
+        masked = m.call(ToolCall("1", "f", arguments)).arguments
+        json.loads(masked)
+        restorer = Restorer(m.values, json=True)
+        assert json.loads(restorer.feed(masked) + restorer.close()) == {"q": text}
+        plain = masker()
+        restorer = Restorer(plain.values, json=True)
+        masked = plain.text(arguments)
+        assert json.loads(restorer.feed(masked) + restorer.close()) == {"q": text}
+
+
+def test_a_value_at_the_end_of_a_searched_window_is_found() -> None:
+    for value in VALUES:
+        for back in (1, len(value) // 2, len(value) - 1, len(value)):
+            m = masker()
+            masked = m.text("." * ((1 << 16) - back - 1) + f" {value} x\\n")
+            assert list(m.values.values()) == [value] and masked.endswith(" x\\n"), (value, back)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "4111 ", "123-", "+1 2345678 ", "+4 ", "a@b.co ", "a@", "@b.", "eyJaaaaaaaaa.", "eyJ", "sk-",
+        "-----BEGIN PRIVATE KEY-----AAAA ", "-----BEGIN ", "DE89 ", "AA00 AAAA ", "AA00AAAA", "00", "1",
+        "13812345678", "\\n", "\\u0040", "\\", "10:30 on 2026-11-30. ",
+    ],
+)  # fmt: skip
+def test_the_work_of_masking_grows_with_the_text(piece: str) -> None:
+    def make(n: int) -> Callable[[], object]:
+        text = piece * (n // len(piece))
+        return lambda: masker().text(text)
+
+    assert superlinear(make, 40_000) is None
+
+
+def test_more_places_than_the_bound_are_refused_and_no_value_is_shown() -> None:
+    most = bounds.MASKED.most
+    m = Masker(("email",), SECRET)
+    m.text("a@b.co " * most)
+    with pytest.raises(
+        Refused, match=rf"The body has {most + 1} places where values to mask may begin"
+    ) as e:
+        m.text("ada@example.com")
+    assert "ada" not in str(e.value)
+
+
+def test_a_text_that_comes_again_is_searched_once() -> None:
+    m = Masker(("email",), SECRET)
+    text = "a@b.co " * (bounds.MASKED.most // 2 + 1)
+    assert m.text(text) == m.text(text) == m.text(text)
 
 
 @pytest.mark.parametrize(
