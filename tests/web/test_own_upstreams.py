@@ -16,6 +16,7 @@ from headgate.storage.sqlite.people import People
 from headgate.storage.sqlite.reports import UsageReader
 from headgate.web import app
 from played import HELLO, PlayedUpstream
+from programs import embedded_model
 from waiting import PATIENCE_S, wait_for
 
 SECRET = "sk-entered-in-the-console"
@@ -216,7 +217,7 @@ def test_without_it_the_model_of_this_machine_answers_again(
     assert post(client, "/upstreams/mine/remove").status_code == 404
 
 
-def test_a_gateway_with_a_stored_upstream_starts_without_the_embedded_model(
+def test_the_embedded_model_starts_only_when_the_last_stored_upstream_is_removed(
     gateway: Gateway, admin: dict[str, str], played: PlayedUpstream
 ) -> None:
     body = {"id": "kept", "preset": "custom", "base_url": played.url("openai"), "key": SECRET}
@@ -231,5 +232,20 @@ def test_a_gateway_with_a_stored_upstream_starts_without_the_embedded_model(
         again.key = gateway.key
         answer = again.post("/v1/chat/completions", ASK)
         assert answer.status_code == 200 and HELLO in answer.text
+        embedded_model()
+        kept = f"{again.url}/admin/v1/upstreams/kept"
+        assert httpx2.delete(kept, headers=admin, timeout=PATIENCE_S).status_code == 200
+
+        def stands_in() -> bool:
+            """The embedded model was not started with the gateway, and is now that nothing else is left."""
+            answer = again.post("/v1/chat/completions", {**ASK, "max_tokens": 4})
+            return (
+                answer.status_code == 200
+                and answer.headers["x-headgate-upstream"] == "local/smollm2-135m"
+            )
+
+        wait_for(stands_in)
+        log = (again.data.parent / f"{again.data.name}.log").read_text()
+        assert log.count("no upstream is left: SmolLM2-135M") == 1, log
     finally:
-        stop(again)
+        assert stop(again) == 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -34,6 +35,7 @@ from headgate.supervisor.activation import ActivationError
 from headgate.supervisor.control import STOP_S, Control
 from headgate.supervisor.operations import Operations, Places, Started, common_options
 from headgate.supervisor.sockets import Listeners, listen_unix
+from headgate.supervisor.stand_in import LOOK_S, StandIn
 from headgate.supervisor.supervise import NotReady, Supervisor
 from headgate.supervisor.upgrade import Predecessor, adopt
 from headgate.tasks import Tasks
@@ -215,14 +217,13 @@ async def _serve(
         stopping = _Stopping()
         if predecessor is not None:
             predecessor.attach(lambda: os._exit(1))  # its children end by themselves then
-        local, local_url = None, ""
+        local, local_url = LocalModel(settings.data), ""
+        stack.push_async_callback(local.stop)
         if _needs_local(settings, store):
-            local = LocalModel(settings.data)
             try:
                 local_url = await local.start()
             except LocalModelMissing as error:
                 raise click.ClickException(str(error)) from None
-            stack.push_async_callback(local.stop)
         listeners = await _all_listeners(settings, found, predecessor, stack)
         scheme = "https" if settings.tls.cert else "http"
         base = base_url(settings.host, listeners["api"].port, scheme)
@@ -259,7 +260,7 @@ async def _serve(
             raise click.ClickException(str(error)) from None
         if predecessor is None:
             console = config.console_url(settings, public)
-            _greet(base, public, console, settings, store, local is not None)
+            _greet(base, public, console, settings, store, bool(local_url))
         else:
             await predecessor.ready(__version__)
         tasks = Tasks()
@@ -267,12 +268,16 @@ async def _serve(
         arguments += common_options(settings, config_file)
         control = Control(arguments, lambda count: supervisor.tell_exits("control", count))
         control.start(tasks)
-        if local is not None:
-            tasks.every("local_model", 0.0, _kept(local, supervisor))
         fd = node_socket.fileno()
         operations = Operations(
             settings, started, fd, supervisor, listeners, places, control, predecessor, tasks
         )
+        keep_local = _kept(local, supervisor)
+        if local_url:
+            tasks.every("local_model", 0.0, keep_local)
+        else:
+            kept = functools.partial(tasks.every, "local_model", 0.0, keep_local)
+            tasks.every("stand_in", LOOK_S, StandIn(store, operations, local.start, kept).round)
         stopping.reload = lambda: tasks.once("reload", operations.asked())
         stopping.upgrade = lambda: tasks.once("upgrade", operations.upgrade_for_signal())
         path = commands.path_of(settings.data)

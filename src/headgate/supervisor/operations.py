@@ -155,6 +155,31 @@ class Operations:
                 notify.ready()
 
     @property
+    def has_local(self) -> bool:
+        """Whether the edges know the address of the embedded model."""
+        return bool(self._places.local_url)
+
+    async def with_local(self, url: str) -> commands.Answer:
+        """Replace the edges by some that know the embedded model at this address, or say why not."""
+        async with self._one_at_a_time:
+            if self._over:
+                return {"ok": False, "error": "the gateway is ending."}
+            before = self._places
+            self._places = msgspec.structs.replace(before, local_url=url)
+            plan = self._plan(self.settings)
+            try:
+                await self._supervisor.renew(plan, self._listeners)
+            except (NotReady, OSError) as error:
+                self._places = before
+                return {"ok": False, "error": str(error)}
+            return {"ok": True, "generation": plan.generation}
+
+    def _plan(self, settings: config.Settings) -> Plan:
+        """Return how the edges of the next generation are started."""
+        generation = self._supervisor.plan.generation + 1
+        return self._places.plan(settings, self._config_file, self._overrides, generation)
+
+    @property
     def _over(self) -> bool:
         return self._supervisor.stopping or self.successor is not None
 
@@ -264,8 +289,7 @@ class Operations:
         if wanted and not self._places.local_url and not config.stands_in(old):
             raise config.ConfigError("the embedded model is started with the gateway; restart it.")
         listeners, fresh = self._addressed(old, new)
-        generation = self._supervisor.plan.generation + 1
-        plan = self._places.plan(new, self._config_file, self._overrides, generation)
+        plan = self._plan(new)
         try:
             await self._supervisor.renew(plan, listeners)
         except BaseException:
@@ -277,7 +301,7 @@ class Operations:
                 each.close()
         self._listeners, self.settings = listeners, new
         await self._control.renew()
-        return {"ok": True, "changes": config.changes(old, new), "generation": generation}
+        return {"ok": True, "changes": config.changes(old, new), "generation": plan.generation}
 
     def _addressed(
         self, old: config.Settings, new: config.Settings
