@@ -4,9 +4,11 @@ Each dialect plays both sides here: its encoder is the upstream, its decoder the
 """
 
 import itertools
+import re
+from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -83,11 +85,15 @@ nasty = st.sampled_from(
         ": ping",
     ]
 )
-words = st.lists(
-    nasty | st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8),
-    min_size=1,
-    max_size=5,
-).map("".join)
+words = (
+    st.lists(
+        nasty | st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8),
+        min_size=1,
+        max_size=5,
+    )
+    .map("".join)
+    .filter(lambda text: "think>" not in text.replace("</think>", "") and "```" not in text)
+)  # see `without_lone_tags`
 arguments = st.dictionaries(
     st.text("abc_", min_size=1, max_size=3), words | st.integers(-9, 9), max_size=3
 )
@@ -138,6 +144,30 @@ def plain(reply: Reply) -> tuple[object, ...]:
     return (*parts, finish.reason, finish.usage)
 
 
+def without_lone_tags(reply: Reply) -> Reply:
+    """What is left of a reply of an upstream: a line that is a closing tag alone is the end of thinking
+    that the upstream did not mark (stream/thinking.py), unless the text has opening tags or code."""
+    parts = [
+        Text(LONE_TAG.sub("", part.text)) if isinstance(part, Text) else part
+        for part in reply.parts
+    ]
+    return structs.replace(reply, parts=tuple(parts))
+
+
+LONE_TAG = re.compile(r"^</(?:mm:)?think(?:ing)?>(?=\n)", re.MULTILINE)
+
+
+def lone_tags(law: Callable[..., None]) -> Callable[..., None]:
+    """Explicit cases beside the generated ones, which have them once in thousands."""
+    for text in (
+        "So: a\n</think>\nb", "So: \n</mm:think>\n", "So: \n</thinking>\n</think>\n\n", "So: a\n</think>",
+        "So: a\n</think>b", "So: a</think>\n", "So: \n </think>\n", "So: \r</think>\n", "So: \n</think>\r\n",
+    ):  # fmt: skip
+        reply = Reply((Text(text),), Finish("stop", Usage(5, 5)), "up", MODEL)
+        law = example(reply=reply)(law)
+    return law
+
+
 def streamed(dialect: Dialect, events: list[Event]) -> bytes:
     return dialect.encoder(ASK, FACTS, RequestTarget(MODEL, True)).feed(events)
 
@@ -179,23 +209,25 @@ def translated(upstream: Dialect, client: Dialect, data: bytes) -> tuple[bytes, 
 @given(reply=replies(), cuts=st.lists(st.integers(0, 10**6), max_size=20))
 def test_any_split_of_the_bytes_reads_the_same(name: str, reply: Reply, cuts: list[int]) -> None:
     data = streamed(DIALECTS[name], list(replay(reply)))
-    assert plain(whole(read(DIALECTS[name], data, cuts))) == plain(reply)
+    assert plain(whole(read(DIALECTS[name], data, cuts))) == plain(without_lone_tags(reply))
 
 
 @pytest.mark.parametrize(("upstream", "client"), PAIRS)
 @settings(max_examples=40, deadline=None)
 @given(reply=replies())
+@lone_tags
 def test_any_upstream_reads_the_same_to_any_client(
     upstream: str, client: str, reply: Reply
 ) -> None:
     data = streamed(DIALECTS[upstream], list(replay(reply)))
     out, _ = translated(DIALECTS[upstream], DIALECTS[client], data)
-    assert plain(whole(read(DIALECTS[client], out))) == plain(reply)
+    assert plain(whole(read(DIALECTS[client], out))) == plain(without_lone_tags(reply))
 
 
 @pytest.mark.parametrize(("upstream", "client"), PAIRS)
 @settings(max_examples=40, deadline=None)
 @given(reply=replies())
+@lone_tags
 def test_streamed_and_whole_replies_agree(upstream: str, client: str, reply: Reply) -> None:
     up, down = DIALECTS[upstream], DIALECTS[client]
     sink = Whole()
@@ -207,7 +239,7 @@ def test_streamed_and_whole_replies_agree(upstream: str, client: str, reply: Rep
     assert sink.collector.reply is not None
     body = down.encode_reply(sink.collector.reply, ASK, FACTS)
     decoder = down.decoder(ALL, "application/json", "s")
-    assert plain(whole(decoder.feed(body) + decoder.close())) == plain(reply)
+    assert plain(whole(decoder.feed(body) + decoder.close())) == plain(without_lone_tags(reply))
 
 
 @pytest.mark.parametrize(("upstream", "client"), PAIRS)
