@@ -1,6 +1,7 @@
 """Models of the operator's own, by file, console, admin API and command line: used, billed, reported, removed."""
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -319,6 +320,47 @@ def test_one_that_is_removed_is_gone_and_its_requests_stay(gateway: Gateway) -> 
         httpx2.delete(f"{root}/acme-coder", headers=headers, timeout=PATIENCE_S).status_code == 409
     )
     assert httpx2.delete(f"{root}/nobody", headers=headers, timeout=PATIENCE_S).status_code == 404
+
+
+def test_one_that_is_removed_in_the_console_is_gone_and_its_requests_stay(gateway: Gateway) -> None:
+    client, csrf = session(gateway)
+    form = {
+        "csrf": csrf,
+        "id": "team/brief",
+        "upstream": "acme",
+        "model": "",
+        "free": "on",
+        "aliases": "brief",
+    }
+    form |= dict.fromkeys(("input_price", "output_price", "context_window", "max_output"), "")
+    with client:
+        assert client.post("/own_models", data=form | {"display_name": ""}).status_code in (
+            200,
+            303,
+        )
+        wait_for(lambda: "team/brief" in listed(gateway))
+        assert chat(gateway, "brief")[0] == "team/brief"
+        _, _, id = chat(gateway, "team/brief")
+        page = client.get("/own_models").text
+        button = re.search(r'action="(/own_models/[^"]*brief[^"]*/remove)"', page)
+        assert button is not None, page
+        assert client.post(button[1], data={"csrf": "x"}).status_code == 403
+        assert "team/brief" in listed(gateway)
+        removed = client.post(button[1], data={"csrf": csrf}, follow_redirects=True)
+        assert (
+            removed.status_code == 200
+            and 'action="/own_models/team/brief/remove"' not in removed.text
+        )
+        again = client.post(button[1], data={"csrf": csrf})
+        assert again.status_code == 404 and "no model" in again.text
+        fixed = client.post("/own_models/acme-coder/remove", data={"csrf": csrf})
+        assert fixed.status_code == 409 and "headgate.toml" in fixed.text
+        wait_for(lambda: "team/brief" not in listed(gateway))
+        for name in ("team/brief", "brief"):
+            asked = {"model": name, "messages": [{"role": "user", "content": "hi"}]}
+            assert gateway.post("/v1/chat/completions", asked).status_code == 404
+        assert gateway.get("/models/team/brief.md").status_code == 404
+        assert id in client.get("/requests").text  # what it answered is still reported
 
 
 def test_check_says_what_is_missing(gateway: Gateway) -> None:
