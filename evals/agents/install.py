@@ -59,18 +59,34 @@ def node() -> Path:
     return binary
 
 
-def install(name: str, package: str, program: str, npm: bool, *, upgrade: bool) -> tuple[Path, str]:
-    """Return the directory of the program and the version."""
+def python(version: str) -> str:
+    """Return the Python that a package asks for: this one, or one that the machine has beside it."""
+    if not version or version == f"{sys.version_info.major}.{sys.version_info.minor}":
+        return sys.executable
+    if found := shutil.which(f"python{version}"):
+        return found
+    for binary in sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python")):
+        return str(binary)
+    raise SystemExit(f"There is no Python {version} on this machine.")
+
+
+def install(
+    name: str, package: str, program: str, npm: bool, wants: str = "", *, upgrade: bool
+) -> tuple[Path, str]:
+    """Return the directory of the program and the version.
+
+    `wants` is the version of a package of npm, or that of the Python for a package of PyPI.
+    """
     home = CACHE / name
     binary = home / "node_modules" / ".bin" if npm else home / "bin"
     if upgrade or not (binary / program).exists():
         print(f"installing {package} ...", flush=True)
         if npm:
             path = f"{node()}{os.pathsep}{os.environ.get('PATH', '')}"
-            _npm(home, f"{package}@latest", {**os.environ, "PATH": path})
+            _npm(home, f"{package}@{wants or 'latest'}", {**os.environ, "PATH": path})
         else:
             CACHE.mkdir(parents=True, exist_ok=True)
-            _ran(sys.executable, "-m", "venv", str(home), cwd=CACHE)
+            _ran(python(wants), "-m", "venv", str(home), cwd=CACHE)
             line = ("pip", "install", "-q", "--disable-pip-version-check", "--upgrade", package)
             _ran(str(home / "bin" / "python"), "-m", *line, cwd=home)
     if npm:

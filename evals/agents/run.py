@@ -205,11 +205,17 @@ class Stage:
         more = (*given, *(agent.compact_line if play.compacts else ()))
         if agent.talk and len(prompts) > 1:
             return ran([*program, *agent.talk, *more], work, env, "\n".join(prompts) + "\n")
+        session = ""
         for prompt, line in zip(prompts, (agent.line, agent.resume), strict=False):
-            parts = (p.replace("<model>", scene.model).replace("<prompt>", prompt) for p in line)
+            values = (("<model>", scene.model), ("<prompt>", prompt), ("<session>", session))
+            parts = list(line)
+            for sign, value in values:
+                parts = [part.replace(sign, value) for part in parts]
             done = ran([*program, *parts, *more], work, env)
             if done.code != 0:
                 break
+            found = sorted(Path(env["HOME"]).glob(agent.sessions)) if agent.sessions else []
+            session = found[-1].stem if found else ""
         return done
 
     def plugin(self) -> str:
@@ -377,18 +383,22 @@ def main() -> int:
     given = options.parse_args()
     agents = [a for a in AGENTS if not given.only or a.name in given.only]
     upgrade = given.upgrade and not os.environ.get(INSIDE)
-    places = {a.name: install(a.name, a.package, a.program, a.npm, upgrade=upgrade) for a in agents}
+    places = {
+        a.name: install(a.name, a.package, a.program, a.npm, a.wants, upgrade=upgrade)
+        for a in agents
+    }
     if os.environ.get(INSIDE):
         raise_loopback()
     else:
         sys.stdout.flush()
         go_inside()
     today = time.strftime("%Y-%m-%d", time.gmtime())
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     wanted = [s for s in SCENES if not given.scene or any(x in s.name for x in given.scene)]
     stages = [Stage(a, places[a.name][0], given.keep, wanted) for a in agents]
     with ThreadPoolExecutor(given.jobs) as pool:
         played = list(pool.map(Stage.play, stages))
+    # Read late: another run may have played other agents meanwhile.
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     bad: list[str] = []
     for agent, scenes in zip(agents, played, strict=True):
         head = {"title": agent.title, "version": places[agent.name][1], "date": today}

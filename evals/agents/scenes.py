@@ -103,7 +103,9 @@ def _cut(agent: Agent) -> Play:
     return _play(agent, Turn(DONE), first=Turn("This is never output to the end.", cut=True))
 
 
-def _later(agent: Agent) -> Play:
+def _later(agent: Agent) -> Play | None:
+    if not (agent.resume or agent.talk):
+        return None
     writes = [_writes(agent, t, file) for t, file in zip(THOUGHTS, FILES, strict=True)]
     return _play(agent, writes[0], Turn(DONE, "And out."), writes[1], Turn(DONE))
 

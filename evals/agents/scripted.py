@@ -8,6 +8,7 @@ may ask for the same turn twice.
 """
 
 import asyncio
+import itertools
 import json
 import re
 import shlex
@@ -159,13 +160,15 @@ _WRITERS = (
     "write",
     "WriteFile",
     "create",
+    "Create",
+    "editor",
     "Bash",
     "exec_command",
     "shell",
     "bash",
 )
 _PATH = ("file_path", "filePath", "filepath", "path")
-_CONTENT, _COMMAND = ("content", "file_text"), ("command", "cmd")
+_CONTENT, _COMMAND = ("content", "file_text", "new_text"), ("command", "cmd")
 
 
 def write_call(tools: list[Json], directory: str, name: str, content: str) -> tuple[str, str]:
@@ -219,6 +222,9 @@ def use_call(tools: list[Json], directory: str, use: Use) -> tuple[str, str]:
 # -- The server ------------------------------------------------------------------------------------
 
 
+_REPLIES = itertools.count(1)  # of all scenes, so that no id of a call comes twice
+
+
 class _Scripted(fake_upstream._Form):
     """Puts a turn of ours into either of the shapes."""
 
@@ -232,7 +238,8 @@ class _Scripted(fake_upstream._Form):
         tools = self.body.get("tools") or []
         found = [write_call(tools, self.directory, *file) for file in self.turn.files]
         found += [use_call(tools, self.directory, use) for use in self.turn.uses]
-        return [(f"call_function_{self.number:012x}_{i + 1}", *c) for i, c in enumerate(found)]
+        drawn = fake_upstream.drawn(next(_REPLIES))
+        return [(f"call_function_{drawn}_{i + 1}", *c) for i, c in enumerate(found)]
 
 
 class _Chat(_Scripted, fake_upstream._OpenAI):

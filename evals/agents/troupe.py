@@ -31,8 +31,14 @@ class Agent:
     program: str
     line: tuple[str, ...]  # after the program
     npm: bool = True
+    wants: str = (
+        ""  # the version of npm's package, or of the Python for PyPI's; "": the newest, ours
+    )
     env: dict[str, str] = field(default_factory=dict)
     resume: tuple[str, ...] = ()  # the line that goes on with the last conversation
+    sessions: str = (
+        ""  # the files of its conversations below its home; `<session>` is a file's name
+    )
     talk: tuple[str, ...] = ()  # instead: one process that reads its prompts line by line
     compacts: bool = True  # by usage near the window's end, or as `compact_*` say
     compact_characters: int = 0  # of a text that makes the conversation long, instead of the usage
@@ -151,6 +157,11 @@ AGENTS = (
         "droid",
         ("exec", "--skip-permissions-unsafe", "-m", "custom:<model>", "<prompt>"),
         env={"HEADGATE_API_KEY": "<key>"},
+        resume=(
+            *("exec", "--skip-permissions-unsafe", "-m", "custom:<model>"),
+            *("-s", "<session>", "<prompt>"),
+        ),
+        sessions=".factory/sessions/**/*.jsonl",
         compacts=False,
         runs=False,
     ),
@@ -185,6 +196,44 @@ AGENTS = (
         resume=("--auto", "--resume", "-p", "<prompt>"),
         compacts=False,
         runs=False,
+    ),
+    Agent(
+        "cline",
+        "Cline",
+        "cline",
+        "cline",
+        ("-P", "openai-compatible", "-m", "<model>", "<prompt>"),
+        compacts=False,
+        runs=False,
+    ),
+    Agent(
+        "kilo",
+        "Kilo Code",
+        "@kilocode/cli",
+        "kilo",
+        ("run", "--auto", "<prompt>"),
+        wants="7.7.7",  # 7.8.1, the newest, asks for a binary that is not on npm
+        env={
+            "HEADGATE_API_KEY": "<key>",
+            "KILO_DISABLE_AUTOUPDATE": "1",
+            "KILO_DISABLE_MODELS_FETCH": "1",
+            "KILO_DISABLE_LSP_DOWNLOAD": "1",
+            "KILO_DISABLE_DEFAULT_PLUGINS": "1",
+        },
+        resume=("run", "--auto", "--continue", "<prompt>"),
+        mcp_file=("kilo.json", "mcp"),
+        reads=True,
+        sub_agent="general",
+    ),
+    Agent(
+        "openhands",
+        "OpenHands",
+        "openhands",
+        "openhands",
+        ("--headless", "-t", "<prompt>"),
+        npm=False,
+        wants="3.12",
+        connects=False,
     ),
     Agent(
         "aider",

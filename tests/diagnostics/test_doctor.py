@@ -25,6 +25,7 @@ from headgate.cli.doctor import command
 from headgate.diagnostics.machine import judge_clock, judge_metrics
 from headgate.storage.sqlite.database import Store
 from lab import ALL, KEY, MINIMAX, REPLY, THOUGHT, Lab
+from own_server import OwnServer
 from played import PlayedUpstream
 from waiting import wait_for
 
@@ -399,6 +400,21 @@ def test_the_lines_it_prints_make_the_settings_what_was_measured(
         assert route.capabilities.stop and route.capabilities.reasoning_form == "reasoning"
         again = run("--upstream", route.upstream.name, "--yes", "--json", "--config", str(fixed))
         assert again.exit_code == 0 and json.loads(again.stdout)["headgate_toml"] == []
+
+
+@pytest.mark.parametrize(("kind", "text"), [("vllm", "vLLM 0.11.2"), ("nothing", "")])
+def test_a_server_that_says_what_it_is_is_measured_as_that(
+    monkeypatch: pytest.MonkeyPatch, kind: str, text: str
+) -> None:
+    with OwnServer(kind).running() as server:
+        monkeypatch.setenv("HEADGATE_UPSTREAM_URL", server.url)
+        result = run("--upstream", "custom", "--model", "MiniMax-M2", "--yes", "--json")
+    told = json.loads(result.stdout)
+    assert told["detected"] == text
+    assert {b["model"] for b in server.bodies} == {"prod" if text else "MiniMax-M2"}
+    # The preset of vLLM has a stop of the server's own; the lines name only what differs from the preset in force.
+    limits = {name for b in server.bodies for name in b if name.startswith("max_")}
+    assert limits == {"max_tokens" if text else "max_completion_tokens"}
 
 
 @pytest.mark.parametrize("fails", [{}, {"*": (401, "x (1004)")}, {"stop": (400, "y (2013)")}])

@@ -111,6 +111,8 @@ def test_a_gateway_takes_the_preset_of_the_server_and_asks_again_at_a_reload(
             body = sent(gate, server)
             assert (body["model"], body["tool_choice"]) == ("prod", "required")
             assert body["response_format"]
+            page = gate.get("/models/MiniMax-M2.md").text
+            assert "| 1 | text | yes | yes |" in page, page
 
             server.kind = "llamacpp"
             reload(gate, server)

@@ -262,6 +262,20 @@ def test_the_same_answer_in_another_conversation_of_the_same_key_gets_nothing(
 
 @pytest.mark.parametrize(
     "id",
+    ["call_000000000001", "call_function_00000000002a_1", "0000000000000007", "call_0000000f_0"],
+)
+@pytest.mark.parametrize("bob", BOBS)
+def test_a_counted_id_is_no_random_one_for_the_zeros_in_front_of_it(bob: Request, id: str) -> None:
+    memory = ReasoningCache()
+    call = ToolCall(id, "lookup", "{}")
+    memory.keep("k", ASKED, (Thinking("about Alice"), call), 0.0)
+    asked = answered(bob, (call,))
+    assert memory.recall("k", asked, 1.0) == (asked, 0)
+    assert memory.recall("k", answered(ASKED, (call,)), 1.0)[1] == 1
+
+
+@pytest.mark.parametrize(
+    "id",
     ["chatcmpl-tool-5f3a9be1", "call_function_2x8k4m9q_1", "toolu_01AbCdEf", "call_176403245178"],
 )
 def test_a_random_id_is_enough_where_clients_changed_all_that_came_before(id: str) -> None:

@@ -23,6 +23,7 @@ cut into two HTTP chunks, which may be in the middle of a character; nothing may
 """
 
 import asyncio
+import hashlib
 import json
 import re
 import threading
@@ -311,6 +312,11 @@ def _base_error(scenario: str) -> tuple[int, str] | None:
     return (int(found[1]), BASE_RESP.get(int(found[1]), "unknown error")) if found else None
 
 
+def drawn(number: int) -> str:
+    """Return the middle of a call's id: it looks drawn, as MiniMax's do, and is the same in each run."""
+    return hashlib.blake2b(b"%d" % number, digest_size=6).hexdigest()
+
+
 class _Form:
     """One reply: what both paths share."""
 
@@ -332,7 +338,7 @@ class _Form:
         names = [tool.get("function", tool)["name"] for tool in tools]
         return [
             (
-                f"call_function_{self.number:012x}_{i + 1}",
+                f"call_function_{drawn(self.number)}_{i + 1}",
                 names[min(i, len(names) - 1)],
                 ARGUMENTS[i],
             )

@@ -2,7 +2,8 @@
 
 The only place that prints findings; `diagnostics/machine.py` looks around here and `diagnostics/checks.py` at an
 upstream.  Nothing is dialled but this machine: `--online` asks the configured https hosts for the
-time, `--upstream` asks one of them for replies, which cost tokens, so it says how many and asks first.
+time, `--upstream` asks one of them for replies, which cost tokens, so it says how many and asks first; a
+server that was named by its address alone is asked before that which server it is, without a token.
 
 Note: `--model` only says which model is measured, while the lines for headgate.toml
 hold for every model of that upstream, as capabilities do.
@@ -22,7 +23,7 @@ from headgate.config import Settings
 from headgate.diagnostics import facts
 from headgate.diagnostics.checks import MAX_S, Finding, Report, checkup
 from headgate.diagnostics.facts import Fact, Tried
-from headgate.diagnostics.machine import here, installed, reached, route_to
+from headgate.diagnostics.machine import here, installed, kind_of, reached, route_to
 from headgate.diagnostics.probes import native_of, plan, sister_url
 from headgate.net.client import Client, Timeouts
 
@@ -95,8 +96,8 @@ def _print(findings: list[Finding]) -> None:
 # --- an upstream ---------------------------------------------------------------------------------
 
 
-def _measure(settings: Settings, name: str, model: str | None, yes: bool, json_: bool) -> None:
-    both = joined_of(settings)
+def _measure(given: Settings, name: str, model: str | None, yes: bool, json_: bool) -> None:
+    both = joined_of(given)
     settings, catalog = both.settings, both.catalog
     if name not in settings.upstreams:
         raise click.UsageError(f"no upstream `{name}`. Known: {', '.join(settings.upstreams)}.")
@@ -109,6 +110,10 @@ def _measure(settings: Settings, name: str, model: str | None, yes: bool, json_:
     route = route_to(catalog, name, wanted)
     if route is None:
         raise click.UsageError(f"no route to `{name}` for that; see: headgate models")
+    detected = asyncio.run(kind_of(settings, catalog, name))
+    if detected is not None:
+        click.echo(f"The server answers that it is {detected.text}.", err=True)
+        route = route_to(joined_of(given, {name: detected}).catalog, name, wanted) or route
     own = settings.upstreams[name]
     if not route.upstream.base_url:
         raise click.UsageError("the local model has no account to measure; name another upstream.")
@@ -147,6 +152,7 @@ def _measure(settings: Settings, name: str, model: str | None, yes: bool, json_:
                 "ok": good,
                 "version": __version__,
                 "upstream": name,
+                "detected": detected.text if detected is not None else "",
                 "model": route.model.id,
                 **fields,
                 "facts": msgspec.to_builtins(settled),

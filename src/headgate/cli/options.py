@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from headgate import config
 from headgate.admin.operator import Operator, Refused
 from headgate.catalog import stored
 from headgate.catalog.catalog import Catalog
+from headgate.catalog.detection import Detected
 from headgate.catalog.stored import Joined, Stored
 from headgate.config import ConfigError, Settings
 from headgate.storage.errors import StoreError, StoreFault
@@ -51,8 +52,11 @@ def catalog_of(settings: Settings) -> Catalog:
     return joined_of(settings).catalog
 
 
-def joined_of(settings: Settings) -> Joined:
-    """The settings and the catalog with what is stored, where there is a database."""
+def joined_of(settings: Settings, detected: Mapping[str, Detected] = {}) -> Joined:
+    """The settings and the catalog with what is stored, where there is a database.
+
+    `detected` has what upstreams answered that they are, by name.
+    """
     found = Stored()
     # A database that is not there or cannot be read is the business of commands that need it.
     with contextlib.suppress(StoreError), contextlib.ExitStack() as stack:
@@ -61,7 +65,7 @@ def joined_of(settings: Settings) -> Joined:
             stack.callback(store.close)
             found = stored.read(store)
     try:
-        return stored.joined(settings, os.environ, found)
+        return stored.joined(settings, os.environ, found, detected)
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
 

@@ -43,6 +43,8 @@ class InternalApi:
         match inbound.method, parts:
             case "GET", ["upstreams"]:
                 inbound.respond(200, _JSON, msgspec.json.encode(self._upstreams()))
+            case "GET", ["detected"]:
+                inbound.respond(200, _JSON, msgspec.json.encode(self._context.detected))
             case "POST", ["upstreams", name, "test"]:
                 routes = routes_by_upstream(self._context).get(name)
                 if routes is None:

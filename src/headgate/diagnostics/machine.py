@@ -35,6 +35,7 @@ import msgspec
 from headgate import __version__
 from headgate.catalog.advice import advice
 from headgate.catalog.catalog import Catalog, Route
+from headgate.catalog.detection import Detected
 from headgate.config import ConfigError, Settings, base_url, on_this_machine
 from headgate.diagnostics import upstream_check
 from headgate.diagnostics.checks import Finding
@@ -475,6 +476,20 @@ async def _upstreams(settings: Settings, catalog: Catalog, online: bool) -> list
     finally:
         await client.close()
     return out
+
+
+async def kind_of(settings: Settings, catalog: Catalog, name: str) -> Detected | None:
+    """Return which server an upstream says that it is; None where it is not asked, or nothing is known."""
+    route = upstream_kind.to_ask(settings, catalog).get(name)
+    if route is None or not settings.upstream_check_s:
+        return None
+    client = Client()
+    try:
+        with contextlib.suppress(upstream_kind.Unreachable):
+            return await upstream_kind.ask(client, route, catalog.models)
+    finally:
+        await client.close()
+    return None
 
 
 def _judge_upstream(shown: Mapping[str, Any]) -> Finding:

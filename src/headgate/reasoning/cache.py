@@ -68,6 +68,8 @@ _TURN_COST = 900  # bytes of the structures around one turn; tracemalloc says a 
 _PART_COST = 200  # of a call with its id, its digest and its place in the index
 
 _RUNS = re.compile("[0-9A-Za-z]+")  # of an id
+# Characters that differ in a run that was drawn: one of eight hexadecimal digits has fewer once in 1500.
+_MIN_DISTINCT = 4
 
 
 class _Call(msgspec.Struct, frozen=True, gc=False):
@@ -574,11 +576,16 @@ class _Search:
 
 
 def _is_random(id: str) -> bool:
-    """Whether nobody else has this id: a run of it looks drawn, not counted ("call_0", "f_ls_0")."""
+    """Whether nobody else has this id: a run of it looks drawn, not counted ("call_0", "f_ls_0").
+
+    Zeros in front of a counter make it no rarer ("call_000000000001").
+    """
     return any(
         (len(run) >= 8 and not run.isdigit()) or len(run) >= 12
         for run in _RUNS.findall(id)
         if any(map(str.isdigit, run))
+        and len(run.lstrip("0")) > 5
+        and len(set(run)) >= _MIN_DISTINCT
     )
 
 

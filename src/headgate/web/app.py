@@ -365,14 +365,13 @@ class _CatalogPages:
         return answer
 
     def _pages(self, inside: bool) -> Pages:
-        now, today, catalog = time.monotonic(), datetime.now(UTC).date(), self._desk.catalog
+        now, today = time.monotonic(), datetime.now(UTC).date()
         made = self._made.get(inside)
-        if (
-            made is None
-            or made.on != today
-            or made.of is not catalog
-            or now - made.at_s > MEASURED_EVERY_S
-        ):
+        if made is None or now - made.at_s > MEASURED_EVERY_S:
+            made = None
+            self._desk.refresh_detected()
+        catalog = self._desk.catalog
+        if made is None or made.on != today or made.of is not catalog:
             pages = Pages(self._site(inside, catalog, today), catalog)
             self._made[inside] = made = _Made(pages, today, now, catalog)
         return made.pages

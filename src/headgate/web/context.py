@@ -21,7 +21,8 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from headgate import __version__
 from headgate.admin.operator import Operator, Reason, Refused
 from headgate.catalog import stored
-from headgate.catalog.catalog import Catalog
+from headgate.catalog.catalog import Catalog, presets
+from headgate.catalog.detection import Detected
 from headgate.catalog.stored import Joined
 from headgate.config import Settings, Upstream, console_url
 from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
@@ -44,6 +45,7 @@ CSP = (
     " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 MAX_FORM_BYTES = 256 << 10
+EDGE_S = 5.0  # for what a page can do without
 
 
 class Problem(Exception):
@@ -98,6 +100,7 @@ class ConsoleContext:
         self.settings = settings
         self._catalog = Joined(settings, catalog, {})
         self._models_version, self._models_lock = -1, threading.Lock()
+        self._detected: dict[str, Detected] = {}  # what upstreams answered that they are, by name
         self.base_url = base_url  # as clients reach the edge
         self.edge_url = edge_url or base_url  # as this process does
         self.throttle = Throttle()
@@ -148,9 +151,24 @@ class ConsoleContext:
         version = self.store.data_version()
         with self._models_lock:
             if version != self._models_version:
-                self._catalog = stored.joined(self.settings, os.environ, stored.read(self.store))
+                self._catalog = stored.joined(
+                    self.settings, os.environ, stored.read(self.store), self._detected
+                )
                 self._models_version = version
             return self._catalog
+
+    def refresh_detected(self) -> None:
+        """Ask the edge what its upstreams answered that they are; without an answer all stays as it was."""
+        if not any(presets()[u.preset].asks for u in self.upstreams.values()):
+            return
+        try:
+            answer = self.edge("GET", "/internal/detected", total_s=EDGE_S)
+            found = msgspec.convert(answer, dict[str, Detected])
+        except (Problem, msgspec.ValidationError):  # of an edge of another version
+            return
+        with self._models_lock:
+            if found != self._detected:
+                self._detected, self._models_version = found, -1
 
     @property
     def catalog(self) -> Catalog:
