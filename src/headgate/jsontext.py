@@ -219,6 +219,24 @@ def check_depth(raw: bytes | msgspec.Raw, param: str) -> None:
     raise invalid(f"Nested deeper than {MAX_DEPTH} levels.", param)
 
 
+_DIGITS = b"0123456789"
+_LONG = 1_000  # digits; Python reads whole numbers of up to 4,300, and others fewer
+_LONG_NUMBER = re.compile(rb"[0-9]{%d}" % _LONG)
+
+
+def has_long_number(text: bytes) -> bool:
+    """Whether JSON that is only carried has a number of some thousand digits, which readers fail on.
+
+    A run of twice _LONG digits covers one of the places that are looked at, and all up to the next.
+    """
+    seen = text[::_LONG]
+    if len(seen.translate(None, _DIGITS)) == len(seen):
+        return False
+    if not any(text[n * _LONG : (n + 1) * _LONG].isdigit() for n in range(len(text) // _LONG)):
+        return False
+    return _LONG_NUMBER.search(_STRING.sub(b"", text)) is not None
+
+
 def decode_upstream(decoder: "msgspec.json.Decoder[T]", data: bytes, type_: type[T]) -> T:
     """An upstream's JSON, forgiving what does no harm (a lone surrogate, a bad byte).
 
@@ -280,6 +298,7 @@ __all__ = [
     "encode",
     "encode_body",
     "garbage",
+    "has_long_number",
     "is_object",
     "safe",
     "whole_text",

@@ -100,6 +100,11 @@ def carried(raw: Raw, where: str) -> Raw:
             where,
         )
     jsontext.check_depth(text, where)
+    if jsontext.has_long_number(text):
+        field = where.removeprefix("$.")
+        raise invalid(
+            f"`{field}` has a number of over 1,000 digits, which no upstream reads.", where
+        )
     return Raw(jsontext.one_line(text))
 
 

@@ -693,7 +693,8 @@ def _call(block: _BlockIn, param: str) -> ToolCall:
     id, name, cache = bounds.call_id(block.id), bounds.called_name(block.name), block.cache_control
     json = bytes(block.input)
     jsontext.check_depth(json, f"{param}.input")
-    if json.startswith((b"{", b'"')):  # some clients keep it as the model wrote it
+    # Some clients keep it as the model wrote it; policy/history.py repairs what no upstream reads.
+    if json.startswith((b"{", b'"')) and not jsontext.has_long_number(json):
         return ToolCall(id, name, block.input.copy(), _cache(cache))
     return ToolCall(id, name, "{}" if json == b"null" else json.decode(), _cache(cache))
 

@@ -494,6 +494,8 @@ def _args(raw: Raw, where: str) -> str | Raw:
         return msgspec.json.decode(text, type=str)
     if text.startswith(b"{") or text == b"null":
         found = _object(raw, where)
+        if jsontext.has_long_number(found):
+            return found.decode()
         return Raw(found) if found else "{}"
     jsontext.check_depth(text, where)
     return text.decode()
