@@ -208,12 +208,100 @@ def test_a_killed_node_spends_nothing_twice_and_gives_back_what_it_had_leased(
     assert cluster.ask(1, headers).status_code == 200
 
 
+def test_a_key_with_a_rate_has_it_once_over_all_nodes(cluster: Cluster) -> None:
+    _, headers = cluster.key(rpm=12)
+    statuses = [cluster.ask(n % NODES, headers).status_code for n in range(15)]
+    # In the time that this takes one more request may have come back for each five seconds.
+    assert statuses[:12] == [200] * 12
+    refused = cluster.ask(0, headers)
+    while refused.status_code == 200:
+        refused = cluster.ask(0, headers)
+    assert refused.status_code == 429
+    assert refused.json()["error"]["message"].startswith("The limit of this key is 12 requests")
+    assert 1 <= int(refused.headers["retry-after"]) <= 6
+
+
+def test_one_node_alone_has_all_of_a_rate(cluster: Cluster) -> None:
+    _, headers = cluster.key(rpm=12)
+    assert [cluster.ask(1, headers).status_code for _ in range(12)] == [200] * 12
+
+
+def test_a_key_with_a_limit_of_tokens_has_it_once_over_all_nodes(cluster: Cluster) -> None:
+    _, headers = cluster.key(tpm=3000)
+    large = {**QUICK, "max_tokens": 2000}
+    upstream, before = cluster.upstream, len(cluster.upstream.seen)
+    held = {**large, "messages": BODY["messages"]}
+
+    async def work() -> list[int]:
+        async with httpx2.AsyncClient(timeout=3 * PATIENCE_S) as client:
+            urls = [f"{gate.url}/v1/messages" for gate in cluster.gates]
+            first = asyncio.create_task(client.post(urls[0], json=held, headers=headers))
+            await until(lambda: len(upstream.seen) > before or first.done())
+            others = [await client.post(url, json=large, headers=headers) for url in urls]
+            upstream.release(upstream.seen[before])
+            return [(await first).status_code, *[reply.status_code for reply in others]]
+
+    assert asyncio.run(work()) == [200, 429, 429, 429]
+    # What the first one did not take is there again, on every node.
+    wait_for(lambda: cluster.ask(2, headers, large).status_code == 200)
+
+
+def test_requests_at_a_time_are_counted_over_all_nodes(cluster: Cluster) -> None:
+    _, headers = cluster.key(concurrency=4)
+    upstream, before = cluster.upstream, len(cluster.upstream.seen)
+
+    def held() -> int:
+        return len(upstream.seen) - before
+
+    async def work() -> list[int]:
+        async with httpx2.AsyncClient(timeout=3 * PATIENCE_S) as client:
+
+            def send(n: int) -> "asyncio.Task[httpx2.Response]":
+                url = f"{cluster.gates[n % NODES].url}/v1/messages"
+                return asyncio.create_task(client.post(url, json=BODY, headers=headers))
+
+            sent = [send(n) for n in range(9)]
+            await until(lambda: sum(s.done() for s in sent) + held() == len(sent))
+            assert held() == 4
+            for seen in upstream.seen[before:]:
+                upstream.release(seen)
+            return [reply.status_code for reply in await asyncio.gather(*sent)]
+
+    statuses = asyncio.run(work())
+    assert sorted(statuses) == [200] * 4 + [429] * 5
+    # The slots that were used on several nodes come to the one that needs them.
+    asyncio.run(_all_on_one(cluster, headers, len(upstream.seen), 4))
+
+
+async def _all_on_one(cluster: Cluster, headers: dict[str, str], before: int, count: int) -> None:
+    """Have so many requests held at a time on the last node; who is refused comes again."""
+    upstream, url = cluster.upstream, f"{cluster.gates[-1].url}/v1/messages"
+    async with httpx2.AsyncClient(timeout=3 * PATIENCE_S) as client:
+        sent = [asyncio.create_task(client.post(url, json=BODY, headers=headers))]
+        while len(upstream.seen) - before < count:
+            asked = len(sent)
+            await until(
+                lambda asked=asked: (
+                    len(upstream.seen) - before + sum(s.done() for s in sent) == asked
+                )  # type: ignore[misc]
+            )
+            assert {s.result().status_code for s in sent if s.done()} <= {429}
+            if len(upstream.seen) - before < count:
+                sent.append(asyncio.create_task(client.post(url, json=BODY, headers=headers)))
+        for seen in upstream.seen[before:]:
+            upstream.release(seen)
+        replies = await asyncio.gather(*sent)
+        assert [reply.status_code for reply in replies].count(200) == count
+
+
 def test_without_the_database_nodes_spend_what_they_have_leased_and_then_answer_503(
     cluster: Cluster,
 ) -> None:
     id, headers = cluster.key(budget_nano=10**6 * reserved(QUICK))
     _, free = cluster.key()
+    _, limited = cluster.key(rpm=3 * 60 * NODES, concurrency=NODES)
     assert cluster.ask(0, headers).status_code == 200
+    assert cluster.ask(0, limited).status_code == 200
     cluster.database.stop(signal.SIGQUIT)
     replies = [cluster.ask(0, headers)]
     while replies[-1].status_code == 200:
@@ -222,6 +310,8 @@ def test_without_the_database_nodes_spend_what_they_have_leased_and_then_answer_
     assert "database cannot be reached" in replies[-1].text
     assert "retry-after" in replies[-1].headers
     assert [cluster.ask(n, free).status_code for n in range(NODES)] == [200] * NODES
+    for n in range(NODES):  # each has its share of the limits
+        wait_for(lambda n=n: cluster.ask(n, limited).status_code == 200)  # type: ignore[misc]
     cluster.database.start()
     wait_for(lambda: cluster.ask(0, headers).status_code == 200)
     wait_for(lambda: cluster.spent(id) == sum(cluster.granted(id)))

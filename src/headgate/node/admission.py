@@ -3,7 +3,7 @@
 A request enters (rate and slot) before its body is read, is admitted (tokens and budget) once its
 size is known, and is settled at its end.  This is the only place where policy/limits.py and
 policy/budgets.py meet the clock, the ledger and the keys.  Both live in the memory of the node and are
-exact for all its edges.
+exact for all its edges; with `database` they are leased, and exact for all nodes (leasing.py, shared_limits.py).
 
 Note: what was spent before comes from the ledger at start, and when a clock goes back; what the limits
 counted is handed over to the next node (handover.py), and forgotten when this one is killed.  A key and its rotations are one owner, and what it spent before it
@@ -18,7 +18,9 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from headgate.errors import Failure
+from headgate.node import shared_limits
 from headgate.node.leasing import Leasing, Waiting
+from headgate.node.shared_limits import SharedAdmission
 from headgate.node.wire import Bounds
 from headgate.policy import budgets, reservations
 from headgate.policy.budgets import Budget, Budgets, Owner, Reservation, Room
@@ -40,6 +42,9 @@ from headgate.storage.interface import Reports
 FOLLOW_AGAIN_S = 1.0  # after the ledger could not be read; who asks meanwhile is refused at once
 
 
+Place = Admission | SharedAdmission  # of this node alone, or over all nodes
+
+
 class Demand(msgspec.Struct, frozen=True, gc=False):
     """What one exchange may take at most of its key's budget."""
 
@@ -54,7 +59,7 @@ class Demand(msgspec.Struct, frozen=True, gc=False):
 
 class Admitted(msgspec.Struct, eq=False):
     demand: Demand
-    admission: Admission | None  # the request's place; None: the key has no limits
+    admission: Place | None  # the request's place; None: the key has no limits
     hold: Reservation
     max_tokens: int | None = None  # what the budget pays for; None: all that the request allows
     limits: tuple[Limit, ...] = ()  # that it has entered with
@@ -157,27 +162,56 @@ class Admissions:
         if self._leasing is not None and spent.owners:
             self._leasing.rescan()
 
-    def enter(self, owner: str, mine: tuple[Limit, ...]) -> Admission | LimitRefusal:
-        """Take the rate and a slot of these limits; what is taken must be left again."""
-        return self._limiter.enter(owner, mine, time.monotonic_ns())
+    def enter(
+        self, owner: str, mine: tuple[Limit, ...], request: str = "", waited_s: float = 0.0
+    ) -> Place | LimitRefusal | Failure | Waiting:
+        """Take the rate and a slot of these limits; what is taken must be left again.
 
-    def resume(self, owner: str, mine: tuple[Limit, ...]) -> Admission:
+        Waiting: nothing was taken, and the limits have to be drawn first; `request` then comes back.
+        """
+        now_ns = time.monotonic_ns()
+        if self._leasing is None or not shared_limits.is_shared(mine):
+            return self._limiter.enter(owner, mine, now_ns)
+        return self._leasing.limits.enter(request, owner, mine, now_ns, waited_s) or Waiting()
+
+    def resume(self, owner: str, mine: tuple[Limit, ...]) -> Place:
         """The place of a request that another node let in: its slots count, its rate does not."""
-        return self._limiter.resume(owner, mine)
+        if self._leasing is None or not shared_limits.is_shared(mine):
+            return self._limiter.resume(owner, mine)
+        return self._leasing.limits.resume(owner, mine, time.monotonic_ns())
 
-    def leave(self, admission: Admission | None) -> None:
+    def leave(self, admission: Place | None) -> None:
         """End what `enter` took, tokens included; nothing changes if it was settled before."""
-        if admission is not None and not admission.settled:
-            self._limiter.settle(admission, 0, time.monotonic_ns())
+        if admission is not None:
+            self._end(admission, 0)
+
+    def _end(self, admission: Place, tokens: int) -> None:
+        if not isinstance(admission, SharedAdmission):
+            self._limiter.settle(admission, tokens, time.monotonic_ns())
+        elif self._leasing is not None:
+            self._leasing.limits.settle(admission, tokens)
+
+    def _take(
+        self, place: Place, demand: Demand, tokens: int, waited_s: float
+    ) -> Failure | Waiting | None:
+        now_ns = time.monotonic_ns()
+        if isinstance(place, SharedAdmission):
+            assert self._leasing is not None
+            taken = self._leasing.limits.take(place, demand.id, tokens, now_ns, waited_s)
+            if isinstance(taken, bool):
+                return None if taken else Waiting()
+            return taken.failure() if isinstance(taken, LimitRefusal) else taken
+        refusal = self._limiter.take(place, tokens, now_ns)
+        return None if refusal is None else refusal.failure()
 
     def admit(
-        self, demand: Demand, admission: Admission | None, tokens: int, waited_s: float = 0.0
+        self, demand: Demand, admission: Place | None, tokens: int, waited_s: float = 0.0
     ) -> Admitted | Failure | Waiting:
         """Take the tokens and hold the most it may cost; who is refused has left.
 
         `admission` is what `enter` returned for this request; `tokens` is the estimate that a limit
-        of tokens counts.  Waiting: nothing was taken, and the budget has to be leased first;
-        `waited_s` is for how long the request has come back for that.
+        of tokens counts.  Waiting: nothing was taken, and the budget or tokens have to be leased
+        first; `waited_s` is for how long the request has come back for that.
         """
         if self._leasing is not None:
             early = self._leased(self._leasing, demand, waited_s)
@@ -186,10 +220,11 @@ class Admissions:
                     self.leave(admission)
                 return early
         if admission is not None:
-            refusal = self._limiter.take(admission, tokens, time.monotonic_ns())
-            if refusal is not None:
+            refusal = self._take(admission, demand, tokens, waited_s)
+            if isinstance(refusal, Failure):
                 self.leave(admission)
-                return refusal.failure()
+            if refusal is not None:
+                return refusal
         granted = self._granted(demand, self._room(demand))
         hold = self._budgets.reserve(
             demand.owner, granted.nano, demand.began_s, demand.account, demand.id
@@ -275,7 +310,7 @@ class Admissions:
     def settle(self, ticket: Admitted, tokens: int, nano: int | None) -> None:
         """What the request took in the end; a second time changes nothing."""
         if ticket.admission is not None:
-            self._limiter.settle(ticket.admission, tokens, time.monotonic_ns())
+            self._end(ticket.admission, tokens)
         self._budgets.settle(ticket.hold, nano)
 
     def committed(self, id: str) -> None:
@@ -288,7 +323,9 @@ class Admissions:
 
     def standings(self, owner: str, mine: tuple[Limit, ...]) -> dict[str, LimitStatus]:
         """What is left of these limits, by the word of its header."""
-        return self._limiter.standings(owner, mine, time.monotonic_ns())
+        if self._leasing is None or not shared_limits.is_shared(mine):
+            return self._limiter.standings(owner, mine, time.monotonic_ns())
+        return self._leasing.limits.standings(owner, mine, time.monotonic_ns())
 
     def standing(self, owner: Owner) -> budgets.BudgetStatus:
         now_s = time.time()

@@ -113,7 +113,7 @@ _decode_turns = msgspec.msgpack.Decoder(list[bytes]).decode
 _decode_names = msgspec.msgpack.Decoder(list[str]).decode
 _decode_events = msgspec.msgpack.Decoder(list[HealthEvent]).decode
 _decode_standings = msgspec.json.Decoder(Standings).decode
-LEASE_AGAIN_S = 0.015  # the database answers in a few milliseconds
+LEASE_AGAIN_S = (0.004, 0.006, 0.008, 0.015)  # the database answers in a few milliseconds
 _NOTHING: dict[str, LimitStatus] = {}
 
 
@@ -389,8 +389,10 @@ class Admissions:
             self._refuse_again(owner, scope, mine)
         number = next(self._numbers)
         undo = (LEAVE, _encode(Leave(number)))
-        data = await self._ledger.ask(ENTER, "", _encode(Enter(number, owner, mine)), undo)
-        answer = _decode_entered(data)
+        message = Enter(number, owner, mine)
+        answer = _decode_entered(await self._ledger.ask(ENTER, "", _encode(message), undo))
+        if answer.again:
+            answer = await self._drawn(message, undo)
         if answer.refused is None:
             found = self._entered[number] = Admission(number, owner, mine, answer.standings)
             return found
@@ -402,6 +404,19 @@ class Admissions:
                 mine, until_s, answer.refused, answer.standings
             )
         raise LimitReached(answer.refused, answer.standings)
+
+    async def _drawn(self, message: Enter, undo: tuple[int, bytes]) -> Entered:
+        """Send it again until the node has drawn from the limits in the database, or has not."""
+        began_s = time.monotonic()
+        for turn in itertools.count():
+            await asyncio.sleep(_again_s(turn))
+            waited_s = time.monotonic() - began_s
+            message = msgspec.structs.replace(message, waited_s=waited_s)
+            data = await self._ledger.ask(ENTER, "", _encode(message), undo)
+            answer = _decode_entered(data)
+            if not answer.again:
+                return answer
+        raise AssertionError
 
     def _refuse_again(self, owner: str, scope: Scope, mine: tuple[Limit, ...]) -> None:
         known = self._refused.get((owner, scope))
@@ -469,9 +484,9 @@ class Admissions:
     async def _leased(self, admission: Admission, message: Open) -> Opened:
         """Send it again until the node has leased its budget from the database, or has not."""
         began_s = time.monotonic()
-        while True:
+        for turn in itertools.count():
             try:
-                await asyncio.sleep(LEASE_AGAIN_S)
+                await asyncio.sleep(_again_s(turn))
             except BaseException:
                 self.leave(admission)
                 raise
@@ -484,6 +499,7 @@ class Admissions:
             answer = _decode_opened(data) if data else Opened()
             if not answer.again:
                 return answer
+        raise AssertionError
 
     async def extend(self, key: Key, id: str, demand: Demand, spent_nano: int) -> Grant | None:
         """Reserve another call of the same exchange, whose calls so far cost `spent_nano`.
@@ -538,3 +554,7 @@ class Admissions:
     def forget_keys(self) -> None:
         """Read the limits of each key anew, as the keys have changed."""
         self._limits.clear()
+
+
+def _again_s(turn: int) -> float:
+    return LEASE_AGAIN_S[min(turn, len(LEASE_AGAIN_S) - 1)]

@@ -1,13 +1,14 @@
-"""The node's leases of budgets that it shares with other nodes (`database`): who asks, waits and is refused.
+"""The node's leases of budgets and limits that it shares with other nodes (`database`): who asks and waits.
 
-Decisions are in policy/leases.py; here they meet the budgets, the database and the clock.  Asks of one turn
-travel together, and one transaction is under way at a time.
+Decisions about budgets are in policy/leases.py, those about limits in shared_limits.py; here they meet the
+database and the clock.  Asks of one turn travel together, and one transaction is under way at a time.
 
 Note: when the database is away, requests go on inside what is leased, and then get 503.
 """
 
 import asyncio
 import contextlib
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -16,11 +17,13 @@ from itertools import islice
 import msgspec
 
 from headgate.errors import Failure
+from headgate.node.shared_limits import SharedLimiter
 from headgate.policy import budgets
 from headgate.policy.budgets import BudgetRefusal, Budgets, Owner, PeriodView
 from headgate.policy.leases import Ask, LeaseId, Leases
 from headgate.storage.errors import StoreError
 from headgate.storage.postgres import database
+from headgate.storage.postgres import limits as shared_limits
 from headgate.storage.postgres.database import Connection
 from headgate.storage.postgres.leases import CHANNEL, Replaced, draw, prune, register
 
@@ -33,6 +36,8 @@ KNOWN = 10_000  # leases of which more is known than that nothing is leased
 PRUNE_S = 3600.0
 AGAIN_S = (0.1, 0.3, 1.0)  # after failures in a row
 AWAY_RETRY_S = 5.0
+SLOW_S = 1.0  # the database is away when it has not answered for so long
+LOOK_S = 5.0  # between two looks at which nodes live
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -63,7 +68,9 @@ class Leasing:
         self._began: dict[LeaseId, float] = {}  # when the last request began that waits
         self._process = secrets.token_hex(8)
         self._registered = self._scanned = False
-        self._pruned_s = -1e9
+        self._pruned_s = self._looked_s = -1e9
+        self._sent_s = math.inf  # when what is under way was sent
+        self.limits = SharedLimiter(self._woken.set, self._is_away)
 
     # --- requests
 
@@ -93,7 +100,7 @@ class Leasing:
             return None
         if nano > view.budget.nano or self._leases.hopeless(lease, nano, left, now_s):
             return None
-        if self._away:
+        if self._is_away():
             return _away(owner)
         if waited_s < WAIT_S:
             self._busy[lease], self._began[lease] = owner, began_s
@@ -124,6 +131,10 @@ class Leasing:
         answer = self._leases.lease(lease_id(view)).answer if view is not None else None
         return answer.others_spent if answer is not None else 0
 
+    def _is_away(self) -> bool:
+        """Whether the database cannot be asked now."""
+        return self._away or time.monotonic() > self._sent_s + SLOW_S
+
     def rescan(self) -> None:
         """Look at all budgets: keys have changed."""
         self._scanned = False
@@ -136,18 +147,25 @@ class Leasing:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._woken.wait(), TICK_S)
         self._woken.clear()
+        self._sent_s = time.monotonic()
         try:
             with database.faults(self._url):
                 await self._ask()
         except StoreError as error:
+            if isinstance(error, Replaced):
+                self._leases.end()
+                self.limits.end()
+            self.limits.failed()
             await self.close()
             if not self._away:
                 self._away = True
-                self._report(f"budgets go on inside what is leased, for now: {error}")
+                self._report(f"budgets and limits go on inside what is leased, for now: {error}")
             raise
+        finally:
+            self._sent_s = math.inf
         if self._away:
             self._away = False
-            self._report("budgets are leased from the database again.")
+            self._report("budgets and limits are leased from the database again.")
         return GAP_S
 
     async def _ask(self) -> None:
@@ -161,21 +179,30 @@ class Leasing:
         now_s = time.monotonic()
         if now_s > self._pruned_s + PRUNE_S:
             await prune(db)
+            await shared_limits.prune(db)
             self._pruned_s = now_s
+        await self._draw_limits(db)
         asks = iter(self._asks())
         while batch := list(islice(asks, BATCH)):
             sent_s = time.monotonic()
-            try:
-                answers = await draw(db, self._node_id, self._process, batch)
-            except Replaced:
-                self._leases.end()
-                raise
+            answers = await draw(db, self._node_id, self._process, batch)
             heard_s = time.monotonic()
             for ask, answer in zip(batch, answers, strict=True):
                 self._leases.answered(ask, answer, sent_s, heard_s)
 
+    async def _draw_limits(self, db: Connection) -> None:
+        sent_s, sent_ns = time.monotonic(), time.monotonic_ns()
+        asks = self.limits.asks(sent_ns)
+        if not asks.rates and not asks.slots and sent_s < self._looked_s + LOOK_S:
+            return
+        self._looked_s = sent_s
+        found = await shared_limits.draw(db, self._node_id, self._process, asks.rates, asks.slots)
+        self.limits.answered(found, sent_ns, time.monotonic_ns())
+
     def _recalled(self, _: object, __: int, ___: str, payload: str) -> None:
         what, _space, owner = payload.partition(" ")
+        if what == "slots":
+            self.limits.recalled(owner, time.monotonic_ns())
         self._leases.recalled(what, owner, time.monotonic())
         self._woken.set()
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from headgate.errors import Failure
-from headgate.node.admission import Admissions, Admitted, Demand, Spent
+from headgate.node.admission import Admissions, Admitted, Demand, Place, Spent
 from headgate.node.handover import HandedOver
 from headgate.node.leasing import Leasing, Waiting
 from headgate.node.shared import Shared, Sharer
@@ -32,7 +32,7 @@ from headgate.node.wire import (
     Standing,
     Standings,
 )
-from headgate.policy.limits import LIMITS, Admission, Limit, LimitRefusal
+from headgate.policy.limits import LIMITS, Limit, LimitRefusal
 from headgate.storage.errors import StoreError
 from headgate.storage.sqlite import recovery
 from headgate.storage.sqlite.database import Store
@@ -49,6 +49,7 @@ from headgate.storage.sqlite.writer import (
 )
 
 _encode = msgspec.json.Encoder().encode
+SHARED_REFUSAL_S = 1.0  # an edge repeats the refusal of a limit over all nodes no longer
 
 
 class Entrance(msgspec.Struct, eq=False):
@@ -56,7 +57,7 @@ class Entrance(msgspec.Struct, eq=False):
 
     owner: str
     limits: tuple[Limit, ...]
-    admission: Admission
+    admission: Place
 
 
 class Edge:
@@ -203,12 +204,19 @@ class Node:
 
     def _enter(self, edge: Edge, asked: Enter) -> Entered:
         admissions = self.admissions
-        found = admissions.enter(asked.owner, asked.limits)
+        request = f"{id(edge):x} {asked.number}"
+        found = admissions.enter(asked.owner, asked.limits, request, asked.waited_s)
+        if isinstance(found, Waiting):
+            return Entered(None, {}, again=True)
         if isinstance(found, LimitRefusal):
             exact_s = found.retry_after_s if LIMITS[found.limit.kind].takes == "request" else 0.0
             refused: Failure | None = found.failure()
             if exact_s == float("inf"):
                 exact_s = 0.0
+            if self.leasing is not None:  # rights that lie idle elsewhere may come back
+                exact_s = min(exact_s, SHARED_REFUSAL_S)
+        elif isinstance(found, Failure):
+            refused, exact_s = found, 0.0
         else:
             edge.entered[asked.number] = Entrance(asked.owner, asked.limits, found)
             refused, exact_s = None, 0.0

@@ -172,7 +172,7 @@ class Open(msgspec.Struct, array_like=True, tag=OPEN):
     nano: int | None  # the most that it may cost as it was sent; None: nobody knows
     version: int  # of the keys that the edge has read (storage/sqlite/database.py, data_version)
     bounds: Bounds | None = None  # None: there is no budget
-    waited_s: float = 0.0  # since it was sent first, as its budget has to be leased
+    waited_s: float = 0.0  # since it was sent first, as its budget or tokens have to be leased
 
 
 class Enter(msgspec.Struct, array_like=True, tag=ENTER):
@@ -181,6 +181,7 @@ class Enter(msgspec.Struct, array_like=True, tag=ENTER):
     number: int  # never the same again on this edge
     owner: str
     limits: tuple[Limit, ...]
+    waited_s: float = 0.0  # since it was sent first, as its limits have to be drawn
 
 
 class Leave(msgspec.Struct, array_like=True, tag=LEAVE):
@@ -235,6 +236,7 @@ class Entered(msgspec.Struct, array_like=True, frozen=True):
     refused: Failure | None
     standings: dict[str, LimitStatus]
     exact_s: float = 0.0  # for so long the same refusal holds, whatever happens meanwhile
+    again: bool = False  # nothing was decided: send it again in a moment
 
 
 class Opened(msgspec.Struct, array_like=True, frozen=True):

@@ -17,7 +17,7 @@ Note:
   your per-minute limit" (developers.openai.com/cookbook, how to handle rate limits; read 2026-11);
 - tokens are reserved from an estimate and the difference is given back at the end, but only the
   part that time has not given back already.  What drained is taken to have come from all open
-  reservations alike (`_Bucket.share`); this never gives back more than an exact replay would;
+  reservations alike (`Bucket.share`); this never gives back more than an exact replay would;
 - tokens above the estimate are charged, up to a debt of one window: the longest wait is then two
   windows, and for limits a minute that is what SDKs wait at most (120 s);
 - a key's first minute can be twice its limit: a full burst, and what a minute brings;
@@ -133,7 +133,9 @@ def later(failure: Failure, left_s: float) -> Failure:
     return msgspec.structs.replace(failure, message=message, retry_after_s=left_s)
 
 
-class _Bucket(msgspec.Struct):
+class Bucket(msgspec.Struct):
+    """What was taken of one limit, as a level that sinks with time."""
+
     most: int
     window_ns: int
     at_ns: int
@@ -182,13 +184,13 @@ class _Bucket(msgspec.Struct):
         return math.inf if units > self.size or not self.most else -(-over // self.most)
 
 
-_Slot = tuple[str, str, str]  # key, model, kind
+LimitSlot = tuple[str, str, str]  # key, model, kind
 
 
 class BucketLevel(msgspec.Struct, frozen=True, array_like=True):
     """How full a bucket is, for another process of the machine."""
 
-    slot: _Slot
+    slot: LimitSlot
     most: int
     window_ns: int
     at_ns: int
@@ -198,8 +200,8 @@ class BucketLevel(msgspec.Struct, frozen=True, array_like=True):
 class _Taken(msgspec.Struct):
     """Tokens that were reserved, and the bucket as it was just then."""
 
-    slot: _Slot
-    bucket: _Bucket
+    slot: LimitSlot
+    bucket: Bucket
     kept: float
     epoch: int
 
@@ -209,7 +211,7 @@ class Admission(msgspec.Struct, eq=False):
 
     token_limits: tuple[Limit, ...]
     key_id: str
-    slots: tuple[_Slot, ...]
+    slots: tuple[LimitSlot, ...]
     tokens: int = 0
     taken: tuple[_Taken, ...] = ()
     settled: bool = False
@@ -227,8 +229,8 @@ class Limiter:
     """The state of all keys: as much of it as there were requests within the last two windows."""
 
     def __init__(self) -> None:
-        self._buckets: dict[_Slot, _Bucket] = {}
-        self._running: dict[_Slot, int] = {}
+        self._buckets: dict[LimitSlot, Bucket] = {}
+        self._running: dict[LimitSlot, int] = {}
         self._sweep = SWEEP
 
     def enter(self, key_id: str, limits: Sequence[Limit], now_ns: int) -> Admission | LimitRefusal:
@@ -237,8 +239,8 @@ class Limiter:
         Who waits for `retry_after_s` passes, if others took nothing meanwhile; the wait for a
         `concurrency` is a guess.  Limits of tokens are only asked whether one token is left.
         """
-        rates: list[_Bucket] = []
-        slots: list[_Slot] = []
+        rates: list[Bucket] = []
+        slots: list[LimitSlot] = []
         token_limits: list[Limit] = []
         refused: Limit | None = None
         longest_ns: float = 0
@@ -286,7 +288,7 @@ class Limiter:
         if not admission.token_limits:
             return None
         tokens = max(0, tokens)
-        rates: list[tuple[_Slot, _Bucket, int]] = []
+        rates: list[tuple[LimitSlot, Bucket, int]] = []
         refused: Limit | None = None
         longest_ns: float = 0
         for limit in admission.token_limits:
@@ -350,13 +352,13 @@ class Limiter:
         """How many of a key's requests count against its concurrency limits now."""
         return max((n for slot, n in self._running.items() if slot[0] == key_id), default=0)
 
-    def _bucket(self, slot: _Slot, most: int, now_ns: int) -> _Bucket:
+    def _bucket(self, slot: LimitSlot, most: int, now_ns: int) -> Bucket:
         bucket = self._buckets.get(slot)
         if bucket is None:
             if len(self._buckets) >= self._sweep:
                 self._forget_the_empty(now_ns)
             window_ns = LIMITS[slot[2]].window_ns
-            bucket = self._buckets[slot] = _Bucket(most, window_ns, now_ns)
+            bucket = self._buckets[slot] = Bucket(most, window_ns, now_ns)
             return bucket
         bucket.advance(now_ns)  # until now with the limit that held until now
         if bucket.most != most:
@@ -376,7 +378,7 @@ class Limiter:
         for found in levels:
             kind = LIMITS.get(found.slot[2])
             if kind is not None and kind.window_ns == found.window_ns:
-                self._buckets[found.slot] = _Bucket(
+                self._buckets[found.slot] = Bucket(
                     found.most, found.window_ns, found.at_ns, found.level
                 )
 
