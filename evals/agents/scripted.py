@@ -135,7 +135,10 @@ def _asks_for_summary(body: Json) -> bool:
 
     opencode and aider give the history as the user's text, and the order as the system's.
     """
-    if re.search("summariz", text_of(body["messages"][0])[:200]):
+    ordered = text_of(body["messages"][0])
+    if (
+        "summariz" in ordered[:200] or "Only output the structured summary" in ordered
+    ):  # Kilo Code's
         return True
     for message in reversed(body["messages"]):
         if message.get("role") == "tool":
@@ -162,6 +165,7 @@ _WRITERS = (
     "create",
     "Create",
     "editor",
+    "file_editor",
     "Bash",
     "exec_command",
     "shell",
@@ -184,8 +188,11 @@ def write_call(tools: list[Json], directory: str, name: str, content: str) -> tu
         raise LookupError(f"none of the tools writes: {sorted(offered)}")
     path = str(Path(directory) / name)
     arguments: Json = {}
-    for field_ in offered[writer].get("properties", {}):
-        if field_ in _PATH:
+    for field_, kind in offered[writer].get("properties", {}).items():
+        if choices := kind.get("enum"):
+            if field_ in offered[writer].get("required", ()):
+                arguments[field_] = "create" if "create" in choices else choices[0]
+        elif field_ in _PATH:
             arguments[field_] = path
         elif field_ in _CONTENT:
             arguments[field_] = content

@@ -256,6 +256,10 @@ REASONED = {
     ),
     "DeepSeek's field": ({"reasoning_content": "hm", "reasoning": "no"}, (HM, Text("x"))),
     "vLLM's field": ({"reasoning": "hm"}, (HM, Text("x"))),
+    "details of which only the last piece came back": (
+        {"reasoning_details": [{"index": 0, "text": "m"}], "reasoning_content": "hm"},
+        (HM, Text("x")),
+    ),
     "empty details": ({"reasoning_details": [{}], "reasoning": "hm"}, (HM, Text("x"))),
     "tags": ({"content": "<think>\nhm\n</think>\n\nx"}, (HM, Text("x"))),
     "told twice": (

@@ -310,6 +310,20 @@ def test_thinking_that_came_back_in_one_piece_is_parted_again() -> None:
     assert got == ([made], 0)
 
 
+@pytest.mark.parametrize("came_back", ["I look.\n Then I write", "write\n", "\n"])
+def test_thinking_of_which_the_ends_were_trimmed_or_only_the_end_came_back_is_put_right(
+    came_back: str,
+) -> None:
+    made: Said = (Thinking("\nI look.\n Then I write\n"), Text("So:"), C1)
+    assert recalled(made, (Thinking(came_back), Text("So:"), C1)) == ([made], 1)
+
+
+@pytest.mark.parametrize("own", ["I look.", "Then I write", "I look.\n Then I write\n!", "else"])
+def test_thinking_that_the_client_shortened_or_changed_otherwise_is_its_own(own: str) -> None:
+    made: Said = (Thinking("\nI look.\n Then I write\n"), C1)
+    assert recalled(made, (Thinking(own), C1)) == ([(Thinking(own), C1)], 0)
+
+
 def test_an_empty_thinking_part_counts_as_none() -> None:
     assert recalled((T1, C1), (Thinking(""), C1)) == ([(T1, C1)], 1)
 

@@ -14,7 +14,7 @@ A turn is found by the id of any of its calls, or else by what came just before 
   compared by their arguments when the ids are strange, texts without white space, and a turn is
   handed out in pieces as its calls turn up;
 - a turn that comes back with its thinking in one piece is put right as well, when the pieces were
-  signed or stood apart.
+  signed or stood apart; so is one of whose thinking the ends were trimmed, or only the end came back.
 
 A known weakness: the bound is for all keys together, so a busy key shortens the memory of others.
 """
@@ -105,6 +105,16 @@ class _Turn(msgspec.Struct, eq=False):
     def thinks(self, text: str) -> bool:
         """Whether all of its thinking is this text."""
         return len(text) == self.thought_size and text == self.thought
+
+    def worn(self, text: str) -> bool:
+        """Whether this text is its thinking less white space at the ends, or the end of it alone.
+
+        Qwen Code 0.24 trims what it returns, Copilot CLI 1.0.102 keeps the last piece of a stream.
+        """
+        if not 0 < len(text) < self.thought_size:
+            return False
+        own = self.thought
+        return own.endswith(text) or own.strip() == text.strip()
 
     @property
     def plain(self) -> bool:
@@ -502,9 +512,11 @@ class _Search:
             return message, not thoughts
         rest = [p for p in message.parts if type(p) is not Thinking]
         done = self.used.get(turn, 0)
+        thought = "".join([p.text for p in thoughts])
+        if thoughts and not done and turn.worn(thought):
+            thoughts = []
         if thoughts:
             # What it holds must not be put before the next piece of the turn once more.
-            thought = "".join([p.text for p in thoughts])
             self.used[turn] = _covered(turn, message.parts, calls, done)
             if turn.plain or not turn.thinks(thought):
                 return message, False

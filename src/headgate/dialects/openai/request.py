@@ -595,9 +595,10 @@ def _thoughts(wire: _MessageIn) -> list[Thinking]:
         if detail.signature:
             thoughts.append(Thinking("".join(pieces), detail.signature))
             pieces.clear()
-    if text := "".join(pieces):
-        thoughts.append(Thinking(text))
-    if not thoughts and (text := wire.reasoning_content or wire.reasoning or ""):
+    text, plain = "".join(pieces), wire.reasoning_content or wire.reasoning or ""
+    if not thoughts and len(plain) > len(text) and text in plain:
+        text = plain  # clients that replace details of the same `index` keep the last piece alone
+    if text:
         thoughts.append(Thinking(text))
     return thoughts
 
