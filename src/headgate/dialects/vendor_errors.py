@@ -44,6 +44,36 @@ CODES: dict[int, tuple[Kind, str]] = {
     2061: ("upstream_quota", "The gateway's plan at the upstream does not include this model."),
 }
 
+# The status that a `code` or `type` stands for, of an error that came inside a reply with status 200.
+# OpenAI, Azure, Anthropic, vLLM (`BadRequestError`) and OpenRouter, read 2026-11.
+_STATUS_OF_WORD: dict[str, int] = {
+    **dict.fromkeys(
+        (
+            "invalid_request_error", "invalid_request", "invalid_prompt", "invalid_argument", "invalid_parameter",
+            "bad_request", "bad_request_error", "badrequesterror", "unprocessableentityerror",
+            "unsupported_parameter", "unsupported_value", "invalid_image", "invalid_function_parameters",
+        ),
+        400,
+    ),
+    **dict.fromkeys(("authentication_error", "invalid_api_key", "unauthorized", "authenticationerror"), 401),
+    **dict.fromkeys(("billing_error", "payment_required"), 402),
+    **dict.fromkeys(("permission_error", "permission_denied", "forbidden", "permissiondeniederror"), 403),
+    **dict.fromkeys(("not_found_error", "not_found", "model_not_found", "notfounderror"), 404),
+    **dict.fromkeys(("request_too_large", "request_entity_too_large", "payload_too_large"), 413),
+    **dict.fromkeys(("rate_limit_error", "rate_limit_exceeded", "too_many_requests", "ratelimiterror"), 429),
+    **dict.fromkeys(("timeout_error", "timeout", "gateway_timeout"), 504),
+    **dict.fromkeys(("overloaded_error", "overloaded", "server_is_overloaded", "slow_down"), 529),
+}  # fmt: skip
+_BLOCKED_WORDS = frozenset(
+    (
+        "content_filter",
+        "content_policy_violation",
+        "responsibleaipolicyviolation",
+        "moderation_blocked",
+    )
+)
+_QUOTA_WORDS = frozenset(("insufficient_quota", "insufficient_balance", "insufficient_credits"))
+
 _CODE = re.compile(r"\((\d{4,5})\)\s*$")
 _CONTEXT = re.compile(
     r"context (window|length|size)|maximum context|input token count|prompt is too long|too many tokens|context_length",
@@ -69,6 +99,9 @@ def failure_of(
 ) -> Failure:
     """The failure behind an upstream's error; `status` 200 where it came inside a reply."""
     message = message[:MAX_MESSAGE]
+    words = (str(code)[:MAX_CODE].lower(), type_[:MAX_CODE].lower())
+    if status == 200:
+        status = next((_STATUS_OF_WORD[w] for w in words if w in _STATUS_OF_WORD), status)
     found = _CODE.search(message)
     number = int(found[1]) if found else _number(code)
     known = CODES.get(number) if number is not None else None
@@ -86,6 +119,14 @@ def failure_of(
             **more,  # type: ignore[arg-type]  # fields of Failure
         )
 
+    if status < 500 and known is None:
+        if not _BLOCKED_WORDS.isdisjoint(words):
+            return failure("blocked", CODES[1026][1])
+        if "context_length_exceeded" in words:
+            text = message or "The prompt is longer than the model's context window."
+            return failure("context_length", text, code="context_length_exceeded")
+        if not _QUOTA_WORDS.isdisjoint(words):
+            return failure("upstream_quota", CODES[1008][1])
     if _CONTEXT.search(message) and (known is None or number == 2013) and status < 500:
         return failure("context_length", message, code="context_length_exceeded")
     if _UNKNOWN_MODEL.search(message) and status < 500:
