@@ -53,6 +53,7 @@ def test_every_variable_that_is_promised_is_read() -> None:
         "edges": "4",
         "data": "/d",
         "database": "postgresql://gate:word@db/headgate",
+        "cache": "redis://:word@cache/1",
         "memory": "false",
         "default_aliases": "false",
         "public_url": "https://gate.test",
@@ -462,6 +463,19 @@ def test_the_schema_describes_every_key_of_the_file_and_no_other() -> None:
         assert set(described["properties"]) == set(kind.__struct_fields__) - own
         assert described["additionalProperties"] is False
     assert defs["Settings"]["properties"]["port"]["maximum"] == 65535
+
+
+def test_the_cache_is_an_address_and_its_password_is_never_shown(tmp_path: Path) -> None:
+    url = "rediss://gate:word@cache:6380/2"
+    file = tmp_path / "headgate.toml"
+    file.write_text('cache = "env:THE_CACHE"\n')
+    settings = config.load(str(file), {"THE_CACHE": url})
+    assert settings.cache == url
+    assert ("cache", "********", "file") in config.show(settings)
+    for wrong in ("http://h:word", "redis://", "redis://u:word@h/x", "redis://u:word@h:99999/0"):
+        with pytest.raises(config.ConfigError, match="`cache`") as raised:
+            config.load(None, {"HEADGATE_CACHE": wrong})
+        assert "word" not in str(raised.value)
 
 
 def test_the_database_is_an_address_and_its_password_is_never_shown(tmp_path: Path) -> None:

@@ -264,6 +264,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     # postgresql://USER:PASSWORD@HOST/NAME, or env:NAME, file:/path: what all nodes share; "": nothing.
     # Needs the extra `postgres`.
     database: str = ""
+    # redis://USER:PASSWORD@HOST:PORT/DATABASE (rediss: TLS), or env:NAME, file:/path: the reasoning cache of
+    # all nodes, in Redis or Valkey; "": each machine has its own.
+    cache: str = ""
     pepper_file: str = ""  # what a new data directory's pepper is copied of; "": a random one
     log: LogLevel = "info"
     # Seconds after which an upstream that was not heard of is asked for its list of models; 0: never.
@@ -334,6 +337,7 @@ _SCALARS = (
     "public_url",
     "data",
     "database",
+    "cache",
     "pepper_file",
     "log",
     "upstream_check_s",
@@ -417,6 +421,7 @@ def load(path: str | None, env: Mapping[str, str], **overrides: object) -> Setti
     search = _search(settings.search, env, notes)
     _check_origins(settings.cors.origins)
     database = _database(settings.database, env, notes, origins)
+    cache = _cache(settings.cache, env, notes, origins)
     if not settings.tls.cert and settings.host not in ("127.0.0.1", "::1", "localhost"):
         notes.append(
             f"listening on {settings.host}: put TLS in front or set `[tls]`; keys travel in clear otherwise."
@@ -433,6 +438,7 @@ def load(path: str | None, env: Mapping[str, str], **overrides: object) -> Setti
         settings,
         data=str(_path("data", data)),
         database=database,
+        cache=cache,
         pepper_file=str(_path("pepper_file", settings.pepper_file)) if settings.pepper_file else "",
         upstreams=upstreams,
         oidc=oidc,
@@ -581,7 +587,7 @@ def show(settings: Settings) -> list[tuple[str, str, str]]:
     tree = msgspec.to_builtins(settings)
     rows = []
     for key, value in _leaves({k: v for k, v in tree.items() if k not in _OWN}).items():
-        if key in ("oidc.client_secret", "search.key", "database") or (
+        if key in ("oidc.client_secret", "search.key", "database", "cache") or (
             key.startswith("upstreams.") and key.endswith(".key")
         ):
             value = "********" if value else ""
@@ -844,6 +850,25 @@ def _database(
     url = _secret("database", text, env, notes if origins.get("database") == "file" else [])
     if url and not re.match(r"postgres(ql)?://.", url):
         raise ConfigError("`database` is an address like postgresql://USER:PASSWORD@HOST/NAME.")
+    return url
+
+
+def _cache(text: str, env: Mapping[str, str], notes: list[str], origins: Mapping[str, str]) -> str:
+    """Return the address of the cache of all nodes; it may have a password, and is never shown."""
+    url = _secret("cache", text, env, notes if origins.get("cache") == "file" else [])
+    if not url:
+        return ""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("redis", "rediss", "valkey", "valkeys") and bool(parts.hostname)
+        number = re.fullmatch(r"/?([0-9]{1,5})?", parts.path) is not None
+        good = known and number and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigError(
+            "`cache` is an address like redis://USER:PASSWORD@HOST:6379/0; rediss:// is with TLS."
+        )
     return url
 
 

@@ -20,6 +20,7 @@ DEBIAN = {
     "node": "nodejs",
     "npm": "npm",
     "openssl": "openssl",
+    "redis-server": "redis-server",
 }
 
 

@@ -24,7 +24,7 @@ from headgate.catalog.stored import Joined, Stored
 from headgate.chat import Preferences, Request, Usage
 from headgate.config import Settings
 from headgate.dialects.registry import DIALECTS
-from headgate.edge import own_keys
+from headgate.edge import own_keys, shared_reasoning
 from headgate.edge.counter import Counter, load_tokenizer
 from headgate.edge.log import Log, LogLine, places
 from headgate.edge.log import now as log_now
@@ -33,12 +33,14 @@ from headgate.edge.overload import Overload, Place
 from headgate.edge.reads import Reads, no_node, unavailable
 from headgate.edge.refusals import Refusals
 from headgate.edge.replay import ReplayStore
+from headgate.edge.shared_reasoning import SharedReasoning
 from headgate.edge.stored_responses import ResponseStore
 from headgate.edge.upstream import forget_owned
 from headgate.edge.upstream_health import UpstreamHealth
 from headgate.edge.web_search import SearchProvider
 from headgate.errors import Failure, Refused
 from headgate.net.client import Client, Timeouts
+from headgate.net.redis import RedisError
 from headgate.net.server import Inbound
 from headgate.node.client import Admission, Admissions
 from headgate.policy import keys, masking, networks, preferences, routing
@@ -155,6 +157,12 @@ class EdgeContext:
         news.state = self.health.shared
         if self.memory is not None:
             news.share(self.memory)
+        self.shared_reasoning: SharedReasoning | None = None
+        if self.memory is not None and settings.cache:
+            secret = store.derived("reasoning cache")
+            shared = SharedReasoning(settings.cache, secret, self.memory, self._cache_noted)
+            self.shared_reasoning = shared
+            news.share_with_nodes(shared.kept, shared.used)
         self.replays = ReplayStore(
             store.derived("idempotency"), books, self.reads, self.admissions.keeping
         )
@@ -362,8 +370,13 @@ class EdgeContext:
 
     def _task_failed(self, name: str, error: Exception) -> None:
         # The store names its file and SQLite's reason; other errors may quote what a client sent.
+        if isinstance(error, RedisError):
+            return  # that was logged once
         why = str(error) if isinstance(error, StoreError) else places(error)
         self.log.write(LogLine(log_now(), "error", "task_failed", where=f"{name}: {why}"))
+
+    def _cache_noted(self, text: str) -> None:
+        self.log.write(LogLine(log_now(), "warning", "reasoning_cache", where=text))
 
     def routes(self, name: str, key: Key, request: Request | None = None) -> tuple[Route, ...]:
         """The routes of the model a client named; refused when it is unknown or not this key's.
@@ -465,6 +478,13 @@ class EdgeContext:
         self.tasks.every("retirements", 86400.0, self._report_retirements)
         self.tasks.every("metrics", REPORT_S, self._report_metrics)
         self.tasks.every("loop_lag", 0.0, self._measure_lag)
+        if self.shared_reasoning is not None:
+            self.tasks.every(
+                "reasoning_cache",
+                shared_reasoning.LOOK_S,
+                self.shared_reasoning.work,
+                shared_reasoning.RETRY_S,
+            )
 
     async def _report_metrics(self) -> None:
         self.admissions.metrics.report(self.metrics.samples())
@@ -506,6 +526,8 @@ class EdgeContext:
         self.overload.close()
         self.refusals.close()
         await self.tasks.stop()
+        if self.shared_reasoning is not None:
+            self.shared_reasoning.close()
         await self.reads.close()
         if self._people is not None:
             self._people.close()

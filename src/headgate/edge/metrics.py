@@ -179,6 +179,11 @@ class Metrics(Collector):
             "Web searches made for models, by how they ended.",
             ("provider", "outcome"),
         )
+        self.cache_reads = Counts(
+            "headgate_reasoning_cache_reads",
+            "Requests that asked the cache of all nodes: hit, miss, or unavailable.",
+            ("result",),
+        )
         self.counts = Counts(
             "headgate_token_counts",
             "Counts of tokens by how they ended.",

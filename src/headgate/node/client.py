@@ -292,6 +292,8 @@ class News:
         self.state: HealthState | None = None  # of this edge
         self.cache: ReasoningCache | None = None  # of this edge
         self.greeted = asyncio.Event()  # the node has said what it knows
+        self._kept_elsewhere: Callable[[str, bytes], None] | None = None
+        self._used_elsewhere: Callable[[list[str]], None] | None = None
 
     def publish(self, event: HealthEvent) -> None:
         self._ledger.tell(HAPPENED, "", _encode(Happened(event)))
@@ -322,9 +324,19 @@ class News:
 
     def _kept(self, name: str, data: bytes) -> None:
         self._ledger.tell(TURN, "", _encode(wire.Turn(name, data)))
+        if self._kept_elsewhere is not None:
+            self._kept_elsewhere(name, data)
 
     def _used(self, names: list[str]) -> None:
         self._ledger.tell(USED, "", _encode(wire.Used(names)))
+        if self._used_elsewhere is not None:
+            self._used_elsewhere(names)
+
+    def share_with_nodes(
+        self, kept: Callable[[str, bytes], None], used: Callable[[list[str]], None]
+    ) -> None:
+        """Have these called, too, for each turn that this edge keeps, and for those that it uses."""
+        self._kept_elsewhere, self._used_elsewhere = kept, used
 
     def catch_up(self) -> None:
         """Take in at once what the node has sent: a turn that ended elsewhere is known here then."""

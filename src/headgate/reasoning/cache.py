@@ -59,7 +59,7 @@ MAX_GATHERED = 4 << 20  # characters of a reply; only its thinking counts as the
 # Bounds of the work that one request can ask for.
 _MAX_SLOTS = 256  # parts of one turn; MiniMax's models make two dozen at most
 _MAX_MESSAGES = 4096  # the last of a request; a window of 10^6 tokens holds no more turns
-_MAX_ALIKE = 64  # turns looked at after the same words: "hi" opens many conversations
+MAX_ALIKE = 64  # turns looked at after the same words: "hi" opens many conversations
 _MAX_LOOKS = 50_000  # at kept turns, for one request; a long session needs two for each turn
 _MAX_NORMAL = 1 << 18  # characters of arguments that are compared regardless of their spacing
 USE_IS_NEWS = 6  # of the time that a turn lives: after this part of it others hear that it is used
@@ -210,13 +210,24 @@ class ReasoningCache:
                 self.on_kept(turn.name, _packed(turn))
         self._add(key_id, turn, now)
 
-    def take(self, data: bytes, now: float) -> None:
-        """Keep a turn that another edge has kept."""
+    def take(self, data: bytes, now: float, key_id: str = "") -> bool:
+        """Keep a turn that another edge has kept, if it is of this key (""); whether it is new here."""
         turn = _unpacked(data)
-        if turn.name not in self._names:
-            turn.shared = now
-            self._expire(now)
-            self._add(turn.handles[0][0], turn, now)
+        if turn.name in self._names or (key_id and turn.handles[0][0] != key_id):
+            return False
+        turn.shared = now
+        self._expire(now)
+        self._add(turn.handles[0][0], turn, now)
+        return True
+
+    def knows(self, name: str) -> bool:
+        """Whether a turn is here, by its name."""
+        return name in self._names
+
+    def packed(self, name: str) -> bytes | None:
+        """A turn as other edges take it; None when it is not here."""
+        turn = self._names.get(name)
+        return None if turn is None else _packed(turn)
 
     def used(self, names: Sequence[str], now: float) -> None:
         """Keep turns for longer, as another edge has used them."""
@@ -235,18 +246,26 @@ class ReasoningCache:
         self.bytes += turn.size
         for handle in turn.handles:
             alike = self._index.setdefault(handle, [])
-            if len(alike) == _MAX_ALIKE:  # no more are looked at
+            if len(alike) == MAX_ALIKE:  # no more are looked at
                 del alike[0]
             alike.append(turn)
         while self.bytes > self._max_bytes:
             self._drop()
 
     def recall(
-        self, key_id: str, request: Request, now: float, origin: str = ""
+        self,
+        key_id: str,
+        request: Request,
+        now: float,
+        origin: str = "",
+        missed: list[str | bytes] | None = None,
     ) -> tuple[Request, int]:
-        """The request with thinking put back where it stood, and how many turns had lost it."""
+        """The request with thinking put back where it stood, and how many turns had lost it.
+
+        `missed` is given the handles of turns that came without thinking and are not known here.
+        """
         self._expire(now)
-        if key_id not in self._keys:
+        if missed is None and key_id not in self._keys:
             return request, 0
         search = _Search(self._index, key_id, request.messages, origin)
         messages: list[Message] = []
@@ -257,6 +276,9 @@ class ReasoningCache:
             if message.role == "assistant" and n >= first and len(message.parts) <= _MAX_SLOTS:
                 told, lost = search.restored(message)
                 restored += lost and told is not message
+                if missed is not None and lost and told is message and message.parts:
+                    missed.append(search.place.digest)
+                    missed += [wire_id(p.id) for p in message.parts if type(p) is ToolCall]
                 message = told
             messages.append(message)
         news = []
@@ -324,6 +346,11 @@ def _packed(turn: _Turn) -> bytes:
             turn.origin,
         )
     )
+
+
+def handles(data: bytes) -> list[tuple[str, str | bytes]]:
+    """By what a packed turn is found: pairs of a key's id, and the place or the id of a call."""
+    return [(key, handle) for key, handle in _unpack(data)[6]]
 
 
 def _unpacked(data: bytes) -> _Turn:

@@ -149,11 +149,24 @@ async def _remembered(exchange: Exchange, request: Request, first: Route) -> Req
     if context.memory is not None:
         key_id = exchange.arrival.entry.key.id
         context.admissions.news.catch_up()
-        request, kept = context.memory.recall(key_id, request, time.monotonic(), origin)
+        memory, shared, sent = context.memory, context.shared_reasoning, request
+        missed: list[str | bytes] | None = None if shared is None else []
+        request, kept = memory.recall(key_id, sent, time.monotonic(), origin, missed)
+        if shared is not None and missed:
+            taken = await shared.fetch(key_id, missed)
+            context.metrics.cache_reads.add(_read(taken))
+            if taken is None:
+                warnings.append("reasoning cache unavailable")
+            elif taken:
+                request, kept = memory.recall(key_id, sent, time.monotonic(), origin)
         if kept:
             warnings.append("reasoning (remembered)")
     exchange.progress.recalled = tuple(warnings)
     return request
+
+
+def _read(taken: int | None) -> str:
+    return "unavailable" if taken is None else "hit" if taken else "miss"
 
 
 async def fitted_to(

@@ -43,6 +43,9 @@ async def commit(exchange: Exchange, responder: Responder) -> None:
     """Commit the row, if the exchange has an intent record and no row yet."""
     if exchange.record.opened and not exchange.record.settled:
         await exchange.record.settle(ledger_row(exchange, responder))
+        shared = exchange.context.shared_reasoning
+        if shared is not None and shared.unsettled:  # the next turn may come to another machine
+            await shared.settle()
 
 
 def close(exchange: Exchange, responder: Responder) -> None:

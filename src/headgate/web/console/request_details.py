@@ -61,6 +61,10 @@ WARNINGS: dict[str, Note] = {
         "noted",
         "The client returned none of the model's earlier thinking; the gateway remembered it and gave it back to the model.",
     ),
+    "reasoning cache unavailable": Note(
+        "noted",
+        "The cache of all nodes could not be read, so that thinking of a turn that another node answered was not given back.",
+    ),
     "response_format (emulated)": Note(
         "emulated",
         "The upstream has no structured output; the format was asked for in words, and the reply was checked against it.",
