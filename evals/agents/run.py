@@ -366,10 +366,11 @@ LEGEND = """
   transport itself is not served: it would spare the client to repeat the conversation, and nothing behind it.
 - *the skill as a plugin*: `headgate skill plugin DIR` makes a marketplace of the skill, and the agent's
   own commands validate it, install it from there and list it.
-- *-*: the agent has no such thing without a screen.
+- *-*: the agent has no such thing without a screen, or was not asked for it.
 
-Not played, though `headgate connect` knows them: Kilo Code, whose package found no binary for itself, and what no
-registry of packages brings whole (goose).
+Kilo Code is played in its version 7.7.7, as 7.8.1 asks for a binary that is not on npm; OpenHands needs Python 3.12;
+Factory Droid goes on with a conversation only for who has an account there.  Not played: Crush, whose package fetches
+its program from github.com, and goose, which no registry of packages has.
 """
 
 
@@ -379,8 +380,12 @@ def main() -> int:
     options.add_argument("--upgrade", action="store_true", help="Install today's versions.")
     options.add_argument("--keep", type=Path, help="Keep the conversations in this directory.")
     options.add_argument("--jobs", type=int, default=1, help="How many agents at a time.")
+    options.add_argument("--page", action="store_true", help="Only write the page anew.")
     options.add_argument("--scene", action="append", help="Play only scenes with this in the name.")
     given = options.parse_args()
+    if given.page:
+        PAGE.write_text(page(json.loads(RESULTS.read_text())))
+        return 0
     agents = [a for a in AGENTS if not given.only or a.name in given.only]
     upgrade = given.upgrade and not os.environ.get(INSIDE)
     places = {

@@ -136,6 +136,72 @@ PIECES: dict[str, list[dict[str, Any]]] = {
 }
 
 
+WHOLE = {"name": "f", "arguments": '{"x":1}'}
+ODD_CALLS: dict[str, dict[str, Any]] = {
+    "no list": {"tool_calls": {"index": 0, "id": "a", "function": WHOLE}},
+    "no function": {"tool_calls": [{"index": 0, "id": "a", **WHOLE}]},
+    "a number for an id": {"tool_calls": [{"index": 0, "id": 17, "function": WHOLE}]},
+    "a text for an index": {"tool_calls": [{"index": "0", "id": "a", "function": WHOLE}]},
+    "an object": {"tool_calls": [{"id": "a", "function": {"name": "f", "arguments": {"x": 1}}}]},
+    "the field of 2023": {"function_call": WHOLE},
+}
+
+
+@pytest.mark.parametrize("name", ODD_CALLS)
+def test_a_call_of_another_shape_is_a_call(name: str) -> None:
+    (made,) = openai(ODD_CALLS[name])
+    assert isinstance(made, ToolCall)
+    assert (made.name, made.arguments) == ("f", '{"x":1}')
+
+
+def test_a_call_of_2023_may_come_in_pieces() -> None:
+    pieces = [{"function_call": {"name": "f"}}, {"function_call": {"arguments": '{"x":'}}]
+    (made,) = openai(*pieces, {"function_call": {"arguments": "1}"}})
+    assert isinstance(made, ToolCall) and made.arguments == '{"x":1}'
+
+
+def test_arguments_that_are_summed_up_at_the_end_are_not_said_twice() -> None:
+    pieces = [call(0, "a", "f", '{"x":'), call(0, None, None, "1}")]
+    assert openai(*pieces, call(0, "a", "f", '{"x":1}')) == (ToolCall("a", "f", '{"x":1}'),)
+    assert openai(*pieces, call(0, "b", "f", '{"x":1}')) == (
+        ToolCall("a", "f", '{"x":1}'),
+        ToolCall("b", "f", '{"x":1}'),
+    )
+
+
+ODD_TEXTS: dict[str, dict[str, Any]] = {
+    "an object": {"content": {"type": "text", "text": "Hello"}},
+    "a list of texts": {"content": ["Hel", "lo"]},
+    "thinking in an object": {"reasoning": {"content": "hm"}, "content": "Hello"},
+    "thinking in a list of texts": {"reasoning_content": ["h", "m"], "content": "Hello"},
+    "details without a list": {"reasoning_details": {"text": "hm"}, "content": "Hello"},
+}
+
+
+@pytest.mark.parametrize("name", ODD_TEXTS)
+def test_texts_of_other_types_are_read(name: str) -> None:
+    parts = openai(ODD_TEXTS[name])
+    said = [p.text for p in parts if isinstance(p, Text | Thinking)]
+    assert said in (["Hello"], ["hm", "Hello"])
+    assert len(said) == 1 + any(key.startswith("reasoning") for key in ODD_TEXTS[name])
+
+
+@pytest.mark.parametrize("content", [{"zz": 1}, ["a", {"zz": 1}], True])
+def test_what_has_no_text_is_no_silent_loss(content: Any) -> None:
+    with pytest.raises(AssertionError, match="could not be read"):
+        openai({"content": content})
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish"), [("MAX_TOKENS", "length"), ("model_length", "length"), (7, "stop")]
+)
+def test_reasons_in_other_words_are_understood(reason: Any, finish: str) -> None:
+    decoder = DIALECTS["openai"].decoder(Capabilities(), "text/event-stream", "s")
+    chunk = {"choices": [{"delta": {"content": "Hello"}, "finish_reason": reason}]}
+    reply = collect([*decoder.feed(sse.encode(json.dumps(chunk).encode())), *decoder.close()])
+    assert not isinstance(reply, Failed) and reply.finish.reason == finish
+
+
 @pytest.mark.parametrize("name", PIECES)
 def test_pieces_without_a_name_belong_to_the_call_before(name: str) -> None:
     assert openai(*PIECES[name]) == (ToolCall("a", "f", '{"x":1}'),)

@@ -85,6 +85,10 @@ class _Call:
         if self.quoted is None and (start := arguments.lstrip()[:1]):
             self.quoted = start == '"'
 
+    def repeated(self, arguments: str) -> bool:
+        """Whether a piece is all of the arguments once more, as a summary at the end."""
+        return len(arguments) == self._size and self.whole() and arguments == "".join(self.said)
+
     def whole(self) -> bool:
         """Whether the arguments are surely one JSON object.
 
@@ -189,7 +193,7 @@ class Framer:
             if len(call.name) > MAX_NAME:
                 self.fail(jsontext.garbage(f"a tool's name of more than {MAX_NAME} characters"))
                 return
-        if arguments:
+        if arguments and not call.repeated(arguments):
             self.size += len(arguments)
             call.add(arguments)
         if self._queue and self._queue[0] is call:

@@ -38,6 +38,7 @@ from headgate.dialects import openai_api, vendor_errors
 from headgate.dialects import usage as usages
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder
+from headgate.dialects.openai import mending
 from headgate.errors import Failure
 from headgate.stream.thinking import CLOSE, ClosingTags, Steps, TagSplitter, tagged
 
@@ -120,6 +121,9 @@ class _CallDelta(Struct, frozen=True, gc=False):
     index: int | None = None
     id: str | None = None
     function: _FunctionDelta | None = None
+    # Beside the id, as in Responses, where there is no `function`.
+    name: str | None = None
+    arguments: str | _Json | None = None
 
 
 class _PieceIn(Struct, frozen=True):
@@ -144,6 +148,7 @@ class _DeltaIn(Struct, frozen=True):
     reasoning_content: _Said | None = None
     reasoning: _Said | None = None
     tool_calls: list[_CallDelta] | None = None
+    function_call: _FunctionDelta | None = None  # of 2023
 
 
 class _ChoiceDelta(Struct, frozen=True, gc=False):
@@ -366,14 +371,25 @@ _FINISH_IN: dict[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
     "max_tokens": "length",
+    "model_length": "length",  # Mistral
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
     "content_filter": "content_filter",
 }
-# OpenRouter and vLLM say so when their engine gave up; the text is not the whole answer.
-_BROKEN = frozenset(("error", "abort"))
+# OpenRouter, vLLM and DeepSeek say so when their engine gave up; the text is not the whole answer.
+_BROKEN = frozenset(("error", "abort", "insufficient_system_resource"))
 _WITHHELD = 1027  # MiniMax: "output sensitive"
 _Channel = Literal["", "details", "field", "tags"]
+
+
+def _read(data: bytes) -> _ReplyIn:
+    """Return a chunk or a whole reply of which something is not as it should be; ValueError."""
+    try:
+        return jsontext.decode_upstream(_reply_decoder, data, _ReplyIn)
+    except ValueError:
+        if (mended := mending.mended(data)) is None:
+            raise
+        return jsontext.decode_upstream(_reply_decoder, mended, _ReplyIn)
 
 
 def _usage_in(raw: Raw) -> Usage | None:
@@ -416,11 +432,11 @@ class OpenAIDecoder(Decoder):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             if not payload.strip():
                 return
-            wire = jsontext.decode_upstream(_reply_decoder, payload, _ReplyIn)
+            wire = _read(payload)
         self._reply(wire)
 
     def whole(self, body: bytes) -> None:
-        self._reply(jsontext.decode_upstream(_reply_decoder, body, _ReplyIn))
+        self._reply(_read(body))
         self.eof()
         if not self.framer.ended:
             self.framer.fail(jsontext.garbage("no finish_reason"), self._usage)
@@ -462,7 +478,7 @@ class OpenAIDecoder(Decoder):
                 and text
                 and self._splitter.plain(text)
                 and self._steps is None
-                and not (delta.tool_calls or delta.reasoning_details)
+                and not (delta.tool_calls or delta.reasoning_details or delta.function_call)
                 and not (delta.reasoning_content or delta.reasoning)
             ):
                 self._said = True
@@ -473,6 +489,7 @@ class OpenAIDecoder(Decoder):
             self._delta(wire.message)  # a last chunk may repeat what the deltas said
         reason = wire.finish_reason
         if reason and self._reason is None:
+            reason = reason.lower()
             if reason in _BROKEN:
                 failure = Failure("upstream", "The upstream broke off its reply.")
                 self.framer.fail(failure, self._usage)
@@ -495,6 +512,10 @@ class OpenAIDecoder(Decoder):
             self._settle()
             for call in wire.tool_calls:
                 self._call(call)
+        elif wire.function_call is not None:
+            self._said = True
+            self._settle()
+            self._call(_CallDelta(0, None, wire.function_call))
 
     def _pieces(self, pieces: list[_PieceIn]) -> None:
         """A content that is a list of parts (Mistral's, and servers that pass theirs on)."""
@@ -544,7 +565,7 @@ class OpenAIDecoder(Decoder):
             self.framer.text(text)
 
     def _call(self, wire: _CallDelta) -> None:
-        function = wire.function or _FunctionDelta()
+        function = wire.function or _FunctionDelta(wire.name, wire.arguments)
         arguments = function.arguments or ""
         if isinstance(arguments, dict):
             arguments = msgspec.json.encode(arguments).decode()
