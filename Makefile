@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 BIN := .venv/bin
 
 .PHONY: run test check house words attack cluster soak retention agents agents-search suites screenshots bench estimates profile instructions \
-	scale instructions-baseline bench-console bench-litellm dist sbom package image deploy-check sizing clean
+	scale instructions-baseline bench-console bench-litellm dist sbom package first-hour image deploy-check sizing clean
 
 run: .venv/.run
 	@$(BIN)/headgate serve
@@ -103,6 +103,10 @@ sbom: .venv-dist/.made
 # The wheel in clean environments, by pip and by uvx: started, asked, its contents compared.
 package: dist
 	@PATH="$(CURDIR)/.venv-dist/bin:$$PATH" $(PYTHON) evals/package/package.py dist $(if $(LOCAL),--local)
+
+# A stranger's first hour: this checkout cloned, installed, started, asked and started again by README's commands alone.
+first-hour:
+	@$(PYTHON) evals/first_hour/run.py
 
 # The container image, from the wheel of `make dist` and requirements/image.lock.
 image: dist
