@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Protocol
 
+from headgate.catalog import price_history
 from headgate.catalog.models import Model, Price, Retirement, prices_on
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import CardPrice, ModelCard
+from headgate.dialects.contract import CardPrice, CardPriceSpan, ModelCard
 
 # What the gateway honours on every route, by itself where the upstream does not.
 _EVERYWHERE = (
@@ -50,13 +51,16 @@ def card(model: Model, routes: Sequence[Route], on: date) -> ModelCard:
         thinking=not routes or any(r.capabilities.reasoning_form != "none" for r in routes),
         description=f"{model.description} {words(ends, on)}".strip() if ends else model.description,
         vendor=model.vendor,
-        prices=()
+        prices=() if free else _tiers(prices_on(prices, on)),
+        price_history=()
         if free
         else tuple(
-            CardPrice(
-                p.input, p.output, p.cache_read or p.input, p.cache_write or p.input, p.up_to_input
+            CardPriceSpan(
+                span.begins.isoformat() if span.begins else "",
+                span.ends.isoformat() if span.ends else "",
+                _tiers(span.tiers),
             )
-            for p in prices_on(prices, on)
+            for span in price_history.spans(prices)
         ),
         free=free,
         efforts=efforts(model, routes),
@@ -67,6 +71,15 @@ def card(model: Model, routes: Sequence[Route], on: date) -> ModelCard:
         closed=ends.closed.isoformat() if ends and ends.closed else "",
         retired=bool(ends and ends.ends <= on),
         successor=ends.successor if ends else "",
+    )
+
+
+def _tiers(prices: Sequence[Price]) -> tuple[CardPrice, ...]:
+    return tuple(
+        CardPrice(
+            p.input, p.output, p.cache_read or p.input, p.cache_write or p.input, p.up_to_input
+        )
+        for p in prices
     )
 
 

@@ -49,6 +49,14 @@ class CardPrice(msgspec.Struct, frozen=True):
     up_to_input: int | None = None  # tokens; None: any
 
 
+class CardPriceSpan(msgspec.Struct, frozen=True):
+    """The prices that hold, held or will hold from one day to another."""
+
+    begins: str  # as 2026-06-01; "": from the beginning
+    ends: str  # the last day; "": no end is known
+    tiers: tuple[CardPrice, ...]
+
+
 class ModelCard(msgspec.Struct, frozen=True):
     """A model as the lists of models show it."""
 
@@ -62,6 +70,7 @@ class ModelCard(msgspec.Struct, frozen=True):
     description: str = ""
     vendor: str = "minimax"
     prices: tuple[CardPrice, ...] = ()  # of today; (): not known, or free
+    price_history: tuple[CardPriceSpan, ...] = ()  # the oldest first, today's among them
     free: bool = False
     efforts: tuple[str, ...] = ()  # of reasoning, the least first
     default_effort: str = ""  # where a request names none

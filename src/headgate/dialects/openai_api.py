@@ -115,18 +115,28 @@ def _card(card: ModelCard) -> _Json:
     if card.free:
         out["pricing"] = {"prompt": "0", "completion": "0"}
     elif card.prices:
-        first, *more = card.prices
-        pricing: _Json = {**_pricing(first)}
-        out["pricing"] = pricing
-        if more:  # larger inputs: the whole request is billed at the tier that its input falls into
-            pricing["overrides"] = [
-                {"min_prompt_tokens": (before.up_to_input or 0) + 1, **_pricing(tier)}
-                for before, tier in zip(card.prices, more, strict=False)
-            ]
+        out["pricing"] = _tiers(card.prices)
+    if card.price_history:
+        out["price_history"] = [
+            {"from": s.begins or None, "until": s.ends or None, "pricing": _tiers(s.tiers)}
+            for s in card.price_history
+        ]
     if card.retires:
         out["expiration_date"] = card.retires
         out["successor"] = card.successor
     return out
+
+
+def _tiers(tiers: Sequence[CardPrice]) -> _Json:
+    """Return a table of prices; larger inputs are `overrides`: a whole request is billed at its tier."""
+    first, *more = tiers
+    pricing = _pricing(first)
+    if more:
+        pricing["overrides"] = [
+            {"min_prompt_tokens": (before.up_to_input or 0) + 1, **_pricing(tier)}
+            for before, tier in zip(tiers, more, strict=False)
+        ]
+    return pricing
 
 
 def _pricing(tier: CardPrice) -> _Json:

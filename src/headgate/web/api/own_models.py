@@ -155,7 +155,7 @@ def _shown(m: Model, both: Joined, kept: dict[str, str]) -> figures.Model:
         retires=end.ends if end else None,
         successor=end.successor if end else None,
         advice=[
-            f"{a.text}. {a.fix}"
+            f"{a.text.rstrip('.')}. {a.fix}"
             for a in advice(both.catalog, both.settings, today)
             if a.model == m.id
         ],

@@ -7,13 +7,16 @@ changes, so that nobody can have it sent to an address of theirs.
 
 import os
 import time
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import UNSET
 
 from headgate import config
-from headgate.catalog import stored
+from headgate.admin import models as operations
+from headgate.catalog import price_history, stored
 from headgate.catalog.catalog import presets
 from headgate.config import ConfigError
 from headgate.web.api import figures, shapes
@@ -68,18 +71,45 @@ def put(visit: RequestContext, name: str, fields: dict[str, object]) -> None:
             f"`upstreams.{name}` is in headgate.toml or the environment; change it there.",
             "$.id",
         )
-    kept = stored.read(desk.store)
+    kept, now_s = stored.read(desk.store), time.time()
+    today = datetime.fromtimestamp(now_s, UTC).date()
     try:
         upstream = stored.decoded_upstream(name, msgspec.json.encode(fields))
+        old = kept.upstreams.get(name)
+        before = msgspec.json.decode(old, type=config.Upstream).prices if old else ()
+        prices = price_history.changed_at_upstream(before, upstream.prices, today)
+        upstream = msgspec.structs.replace(upstream, prices=prices)
         kept.upstreams[name] = stored.encoded_upstream(name, upstream, kept.secret)
         if fault := stored.joined(desk.settings, os.environ, kept).upstream_faults.get(name):
             raise ConfigError(fault)
     except ConfigError as error:
         raise Problem(422, str(error), _field(str(error), name)) from None
-    desk.store.put_own_upstream(name, kept.upstreams[name], now_s=time.time())
+    desk.store.put_own_upstream(name, kept.upstreams[name], now_s=now_s)
     visit.record(
-        "upstream.put", name, preset=upstream.preset, host=_host(upstream), key=bool(upstream.key)
+        "upstream.put",
+        name,
+        preset=upstream.preset,
+        host=_host(upstream),
+        key=bool(upstream.key),
+        **_price_changes(before, prices, today),
     )
+
+
+def _price_changes(
+    before: Sequence[config.UpstreamPrice], after: Sequence[config.UpstreamPrice], on: date
+) -> dict[str, object]:
+    """The changes of prices for the audit log, of all models together."""
+    models = dict.fromkeys(p.model for p in (*before, *after))
+    old, new = (
+        [p for m in models for p in price_history.in_force([p for p in each if p.model == m], on)]
+        for each in (before, after)
+    )
+    # Each is in force by itself: the days are no part of what is compared.
+    undated = [
+        [msgspec.structs.replace(p, valid_from=price_history.BEGINNING) for p in each]
+        for each in (old, new)
+    ]
+    return operations.price_change(undated[0], undated[1], on)
 
 
 def change(visit: RequestContext, name: str, changes: dict[str, object]) -> None:

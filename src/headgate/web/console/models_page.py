@@ -4,10 +4,14 @@ Note: the form has one route and one price; several of them are for headgate.tom
 A model in headgate.toml is shown and cannot be changed here.
 """
 
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+
 import msgspec
 from starlette.responses import Response
 
 from headgate import config
+from headgate.catalog import price_history
 from headgate.catalog.models import models as shipped
 from headgate.dialects.capabilities import EFFORTS
 from headgate.web.api import figures, own_models
@@ -65,7 +69,7 @@ def _values(visit: RequestContext, found: figures.ModelList) -> dict[str, str]:
     if text is None:
         return {}
     own = msgspec.json.decode(text, type=config.Model)
-    price = own.prices[0] if own.prices else None
+    price = next(iter(price_history.in_force(own.prices, _today())), None)
     return {
         "id": change,
         "display_name": own.display_name,
@@ -124,18 +128,22 @@ def _said(visit: RequestContext, id: str) -> dict[str, object]:
     said["aliases"] = [a for part in form.get("aliases", "").split(",") if (a := part.strip())]
     said["effort"] = fields.choice(visit, "effort", ("", *EFFORTS))
     said["input"] = ["text", *(kind for kind in ("image", "video") if form.get(kind))]
-    said["prices"] = _prices(form, said.get("prices"))
+    before = msgspec.json.decode(old, type=config.Model).prices if old else ()
+    said["prices"] = _prices(form, price_history.in_force(before, _today()))
     return said
 
 
-def _prices(form: dict[str, str], old: object) -> list[object]:
+def _prices(form: dict[str, str], old: Sequence[config.Price]) -> list[object]:
+    """The tiers of the form's price; where they differ from the old ones, they hold from today on."""
     names = {"input": "input_price", "output": "output_price", "cache_read": "cache_read"}
     price = {name: form.get(field, "").removeprefix("$") for name, field in names.items()}
-    rest = old[1:] if isinstance(old, list) else []
-    if not any(price.values()):
-        return rest
-    first = old[0] if isinstance(old, list) and old else {}
-    return [{**first, **price}, *rest]
+    tiers = [{k: v for k, v in msgspec.to_builtins(p).items() if k != "valid_from"} for p in old]
+    first, rest = (tiers[0], tiers[1:]) if tiers else ({}, [])
+    return [{**first, **price}, *rest] if any(price.values()) else [*rest]
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
 
 
 def remove(visit: RequestContext) -> Response:

@@ -4,10 +4,14 @@ Note: the form has one price for all models of the upstream; one for each model 
 card, the admin API and headgate.toml.  A key is never shown; an empty field keeps it.
 """
 
+from datetime import UTC, date, datetime
+
 import msgspec
 
 from headgate import config
+from headgate.catalog import price_history
 from headgate.catalog.catalog import presets
+from headgate.catalog.models import prices_on
 from headgate.web.api import own_upstreams
 from headgate.web.console import form_fields as fields
 from headgate.web.context import Problem, RequestContext
@@ -25,6 +29,7 @@ _FIELDS = (
     "output",
     "cache_read",
     "known",
+    "from",  # "start": the checklist has the form
 )
 _PRICE = ("input", "output", "cache_read")
 
@@ -47,7 +52,7 @@ def form(visit: RequestContext, refused: Problem | None = None) -> Form:
     if text is None:
         return Form({}, offered, refused)
     own = msgspec.json.decode(text, type=config.Upstream)
-    price = next((p for p in own.prices if not p.model), None)
+    price = next(iter(_in_force(own, "")), None)
     values = {
         "id": change,
         "known": change,
@@ -99,7 +104,25 @@ def store_price(visit: RequestContext, name: str) -> None:
         raise Problem(422, visit.word("There is no such model."), "model")
     text = visit.desk.store.own_upstreams().get(name)
     own = msgspec.json.decode(text, type=config.Upstream) if text else config.Upstream()
-    own_upstreams.change(visit, name, {"prices": _prices(visit, own.prices, model)})
+    prices = _prices(visit, own.prices, model)
+    if not any(p.model.lower() == model.lower() for p in own.prices):
+        prices = _after_catalog(visit, name, model, prices)
+    own_upstreams.change(visit, name, {"prices": prices})
+
+
+def _after_catalog(
+    visit: RequestContext, name: str, model: str, prices: list[dict[str, object]]
+) -> list[dict[str, object]]:
+    """The prices with those that the model had here until today, which were the catalog's."""
+    routes = visit.desk.catalog.routes(model)
+    route = next((r for r in routes if r.upstream.name == name and not r.free), None)
+    old = prices_on(route.prices, _today()) if route is not None else ()
+    mine = [p for p in prices if p["model"] == model]
+    if not mine or any(p.valid_from >= _today() for p in old):
+        return prices
+    before = [{**msgspec.to_builtins(p), "model": model} for p in old]
+    rest = [p for p in prices if p["model"] != model]
+    return [*before, *({**p, "valid_from": _today()} for p in mine), *rest]
 
 
 def _prices(
@@ -110,6 +133,8 @@ def _prices(
     rest = [msgspec.to_builtins(p) for p in old if p.model.lower() != model.lower()]
     if not any(given.values()):
         return rest
+    same = [p for p in old if p.model.lower() == model.lower()]
+    first, *larger = price_history.in_force(same, _today()) or (None,)
     for name in ("input", "output"):
         if not given[name]:
             text = visit.word("Enter both prices, or none for the catalog's.")
@@ -122,4 +147,19 @@ def _prices(
                 "`{value}` is not an amount in dollars; write one like 12.50.", value=text[:32]
             )
             raise Problem(422, said, name) from None
-    return [{**given, "model": model}, *rest]
+    kept = _undated(first) if first is not None else {}
+    return [{**kept, **given, "model": model}, *map(_undated, larger), *rest]
+
+
+def _in_force(own: config.Upstream, model: str) -> tuple[config.UpstreamPrice, ...]:
+    return price_history.in_force([p for p in own.prices if p.model == model], _today())
+
+
+def _undated(price: config.UpstreamPrice) -> dict[str, object]:
+    """The fields of a price as of today: where it differs from the one before, it holds from today on."""
+    fields: dict[str, object] = msgspec.to_builtins(price)
+    return {k: v for k, v in fields.items() if k != "valid_from"}
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()

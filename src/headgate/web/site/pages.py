@@ -23,7 +23,7 @@ from decimal import Decimal
 from html import escape
 from typing import Literal
 
-from headgate.catalog import cards
+from headgate.catalog import cards, price_history
 from headgate.catalog.catalog import Catalog, Model, Price
 from headgate.catalog.models import prices_on
 from headgate.storage.figures import Measured
@@ -203,7 +203,7 @@ def _overview(site: Site, models: Sequence[Model]) -> str:
             _span(m, site.on, "input"),
             _span(m, site.on, "cache_read"),
             _span(m, site.on, "output"),
-            _status(m),
+            _status(m, site.on),
         )
         for m in models
     )
@@ -220,12 +220,10 @@ def _overview(site: Site, models: Sequence[Model]) -> str:
     return prose.table(titles, rows, (1, 2, 4, 5, 6))
 
 
-def _status(model: Model) -> str:
+def _status(model: Model, on: date) -> str:
     """What is known of a model's end at its vendor, wherever this gateway sends its requests."""
     if (end := model.retirement) is not None:
-        return (
-            f"retires {end.ends} at {prose.plain(model.vendor)}, then {prose.plain(end.successor)}"
-        )
+        return f"{'retired' if end.ends <= on else 'retires'} {end.ends} at {prose.plain(model.vendor)}, then {prose.plain(end.successor)}"
     return "legacy" if model.legacy else "active"
 
 
@@ -252,7 +250,7 @@ def _weights(about: prose.Facts) -> str:
 def _licence(about: prose.Facts) -> str:
     """The licence of the weights with its source; the hosted model has the terms of who serves it."""
     if not about.licence:
-        return "see the vendor's model card" if about.weights else "not known here"
+        return "unknown; see the vendor's model card" if about.weights else "unknown"
     return f"{prose.plain(about.licence)} ([source]({about.licence_source}))"
 
 
@@ -310,7 +308,7 @@ def _family(path: str, site: Site, catalog: Catalog) -> Page:
             for m in models
         ),
     )
-    prices = _prices(*models)
+    prices = _prices(*models, on=site.on)
     limits = prose.table(
         ("Model", "Requests a minute", "Tokens a minute"),
         ((m.id, _number(m.rpm), _number(m.tpm)) for m in models),
@@ -345,8 +343,8 @@ def _number(value: int | None) -> str:
     return "unknown" if value is None else f"{value:,}"
 
 
-def _prices(*models: Model) -> str:
-    """Every tier of every table of prices; the model is named when there are several."""
+def _prices(*models: Model, on: date) -> str:
+    """Every tier of the prices that hold on a day; the model is named when there are several."""
     rows = [
         (
             m.id,
@@ -356,10 +354,10 @@ def _prices(*models: Model) -> str:
             f"${p.cache_write or p.input}",
             f"${p.output}",
             f"x {p.priority_factor}",
-            str(p.valid_from),
+            str(p.valid_from) if p.valid_from != price_history.BEGINNING else "always",
         )
         for m in models
-        for p in m.prices
+        for p in _tiers(m, on)
     ]
     titles = (
         "Model",
@@ -374,6 +372,52 @@ def _prices(*models: Model) -> str:
     first = 0 if len(models) > 1 else 1
     numbers = [n - first for n in (2, 3, 4, 5, 6)]
     return prose.table(titles[first:], [row[first:] for row in rows], numbers)
+
+
+def _history(model: Model, site: Site, catalog: Catalog) -> str:
+    """Each price of the model with the days on which it held; those of routes that have others."""
+    parts = [_spans(model.prices, site.on)]
+    names = site.upstreams.get(model.id, ())
+    for number, route in enumerate(catalog.routes(model.id), 1):
+        if route.free or tuple(route.prices) == tuple(model.prices):
+            continue
+        if site.named and route.upstream.name not in names:
+            continue
+        name = prose.plain(route.upstream.name) if site.named else f"route {number}"
+        parts.append(f"### Prices at {name}\n\n{_spans(route.prices, site.on)}")
+    return "\n\n".join(parts)
+
+
+def _spans(prices: Sequence[Price], on: date) -> str:
+    """A table of prices over time, the newest first."""
+    spans = reversed(price_history.spans(prices))
+    rows = [
+        (
+            "the beginning" if s.begins is None else str(s.begins),
+            _last_day(s, on),
+            _tier(p, s.tiers),
+            f"${p.input}",
+            f"${p.cache_read or p.input}",
+            f"${p.cache_write or p.input}",
+            f"${p.output}",
+        )
+        for s in spans
+        for p in s.tiers
+    ]
+    titles = ("From", "Until", "Input size", "Input", "Cached input", "Cache write", "Output")
+    return prose.table(titles, rows, (3, 4, 5, 6)) if rows else "No price is known."
+
+
+def _last_day(span: price_history.PriceSpan, on: date) -> str:
+    if span.begins is not None and span.begins > on:
+        return "announced" if span.ends is None else f"{span.ends}, announced"
+    return "now" if span.ends is None else str(span.ends)
+
+
+def _tier(price: Price, tiers: Sequence[Price]) -> str:
+    if price.up_to_input is not None:
+        return f"up to {price.up_to_input:,} tokens"
+    return "more" if len(tiers) > 1 else "any"
 
 
 def _size(price: Price, model: Model) -> str:
@@ -432,7 +476,7 @@ def _model(path: str, site: Site, catalog: Catalog) -> Page:
         successor=model.retirement.successor if model.retirement else None,
     )
     spec = prose.table(
-        ("", ""),
+        ("Property", "Value"),
         (
             (
                 "Name in requests",
@@ -440,9 +484,9 @@ def _model(path: str, site: Site, catalog: Catalog) -> Page:
             ),
             ("Released", str(model.released)),
             ("Context", f"{model.context_window:,} tokens, input and output together"),
-            ("Longest output", f"{model.max_output:,} tokens"),
+            ("Max output", f"{model.max_output:,} tokens"),
             (
-                "Output when the request says nothing",
+                "Default max output",
                 f"{model.default_max_output:,} tokens at most",
             ),
             ("Input", ", ".join(model.input)),
@@ -480,7 +524,8 @@ def _model(path: str, site: Site, catalog: Catalog) -> Page:
         head=top,
         description=prose.plain(model.description),
         use_when=use_when,
-        prices=_prices(model),
+        prices=_prices(model, on=site.on),
+        history=_history(model, site, catalog),
         cost=_sample_cost(model, site.on),
         billing=_BILLING,
         spec=spec,
@@ -722,8 +767,9 @@ def _models_json(path: str, site: Site, catalog: Catalog) -> Page:
 
 
 def _model_json(model: Model, site: Site, catalog: Catalog) -> dict[str, object]:
-    tiers = _tiers(model, site.on)
     routes = catalog.routes(model.id)
+    table = routes[0].prices if routes else model.prices  # as /v1/models has it
+    tiers = prices_on(table, site.on)
     parameters = cards.parameters(routes)
     out: dict[str, object] = {
         "id": model.id,
@@ -740,13 +786,15 @@ def _model_json(model: Model, site: Site, catalog: Catalog) -> dict[str, object]
         "status": _lifecycle(model, site.on),
     }
     if tiers:
-        first = tiers[0]
-        out["cost"] = {
-            "input": float(first.input),
-            "output": float(first.output),
-            "cache_read": float(first.cache_read or first.input),
-            "cache_write": float(first.cache_write or first.input),
-        }
+        out["cost"] = _cost(tiers[0])
+        out["price_history"] = [
+            {
+                "from": str(s.begins) if s.begins else None,
+                "until": str(s.ends) if s.ends else None,
+                "tiers": [{**_cost(p), "up_to_input": p.up_to_input} for p in s.tiers],
+            }
+            for s in price_history.spans(table)
+        ]
     about = _facts(model)
     out["open_weights"] = bool(about.weights)
     if about.weights:
@@ -757,6 +805,15 @@ def _model_json(model: Model, site: Site, catalog: Catalog) -> dict[str, object]
         out["retires"] = str(model.retirement.ends)
         out["successor"] = model.retirement.successor
     return out
+
+
+def _cost(price: Price) -> dict[str, object]:
+    return {
+        "input": float(price.input),
+        "output": float(price.output),
+        "cache_read": float(price.cache_read or price.input),
+        "cache_write": float(price.cache_write or price.input),
+    }
 
 
 _PAGES = {
