@@ -59,6 +59,9 @@ PAGES = {
     "changes": "/changes",
     "api": "/docs/api",
     "models": "/models",
+    "model": "/models/MiniMax-M3",
+    "start": "/start",
+    "own-models": "/own_models",
 }
 SHAPES = {"light": (1280, 860, "light"), "dark": (1280, 860, "dark"), "phone": (390, 844, "light")}
 
@@ -180,7 +183,7 @@ def main() -> None:
                 page.goto(link[0])
                 page.get_by_label("Name").fill("ada")
                 page.get_by_label("Password").fill("correct horse battery")
-                page.get_by_role("button", name="Begin").click()
+                page.get_by_role("button", name="Create admin account").click()
                 page.wait_for_url("**/start")
                 page.goto(gate.url + "/requests")
                 first = page.locator('main a[href^="/requests/"]').first.get_attribute("href")
