@@ -5,6 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from gateway import COMMAND, Gateway, start, stop
@@ -36,6 +37,14 @@ def logged(data: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def links(gate: Gateway) -> list[str]:
+    """Every address that the maps for crawlers and agents name."""
+    maps = [gate.get(path).text for path in ("/sitemap.xml", "/llms.txt", "/sitemap.md")]
+    found = re.findall(rf"(?:<loc>|\()({re.escape(gate.url)}[^<)]*)", "\n".join(maps))
+    assert len(found) > 60 and f"{gate.url}/docs/responses" in found
+    return sorted(set(found))
+
+
 def test_the_sample_request_works_at_the_first_and_at_later_starts(
     upstream: PlayedUpstream, tmp_path: Path
 ) -> None:
@@ -50,6 +59,12 @@ def test_the_sample_request_works_at_the_first_and_at_later_starts(
         assert pasted(first).endswith("200")
         key = first.key
         assert [row["outcome"] for row in logged(data)] == ["stop"]
+        missing = [link for link in links(first) if httpx2.get(link).status_code != 200]
+        assert not missing
+        shown = subprocess.run(
+            [*COMMAND, "status", "--data", str(data)], capture_output=True, text=True
+        )
+        assert shown.returncode == 0 and first.url in shown.stdout, "it runs at a port of its own"
     finally:
         assert stop(first) == 0
     again = start(data, **settings)

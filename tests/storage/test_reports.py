@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -17,11 +17,22 @@ from hypothesis import strategies as st
 
 from headgate.edge.record import ANSWERED
 from headgate.errors import STATUS
-from headgate.storage.figures import FINE, UPSTREAMS_FAULT, By, Column, Measured, Spent, Where
+from headgate.storage.figures import (
+    FINE,
+    UPSTREAMS_FAULT,
+    By,
+    Column,
+    Measured,
+    Only,
+    Order,
+    RequestFacts,
+    Spent,
+    Where,
+)
 from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.ledger import Ledger
-from headgate.storage.sqlite.reports import UsageReader
+from headgate.storage.sqlite.reports import NEAR, UsageReader
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -377,6 +388,100 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UsageReader]:
     db.close()
     books = UsageReader(data)
     yield books
+    books.close()
+
+
+@pytest.fixture(scope="module")
+def varied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UsageReader]:
+    """Some thousand rows with values of all kinds, also none; the last ones are not the largest."""
+    data = tmp_path_factory.mktemp("varied")
+    Store(data).close()
+    db = apsw.Connection(str(data / "headgate.db"))
+    same = "1800000002.0 + i * 3.6, 300, 1000, 500, 0, 100, 10, 12345, 'v', '', '[]',\n    '[]'"
+    different = (
+        "1800000000.0 + i * 3.6 + (i * 17 % 301) / 10.0, iif(i % 5, i * 31 % 97, null), i * 7919 % 1009,"
+        " 0, 0, 100, 10, 12345, 'v', '',"
+        """ iif(i % 3, '[]', '[{"upstream":"u","model":"m","outcome":"stop"}]'), '[]'"""
+    )
+    assert same in _MANY
+    db.execute(_MANY.replace(same, different), (6000,))
+    db.close()
+    books = UsageReader(data)
+    yield books
+    books.close()
+
+
+VALUES: dict[Order, Callable[[LedgerRow], Any]] = {
+    "input": lambda r: r.input_tokens,
+    "ttft": lambda r: r.ttft_ms,
+    "total": lambda r: r.total_ms,
+    "model": lambda r: r.model,
+    "session": lambda r: r.session,
+    "attempts": lambda r: len(r.attempts),
+    "started": lambda r: r.started_at,
+}
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("order", VALUES)
+def test_the_last_rows_are_put_in_order_over_all_pages(
+    varied: UsageReader, order: Order, descending: bool
+) -> None:
+    value, where = VALUES[order], Where(upstream="u1")
+    last = varied.requests(where, most=300)
+    known = [pair for pair in last if value(pair[1]) is not None]
+    wanted = sorted(known, key=lambda pair: value(pair[1]), reverse=descending)
+    wanted += [pair for pair in last if value(pair[1]) is None]
+    pages = []
+    for skip in (0, 100, 200, 300):
+        found, count = varied.requests_in_order(
+            order, where, descending=descending, skip=skip, most=100, of=300
+        )
+        assert count == 300
+        pages += found
+    assert pages == wanted
+
+
+def test_the_order_is_that_of_the_names_that_are_shown(varied: UsageReader) -> None:
+    ids = sorted({r.key_id for _, r in varied.requests(most=200)})
+    names = {id: f"{len(ids) - n:03}" for n, id in enumerate(ids)}
+    found, _ = varied.requests_in_order("key", descending=False, most=200, of=200, names=names)
+    shown = [names[r.key_id] for _, r in found]
+    assert shown == sorted(shown) and len(set(shown)) > 10
+
+
+def test_figures_are_made_of_the_same_rows_as_the_log(varied: UsageReader) -> None:
+    for where in (Where(model="M1"), Where(outcome="tool_calls"), Where()):
+        facts = varied.request_facts(where, most=700)
+        rows = [row for _, row in varied.requests(where, most=700)]
+        assert facts and [msgspec.structs.astuple(f) for f in facts] == [
+            tuple(getattr(r, name) for name in RequestFacts.__struct_fields__) for r in rows
+        ]
+        assert [f.total_ms for f in facts] == [r.total_ms for r in rows]
+
+
+def test_only_those_are_found_that_are_meant_however_far_back(tmp_path: Path) -> None:
+    """Of the kinds that are rare the sums of hours say where to look, as many rows are before them."""
+    old = [
+        row("lost", outcome="timeout", cost_nano_usd=None),
+        row("ours", outcome="internal", cost_nano_usd=0),
+    ]
+    Store(tmp_path).close()
+    write(tmp_path, old)
+    db = apsw.Connection(str(tmp_path / "headgate.db"))
+    db.execute(_MANY.replace("'timeout'", "'stop'"), (2 * NEAR,))
+    db.close()
+    books = UsageReader(tmp_path)
+    kinds: tuple[tuple[tuple[Only, ...], set[str]], ...] = (
+        (("errors",), {"lost", "ours"}),
+        (("upstream_errors",), {"lost"}),
+        (("unpriced",), {"lost"}),
+        (("errors", "unpriced"), {"lost"}),
+    )
+    for only, ids in kinds:
+        assert {r.request_id for _, r in books.requests(only=only)} == ids, only
+        assert {r.request_id for _, r in books.requests_after(0, only=only)} == ids
+        assert len(books.request_facts(most=9, only=only)) == len(ids)
     books.close()
 
 

@@ -40,6 +40,10 @@ PAGES = (
     "/changes",
     "/profile",
     "/docs/api",
+    "/own_models",
+    "/models",
+    "/models/MiniMax-M3",
+    "/docs",
 )
 Open = Callable[..., Page]
 
@@ -72,7 +76,7 @@ def context(browser: Browser, gate: Gateway) -> Iterator[BrowserContext]:
     page.goto(link[0])
     page.get_by_label("Name").fill("ada")
     page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Begin").click()
+    page.get_by_role("button", name="Create admin account").click()
     page.wait_for_url("**/start")
     page.close()
     yield made
@@ -119,7 +123,7 @@ def make_key(page: Page, name: str) -> str:
     """A new key by the form; its text."""
     page.goto(page.url.split("/api_keys")[0] + "/api_keys?new=1")
     page.get_by_label("Name", exact=True).fill(name)
-    page.get_by_role("button", name="Make the key").click()
+    page.get_by_role("button", name="Create key").click()
     return page.locator(".secret").first.inner_text().strip()
 
 
@@ -358,7 +362,7 @@ def test_a_mistake_in_a_form_is_shown_at_its_field(open_page: Open) -> None:
     page.locator("details.new").evaluate("panel => { panel.open = true; }")
     page.locator('[name="id"]').fill("fine")
     page.locator('[name="budget_usd"]').fill("much")
-    page.get_by_role("button", name="Make the account").click()
+    page.get_by_role("button", name="Create account").click()
     field = page.locator('[name="budget_usd"]')
     expect(field).to_have_attribute("aria-invalid", "true")
     expect(field).to_be_focused()

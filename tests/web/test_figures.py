@@ -47,6 +47,20 @@ ROWS = st.lists(
 )
 
 
+def links_of(page: str) -> list[tuple[str, str]]:
+    """The links to the log with the count that each is on; that of unknown costs is in its title."""
+    out = []
+    for mark, text in re.findall(r'<a ([^>]*href="/requests\?[^>]*)>([^<]*)</a>', page):
+        link = re.search(r'href="([^"]*)"', mark)
+        title = re.search(r'title="([\d,]+) without', mark)
+        words = re.match(r"([\d,]+) without", text)
+        shown = title[1] if title else words[1] if words else text.strip()
+        assert link is not None
+        if "button" not in mark:
+            out.append((html.unescape(link[1]), shown))
+    return out
+
+
 def lines_of(page: str) -> list[list[str]]:
     """The cells of the table of usage; an amount or a time as its title has it, exactly."""
     body = page[page.index("<tbody>") : page.index("</tfoot>")]
@@ -101,9 +115,21 @@ def test_every_figure_is_the_ledgers(drawn: list[dict[str, object]], by: str) ->
                     )
                 )
                 log = list(csv.DictReader(io.StringIO(admin.get("/requests.csv?errors=1").text)))
+                page = admin.get(f"/usage?{urlencode({'span': '7d', 'by': by})}").text
+                counts = {
+                    link: (shown, admin.get(link.replace("/requests?", "/requests.csv?")).text)
+                    for link, shown in links_of(page)
+                }
             told = CliRunner().invoke(
                 usage_command.command, ["--by", by, "--json", "--data", str(data)]
             )
+    assert counts, "every count leads to its rows"
+    for link, (shown, text) in counts.items():
+        found = sum(1 for _ in csv.DictReader(io.StringIO(text)))
+        unpriced = [r for r in csv.DictReader(io.StringIO(text)) if not r["cost_nano_usd"]]
+        assert shown in (f"{found:,}", f"{found:,} failed"), (link, shown, found)
+        if "unpriced=1" in link:
+            assert len(unpriced) == found
     sums = json.loads(told.stdout)
     errors = [r for r in rows if r.outcome not in FINE]
     assert {r["request_id"] for r in log} == {r.request_id for r in errors}

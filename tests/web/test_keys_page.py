@@ -160,7 +160,7 @@ def test_what_the_form_says_is_what_the_key_may_and_the_record_says_so(site: Sit
         ({"models_of": "these"}, "Choose one model"),
         ({"models": "MiniMax-M3"}, "all models or these"),
         ({"models_of": "these", "models": HOSTILE}, "There is no model"),
-        ({"account": "nobody"}, "`nobody` does not exist"),
+        ({"account": "nobody"}, "<code>nobody</code> does not exist"),
         ({"revoked_s": "1"}, "no field revoked_s"),
         ({"rotation_group": "abc"}, "no field rotation_group"),
     ],

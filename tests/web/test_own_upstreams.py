@@ -4,8 +4,10 @@ One gateway for the file; the embedded model stands in until the first upstream 
 """
 
 import json
+import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import httpx2
 import pytest
@@ -104,8 +106,8 @@ def test_an_upstream_of_the_form_is_tested_answers_and_is_billed_without_a_resta
     assert 'name="key"' not in page and "4 of 5" in page
 
 
-def test_a_price_of_one_model_holds_from_the_next_request_on(
-    gateway: Gateway, client: httpx2.Client
+def test_a_price_of_one_model_holds_from_the_next_request_on_and_the_one_before_is_kept(
+    gateway: Gateway, client: httpx2.Client, admin: dict[str, str]
 ) -> None:
     form = {"model": "MiniMax-M2.5", "input": "5", "output": "$6", "cache_read": "1"}
     assert post(client, "/upstreams/mine/price", **form).status_code == 303
@@ -119,10 +121,36 @@ def test_a_price_of_one_model_holds_from_the_next_request_on(
         return abs(usage["cost"] - wanted) < 1e-12
 
     wait_for(dear)
+    today = datetime.now(UTC).date()
+    yesterday = str(today - timedelta(days=1))
+    model = gateway.get("/v1/models/MiniMax-M2.5", authorization=f"Bearer {gateway.key}").json()
+    assert [(s["from"], s["until"]) for s in model["price_history"]] == [
+        (None, yesterday),
+        (str(today), None),
+    ]
+    assert model["price_history"][1]["pricing"] == model["pricing"]
+    spans = gateway.get("/models.json").json()["headgate"]["models"]["MiniMax-M2.5"]
+    assert [s["tiers"][0]["input"] for s in spans["price_history"]] == [1.0, 5.0]
+    page = client.get("/models/MiniMax-M2.5", headers={"accept": "text/markdown"}).text
+    assert f"| {today} | now | any | $5 | $1 | $5 | $6 |" in page, page
+    assert f"| the beginning | {yesterday} | any | $1.00 |" in page
+    changes = gateway.get("/admin/v1/changes", **admin)
+    assert '"prices": {"from": [' in changes.text.replace('":{', '": {').replace('":[', '": [')
     refused = post(client, "/upstreams/mine/price", **{**form, "output": ""})
     assert refused.status_code == 422 and 'id="refused"' in refused.text
     refused = post(client, "/upstreams/mine/price", **{**form, "input": "1e3"})
     assert refused.status_code == 422 and "aria-invalid" in refused.text
+
+
+def test_a_mistake_in_the_checklist_stays_in_the_checklist_with_what_was_typed(
+    client: httpx2.Client,
+) -> None:
+    form = {"known": "", "preset": "custom", "id": "typed", "base_url": "", "from": "start"}
+    page = post(client, "/upstreams", **form)
+    assert page.status_code == 422 and 'id="step-client"' in page.text
+    assert 'value="typed"' in page.text and 'name="from" value="start"' in page.text
+    (mark,) = re.findall(r'<input ([^>]*aria-invalid="true"[^>]*)>', page.text)
+    assert 'name="base_url"' in mark and "autofocus" in mark and "aria-describedby" in mark
 
 
 @pytest.mark.parametrize(

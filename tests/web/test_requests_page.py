@@ -305,6 +305,27 @@ def test_the_log_is_sorted_by_a_column_either_way_over_all_its_pages(
     assert 'aria-sort="descending"' in page
 
 
+def test_a_page_says_when_it_is_not_all_that_is_sorted_summed_up_or_searched(
+    site: Site, admin: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = len(site.desk.books.requests(most=1000))
+    assert f"Sorted: all {count} requests" in text(admin.get("/requests?sort=cost"))
+    assert f"Of the {count} requests" in text(admin.get("/requests?figures=1"))
+    monkeypatch.setattr(log_view, "MOST_SORTED", 70)
+    page = text(admin.get("/requests?sort=cost"))
+    assert "Sorted: the last 70 requests that the filters leave, not all." in page
+    second = text(admin.get(more(page)))
+    assert len(ids(page) + ids(second)) == 70 and not more(second)
+    last = {r.request_id for _, r in site.desk.books.requests(most=70)}
+    assert set(ids(page) + ids(second)) == last
+    assert "Of the last 70 requests that the filters leave, not of all." in text(
+        admin.get("/requests?figures=1")
+    )
+    assert "is looked for in" not in text(admin.get("/requests?text=a"))
+    monkeypatch.setattr(requests_page, "MAX_SEARCHED", 70)
+    assert "is looked for in the last 70 requests only" in text(admin.get("/requests?text=a"))
+
+
 @pytest.mark.parametrize("sort", ["nothing", "tags", "--cost", "-"])
 def test_an_order_that_is_none_is_refused(admin: httpx2.Client, sort: str) -> None:
     assert admin.get("/requests", params={"sort": sort}).status_code == 400
@@ -475,7 +496,7 @@ def test_a_request_is_shown_whole(admin: httpx2.Client) -> None:
     "id, part",
     [
         ("901", "Nothing was relayed, so nothing is billed."),
-        ("901", "It costs nothing."),
+        ("901", "Not billed."),
         ("902", "No price of this model is known"),
         ("903", "billed by the price 2020-01-01.00000000"),
         ("903", "gathered from a stream first"),

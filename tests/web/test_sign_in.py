@@ -210,12 +210,26 @@ def test_a_page_that_fails_says_nothing_of_why(site: Site) -> None:
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
 
 
+def faulty(page: str) -> str:
+    """The field that the page shows an error at: marked, described by it, and in focus."""
+    (mark,) = re.findall(r'<input ([^>]*aria-invalid="true"[^>]*)>', page)
+    assert 'aria-describedby="refused"' in mark and mark.count("autofocus") == 1
+    assert page.count("autofocus") == 1 and page.count('id="refused"') == 1
+    found = re.search(r'name="(\w+)"', mark)
+    assert found is not None
+    return found[1]
+
+
 def test_the_first_admin_comes_by_the_link_once(site: Site) -> None:
     token = site.desk.people.setup_link(now_s=time.time())
     link = f"{site.url}/setup/{token}"
     assert httpx2.get(link, headers=HERE).status_code == 200
     weak = httpx2.post(link, data={"name": "ada", "password": "short"}, headers=HERE)
-    assert weak.status_code == 422
+    assert weak.status_code == 422 and 'value="ada"' in weak.text
+    assert faulty(weak.text) == "password" and "short" not in weak.text
+    nameless = httpx2.post(link, data={"name": "a\tb", "password": PASSWORD}, headers=HERE)
+    assert nameless.status_code == 422 and faulty(nameless.text) == "name"
+    assert PASSWORD not in nameless.text
     made = httpx2.post(link, data={"name": "ada", "password": PASSWORD}, headers=HERE)
     assert made.status_code == 303 and COOKIE in made.headers["set-cookie"]
     again = httpx2.post(link, data={"name": "eve", "password": PASSWORD}, headers=HERE)
@@ -230,6 +244,12 @@ def test_a_new_password_ends_the_other_sessions(site: Site) -> None:
     )
     token = site.desk.people.form_token(one.partition("=")[2])
     form = {"old": PASSWORD, "password": "another horse battery", "csrf": token}
+    for wrong, field in (({"old": "not it"}, "old"), ({"password": "short"}, "password")):
+        refused = httpx2.post(
+            f"{site.url}/profile", data=form | wrong, headers=HERE | {"cookie": one}
+        )
+        assert refused.status_code == 422 and faulty(refused.text) == field
+        assert PASSWORD not in refused.text
     changed = httpx2.post(f"{site.url}/profile", data=form, headers=HERE | {"cookie": one})
     assert changed.status_code == 303
     for old in (one, two):

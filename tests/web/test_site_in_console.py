@@ -16,6 +16,7 @@ from headgate.config import PublicPages
 from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.ledger import Ledger
 from headgate.web.api import openapi, reference_page
+from headgate.web.console import requests_page
 from headgate.web.site import guides
 
 
@@ -124,7 +125,7 @@ ROWS = [
 def test_strangers_see_of_upstreams_what_the_operator_allows_and_who_is_signed_in_all(
     tmp_path: Path, settings: PublicPages, names: bool, speed: bool, errors: bool
 ) -> None:
-    with served(tmp_path / "data", ()) as site:
+    with served(tmp_path / "data", requests_page.RULES) as site:
         site.desk.settings = msgspec.structs.replace(site.desk.settings, pages=settings)
         ledger = Ledger(tmp_path / "data")
 
@@ -143,6 +144,16 @@ def test_strangers_see_of_upstreams_what_the_operator_allows_and_who_is_signed_i
                 inside = admin.get(path)
                 assert "| custom |" in inside.text and "25.00%" in inside.text
                 assert inside.headers["cache-control"] == "private, no-store"
+                links = re.findall(r"\[([\d.%]+)\]\((\S+/requests)(\?\S+)\)", inside.text)
+                assert {words for words, *_ in links} == {"4", "25.00%"}
+                for words, place, query in links:
+                    rows = admin.get(f"{place.removeprefix(site.url)}.csv{query}").text
+                    assert len(rows.splitlines()) == {"4": 5, "25.00%": 2}[words], query
+                shown = admin.get(path.removesuffix(".md"), headers={"accept": "text/html"}).text
+                assert 'href="/requests?span=custom&amp;from=' in shown
+                with signed_in(site, "member", "red") as member:
+                    assert "/requests?" not in member.get(path).text
+                assert "/requests?" not in page
             assert "127.0.0.1:9" not in stranger.get("/models/MiniMax-M2.md").text.replace(
                 site.url, ""
             )

@@ -108,7 +108,10 @@ def test_an_account_that_cannot_be_so_is_not_made(
 
 def test_the_id_of_an_account_cannot_be_used_again(site: Site) -> None:
     answer = post(signed_in(site), "/accounts", id="acme")
-    assert answer.status_code == 409 and "There is an account `acme` already." in answer.text
+    assert (
+        answer.status_code == 409
+        and "There is an account <code>acme</code> already." in answer.text
+    )
     assert [a.id for a in site.desk.store.accounts()] == ["acme"]
 
 

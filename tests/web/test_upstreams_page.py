@@ -1,6 +1,8 @@
 """The upstreams' page over an edge that is played, and without one."""
 
 import asyncio
+import html
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from headgate.net.server import Inbound, Server
 from headgate.policy.access import Role
 from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.ledger import Ledger
-from headgate.web.console import upstreams_page
+from headgate.web.console import requests_page, upstreams_page
 
 KEY: dict[str, Any] = {"account": "custom#1", "paused_s": 0.0, "kind": "", "code": "", "models": []}
 EVIL = "<script>alert(1)</script>"
@@ -93,7 +95,11 @@ def edge() -> Iterator[Edge]:
 
 @pytest.fixture
 def site(edge: Edge, tmp_path: Path) -> Iterator[Site]:
-    with served(tmp_path / "data", upstreams_page.RULES, f"http://127.0.0.1:{edge.port}") as site:
+    with served(
+        tmp_path / "data",
+        (*upstreams_page.RULES, *requests_page.RULES),
+        f"http://127.0.0.1:{edge.port}",
+    ) as site:
         yield site
 
 
@@ -145,7 +151,6 @@ def test_a_card_has_what_the_edge_and_the_books_say(site: Site, edge: Edge) -> N
         "<h2>custom</h2>",
         ">up<",
         "127.0.0.1:9",
-        "<b>4</b>",
         "25.0 %",
         "<b>200 ms</b>",
         "<b>50.0</b>",
@@ -155,8 +160,14 @@ def test_a_card_has_what_the_edge_and_the_books_say(site: Site, edge: Edge) -> N
         f"/requests/{3:024x}",
     ):
         assert part in shown, part
+    links = re.findall(r'<b[^>]*><a href="(/requests\?[^"]*)">([^<]*)</a>', shown)
+    assert [words for _, words in links] == ["4", "25.0 %"]
+    for (link, _), count in zip(links, (4, 1), strict=True):
+        path = html.unescape(link).replace("/requests?", "/requests.csv?")
+        assert len(signed_in(site).get(path).text.splitlines()) == 1 + count, path
+    assert "/requests?span" not in text(signed_in(site, "member", "red")), "of all requests"
     proof = site.desk.store.derived("internal").hex()
-    assert edge.seen == [("GET", "/internal/upstreams", proof)] and proof not in shown
+    assert edge.seen[:1] == [("GET", "/internal/upstreams", proof)] and proof not in shown
 
 
 @pytest.mark.parametrize(
@@ -217,7 +228,7 @@ def test_without_the_edge_the_page_shows_what_is_set_up_and_says_so(tmp_path: Pa
         write(site, {})
         shown = text(signed_in(site))
     assert "cannot be shown: The edge does not answer" in shown
-    assert ">unknown<" in shown and "<h2>custom</h2>" in shown and "<b>1</b>" in shown
+    assert ">unknown<" in shown and "<h2>custom</h2>" in shown and ">1</a></b>" in shown
 
 
 def test_no_key_and_no_password_of_an_upstream_is_on_the_page(tmp_path: Path) -> None:

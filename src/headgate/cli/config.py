@@ -18,7 +18,8 @@ def command() -> None:
 @command.command()
 @places
 @as_json
-def check(config_file: str | None, data: str | None, json_: bool) -> None:
+@click.option("--strict", is_flag=True, help="Exit with 1 for a note too, as for CI.")
+def check(config_file: str | None, data: str | None, json_: bool, strict: bool) -> None:
     """Say whether the configuration is right; exit code 1 when it is not."""
     settings = settings_of(config_file, data=data)
     both = joined_of(settings)
@@ -37,10 +38,12 @@ def check(config_file: str | None, data: str | None, json_: bool) -> None:
                 " console's pages must be at the root of a host. Leave the path out for the console."
             )
     if json_:
-        print_json({"ok": True, "notes": notes})
-        return
+        print_json({"ok": not (strict and notes), "notes": notes})
+        raise SystemExit(1 if strict and notes else 0)
     for note in notes:
         click.echo(f"note: {note}", err=True)
+    if strict and notes:
+        raise click.ClickException("there are notes, and --strict takes none.")
     click.echo(
         f"OK: {len(catalog.models)} models, upstreams: {', '.join(both.settings.upstreams)}."
     )

@@ -1,7 +1,7 @@
 """`headgate requests`: single rows of the ledger, as a table, JSON or CSV."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import click
 import msgspec
@@ -10,7 +10,7 @@ from headgate import csv_export
 from headgate.cli.nodes import read_database
 from headgate.cli.options import Duration, as_json, places, print_table, settings_of, store_of, when
 from headgate.money import dollars
-from headgate.storage.figures import Where
+from headgate.storage.figures import Only, Where
 from headgate.storage.postgres.reports import LedgerDatabase
 from headgate.storage.rows import COLUMNS, LedgerRow, csv_cells, shown
 from headgate.storage.sqlite.reports import UsageReader
@@ -38,9 +38,11 @@ _TITLES = (
 @click.option("--account", help="Of one account only, by its id.")
 @click.option("--key", help="Of one key only, by its id.")
 @click.option("--model", help="Of one model only, by the catalog's name.")
+@click.option("--upstream", help="Answered by one upstream only, by its name.")
 @click.option("--session", help="Of one session only.")
 @click.option("--user", help="Of one end user only, as the client named them.")
 @click.option("--outcome", help="With this outcome only: stop, rate_limit, upstream.")
+@click.option("--errors", is_flag=True, help="Without an answer only, but for clients that left.")
 @click.option("--all", "all_", is_flag=True, help=f"All of them, not only the newest {NEWEST}.")
 @click.option("--follow", is_flag=True, help="Go on with new ones as they end, until interrupted.")
 @click.option("--all-nodes", is_flag=True, help="Of all nodes: from the database.")
@@ -52,9 +54,11 @@ def command(
     account: str | None,
     key: str | None,
     model: str | None,
+    upstream: str | None,
     session: str | None,
     user: str | None,
     outcome: str | None,
+    errors: bool,
     all_: bool,
     follow: bool,
     all_nodes: bool,
@@ -72,14 +76,23 @@ def command(
     if follow and (all_ or all_nodes):
         raise click.UsageError("--follow goes with neither --all nor --all-nodes.")
     where = Where(
-        account=account, key_id=key, model=model, session=session, user=user, outcome=outcome
+        account=account,
+        key_id=key,
+        model=model,
+        upstream=upstream,
+        session=session,
+        user=user,
+        outcome=outcome,
     )
+    only: tuple[Only, ...] = ("errors",) if errors else ()
     since_s = time.time() - since if since is not None else 0.0
     settings = settings_of(config_file, data=data)
     if all_nodes:
         if csv_:
             _csv([(*COLUMNS, "cost_usd", "key_name")])
-        read_database(settings, lambda db: _from_database(db, where, since_s, all_, json_, csv_))
+        read_database(
+            settings, lambda db: _from_database(db, where, only, since_s, all_, json_, csv_)
+        )
         return
     with store_of(settings) as store:
         reader = UsageReader(store.directory)
@@ -90,15 +103,15 @@ def command(
                 _csv([(*COLUMNS, "cost_usd", "key_name")])
             last = 0
             if all_:
-                for rows in _everything(reader, where, since_s):
+                for rows in _everything(reader, where, only, since_s):
                     _print(rows, json_, csv_, names)
             else:
-                newest = reader.requests(where, since_s=since_s, most=NEWEST)[::-1]
+                newest = reader.requests(where, since_s=since_s, most=NEWEST, only=only)[::-1]
                 last = newest[-1][0] if newest else reader.last_seq()
                 _print([row for _, row in newest], json_, csv_, names)
             while follow:
                 time.sleep(POLL_S)
-                fresh = reader.requests_after(last, where, most=BATCH)
+                fresh = reader.requests_after(last, where, most=BATCH, only=only)
                 last = fresh[-1][0] if fresh else last
                 _print([row for _, row in fresh], json_, csv_, names)
         finally:
@@ -106,18 +119,26 @@ def command(
 
 
 async def _from_database(
-    db: LedgerDatabase, where: Where, since_s: float, all_: bool, json_: bool, csv_: bool
+    db: LedgerDatabase,
+    where: Where,
+    only: Sequence[Only],
+    since_s: float,
+    all_: bool,
+    json_: bool,
+    csv_: bool,
 ) -> None:
     if not all_:
-        _print(await db.requests(where, since_s, NEWEST), json_, csv_)
+        _print(await db.requests(where, since_s, NEWEST, only), json_, csv_)
         return
-    async for rows in db.everything(where, since_s, BATCH):
+    async for rows in db.everything(where, since_s, BATCH, only):
         _print(rows, json_, csv_)
 
 
-def _everything(reader: UsageReader, where: Where, since_s: float) -> Iterator[list[LedgerRow]]:
+def _everything(
+    reader: UsageReader, where: Where, only: Sequence[Only], since_s: float
+) -> Iterator[list[LedgerRow]]:
     last = 0
-    while found := reader.requests_after(last, where, since_s=since_s, most=BATCH):
+    while found := reader.requests_after(last, where, since_s=since_s, most=BATCH, only=only):
         yield [row for _, row in found]
         last = found[-1][0]
 

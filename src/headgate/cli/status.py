@@ -53,19 +53,32 @@ def command(
     """
     settings = settings_of(config_file, data=data)
     scheme = "https" if settings.tls.cert else "http"
-    base = (url or base_url(settings.host, settings.port, scheme)).rstrip("/")
+    told: dict[str, Any] = {}  # as the supervisor of this data directory has it
+    if url is None:
+        with contextlib.suppress(NotServed):
+            told = ask(settings.data, "processes")
+    configured = base_url(settings.host, settings.port, scheme)
+    base = (url or _served_at(told, scheme) or configured).rstrip("/")
     if urlsplit(base).scheme not in ("http", "https"):
         raise click.UsageError("--url must look like http://127.0.0.1:8787.")
     found = asyncio.run(_asked(base, {} if quiet else _proof(settings), detailed=not quiet))
-    if not quiet and url is None:
-        with contextlib.suppress(NotServed):
-            told = ask(settings.data, "processes")
-            found.processes, found.addresses = told["processes"], told["addresses"]
+    if told:
+        found.processes, found.addresses = told["processes"], told["addresses"]
     if json_ and not quiet:
         print_json(found)
     elif not quiet:
         _print(found)
     raise SystemExit(READY if found.ready else NOT_READY if found.running else NOT_RUNNING)
+
+
+def _served_at(told: dict[str, Any], scheme: str) -> str:
+    """Return the address at which the API is served, whatever `serve --port` said; "" where none is known."""
+    for each in told.get("addresses", ()):
+        name, _, address = str(each).partition(" ")
+        host, _, port = address.rpartition(":")
+        if name == "api" and port.isdecimal():
+            return base_url(host, int(port), scheme)
+    return ""
 
 
 def _proof(settings: Settings) -> dict[str, str]:

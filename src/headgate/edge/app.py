@@ -329,6 +329,8 @@ class App:
 
 def _is_api(path: str) -> bool:
     """Also a path of the API that is cut, or behind a prefix: its client gets a hint."""
+    if path.startswith("/docs/"):  # a guide may be called as a path of the API: /docs/responses
+        return False
     known = (*_POST, *_COUNT)
     cut = len(path) > 4 and any(k.endswith(path) for k in known)  # "/messages"
     return cut or _API.match(path) is not None or path.endswith(known)

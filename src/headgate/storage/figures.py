@@ -10,6 +10,32 @@ from headgate.errors import BLAMELESS, BY_UPSTREAM
 By = Literal["key", "account", "model", "day", "hour", "session", "upstream", "user"]
 Step = Literal["hour", "day"]
 Column = Literal["model", "upstream", "outcome", "account", "key"]
+# Which exchanges of the log are meant: without an answer, of these those that an upstream is to blame
+# for, and those without a known cost.
+Only = Literal["errors", "upstream_errors", "unpriced"]
+# By what the log can be put in order: a column, how long it took, how often an upstream was asked.
+Order = Literal[
+    "ended",
+    "started",
+    "key",
+    "account",
+    "session",
+    "user",
+    "model",
+    "upstream",
+    "dialect",
+    "outcome",
+    "status",
+    "input",
+    "cached",
+    "output",
+    "reasoning",
+    "cost",
+    "basis",
+    "ttft",
+    "total",
+    "attempts",
+]
 HOUR_S = 3600
 END_OF_TIME_S = 253402300800.0  # the year 10000
 MAX_SEQ = 2**63 - 1
@@ -67,6 +93,28 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ALL = Where()
+
+
+class RequestFacts(msgspec.Struct, frozen=True, gc=False):
+    """The part of a row that figures over many requests are made of; the fields are columns of the ledger."""
+
+    model: str
+    upstream: str
+    outcome: str
+    started_at: float
+    ended_at: float
+    ttft_ms: int | None
+    input_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    cost_nano_usd: int | None
+    price_version: str
+    service_tier: str
+
+    @property
+    def total_ms(self) -> int:
+        return round((self.ended_at - self.started_at) * 1000)
 
 
 class Balance(msgspec.Struct, frozen=True):

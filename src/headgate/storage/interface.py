@@ -4,7 +4,7 @@ Rules are not here: what a key or a name may be is in policy/, cookies and forms
 tests/storage/test_storage_contract.py runs over each implementation.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol, Unpack
 
@@ -27,6 +27,9 @@ from headgate.storage.figures import (
     Column,
     Difference,
     Measured,
+    Only,
+    Order,
+    RequestFacts,
     SessionSum,
     Spent,
     Step,
@@ -313,13 +316,48 @@ class Reports(Protocol):
         since_s: float = 0.0,
         until_s: float = END_OF_TIME_S,
         most: int = 50,
-        errors: bool = False,
+        only: Sequence[Only] = (),
         text: str = "",
     ) -> list[tuple[int, LedgerRow]]:
         """Exchanges as they were settled, the last one first, each with its seq."""
 
+    def request_facts(
+        self,
+        where: Where = ALL,
+        *,
+        since_s: float = 0.0,
+        until_s: float = END_OF_TIME_S,
+        most: int,
+        only: Sequence[Only] = (),
+        text: str = "",
+    ) -> list[RequestFacts]:
+        """Return what figures over the last `most` exchanges of `requests` are made of."""
+
+    def requests_in_order(
+        self,
+        order: Order,
+        where: Where = ALL,
+        *,
+        descending: bool,
+        skip: int = 0,
+        since_s: float = 0.0,
+        until_s: float = END_OF_TIME_S,
+        most: int = 50,
+        of: int,
+        only: Sequence[Only] = (),
+        text: str = "",
+        names: Mapping[str, str] = {},
+    ) -> tuple[list[tuple[int, LedgerRow]], int]:
+        """A page of the last `of` exchanges of `requests` in another order, and how many these are."""
+
     def requests_after(
-        self, seq: int, where: Where = ALL, *, since_s: float = 0.0, most: int = 1000
+        self,
+        seq: int,
+        where: Where = ALL,
+        *,
+        since_s: float = 0.0,
+        most: int = 1000,
+        only: Sequence[Only] = (),
     ) -> list[tuple[int, LedgerRow]]:
         """Return the exchanges whose number is above `seq`, the oldest first."""
 

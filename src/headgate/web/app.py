@@ -26,6 +26,7 @@ from headgate.catalog.catalog import Catalog
 from headgate.policy import keys
 from headgate.policy.access import EVERYTHING, MANAGEMENT_PREFIX, Action
 from headgate.storage.errors import StoreError, StoreFault
+from headgate.web import time_range
 from headgate.web.auth import passwords
 from headgate.web.context import (
     CSP,
@@ -345,13 +346,14 @@ class _CatalogPages:
 
     def __init__(self, desk: ConsoleContext) -> None:
         self._desk = desk
-        self._made: dict[bool, _Made] = {}
+        self._made: dict[tuple[bool, bool], _Made] = {}
 
     def __call__(self, visit: RequestContext) -> Response:
         path = "/" + visit.path["path"]
         accept = visit.request.headers.get("accept", "")
         inside = visit.known is not None
-        pages = self._pages(inside)
+        # Counts are of all requests: they lead to the log of who sees all of them.
+        pages = self._pages(inside, visit.known is not None and visit.known.scope is None)
         if inside and (shown := pages.shown(path, accept)):
             title, text = shown
             return visit.render("site.html", title=title, text=Html(text))
@@ -364,19 +366,20 @@ class _CatalogPages:
             answer.headers["cache-control"] = "private, no-store"
         return answer
 
-    def _pages(self, inside: bool) -> Pages:
+    def _pages(self, inside: bool, everything: bool) -> Pages:
         now, today = time.monotonic(), datetime.now(UTC).date()
-        made = self._made.get(inside)
+        made = self._made.get((inside, everything))
         if made is None or now - made.at_s > MEASURED_EVERY_S:
             made = None
             self._desk.refresh_detected()
         catalog = self._desk.catalog
         if made is None or made.on != today or made.of is not catalog:
-            pages = Pages(self._site(inside, catalog, today), catalog)
-            self._made[inside] = made = _Made(pages, today, now, catalog)
+            site = self._site(inside, everything, catalog, today)
+            pages = Pages(site, catalog)
+            self._made[inside, everything] = made = _Made(pages, today, now, catalog)
         return made.pages
 
-    def _site(self, inside: bool, catalog: Catalog, today: date) -> Site:
+    def _site(self, inside: bool, everything: bool, catalog: Catalog, today: date) -> Site:
         desk, public = self._desk, self._desk.settings.pages
         named = inside or public.upstreams
         figures = inside or public.figures
@@ -392,6 +395,7 @@ class _CatalogPages:
             routes=desk.books.measured_routes(since_s) if figures else {},
             named=named,
             errors=inside or public.errors,
+            log=time_range.measured(since_s) if everything else {},
             local=desk.local,
         )
 

@@ -115,6 +115,7 @@ class ConsoleContext:
             lstrip_blocks=True,
         )
         self.templates.filters.update(
+            coded=formats.coded,
             usd=formats.usd,
             cost=formats.cost,
             when=formats.when,
@@ -226,7 +227,7 @@ class ConsoleContext:
         except (NotSent, Broken, TimedOut) as error:
             raise Problem(502, f"The edge does not answer: {error}.") from None
         if status == 404:
-            raise Problem(404, "There is no such thing here.")
+            raise Problem(404, "Not found.")
         if status != 200:
             raise Problem(502, f"The edge answered with status {status}.")
         return msgspec.json.decode(body)
@@ -299,7 +300,7 @@ class RequestContext:
     def problem(self, refused: Refused, root: str = "") -> Problem:
         """Return how a refused operation is answered, in the visitor's language."""
         if refused.reason == "absent":
-            return Problem(404, "There is no such thing here.")
+            return Problem(404, "Not found.")
         text = self.word(refused.text, **refused.values)
         field = root + refused.field if refused.field else ""
         return Problem(_STATUSES[refused.reason], text, field)
@@ -311,7 +312,7 @@ class RequestContext:
     def must_see(self, account: str) -> None:
         """Problem 404 for what belongs to an account that they do not see: as if it did not exist."""
         if self.who.scope is not None and self.who.scope != account:
-            raise Problem(404, "There is no such thing here.")
+            raise Problem(404, "Not found.")
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -325,7 +326,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 # What a page says after a form was taken; a closed set, so that no link can put words there.
 SAID = {
-    "made": "Made.",
+    "made": "Created.",
     "changed": "Changed.",
     "revoked": "Revoked.",
     "closed": "Closed.",

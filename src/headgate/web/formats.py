@@ -27,6 +27,14 @@ def titled(text: str, title: str) -> Html:
     return Html(f'<span title="{html.escape(title)}">{html.escape(text)}</span>')
 
 
+def coded(text: str) -> Html:
+    """Return a text with what stands between backticks as code."""
+    pieces = html.escape(text, quote=False).split("`")
+    if len(pieces) % 2 == 0:
+        return Html("`".join(pieces))
+    return Html("".join(f"<code>{p}</code>" if n % 2 else p for n, p in enumerate(pieces)))
+
+
 def usd(nano: int | None) -> str:
     """Return nano-dollars as dollars, exactly; what has no price is `unknown`."""
     return "unknown" if nano is None else f"${pricing.usd(nano)}"

@@ -3,7 +3,7 @@
 The only place that reads it out of a query and writes it into a link.  Times are UTC everywhere.
 Note: a link to a file or to a row's requests names the span by its two ends, so that
 it shows the same minute later; a link that only changes a filter keeps "the last 24 hours" as it is.
-In a query `-` is the account of the keys that have none, and a day as the end includes that day.
+In a query `-` is the account of the keys that have none (so of upstreams and sessions), and a day as the end includes that day.
 """
 
 import math
@@ -14,13 +14,13 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from headgate.storage.figures import END_OF_TIME_S, Where
+from headgate.storage.figures import END_OF_TIME_S, HOUR_S, Only, Where
 from headgate.web.context import Problem
 from headgate.web.formats import short_moment
 
 Name = Literal["24h", "7d", "30d", "month", "custom", "all"]
-HOUR_S, DAY_S = 3600, 86400
-NO_ACCOUNT = "-"
+DAY_S = 86400
+NONE = "-"  # as an account, an upstream or a session: those that have none
 _LENGTH_S = {"24h": DAY_S, "7d": 7 * DAY_S, "30d": 30 * DAY_S}
 # As the pages offer them.
 TITLES: dict[Name, str] = {
@@ -30,7 +30,17 @@ TITLES: dict[Name, str] = {
     "month": "This month",
     "custom": "From and to",
 }
-FILTERS = ("account", "key", "model", "upstream", "outcome", "session", "errors", "text")
+FILTERS = (
+    "account",
+    "key",
+    "model",
+    "upstream",
+    "outcome",
+    "session",
+    "errors",
+    "unpriced",
+    "text",
+)
 MAX_CHARS = 256  # of a filter, as of the ledger's texts
 
 
@@ -70,6 +80,7 @@ class TimeRange(msgspec.Struct, frozen=True):
         return self.ends() if self.name == "custom" else {"span": self.name}
 
 
+UPSTREAMS = "upstream"  # of the filter `errors`
 ALWAYS = TimeRange("all", 0.0, END_OF_TIME_S)
 
 
@@ -83,7 +94,8 @@ class ReportQuery(msgspec.Struct, frozen=True):
     upstream: str = ""
     outcome: str = ""
     session: str = ""
-    errors: str = ""  # "1": those only
+    errors: str = ""  # "1": those only; "upstream": of those, an upstream's own
+    unpriced: str = ""  # "1": only those without a known cost
     text: str = ""
 
     def filters(self) -> dict[str, str]:
@@ -93,20 +105,32 @@ class ReportQuery(msgspec.Struct, frozen=True):
         """Return it in the ledger's words, never wider than the scope."""
         account: str | None = scope
         if scope is None and self.account:
-            account = "" if self.account == NO_ACCOUNT else self.account
+            account = _or_none(self.account)
         return Where(
             account=account,
             key_id=self.key or None,
             model=self.model or None,
-            upstream=self.upstream or None,
+            upstream=_or_none(self.upstream) if self.upstream else None,
             outcome=self.outcome or None,
-            session=self.session or None,
+            session=_or_none(self.session) if self.session else None,
         )
+
+    @property
+    def only(self) -> tuple[Only, ...]:
+        """Return which exchanges are meant, as the ledger names them."""
+        errors: tuple[Only, ...] = ()
+        if self.errors:
+            errors = ("upstream_errors",) if self.errors == UPSTREAMS else ("errors",)
+        return (*errors, "unpriced") if self.unpriced else errors
 
     def link(self, path: str, changes: Mapping[str, str] = {}, *, fixed: bool = False) -> str:
         """The path with this query, but for the changes; "" takes a filter away."""
         span = self.span.ends() if fixed else self.span.kept()
         return address(path, {**span, **self.filters(), **changes})
+
+
+def _or_none(value: str) -> str:
+    return "" if value == NONE else value
 
 
 def read(query: Mapping[str, str], now_s: float, default: Name, *, scoped: bool) -> ReportQuery:
@@ -136,6 +160,11 @@ def of_request(id: str) -> str:
 
 def custom(since_s: float, until_s: float) -> dict[str, str]:
     return TimeRange("custom", since_s, until_s).ends()
+
+
+def measured(since_s: float) -> dict[str, str]:
+    """The query for what `measured` sums up: whole hours, of which the first has begun before `since_s`."""
+    return {"span": "custom", "from": iso(since_s // HOUR_S * HOUR_S)}
 
 
 def iso(at_s: float) -> str:

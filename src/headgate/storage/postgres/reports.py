@@ -6,7 +6,16 @@ from typing import Any
 
 import msgspec
 
-from headgate.storage.figures import ALL, FINE, By, Difference, Spent, Where
+from headgate.storage.figures import (
+    ALL,
+    FINE,
+    UPSTREAMS_FAULT,
+    By,
+    Difference,
+    Only,
+    Spent,
+    Where,
+)
 from headgate.storage.postgres.database import Connection
 from headgate.storage.postgres.leases import release
 from headgate.storage.postgres.ledger import ADDS, BY, SUMS, grouped
@@ -74,10 +83,10 @@ class LedgerDatabase:
         return [Spent(*columns) for columns in found]
 
     async def requests(
-        self, where: Where = ALL, since_s: float = 0.0, most: int = 100
+        self, where: Where = ALL, since_s: float = 0.0, most: int = 100, only: Sequence[Only] = ()
     ) -> list[LedgerRow]:
         """Return the newest exchanges, the oldest of them first."""
-        tests, values = "", [_moment(since_s), most]
+        tests, values = _only(only), [_moment(since_s), most]
         for name, value in where.said().items():
             values.append(value)
             tests += f' and "{name}" = ${len(values)}'
@@ -89,12 +98,12 @@ class LedgerDatabase:
         return [_row(columns) for columns in found][::-1]
 
     async def everything(
-        self, where: Where = ALL, since_s: float = 0.0, size: int = 1000
+        self, where: Where = ALL, since_s: float = 0.0, size: int = 1000, only: Sequence[Only] = ()
     ) -> AsyncIterator[list[LedgerRow]]:
         """Yield all exchanges in the order in which they came, some at a time."""
         last = 0
         while True:
-            tests, values = "", [_moment(since_s), last, size]
+            tests, values = _only(only), [_moment(since_s), last, size]
             for name, value in where.said().items():
                 values.append(value)
                 tests += f' and "{name}" = ${len(values)}'
@@ -187,3 +196,15 @@ def _row(columns: Any) -> LedgerRow:
     for name in INSTANTS:
         fields[name] = fields[name].timestamp()
     return msgspec.convert(fields, LedgerRow)
+
+
+_ONLY: dict[Only, str] = {
+    "errors": f"outcome <> all (array[{', '.join(map(repr, FINE))}])",
+    "upstream_errors": f"outcome = any (array[{', '.join(map(repr, UPSTREAMS_FAULT))}])",
+    "unpriced": "cost_nano_usd is null",
+}
+
+
+def _only(only: Sequence[Only]) -> str:
+    """Conditions for the kinds of exchanges that are meant."""
+    return "".join(f" and {_ONLY[each]}" for each in only)

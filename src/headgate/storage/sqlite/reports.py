@@ -21,7 +21,7 @@ import os
 import secrets
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +42,9 @@ from headgate.storage.figures import (
     Column,
     Difference,
     Measured,
+    Only,
+    Order,
+    RequestFacts,
     SessionSum,
     Spent,
     Step,
@@ -329,34 +332,92 @@ class UsageReader:
         since_s: float = 0.0,
         until_s: float = END_OF_TIME_S,
         most: int = 50,
-        errors: bool = False,
+        only: Sequence[Only] = (),
         text: str = "",
     ) -> list[tuple[int, LedgerRow]]:
         """Exchanges as they were settled, the last one first, each with its seq.
 
-        `before`: the seq of the last one of the page before.  `errors`: those only.  `text` is looked for in what names the
-        exchange, its outcome, warnings and attempts, within the MAX_SEARCHED rows before that one.
+        `before`: the seq of the last one of the page before.  `text` is looked for in what names the exchange,
+        its outcome, warnings and attempts, within the MAX_SEARCHED rows before that one.
         """
-        if text:
-            return self._search(where, before, since_s, until_s, most, errors, text)
-        said = where.said()
-        if errors:
-            said["errors"] = ""  # see _tests
+        found = self._found(_COLUMNS, where, before, since_s, until_s, most, only, text)
+        return [(seq, _row(tuple(columns))) for seq, *columns in found]
+
+    def request_facts(
+        self,
+        where: Where = ALL,
+        *,
+        since_s: float = 0.0,
+        until_s: float = END_OF_TIME_S,
+        most: int,
+        only: Sequence[Only] = (),
+        text: str = "",
+    ) -> list[RequestFacts]:
+        """Return what figures over the last `most` exchanges of `requests` are made of."""
+        found = self._found(_FACTS, where, None, since_s, until_s, most, only, text)
+        return [RequestFacts(*columns) for _, *columns in found]
+
+    def requests_in_order(
+        self,
+        order: Order,
+        where: Where = ALL,
+        *,
+        descending: bool,
+        skip: int = 0,
+        since_s: float = 0.0,
+        until_s: float = END_OF_TIME_S,
+        most: int = 50,
+        of: int,
+        only: Sequence[Only] = (),
+        text: str = "",
+        names: Mapping[str, str] = {},
+    ) -> tuple[list[tuple[int, LedgerRow]], int]:
+        """A page of the last `of` exchanges of `requests` in another order, and how many these are.
+
+        What has no value comes last, either way.  `names`: what a value is shown as, and so put in order by.
+        """
+        found = self._found(_ORDER[order], where, None, since_s, until_s, of, only, text)
+        known = [(names.get(value, value), seq) for seq, value in found if value is not None]
+        known.sort(key=lambda pair: pair[0], reverse=descending)
+        seqs = [seq for _, seq in known] + [seq for seq, value in found if value is None]
+        page = seqs[skip : skip + most]
+        rows = self._all(
+            f"select seq, {_COLUMNS} from ledger where seq in ({', '.join('?' * len(page))})",
+            tuple(page),
+        )
+        by_seq = {seq: _row(tuple(columns)) for seq, *columns in rows}
+        return [(seq, by_seq[seq]) for seq in page if seq in by_seq], len(seqs)
+
+    def _found(
+        self,
+        columns: str,
+        where: Where,
+        before: int | None,
+        since_s: float,
+        until_s: float,
+        most: int,
+        only: Sequence[Only],
+        text: str,
+    ) -> list[tuple[Any, ...]]:
+        """The seq and these columns of the exchanges that are meant, the last one first."""
+        said: dict[str, str] = {**where.said(), **dict.fromkeys(only, "")}  # see _tests
         values: dict[str, object] = {f"w_{c}": v for c, v in said.items()}
         values |= {"since": since_s, "until": until_s}
         high = before if before is not None else MAX_SEQ
+        if text:
+            return self._search(columns, said, values, high, most, text)
         if said.get("session"):
-            return self._page("ledger_session", said, values, 0, high, most)
+            return self._page(columns, "ledger_session", said, values, 0, high, most)
         everything = not said and since_s <= 0 and until_s >= END_OF_TIME_S
         if everything or "session" in said or "user" in said:  # sums know no seq of these
-            return self._page("ledger_log", said, values, 0, high, most)
+            return self._page(columns, "ledger_log", said, values, 0, high, most)
         high = min(high, self.last_seq() + 1)
         near = max(0, high - NEAR)
-        found = self._page("ledger_log", said, values, near, high, most)
+        found = self._page(columns, "ledger_log", said, values, near, high, most)
         for first, end in reversed(self._where(said, values, near, most - len(found))):
             if len(found) >= most:
                 break
-            found += self._page("ledger_log", said, values, first, end, most - len(found))
+            found += self._page(columns, "ledger_log", said, values, first, end, most - len(found))
         return found
 
     def last_seq(self) -> int:
@@ -364,10 +425,16 @@ class UsageReader:
         return int(self._all("select coalesce(max(seq), 0) from ledger")[0][0])
 
     def requests_after(
-        self, seq: int, where: Where = ALL, *, since_s: float = 0.0, most: int = 1000
+        self,
+        seq: int,
+        where: Where = ALL,
+        *,
+        since_s: float = 0.0,
+        most: int = 1000,
+        only: Sequence[Only] = (),
     ) -> list[tuple[int, LedgerRow]]:
         """Return the exchanges whose number is above `seq`, the oldest first."""
-        said = where.said()
+        said: dict[str, str] = {**where.said(), **dict.fromkeys(only, "")}
         rows = self._all(
             f"select seq, {_COLUMNS} from ledger where seq > :seq and started_at >= :since"
             f"{_tests(said)} order by seq limit :most",
@@ -377,56 +444,41 @@ class UsageReader:
 
     def _search(
         self,
-        where: Where,
-        before: int | None,
-        since_s: float,
-        until_s: float,
+        columns: str,
+        said: dict[str, str],
+        values: dict[str, object],
+        high: int,
         most: int,
-        errors: bool,
         text: str,
-    ) -> list[tuple[int, LedgerRow]]:
+    ) -> list[tuple[Any, ...]]:
         """The last rows with the text: row for row, as no index has it."""
-        said = where.said()
-        if errors:
-            said["errors"] = ""
-        high = before if before is not None else MAX_SEQ
-        ((last,),) = self._all("select coalesce(max(seq), 0) from ledger")
-        low = max(0, min(high, last + 1) - MAX_SEARCHED)
+        low = max(0, min(high, self.last_seq() + 1) - MAX_SEARCHED)
         found = " or ".join(f"instr(lower({column}), :text)" for column in _SEARCHED)
-        rows = self._all(
-            f"select seq, {_COLUMNS} from ledger indexed by ledger_log"
+        return self._all(
+            f"select seq, {columns} from ledger indexed by ledger_log"
             f" where seq >= :low and seq < :high{_tests(said)}"
             f" and started_at >= :since and started_at < :until and ({found})"
             " order by seq desc limit :most",
-            {
-                **{f"w_{c}": v for c, v in said.items()},
-                "low": low,
-                "high": high,
-                "since": since_s,
-                "until": until_s,
-                "most": most,
-                "text": text.lower(),
-            },
+            {**values, "low": low, "high": high, "most": most, "text": text.lower()},
         )
-        return [(seq, _row(tuple(columns))) for seq, *columns in rows]
 
     def _page(
         self,
+        columns: str,
         index: str,
         said: dict[str, str],
         values: dict[str, object],
         low: int,
         high: int,
         most: int,
-    ) -> list[tuple[int, LedgerRow]]:
+    ) -> list[tuple[Any, ...]]:
         """The last rows with a seq in [low, high) that are meant."""
-        tests = _tests(said)
-        rows = self._all(
-            f"select seq, {_COLUMNS} from ledger indexed by {index} where seq >= :low and seq < :high"
-            f"{tests} and started_at >= :since and started_at < :until order by seq desc limit :most",
+        return self._all(
+            f"select seq, {columns} from ledger indexed by {index} where seq >= :low and seq < :high"
+            f"{_tests(said)} and started_at >= :since and started_at < :until"
+            " order by seq desc limit :most",
             {**values, "low": low, "high": high, "most": most},
         )
-        return [(seq, _row(tuple(columns))) for seq, *columns in rows]
 
     def _where(
         self, said: dict[str, str], values: dict[str, Any], high: int, most: int
@@ -439,7 +491,7 @@ class UsageReader:
         """
         if high <= 0 or most <= 0:
             return []
-        tests = _tests(said)
+        tests = _tests(said, sums=True)
         groups = f"from by_hour where hour >= :first and hour <= :last and first_seq < :high{tests}"
         since, until = values["since"] / HOUR_S, values["until"] / HOUR_S
         values = {
@@ -667,9 +719,43 @@ _SEARCHED = (
 _SPENT = ", ".join(f"sum({c}) as {c}" for c in Spent.__struct_fields__[1:])
 
 
-def _tests(said: dict[str, str]) -> str:
-    """Conditions; that a session is one must be written for its index, which has no others."""
-    tests = "".join(f" and {_ERROR}" if c == "errors" else f' and "{c}" = :w_{c}' for c in said)
+_FACTS = ", ".join(f'"{c}"' for c in RequestFacts.__struct_fields__)
+_ORDER: dict[Order, str] = {
+    "ended": "ended_at",
+    "started": "started_at",
+    "key": "key_id",
+    "account": "account",
+    "session": "session",
+    "user": '"user"',
+    "model": "model",
+    "upstream": "upstream",
+    "dialect": "dialect",
+    "outcome": "outcome",
+    "status": "status",
+    "input": "input_tokens",
+    "cached": "cached_tokens",
+    "output": "output_tokens",
+    "reasoning": "reasoning_tokens",
+    "cost": "cost_nano_usd",
+    "basis": "basis",
+    "ttft": "ttft_ms",
+    "total": "cast(round((ended_at - started_at) * 1000) as integer)",
+    "attempts": "json_array_length(attempts)",
+}
+_ONLY: dict[str, str] = {
+    "errors": _ERROR,
+    "upstream_errors": f"outcome in ({_quoted(UPSTREAMS_FAULT)})",
+    "unpriced": "cost_nano_usd is null",
+}
+
+
+def _tests(said: dict[str, str], *, sums: bool = False) -> str:
+    """Conditions; that a session is one must be written for its index, which has no others.
+
+    `sums`: for the sums of hours, which count what has no price.
+    """
+    only = {**_ONLY, "unpriced": "unpriced > 0"} if sums else _ONLY
+    tests = "".join(f" and {only[c]}" if c in only else f' and "{c}" = :w_{c}' for c in said)
     return tests + (" and session <> ''" if said.get("session") else "")
 
 

@@ -165,7 +165,7 @@ def _operation(endpoint: Endpoint, parameters: list[JSON]) -> JSON:
     schema = {"$ref": _REF.format(name=endpoint.answer.__name__)}
     operation["responses"] = {
         str(endpoint.status): {
-            "description": "Made." if endpoint.status == 201 else "Done.",
+            "description": "Created." if endpoint.status == 201 else "Done.",
             "content": {ANSWERED: {"schema": schema}},
         },
         **{s: {"$ref": f"#/components/responses/{_response(s)}"} for s in _refusals(endpoint)},

@@ -177,4 +177,4 @@ def given(value: T | msgspec.UnsetType) -> T | None:
 
 
 def nothing_here() -> Problem:
-    return Problem(404, "There is no such thing here.")
+    return Problem(404, "Not found.")

@@ -70,6 +70,8 @@ class Panel(Struct, frozen=True):
     keys: list[OwnedKey]
     upstreams: list[str]  # that take owners' keys
     refused: Problem | None
+    chosen: str = ""  # the upstream that the refused form had
+    fallback: bool = False  # its box
 
 
 def panel(
@@ -82,6 +84,8 @@ def panel(
         [k for k in seen(visit) if (k.kind, k.owner) == (kind, owner)],
         [n for n, u in upstreams.items() if u.own_keys != "no" and u.preset != "local"],
         refused,
+        visit.form.get("upstream", "") if refused is not None else "",
+        refused is not None and bool(visit.form.get("fallback")),
     )
 
 

@@ -120,7 +120,7 @@ def problem(password: str, name: str) -> str:
     for part in (*((named,) if named else ()), *_COMMON):
         plain = plain.replace(part, "")
     if len(plain) < _OWN_CHARACTERS:
-        return "The password is one that is guessed early."
+        return "This password is too common."
     return ""
 
 

@@ -16,6 +16,7 @@ from headgate.net.client import Client
 from headgate.policy.access import SESSION_S, User
 from headgate.web.app import COOKIE, Rule, secure, session
 from headgate.web.auth import oidc, passwords
+from headgate.web.console import form_fields as fields
 from headgate.web.context import Problem, RequestContext
 from headgate.web.i18n import LANGUAGES
 
@@ -94,7 +95,7 @@ def sign_in(visit: RequestContext) -> Response:
     right = passwords.matches(found[1] if found else "", password)
     if found is None or not right:
         visit.desk.throttle.failed(name, peer, time.monotonic())
-        return _page(visit, 401, visit.word("Name or password are not right."), name)
+        return _page(visit, 401, visit.word("Incorrect username or password."), name)
     visit.desk.throttle.passed(name, peer)
     user = found[0]
     if passwords.stale(found[1]):
@@ -124,15 +125,17 @@ def setup(visit: RequestContext) -> Response:
                 "This link is used up or older than 30 minutes. `headgate admin link` makes another."
             ),
         )
-    return visit.render("setup.html", token=token, problem="", name="admin")
+    return visit.render("setup.html", token=token, refused=None, name="admin")
 
 
 def set_up(visit: RequestContext) -> Response:
     _must_be_secure(visit)
     token, name = visit.path["token"], visit.form.get("name", "")
-    problem = passwords.problem(visit.form.get("password", ""), name)
-    if problem:
-        return visit.render("setup.html", 422, token=token, problem=visit.word(problem), name=name)
+    try:
+        fields.name(visit)
+        _check_password(visit, name)
+    except Problem as refused:
+        return visit.render("setup.html", refused.status, token=token, refused=refused, name=name)
     people, now_s = visit.desk.people, time.time()
     if not people.setup_open(token, now_s=now_s):  # before the work of a hash is done
         raise Problem(410, visit.word("This link was used already."))
@@ -228,7 +231,7 @@ async def _finished(
 
 
 def profile(visit: RequestContext) -> Response:
-    return visit.render("profile.html", problem="")
+    return visit.render("profile.html", refused=None)
 
 
 def change_password(visit: RequestContext) -> Response:
@@ -236,13 +239,21 @@ def change_password(visit: RequestContext) -> Response:
     who, people = visit.who, visit.desk.people
     found = people.sign_in(who.name)
     if found is None or not passwords.matches(found[1], visit.form.get("old", "")):
-        text = visit.word("The old password is not right.")
-        return visit.render("profile.html", 422, problem=text)
-    if problem := passwords.problem(visit.form.get("password", ""), who.name):
-        return visit.render("profile.html", 422, problem=visit.word(problem))
+        refused = Problem(422, visit.word("The current password is incorrect."), "old")
+        return visit.render("profile.html", refused.status, refused=refused)
+    try:
+        _check_password(visit, who.name)
+    except Problem as refused:
+        return visit.render("profile.html", refused.status, refused=refused)
     people.change_user(who.id, password=passwords.hash(visit.form["password"]))
     visit.record("user.password", who.id, who.account)
     return _signed_in(visit, found[0], visit.redirect("/profile", "changed"))
+
+
+def _check_password(visit: RequestContext, name: str) -> None:
+    """Refuse a new password that is too easily guessed, at its field; it is never put into the form again."""
+    if problem := passwords.problem(visit.form.get("password", ""), name):
+        raise Problem(422, visit.word(problem), "password")
 
 
 def choose_language(visit: RequestContext) -> Response:

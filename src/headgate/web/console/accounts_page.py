@@ -92,7 +92,7 @@ def _shown(visit: RequestContext, ring: Ring, account: Account) -> AccountView:
 def found(visit: RequestContext, ring: Ring) -> Account:
     account = ring.accounts.get(visit.path["id"])
     if account is None:
-        raise Problem(404, "There is no such thing here.")
+        raise Problem(404, "Not found.")
     return account
 
 

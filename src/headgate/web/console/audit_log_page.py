@@ -21,18 +21,18 @@ _MOST_BATCHES = 20  # that are looked through for one page
 
 # action: in words
 ACTIONS: dict[str, str] = {
-    "key.create": "Key made",
+    "key.create": "Key created",
     "key.change": "Key changed",
     "key.rotate": "Key rotated",
     "key.revoke": "Key revoked",
-    "account.create": "Account made",
+    "account.create": "Account created",
     "account.change": "Account changed",
     "account.close": "Account closed",
-    "user.create": "User made",
+    "user.create": "User created",
     "user.change": "User changed",
     "user.password": "Password changed",
     "user.close": "User closed",
-    "management_key.create": "Management key made",
+    "management_key.create": "Management key created",
     "management_key.revoke": "Management key revoked",
     "session.begin": "Signed in",
     "upstream.test": "Upstream tested",
@@ -171,5 +171,5 @@ def _value(visit: RequestContext, field: str, value: Any) -> str:
     return visit.word(str(value)) if field == "role" else str(value)
 
 
-ENTRY = Entry("/changes", "Changes", "see", "Team")
+ENTRY = Entry("/changes", "Audit log", "see", "Team")
 RULES = (Rule("GET", "/changes", show, "see"),)

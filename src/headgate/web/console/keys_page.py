@@ -100,7 +100,7 @@ class Ring:
     def key(self, visit: RequestContext) -> Key:
         found = next((k for k in self.keys if k.id == visit.path["id"]), None)
         if found is None:
-            raise Problem(404, "There is no such thing here.")
+            raise Problem(404, "Not found.")
         return found
 
     def state(self, key: Key) -> KeyState:

@@ -14,8 +14,10 @@ import msgspec
 
 from headgate.catalog.catalog import Price
 from headgate.policy import pricing
+from headgate.storage.figures import RequestFacts
 from headgate.storage.rows import LedgerRow
 
+Row = RequestFacts | LedgerRow
 PERCENTILES = (50, 95, 99)
 _MILLION = 10**6
 
@@ -47,9 +49,7 @@ class RequestFigures(msgspec.Struct, frozen=True):
     outcomes: tuple[tuple[str, int], ...]  # the most frequent first
 
 
-def figures_of(
-    rows: Sequence[LedgerRow], prices_of: Callable[[LedgerRow], Sequence[Price]]
-) -> RequestFigures:
+def figures_of(rows: Sequence[Row], prices_of: Callable[[Row], Sequence[Price]]) -> RequestFigures:
     """`prices_of`: the tables of prices among which the row's may be."""
     outcomes = Counter(r.outcome for r in rows)
     return RequestFigures(
@@ -86,16 +86,14 @@ class _Split:
         self.rates = rates
         self.fresh = self.cached = self.written = self.output = 0
 
-    def add(self, row: LedgerRow) -> None:
+    def add(self, row: Row) -> None:
         self.fresh += row.input_tokens - row.cached_tokens - row.cache_write_tokens
         self.cached += row.cached_tokens
         self.written += row.cache_write_tokens
         self.output += row.output_tokens
 
 
-def _parts(
-    rows: Sequence[LedgerRow], prices_of: Callable[[LedgerRow], Sequence[Price]]
-) -> CostParts:
+def _parts(rows: Sequence[Row], prices_of: Callable[[Row], Sequence[Price]]) -> CostParts:
     splits: dict[tuple[str, str, str, str], _Split | None] = {}
     total = unsplit = unpriced = 0
     for row in rows:
@@ -136,7 +134,7 @@ def _sum(parts: Iterable[tuple[int, int]]) -> Fraction:
     return sum((Fraction(*part) for part in parts), Fraction())
 
 
-def _rates(row: LedgerRow, prices: Sequence[Price]) -> _Rates | None:
+def _rates(row: Row, prices: Sequence[Price]) -> _Rates | None:
     price = next((p for p in prices if pricing.version(p) == row.price_version), None)
     if price is None:
         return None
@@ -154,7 +152,7 @@ def _rates(row: LedgerRow, prices: Sequence[Price]) -> _Rates | None:
     return _Rates(input, cached, written, output, per)
 
 
-def _gives(rates: _Rates, row: LedgerRow) -> bool:
+def _gives(rates: _Rates, row: Row) -> bool:
     """Whether the row's tokens at these rates are what the row was billed, to the nano-dollar."""
     fresh = row.input_tokens - row.cached_tokens - row.cache_write_tokens
     exact = (

@@ -20,7 +20,7 @@ from starlette.responses import Response
 
 from headgate.catalog.catalog import Price
 from headgate.policy import pricing
-from headgate.storage.figures import FINE, Spent
+from headgate.storage.figures import FINE, MAX_SEARCHED, RequestFacts, Spent
 from headgate.storage.rows import COLUMNS, AttemptRecord, LedgerRow, csv_cells
 from headgate.web import csv_response, time_range
 from headgate.web.app import Rule
@@ -34,7 +34,7 @@ from headgate.web.formats import brief, moment
 from headgate.web.time_range import ReportQuery
 
 A_PAGE = 50
-MOST_IN_FILE = 100_000
+MOST_IN_FILE = log_view.MOST_SORTED
 MAX_QUERY = 4096  # characters of a saved view
 _BATCH = 1000  # rows of a file that are read at a time
 
@@ -70,7 +70,7 @@ def log(visit: RequestContext) -> Response:
             more="",
             view=view,
         )
-    entries, more = _entries(visit, view)
+    entries, more, count = _entries(visit, view, mine)
     shared: dict[str, Any] = {"entries": entries, "names": mine, "more": more, "view": view}
     if visit.partial:
         return _render(visit, "requests_rows.html", **shared)
@@ -95,6 +95,9 @@ def log(visit: RequestContext) -> Response:
         tail=view.link({"after": str(books.last_seq())}) if live else "",
         figures=_figures(visit, view) if visit.query.get("figures") else None,
         views=visit.desk.people.views(visit.who.id),
+        sorted=count,
+        most_searched=MAX_SEARCHED,
+        beyond_search=bool(asked.text) and books.last_seq() > MAX_SEARCHED,
         **shared,
     )
 
@@ -104,17 +107,31 @@ def _view(visit: RequestContext) -> LogView:
     return log_view.read(visit.query, chosen, _asked(visit))
 
 
-def _entries(visit: RequestContext, view: LogView) -> tuple[list[RequestView], str]:
-    """A page of the log in its order, and the link of the next one."""
+def _entries(
+    visit: RequestContext, view: LogView, mine: Names
+) -> tuple[list[RequestView], str, int]:
+    """A page of the log in its order, the link of the next one, and how many were sorted."""
+    asked = view.asked
     if not view.sort:
-        entries, more = _page(visit, view.asked, _before(visit))
-        return entries, view.link({"before": str(entries[-1].seq)}) if more else ""
+        entries, more = _page(visit, asked, _before(visit))
+        return entries, view.link({"before": str(entries[-1].seq)}) if more else "", 0
     page = log_view.page_of(visit.query)
-    rows = view.ordered(_last(visit, view.asked, log_view.MOST_SORTED))
-    shown = rows[page * A_PAGE : (page + 1) * A_PAGE]
-    more = len(rows) > (page + 1) * A_PAGE
-    link = view.link({"page": str(page + 1)}) if more else ""
-    return [RequestView(*pair) for pair in shown], link
+    order, descending = view.order
+    rows, count = visit.desk.books.requests_in_order(
+        order,
+        asked.where(visit.who.scope),
+        descending=descending,
+        skip=page * A_PAGE,
+        since_s=asked.span.since_s,
+        until_s=asked.span.until_s,
+        most=A_PAGE,
+        of=log_view.MOST_SORTED,
+        only=asked.only,
+        text=asked.text,
+        names=dict(mine.sorted(order)) if order in ("key", "account") else {},
+    )
+    link = view.link({"page": str(page + 1)}) if count > (page + 1) * A_PAGE else ""
+    return [RequestView(*pair) for pair in rows], link, count
 
 
 def _last(visit: RequestContext, asked: ReportQuery, most: int) -> list[tuple[int, LedgerRow]]:
@@ -123,7 +140,7 @@ def _last(visit: RequestContext, asked: ReportQuery, most: int) -> list[tuple[in
         since_s=asked.span.since_s,
         until_s=asked.span.until_s,
         most=most,
-        errors=bool(asked.errors),
+        only=asked.only,
         text=asked.text,
     )
 
@@ -134,7 +151,15 @@ def _newer(visit: RequestContext, asked: ReportQuery, after: int) -> list[Reques
 
 
 def _figures(visit: RequestContext, view: LogView) -> RequestFigures:
-    rows = [row for _, row in _last(visit, view.asked, log_view.MOST_SORTED)]
+    asked = view.asked
+    rows = visit.desk.books.request_facts(
+        asked.where(visit.who.scope),
+        since_s=asked.span.since_s,
+        until_s=asked.span.until_s,
+        most=log_view.MOST_SORTED,
+        only=asked.only,
+        text=asked.text,
+    )
     return figures_of(rows, lambda row: _prices(visit, row))
 
 
@@ -182,7 +207,7 @@ def _page(
         since_s=asked.span.since_s,
         until_s=asked.span.until_s,
         most=A_PAGE + 1,
-        errors=bool(asked.errors),
+        only=asked.only,
         text=asked.text,
     )
     return [RequestView(*pair) for pair in found[:A_PAGE]], len(found) > A_PAGE
@@ -226,7 +251,7 @@ def file(visit: RequestContext) -> Response:
                 since_s=span.since_s,
                 until_s=span.until_s,
                 most=min(_BATCH, left),
-                errors=bool(asked.errors),
+                only=asked.only,
                 text=asked.text,
             )
             for _, row in found:
@@ -274,7 +299,7 @@ class Bar(msgspec.Struct, frozen=True):
 def one(visit: RequestContext) -> Response:
     row = visit.desk.books.generation(visit.path["id"])
     if row is None:
-        raise Problem(404, "There is no such thing here.")
+        raise Problem(404, "Not found.")
     visit.must_see(row.account)
     routes = visit.desk.catalog.routes(row.model)
     spoken = next((r.upstream.dialect for r in routes if r.upstream.name == row.upstream), "")
@@ -301,7 +326,7 @@ def one(visit: RequestContext) -> Response:
     )
 
 
-def _prices(visit: RequestContext, row: LedgerRow) -> tuple[Price, ...]:
+def _prices(visit: RequestContext, row: LedgerRow | RequestFacts) -> tuple[Price, ...]:
     """What the row's model costs, at the row's upstream first."""
     catalog = visit.desk.catalog
     model = catalog.find(row.model)
@@ -381,7 +406,7 @@ def session(visit: RequestContext) -> Response:
     asked = ReportQuery(time_range.ALWAYS, session=id)
     entries, more = _page(visit, asked, _before(visit))
     if not id or not entries:
-        raise Problem(404, "There is no such thing here.")
+        raise Problem(404, "Not found.")
     mine = names(visit)
     rest = (
         time_range.address(time_range.of_session(id), {"before": str(entries[-1].seq)})

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from headgate.web.app import Rule
 from headgate.web.console import upstream_form
-from headgate.web.context import Entry, RequestContext
+from headgate.web.context import Entry, Problem, RequestContext
 
 
 class StartStep(msgspec.Struct, frozen=True):
@@ -24,9 +24,19 @@ class StartStep(msgspec.Struct, frozen=True):
 
 
 def show(visit: RequestContext) -> Response:
+    return page(visit)
+
+
+def page(visit: RequestContext, refused: Problem | None = None) -> Response:
+    """Render the steps; `refused`: what is wrong with the upstream that was entered here."""
     steps = steps_of(visit)
-    first = next((s.name for s in steps if not s.done), "")
-    return visit.render("start.html", steps=steps, first=first, form=upstream_form.form(visit))
+    return visit.render(
+        "start.html",
+        200 if refused is None else refused.status,
+        steps=steps,
+        first=next((s.name for s in steps if not s.done), ""),
+        form=upstream_form.form(visit, refused),
+    )
 
 
 def steps_of(visit: RequestContext) -> tuple[StartStep, ...]:

@@ -20,10 +20,11 @@ from headgate.policy.breaker import State
 from headgate.policy.upstream_state import UpstreamState
 from headgate.storage.figures import UPSTREAMS_FAULT, Measured, Where
 from headgate.storage.rows import LedgerRow
+from headgate.web import time_range
 from headgate.web.api import own_upstreams
 from headgate.web.app import MEASURED_S, Rule
 from headgate.web.console import form_fields as fields
-from headgate.web.console import upstream_form
+from headgate.web.console import start_page, upstream_form
 from headgate.web.context import ConsoleContext, Entry, Problem, RequestContext
 
 TEST_S = 180.0  # the edge gives its test a minute, after the upstream has let it wait for its turn
@@ -102,6 +103,7 @@ class UpstreamView(msgspec.Struct, frozen=True):
     measured: Measured | None
     errors: tuple[LedgerRow, ...]  # the last one first
     number: int  # its own, for the ids of elements
+    log: str = ""  # the requests that are measured; "": the visitor sees only some of them
     own: bool = False  # it is stored, and can be changed here
     tariff: tuple["PricedRoute", ...] = ()
 
@@ -132,6 +134,8 @@ def put(visit: RequestContext) -> Response:
     try:
         name = upstream_form.store_upstream(visit)
     except Problem as refused:
+        if visit.form.get("from") == "start":
+            return start_page.page(visit, refused)
         return _page(visit, refused=refused)
     return visit.redirect(f"/upstreams?test={name}", "changed")
 
@@ -195,6 +199,7 @@ def _page(
             measured.get(s.name),
             _errors(visit, s.name, now_s),
             _number(desk, s.name),
+            _log(visit, s.name, now_s),
             s.name in own,
             _tariff(desk, s.name, today) if visit.who.may("manage") else (),
         )
@@ -271,6 +276,14 @@ def _errors(visit: RequestContext, upstream: str, now_s: float) -> tuple[LedgerR
         )
     ]
     return tuple(row for _, row in sorted(found, key=lambda f: -f[0])[:MAX_ERRORS])
+
+
+def _log(visit: RequestContext, upstream: str, now_s: float) -> str:
+    """The log of what is measured of an upstream; "" for who sees only their account's requests."""
+    if visit.who.scope is not None:
+        return ""
+    span = time_range.measured(now_s - MEASURED_S)
+    return time_range.address("/requests", {**span, "upstream": upstream})
 
 
 def _models(desk: ConsoleContext, on: date) -> list[Priced]:

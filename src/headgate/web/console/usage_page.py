@@ -20,12 +20,12 @@ from starlette.responses import Response
 from headgate.money import rounded
 from headgate.policy import pricing
 from headgate.storage import usage_table
-from headgate.storage.figures import By, Spent, Step, Where
+from headgate.storage.figures import HOUR_S, By, Spent, Step, Where
 from headgate.web import csv_response, time_range
 from headgate.web.app import Rule
 from headgate.web.context import Entry, Problem, RequestContext
 from headgate.web.formats import duration, points, rate, short
-from headgate.web.time_range import DAY_S, HOUR_S, ReportQuery, TimeRange
+from headgate.web.time_range import DAY_S, ReportQuery, TimeRange
 
 MOST = 200  # lines of a table
 MAX_SPAN_S = 800 * DAY_S  # a chart has no more room for days
@@ -55,6 +55,8 @@ class Figure(msgspec.Struct, frozen=True):
     better: bool | None  # None: neither good nor bad
     before: str
     note: str = ""
+    log: str = ""  # the requests that it counts
+    note_log: str = ""  # those that the note counts
 
 
 class UsageTableRow(msgspec.Struct, frozen=True):
@@ -115,7 +117,7 @@ class Seen(msgspec.Struct, frozen=True):
 def look(visit: RequestContext) -> Seen:
     who, books = visit.who, visit.desk.books
     asked = time_range.read(visit.query, time.time(), "7d", scoped=who.scope is not None)
-    asked = msgspec.structs.replace(asked, outcome="", session="", errors="", text="")
+    asked = msgspec.structs.replace(asked, outcome="", session="", errors="", unpriced="", text="")
     by: By = next((b for b in BYS if b == visit.query.get("by")), "model")
     span, where = asked.span, asked.where(who.scope)
     if span.length_s > MAX_SPAN_S:
@@ -191,10 +193,10 @@ def _line(
             title = name if by == "day" else name.replace("T", " ").removesuffix("Z")
             return UsageTableRow(spent, title, into=into, log=asked.link("/requests", ends))
         case "session":
-            log = asked.link("/requests", {"session": name}, fixed=True) if name else ""
+            log = asked.link("/requests", {"session": name or time_range.NONE}, fixed=True)
             into = time_range.of_session(name) if name else ""
             return UsageTableRow(spent, name or visit.word("(no session)"), "", into, log)
-    value = time_range.NO_ACCOUNT if by == "account" and not name else name
+    value = time_range.NONE if by in ("account", "upstream") and not name else name
     into = asked.link("/usage", {by: value, "by": _INTO[by]}) if value else ""
     log = asked.link("/requests", {by: value}, fixed=True) if value else ""
     given = mine.of(by, name)
@@ -213,7 +215,8 @@ def names(visit: RequestContext) -> Names:
 # --- figures -------------------------------------------------------------------------------------
 
 
-def figures(visit: RequestContext, now: Spent, before: Spent) -> list[Figure]:
+def figures(visit: RequestContext, asked: ReportQuery, now: Spent, before: Spent) -> list[Figure]:
+    """The cards; each count leads to its requests in the log."""
     _ = visit.word
 
     def figure(
@@ -223,11 +226,14 @@ def figures(visit: RequestContext, now: Spent, before: Spent) -> list[Figure]:
         better: Better,
         note: str = "",
         exact: str = "",
+        log: str = "",
+        note_log: str = "",
     ) -> Figure:
         value, was = measure(now), measure(before)
         text = "-" if value is None else told(value)
         change, good = _change(value, was, better, told is rate)
-        return Figure(title, text, exact, change, good, "-" if was is None else told(was), note)
+        past = "-" if was is None else told(was)
+        return Figure(title, text, exact, change, good, past, note, log, note_log)
 
     unpriced = now.unpriced
     return [
@@ -238,14 +244,23 @@ def figures(visit: RequestContext, now: Spent, before: Spent) -> list[Figure]:
             "neither",
             _("{count} without a known price", count=f"{unpriced:,}") if unpriced else "",
             f"${pricing.usd(now.cost_nano_usd)}",
+            note_log=asked.link("/requests", {"unpriced": "1"}, fixed=True),
         ),
-        figure(_("Requests"), lambda s: s.requests, short, "neither", exact=f"{now.requests:,}"),
+        figure(
+            _("Requests"),
+            lambda s: s.requests,
+            short,
+            "neither",
+            exact=f"{now.requests:,}",
+            log=asked.link("/requests", fixed=True),
+        ),
         figure(
             _("Errors"),
             lambda s: share(s.errors, s.requests),
             rate,
             "less",
-            _("{count} failed", count=f"{now.errors:,}"),
+            _("{count} failed", count=f"{now.errors:,}") if now.errors else "",
+            note_log=asked.link("/requests", {"errors": "1"}, fixed=True),
         ),
         figure(
             _("Input tokens"),
@@ -374,7 +389,7 @@ def show(visit: RequestContext) -> Response:
         seen=seen,
         asked=asked,
         before=before,
-        figures=figures(visit, seen.total, added("", (s for _, s in earlier))),
+        figures=figures(visit, seen.asked, seen.total, added("", (s for _, s in earlier))),
         chart=msgspec.json.encode(chart(seen, visit)).decode(),
         shown="spend"
         if seen.total.cost_nano_usd

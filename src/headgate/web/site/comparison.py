@@ -5,6 +5,8 @@ and the operator's; the addresses shown are the presets', never those of the set
 inside somebody's network.
 """
 
+from urllib.parse import urlencode
+
 import msgspec
 
 from headgate.catalog.catalog import Catalog, Model, Preset, capabilities_of, models, presets
@@ -79,7 +81,7 @@ def _measured_here(model: Model, site: Site, upstreams: list[str]) -> str:
     titles += [title for title in _MEASURED if site.errors or title not in _MEASURED_INSIDE]
     rows = []
     for name, m in found:
-        cells = dict(zip(_MEASURED, _figures(m), strict=True))
+        cells = dict(zip(_MEASURED, _figures(m, site, model=model.id, upstream=name), strict=True))
         row = [prose.plain(name) if site.named else "all"]
         rows.append(row + [cells[t] for t in titles[1:]])
     table = prose.table(titles, rows, range(1, len(titles)))
@@ -188,19 +190,28 @@ def _ours(site: Site, catalog: Catalog) -> str:
         all_of_them = len(ids) == len(catalog.models)
         row = [prose.plain(name), "all" if all_of_them else ", ".join(ids)]
         if site.measured:
-            cells = dict(zip(_MEASURED, _figures(site.measured.get(name)), strict=True))
+            cells = dict(
+                zip(_MEASURED, _figures(site.measured.get(name), site, upstream=name), strict=True)
+            )
             row += [cells[title] for title in shown]
         rows.append(row)
     note = "\n\nMeasured by this gateway on its own traffic." if site.measured else ""
     return prose.table(titles, rows, (2, 3, 4, 5)) + note
 
 
-def _figures(m: Measured | None) -> list[str]:
+def _figures(m: Measured | None, site: Site, **filters: str) -> list[str]:
+    """The cells of what was measured; its counts lead to their requests where the reader sees them all."""
     if m is None:
         return ["0", "unknown", "unknown", "unknown"]
+    requests, errors = f"{m.requests:,}", f"{m.error_rate:.2%}"
+    if site.log:
+        query = urlencode({**site.log, **{k: v for k, v in filters.items() if v}})
+        log = f"{site.base_url}/requests?{query}"
+        requests = f"[{requests}]({log})"
+        errors = f"[{errors}]({log}&errors=upstream)" if m.error_rate else errors
     return [
-        f"{m.requests:,}",
+        requests,
         "unknown" if m.first_token_ms is None else f"{m.first_token_ms:,.0f} ms",
         "unknown" if m.tokens_per_s is None else f"{m.tokens_per_s:,.1f}",
-        f"{m.error_rate:.2%}",
+        errors,
     ]

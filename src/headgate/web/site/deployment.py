@@ -52,6 +52,7 @@ class Site(Struct, frozen=True, kw_only=True):
     errors: bool = (
         True  # whether shares of failures, and how many requests there were, may be shown
     )
+    log: Mapping[str, str] = {}  # the time of what is measured, as a query of the log; {}: no links
     local: bool = False  # a small model on this machine answers
     version: str = SKILL_VERSION
 

@@ -150,11 +150,17 @@ def _renderer() -> "MarkdownIt":
     rules["code_block"] = lambda tokens, n, *_: _code(
         tokens[n].content, highlight.guessed(tokens[n].content)
     )
-    rules["table_open"] = lambda *_: (
-        '<div class="wide" tabindex="0" role="group" aria-label="Table"><table>\n'
-    )
+    rules["table_open"] = lambda tokens, n, *_: _table(tokens, n)
     rules["table_close"] = lambda *_: "</table></div>\n"
     return renderer
+
+
+def _table(tokens: "list[Token]", start: int) -> str:
+    """The opening of a table, which scrolls by itself; one of two columns fits a phone instead."""
+    end = next(n for n in range(start, len(tokens)) if tokens[n].type == "thead_close")
+    columns = sum(token.type == "th_open" for token in tokens[start:end])
+    facts = " facts" if columns == 2 else ""
+    return f'<div class="wide{facts}" tabindex="0" role="group" aria-label="Table"><table>\n'
 
 
 def _code(text: str, language: str) -> str:
@@ -174,9 +180,12 @@ def _adapt(tokens: "list[Token]", base_url: str) -> None:
                 token.attrSet("id", slug)
         elif token.type in ("th_open", "td_open") and token.attrs.pop("style", ""):
             token.attrSet("class", "number")
+        if token.type == "th_open" and not tokens[n + 1].content:
+            token.tag = tokens[n + 2].tag = "td"  # the corner of a table is no title
         for child in token.children or ():
             href = child.attrs.get("href") if child.type == "link_open" else None
             if isinstance(href, str) and href.startswith(f"{base_url}/"):
                 to = urlsplit(href)
                 part = f"#{to.fragment}" if to.fragment else ""
-                child.attrSet("href", to.path.removesuffix(".md") + part)
+                query = f"?{to.query}" if to.query else ""
+                child.attrSet("href", to.path.removesuffix(".md") + query + part)

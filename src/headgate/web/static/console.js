@@ -15,6 +15,12 @@ document.addEventListener("submit", (event) => {
   if (question && !confirm(question)) event.preventDefault();
 });
 
+// On a phone the navigation is one line that scrolls: the page's own entry is in sight.
+{
+  const current = document.querySelector("aside.nav nav [aria-current]");
+  if (current) current.parentElement.scrollLeft = current.offsetLeft - current.parentElement.offsetLeft - 16;
+}
+
 // Filters: what is chosen from a list or ticked applies at once, what is typed with Enter or the button.
 for (const form of document.querySelectorAll("form.filters")) {
   const span = form.elements.namedItem("span");
