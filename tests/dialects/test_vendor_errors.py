@@ -34,7 +34,29 @@ CASES: list[tuple[int, str, int | str | None, str, Kind]] = [
     (307, "", None, "", "upstream_config"),
     (204, "", None, "", "upstream"),
     (422, "field required", None, "", "invalid"),
+    (
+        400,
+        "Your credit balance is too low to access the Anthropic API.",
+        None,
+        "invalid_request_error",
+        "upstream_quota",
+    ),
+    (429, "You've hit it: insufficient balance, you can't go on", None, "", "upstream_quota"),
+    (404, "The model `x` does not exist.", None, "", "upstream_config"),
 ]
+# What an upstream repeats of a request: no client may pause a healthy upstream with its own words.
+REPEATED = [
+    "Invalid value for `name`: 'insufficient balance'",
+    "[{'type': 'literal_error', 'loc': ('body', 'messages'), 'input': 'unknown model'}]",
+    'invalid params, tool "insufficient quota" has no result (2013)',
+    "tools[0].name: `overloaded high traffic` does not match the pattern",
+    "tool 'model x not found' is not declared (2013)",
+]
+
+
+@pytest.mark.parametrize("message", REPEATED)
+def test_words_that_are_repeated_from_the_request_are_not_the_upstreams_own(message: str) -> None:
+    assert failure_of(400, message, None, "invalid_request_error").kind == "invalid"
 
 
 @pytest.mark.parametrize("status, message, code, type_, kind", CASES)

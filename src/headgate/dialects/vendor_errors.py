@@ -85,7 +85,10 @@ _UNKNOWN_MODEL = re.compile(
 # OpenRouter answers 403 to a prompt that its moderation flagged: the request's fault, not the key's.
 _FLAGGED = re.compile(r"moderation|flagged|content policy", re.I)
 _OVERLOAD = re.compile(r"high traffic|high load|overloaded", re.I)
-_BALANCE = re.compile(r"insufficient (balance|credit|quota)", re.I)
+# Anthropic says with a 400 that the "credit balance is too low".
+_BALANCE = re.compile(r"insufficient (balance|credit|quota)|credit balance is too low", re.I)
+# Words of the request that an upstream repeats must not look like the upstream's own.
+_QUOTED = re.compile(r"(?<![A-Za-z])'[^']*+'|\"[^\"]*+\"|`[^`]*+`")
 MAX_CODE = 64  # characters of an upstream's code that are shown
 MAX_MESSAGE = 600  # characters of an upstream's words that are passed on
 
@@ -129,13 +132,14 @@ def failure_of(
             return failure("upstream_quota", CODES[1008][1])
     if _CONTEXT.search(message) and (known is None or number == 2013) and status < 500:
         return failure("context_length", message, code="context_length_exceeded")
-    if _UNKNOWN_MODEL.search(message) and status < 500:
+    own_words = _QUOTED.sub("", message)
+    if _UNKNOWN_MODEL.search(own_words) and status < 500:
         return failure("upstream_config", "The upstream does not offer this model.")
-    if _BALANCE.search(message):
+    if _BALANCE.search(own_words):
         return failure("upstream_quota", CODES[1008][1])
     if known is not None:
         return failure(known[0], known[1] or message)
-    if status == 529 or type_ == "overloaded_error" or _OVERLOAD.search(message):
+    if status == 529 or type_ == "overloaded_error" or _OVERLOAD.search(own_words):
         return failure("overloaded", "The upstream is overloaded.")
     if status == 429 or type_ == "rate_limit_error":
         return failure("rate_limit", "The upstream's rate limit is reached.")
