@@ -8,7 +8,8 @@ which naive event-stream clients take for line ends.
 import json
 import re
 from collections.abc import Iterator
-from typing import TypeVar
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -249,11 +250,36 @@ def decode_upstream(decoder: "msgspec.json.Decoder[T]", data: bytes, type_: type
         try:
             loose = json.loads(data.decode("utf-8", "replace"))
             text = whole_text(json.dumps(loose, ensure_ascii=False))
+            with suppress(msgspec.ValidationError):
+                return msgspec.json.decode(text.encode(), type=type_, strict=False)
+            text = whole_text(json.dumps(_tidied(loose), ensure_ascii=False))
         except RecursionError:
             raise ValueError("nested too deep") from None
         return msgspec.json.decode(text.encode(), type=type_, strict=False)
     except RecursionError:
         raise ValueError("nested too deep") from None
+
+
+# Names that servers also give as numbers, and what is the model's own.
+_NAMES = frozenset(("id", "call_id", "item_id", "model", "responseId", "modelVersion"))
+_OPAQUE = frozenset(("arguments", "args", "input"))
+
+
+def _tidied(value: Any) -> Any:  # Any: an upstream's JSON
+    """Return the value with numbers that are names as texts, and without fields that are null."""
+    if isinstance(value, list):
+        return [_tidied(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    out = {}
+    for name, field in value.items():
+        if name in _OPAQUE:
+            out[name] = field
+        elif name in _NAMES and type(field) is int:
+            out[name] = str(field)
+        elif field is not None:
+            out[name] = _tidied(field)
+    return out
 
 
 def whole_text(text: str) -> str:

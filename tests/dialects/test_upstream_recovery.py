@@ -202,6 +202,41 @@ def test_reasons_in_other_words_are_understood(reason: Any, finish: str) -> None
     assert not isinstance(reply, Failed) and reply.finish.reason == finish
 
 
+def test_names_that_are_numbers_and_lists_that_are_null_harm_no_answer() -> None:
+    assert read(
+        "anthropic",
+        {"type": "message_start", "message": {"id": 7, "model": 3, "content": None}},
+        {
+            "type": "content_block_start",
+            "index": 0,
+            "content_block": {"type": "tool_use", "id": 5, "name": "f", "input": {}},
+        },
+        {"type": "content_block_delta", "index": 0, "delta": {"partial_json": '{"id":1}'}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "tool_use"}},
+        {"type": "message_stop"},
+    ) == (ToolCall("5", "f", '{"id":1}'),)
+    item = {"type": "message", "id": 4, "content": None}
+    assert read(
+        "responses",
+        {"type": "response.output_item.added", "output_index": 0, "item": item},
+        {"type": "response.output_text.delta", "output_index": 0, "item_id": 4, "delta": "Hello"},
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": "response.completed", "response": {"id": 9, "status": "completed"}},
+    ) == (Text("Hello"),)
+    call = {"id": 5, "name": "f", "args": {"id": 1, "x": None}}
+    (made,) = read(
+        "gemini",
+        {
+            "responseId": 7,
+            "candidates": [
+                {"content": {"parts": [{"functionCall": call}]}, "finishReason": "STOP"}
+            ],
+        },
+    )
+    assert isinstance(made, ToolCall) and json.loads(made.arguments) == {"id": 1, "x": None}
+
+
 @pytest.mark.parametrize("name", PIECES)
 def test_pieces_without_a_name_belong_to_the_call_before(name: str) -> None:
     assert openai(*PIECES[name]) == (ToolCall("a", "f", '{"x":1}'),)
