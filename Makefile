@@ -31,9 +31,10 @@ words:
 attack: .venv/.test
 	@$(BIN)/python -m pytest tests/attack --long
 
-# Several gateways on one PostgreSQL: it is killed 20 times under load, a clock is an hour off; `make test` runs the short ones.
+# Several gateways on one PostgreSQL: 200 random kills under load (CLUSTER_KILLS), a link cut for a minute,
+# a clock an hour off; `make test` runs the short ones.
 cluster: .venv/.test
-	@$(BIN)/python -m pytest tests/node/test_nodes_together.py tests/storage/test_ledger_database.py --long
+	@$(BIN)/python -m pytest tests/node/test_nodes_together.py tests/node/test_cluster_kills.py tests/storage/test_ledger_database.py --long
 
 # Random and mutated bytes against dialects/, stream/ and net/ for a minute (`make soak SECONDS=600` for longer), 200 kills of
 # all processes and 60 of one, 10,000 mixed outcomes.
@@ -129,9 +130,11 @@ sizing: .venv/.test
 	@.venv-dist/bin/pip install -q --disable-pip-version-check build cyclonedx-bom uv
 	@touch $@
 
-# Requests a second, CPU and memory of each process with one and with two edges; needs wrk.
-scale: .venv/.run
+# Requests a second, CPU and memory of each process with one and with two edges; what one key costs and is admitted over
+# four nodes. Needs wrk and Debian's postgresql.
+scale: .venv/.test
 	@$(BIN)/python evals/scale/run.py
+	@$(BIN)/python evals/scale/cluster.py
 
 bench-litellm:
 	@$(PYTHON) -m venv .venv-litellm

@@ -1,127 +1,33 @@
 """Gateways with data directories of their own and one PostgreSQL: the same keys, and one budget for all."""
 
 import asyncio
-import json
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
 
 import httpx2
 import pytest
 
 from clocks import Clock
-from gateway import Gateway, kill, start, stop
-from headgate.catalog import counting
-from headgate.dialects.contract import RequestTarget
-from headgate.dialects.registry import ANTHROPIC
-from headgate.storage.postgres import database
+from cluster import BODY, QUICK, Cluster, reserved
+from gateway import kill
 from headgate.storage.postgres.reports import LedgerDatabase
-from headgate.storage.sqlite.database import Store
 from played import PlayedUpstream
-from postgres import Postgres
 from waiting import PATIENCE_S, pause_thread, until, wait_for
 
 NODES = 3
-V = TypeVar("V")
-BODY = {
-    "model": "MiniMax-M2",
-    "max_tokens": 100,
-    "messages": [{"role": "user", "content": "held"}],
-}
-QUICK = {**BODY, "messages": [{"role": "user", "content": "hello"}]}
-
-
-class Cluster:
-    """The gateways, their database, and the upstream that they share."""
-
-    def __init__(self, place: Path, upstream: PlayedUpstream) -> None:
-        self.place = place
-        self.upstream = upstream
-        self.database = Postgres()
-        self.gates: list[Gateway] = []
-        for n in range(NODES):
-            self.gates.append(self.start(n))
-
-    def start(self, n: int, **env: str) -> Gateway:
-        first = self.place / "0" / "pepper"
-        return start(
-            self.place / str(n),
-            HEADGATE_UPSTREAM_URL=self.upstream.url("openai"),
-            HEADGATE_UPSTREAM_KEY="x",
-            HEADGATE_DATABASE=self.database.url,
-            **({"HEADGATE_PEPPER_FILE": str(first)} if n else {}),
-            **env,
-        )
-
-    def store(self, n: int = 0) -> Store:
-        return Store(self.place / str(n), create=False, database=self.database.url)
-
-    def key(self, n: int = 0, **terms: Any) -> tuple[str, dict[str, str]]:
-        """A new key, made on one node and known on all: its id, and the header that has it."""
-        store = self.store(n)
-        key, text = store.create_key("shared", now_s=time.time(), **terms)
-        store.close()
-        headers = {"authorization": f"Bearer {text}"}
-        for gate in self.gates:
-            wait_for(lambda gate=gate: self.knows(gate, headers))  # type: ignore[misc]
-        return key.id, headers
-
-    def knows(self, gate: Gateway, headers: dict[str, str]) -> bool:
-        return httpx2.get(f"{gate.url}/v1/key", headers=headers).status_code == 200
-
-    def ask(self, n: int, headers: dict[str, str], body: object = QUICK) -> httpx2.Response:
-        url = f"{self.gates[n].url}/v1/messages"
-        return httpx2.post(url, json=body, headers=headers, timeout=PATIENCE_S)
-
-    def within(self, work: Callable[[Any], Awaitable[V]]) -> V:
-        """What `work` does with a connection; Any: asyncpg's."""
-
-        async def run() -> V:
-            db = await database.connect(self.database.url)
-            try:
-                return await work(db)
-            finally:
-                await db.close()
-
-        return asyncio.run(run())
-
-    def granted(self, owner: str) -> list[int]:
-        """What each node that has a lease of this owner has, in nano-dollars."""
-        found = self.within(
-            lambda db: db.fetch("select granted from leases where owner = $1", owner)
-        )
-        return [int(granted) for (granted,) in found]
-
-    def spent(self, key_id: str) -> int:
-        """What the ledger of all nodes says that a key has spent."""
-        return self.within(
-            lambda db: db.fetchval(
-                "select coalesce(sum(cost_nano_usd), 0)::bigint from ledger where key_id = $1",
-                key_id,
-            )
-        )
 
 
 @pytest.fixture(scope="module")
 def cluster(
     upstream: PlayedUpstream, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:
-    running = Cluster(tmp_path_factory.mktemp("nodes"), upstream)
+    running = Cluster(tmp_path_factory.mktemp("nodes"), upstream, NODES)
     yield running
-    for gate in running.gates:
-        assert stop(gate) == 0
-    assert running.within(lambda db: LedgerDatabase(db).audit()) == []
-    running.database.end()
-
-
-def reserved(body: dict[str, object]) -> int:
-    """Nano-dollars: the input's upper bound at 0.375, 100 out at 1.20 (as in tests/edge/test_admission.py)."""
-    request = ANTHROPIC.decode_request(json.dumps(body).encode(), RequestTarget())
-    return counting.input_bound(request, 204_800) * 375 + 100 * 1200
+    running.end()
 
 
 def test_a_key_of_one_node_works_on_all_and_is_revoked_on_all_within_a_second(

@@ -28,6 +28,7 @@ from headgate.storage.postgres.limits import Drawn
 
 WAIT_S = 2.0  # a request waits at most so long; after half of it the database counts as away
 AWAY_RETRY_S = 5.0
+TICK_NS = NS // 4  # between two looks at what nobody waits for
 
 
 class Asks(msgspec.Struct, frozen=True):
@@ -61,7 +62,9 @@ class SharedLimiter:
         self._away = away
         self._rates: dict[LimitSlot, Rate] = {}
         self._slots: dict[LimitSlot, Slots] = {}
-        self._busy: dict[LimitSlot, None] = {}  # that are looked at in each turn
+        self._busy: dict[LimitSlot, None] = {}  # that are looked at every TICK_NS
+        self._urgent: dict[LimitSlot, None] = {}  # that are looked at in the next turn
+        self._ticked_ns = -TICK_NS
         self._sweep = SWEEP
         self._asked: Asks | None = None
         self.nodes, self.rank = 1, 0
@@ -189,13 +192,19 @@ class SharedLimiter:
         self._busy[rate.slot] = None
         if self._away():
             return rate.look_alone(request, items, self._share(rate.most), now_ns)
-        return rate.look(request, items, now_ns)
+        look = rate.look(request, items, now_ns)
+        if look == "waiting":
+            self._urgent[rate.slot] = None
+        return look
 
     def _look_slot(self, slots: Slots, request: str, now_ns: int) -> str | float:
         self._busy[slots.slot] = None
         if self._away():
             return slots.look_alone(request, self._share(slots.most), now_ns)
-        return slots.look(request, now_ns)
+        look = slots.look(request, now_ns)
+        if look == "waiting":
+            self._urgent[slots.slot] = None
+        return look
 
     def _share(self, most: int) -> int:
         """This node's part of a limit, so that those of all nodes are the limit."""
@@ -229,22 +238,26 @@ class SharedLimiter:
     def asks(self, now_ns: int) -> Asks:
         """What has to be asked for now; it must be answered, or have failed, before the next."""
         rates, slots = [], []
-        for slot in list(self._busy):
+        looked, self._urgent = self._urgent, {}
+        if now_ns >= self._ticked_ns + TICK_NS:
+            self._ticked_ns, looked = now_ns, dict(self._busy)
+        for slot in looked:
             rate = self._rates.get(slot)
             if rate is not None:
                 rate.advance(rate.most, now_ns)
                 if (ask := rate.ask(now_ns)) is not None:
                     rates.append(ask)
                 elif rate.quiet:
-                    del self._busy[slot]
+                    self._busy.pop(slot, None)
                 continue
             found = self._slots.get(slot)
             if found is None:
-                del self._busy[slot]
+                self._busy.pop(slot, None)
             elif (asked := found.ask(now_ns)) is not None:
                 slots.append(asked)
             elif found.idle:
-                del self._busy[slot], self._slots[slot]
+                self._busy.pop(slot, None)
+                del self._slots[slot]
         self._asked = Asks(rates, slots)
         return self._asked
 
@@ -275,7 +288,7 @@ class SharedLimiter:
         for slot, found in self._slots.items():
             if slot[0] == owner:
                 found.recalled(now_ns)
-                self._busy[slot] = None
+                self._busy[slot] = self._urgent[slot] = None
 
     def end(self) -> None:
         """Use nothing more of what was drawn: another process has it."""

@@ -19,7 +19,9 @@ import msgspec
 LEASE_S = 60.0  # without an answer of the database a lease ends; by the node's monotonic clock
 EARLY_S = 2.0  # a node stops so long before that
 AHEAD_S = 5.0  # of what an owner spends is leased ahead
-TIMES = 4  # a lease pays for so many requests like the last one
+TIMES = 4  # while less than that is left, in requests like the last one, each asks for itself
+REQUESTS = 150  # a lease pays for so many requests like the last one, while there is plenty
+PART = 8  # of what is free, this part is leased ahead at most
 IDLE_S = 3.0  # without a request the unused rest of a lease goes back
 RECALL_S = 2.0  # after another node asked for it, nothing is leased ahead
 SPENT_S = 0.5  # the database is not asked again so soon, once there is nothing left
@@ -156,7 +158,11 @@ class Leases:
             return used
         if answer is not None and answer.free < TIMES * lease.last:
             return used  # little is left: each request asks for itself, so that nothing lies idle
-        return used + max(TIMES * lease.last, int(AHEAD_S * lease.rate))
+        least = TIMES * lease.last
+        ahead = max(REQUESTS * lease.last, int(AHEAD_S * lease.rate))
+        if answer is not None:  # no more than what the database would give, or each look would ask
+            ahead = min(ahead, max(0, answer.free + lease.granted - used) // PART)
+        return used + max(least, ahead)
 
     def due(self, lease: Lease, used: int, now_s: float) -> int | None:
         """The amount to ask for now, though no request waits; None: all is well."""
@@ -167,7 +173,7 @@ class Leases:
         keep = max(ahead, lease.owed if now_s < lease.kept_s else 0)
         if unused > 2 * keep:
             return used + keep
-        if ahead and unused < ahead // 2:
+        if ahead and unused < ahead // 4:
             return target
         if ahead and now_s > lease.until_s - LEASE_S / 2:
             return max(target, lease.granted)
