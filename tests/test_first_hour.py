@@ -1,5 +1,6 @@
 """The printed sample request works when it is pasted: at the first start, and at later ones with one's key."""
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -81,3 +82,16 @@ def test_no_document_puts_the_keys_variable_into_single_quotes(file: str) -> Non
     text = (Path(__file__).parents[1] / file).read_text()
     assert not re.search(r"'[^'\n]*\$HEADGATE_API_KEY[^'\n]*'", text)
     assert "$HEADGATE_API_KEY" in text
+
+
+def test_a_fresh_clone_is_tried_by_readmes_own_commands() -> None:
+    """`make first-hour` runs them; here it is seen that it finds them."""
+    file = Path(__file__).parents[1] / "evals/first_hour/run.py"
+    spec = importlib.util.spec_from_file_location("first_hour", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.documented() == (
+        "git clone REPOSITORY headgate && cd headgate",
+        "make run",
+    )
