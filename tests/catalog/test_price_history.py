@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate import config
-from headgate.catalog import operators, price_history
+from headgate.catalog import cards, operators, price_history
+from headgate.catalog.models import Model
+from headgate.dialects.openai import models as openai
 
 FIRST = date(2026, 11, 1)
 AMOUNTS = st.sampled_from(("0.10", "0.30", "1.20"))
@@ -46,6 +48,16 @@ def test_every_day_has_the_price_that_was_set_last_up_to_it(
     for before, after in pairwise(spans):
         assert before.ends is not None and after.begins == before.ends + timedelta(days=1)
     assert sum(len(s.tiers) for s in spans) == len(kept)
+
+
+def test_a_model_without_a_price_has_no_history() -> None:
+    """Its page and the lists of models are shown all the same."""
+    assert price_history.spans(()) == ()
+    model = Model("A", date(2026, 1, 1), 0, 1000, 100, 100, (), id="A")
+    shown = cards.card(model, (), FIRST)
+    assert (
+        shown.price_history == () and "price_history" not in openai.models_out([shown], {}).decode()
+    )
 
 
 def test_what_changes_nothing_leaves_the_days_alone() -> None:

@@ -7,7 +7,7 @@ it takes the place of another one, that one stays, with the days on which it hel
 
 from collections.abc import Sequence
 from datetime import date, timedelta
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import TypeVar
 
 import msgspec
@@ -39,7 +39,7 @@ def spans(prices: Sequence[Price]) -> tuple[PriceSpan, ...]:
             end,
             tuple(p for p in prices if p.valid_from == day),
         )
-        for day, end in zip(days, (*last, None), strict=True)
+        for day, end in zip_longest(days, last)
     )
 
 

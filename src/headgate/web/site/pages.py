@@ -376,9 +376,12 @@ def _prices(*models: Model, on: date) -> str:
 
 def _history(model: Model, site: Site, catalog: Catalog) -> str:
     """Each price of the model with the days on which it held; those of routes that have others."""
+    routes = catalog.routes(model.id)
+    if not model.prices and routes and all(r.free for r in routes):
+        return "Not billed."
     parts = [_spans(model.prices, site.on)]
     names = site.upstreams.get(model.id, ())
-    for number, route in enumerate(catalog.routes(model.id), 1):
+    for number, route in enumerate(routes, 1):
         if route.free or tuple(route.prices) == tuple(model.prices):
             continue
         if site.named and route.upstream.name not in names:
