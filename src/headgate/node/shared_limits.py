@@ -28,7 +28,7 @@ from headgate.storage.postgres.limits import Drawn
 
 WAIT_S = 2.0  # a request waits at most so long; after half of it the database counts as away
 AWAY_RETRY_S = 5.0
-TICK_NS = NS // 4  # between two looks at what nobody waits for
+TICK_NS = NS // 4  # between two looks at limits that no request waits for
 
 
 class Asks(msgspec.Struct, frozen=True):
