@@ -42,6 +42,7 @@ from headgate.dialects import usage as usages
 from headgate.dialects import vendor_errors
 from headgate.dialects.capabilities import BUDGETS, Capabilities
 from headgate.dialects.contract import Decoder
+from headgate.dialects.repeated import RepeatedChunk
 
 _Json = dict[str, object]
 
@@ -372,6 +373,27 @@ class _Counts:
         return usages.usage_of(self.input, self.output, self.read, self.written, self.thought)
 
 
+def _delta_alone(payload: bytes) -> _DeltaIn | None:
+    """Return the delta of an event that is one of a block."""
+    try:
+        wire = _event_decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return wire.delta if wire.type == "content_block_delta" else None
+
+
+def _text_alone(payload: bytes) -> str | None:
+    """Return the text of an event that reports nothing else."""
+    delta = _delta_alone(payload)
+    return None if delta is None else delta.text
+
+
+def _thinking_alone(payload: bytes) -> str | None:
+    """Return the thinking of an event that reports nothing else."""
+    delta = _delta_alone(payload)
+    return None if delta is None or delta.text or delta.partial_json else delta.thinking
+
+
 class AnthropicDecoder(Decoder):
     def __init__(self, capabilities: Capabilities, media: str, seed: str) -> None:
         super().__init__(media, seed)
@@ -382,13 +404,24 @@ class AnthropicDecoder(Decoder):
         self._said = False
         self._reason: FinishReason | None = None
         self._stop = ""
+        self._texts = RepeatedChunk(b"text", _text_alone)
+        self._thoughts = RepeatedChunk(b"thinking", _thinking_alone)
 
     def payload(self, payload: bytes) -> None:
+        if text := self._texts.read(payload):
+            self._said = True
+            self.say(text)
+            return
+        if text := self._thoughts.read(payload):
+            self.framer.thinking(text)
+            return
         if not payload.strip() or payload.startswith(b"[DONE]"):
             return
         wire = jsontext.decode_upstream(_event_decoder, payload, _EventIn)
         if wire.type == "content_block_delta" and wire.delta is not None:
             self._delta(wire.index or 0, wire.delta)
+            self._texts.learn(payload)
+            self._thoughts.learn(payload)
             return
         if self._failed(wire.error, wire.base_resp):
             return

@@ -39,6 +39,7 @@ from headgate.dialects import usage as usages
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder
 from headgate.dialects.openai import mending
+from headgate.dialects.repeated import RepeatedChunk
 from headgate.errors import Failure
 from headgate.stream.thinking import CLOSE, ClosingTags, Steps, TagSplitter, tagged
 
@@ -407,6 +408,31 @@ def _usage_in(raw: Raw) -> Usage | None:
     )
 
 
+def _text_alone(payload: bytes) -> str | None:
+    """Return the text of a chunk that reports nothing but a text."""
+    try:
+        wire = _decode_reply(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if (
+        vendor_errors.failure_within(wire.error, wire.base_resp) is not None
+        or wire.output_sensitive
+    ):
+        return None
+    choices = wire.choices or []
+    if (wire.usage and _usage_in(wire.usage) is not None) or len(choices) != 1:
+        return None
+    choice = choices[0]
+    delta = choice.delta
+    if choice.index or choice.finish_reason or choice.message is not None or delta is None:
+        return None
+    if delta.tool_calls or delta.function_call or delta.reasoning_details:
+        return None
+    if delta.reasoning_content or delta.reasoning:
+        return None
+    return delta.content if isinstance(delta.content, str) else None
+
+
 class OpenAIDecoder(Decoder):
     _steps: Steps | None = None  # of the thinking that is coming
     _detail: int | None = None  # the index of the detail that `_steps` follows
@@ -420,8 +446,14 @@ class OpenAIDecoder(Decoder):
         super().__init__(media, seed)
         self._splitter = TagSplitter(capabilities.starts_thinking)
         self._closing = ClosingTags()  # of the thinking that `_steps` reads
+        self._repeated = RepeatedChunk(b"content", _text_alone)
 
     def payload(self, payload: bytes) -> None:
+        text = self._repeated.read(payload)
+        if text and self._steps is None and self._splitter.plain(text):
+            self._said = True
+            self.framer.text(text)
+            return
         if payload.startswith(b"[DONE]"):
             self.eof()
             if not self.framer.ended:
@@ -434,6 +466,7 @@ class OpenAIDecoder(Decoder):
                 return
             wire = _read(payload)
         self._reply(wire)
+        self._repeated.learn(payload)
 
     def whole(self, body: bytes) -> None:
         self._reply(_read(body))

@@ -11,6 +11,8 @@ from headgate.storage.rows import MAX_CHARS, MAX_WORDS, AttemptRecord, IntentRec
 
 PLAIN = 2048  # bytes of an entry that is taken as it is, if nothing in it is out of the ordinary
 
+_BACKSLASH, _DEL = b"\\\x7f"  # as numbers, which `in` finds at once (stream/sse.py)
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -49,7 +51,7 @@ def _plain(value: object, session: str, user: str) -> bytes | None:
         return None
     if len(data) > PLAIN or len(session) > MAX_CHARS or len(user) > MAX_CHARS:
         return None
-    return None if not data.isascii() or b"\\" in data or b"\x7f" in data else data
+    return None if not data.isascii() or _BACKSLASH in data or _DEL in data else data
 
 
 def _clean(values: tuple[object, ...]) -> tuple[object, ...]:
