@@ -74,6 +74,15 @@ def end(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
+def end_left(root: Path) -> None:
+    """End what agents left running in the background: programs whose home is below `root`."""
+    sign = f"HOME={root}/".encode()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if sign in (entry / "environ").read_bytes():
+                os.kill(int(entry.name), signal.SIGKILL)
+
+
 def ran(line: list[str], directory: Path, env: dict[str, str], typed: str | None = None) -> Ran:
     process = subprocess.Popen(
         line,
@@ -127,6 +136,7 @@ class Stage:
                         results[scene.name] = self._scene(scene, root / f"{i}", gate, upstream)
                 finally:
                     gateway.stop(gate)
+                    end_left(root)
         results[PLUGIN] = self.plugin()
         if self.first:
             results[FIRST] = self.first
