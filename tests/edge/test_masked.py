@@ -67,3 +67,15 @@ def test_nothing_of_it_reaches_the_upstream_and_the_reply_is_whole(
     finally:
         reader.close()
     assert row is not None and "masked (1 card, 1 email, 1 phone)" in row.warnings
+
+
+def test_a_long_text_is_masked_beside_the_loop_in_requests_and_counts(gateway: Gateway) -> None:
+    """From 8 kB on the thread does it: a megabyte of groups of digits takes two seconds."""
+    words = [{"role": "user", "content": f"{'1234 ' * 4_000}{SECRET}"}]
+    body = {"model": "MiniMax-M2", "max_tokens": 99, "messages": words}
+    assert gateway.upstream is not None
+    for path in ("/v1/messages", "/v1/chat/completions"):
+        assert gateway.post(path, body).status_code == 200
+        sent = gateway.upstream.last.body
+        assert b"EMAIL_" in sent and b"ada@" not in sent and b"1234 1234" in sent
+    assert gateway.post("/v1/messages/count_tokens", body).status_code == 200

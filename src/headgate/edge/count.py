@@ -17,7 +17,7 @@ from headgate.edge import log as logs
 from headgate.edge.context import EdgeContext, Entry
 from headgate.edge.counter import ESTIMATED, WRITTEN, Count
 from headgate.edge.ids import new_id
-from headgate.edge.overload import OFF_LOOP_BYTES
+from headgate.edge.overload import MASKED_BYTES, OFF_LOOP_BYTES
 from headgate.edge.pipeline.prepare import ROUTE_HEADER, preferring
 from headgate.errors import Failure, Refused
 from headgate.net.server import Inbound
@@ -107,6 +107,7 @@ class _Counting:
             )
         else:
             request = dialect.decode_request(body, self.target)
+        size = len(body)
         del body
         if ROUTE_HEADER in self.inbound.headers:
             request = preferring(request, self.inbound.headers[ROUTE_HEADER])
@@ -114,7 +115,7 @@ class _Counting:
         self.model = routes[0].model.id
         origin = routes[0].upstream.name
         masker = context.masker(self.entry.key)
-        if not large:
+        if not large and (masker is None or size < MASKED_BYTES):
             request, _ = sealing.unseal(request, context.sealer, origin)
             if masker is not None:  # an upstream may count it
                 request = masker.request(request)

@@ -17,7 +17,7 @@ from headgate.dialects.registry import COMPACT
 from headgate.dialects.responses.reply import storing
 from headgate.edge import replay
 from headgate.edge.fitting import fitted_request
-from headgate.edge.overload import LOOP_BYTES, LOOP_PARTS, OFF_LOOP_BYTES
+from headgate.edge.overload import LOOP_BYTES, LOOP_PARTS, MASKED_BYTES, OFF_LOOP_BYTES
 from headgate.edge.pipeline.state import Exchange
 from headgate.edge.responder import Responder
 from headgate.edge.tags import TAGS_HEADER, tagged
@@ -72,6 +72,7 @@ async def prepare(exchange: Exchange, responder: Responder) -> Prepared | None:
     model = progress.model = routes[0].model.id
     if replay.HEADER in client.headers and await _answered_before(exchange, responder, body):
         return None
+    size = len(whole)
     del body, whole  # the request has what it says, for as long as the answer takes
     if key.on_disconnect == "drain":
         client.drains = True
@@ -82,6 +83,7 @@ async def prepare(exchange: Exchange, responder: Responder) -> Prepared | None:
             break
     if (masker := context.masker(key)) is not None:
         exchange.masker = masker
+        exchange.large = exchange.large or size >= MASKED_BYTES
         await exchange.worked(masker.request, request)  # what it finds is known before it is sent
         if reason := masker.reason():
             progress.recalled = (*progress.recalled, reason)
