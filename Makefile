@@ -18,7 +18,7 @@ check: .venv/.test
 	@$(BIN)/ruff format --check src tests evals
 	@$(BIN)/ruff check src tests evals
 	@$(BIN)/mypy
-	@$(BIN)/python evals/house/words.py --text
+	@$(BIN)/python evals/house/words.py
 
 # The size of each package, as ARCHITECTURE.md shows it; and what is left of retired words.
 house:

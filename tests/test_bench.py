@@ -66,4 +66,4 @@ def test_modules_belong_to_the_first_step_that_fits() -> None:
     root = profile_steps.PACKAGE
     assert profile_steps.step_of(root + "policy/history.py") == "history and fit"
     assert profile_steps.step_of(root + "dialects/openai/reply.py") == "reply encoded and sent"
-    assert profile_steps.step_of(root + "config.py") == "the rest"
+    assert profile_steps.step_of(root + "config/__init__.py") == "the rest"

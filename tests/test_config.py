@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from headgate import config
-from headgate.config import ConfigError, Settings
+from headgate.config import ConfigError, Settings, addresses, explain, loading
 
 CANARY = "sk-canary-0123456789abcdef"
 
@@ -19,7 +19,7 @@ def file(tmp_path: Path) -> Path:
 
 def load(file: Path, text: str, **env: str) -> Settings:
     file.write_text(text, encoding="utf-8")
-    return config.load(str(file), env)
+    return loading.load(str(file), env)
 
 
 def mistake(file: Path, text: str, **env: str) -> str:
@@ -32,7 +32,7 @@ def mistake(file: Path, text: str, **env: str) -> str:
 
 
 def test_nothing_has_to_be_set() -> None:
-    settings = config.load(None, {})
+    settings = loading.load(None, {})
     assert (settings.host, settings.port, settings.log) == ("127.0.0.1", 8787, "info")
     assert settings.notes == () and settings.origins == {}
 
@@ -41,7 +41,7 @@ def test_the_command_line_beats_the_environment_which_beats_the_file(file: Path)
     text = "port = 1001\ndrain_s = 1\nhost = '127.0.0.2'"
     file.write_text(text)
     env = {"HEADGATE_PORT": "1002", "HEADGATE_DRAIN_S": "2"}
-    settings = config.load(str(file), env, port=1003)
+    settings = loading.load(str(file), env, port=1003)
     assert (settings.port, settings.drain_s, settings.host) == (1003, 2.0, "127.0.0.2")
     assert settings.origins == {"port": "option", "drain_s": "env", "host": "file"}
 
@@ -70,7 +70,7 @@ def test_every_variable_that_is_promised_is_read() -> None:
     env |= {"HEADGATE_RETRY_ATTEMPTS": "3", "HEADGATE_RESPONSES_STORE": "true"}
     search = {"PROVIDER": "brave", "URL": "https://s.test", "RESULTS": "3", "SEARCHES": "4"}
     env |= {f"HEADGATE_SEARCH_{name}": value for name, value in search.items()}
-    settings = config.load(None, env)
+    settings = loading.load(None, env)
     assert settings.timeouts == config.Timeouts(2048, 2048, 2048, 2048, 2048)
     assert settings.retry.attempts == 3
     assert settings.memory is False and settings.default_aliases is False
@@ -86,31 +86,31 @@ def test_every_variable_that_is_promised_is_read() -> None:
 def test_a_trusted_proxy_is_a_network(network: str, file: Path) -> None:
     file.write_text(f"trusted_proxies = ['127.0.0.1', '{network}']")
     with pytest.raises(config.ConfigError, match=f"`trusted_proxies` has `{network}`"):
-        config.load(str(file), {})
+        loading.load(str(file), {})
 
 
 def test_an_empty_variable_is_as_good_as_none() -> None:
-    settings = config.load(
+    settings = loading.load(
         None, {"HEADGATE_PORT": "", "MINIMAX_API_KEY": "", "HEADGATE_CONFIG": ""}
     )
-    assert settings == config.load(None, {})
+    assert settings == loading.load(None, {})
 
 
 def test_headgate_config_names_the_file(file: Path) -> None:
     file.write_text("port = 9")
-    assert config.load(None, {"HEADGATE_CONFIG": str(file)}).port == 9
+    assert loading.load(None, {"HEADGATE_CONFIG": str(file)}).port == 9
 
 
 def test_data_falls_back_to_the_users_data_directory(tmp_path: Path) -> None:
-    assert config.load(None, {"XDG_DATA_HOME": str(tmp_path)}).data == str(tmp_path / "headgate")
-    assert config.load(None, {}).data == str(Path.home() / ".local/share/headgate")
-    assert config.load(None, {"HEADGATE_DATA": "~/x"}).data == str(Path.home() / "x")
+    assert loading.load(None, {"XDG_DATA_HOME": str(tmp_path)}).data == str(tmp_path / "headgate")
+    assert loading.load(None, {}).data == str(Path.home() / ".local/share/headgate")
+    assert loading.load(None, {"HEADGATE_DATA": "~/x"}).data == str(Path.home() / "x")
     with pytest.raises(ConfigError, match="`data`"):
-        config.load(None, {"HEADGATE_DATA": "~nobody-of-this-name/x"})
+        loading.load(None, {"HEADGATE_DATA": "~nobody-of-this-name/x"})
 
 
 def test_listening_to_the_world_makes_a_note() -> None:
-    assert "TLS" in config.load(None, {"HEADGATE_HOST": "0.0.0.0"}).notes[0]
+    assert "TLS" in loading.load(None, {"HEADGATE_HOST": "0.0.0.0"}).notes[0]
 
 
 # --- how mistakes are told -------------------------------------------------------------------
@@ -182,16 +182,16 @@ def test_a_wrong_variable_is_told_by_its_own_name_and_not_the_files(file: Path) 
     assert said.startswith("HEADGATE_TIMEOUTS_STALL: `timeouts.stall`: Expected `float`")
     assert mistake(file, "timeouts = 3", HEADGATE_TIMEOUTS_STALL="1").startswith(f"{file}: `timeo")
     with pytest.raises(ConfigError, match=r"^the command line: `port`"):
-        config.load(None, {}, port=99999)
+        loading.load(None, {}, port=99999)
 
 
 def test_a_file_that_is_missing_or_no_toml_is_told_by_its_path(file: Path) -> None:
     with pytest.raises(ConfigError, match=r"headgate\.toml: No such file"):
-        config.load(str(file), {})
+        loading.load(str(file), {})
     assert mistake(file, "port =").startswith(f"{file}: not valid TOML: ")
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="not valid TOML"):
-        config.load(str(file), {})
+        loading.load(str(file), {})
 
 
 # --- secrets ---------------------------------------------------------------------------------
@@ -266,7 +266,7 @@ def test_no_mistake_is_told_with_a_secret_in_it(file: Path, text: str) -> None:
 def test_secrets_are_masked_in_what_is_shown_and_in_reprs(file: Path) -> None:
     text = f"[upstreams.a]\nkey='env:K'\n[upstreams.b]\nkey='{CANARY}b'\n[upstreams.'c.key']\n"
     settings = load(file, text + f"key='{CANARY}c'", K=CANARY)
-    rows = config.show(settings)
+    rows = explain.show(settings)
     assert CANARY not in repr(rows) and CANARY not in repr(settings)
     assert ("upstreams.a.key", "********", "file") in rows
     assert ("upstreams.a.preset", "openai", "file") in rows
@@ -280,7 +280,7 @@ def test_a_pool_of_keys_is_read_and_masked(file: Path, tmp_path: Path) -> None:
     text = f"[upstreams.a]\nkey='env:K'\nkeys=['file:{tmp_path}/key', '{CANARY}c']"
     settings = load(file, text, K=CANARY)
     assert settings.upstreams["a"].keys == (f"{CANARY}b", f"{CANARY}c")
-    rows = config.show(settings)
+    rows = explain.show(settings)
     assert CANARY not in repr(rows) + repr(settings) + repr(settings.notes)
     assert ("upstreams.a.keys", "********, ********", "file") in rows
 
@@ -399,9 +399,9 @@ def test_no_leave_opens_any_other_address(file: Path, url: str) -> None:
 
 
 def test_with_no_key_the_local_model_answers() -> None:
-    upstreams = config.load(None, {}).upstreams
+    upstreams = loading.load(None, {}).upstreams
     assert {n: u.preset for n, u in upstreams.items()} == {"local": "local"}
-    settings = config.with_local_url(config.load(None, {}), "http://127.0.0.1:7/v1")
+    settings = addresses.with_local_url(loading.load(None, {}), "http://127.0.0.1:7/v1")
     assert settings.upstreams["local"].base_url == "http://127.0.0.1:7/v1"
 
 
@@ -413,38 +413,38 @@ def test_every_key_in_the_environment_makes_an_upstream_in_a_fixed_order() -> No
         "HEADGATE_UPSTREAM_KEY": "c",
         "HEADGATE_UPSTREAM_URL": "http://vllm:8000/v1",
     }
-    found = [(n, u.preset, u.key) for n, u in config.load(None, env).upstreams.items()]
+    found = [(n, u.preset, u.key) for n, u in loading.load(None, env).upstreams.items()]
     assert found == [
         ("custom", "custom", "c"),
         ("minimax", "minimax", "m"),
         ("runapi", "runapi", "r"),
         ("openrouter", "openrouter", "o"),
     ]
-    rows = config.show(config.load(None, env))
+    rows = explain.show(loading.load(None, env))
     assert ("upstreams.minimax.key", "********", "env") in rows
 
 
 @pytest.mark.parametrize("variable", ["MINIMAX_API_KEY", "RUNAPI_TOKEN", "OPENROUTER_API_KEY"])
 def test_one_key_alone_is_enough(variable: str) -> None:
-    assert [u.key for u in config.load(None, {variable: "k"}).upstreams.values()] == ["k"]
+    assert [u.key for u in loading.load(None, {variable: "k"}).upstreams.values()] == ["k"]
 
 
 def test_an_upstream_url_alone_is_enough_and_speaks_openai() -> None:
     env = {"HEADGATE_UPSTREAM_URL": "https://example.com"}
-    (custom,) = config.load(None, env).upstreams.values()
+    (custom,) = loading.load(None, env).upstreams.values()
     assert (custom.base_url, custom.key, custom.dialect) == ("https://example.com", "", "openai")
     env["HEADGATE_UPSTREAM_DIALECT"] = "anthropic"
-    assert config.load(None, env).upstreams["custom"].dialect == "anthropic"
+    assert loading.load(None, env).upstreams["custom"].dialect == "anthropic"
 
 
 def test_a_wrong_upstream_variable_is_told() -> None:
     env = {"HEADGATE_UPSTREAM_URL": "https://example.com", "HEADGATE_UPSTREAM_DIALECT": "opnai"}
     with pytest.raises(ConfigError, match="HEADGATE_UPSTREAM_DIALECT is `opnai`"):
-        config.load(None, env)
+        loading.load(None, env)
     with pytest.raises(ConfigError, match=r"`upstreams\.custom\.base_url`"):
-        config.load(None, {"HEADGATE_UPSTREAM_URL": "http://example.com"})
+        loading.load(None, {"HEADGATE_UPSTREAM_URL": "http://example.com"})
     with pytest.raises(ConfigError, match=r"`upstreams\.minimax\.key` has characters"):
-        config.load(None, {"MINIMAX_API_KEY": "a b"})
+        loading.load(None, {"MINIMAX_API_KEY": "a b"})
 
 
 def test_upstreams_in_the_file_stand_alone(file: Path) -> None:
@@ -456,7 +456,7 @@ def test_upstreams_in_the_file_stand_alone(file: Path) -> None:
 
 
 def test_the_schema_describes_every_key_of_the_file_and_no_other() -> None:
-    defs = config.schema()["$defs"]
+    defs = explain.schema()["$defs"]
     own = {"notes", "origins"}
     for kind in (Settings, config.Upstream, config.Timeouts, config.Retry, config.Model):
         described = defs[kind.__name__]
@@ -469,12 +469,12 @@ def test_the_cache_is_an_address_and_its_password_is_never_shown(tmp_path: Path)
     url = "rediss://gate:word@cache:6380/2"
     file = tmp_path / "headgate.toml"
     file.write_text('cache = "env:THE_CACHE"\n')
-    settings = config.load(str(file), {"THE_CACHE": url})
+    settings = loading.load(str(file), {"THE_CACHE": url})
     assert settings.cache == url
-    assert ("cache", "********", "file") in config.show(settings)
+    assert ("cache", "********", "file") in explain.show(settings)
     for wrong in ("http://h:word", "redis://", "redis://u:word@h/x", "redis://u:word@h:99999/0"):
         with pytest.raises(config.ConfigError, match="`cache`") as raised:
-            config.load(None, {"HEADGATE_CACHE": wrong})
+            loading.load(None, {"HEADGATE_CACHE": wrong})
         assert "word" not in str(raised.value)
 
 
@@ -482,12 +482,12 @@ def test_the_database_is_an_address_and_its_password_is_never_shown(tmp_path: Pa
     url = "postgresql://gate:secret-word@db/headgate"
     file = tmp_path / "headgate.toml"
     file.write_text('database = "env:THE_DATABASE"\n')
-    settings = config.load(str(file), {"THE_DATABASE": url})
+    settings = loading.load(str(file), {"THE_DATABASE": url})
     assert settings.database == url
-    assert ("database", "********", "file") in config.show(settings)
+    assert ("database", "********", "file") in explain.show(settings)
     for wrong in ("mysql://gate:secret-word@db/x", "secret-word", "env:NOT_SET"):
         with pytest.raises(config.ConfigError, match="`database`") as told:
-            config.load(None, {"HEADGATE_DATABASE": wrong})
+            loading.load(None, {"HEADGATE_DATABASE": wrong})
         assert "secret-word" not in str(told.value)
 
 
@@ -495,7 +495,7 @@ def test_an_old_name_of_a_setting_is_refused_with_the_new_one(tmp_path: Path) ->
     file = tmp_path / "headgate.toml"
     file.write_text('[models.M]\nroutes = [{ upstream = "u", share = 3 }]\n')
     with pytest.raises(config.ConfigError, match="called `weight` now"):
-        config.load(str(file), {})
+        loading.load(str(file), {})
 
 
 # --- web search ---
@@ -516,7 +516,7 @@ def test_a_search_provider_that_cannot_be_asked_is_refused(
     fields: dict[str, str], words: str
 ) -> None:
     with pytest.raises(config.ConfigError, match=re.escape(words)):
-        config.load(None, {f"HEADGATE_SEARCH_{name}": value for name, value in fields.items()})
+        loading.load(None, {f"HEADGATE_SEARCH_{name}": value for name, value in fields.items()})
 
 
 def test_the_key_of_a_search_provider_is_not_shown() -> None:
@@ -525,7 +525,7 @@ def test_the_key_of_a_search_provider_is_not_shown() -> None:
         "HEADGATE_SEARCH_KEY": "env:BRAVE",
         "BRAVE": "s3cret",
     }
-    settings = config.load(None, env)
+    settings = loading.load(None, env)
     assert settings.search.key == "s3cret"
     assert "s3cret" not in repr(settings)
-    assert "s3cret" not in str(config.show(settings))
+    assert "s3cret" not in str(explain.show(settings))

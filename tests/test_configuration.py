@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from headgate import config
-from headgate.catalog import catalog as catalogs
+from headgate.catalog import building
 from headgate.cli import config as command
+from headgate.config import descriptions, explain, loading
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evals" / "reference"))
 
@@ -21,14 +21,16 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_every_setting_is_described_and_nothing_else_is() -> None:
-    shown = config.schema()["$defs"]
+    shown = explain.schema()["$defs"]
     settings = {(table, n) for table, d in shown.items() for n in d.get("properties", {})}
-    described = {(table, n) for table, fields in config.descriptions().items() for n in fields}
+    described = {
+        (table, n) for table, fields in descriptions.descriptions().items() for n in fields
+    }
     assert settings == described, "settings.toml describes each setting"
     for table, definition in shown.items():
         for name, setting in definition.get("properties", {}).items():
-            assert setting["description"] == config.descriptions()[table][name]
-    assert all(config.description(key) for key, _, _ in config.show(config.load(None, {})))
+            assert setting["description"] == descriptions.descriptions()[table][name]
+    assert all(descriptions.description(key) for key, _, _ in explain.show(loading.load(None, {})))
 
 
 def test_the_page_of_the_configuration_is_as_the_code() -> None:
@@ -45,7 +47,7 @@ def test_the_examples_of_the_page_are_valid(example: str, tmp_path: Path) -> Non
     file.write_text(example)
     tomllib.loads(example)
     env = {"MINIMAX_API_KEY": "x"}
-    catalogs.load(config.load(str(file), env), env)
+    building.load(loading.load(str(file), env), env)
 
 
 @pytest.fixture
@@ -90,4 +92,4 @@ def test_check_notes_a_path_in_public_url(
 def test_show_says_what_each_setting_means(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("HEADGATE_UPSTREAM_URL", "http://127.0.0.1:9/v1")
     shown = CliRunner().invoke(command.command, ["show"]).stdout
-    assert config.description("timeouts.stall") in shown
+    assert descriptions.description("timeouts.stall") in shown

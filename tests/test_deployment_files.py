@@ -20,6 +20,7 @@ from certs import Authority
 from gateway import Gateway, start, stop
 from headgate import config
 from headgate.cli import COMMANDS
+from headgate.config import addresses, loading
 from headgate.edge.metrics import Metrics
 from headgate.errors import Kind
 from played import PlayedUpstream
@@ -71,7 +72,7 @@ def test_a_configuration_on_a_page_is_right(page: str, tmp_path: Path) -> None:
     for block in blocks:
         file = tmp_path / "headgate.toml"
         file.write_text(block.replace("/run/credentials/headgate.service/minimax", str(secret)))
-        config.load(str(file), {"HOME": "/"})
+        loading.load(str(file), {"HOME": "/"})
     assert blocks or page == "releasing"
 
 
@@ -145,7 +146,7 @@ def test_systemd_takes_the_units_without_a_word(unit: Path) -> None:
 def test_the_socket_unit_names_an_address_of_the_gateway() -> None:
     text = (DEPLOY / "systemd/headgate.socket").read_text()
     (name,) = re.findall(r"^FileDescriptorName=(\S+)$", text, re.M)
-    assert name in get_args(config.AddressName)
+    assert name in get_args(addresses.AddressName)
     assert re.search(r"^ListenStream=\S+:8787$", text, re.M)
     assert "headgate.socket" in (DEPLOY / "systemd/headgate.service").read_text()
 
@@ -318,7 +319,7 @@ def test_the_configuration_of_compose_is_right(tmp_path: Path) -> None:
     secret, file = tmp_path / "minimax", tmp_path / "headgate.toml"
     secret.write_text("k")
     file.write_text(text.replace("/run/secrets/minimax", str(secret)))
-    settings = config.load(str(file), {"HOME": "/"})
+    settings = loading.load(str(file), {"HOME": "/"})
     project = yaml.safe_load((DEPLOY / "compose/compose.yaml").read_text())
     patience_s = float(project["services"]["gateway"]["stop_grace_period"].removesuffix("s"))
     assert patience_s >= settings.drain_delay_s + settings.drain_s + 10
@@ -339,7 +340,7 @@ def test_the_chart_is_taken_by_helm_and_its_configuration_by_us(tmp_path: Path) 
     (text,) = [each["data"]["headgate.toml"] for each in found if each["kind"] == "ConfigMap"]
     file = tmp_path / "headgate.toml"
     file.write_text(text)
-    settings = config.load(str(file), {"HOME": "/", "MINIMAX_API_KEY": "k"})
+    settings = loading.load(str(file), {"HOME": "/", "MINIMAX_API_KEY": "k"})
     (pods,) = [each["spec"]["template"]["spec"] for each in found if each["kind"] == "StatefulSet"]
     (container,) = pods["containers"]
     drain_s = settings.drain_delay_s + settings.drain_s

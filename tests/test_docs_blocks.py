@@ -21,9 +21,9 @@ import click
 import pytest
 
 from gateway import Gateway, start, stop
-from headgate import config
-from headgate.catalog import catalog as catalogs
+from headgate.catalog import building
 from headgate.cli import _headgate as root_command
+from headgate.config import loading
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.people import People
 from headgate.web.site import prose
@@ -110,8 +110,8 @@ def test_a_toml_block_is_a_configuration_that_is_taken(
     (tmp_path / "headgate.toml").write_text(text)
     env = {n: f"sk-{n.lower()}" for n in re.findall(r"env:([A-Z0-9_]+)", text)}
     env["HEADGATE_UPSTREAM_URL"] = "http://127.0.0.1:9/v1"
-    settings = config.load(str(tmp_path / "headgate.toml"), env)
-    catalogs.load(settings, env)
+    settings = loading.load(str(tmp_path / "headgate.toml"), env)
+    building.load(settings, env)
 
 
 @pytest.mark.parametrize(("name", "code"), of("json"))

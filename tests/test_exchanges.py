@@ -32,13 +32,13 @@ import msgspec
 import pytest
 
 from headgate import jsontext
-from headgate.catalog import catalog, counting
+from headgate.catalog import counting, presets
 from headgate.chat import Event, Failed, Finish, Grammar, Message, Reasoning, Request, Text, Usage
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder, Dialect, ReplyFacts, RequestTarget
 from headgate.dialects.registry import DIALECTS
 from headgate.dialects.responses.dialect import ResponsesDialect
-from headgate.dialects.responses.reply import Echo
+from headgate.dialects.responses.reply_wire import Echo
 from headgate.stream import filters
 from headgate.stream.translate import Translator, Whole
 
@@ -97,7 +97,7 @@ class Transcript(msgspec.Struct, frozen=True):
 
     def decoder(self) -> Decoder:
         preset, model = self.settings["upstream"].split()
-        known = catalog.presets()[preset]
+        known = presets.presets()[preset]
         fields = known.capabilities | known.models.get(model, {})
         fields |= msgspec.json.decode(self.settings.get("capabilities", "{}"))
         capabilities = msgspec.convert(fields, Capabilities)

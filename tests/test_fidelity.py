@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 import efforts
-from headgate.catalog import catalog
+from headgate.catalog import presets
 from headgate.chat import (
     Event,
     Finish,
@@ -54,12 +54,12 @@ NAMES = {
 
 
 def _preset(name: str) -> Capabilities:
-    preset = catalog.presets()[name]
+    preset = presets.presets()[name]
     return msgspec.convert(preset.capabilities | preset.models.get(MODEL, {}), Capabilities)
 
 
 def _custom(**own: Any) -> Capabilities:
-    preset = catalog.presets()["custom"]
+    preset = presets.presets()["custom"]
     return msgspec.convert(preset.capabilities | preset.models[MODEL] | own, Capabilities)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from growth import superlinear
 from headgate import bounds
-from headgate.catalog import catalog, counting
+from headgate.catalog import counting, presets
 from headgate.chat import (
     Delta,
     Event,
@@ -48,7 +48,7 @@ _J = dict[str, Any]
 
 
 def _capabilities(name: str) -> Capabilities:
-    preset = catalog.presets()[name]
+    preset = presets.presets()[name]
     return msgspec.convert(preset.capabilities | preset.models.get(MODEL, {}), Capabilities)
 
 

@@ -276,3 +276,124 @@ def test_only_the_operations_of_admin_change_keys_accounts_and_people(module: st
 )
 def test_the_rule_itself(importer: str, imported: str, allowed: bool) -> None:
     assert may_import(importer, imported) is allowed
+
+
+# --- sizes -----------------------------------------------------------------------------------------
+
+# Modules stay short enough to be read at once, and the classes of the edge hold few things.  Those that do not are
+# named here with their bound, which may only be lowered.  Most are one class whose methods share its state (the
+# connections, the node, SQLite's stores), or a table (tools, shapes, facts, figures).
+MOST_LINES = 300
+MOST_FIELDS = 12  # of a class in edge/
+
+LONGER = {
+    "node/shared_limits.py": 325,
+    "catalog/building.py": 325,
+    "catalog/counting.py": 400,
+    "chat.py": 575,
+    "cli/connect.py": 375,
+    "cli/serve.py": 400,
+    "cli/tools.py": 850,
+    "config/__init__.py": 375,
+    "diagnostics/checks.py": 325,
+    "diagnostics/facts.py": 450,
+    "diagnostics/machine.py": 450,
+    "diagnostics/probes.py": 475,
+    "dialects/vendor_errors.py": 350,
+    "dialects/responses/reply.py": 325,
+    "jsontext.py": 350,
+    "net/client.py": 375,
+    "net/inbound.py": 400,
+    "net/inbound_connection.py": 550,
+    "net/server.py": 350,
+    "net/tls.py": 325,
+    "net/upstream_connection.py": 550,
+    "node/admission.py": 350,
+    "node/client.py": 575,
+    "node/server.py": 425,
+    "node/state.py": 425,
+    "node/wire.py": 325,
+    "policy/shared_rates.py": 325,
+    "reasoning/cache.py": 575,
+    "storage/interface.py": 400,
+    "storage/sqlite/database.py": 625,
+    "storage/sqlite/ledger.py": 625,
+    "storage/sqlite/people.py": 400,
+    "storage/sqlite/reports.py": 850,
+    "stream/blocks.py": 325,
+    "stream/framing.py": 375,
+    "supervisor/operations.py": 350,
+    "supervisor/supervise.py": 375,
+    "web/api/figures.py": 375,
+    "web/api/openapi_gateway.py": 375,
+    "web/api/shapes.py": 575,
+    "web/app.py": 425,
+    "web/auth/oidc.py": 575,
+    "web/console/keys_page.py": 425,
+    "web/console/request_details.py": 350,
+    "web/console/requests_page.py": 475,
+    "web/console/upstreams_page.py": 350,
+    "web/console/usage_page.py": 450,
+    "web/context.py": 375,
+    "web/site/pages.py": 850,
+}
+# What holds one exchange or one edge.
+LISTS = {"LogLine", "Metrics"}  # of what is logged and counted: as long as that is
+WIDER = {
+    "EdgeContext": 32,
+    "ReplyRecorder": 13,
+    "SearchRounds": 13,
+    "_Counting": 13,
+}
+
+
+def lines_of(path: Path) -> int:
+    return path.read_text(encoding="utf-8").count("\n")
+
+
+def fields_of(tree: ast.ClassDef) -> set[str]:
+    """Return what a class declares and what its methods assign to `self`."""
+    found = {
+        s.target.id
+        for s in tree.body
+        if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)
+    }
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
+                found.add(name)
+    return found
+
+
+LENGTHS = {str(p.relative_to(SOURCE)): lines_of(p) for p in sorted(SOURCE.rglob("*.py"))}
+CLASSES = {
+    node.name: len(fields_of(node))
+    for path in sorted((SOURCE / "edge").rglob("*.py"))
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    if isinstance(node, ast.ClassDef)
+}
+
+
+def test_no_module_is_longer_than_its_bound() -> None:
+    long = {name: n for name, n in LENGTHS.items() if n > LONGER.get(name, MOST_LINES)}
+    assert not long, "move a concept of it into a module of its own"
+
+
+def test_no_module_of_the_edge_is_among_the_longer_ones() -> None:
+    assert not [name for name in LONGER if name.startswith("edge/")]
+
+
+def test_no_class_of_the_edge_holds_more_than_its_bound() -> None:
+    wide = {name for name, n in CLASSES.items() if n > WIDER.get(name, MOST_FIELDS)} - LISTS
+    assert not wide, "group what belongs together"
+
+
+@pytest.mark.parametrize(
+    ("known", "found", "most"),
+    [(LONGER, LENGTHS, MOST_LINES), (WIDER, CLASSES, MOST_FIELDS)],
+    ids=["modules", "classes"],
+)
+def test_what_has_shrunk_is_no_exception_any_more(
+    known: dict[str, int], found: dict[str, int], most: int
+) -> None:
+    assert [name for name in known if found.get(name, 0) <= most] == []

@@ -99,7 +99,7 @@ CHANGES = {
         """
 import re
 from headgate.dialects.registry import DIALECTS, REPLY_ID
-from headgate.edge.app import dialect_of
+from headgate.edge.paths import dialect_of
 from headgate.web.console.request_details import PROTOCOLS
 print(
     dialect_of("/v1/acme", {}, "") is DIALECTS["acme"]
@@ -120,9 +120,9 @@ print(
         ),
         """
 from headgate import config
-from headgate.catalog import catalog
+from headgate.catalog import building
 upstream = config.Upstream(preset="acme", key="k")
-found = catalog.load(config.Settings(upstreams={"a": upstream}), {})
+found = building.load(config.Settings(upstreams={"a": upstream}), {})
 (route,) = found.routes("MiniMax-M2")
 print(route.upstream.base_url == "https://api.acme.test/v1")
 """,
@@ -141,8 +141,8 @@ print(route.upstream.base_url == "https://api.acme.test/v1")
         ),
         """
 from headgate import config
-from headgate.catalog import catalog
-found = catalog.load(config.Settings(upstreams={"a": config.Upstream(preset="minimax", key="k")}), {})
+from headgate.catalog import building
+found = building.load(config.Settings(upstreams={"a": config.Upstream(preset="minimax", key="k")}), {})
 print("MiniMax-M9" in [m.id for m in found.models] and bool(found.routes("MiniMax-M9")))
 """,
     ),
@@ -155,8 +155,8 @@ print("MiniMax-M9" in [m.id for m in found.models] and bool(found.routes("MiniMa
         ),
         """
 from headgate import config
-from headgate.catalog import catalog
-found = catalog.load(config.Settings(upstreams={"a": config.Upstream(preset="minimax", key="k")}), {})
+from headgate.catalog import building
+found = building.load(config.Settings(upstreams={"a": config.Upstream(preset="minimax", key="k")}), {})
 print("999.5" in str(found.find("MiniMax-M3").prices))
 """,
     ),
@@ -209,15 +209,15 @@ print(b'headgate_visits_total{who="me"} 1' in metrics.page())
         "a setting",
         (
             Edit(
-                "config.py",
+                "config/__init__.py",
                 "    backoff: Seconds = 3.0  # between two attempts\n",
                 before="    attempts: Annotated[int, Meta(ge=1, le=10)] = 2",
             ),
         ),
         """
 import contextlib, io, json, subprocess, sys
-from headgate import config
-settings = config.load(None, {"HEADGATE_RETRY_BACKOFF": "7"})
+from headgate.config.loading import load
+settings = load(None, {"HEADGATE_RETRY_BACKOFF": "7"})
 run = [sys.executable, "-m", "headgate.cli", "config", "schema"]
 schema = subprocess.run(run, capture_output=True, text=True, check=True).stdout
 print(settings.retry.backoff == 7 and '"backoff"' in schema)
@@ -240,7 +240,7 @@ print(settings.retry.backoff == 7 and '"backoff"' in schema)
                 before="    on_disconnect: OnDisconnect\n",
             ),
             Edit(
-                "policy/limits.py",
+                "policy/limit_kinds.py",
                 '        LimitKind("requests_day", "requests a day", lambda key: key.rpd, "request",'
                 " 24 * 60 * MINUTE_NS),\n",
                 before='        LimitKind("counts",',
@@ -249,7 +249,7 @@ print(settings.retry.backoff == 7 and '"backoff"' in schema)
         ),
         """
 import json, subprocess, sys, tempfile
-from headgate.policy import limits
+from headgate.policy import limit_kinds, limits
 from headgate.policy.keys import Key, Terms
 from headgate.policy.terms import TERMS, fault_of, summaries
 from headgate.web.api import shapes
@@ -264,7 +264,7 @@ with tempfile.TemporaryDirectory() as data:
     made = keys("create", "a", "--rpd", "2")
     changed = keys("change", made["id"], "--rpd", "none")
 key = Key("k", "k", 0.0, rpd=2)
-found = limits.of_key(key)
+found = limit_kinds.of_key(key)
 limiter, answers = limits.Limiter(), []
 for _ in range(3):
     answers.append(type(limiter.enter("k", found, 10**18)).__name__)

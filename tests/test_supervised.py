@@ -49,15 +49,15 @@ DOTTED = {
     "socket.create_connection",
 }
 # Whoever holds one of these holds a database: each of their calls may wait for the disk or a lock.
-STORES = {"books", "_books", "store", "_store", "people", "_people"}
+STORES = {"ledger_reports", "_ledger_reports", "store", "_store", "people", "_people"}
 
 BLOCKING = {
-    ("edge/overload.py", "machine_bytes"): "at the start, before anything is served",
-    ("edge/counter.py", "load_tokenizer"): "at the start, before anything is served",
+    ("edge/overload_bounds.py", "machine_bytes"): "at the start, before anything is served",
+    ("edge/tokenizer.py", "load_tokenizer"): "at the start, before anything is served",
     ("edge/context.py", "__init__"): "at the start, before anything is served",
-    ("edge/context.py", "close"): "at the end, when nothing reads any more",
+    ("edge/management.py", "close"): "at the end, when nothing reads any more",
     ("edge/context.py", "_changed"): "in a thread (Reads.run)",
-    ("edge/context.py", "_manages"): "in a thread (Reads)",
+    ("edge/management.py", "_manages"): "in a thread (Reads)",
     ("net/certificates.py", "_pem"): "at the start, and in a thread (edge/listeners.py, watch)",
 }
 # Functions that are handed to a thread where they stand.
@@ -120,10 +120,10 @@ def test_nothing_that_blocks_is_called_on_the_loop_of_the_edge() -> None:
 
 def test_the_reader_of_the_syntax_trees_sees_what_it_must() -> None:
     code = (
-        "async def a(self):\n await self.reads(lambda: self.books.session(1))\n"
-        " self.books.session(1)\n time.sleep(1)\n print(1)\n open('x')\n self._db.execute('x')\n"
-        " await self.books_of(1)\n self.store.derived('x')\n"
-        "def b(self):\n def read():\n  return self.books.session(1)\n return self.reads(read)\n"
+        "async def a(self):\n await self.reads(lambda: self.ledger_reports.session(1))\n"
+        " self.ledger_reports.session(1)\n time.sleep(1)\n print(1)\n open('x')\n self._db.execute('x')\n"
+        " await self.reports_of(1)\n self.store.derived('x')\n"
+        "def b(self):\n def read():\n  return self.ledger_reports.session(1)\n return self.reads(read)\n"
     )
     lines = [call.lineno for _, call in calls(ast.parse(code)) if blocks(call)]
     assert lines == [3, 4, 5, 6, 7]

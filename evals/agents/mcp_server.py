@@ -1,4 +1,4 @@
-"""A server of the Model Context Protocol with one tool, over standard input and output.
+"""This is a server of the Model Context Protocol with one tool, over standard input and output.
 
 After modelcontextprotocol.io, stdio transport (read 2026-11): one message of JSON-RPC in each line.
 """

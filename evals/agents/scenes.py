@@ -164,9 +164,9 @@ def _with_server(agent: Agent, work: Path) -> tuple[str, ...]:
         return ()
     config = work.parent / "mcp.json"
     config.write_text(json.dumps({"mcpServers": {"probe": server}}))
-    said = (("<config>", str(config)), ("<python>", sys.executable), ("<server>", str(SERVER)))
+    stated = (("<config>", str(config)), ("<python>", sys.executable), ("<server>", str(SERVER)))
     line = list(agent.mcp_line)
-    for sign, value in said:
+    for sign, value in stated:
         line = [part.replace(sign, value) for part in line]
     return tuple(line)
 
@@ -201,7 +201,7 @@ def _png() -> bytes:
 
 
 def _pdf() -> bytes:
-    """One page with two words."""
+    """Return one page with two words."""
     content = b"BT /F1 24 Tf 72 720 Td (Two words) Tj ET"
     objects = (
         b"<< /Type /Catalog /Pages 2 0 R >>",

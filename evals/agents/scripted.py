@@ -1,4 +1,4 @@
-"""A scripted upstream for the agents, with the shapes of MiniMax's replies.
+"""This is a scripted upstream for the agents, with the shapes of MiniMax's replies.
 
 It decides what an agent is answered.  `tests/support/fake_upstream.py` gives the shapes;
 here a `Play` chooses the turns.  Note: agents ask for more than their user does (a

@@ -56,10 +56,10 @@ class _Model(BaseHTTPRequestHandler):
         self.send_error(404)
 
     def do_POST(self) -> None:
-        said = turn(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-        delta: _Json = {"role": "assistant", "content": said}
-        if not isinstance(said, str):
-            name, arguments = said
+        stated = turn(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        delta: _Json = {"role": "assistant", "content": stated}
+        if not isinstance(stated, str):
+            name, arguments = stated
             function = {"name": name, "arguments": json.dumps(arguments)}
             call = {"index": 0, "id": f"call_{uuid.uuid4().hex[:8]}", "type": "function"}
             delta = {
@@ -67,7 +67,7 @@ class _Model(BaseHTTPRequestHandler):
                 "content": "",
                 "tool_calls": [call | {"function": function}],
             }
-        end = "stop" if isinstance(said, str) else "tool_calls"
+        end = "stop" if isinstance(stated, str) else "tool_calls"
         usage = {"prompt_tokens": 1000, "completion_tokens": 50, "total_tokens": 1050}
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
@@ -92,7 +92,7 @@ class _Model(BaseHTTPRequestHandler):
 
 @contextmanager
 def model() -> Iterator[str]:
-    """The address of the scripted model."""
+    """Return the address of the scripted model."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Model)
     Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -164,10 +164,10 @@ def main() -> int:
                     stdin=subprocess.DEVNULL,
                     timeout=LIMIT_S,
                 )
-                books = UsageReader(gate.data)
-                ids = books._all("select request_id from ledger")
-                rows = [row for (id,) in ids if (row := books.generation(id)) is not None]
-                books.close()
+                ledger_reports = UsageReader(gate.data)
+                ids = ledger_reports._all("select request_id from ledger")
+                rows = [row for (id,) in ids if (row := ledger_reports.generation(id)) is not None]
+                ledger_reports.close()
             finally:
                 gateway.stop(gate)
             searched = [row for row in rows if "web_search (1 made)" in row.warnings]

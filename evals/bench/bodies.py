@@ -123,9 +123,9 @@ def _anthropic(content: str, size: int) -> dict[str, object]:
     cached = {"type": "ephemeral"}
     messages: list[object] = [{"role": "user", "content": [{"type": "text", "text": content}]}]
     for id, name, arguments, result, text in _turns(size):
-        said: list[object] = [{"type": "text", "text": text}] if text else []
-        said.append({"type": "tool_use", "id": id, "name": name, "input": arguments})
-        messages.append({"role": "assistant", "content": said})
+        stated: list[object] = [{"type": "text", "text": text}] if text else []
+        stated.append({"type": "tool_use", "id": id, "name": name, "input": arguments})
+        messages.append({"role": "assistant", "content": stated})
         back = {"type": "tool_result", "tool_use_id": id, "content": result}
         messages.append({"role": "user", "content": [back]})
     return {
@@ -141,8 +141,8 @@ def _responses(content: str, size: int) -> dict[str, object]:
     items: list[object] = [{"type": "message", "role": "user", "content": content}]
     for id, name, arguments, result, text in _turns(size):
         if text:
-            said = [{"type": "output_text", "text": text}]
-            items.append({"type": "message", "role": "assistant", "content": said})
+            stated = [{"type": "output_text", "text": text}]
+            items.append({"type": "message", "role": "assistant", "content": stated})
         call = {"call_id": id, "name": name, "arguments": json.dumps(arguments)}
         items.append({"type": "function_call", **call})
         items.append({"type": "function_call_output", "call_id": id, "output": result})
@@ -161,9 +161,9 @@ def _responses(content: str, size: int) -> dict[str, object]:
 def _gemini(content: str, size: int) -> dict[str, object]:
     contents: list[object] = [{"role": "user", "parts": [{"text": content}]}]
     for _, name, arguments, result, text in _turns(size):
-        said: list[object] = [{"text": text}] if text else []
-        said.append({"functionCall": {"name": name, "args": arguments}})
-        contents.append({"role": "model", "parts": said})
+        stated: list[object] = [{"text": text}] if text else []
+        stated.append({"functionCall": {"name": name, "args": arguments}})
+        contents.append({"role": "model", "parts": stated})
         back = {"name": name, "response": {"output": result}}
         contents.append({"role": "user", "parts": [{"functionResponse": back}]})
     declared = [{"name": n, "description": d, "parametersJsonSchema": p} for n, d, p in _TOOLS]

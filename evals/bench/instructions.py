@@ -52,7 +52,7 @@ def scenarios() -> dict[str, Callable[[], object]]:
     openai = DIALECTS["openai"]
 
     def sent(request: Request, dialect: str) -> bytes:
-        """The steps between the client's body and the upstream's."""
+        """Return the steps between the client's body and the upstream's."""
         counting.features(request)
         counting.input_bound(request, 200_000)
         fitted = fit.fit(

@@ -26,15 +26,20 @@ from targets import ROOT, Gateway, started, targets
 PACKAGE = str(ROOT / "src" / "headgate") + os.sep
 # Modules by the beginning of their path, the first that fits; by step, in the order of a request.
 STEPS = (
-    ("client's HTTP", ("net/server", "net/heads", "net/guard", "net/chunks", "net/connections")),
+    (
+        "client's HTTP",
+        ("net/server", "net/inbound", "net/heads", "net/guard", "net/chunks", "net/connections"),
+    ),
     (
         "credential, place, rate",
         (
             "edge/app",
+            "edge/paths",
             "edge/context",
             "edge/overload",
-            "policy/keys",
-            "policy/limits",
+            "policy/key",
+            "policy/bucket",
+            "policy/limit",
             "policy/fairness",
             "edge/bad_keys",
         ),
@@ -43,11 +48,23 @@ STEPS = (
         "request decoded",
         (
             "dialects/openai/request",
+            "dialects/openai/messages",
+            "dialects/openai/tools",
             "dialects/anthropic/request",
+            "dialects/anthropic/messages",
+            "dialects/anthropic/content",
+            "dialects/anthropic/tools",
             "dialects/unknown",
+            "dialects/unknown_chat",
+            "dialects/unknown_items",
+            "dialects/unknown_responses",
             "dialects/responses/request",
+            "dialects/responses/items",
+            "dialects/responses/tools",
             "dialects/gemini/request",
             "dialects/gemini/contents",
+            "dialects/gemini/parts",
+            "dialects/gemini/tools",
             "dialects/fields",
             "dialects/jsonstrings",
             "jsontext",
@@ -86,6 +103,7 @@ STEPS = (
         "upstream's HTTP, attempts",
         (
             "net/client",
+            "net/upstream_connection",
             "net/dial",
             "edge/upstream",
             "edge/pipeline/attempt",

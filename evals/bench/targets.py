@@ -22,7 +22,7 @@ START_S = 300.0
 
 
 class Target(msgspec.Struct, forbid_unknown_fields=True):
-    """One table of targets.toml; its texts have names in braces that `started` fills in."""
+    """Represents one table of targets.toml; its texts have names in braces that `started` fills in."""
 
     about: str
     needs: str

@@ -15,7 +15,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
 
 from gateway import Gateway, start, stop
-from headgate.net.client import Client, Timeouts
+from headgate.net.client import Client
+from headgate.net.client_errors import Timeouts
 from played import PlayedUpstream
 
 REQUESTS, STREAMS = 3000, 100

@@ -2,8 +2,7 @@
 
 It fails on the retired words below, in names and in text, on docstrings whose first sentence has no
 verb, and on a reference to a document that is not in this repository.  Run it with file names to
-check only those.  `--text` checks the text alone, as `make check` does: comments, docstrings, messages,
-pages and documents have no retired phrase left, while names and docstrings still are in the making.
+check only those.  `make check` runs it as well.
 """
 
 import ast
@@ -130,21 +129,20 @@ def without_verb(file: Path, text: str) -> Iterator[str]:
             yield f"{file}:{line}: a docstring without a verb: {first[:70]!r}"
 
 
-def check(file: Path, text_only: bool = False) -> list[str]:
+def check(file: Path) -> list[str]:
     """Check one file."""
     text = file.read_text(encoding="utf-8")
     name = file.relative_to(ROOT) if file.is_relative_to(ROOT) else file
     found = list(in_text(name, text))
-    if file.suffix == ".py" and not text_only:
+    if file.suffix == ".py":
         found += [*in_names(name, text), *without_verb(name, text)]
     return found
 
 
 def main() -> int:
     """Print what is wrong and how much; the exit code is 1 if anything is."""
-    text_only = "--text" in sys.argv
-    given = [Path(a).resolve() for a in sys.argv[1:] if a != "--text"]
-    found = [line for file in given or files() for line in check(file, text_only)]
+    given = [Path(a).resolve() for a in sys.argv[1:]]
+    found = [line for file in given or files() for line in check(file)]
     print("\n".join(found))
     print(f"words: {len(found)} to change" if found else "words: all plain")
     return 1 if found else 0

@@ -1,4 +1,4 @@
-"""The wheel in a clean environment: installed by pip and by uv, started, asked, and looked through.
+"""The wheel is tried in a clean environment: installed by pip and by uv, started, asked, and looked through.
 
     .venv/bin/python evals/package/package.py DIST [--local]
 

@@ -438,16 +438,16 @@ class _Blocks:
             match block["type"]:
                 case "thinking":
                     empty = {"type": "thinking", "thinking": "", "signature": ""}
-                    said = _pieces(block["thinking"])
-                    deltas = [{"type": "thinking_delta", "thinking": p} for p in said]
+                    stated = _pieces(block["thinking"])
+                    deltas = [{"type": "thinking_delta", "thinking": p} for p in stated]
                     deltas.append({"type": "signature_delta", "signature": block["signature"]})
                 case "text":
                     empty = {"type": "text", "text": ""}
                     deltas = [{"type": "text_delta", "text": p} for p in _pieces(block["text"])]
                 case _:
                     empty = {**block, "input": {}}
-                    said = _pieces(json.dumps(block["input"], ensure_ascii=False), 5)
-                    deltas = [{"type": "input_json_delta", "partial_json": p} for p in said]
+                    stated = _pieces(json.dumps(block["input"], ensure_ascii=False), 5)
+                    deltas = [{"type": "input_json_delta", "partial_json": p} for p in stated]
             events.append({"type": "content_block_start", "index": n, "content_block": empty})
             events += ({"type": "content_block_delta", "index": n, "delta": d} for d in deltas)
             events.append({"type": "content_block_stop", "index": n})
@@ -529,23 +529,23 @@ class _Items:
             match item["type"]:
                 case "reasoning":
                     empty = {**item, "content": []}
-                    kind, said = (
+                    kind, stated = (
                         "response.reasoning_text.delta",
                         _pieces(item["content"][0]["text"]),
                     )
                     at["content_index"] = 0
                 case "message":
                     empty = {**item, "content": [], "status": "in_progress"}
-                    kind, said = "response.output_text.delta", _pieces(item["content"][0]["text"])
+                    kind, stated = "response.output_text.delta", _pieces(item["content"][0]["text"])
                     at["content_index"] = 0
                 case _:
                     empty = {**item, "arguments": "", "status": "in_progress"}
-                    kind, said = (
+                    kind, stated = (
                         "response.function_call_arguments.delta",
                         _pieces(item["arguments"], 5),
                     )
             events.append({"type": "response.output_item.added", "output_index": n, "item": empty})
-            events += ({"type": kind, **at, "delta": p} for p in said)
+            events += ({"type": kind, **at, "delta": p} for p in stated)
             events.append({"type": "response.output_item.done", "output_index": n, "item": item})
         events.append({"type": "response.completed", "response": whole})
         return _sse([{**e, "sequence_number": n} for n, e in enumerate(events)], True, False)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from headgate import config
+from headgate.config import descriptions, explain
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docs" / "configuration.md"
@@ -67,17 +68,17 @@ total = 1200
 
 def text() -> str:
     """Return the whole page."""
-    schema = config.schema()["$defs"]
+    schema = explain.schema()["$defs"]
     variables = {place: variable for place, variable in config.VARIABLES.items()}
     parts = [HEAD, "\n## Top level\n\n", _table(schema["Settings"], "", variables)]
-    for key, name in config.TABLES.items():
+    for key, name in descriptions.TABLES.items():
         parts += [
-            f"\n## [{key}]\n\n{config.description(key)}\n\n",
+            f"\n## [{key}]\n\n{descriptions.description(key)}\n\n",
             _table(schema[name], key, variables),
         ]
-    for key, name in config.NAMED_TABLES.items():
+    for key, name in descriptions.NAMED_TABLES.items():
         parts += [
-            f"\n## [{key}.NAME]\n\n{config.description(key)}\n\n",
+            f"\n## [{key}.NAME]\n\n{descriptions.description(key)}\n\n",
             _table(schema[name], key, {}),
         ]
     parts += ["\n## Routes of a model\n\n", _table(schema["RouteTo"], "", {})]
@@ -88,7 +89,7 @@ def text() -> str:
 def _table(schema: dict[str, Any], key: str, variables: dict[tuple[str, ...], str]) -> str:
     rows = ["| setting | default | variable | meaning |\n|---|---|---|---|\n"]
     for name, shown in schema["properties"].items():
-        if not key and name in config.TABLES | config.NAMED_TABLES:
+        if not key and name in descriptions.TABLES | descriptions.NAMED_TABLES:
             continue
         default = shown.get("default", "")
         if isinstance(default, dict | list | tuple) and not default:

@@ -45,7 +45,7 @@ def cpu_s(pid: int) -> float:
 
 @contextlib.contextmanager
 def gateway(upstream: int, edges: int, data: str) -> Iterator[tuple[int, str, str]]:
-    """A running gateway: the supervisor's pid, its address, a key."""
+    """Return a running gateway: the supervisor's pid, its address, a key."""
     process = subprocess.Popen(
         [sys.executable, "-m", "headgate.cli", "serve", "--port", "0", "--data", data,
          "--log", "off", "--edges", str(edges)],

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from gateway import start, stop  # noqa: E402
-from headgate.catalog import catalog as catalogs  # noqa: E402
+from headgate.catalog import models as shipped  # noqa: E402
 from headgate.chat import Usage  # noqa: E402
 from headgate.policy import pricing  # noqa: E402
 from headgate.storage.rows import AttemptRecord, LedgerRow  # noqa: E402
@@ -86,7 +86,7 @@ def fill(data: Path) -> None:
         for n, (name, account) in enumerate(KEYS)
     ]
     store.close()
-    prices = {m.id: m.prices for m in catalogs.models().values()}
+    prices = {m.id: m.prices for m in shipped.models().values()}
     rows = []
     for n in range(4000):
         began_s = now_s - (DAYS * 86400 - 3600) * (1 - (n / 4000) ** 0.8)

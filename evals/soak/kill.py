@@ -1,4 +1,4 @@
-"""Kills: a real gateway under 50 parallel clients, killed with SIGKILL again and again, and its books.
+"""A real gateway under 50 parallel clients is killed with SIGKILL again and again, and its books.
 
 `make soak` runs `python soak/kill.py`: 200 rounds (`--rounds`), or as many as fit (`--seconds`).
 A round starts `headgate serve` in a process group of its own on the data of the round before, lets
@@ -35,10 +35,11 @@ from pathlib import Path
 
 import msgspec
 
+from headgate.policy import periods
+
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
 
 from callers import PROTOCOLS, Answer, Ask, arrived, call
-from headgate.policy import budgets
 from headgate.policy.keys import Key
 from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.database import Store
@@ -68,9 +69,9 @@ class Wrong(Exception):
     """What does not hold."""
 
 
-def demand(true: object, *told: object) -> None:
+def demand(true: object, *reported: object) -> None:
     if not true:
-        raise Wrong(" ".join(map(str, told)))
+        raise Wrong(" ".join(map(str, reported)))
 
 
 class Client(msgspec.Struct):
@@ -81,7 +82,7 @@ class Client(msgspec.Struct):
 
 
 class Gateway:
-    """One life of it."""
+    """Represents one life of it."""
 
     def __init__(
         self, data: Path, upstream: PlayedUpstream, dialect: str, port: int = 0, edges: int = 1
@@ -186,7 +187,7 @@ class Loop:
                 await pause(0.02, "refused, or there is no gateway any more")
 
     async def under_load(self, gateway: Gateway, round: int) -> list[tuple[Key, Answer]]:
-        """What the clients asked until the kill, and what they got of it."""
+        """Return what the clients asked until the kill, and what they got of it."""
         sent: list[tuple[Key, Answer]] = []
         tasks = [asyncio.create_task(self.asks(c, gateway.url, sent)) for c in self.clients(round)]
         moment_s = random.Random(f"{self.seed} {round} kill").uniform(0.02, 1.0)
@@ -231,15 +232,15 @@ class Loop:
         demand(not list((self.data / "live").iterdir()), "locks of the dead are left")
 
     def check(self, gateway: Gateway, sent: list[tuple[Key, Answer]]) -> None:
-        books = UsageReader(self.data)
-        found = books._all(
+        ledger_reports = UsageReader(self.data)
+        found = ledger_reports._all(
             "select seq, request_id from ledger where seq > ? order by seq", (self.seq,)
         )
-        rows = [row for _, id in found if (row := books.generation(id)) is not None]
+        rows = [row for _, id in found if (row := ledger_reports.generation(id)) is not None]
         self.seq = max([self.seq, *(seq for seq, _ in found)])
-        demand(books.intents() == 0, books.intents(), "marks are open")
-        demand(not (wrong := books.audit()), "the ledger does not add up:", wrong)
-        books.close()
+        demand(ledger_reports.intents() == 0, ledger_reports.intents(), "marks are open")
+        demand(not (wrong := ledger_reports.audit()), "the ledger does not add up:", wrong)
+        ledger_reports.close()
         self.matched(rows, sent)
         for row in rows:
             demand(row.cost_nano_usd is not None, row, "has no price")
@@ -313,16 +314,22 @@ class Loop:
     def budgeted(self, gateway: Gateway) -> None:
         """What a budget has counted is what the rows say, and no more than it allows."""
         for key, text in self.keys:
-            told = msgspec.convert(gateway.get("/v1/key", text), _Told)
-            demand(told.spent_nano == self.sums[key.id], key.name, told, self.sums[key.id])
-            demand(told.budget.held_nano == 0, key.name, "holds", told)
-            budget = budgets.written_on(key)
+            reported = msgspec.convert(gateway.get("/v1/key", text), _Reported)
+            demand(reported.spent_nano == self.sums[key.id], key.name, reported, self.sums[key.id])
+            demand(reported.budget.held_nano == 0, key.name, "holds", reported)
+            budget = periods.written_on(key)
             if budget is not None:
                 whole = (
-                    budget.period == "total" or budgets.begins_s(budget, time.time()) < self.began_s
+                    budget.period == "total" or periods.begins_s(budget, time.time()) < self.began_s
                 )
-                demand(not whole or told.budget.spent_nano == told.spent_nano, key.name, told)
-                demand(told.budget.spent_nano <= budget.nano, key.name, "is overspent", told)
+                demand(
+                    not whole or reported.budget.spent_nano == reported.spent_nano,
+                    key.name,
+                    reported,
+                )
+                demand(
+                    reported.budget.spent_nano <= budget.nano, key.name, "is overspent", reported
+                )
 
 
 class _Standing(msgspec.Struct):
@@ -330,7 +337,7 @@ class _Standing(msgspec.Struct):
     held_nano: int
 
 
-class _Told(msgspec.Struct):
+class _Reported(msgspec.Struct):
     spent_nano: int
     budget: _Standing
 

@@ -131,7 +131,7 @@ class Parts(Loop):
         wait_for(gone)
 
     def judge(self, role: Role, sent: list[Sent], killed_s: float) -> None:
-        """What the clients noticed."""
+        """Return what the clients noticed."""
         begun = [s for s in sent if s.answer.raw]
         broken = [s for s in begun if s.answer.status == 200 and not s.answer.finished]
         self.broken[role] += len(broken)
@@ -146,9 +146,9 @@ class Parts(Loop):
         demand(after, "no request finished after the end of the", role)
 
     def settled(self) -> bool:
-        books = UsageReader(self.data)
-        found = books.intents()
-        books.close()
+        ledger_reports = UsageReader(self.data)
+        found = ledger_reports.intents()
+        ledger_reports.close()
         return found == 0
 
     async def part(self, round: int, role: Role) -> None:

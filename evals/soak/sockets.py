@@ -15,8 +15,12 @@ import uvloop
 from mutations import mutate_bytes, pieces_of
 from turns import configured, loudly
 
-from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
-from headgate.net.server import Inbound, Limits, Server
+from headgate.net.client import Client
+from headgate.net.client_errors import Broken, TimedOut, Timeouts
+from headgate.net.dial import NotSent
+from headgate.net.inbound import Inbound
+from headgate.net.server import Server
+from headgate.net.server_limits import Limits
 from waiting import PATIENCE_S, pause, until
 
 GOOD = [

@@ -13,7 +13,8 @@ import msgspec
 from mutations import ALL, REQUESTS, composed, mutate, pieces_of, streams
 from turns import configured
 
-from headgate.catalog import catalog
+from headgate.catalog import models as shipped
+from headgate.catalog import presets
 from headgate.chat import Event, Finish, Grammar, Message, Reasoning, Request, Start, Text, Usage
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Dialect, ReplyFacts, RequestTarget
@@ -26,11 +27,11 @@ FACTS = ReplyFacts("0a1b", "MiniMax-M2", 1790000000, 50)
 STREAM, BODY = "text/event-stream", "application/json"
 
 
-def routes() -> list[tuple[catalog.Model, str, Capabilities]]:
-    """Every model on every preset: (model, dialect, capabilities)."""
+def routes() -> list[tuple[shipped.Model, str, Capabilities]]:
+    """Return every model on every preset: (model, dialect, capabilities)."""
     out = []
-    for preset in catalog.presets().values():
-        for model in catalog.models().values():
+    for preset in presets.presets().values():
+        for model in shipped.models().values():
             fields = preset.capabilities | preset.models.get(model.id, {})
             out.append((model, preset.dialect, msgspec.convert(fields, Capabilities)))
     return list({(m.id, d, repr(c)): (m, d, c) for m, d, c in out}.values())
@@ -53,7 +54,7 @@ def check_request(name: str, body: bytes, r: random.Random, ways: list[Any]) -> 
             default_max_output=model.default_max_output,
         )
     except Refused as refused:
-        tell(refused.failure)
+        notify(refused.failure)
         return
     for d in {dialect, r.choice(list(ALL))}:
         sent = ALL[d].encode_request(fitted.request, capabilities, model.id, r.random() < 0.5)
@@ -76,7 +77,7 @@ def answer(name: str, request: Request, r: random.Random) -> None:
 REPLIES: list[list[Event]] = []
 
 
-def tell(failure: Failure) -> None:
+def notify(failure: Failure) -> None:
     """A failure can be worded in every protocol."""
     for dialect in ALL.values():
         status, body = dialect.encode_failure(failure, FACTS.id)
@@ -128,7 +129,7 @@ def check_stream(
             seen.grammar.check(translator.end)
             out += encoder.feed([translator.end])
         else:
-            tell(translator.end.failure)
+            notify(translator.end.failure)
             out += b"".join(encoder.fail(translator.end.failure))
         if array:
             json.loads(out)
@@ -167,7 +168,7 @@ def check_failure(body: bytes, r: random.Random) -> None:
         failure = dialect.decode_failure(status, {"retry-after": wait}, body)
         assert failure.kind in STATUS
         assert failure.retry_after_s is None or math.isfinite(failure.retry_after_s)
-        tell(failure)
+        notify(failure)
 
 
 def check(seed: int, examples: int) -> None:

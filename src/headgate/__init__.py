@@ -1,4 +1,4 @@
-"""Headgate: a self-hosted LLM gateway for MiniMax's models. Start reading in edge/exchange.py."""
+"""Headgate is a self-hosted LLM gateway for MiniMax's models. Start reading in edge/exchange.py."""
 
 try:
     from headgate._version import version as __version__

@@ -19,7 +19,7 @@ from headgate.errors import Failure, Refused, invalid
 
 
 class Bound(Struct, frozen=True, gc=False):
-    """The most of one countable thing; `unit` completes "at most N ..."."""
+    """Represents the most of one countable thing; `unit` completes "at most N ..."."""
 
     most: int
     unit: str

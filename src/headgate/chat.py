@@ -100,7 +100,7 @@ class Text(
         return not source or source.isspace()
 
     def head(self, size: int) -> str:
-        """Its first `size` characters; a long text is not decoded for them."""
+        """Return its first `size` characters; a long text is not decoded for them."""
         source = self.source
         if isinstance(source, str) or self._decoded is not None:
             return self.text[:size]
@@ -129,7 +129,7 @@ class Text(
 
 
 class Media(msgspec.Struct, frozen=True, gc=False):
-    """A picture or a film, by value or by address; we never fetch the address ourselves."""
+    """Represents a picture or a film, by value or by address; we never fetch the address ourselves."""
 
     kind: Literal["image", "video"]
     url: str = ""  # http(s); empty when `data` is given
@@ -171,7 +171,7 @@ class ToolCall(
 
     @property
     def arguments(self) -> str:
-        """The JSON text of the arguments as the model wrote it; it may be invalid."""
+        """Return the JSON text of the arguments as the model wrote it; it may be invalid."""
         source = self.source
         if isinstance(source, str):
             return source
@@ -278,7 +278,7 @@ class Choice(msgspec.Struct, frozen=True, gc=False):
 
 
 class Sampling(msgspec.Struct, frozen=True, gc=False):
-    """What the caller asked for; None and () where it said nothing."""
+    """Describes what the caller asked for; None and () where it said nothing."""
 
     max_tokens: int | None = None
     temperature: float | None = None
@@ -348,7 +348,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """Tokens of one exchange. `estimated` marks numbers that no upstream reported."""
+    """Represents tokens of one exchange. `estimated` marks numbers that no upstream reported."""
 
     input: int = 0  # includes cached and cache_write
     output: int = 0  # includes reasoning
@@ -481,7 +481,7 @@ class Pieces:
             new.clear()
 
     def take(self) -> str:
-        """The whole text; afterwards there is none."""
+        """Return the whole text; afterwards there is none."""
         text = "".join((*self._joined, *self._new))
         self._joined.clear()
         self._new.clear()
@@ -538,7 +538,7 @@ class Collector:
 
 
 def collect(events: Iterable[Event]) -> Reply | Failed:
-    """The whole reply of a finished sequence, or its failure."""
+    """Return the whole reply of a finished sequence, or its failure."""
     collector = Collector()
     collector.feed(events)
     if collector.failed is not None:

@@ -33,7 +33,7 @@ def cell_text(cell: Cell) -> str:
 
 
 def lines(rows: Iterable[Iterable[Cell]]) -> Iterator[str]:
-    """Each row as a line of CSV."""
+    """Return each row as a line of CSV."""
     for row in rows:
         out = io.StringIO()
         csv.writer(out).writerow([cell_text(cell) for cell in row])

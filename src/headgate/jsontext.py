@@ -1,4 +1,4 @@
-"""JSON at the border: strict towards clients, tolerant towards upstreams, safe inside an event.
+"""JSON is read and written at the border here: strict towards clients, tolerant towards upstreams, safe inside an event.
 
 The only place that turns a decoder's complaint into an address and a fix, that refuses what two
 parsers may read differently (duplicate keys, deep nesting), and that escapes the line separators
@@ -200,7 +200,7 @@ def one_line(text: bytes) -> bytes:
 
 
 def squeezed(text: str) -> str:
-    """The text without white space."""
+    """Return the text without white space."""
     if len(text) <= _SLICE:
         return "".join(text.split())
     return "".join("".join(text[at : at + _SLICE].split()) for at in range(0, len(text), _SLICE))

@@ -121,7 +121,7 @@ class Output:
 
 
 class _Place:
-    """One of our pipes, and what stood there before it."""
+    """Represents one of our pipes, and what stood there before it."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd

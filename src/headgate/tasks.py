@@ -68,15 +68,15 @@ class Tasks:
         while True:
             wait_s = seconds
             try:
-                said = await work()
+                stated = await work()
             except Exception as error:  # whatever it is: the next round must come
                 self._failed(name, error)
                 self.failing[name] += 1
                 wait_s = backoff_s[min(self.failing[name], len(backoff_s)) - 1]
             else:
                 self.failing[name] = 0
-                if said is not None:
-                    wait_s = said
+                if stated is not None:
+                    wait_s = stated
             await asyncio.sleep(wait_s)
 
     async def _guarded(self, name: str, work: Coroutine[Any, Any, None]) -> None:

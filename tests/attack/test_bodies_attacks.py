@@ -14,7 +14,8 @@ import pytest
 import uvloop
 
 from attacking import Target, metered
-from headgate.net.server import Inbound, Server
+from headgate.net.inbound import Inbound
+from headgate.net.server import Server
 
 COUNT = "/v1beta/models/MiniMax-M3:countTokens"
 GENERATE = "/v1beta/models/MiniMax-M3:generateContent"

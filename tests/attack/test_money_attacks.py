@@ -14,8 +14,9 @@ import uvloop
 
 import gateway as gateways
 from attacking import Target
-from headgate.net.server import Inbound, Server
-from headgate.policy.budgets import nano_of
+from headgate.net.inbound import Inbound
+from headgate.net.server import Server
+from headgate.policy.periods import nano_of
 from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.reports import UsageReader
 

@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from headgate import config
-from headgate.catalog import catalog
+from headgate.catalog import building, catalog, presets
+from headgate.catalog import models as shipped
 from headgate.catalog.catalog import Catalog
-from headgate.config import ConfigError, Settings
+from headgate.config import ConfigError, Settings, loading
 from headgate.dialects.capabilities import Capabilities
 
 NINE = [
@@ -43,7 +44,7 @@ def of_preset(preset: str, **fields: object) -> Settings:
 
 
 def load(settings: Settings, **env: str) -> Catalog:
-    return catalog.load(settings, env)
+    return building.load(settings, env)
 
 
 def with_aliases(**aliases: str) -> Catalog:
@@ -60,7 +61,7 @@ def found(catalog: Catalog, name: str) -> str | None:
 
 
 def test_the_nine_models_are_there_with_their_sizes() -> None:
-    models = catalog.models()
+    models = shipped.models()
     assert list(models) == NINE
     for id, model in models.items():
         assert model.id == id and id in (model.display_name.replace(" ", "-"), model.id)
@@ -72,7 +73,7 @@ def test_the_nine_models_are_there_with_their_sizes() -> None:
 
 @pytest.mark.parametrize("id", NINE)
 def test_prices_are_exact_decimals_and_their_tiers_are_ordered(id: str) -> None:
-    model = catalog.models()[id]
+    model = shipped.models()[id]
     assert model.prices and model.prices[0].valid_from == model.released
     for price in model.prices:
         read, write = price.cache_read or price.input, price.cache_write or "0"
@@ -93,12 +94,12 @@ def test_prices_are_exact_decimals_and_their_tiers_are_ordered(id: str) -> None:
 
 
 def test_the_promised_presets_are_there() -> None:
-    assert set(PROMISED) <= set(catalog.presets())
+    assert set(PROMISED) <= set(presets.presets())
 
 
-@pytest.mark.parametrize("preset", catalog.presets())
+@pytest.mark.parametrize("preset", presets.presets())
 def test_every_preset_builds_routes_and_its_capabilities_convert(preset: str) -> None:
-    data = catalog.presets()[preset]
+    data = presets.presets()[preset]
     offered = load(of_preset(preset, base_url=data.base_url or "http://127.0.0.1:1/v1"))
     assert [m.id for m in offered.models] == NINE
     for id in NINE:
@@ -157,7 +158,7 @@ def test_only_m3_may_be_told_not_to_think_on_minimaxs_own_paths() -> None:
 
 def test_upstreams_are_tried_in_the_order_of_the_settings() -> None:
     env = {"OPENROUTER_API_KEY": "o", "MINIMAX_API_KEY": "m", "RUNAPI_TOKEN": "r"}
-    offered = catalog.load(config.load(None, env), env)
+    offered = building.load(loading.load(None, env), env)
     assert [r.upstream.name for r in offered.routes("MiniMax-M2")] == [
         "minimax",
         "runapi",
@@ -192,7 +193,7 @@ def test_a_model_may_have_routes_names_and_numbers_of_its_own() -> None:
     model = offered.find("MiniMax-M2.5-highspeed")
     assert model is not None and (model.context_window, model.max_output) == (9, 8)
     assert card.context_window == 9 and card.max_output == 8
-    assert catalog.models()[card.id].context_window == 204_800, "the data itself must not change"
+    assert shipped.models()[card.id].context_window == 204_800, "the data itself must not change"
 
 
 def test_an_upstreams_own_capabilities_beat_the_presets() -> None:
@@ -384,14 +385,14 @@ def test_a_model_that_is_unknown_has_no_routes() -> None:
 
 
 def test_a_key_has_aliases_of_its_own_before_everybodys() -> None:
-    settings = config.load(
+    settings = loading.load(
         None,
         {"HEADGATE_UPSTREAM_URL": "http://127.0.0.1:1/v1"},
         aliases={"fast": "MiniMax-M2", "claude-*": "MiniMax-M2"},
         key_aliases={"k1": {"Fast": "MiniMax-M3", "claude-opus-4": "MiniMax-M3"}},
         default_aliases=False,
     )
-    made = catalog.load(settings, {})
+    made = building.load(settings, {})
     for key, name, id in (
         ("k1", "fast", "MiniMax-M3"),
         ("k2", "fast", "MiniMax-M2"),
@@ -407,9 +408,9 @@ def test_a_key_has_aliases_of_its_own_before_everybodys() -> None:
 
 
 def test_an_alias_of_a_key_for_no_model_is_a_mistake() -> None:
-    settings = config.load(None, {}, key_aliases={"k1": {"a": "nothing"}})
+    settings = loading.load(None, {}, key_aliases={"k1": {"a": "nothing"}})
     with pytest.raises(config.ConfigError, match=r"key_aliases\.k1\.a"):
-        catalog.load(settings, {})
+        building.load(settings, {})
 
 
 # --- names that agents choose ----------------------------------------------------------------
@@ -510,10 +511,10 @@ def test_a_default_alias_means_a_model_that_has_a_route_and_that_the_key_may_use
     upstream = config.Upstream("openai", "https://example.com/v1", "k")
     only = {id: config.Model((config.RouteTo("a"),)) for id in ("MiniMax-M2.7", "MiniMax-M2.5")}
     offered = catalog.Catalog(
-        tuple(catalog.models().values()),
+        tuple(shipped.models().values()),
         {id: load(Settings(upstreams={"a": upstream}, models=only)).routes(id) for id in only},
         {},
-        defaults=catalog.default_aliases(),
+        defaults=presets.default_aliases(),
     )
     assert found(offered, "claude-opus-5-5") == "MiniMax-M2.7"
     assert found(offered, "claude-haiku-5-5") == "MiniMax-M2.5"
@@ -522,9 +523,9 @@ def test_a_default_alias_means_a_model_that_has_a_route_and_that_the_key_may_use
 
 
 def test_the_alias_data_names_models_and_kinds_that_exist() -> None:
-    data = catalog.default_aliases()
+    data = presets.default_aliases()
     for ids in data.kinds.values():
-        assert set(ids) == set(catalog.models()), "a gateway with any one model has an answer"
+        assert set(ids) == set(shipped.models()), "a gateway with any one model has an answer"
     assert set(data.patterns.values()) <= set(data.kinds)
     assert all(default_catalog().find(name) for name in data.listed)
 
@@ -532,7 +533,7 @@ def test_the_alias_data_names_models_and_kinds_that_exist() -> None:
 def test_anthropics_list_has_names_that_claude_code_keeps() -> None:
     """Claude Code 2.1.332 throws away ids without `claude` or `anthropic` in them."""
     cards = default_catalog().alias_cards()
-    assert [c.id for c in cards] == list(catalog.default_aliases().listed)
+    assert [c.id for c in cards] == list(presets.default_aliases().listed)
     assert cards[1].context_window == 1_000_000
 
 

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate import config
-from headgate.catalog import catalog as catalogs
+from headgate.catalog import building, routes
 from headgate.catalog.detection import PAGES as ASKED
 from headgate.catalog.detection import Detected, judge, owner
 from headgate.catalog.models import models
+from headgate.config import loading
 from own_server import PAGES
 
 ENV = {"HEADGATE_UPSTREAM_URL": "http://127.0.0.1:8000/v1"}
@@ -71,9 +72,9 @@ def test_pages_of_any_shape_are_judged(found: dict[str, bytes]) -> None:
     assert detected is None or detected.kind in ASKED
 
 
-def route(detected: dict[str, Detected], **env: str) -> catalogs.Route:
-    settings = config.load(None, {**ENV, **env})
-    return catalogs.load(settings, env, detected).routes("MiniMax-M2")[0]
+def route(detected: dict[str, Detected], **env: str) -> routes.Route:
+    settings = loading.load(None, {**ENV, **env})
+    return building.load(settings, env, detected).routes("MiniMax-M2")[0]
 
 
 @pytest.mark.parametrize("kind", sorted(ASKED))

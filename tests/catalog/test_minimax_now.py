@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from headgate import config
-from headgate.catalog import catalog
+from headgate.catalog import building
+from headgate.catalog import models as shipped
 from headgate.catalog.advice import NOTICE, advice, retirement_text, retirements
 from headgate.catalog.cards import card
 from headgate.catalog.catalog import Catalog
@@ -27,7 +28,7 @@ def settings(*presets: str, **more: object) -> Settings:
 
 
 def made(*presets: str) -> Catalog:
-    return catalog.load(settings(*presets), {})
+    return building.load(settings(*presets), {})
 
 
 def test_flash_is_offered_under_both_its_names_at_its_exact_prices() -> None:
@@ -45,7 +46,7 @@ def test_flash_is_offered_under_both_its_names_at_its_exact_prices() -> None:
 
 
 def test_m2_models_take_what_the_api_takes_and_recommend_half_of_m3s() -> None:
-    for id, model in catalog.models().items():
+    for id, model in shipped.models().items():
         if id.startswith("MiniMax-M2"):
             assert (model.max_output, model.default_max_output) == (204_800, 65_536)
 
@@ -59,7 +60,7 @@ def test_a_model_ends_at_its_vendors_own_api_only(id: str, preset: str) -> None:
     for elsewhere in ("runapi", "vllm", "sglang", "custom"):
         extra = {"base_url": "http://127.0.0.1:1/v1"} if elsewhere == "custom" else {}
         upstream = config.Upstream(preset=elsewhere, key="k", **extra)
-        (other,) = catalog.load(Settings(upstreams={"a": upstream}), {}).routes(id)
+        (other,) = building.load(Settings(upstreams={"a": upstream}), {}).routes(id)
         assert other.retirement is None and other.successor is None
 
 
@@ -69,14 +70,14 @@ def test_a_retired_route_is_replaced_from_its_day_on() -> None:
     assert [r.name for r in routing.in_force(pairs, CLOSED)] == ["MiniMax-M2.7", "minimax-m2.7"]
     after = routing.in_force(pairs, END)
     assert [r.name for r in after] == ["MiniMax-M3.1-Flash", "minimax-m2.7"]
-    assert after[0].prices == catalog.models()["MiniMax-M3.1-Flash"].prices
+    assert after[0].prices == shipped.models()["MiniMax-M3.1-Flash"].prices
     assert after[0].sizes.context_window == 1_000_000
     assert after[0].model.id == "MiniMax-M2.7"
 
 
 def test_a_pool_of_keys_goes_over_to_the_successor_whole() -> None:
     upstream = config.Upstream(preset="minimax", keys=("a", "b", "c"))
-    (route,) = catalog.load(Settings(upstreams={"a": upstream}), {}).routes("MiniMax-M2.5")
+    (route,) = building.load(Settings(upstreams={"a": upstream}), {}).routes("MiniMax-M2.5")
     assert route.successor is not None
     assert [r.key.secret for r in route.successor.pool] == ["a", "b", "c"]
     assert {r.name for r in route.successor.pool} == {"MiniMax-M3.1-Flash"}
@@ -107,7 +108,7 @@ def test_the_operator_hears_of_an_end_before_it_comes() -> None:
 
 def test_a_card_shows_the_end_unless_another_route_goes_on() -> None:
     alone, both = made("minimax"), made("minimax", "runapi")
-    model = catalog.models()["MiniMax-M2.7"]
+    model = shipped.models()["MiniMax-M2.7"]
     shown = card(model, alone.routes(model.id), BEFORE)
     assert (shown.lifecycle, shown.retires, shown.closed) == (
         "deprecated",
@@ -121,7 +122,7 @@ def test_a_card_shows_the_end_unless_another_route_goes_on() -> None:
 
 
 def test_a_write_costs_more_only_where_the_request_marks_what_to_cache() -> None:
-    model = catalog.models()["MiniMax-M2.7"]
+    model = shipped.models()["MiniMax-M2.7"]
     tariff, usage = Tariff(model.prices, "", END), Usage(1000, 0, 0, 600)
     assert tariff.charge(usage).nano == 400 * 300 + 600 * 375
     assert tariff.charge(usage, lambda: True).nano == 400 * 300 + 600 * 375
@@ -140,15 +141,15 @@ def test_breakpoints_are_found_on_tools_and_on_parts() -> None:
 
 def test_the_responses_path_of_m3_does_not_think_unasked() -> None:
     upstream = config.Upstream(preset="minimax", key="k", dialect="responses")
-    offered = catalog.load(Settings(upstreams={"a": upstream}), {})
+    offered = building.load(Settings(upstreams={"a": upstream}), {})
     assert offered.routes("MiniMax-M3")[0].capabilities.thinking_default == "off"
     assert offered.routes("MiniMax-M2.7")[0].capabilities.thinking_default == "on"
     assert made("minimax").routes("MiniMax-M3")[0].capabilities.thinking_default == "on"
 
 
 def test_a_reservation_pays_for_the_dearest_of_several_prices() -> None:
-    cheap = Tariff(catalog.models()["MiniMax-M3.1-Flash"].prices, "", END)
-    dear = Tariff(catalog.models()["MiniMax-M3"].prices, "", END)
+    cheap = Tariff(shipped.models()["MiniMax-M3.1-Flash"].prices, "", END)
+    dear = Tariff(shipped.models()["MiniMax-M3"].prices, "", END)
     both = dearest((cheap, dear))
     assert both is not None and dearest(()) is None and dearest((cheap,)) is cheap
     for input in (0, 100, 512_000, 512_001, 900_000):

@@ -3,10 +3,9 @@
 import msgspec
 import pytest
 
-from headgate import config
 from headgate.catalog import sealed_keys, stored
 from headgate.catalog.stored import Stored
-from headgate.config import ConfigError, Settings
+from headgate.config import ConfigError, Settings, loading
 
 SECRET = b"s" * 32
 KEY = "sk-api-very-secret"
@@ -23,7 +22,7 @@ def kept(upstreams: dict[str, dict[str, object]], models: dict[str, str] | None 
 
 
 def settings(**env: str) -> Settings:
-    return config.load(None, env, data="/nowhere")
+    return loading.load(None, env, data="/nowhere")
 
 
 def test_the_first_one_takes_the_place_of_the_model_that_stands_in() -> None:

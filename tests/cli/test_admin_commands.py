@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 
 import headgate.cli as cli
 from headgate.cli.admin import console_url
-from headgate.config import base_url
+from headgate.config.addresses import base_url
 
 PASSWORD = "four unusual words together"
 

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway import Gateway, start, stop
-from headgate import config
-from headgate.catalog import catalog
+from headgate.catalog import building
 from headgate.cli.skill import command
+from headgate.config import loading
 from headgate.web.site import pages
 from headgate.web.site.deployment import SKILL_VERSION
 from played import PlayedUpstream
@@ -36,7 +36,7 @@ def run(*arguments: str) -> Result:
 
 def test_what_is_printed_is_what_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINIMAX_API_KEY", "k-secret")
-    offered = catalog.load(config.load(None, os.environ), os.environ)
+    offered = building.load(loading.load(None, os.environ), os.environ)
     site = pages.Site(base_url="https://gate.example.com", on=date(2026, 11, 25))
     served = pages.page(pages.SKILL, site, offered)
     assert served is not None

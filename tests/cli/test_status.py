@@ -13,7 +13,7 @@ import pytest
 
 from gateway import COMMAND, Gateway, environment, start, stop
 from headgate import __version__
-from headgate.diagnostics.machine import plan_lines
+from headgate.diagnostics.upstream_access import plan_lines
 from played import PlayedUpstream
 from waiting import PATIENCE_S
 

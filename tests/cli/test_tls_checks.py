@@ -59,10 +59,10 @@ def test_the_doctor_judges_how_long_the_certificate_holds(
     key.chmod(0o600)
     found = list(machine._tls(config.Settings(tls=config.Tls(str(cert), str(key)))))
     assert found[0].state == state
-    assert found[-1].state == "ok" and "is valid until" in found[-1].said
+    assert found[-1].state == "ok" and "is valid until" in found[-1].result
     assert all(f.do for f in found if f.state != "ok")
 
 
 def test_the_doctor_names_a_file_that_is_missing() -> None:
     (found,) = machine._tls(config.Settings(tls=config.Tls("/nowhere/a.pem", "/nowhere/a.key")))
-    assert found.state == "fail" and "`tls.cert` names the file /nowhere/a.pem" in found.said
+    assert found.state == "fail" and "`tls.cert` names the file /nowhere/a.pem" in found.result

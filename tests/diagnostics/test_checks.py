@@ -8,14 +8,25 @@ import msgspec
 import pytest
 
 from fake_upstream import FakeUpstream
-from headgate.catalog import catalog as catalogs
-from headgate.catalog.catalog import Route, presets
+from headgate.catalog import building
+from headgate.catalog.presets import presets
+from headgate.catalog.routes import Route
 from headgate.chat import Finish, Reply, Text, Usage
 from headgate.config import Settings, Upstream
 from headgate.diagnostics import checks as checkups
-from headgate.diagnostics.checks import Finding, Report, checkup, judge_stream
-from headgate.diagnostics.probes import Plan, ProbeResult, habit_of, native_of, plan, sister_url
-from headgate.net.client import Client, Timeouts
+from headgate.diagnostics.checks import run_checks
+from headgate.diagnostics.findings import Finding, Report
+from headgate.diagnostics.judgements import judge_stream
+from headgate.diagnostics.probes import (
+    Plan,
+    ProbeResult,
+    habit_of,
+    native_of,
+    other_region_url,
+    plan,
+)
+from headgate.net.client import Client
+from headgate.net.client_errors import Timeouts
 from lab import ALL, KEY, MINIMAX, REPLY, THOUGHT, Lab
 
 TIMEOUTS = Timeouts(2, 5, 5, 10)
@@ -25,16 +36,18 @@ def route_of(
     url: str, preset: str = "minimax", key: str = KEY, capabilities: Mapping[str, Any] | None = None
 ) -> Route:
     own = Upstream(preset=preset, base_url=url, key=key, capabilities=dict(capabilities or {}))
-    catalog = catalogs.load(Settings(upstreams={"up": own}), {})
+    catalog = building.load(Settings(upstreams={"up": own}), {})
     return catalog.routes("MiniMax-M3")[0]
 
 
-def measure(route: Route, *, both: bool = False, sister: str = "", home: str = "") -> Report:
+def measure(route: Route, *, both: bool = False, other_region: str = "", home: str = "") -> Report:
     async def run() -> Report:
         client = Client(proxies={})
         native = native_of(route, "minimax", presets()) if both else None
         try:
-            return await checkup(client, route, TIMEOUTS, home=home, sister=sister, native=native)
+            return await run_checks(
+                client, route, TIMEOUTS, home=home, other_region=other_region, native=native
+            )
         finally:
             await client.close()
 
@@ -137,15 +150,15 @@ def test_reasoning_that_is_accepted_and_not_read_is_no_reason_to_change() -> Non
 def test_a_key_of_the_other_region_is_named_with_what_to_set() -> None:
     with Lab(MINIMAX).running() as here, Lab(MINIMAX).running() as there:
         here.fails, there.fails = {"*": (401, "login fail (1004)")}, {}
-        report = measure(route_of(here.url), sister=there.url)
+        report = measure(route_of(here.url), other_region=there.url)
     (access,) = red(report).values()
-    assert f'base_url = "{there.url}"' in access.do and "1004" in access.said
+    assert f'base_url = "{there.url}"' in access.do and "1004" in access.result
     assert report.requests == here.requests + there.requests == 2
 
 
 def test_a_key_that_both_regions_refuse_is_not_blamed_on_the_region() -> None:
     with Lab(MINIMAX).running() as here, Lab(MINIMAX).running() as there:
-        report = measure(route_of(here.url, key="sk-api-other"), sister=there.url)
+        report = measure(route_of(here.url, key="sk-api-other"), other_region=there.url)
     (access,) = red(report).values()
     assert "refuses it too" in access.do
     assert report.requests == 2
@@ -188,7 +201,7 @@ def test_a_wrong_path_is_told_with_the_right_one() -> None:
 def test_nobody_there_is_told_so() -> None:
     report = measure(route_of("http://127.0.0.1:1/v1"))
     (access,) = red(report).values()
-    assert "could not be reached (ConnectionRefusedError)" in access.said and "DNS" in access.do
+    assert "could not be reached (ConnectionRefusedError)" in access.result and "DNS" in access.do
 
 
 def test_one_probe_that_fails_does_not_end_the_others() -> None:
@@ -196,7 +209,7 @@ def test_one_probe_that_fails_does_not_end_the_others() -> None:
     with Lab(MINIMAX, fails=fails).running() as lab:
         report = measure(route_of(lab.url))
     assert set(red(report)) == {"structured output"}
-    assert "1000" in red(report)["structured output"].said
+    assert "1000" in red(report)["structured output"].result
     assert states(report)["cache"] == "ok"
 
 
@@ -309,10 +322,10 @@ def test_a_reply_that_came_at_once_was_held_back(shot: ProbeResult, state: str) 
 
 def test_a_key_is_only_tried_in_the_other_region_of_the_vendors_own_host() -> None:
     own = route_of("", "minimax").upstream
-    assert sister_url(own, "minimax", presets()) == "https://api.minimaxi.com/v1"
+    assert other_region_url(own, "minimax", presets()) == "https://api.minimaxi.com/v1"
     elsewhere = route_of("https://gate.example/v1", "minimax").upstream
-    assert sister_url(elsewhere, "minimax", presets()) == ""
-    assert sister_url(route_of("", "runapi").upstream, "runapi", presets()) == ""
+    assert other_region_url(elsewhere, "minimax", presets()) == ""
+    assert other_region_url(route_of("", "runapi").upstream, "runapi", presets()) == ""
 
 
 def test_the_native_path_is_on_the_same_host_and_only_where_the_vendor_has_one() -> None:

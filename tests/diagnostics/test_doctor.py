@@ -19,10 +19,13 @@ from click.testing import CliRunner, Result
 import headgate.diagnostics.machine as machine
 from fake_upstream import FakeUpstream
 from gateway import start, stop
-from headgate import __version__, config
-from headgate.catalog import catalog as catalogs
+from headgate import __version__
+from headgate.catalog import building
 from headgate.cli.doctor import command
-from headgate.diagnostics.machine import judge_clock, judge_metrics
+from headgate.config import loading
+from headgate.diagnostics.clock import judge_clock
+from headgate.diagnostics.running import judge_metrics
+from headgate.net.dial import NotSent
 from headgate.storage.sqlite.database import Store
 from lab import ALL, KEY, MINIMAX, REPLY, THOUGHT, Lab
 from own_server import OwnServer
@@ -71,7 +74,7 @@ def test_a_healthy_installation_is_all_green() -> None:
     code, found = examined()
     assert code == 0
     assert {f["state"] for f in found.values()} == {"ok"}, found
-    assert found["database"]["said"].startswith("whole, schema ")
+    assert found["database"]["result"].startswith("whole, schema ")
     for check in (
         "python",
         "libraries",
@@ -95,7 +98,7 @@ def test_a_healthy_installation_is_all_green() -> None:
 def test_nothing_is_made_where_nothing_is(data: Path) -> None:
     shutil.rmtree(data)
     code, found = examined()
-    assert code == 0 and "first start makes it" in found["data"]["said"]
+    assert code == 0 and "first start makes it" in found["data"]["result"]
     assert not data.exists()
 
 
@@ -117,13 +120,13 @@ def test_a_red_line_is_printed_with_what_to_do(data: Path) -> None:
 def test_a_mistake_in_the_configuration_is_red_and_the_rest_is_left(tmp_path: Path) -> None:
     file = tmp_path / "headgate.toml"
     file.write_text("prot = 1\n")
-    assert "Did you mean `port`?" in only_red("configuration", "--config", str(file))["said"]
+    assert "Did you mean `port`?" in only_red("configuration", "--config", str(file))["result"]
 
 
 def test_an_upstream_without_its_key_is_red(tmp_path: Path) -> None:
     file = tmp_path / "headgate.toml"
     file.write_text('[upstreams.mm]\npreset = "minimax"\n')
-    assert "MINIMAX_API_KEY" in only_red("configuration", "--config", str(file))["said"]
+    assert "MINIMAX_API_KEY" in only_red("configuration", "--config", str(file))["result"]
 
 
 def test_a_directory_that_others_can_write_is_red(data: Path) -> None:
@@ -149,7 +152,7 @@ def test_a_database_with_a_broken_page_is_red(data: Path) -> None:
     content = bytearray(file.read_bytes())
     content[4096 : len(content)] = b"\xee" * (len(content) - 4096)
     file.write_bytes(content)
-    assert only_red("database")["said"] == "is damaged"
+    assert only_red("database")["result"] == "is damaged"
 
 
 def test_a_database_of_a_newer_headgate_is_red(data: Path) -> None:
@@ -172,7 +175,7 @@ def test_the_pepper_of_another_data_directory_is_red(data: Path, tmp_path: Path)
     Store(tmp_path / "other").close()
     shutil.copy(tmp_path / "other" / "pepper", data / "pepper")
     found = only_red("pepper")
-    assert "is not the one that the keys" in found["said"]
+    assert "is not the one that the keys" in found["result"]
     assert "belongs to this database" in found["do"]
 
 
@@ -237,9 +240,9 @@ def test_a_host_that_is_not_ours_is_red(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("HEADGATE_HOST", "192.0.2.7")
 
     async def nobody(*_: object) -> None:
-        raise machine.NotSent("OSError")
+        raise NotSent("OSError")
 
-    monkeypatch.setattr(machine, "_get", nobody)
+    monkeypatch.setattr("headgate.diagnostics.running.get", nobody)
     assert "0.0.0.0" in only_red("port")["do"]
 
 
@@ -253,7 +256,7 @@ def test_a_running_gateway_is_asked_for_its_health(
     finally:
         stop(running)
     assert code == 0, found
-    assert found["gateway"]["said"] == "ready" and found["load"]["state"] == "ok"
+    assert found["gateway"]["result"] == "ready" and found["load"]["state"] == "ok"
     assert found["ledger"]["state"] == "ok" and "version" not in found
 
 
@@ -265,8 +268,8 @@ def test_the_numbers_of_a_gateway_in_trouble_are_red() -> None:
     )
     found = {f.check: f for f in judge_metrics(page)}
     assert (found["load"].state, found["ledger"].state) == ("fail", "fail")
-    assert found["load"].said == "12 open streams, the loop is 400 ms late"
-    assert found["prices"].state == "warn" and "3 rows" in found["ledger"].said
+    assert found["load"].result == "12 open streams, the loop is 400 ms late"
+    assert found["prices"].state == "warn" and "3 rows" in found["ledger"].result
 
 
 @pytest.mark.parametrize(
@@ -279,7 +282,7 @@ def test_the_numbers_of_a_gateway_in_trouble_are_red() -> None:
 )
 def test_the_clock_is_judged_by_the_hosts_date(now_s: float, state: str, said: str) -> None:
     found = judge_clock("h", "Tue, 14 Nov 2023 22:13:20 GMT", now_s)
-    assert (found.state, found.said) == (state, said)
+    assert (found.state, found.result) == (state, said)
     assert judge_clock("h", "yesterday", now_s).state == "warn"
 
 
@@ -393,8 +396,8 @@ def test_the_lines_it_prints_make_the_settings_what_was_measured(
         tomllib.loads(lines)
         fixed = tmp_path / "fixed.toml"
         fixed.write_text((Path(file).read_text() if from_file else "") + lines + "\n")
-        settings = config.load(str(fixed), env)
-        (route,) = catalogs.load(settings, env).routes("MiniMax-M3")
+        settings = loading.load(str(fixed), env)
+        (route,) = building.load(settings, env).routes("MiniMax-M3")
         assert route.upstream.base_url == lab.url and route.upstream.key == KEY
         assert route.capabilities.tool_choice == ("none", "named")
         assert route.capabilities.stop and route.capabilities.reasoning_form == "reasoning"

@@ -43,7 +43,7 @@ from headgate.chat import (
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import ModelCard, ReplyFacts, RequestTarget
 from headgate.dialects.gemini.dialect import GeminiDialect
-from headgate.dialects.gemini.upstream import decode_signature, encode_signature
+from headgate.dialects.gemini.signatures import decode_signature, encode_signature
 from headgate.errors import STATUS, Failure, Refused
 from headgate.stream import sse
 

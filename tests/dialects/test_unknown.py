@@ -48,7 +48,8 @@ from headgate.chat import (
 )
 from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.registry import OPENAI, RESPONSES
-from headgate.dialects.unknown import MOST_WARNINGS, compacted
+from headgate.dialects.unknown import MOST_WARNINGS
+from headgate.dialects.unknown_items import compacted
 from headgate.errors import Failure, Refused
 
 FACTS = ReplyFacts("1", "MiniMax-M2", 1700000000)
@@ -727,8 +728,8 @@ def test_a_role_that_is_no_word_is_that_of_a_user(role: Any) -> None:
 def test_unknown_things_are_counted_before_they_are_rewritten(
     body: dict[str, Any], field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headgate.dialects.unknown._part", None)  # nothing is rewritten
-    monkeypatch.setattr("headgate.dialects.unknown._Items", None)
+    monkeypatch.setattr("headgate.dialects.unknown_chat.part_of", None)  # nothing is rewritten
+    monkeypatch.setattr("headgate.dialects.unknown_responses.Items", None)
     raw = json.dumps({"model": "m", **body, "metadata": {"a": "x" * 3_000_000}}).encode()
     with pytest.raises(Refused, match="are taken") as found:
         (OPENAI if field == "messages" else RESPONSES).decode_request(raw, RequestTarget())

@@ -20,7 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from headgate import node
 from headgate.catalog import counting
-from headgate.catalog.catalog import Route, Upstream, models
+from headgate.catalog.models import models
+from headgate.catalog.routes import Route, Upstream
 from headgate.chat import (
     Finish,
     Media,

@@ -2,7 +2,8 @@
 
 import pytest
 
-from headgate.config import ConfigError, load
+from headgate.config import ConfigError
+from headgate.config.loading import load
 from headgate.edge.cors import Cors, is_preflight
 from headgate.errors import Failure
 

@@ -17,21 +17,15 @@ from test_gateway import chat, contents, messages
 
 from gateway import start, stop
 from headgate import config
-from headgate.catalog import catalog, counting
-from headgate.catalog.catalog import Route
+from headgate.catalog import building, counting
+from headgate.catalog.routes import Route
 from headgate.chat import Media, Message, Request, Text, Thinking, Tool, ToolCall, ToolResult
 from headgate.config import ConfigError, Settings
-from headgate.edge.counter import (
-    BOUND_S,
-    ESTIMATED,
-    REST_S,
-    WRITTEN,
-    Count,
-    Counter,
-    load_tokenizer,
-)
+from headgate.edge.counter import BOUND_S, ESTIMATED, REST_S, WRITTEN, Count, Counter
+from headgate.edge.tokenizer import load_tokenizer
 from headgate.net.client import Client
-from headgate.net.server import Inbound, Server
+from headgate.net.inbound import Inbound
+from headgate.net.server import Server
 from played import USAGE, PlayedUpstream
 from waiting import PATIENCE_S, never, pause_thread
 
@@ -72,7 +66,7 @@ class Played:
         url = f"http://127.0.0.1:{self.port}{path}"
         fields = {"preset": preset, "base_url": url, "key": "secret", **own}
         upstream = msgspec.convert(fields, config.Upstream)
-        loaded = catalog.load(Settings(upstreams={preset: upstream}), {})
+        loaded = building.load(Settings(upstreams={preset: upstream}), {})
         return loaded.routes(M)[0]
 
 

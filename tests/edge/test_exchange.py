@@ -10,9 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from headgate import config
-from headgate.catalog import catalog as catalogs
-from headgate.catalog.catalog import Route
+from headgate.catalog import building
+from headgate.catalog.routes import Route
+from headgate.config import loading
 from headgate.edge.app import App
 from headgate.edge.context import EdgeContext
 from headgate.edge.log import Log
@@ -70,14 +70,14 @@ def inside(tmp_path: Path, upstream: PlayedUpstream) -> Iterator[Callable[..., N
         ]
         file.write_text("\n".join(tables))
         env = {"UP_KEY": "k"}
-        settings = config.load(str(file), env, data=str(tmp_path / "data"))
+        settings = loading.load(str(file), env, data=str(tmp_path / "data"))
 
         async def bounded() -> None:
             async with asyncio.timeout(3 * PATIENCE_S):
                 store = Store(settings.data)
                 _, text = store.create_key("test", now_s=time.time(), **terms)
                 ledger, books = Ledger(settings.data), UsageReader(settings.data)
-                catalog = catalogs.load(settings, env)
+                catalog = building.load(settings, env)
                 gate = EdgeContext(settings, catalog, store, ledger, books, Log("off"))
                 server = Server(App(gate))
                 port = await server.listen("127.0.0.1", 0)
@@ -151,7 +151,7 @@ def test_what_an_upstream_was_sent_counts_though_the_client_left_at_once(
         )
         async with asking(here, "", messages=silent):
             await until(lambda: len(upstream.seen) > seen)
-        await until(lambda: not here.gate.client._open)
+        await until(lambda: not here.gate.client.open)
         served = await here.ask("", messages=hello)
         assert served.headers["x-headgate-upstream"] == f"two/{M}"
 
@@ -165,7 +165,7 @@ def test_a_request_that_outlives_its_keys_limits_leaves_none_behind(
         seen = len(upstream.seen)
         running = asyncio.create_task(here.ask("held"))
         await until(lambda: len(upstream.seen) > seen and upstream.seen[seen].held)
-        (key,) = here.gate.ring.keys()
+        (key,) = here.gate.credentials.ring.keys()
         here.gate.store.change_key(key.id, now_s=time.time(), rpm=2)
         await here.gate.refresh()
         upstream.release(upstream.seen[seen])
@@ -192,7 +192,7 @@ def test_a_client_that_leaves_while_the_end_is_recorded_leaves_no_upstream_behin
             row = await rows.get()
             assert row.outcome == "stop_sequence"
         await until(lambda: upstream.last.left)
-        assert not here.gate.client._open
+        assert not here.gate.client.open
 
     inside(main)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from headgate import config
-from headgate.catalog import catalog as catalogs
+from headgate.catalog import building
+from headgate.config import loading
 from headgate.edge import context as gates
 from headgate.edge.context import EdgeContext
 from headgate.edge.log import Log
@@ -26,13 +26,13 @@ Main = Callable[[EdgeContext, str], Awaitable[None]]
 def inside(tmp_path: Path) -> Iterator[Callable[[Main], None]]:
     def run(main: Main) -> None:
         env = {"MINIMAX_API_KEY": "k"}
-        settings = config.load(None, env, data=str(tmp_path / "data"))
+        settings = loading.load(None, env, data=str(tmp_path / "data"))
 
         async def bounded() -> None:
             store = Store(settings.data)
             _, text = store.create_key("test", now_s=time.time())
             ledger, books = Ledger(settings.data), UsageReader(settings.data)
-            catalog = catalogs.load(settings, env)
+            catalog = building.load(settings, env)
             gate = EdgeContext(settings, catalog, store, ledger, books, Log("off"))
             try:
                 async with asyncio.timeout(30):
@@ -50,7 +50,7 @@ def inside(tmp_path: Path) -> Iterator[Callable[[Main], None]]:
 
 def refusal(gate: EdgeContext, text: str) -> str:
     with pytest.raises(Refused) as found:
-        gate.authenticate(text)
+        gate.credentials.authenticate(text)
     return found.value.failure.code
 
 
@@ -67,7 +67,7 @@ def test_a_load_that_failed_is_tried_again_though_the_version_is_the_same(
             broken.setattr(gate.store, "ring", ring)
             with pytest.raises(StoreFault):
                 await gate.refresh()
-        assert gate.authenticate(text).name == "test"
+        assert gate.credentials.authenticate(text).name == "test"
         await gate.refresh()
         assert refusal(gate, text) == "invalid_api_key"
 
@@ -92,7 +92,7 @@ def test_the_watch_goes_on_after_a_fault_and_says_so(
         page = gate.metrics.page().decode()
         assert 'headgate_task_failures_total{task="keys"}' in page
         Store(gate.settings.data).revoke(text[8:16], now_s=time.time())
-        await until(lambda: gate.ring.authenticate(text, time.time()) is None)
+        await until(lambda: gate.credentials.ring.authenticate(text, time.time()) is None)
 
     inside(main)
 
@@ -101,14 +101,14 @@ def test_keys_that_were_not_checked_for_too_long_open_nothing(
     inside: Callable[[Main], None],
 ) -> None:
     async def main(gate: EdgeContext, text: str) -> None:
-        gate._checked_s = time.monotonic() - gates.STALE_S - 1
+        gate.credentials.checked_s = time.monotonic() - gates.STALE_S - 1
         assert refusal(gate, text) == "storage_unavailable"
         assert "has not been read" in gate.unready()
         with pytest.raises(Refused) as found:
-            await gate.key_of(text)
+            await gate.credentials.key_of(text)
         assert found.value.failure.status == 503 and found.value.failure.retry_after_s
         await gate.refresh()
-        assert gate.authenticate(text).name == "test" and not gate.unready()
+        assert gate.credentials.authenticate(text).name == "test" and not gate.unready()
 
     inside(main)
 
@@ -127,11 +127,11 @@ def test_a_key_that_was_created_a_moment_ago_is_looked_for_once_for_all_who_ask(
 
         monkeypatch.setattr(gate.store, "data_version", counted)
         _, fresh = Store(gate.settings.data).create_key("fresh", now_s=time.time())
-        found = await asyncio.gather(*(gate.key_of(fresh) for _ in range(50)))
+        found = await asyncio.gather(*(gate.credentials.key_of(fresh) for _ in range(50)))
         assert {key.name for key in found} == {"fresh"}
         assert looks <= 2
         with pytest.raises(Refused):
-            await gate.key_of("mistyped")
+            await gate.credentials.key_of("mistyped")
         assert looks <= 2
 
     inside(main)

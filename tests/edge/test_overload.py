@@ -9,14 +9,8 @@ import pytest
 
 from headgate import config
 from headgate.edge.metrics import Metrics
-from headgate.edge.overload import (
-    MAX_BYTES,
-    MIN_BYTES,
-    START_CPU_S,
-    TURN_CPU_S,
-    Overload,
-    default_bytes,
-)
+from headgate.edge.overload import START_CPU_S, TURN_CPU_S, Overload
+from headgate.edge.overload_bounds import MAX_BYTES, MIN_BYTES, default_bytes
 from headgate.errors import Refused
 from waiting import pause, until
 

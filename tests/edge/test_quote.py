@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import Gateway, start, stop
-from headgate.catalog import catalog
+from headgate.catalog import models as shipped
 from headgate.chat import Usage
 from headgate.policy import pricing, quotes
 from headgate.storage.sqlite.reports import UsageReader
@@ -66,7 +66,7 @@ def test_it_is_priced_in_each_protocol_and_nothing_is_sent_or_billed(
     assert quote["object"] == "quote" and quote["model"] == "MiniMax-M2"
     assert quote["max_output_tokens"] == 500 and quote["counted"] == "estimated"
     assert "tokens (estimated)" in answer.headers["x-headgate-warnings"]
-    (price,) = catalog.models()["MiniMax-M2"].prices
+    (price,) = shipped.models()["MiniMax-M2"].prices
     assert quote["price"]["input"] == price.input and quote["price"]["output"] == price.output
     assert Decimal(quote["input_cost"]) == Decimal(price.input) * quote["input_tokens"] / 10**6
     assert Decimal(quote["max_output_cost"]) == Decimal(price.output) * 500 / 10**6
@@ -119,12 +119,12 @@ def test_no_secret_and_no_prompt_is_in_a_quote_or_in_the_log(gateway: Gateway) -
 
 
 PRICES = st.builds(
-    lambda i, o, c: catalog.Price(pricing_day, input=f"{i}.{i}", output=str(o), cache_read=c),
+    lambda i, o, c: shipped.Price(pricing_day, input=f"{i}.{i}", output=str(o), cache_read=c),
     st.integers(0, 99),
     st.integers(0, 99),
     st.sampled_from(("", "0", "0.01", "120")),
 )
-pricing_day = catalog.models()["MiniMax-M2"].prices[0].valid_from
+pricing_day = shipped.models()["MiniMax-M2"].prices[0].valid_from
 
 
 @given(
@@ -137,7 +137,7 @@ pricing_day = catalog.models()["MiniMax-M2"].prices[0].valid_from
     asked=st.integers(0, 10**5),
 )
 def test_no_usage_within_the_request_costs_more_than_the_quote(
-    prices: list[catalog.Price],
+    prices: list[shipped.Price],
     input: int,
     more: int,
     used: int,

@@ -13,7 +13,7 @@ from headgate.edge.metrics import Metrics
 from headgate.edge.refusals import COALESCE_S, FLOOD, MAX_KINDS, Refusals
 from headgate.errors import Failure
 from headgate.net.heads import Head
-from headgate.net.server import Inbound
+from headgate.net.inbound import Inbound
 
 LIMITED = Failure("rate_limit", "Please try again in 3s.", retry_after_s=2.5)
 

@@ -9,11 +9,12 @@ import pytest
 
 from gateway import COMMAND, Gateway, environment, start, stop
 from headgate import config
-from headgate.catalog import catalog as catalogs
-from headgate.catalog.catalog import Route
+from headgate.catalog import building
 from headgate.catalog.detection import Detected
 from headgate.catalog.models import models
-from headgate.diagnostics import machine
+from headgate.catalog.routes import Route
+from headgate.config import loading
+from headgate.diagnostics import upstream_access
 from headgate.edge.upstream_kind import Unreachable, ask
 from headgate.net.client import Client
 from own_server import OwnServer
@@ -25,12 +26,12 @@ FORMAT = {"type": "json_schema", "json_schema": {"name": "place", "schema": SCHE
 
 
 def settings_for(server: OwnServer) -> config.Settings:
-    return config.load(None, {"HEADGATE_UPSTREAM_URL": server.url})
+    return loading.load(None, {"HEADGATE_UPSTREAM_URL": server.url})
 
 
 def asked(url: str) -> Detected | None:
-    settings = config.load(None, {"HEADGATE_UPSTREAM_URL": url})
-    route: Route = catalogs.load(settings, {}).routes("MiniMax-M2")[0]
+    settings = loading.load(None, {"HEADGATE_UPSTREAM_URL": url})
+    route: Route = building.load(settings, {}).routes("MiniMax-M2")[0]
 
     async def main() -> Detected | None:
         client = Client(proxies={})
@@ -76,8 +77,10 @@ def test_a_server_that_refuses_the_key_is_not_known() -> None:
 def test_the_doctor_says_which_server_it_is(kind: str, text: str) -> None:
     with OwnServer(kind).running() as server:
         settings = settings_for(server)
-        (found,) = asyncio.run(machine._upstreams(settings, catalogs.load(settings, {}), False))
-    assert (found.state, found.said) == ("ok", text)
+        (found,) = asyncio.run(
+            upstream_access.upstream_findings(settings, building.load(settings, {}), False)
+        )
+    assert (found.state, found.result) == ("ok", text)
 
 
 def detected(gate: Gateway) -> list[str]:

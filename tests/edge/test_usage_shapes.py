@@ -21,7 +21,8 @@ import uvloop
 from callers import Answer, Ask, Protocol, call
 from gateway import Gateway, start, stop
 from headgate.catalog import counting
-from headgate.net.server import Inbound, Server
+from headgate.net.inbound import Inbound
+from headgate.net.server import Server
 from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.reports import UsageReader
 from waiting import PATIENCE_S, wait_for

@@ -21,8 +21,8 @@ from openai.types.responses.response_output_text import AnnotationURLCitation
 
 from gateway import Gateway, start, stop
 from headgate.chat import ToolCall, ToolResult
+from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.ledger import LedgerRow
 from headgate.storage.sqlite.reports import UsageReader
 from played import FINDINGS, PlayedUpstream
 from search_engine import SearchEngine

@@ -7,17 +7,10 @@ import socket
 
 import pytest
 
-from headgate.net.client import (
-    Broken,
-    ConnectTimedOut,
-    NoConnection,
-    NotSent,
-    Response,
-    Stale,
-    TimedOut,
-    Timeouts,
-    most_connections,
-)
+from headgate.net.client import most_connections
+from headgate.net.client_errors import Broken, NoConnection, Stale, TimedOut, Timeouts
+from headgate.net.dial import ConnectTimedOut, NotSent
+from headgate.net.upstream_connection import Response
 from loopback import (
     CALM,
     CHUNKED,
@@ -28,7 +21,7 @@ from loopback import (
     closing,
     hear,
     post,
-    said,
+    stated,
     stays,
     upstream,
 )
@@ -201,7 +194,7 @@ def test_an_idle_connection_lives_no_longer_than_its_upstream_announced(run: Run
     async def main() -> None:
         async with upstream(answering(hinted)) as up, client() as c:
             await (await post(c, up.url)).read_all()
-            (conn,) = c._open
+            (conn,) = c.open
             assert conn.idle_s == 6.0
             assert conn._timer_at <= conn.idle_at + 6.0
 
@@ -251,7 +244,7 @@ def test_idle_connections_age_and_are_counted(run: Run) -> None:
                     if idle_s == PATIENCE_S:
                         assert sum(map(len, c._idle.values())) == 1
                     else:
-                        await until(lambda c=c: not c._open)  # type: ignore[misc]
+                        await until(lambda c=c: not c.open)  # type: ignore[misc]
                         assert not any(c._idle.values())
 
     run(main())
@@ -410,7 +403,7 @@ def test_connections_that_failed_or_ended_are_counted_no_more(run: Run) -> None:
             await (await post(c, up.url)).read_all()
             assert c._total == 1
             await c.close()
-            await until(lambda: not c._open)
+            await until(lambda: not c.open)
             assert (c._total, c._count) == (0, {})
 
     run(main())
@@ -419,7 +412,7 @@ def test_connections_that_failed_or_ended_are_counted_no_more(run: Run) -> None:
 def test_a_flood_of_interim_answers_is_broken(run: Run) -> None:
     async def main() -> None:
         with pytest.raises(Broken):
-            await said(closing(b"HTTP/1.1 100 Continue\r\n\r\n" * 4000))
+            await stated(closing(b"HTTP/1.1 100 Continue\r\n\r\n" * 4000))
 
     run(main())
 
@@ -461,7 +454,7 @@ def test_a_chunked_body_may_be_split_anywhere(run: Run) -> None:
                     writer.write(piece)
                     await pause(0.001, "so that most of the pieces arrive apart")
 
-            status, headers, body = await said(play)
+            status, headers, body = await stated(play)
             assert (status, body, "x-t" in headers) == (200, b"hello world", False)
 
     run(main())
@@ -501,7 +494,7 @@ def test_bytes_are_read_as_they_come(run: Run) -> None:
 )
 def test_a_body_ends_where_the_head_says(run: Run, answer: bytes, expected: bytes) -> None:
     async def main() -> None:
-        _, headers, body = await said(closing(answer))
+        _, headers, body = await stated(closing(answer))
         assert body == expected and "link" not in headers
 
     run(main())
@@ -535,7 +528,7 @@ def test_a_body_ends_where_the_head_says(run: Run, answer: bytes, expected: byte
 def test_bad_framing_is_broken(run: Run, answer: bytes) -> None:
     async def main() -> None:
         with pytest.raises(Broken):
-            await said(closing(answer))
+            await stated(closing(answer))
 
     run(main())
 
@@ -566,7 +559,7 @@ def test_a_redirect_is_an_answer_like_any(run: Run) -> None:
 def test_repeated_headers_are_joined_and_non_ascii_is_marked(run: Run) -> None:
     async def main() -> None:
         answer = b"HTTP/1.1 200 OK\r\nA: b\r\na: c\r\nX: \xc3\xa9\r\nContent-Length: 0\r\n\r\n"
-        _, headers, _ = await said(closing(answer))
+        _, headers, _ = await stated(closing(answer))
         assert headers == {"a": "b, c", "x": "��", "content-length": "0"}
 
     run(main())
@@ -713,7 +706,7 @@ def test_a_stream_that_moves_is_not_stalled(run: Run) -> None:
                 writer.write(b"1\r\na\r\n")
             writer.write(b"0\r\n\r\n")
 
-        _, _, body = await said(play, Timeouts(first_token_s=1.5, stall_s=1.5))
+        _, _, body = await stated(play, Timeouts(first_token_s=1.5, stall_s=1.5))
         assert body == b"a" * 20
 
     run(main())
@@ -858,7 +851,7 @@ def test_a_closed_client_breaks_its_readers_and_sends_no_more(run: Run) -> None:
         async with upstream(answering(CHUNKED)) as up, client() as c:
             response = await post(c, up.url)
             await c.close()
-            assert not c._open
+            assert not c.open
             with pytest.raises(Broken):
                 await response.read()
             with pytest.raises(NotSent):

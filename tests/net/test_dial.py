@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from headgate.net.client import Client, NotSent
-from headgate.net.dial import Proxies
+from headgate.net.client import Client
+from headgate.net.dial import NotSent, Proxies
 from loopback import CALM, CHUNKED, OK, Play, Run, answering, client, hear, post, upstream
 from programs import needs
 

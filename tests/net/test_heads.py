@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.net.heads import MAX_HEADS, Cut, Head, Heads, cut
-from headgate.net.server import Inbound, Server, _Connection
+from headgate.net.inbound import Inbound
+from headgate.net.inbound_connection import Connection
+from headgate.net.server import Server
 
 ASK = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"
 Told = tuple[object, ...]
@@ -63,7 +65,7 @@ def told(pieces: Sequence[bytes], heads: Heads) -> list[Told]:
     async def main() -> list[Told]:
         server = Server(handler)
         server._loop, server.heads = asyncio.get_running_loop(), heads
-        conn, wire = _Connection(server), Wire()
+        conn, wire = Connection(server), Wire()
         conn.connection_made(wire)
         for piece in pieces:
             if not wire.shut:

@@ -16,10 +16,12 @@ import uvloop
 import zstandard
 
 from headgate.errors import Failure, Refused
-from headgate.net import server as servers
+from headgate.net import inbound_connection
 from headgate.net.codings import PIECE_BYTES
 from headgate.net.connections import RESERVED
-from headgate.net.server import TURN_BYTES, Inbound, Limits, Server
+from headgate.net.inbound import Inbound
+from headgate.net.server import Server
+from headgate.net.server_limits import TURN_BYTES, Limits
 from loopback import rounds, stays
 from waiting import PATIENCE_S, never, pause, until
 
@@ -524,7 +526,7 @@ def test_nothing_more_is_answered_while_the_client_takes_nothing() -> None:
 def test_clients_that_hold_too_much_between_them_are_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(servers, "MAX_HELD_BYTES_IN_ALL", 100_000)
+    monkeypatch.setattr(inbound_connection, "MAX_HELD_BYTES_IN_ALL", 100_000)
 
     async def main() -> None:
         async with serving(silent) as served:

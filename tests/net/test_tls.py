@@ -14,7 +14,9 @@ import pytest
 from certs import Authority
 from headgate.net.certificates import CertificateFiles, Certificates
 from headgate.net.handshakes import Handshakes
-from headgate.net.server import Inbound, Limits, Server
+from headgate.net.inbound import Inbound
+from headgate.net.server import Server
+from headgate.net.server_limits import Limits
 from loopback import Run
 from waiting import until
 

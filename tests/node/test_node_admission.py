@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from headgate.catalog.catalog import models
+from headgate.catalog.models import models
 from headgate.errors import Failure
 from headgate.node import admission
 from headgate.node.admission import Admissions, Admitted, Demand
 from headgate.node.wire import Bounds
-from headgate.policy.budgets import BudgetStatus
 from headgate.policy.keys import Key
-from headgate.policy.limits import Limit
+from headgate.policy.limit_kinds import Limit
+from headgate.policy.owner_budget import BudgetStatus
 from headgate.policy.pricing import Tariff
 from headgate.storage.errors import LedgerFault
 

@@ -10,14 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from headgate.policy.budgets import (
-    PAST_PERIODS,
+from headgate.policy.budget_refusal import BudgetRefusal
+from headgate.policy.budgets import Budgets
+from headgate.policy.keys import Key
+from headgate.policy.owner_budget import PAST_PERIODS, Owner, Reservation, Settled
+from headgate.policy.periods import (
     Budget,
-    BudgetRefusal,
-    Budgets,
-    Owner,
-    Reservation,
-    Settled,
     begins_s,
     ends_s,
     nano_of,
@@ -25,7 +23,6 @@ from headgate.policy.budgets import (
     written_on,
     zone_of,
 )
-from headgate.policy.keys import Key
 
 KEY: Owner = ("key", "k")
 ACCOUNT: Owner = ("account", "")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from headgate.chat import Media, Message, Request, Text, Thinking, ToolCall, ToolResult
 from headgate.dialects.capabilities import Capabilities
 from headgate.errors import Failure, Refused
-from headgate.policy import history
+from headgate.policy import history, turns
 from headgate.policy.history import repair
 
 PLAIN = Capabilities()
@@ -167,7 +167,7 @@ def test_a_call_without_its_result_gets_one_that_says_so(dialect: str) -> None:
     messages, warnings = repaired(
         user("hi"), calls("a", "b"), result("a"), user("go"), dialect=dialect
     )
-    missing = Message("tool", (ToolResult("b", (Text(history.NO_RESULT),), is_error=True),))
+    missing = Message("tool", (ToolResult("b", (Text(turns.NO_RESULT),), is_error=True),))
     assert messages == [user("hi"), calls("a", "b"), result("a"), missing, user("go")]
     assert warnings == ("history: missing tool result replaced by a note",)
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from headgate.policy import keys
-from headgate.policy.keys import Account, Key, KeySnapshot, mac, new_text, parse
+from headgate.policy import key_snapshot
+from headgate.policy.key_snapshot import KeySnapshot
+from headgate.policy.keys import Account, Key, mac, new_text, parse
 
 PEPPER = bytes(range(32))
 TEXT, PARSED = new_text(bytes(range(100, 138)))
@@ -103,7 +104,7 @@ def test_an_unknown_id_costs_an_hmac_and_a_comparison_like_a_wrong_secret(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls: list[str] = []
-    monkeypatch.setattr(keys, "mac", lambda p, s: calls.append(s) or mac(p, s))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(key_snapshot, "mac", lambda p, s: calls.append(s) or mac(p, s))  # type: ignore[func-returns-value]
     forged, parsed = new_text(bytes(range(100, 106)) + bytes(32))
     ring().authenticate(forged, 1)
     ring().authenticate(OTHER, 1)
@@ -115,7 +116,7 @@ def test_a_remembered_key_costs_no_hmac_and_a_refused_one_is_not_remembered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls: list[str] = []
-    monkeypatch.setattr(keys, "mac", lambda p, s: calls.append(s) or mac(p, s))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(key_snapshot, "mac", lambda p, s: calls.append(s) or mac(p, s))  # type: ignore[func-returns-value]
     keyring = ring()
     for text in (TEXT, TEXT, OTHER, OTHER):
         keyring.authenticate(text, 1)
@@ -123,7 +124,7 @@ def test_a_remembered_key_costs_no_hmac_and_a_refused_one_is_not_remembered(
 
 
 def test_what_is_remembered_is_bounded_and_never_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys, "REMEMBERED", 2)
+    monkeypatch.setattr(key_snapshot, "REMEMBERED", 2)
     made = [new_text(bytes([n]) * 38) for n in range(5)]
     rows = [(Key(p.id, "n", 0.0), mac(PEPPER, p.secret)) for _, p in made]
     keyring = KeySnapshot(PEPPER, rows)

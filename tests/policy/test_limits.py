@@ -14,24 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from headgate.dialects.registry import FACTS
 from headgate.policy.keys import Key
-from headgate.policy.limits import (
-    LIMITS,
-    MINUTE_NS,
-    NS,
-    SWEEP,
-    Admission,
-    Limit,
-    Limiter,
-    LimitRefusal,
-    LimitStatus,
-    PacedTurn,
-    Pacer,
-    PacerRefusal,
-    UpstreamLimits,
-    duration,
-    headers,
-    of_key,
-)
+from headgate.policy.limit_headers import LimitStatus, duration, headers
+from headgate.policy.limit_kinds import LIMITS, MINUTE_NS, NS, Limit, of_key
+from headgate.policy.limits import SWEEP, Admission, Limiter, LimitRefusal
+from headgate.policy.pacing import PacedTurn, Pacer, PacerRefusal, UpstreamLimits
 
 RPM, TPM, SLOTS = Limit("requests", 60), Limit("tokens", 1000), Limit("concurrency", 2)
 

@@ -30,7 +30,8 @@ from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.registry import DIALECTS
 from headgate.edge.pipeline.masking import Restore
 from headgate.errors import Refused
-from headgate.policy.masking import KINDS, Masker, Restorer, kinds
+from headgate.policy.masked_forms import KINDS
+from headgate.policy.masking import Masker, Restorer, kinds
 
 SECRET = b"s" * 32
 PEM = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkq\n-----END PRIVATE KEY-----"

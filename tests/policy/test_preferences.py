@@ -8,15 +8,8 @@ from msgspec import Raw
 
 from headgate.chat import Preferences
 from headgate.dialects import provider
-from headgate.policy.preferences import (
-    NONE,
-    Figures,
-    allowed,
-    narrowed,
-    parsed,
-    sorted_by,
-    written,
-)
+from headgate.dialects.provider import parsed
+from headgate.policy.preferences import NONE, Figures, allowed, narrowed, sorted_by, written
 
 
 class Upstream(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.catalog.catalog import Price, models
+from headgate.catalog.models import Price, models
 from headgate.chat import Usage
 from headgate.policy.pricing import UNPRICED, Tariff, usd, version
 

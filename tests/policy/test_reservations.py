@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.catalog.catalog import Price, models
+from headgate.catalog.models import Price, models
 from headgate.policy import reservations
-from headgate.policy.budgets import Budget, Budgets, Reservation, Room
+from headgate.policy.budgets import Budgets
+from headgate.policy.owner_budget import Reservation, Room
+from headgate.policy.periods import Budget
 from headgate.policy.pricing import UNBOUNDED, Tariff
 from headgate.policy.reservations import USEFUL_OUTPUT, USUAL_OUTPUT, Outputs, grant
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from headgate.policy.limits import MINUTE_NS, NS, Bucket
+from headgate.policy.bucket import Bucket
+from headgate.policy.limit_kinds import MINUTE_NS, NS
 from headgate.policy.shared_rates import AGAIN_NS, HOLD_NS, Rate, draw
 
 SLOT = ("owner", "", "requests")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from headgate.policy.limits import NS
+from headgate.policy.limit_kinds import NS
 from headgate.policy.shared_slots import IDLE_NS, LEASE_S, OtherSlots, Slots, draw
 
 SLOT = ("owner", "", "concurrency")

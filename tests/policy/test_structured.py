@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from headgate.chat import Finish, Format, Message, Reply, Request, Text, Thinking, ToolCall
-from headgate.policy.structured import check, extract, fault, repair_request, repairable, settle
+from headgate.policy.schemas import check, fault
+from headgate.policy.structured import extract, repair_request, repairable, settle
 
 OBJECT = Format("object")
 SECRET = "zebra"  # stands for what the reply says

@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from headgate.policy import terms
-from headgate.policy.keys import KEY_STATES, Account, BudgetTerms, Key, Terms
+from headgate.policy.key_terms import BudgetTerms
+from headgate.policy.keys import KEY_STATES, Account, Key, Terms
 
 
 def test_the_typed_dictionaries_have_the_terms_of_the_structs() -> None:

@@ -28,7 +28,7 @@ from headgate.chat import (
     replay,
 )
 from headgate.dialects.anthropic.dialect import AnthropicDialect
-from headgate.dialects.anthropic.upstream import wire_id
+from headgate.dialects.anthropic.upstream_request import wire_id
 from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.openai.dialect import OpenAIDialect
 from headgate.errors import Failure

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from gateway import start, stop
-from headgate import config
 from headgate.cli import audit, nodes, requests, usage
+from headgate.config import loading
 from headgate.diagnostics import machine
 from headgate.node.shipping import Shipper, node_id
 from headgate.storage.errors import StoreError
@@ -390,10 +390,10 @@ def test_the_commands_read_all_nodes(
         ("one", 0, 1),
         ("two", 3, 1),
     ]
-    settings = config.load(None, {"HEADGATE_DATABASE": url})
+    settings = loading.load(None, {"HEADGATE_DATABASE": url})
     for online, said in ((False, "not asked"), (True, "2 nodes, 3 rows on their way")):
         finding = asyncio.run(machine._ledger_database(settings.database, online))
-        assert finding.state == "ok" and said in finding.said
+        assert finding.state == "ok" and said in finding.result
         assert "secret-of-pg" not in str(finding)
     assert run(nodes.command, "forget", "two") == "Forgotten: n2.\n"
     assert CliRunner().invoke(nodes.command, ["forget", "two"]).exit_code == 1

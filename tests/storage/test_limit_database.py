@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from headgate.policy.limits import MINUTE_NS
+from headgate.policy.limit_kinds import MINUTE_NS
 from headgate.policy.shared_rates import RateAsk, Right
 from headgate.policy.shared_slots import LEASE_S, SlotAsk
 from headgate.storage.postgres import database, limits

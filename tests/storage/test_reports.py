@@ -207,7 +207,7 @@ spans = st.one_of(st.just((0.0, END)), st.tuples(moments, moments))
 
 
 def meant(row: LedgerRow, where: Where, since_s: float, until_s: float) -> bool:
-    said = all(getattr(row, c) == v for c, v in where.said().items())
+    said = all(getattr(row, c) == v for c, v in where.stated().items())
     return said and since_s <= row.started_at < until_s
 
 
@@ -531,7 +531,7 @@ WHERES = [
 ]
 
 
-@pytest.mark.parametrize("where", WHERES, ids=lambda w: "+".join(w.said()) or "all")
+@pytest.mark.parametrize("where", WHERES, ids=lambda w: "+".join(w.stated()) or "all")
 def test_no_page_of_the_log_reads_a_million_rows(many: UsageReader, where: Where) -> None:
     for more in ({}, {"before": MILLION // 2}, {"since_s": T + 10 * DAY}, {"until_s": T + DAY}):
         with Asked(many) as asked:
@@ -543,7 +543,7 @@ def test_no_page_of_the_log_reads_a_million_rows(many: UsageReader, where: Where
         read = [
             v["high"] - v["low"]
             for sql, v in asked.statements
-            if "indexed by ledger_log" in sql and where.said()
+            if "indexed by ledger_log" in sql and where.stated()
         ]
         assert sum(read) < MILLION / 20
 

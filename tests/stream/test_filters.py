@@ -22,8 +22,9 @@ from headgate.chat import (
     replay,
 )
 from headgate.errors import Failure
-from headgate.stream.filters import Fences, Filter, Show, Stops, build
+from headgate.stream.filters import Fences, Show, Stops, build
 from headgate.stream.stops import StopScanner
+from headgate.stream.translate import Filter
 
 CUT = Failed(Failure("upstream", "cut"))
 USAGE = Usage(input=3, output=5)

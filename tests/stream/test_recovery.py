@@ -30,7 +30,8 @@ from headgate.chat import (
     replay,
 )
 from headgate.errors import Failure
-from headgate.stream.recovery import NS, CallRecovery, Coerce
+from headgate.stream.blocks import NS
+from headgate.stream.recovery import CallRecovery, Coerce
 from headgate.stream.translate import Filter
 
 USAGE = Usage(input=3, output=5)

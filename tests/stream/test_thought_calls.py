@@ -36,7 +36,7 @@ def said(*parts: tuple[str, str], end: Event = STOPPED, cuts: int = 7) -> list[E
         events += [Delta(text[i : i + cuts]) for i in range(0, len(text), cuts)]
         events.append(PartStop("sig" if kind == "thinking" else ""))
     events.append(end)
-    filters = build("yes", (), False, tools=TOOLS, seed="s", salvage=True)
+    filters = build("yes", (), False, tools=TOOLS, seed="s", tool_call_recovery=True)
     out: list[Event] = []
     for event in events:
         batch = [event]

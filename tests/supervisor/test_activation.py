@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from gateway import start, stop
-from headgate.config import Address
+from headgate.config.addresses import Address
 from headgate.supervisor import activation
 from headgate.supervisor.activation import ActivationError
 from played import PlayedUpstream

@@ -100,7 +100,10 @@ class Made(msgspec.Struct):
         return endpoint.shown_path.replace("{id}", id).replace("{name}", name)
 
     def changes(self) -> list[tuple[str, str, str]]:
-        return [(c.action, c.subject, c.account) for c in self.site.desk.people.changes(most=200)]
+        return [
+            (c.action, c.subject, c.account)
+            for c in self.site.console_context.people.changes(most=200)
+        ]
 
 
 def row(n: int, key: str, account: str, **fields: object) -> LedgerRow:
@@ -167,16 +170,16 @@ def running(data: Path) -> Iterator[Made]:
     rules = (*routes.RULES, *openapi.RULES, *reference_page.RULES)
     try:
         with served(data, rules, f"http://127.0.0.1:{edge.server_port}") as site:
-            people = site.desk.people
-            settings = site.desk.settings
-            site.desk.store.put_upstream_key(
+            people = site.console_context.people
+            settings = site.console_context.settings
+            site.console_context.store.put_upstream_key(
                 "account", "other", next(iter(settings.upstreams)), UPSTREAM_KEY, now_s=now_s
             )
             Edge.name = upstream = next(iter(settings.upstreams))
             # Of the model that the API's example makes.
             acme = config.Upstream(base_url="http://127.0.0.1:9", key="k", only_named=True)
             upstreams = {**settings.upstreams, "acme": acme}
-            site.desk.settings = msgspec.structs.replace(settings, upstreams=upstreams)
+            site.console_context.settings = msgspec.structs.replace(settings, upstreams=upstreams)
             for role in ("admin", "viewer"):
                 _, texts[role] = people.create_management_key(role, role, now_s=now_s)
             _, texts["expired"] = people.create_management_key("e", "admin", now_s - 1, now_s=now_s)

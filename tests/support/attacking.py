@@ -30,7 +30,7 @@ class Target(msgspec.Struct):
 
     @property
     def key(self) -> str:
-        """The first key of the data directory; it has no limits."""
+        """Return the first key of the data directory; it has no limits."""
         return self.gateway.key
 
     @property
@@ -52,7 +52,7 @@ class Target(msgspec.Struct):
         return (self.data.parent / f"{self.data.name}.log").read_text()
 
     def connect(self) -> socket.socket:
-        """A raw connection to the listener, with a time-out of 30 s."""
+        """Return a raw connection to the listener, with a time-out of 30 s."""
         return socket.create_connection(self.address, timeout=30)
 
     def cli(self, *arguments: str) -> str:

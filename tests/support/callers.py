@@ -71,7 +71,7 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct):
-    """As far as it came."""
+    """Is as far as it came."""
 
     ask: Ask
     key: str
@@ -89,7 +89,7 @@ class Answer(msgspec.Struct):
 
     @property
     def id(self) -> str:
-        """Of the exchange; "" when its head never came."""
+        """Return the id of the exchange; "" when its head never came."""
         found = re.search(rb"(?i)\r\nx-request-id: (\w+)", self.head)
         return found[1].decode() if found else ""
 
@@ -146,7 +146,7 @@ async def call(url: str, answer: Answer) -> None:
 
 
 def arrived(upstream: PlayedUpstream) -> Counter[str]:
-    """How often each tag reached the upstream."""
+    """Return how often each tag reached the upstream."""
     found: Counter[str] = Counter()
     for seen in list(upstream.seen):
         tag = _TAG.search(seen.body)

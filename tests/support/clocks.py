@@ -18,11 +18,11 @@ from programs import path_of
 
 def preload() -> str:
     """Where faketime's library is, as it says itself."""
-    told = subprocess.run(
+    reported = subprocess.run(
         [path_of("faketime"), "-f", "+0", "env"], capture_output=True, text=True, check=True
     )
-    library = re.search(r"^LD_PRELOAD=(.+)$", told.stdout, re.M)
-    assert library is not None, told.stdout
+    library = re.search(r"^LD_PRELOAD=(.+)$", reported.stdout, re.M)
+    assert library is not None, reported.stdout
     return library[1]
 
 

@@ -40,7 +40,7 @@ def reserved(body: dict[str, object]) -> int:
 
 
 class Link:
-    """Relays connections to a port of this machine; while it is cut nothing passes, and both ends see only silence."""
+    """Relays connections to a port of this machine; while it is cut nothing passes, and nobody is shown."""
 
     def __init__(self, port: int) -> None:
         self._target = port

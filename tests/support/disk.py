@@ -126,11 +126,11 @@ def after_power_cut(
         bytearray, {k: bytearray(v) for k, v in start.items()}
     )
     loose: dict[str, list[Event]] = defaultdict(list)
-    said = []
+    stated = []
     for event in events:
         kind, name, _, _ = event
         if kind == "say":
-            said.append(name)
+            stated.append(name)
         elif kind == "sync":
             for written in loose.pop(name, ()):
                 _apply(files[name], written)
@@ -146,7 +146,7 @@ def after_power_cut(
             for at in range(0, max(len(data), 1), SECTOR):
                 if dice.random() < luck:
                     _apply(files[name], (kind, name, offset + at, data[at : at + SECTOR]))
-    return {k: bytes(v) for k, v in files.items()}, said
+    return {k: bytes(v) for k, v in files.items()}, stated
 
 
 def _apply(file: bytearray, event: Event) -> None:

@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 from headgate import config
-from headgate.catalog import catalog
-from headgate.catalog.catalog import Route
+from headgate.catalog import building
+from headgate.catalog.routes import Route
 from headgate.config import Settings
 from headgate.dialects.contract import RequestTarget
 from headgate.dialects.registry import DIALECTS
@@ -20,7 +20,7 @@ _J = dict[str, Any]
 def route(preset: str, model: str = FLASH, **upstream: Any) -> Route:
     """Return the only route of a model over one preset, as the catalog makes it."""
     own = config.Upstream(preset=preset, key="k", **upstream)
-    (found,) = catalog.load(Settings(upstreams={"a": own}), {}).routes(model)
+    (found,) = building.load(Settings(upstreams={"a": own}), {}).routes(model)
     return found
 
 
@@ -107,8 +107,8 @@ def sent(client: str, knob: _J, to: Route, effort: str = "") -> tuple[_J, tuple[
 def cell(client: str, knob: _J, to: Route) -> str:
     """Return one cell of the table."""
     found, warnings = sent(client, knob, to)
-    told = " (warned)" if warnings else ""
-    return f"{', '.join(f'`{_short(k, v)}`' for k, v in found.items()) or 'nothing'}{told}"
+    reported = " (warned)" if warnings else ""
+    return f"{', '.join(f'`{_short(k, v)}`' for k, v in found.items()) or 'nothing'}{reported}"
 
 
 def _short(name: str, value: Any) -> str:

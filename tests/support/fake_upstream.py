@@ -229,11 +229,11 @@ class _Connection(asyncio.Protocol):
             self._page(404, _error(404))
         elif seen.body is None or not isinstance(seen.body.get("messages"), list):
             self._page(400, _error(400))
-        elif found := re.fullmatch(r"fail (\d{3})", said(seen.body)):
+        elif found := re.fullmatch(r"fail (\d{3})", stated(seen.body)):
             self._page(int(found[1]), _error(int(found[1])))
         else:
             form = kind(seen.body, self.upstream)
-            scenario = said(seen.body)
+            scenario = stated(seen.body)
             if seen.body.get("stream") is True:
                 await self._stream(form, scenario)
             elif scenario == "break mid stream":
@@ -277,7 +277,7 @@ def _error(status: int) -> Json:
     return {"type": "error", "error": error, "request_id": "0a" * 16}
 
 
-def said(body: Json) -> str:
+def stated(body: Json) -> str:
     """What chooses the answer: the last user's text, or "result" when that of a tool comes last."""
     message = body["messages"][-1]
     content = message.get("content")
@@ -521,9 +521,9 @@ class _Anthropic(_Form):
         yield _event({"type": "message_start", "message": self.message([], None, zeros)})
         yield _event({"type": "ping"})
         if error := _base_error(scenario):  # supposed: no recording of this path has one
-            told = {"type": ERRORS[429 if error[0] == 1002 else 500][0]}
-            told["message"] = f"{error[1]} ({error[0]})"
-            yield _event({"type": "error", "error": told, "request_id": "0a" * 16})
+            reported = {"type": ERRORS[429 if error[0] == 1002 else 500][0]}
+            reported["message"] = f"{error[1]} ({error[0]})"
+            yield _event({"type": "error", "error": reported, "request_id": "0a" * 16})
             return
         for i, (block, kind, text) in enumerate(self.blocks(scenario)):
             yield _event({"type": "content_block_start", "index": i, "content_block": block})

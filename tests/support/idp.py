@@ -55,7 +55,7 @@ def jwt(header: dict[str, Any], claims: dict[str, Any], key: RSAKey | None = Non
     return f"{signed}.{b64(hmac.digest(SECRET.encode(), signed.encode(), 'sha256'))}"
 
 
-def said(tree: Any, status: int = 200) -> Answer:
+def stated(tree: Any, status: int = 200) -> Answer:
     return status, {"content-type": "application/json"}, json.dumps(tree).encode()
 
 
@@ -90,19 +90,19 @@ class Idp:
             return self.instead[path]()
         match method, path:
             case "GET", "/.well-known/openid-configuration":
-                return said(self._with(self._own(), self.discovery))
+                return stated(self._with(self._own(), self.discovery))
             case "GET", "/authorize":
                 return self._authorize(dict(parse_qsl(query)))
             case "POST", "/token":
                 return self._token(dict(parse_qsl(body)), headers)
             case "GET", "/userinfo":
                 if headers["authorization"] != f"Bearer {ACCESS}":
-                    return said({"error": "invalid_token"}, 401)
-                return said(self._with({"sub": "u-1"}, self.userinfo))
+                    return stated({"error": "invalid_token"}, 401)
+                return stated(self._with({"sub": "u-1"}, self.userinfo))
             case "GET", "/jwks":
-                return said({"keys": self.keys})
+                return stated({"keys": self.keys})
             case _:
-                return said({}, 404)
+                return stated({}, 404)
 
     def _own(self) -> dict[str, Any]:
         return {
@@ -133,7 +133,7 @@ class Idp:
             and asked["tenant"] == "7"  # of the endpoint's own query
         )
         if not ok:
-            return said({"error": "invalid_request"}, 400)
+            return stated({"error": "invalid_request"}, 400)
         code = f"code-canary-{secrets.token_hex(8)}"
         self._codes[code] = asked
         back = self._with({"code": code, "state": asked["state"], "iss": self.url}, self.authorize)
@@ -141,7 +141,7 @@ class Idp:
 
     def _token(self, form: dict[str, str], headers: Any) -> Answer:
         if not self._authentic(form, headers):
-            return said({"error": "invalid_client"}, 401)
+            return stated({"error": "invalid_client"}, 401)
         asked = self._codes.pop(form.get("code", ""), None)
         proof = b64(hashlib.sha256(form.get("code_verifier", "").encode()).digest())
         if (
@@ -150,7 +150,7 @@ class Idp:
             or form["redirect_uri"] != asked["redirect_uri"]
             or proof != asked["code_challenge"]
         ):
-            return said({"error": "invalid_grant", "error_description": f"{form}"}, 400)
+            return stated({"error": "invalid_grant", "error_description": f"{form}"}, 400)
         now = int(time.time())
         claims = {
             "iss": self.url,
@@ -167,7 +167,7 @@ class Idp:
             self.signer,
         )
         fields = {"access_token": ACCESS, "token_type": "Bearer", "id_token": token}
-        return said(self._with(fields, self.token))
+        return stated(self._with(fields, self.token))
 
     def _authentic(self, form: dict[str, str], headers: Any) -> bool:
         basic = headers["authorization"] or ""

@@ -10,7 +10,8 @@ import msgspec
 from headgate.node.admission import Admissions
 from headgate.node.state import Edge, Node
 from headgate.node.wire import Question
-from headgate.storage.sqlite.entries import LedgerRow, encode_row
+from headgate.storage.rows import LedgerRow
+from headgate.storage.sqlite.entries import encode_row
 from headgate.storage.sqlite.writer import Durable, WriterConfig
 
 _decode = msgspec.json.Decoder(Durable | Question).decode
@@ -38,7 +39,7 @@ class InProcessLedger:
     async def open_with(self, id: str, kind: int, data: bytes) -> bytes:
         return self._decided(data)
 
-    def tell(self, kind: int, id: str, data: bytes) -> None:
+    def notify(self, kind: int, id: str, data: bytes) -> None:
         self._decided(data)
 
     async def settle(self, row: LedgerRow) -> bytes:

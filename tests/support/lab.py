@@ -30,7 +30,8 @@ from headgate.chat import (
 )
 from headgate.dialects.contract import Dialect, ReplyFacts, RequestTarget
 from headgate.dialects.registry import ANTHROPIC, OPENAI
-from headgate.net.server import Inbound, Server
+from headgate.net.inbound import Inbound
+from headgate.net.server import Server
 from waiting import PATIENCE_S
 
 KEY = "sk-api-canary-key-0123456789"
@@ -130,8 +131,8 @@ class Lab:
             await self._answer(inbound, dialects[inbound.path], body)
 
     def _error(self, inbound: Inbound, status: int, message: str, body: bytes) -> None:
-        said = f"{KEY} {body.decode()[:200]} {message}"
-        page = {"type": "error", "error": {"type": "error", "message": said, "code": KEY}}
+        stated = f"{KEY} {body.decode()[:200]} {message}"
+        page = {"type": "error", "error": {"type": "error", "message": stated, "code": KEY}}
         inbound.respond(status, [("content-type", "application/json")], msgspec.json.encode(page))
 
     async def _answer(self, inbound: Inbound, dialect: Dialect, body: bytes) -> None:
@@ -214,7 +215,7 @@ class Lab:
 
 
 def _given(body: bytes) -> tuple[dict[str, str], list[str]]:
-    """The thinking that came back, by its form."""
+    """Return the thinking that came back, by its form."""
     found: dict[str, str] = {}
     for message in msgspec.json.decode(body)["messages"]:
         if message.get("role") != "assistant":

@@ -20,7 +20,7 @@ def say(line: str) -> None:
 writers: list[int | None] = []
 
 
-def tell_writer(ledger: Ledger) -> None:
+def notify_writer(ledger: Ledger) -> None:
     if writers[-1:] != [ledger.writer_pid]:
         writers.append(ledger.writer_pid)
         say(f"writer {ledger.writer_pid}")
@@ -30,7 +30,7 @@ async def exchanges(ledger: Ledger, name: str) -> None:
     n = 0
     while True:
         n += 1
-        tell_writer(ledger)
+        notify_writer(ledger)
         id = f"{name}-{n}"
         key, session, began_s = f"key{n % 3}", f"s{n % 5}", 1.7e9 + n
         await ledger.open(
@@ -68,7 +68,7 @@ async def exchanges(ledger: Ledger, name: str) -> None:
 async def main(data: str, round: str) -> None:
     Store(data).close()
     ledger = Ledger(data)
-    tell_writer(ledger)
+    notify_writer(ledger)
     say(f"recovered {ledger.recover()}")
     await asyncio.gather(*(exchanges(ledger, f"{round}-{n}") for n in range(20)))
 

@@ -6,7 +6,9 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
-from headgate.net.client import Client, Response, Timeouts
+from headgate.net.client import Client
+from headgate.net.client_errors import Timeouts
+from headgate.net.upstream_connection import Response
 from waiting import PATIENCE_S
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -155,7 +157,7 @@ async def post(c: Client, url: str, timeouts: Timeouts = CALM, body: bytes = b"{
     return await c.send("POST", url, {"content-type": "application/json"}, body, timeouts)
 
 
-async def said(play: Play, timeouts: Timeouts = CALM) -> tuple[int, dict[str, str], bytes]:
+async def stated(play: Play, timeouts: Timeouts = CALM) -> tuple[int, dict[str, str], bytes]:
     async with upstream(play) as up, client() as c:
         response = await post(c, up.url, timeouts)
         return response.status, response.headers, await response.read_all()

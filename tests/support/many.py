@@ -1,4 +1,4 @@
-"""A data directory of thousands of keys with budgets and a million rows, written in bulk.
+"""This module makes a data directory of thousands of keys with budgets and a million rows, written in bulk.
 
 The ledger's trigger would take a minute per million rows; the sums are made at the end instead, by the
 statements of schema/006.sql, and `audit` finds nothing wrong with them.

@@ -33,7 +33,8 @@ from headgate.chat import (
 from headgate.dialects.contract import Dialect, ReplyFacts, RequestTarget
 from headgate.dialects.registry import ANTHROPIC, GEMINI, OPENAI, RESPONSES
 from headgate.errors import Failure
-from headgate.net.server import Inbound, Server
+from headgate.net.inbound import Inbound
+from headgate.net.server import Server
 from waiting import PATIENCE_S, pause
 
 USAGE = Usage(input=120, output=35, cached=100, reasoning=7)
@@ -126,7 +127,7 @@ class PlayedUpstream:
         seen: Seen,
     ) -> None:
         facts = ReplyFacts("up1", request.model, 1700000000, 9)
-        word, _, rest = said(request).partition(" ")
+        word, _, rest = stated(request).partition(" ")
         if word == "fail":
             status, _, words = rest.partition(" ")
             page = {"error": {"type": "error", "message": words or "It failed."}}
@@ -177,7 +178,7 @@ class PlayedUpstream:
             self._thread.join(PATIENCE_S)
 
 
-def said(request: Request) -> str:
+def stated(request: Request) -> str:
     """The last user's text; a tool's result counts as one, a question for JSON stays one."""
     searches = any(tool.name == "web_search" for tool in request.tools)
     for message in reversed(request.messages):
@@ -252,7 +253,7 @@ def _asked(request: Request) -> int:
 
 async def answer(request: Request) -> AsyncIterator[Event]:
     """Events of the reply, in small pieces, with a pause where the word asks for one."""
-    word, _, rest = said(request).partition(" ")
+    word, _, rest = stated(request).partition(" ")
     parts: list[Text | Thinking | ToolCall]
     between_s = 0.0
     reason = "stop"
@@ -289,8 +290,10 @@ async def answer(request: Request) -> AsyncIterator[Event]:
             tool = next(
                 (t for t in request.tools if t.name == request.choice.name), request.tools[0]
             )
-            said_args = msgspec.json.encode(instance(msgspec.json.decode(tool.parameters))).decode()
-            parts = [ToolCall("call_function_1", tool.name, said_args)]
+            stated_args = msgspec.json.encode(
+                instance(msgspec.json.decode(tool.parameters))
+            ).decode()
+            parts = [ToolCall("call_function_1", tool.name, stated_args)]
         case _ if (schema := asked_schema(request)) is not None:
             parts = [Text(msgspec.json.encode(instance(schema)).decode())]
         case _:

@@ -38,7 +38,7 @@ def error(status: int, message: str = "no", **headers: str) -> bytes:
 
 
 def numbered(code: int) -> bytes:
-    """MiniMax's way: status 200, and the error in `base_resp`."""
+    """Return MiniMax's way: status 200, and the error in `base_resp`."""
     return answer(
         200, json.dumps({"base_resp": {"status_code": code, "status_msg": "no"}}).encode()
     )
@@ -99,10 +99,10 @@ class RawUpstream:
                 while (heard := _read(lines, nth + 1)) is not None:
                     nth += 1
                     self.heard.append(heard)
-                    said = self.play(heard, connection)
-                    if said is None:
+                    stated = self.play(heard, connection)
+                    if stated is None:
                         return
-                    connection.sendall(said)
+                    connection.sendall(stated)
         except OSError:
             pass
 
@@ -120,8 +120,8 @@ def _read(lines: Any, nth: int) -> Heard | None:
     return Heard(key, lines.read(length), nth)
 
 
-def always(said: bytes | None) -> Play:
-    return lambda heard, connection: said
+def always(stated: bytes | None) -> Play:
+    return lambda heard, connection: stated
 
 
 @contextmanager

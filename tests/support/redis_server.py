@@ -13,7 +13,7 @@ PASSWORD = "secret-of-redis"
 
 
 class RedisServer:
-    """One server; `url` is its address with the password."""
+    """Runs one server; `url` is its address with the password."""
 
     def __init__(self) -> None:
         self._program = path_of("redis-server")

@@ -77,9 +77,9 @@ class Reloadable:
         os.kill(pid, signal.SIGTERM)
         wait_for(lambda: not lives(pid))
         assert self.gate.process.wait(PATIENCE_S) == 0
-        books = UsageReader(self.gate.data)
-        assert (books.audit(), books.intents()) == ([], 0)
-        books.close()
+        ledger_reports = UsageReader(self.gate.data)
+        assert (ledger_reports.audit(), ledger_reports.intents()) == ([], 0)
+        ledger_reports.close()
 
 
 def lives(pid: int) -> bool:

@@ -76,7 +76,7 @@ def test_without_a_good_management_key_nothing_opens(
 
 @EVERY
 def test_a_session_of_the_console_opens_nothing_here(endpoint: Endpoint, shared: Made) -> None:
-    people = shared.site.desk.people
+    people = shared.site.console_context.people
     root = next(u for u in people.users() if u.role == "admin")
     token = people.open_session(root.id, now_s=time.time())
     with shared.site.open(cookie=f"__Host-headgate={token}") as client:
@@ -236,11 +236,11 @@ def test_no_field_can_be_set_that_the_route_does_not_take(endpoint: Endpoint, sh
 def test_a_bad_body_is_refused_with_its_place(
     body: bytes, status: int, field: str | None, shared: Made
 ) -> None:
-    before = len(shared.site.desk.store.keys())
+    before = len(shared.site.console_context.store.keys())
     with shared.client("admin") as client:
         response = client.post(R + "/keys", content=body)
     refused(response, status, field)
-    assert len(shared.site.desk.store.keys()) == before
+    assert len(shared.site.console_context.store.keys()) == before
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_a_new_keys_text_is_in_the_answer_opens_the_gateway_and_is_nowhere_else(
     key = response.json()
     assert response.status_code == 201
     assert response.headers["location"] == f"{R}/keys/{key['id']}"
-    opened = made.site.desk.store.ring().authenticate(key["key"], time.time())
+    opened = made.site.console_context.store.ring().authenticate(key["key"], time.time())
     assert opened is not None
     assert (opened.id, opened.account, opened.models) == (key["id"], "acme", ("MiniMax-M3",))
     assert (key["budget_usd"], key["budget_nano"]) == ("12.50", 12_500_000_000)
@@ -362,7 +362,7 @@ def test_a_rotation_has_the_same_budget_and_the_old_one_ends_later(
     assert (old["state"], new["rotation_group"], new["budget_usd"]) == ("ending", id, "9.00")
     assert new["budget_spent_nano"] == old["budget_spent_nano"] == 1_500_000_000
     assert (new["spent_nano"], old["spent_nano"]) == (0, 1_500_000_000)
-    assert made.site.desk.store.ring().authenticate(new["key"], time.time()) is not None
+    assert made.site.console_context.store.ring().authenticate(new["key"], time.time()) is not None
 
 
 def test_pages_of_a_list_have_each_item_once(reader: httpx2.Client, shared: Made) -> None:
@@ -420,7 +420,7 @@ def test_a_user_signs_in_with_what_was_said_and_nothing_tells_the_password(
     body = {"name": "grace", "password": PASSWORD, "role": "member", "account": "acme"}
     response = api.post(R + "/users", json=body)
     user = response.json()
-    found = made.site.desk.people.sign_in("grace")
+    found = made.site.console_context.people.sign_in("grace")
     assert found is not None
     assert passwords.matches(found[1], PASSWORD)
     assert (user["role"], user["account"], user["state"]) == ("member", "acme", "open")
@@ -440,7 +440,7 @@ def test_a_user_signs_in_with_what_was_said_and_nothing_tells_the_password(
 
 
 def test_a_change_of_a_user_ends_their_sessions(made: Made, api: httpx2.Client) -> None:
-    people = made.site.desk.people
+    people = made.site.console_context.people
     token = people.open_session(made.user, now_s=time.time())
     assert people.session(token, now_s=time.time()) is not None
     api.patch(f"{R}/users/{made.user}", json={"role": "viewer"})
@@ -448,7 +448,7 @@ def test_a_change_of_a_user_ends_their_sessions(made: Made, api: httpx2.Client) 
 
 
 def test_the_last_admin_stays(made: Made, api: httpx2.Client) -> None:
-    root = next(u for u in made.site.desk.people.users() if u.role == "admin")
+    root = next(u for u in made.site.console_context.people.users() if u.role == "admin")
     refused(api.delete(f"{R}/users/{root.id}"), 409)
     refused(api.patch(f"{R}/users/{root.id}", json={"role": "viewer"}), 409)
     assert api.delete(f"{R}/users/{made.user}").json()["state"] == "closed"
@@ -466,8 +466,8 @@ def test_a_management_key_works_until_it_is_revoked(made: Made, api: httpx2.Clie
         assert client.delete(f"{R}/management_keys/{new['id']}").json()["state"] == "revoked"
         refused(client.get(R + "/me"), 401)
     assert new["key"] not in api.get(R + "/management_keys").text
-    assert made.site.desk.store.ring().authenticate(new["key"], time.time()) is None
-    last = made.site.desk.people.changes(most=1)[0]
+    assert made.site.console_context.store.ring().authenticate(new["key"], time.time()) is None
+    last = made.site.console_context.people.changes(most=1)[0]
     assert (last.actor, last.via) == (f"n ({new['id']})", "api")
 
 
@@ -577,7 +577,7 @@ def test_an_upstream_is_tested_by_the_edge(api: httpx2.Client, made: Made) -> No
 
 
 def test_an_edge_that_is_away_is_a_502(shared: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared.site.desk, "edge_url", "http://127.0.0.1:9")
+    monkeypatch.setattr(shared.site.console_context, "edge_url", "http://127.0.0.1:9")
     with shared.client("admin") as client:
         refused(client.get(R + "/upstreams"), 502)
 
@@ -596,7 +596,9 @@ def test_a_real_gateway_takes_what_was_made_and_tells_of_its_upstreams(
     try:
         with served(gateway.data, routes.RULES, gateway.url) as site:
             now_s = time.time()
-            _, text = site.desk.people.create_management_key("real", "admin", now_s=now_s)
+            _, text = site.console_context.people.create_management_key(
+                "real", "admin", now_s=now_s
+            )
             headers = {"authorization": f"Bearer {text}"}
             with httpx2.Client(base_url=site.url, headers=headers, timeout=PATIENCE_S) as client:
                 (upstream,) = client.get(R + "/upstreams").json()["data"]

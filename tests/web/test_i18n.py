@@ -14,7 +14,7 @@ from headgate.policy.terms import TERMS
 from headgate.web import i18n
 from headgate.web.console import audit_log_page
 from headgate.web.console.navigation import ENTRIES
-from headgate.web.context import SAID
+from headgate.web.context import NOTICES
 
 CONTROL = Path(i18n.__file__).parent
 # What templates show by `_(name)` where the text itself is elsewhere: in a table of a module.
@@ -55,7 +55,9 @@ def test_a_text_has_its_chinese(place: str, text: str) -> None:
 
 def test_the_navigation_and_what_pages_say_have_theirs() -> None:
     texts = (
-        {e.title for e in ENTRIES} | {e.section for e in ENTRIES if e.section} | set(SAID.values())
+        {e.title for e in ENTRIES}
+        | {e.section for e in ENTRIES if e.section}
+        | set(NOTICES.values())
     )
     assert texts <= set(CHINESE)
 

@@ -39,7 +39,7 @@ KEY = "hg_live_" + "a" * 57
 def site(tmp_path: Path) -> Iterator[Site]:
     with served(tmp_path / "data", (*keys_page.RULES, *audit_log_page.RULES)) as site:
         for id in ("acme", "other"):
-            site.desk.store.create_account(id, id.title(), now_s=time.time())
+            site.console_context.store.create_account(id, id.title(), now_s=time.time())
         yield site
 
 
@@ -48,11 +48,13 @@ def post(client: httpx2.Client, path: str, **fields: object) -> httpx2.Response:
 
 
 def a_key(site: Site, account: str = "", name: str = "one", **terms: object) -> Key:
-    return site.desk.store.create_key(name, now_s=time.time() - 60, account=account, **terms)[0]  # type: ignore[arg-type]
+    return site.console_context.store.create_key(
+        name, now_s=time.time() - 60, account=account, **terms
+    )[0]  # type: ignore[arg-type]
 
 
 def all_keys(site: Site) -> list[Key]:
-    return site.desk.store.keys()
+    return site.console_context.store.keys()
 
 
 def found(site: Site, id: str) -> Key:
@@ -100,12 +102,12 @@ def test_a_new_key_is_shown_in_the_answer_that_made_it_and_never_again(site: Sit
     fields = {"name": "ci", "number": number, "models_of": "all"}
     made = post(client, "/api_keys", **fields)
     text = text_of(made.text)
-    assert site.desk.store.ring().authenticate(text, time.time()) is not None
+    assert site.console_context.store.ring().authenticate(text, time.time()) is not None
     assert made.headers["cache-control"] == "no-store"
     again = post(client, "/api_keys", **fields)  # as a browser does when the answer is loaded anew
     id = text[8:16]
     assert (again.status_code, again.headers["location"]) == (303, f"/api_keys/{id}")
-    assert len(site.desk.store.keys()) == 1
+    assert len(site.console_context.store.keys()) == 1
     for path in ("/api_keys", f"/api_keys/{id}", "/changes"):
         page = client.get(path)
         assert page.status_code == 200 and not text_of(page.text) and id in page.text
@@ -130,7 +132,7 @@ def test_what_the_form_says_is_what_the_key_may_and_the_record_says_so(site: Sit
         expires="2099-01-31T12:00",
         allowed_cidrs="10.0.0.0/8 192.0.2.7",
     )
-    (key,) = site.desk.store.keys()
+    (key,) = site.console_context.store.keys()
     assert (key.models, key.budget_nano, key.budget_period, key.budget_zone) == (
         ("MiniMax-M2", "MiniMax-M3"),
         1_000_250_000_000,
@@ -140,7 +142,7 @@ def test_what_the_form_says_is_what_the_key_may_and_the_record_says_so(site: Sit
     assert (key.rpm, key.tpm, key.concurrency, key.on_disconnect) == (60, 1000, None, "drain")
     assert (key.account, key.expires_s) == ("acme", 4073544000.0)
     assert key.allowed_cidrs == ("10.0.0.0/8", "192.0.2.7/32")
-    (change,) = site.desk.people.changes()
+    (change,) = site.console_context.people.changes()
     assert (change.action, change.subject, change.account) == ("key.create", key.id, "acme")
     assert change.detail["budget_nano"] == 1_000_250_000_000
     assert change.detail["name"] == "ci" and "concurrency" not in change.detail
@@ -172,7 +174,7 @@ def test_a_form_that_cannot_be_so_is_shown_again_with_the_reason(
     assert answer.status_code == 422
     assert said in unescape(answer.text) and "<script>alert" not in answer.text
     assert fields.get("name") == "" or 'value="kept"' in answer.text
-    assert site.desk.store.keys() == []
+    assert site.console_context.store.keys() == []
 
 
 # --- who may --------------------------------------------------------------------------------------
@@ -185,7 +187,7 @@ def test_only_who_may_make_keys_makes_one(site: Site, role: str, status: int) ->
     client = signed_in(site, role, "acme") if role else site.open()  # type: ignore[arg-type]
     fields = {"name": "x"} if not role else {"name": "x", "csrf": client.csrf}  # type: ignore[attr-defined]
     assert client.post("/api_keys", data=fields).status_code == status
-    assert len(site.desk.store.keys()) == (status == 200)
+    assert len(site.console_context.store.keys()) == (status == 200)
 
 
 def test_a_members_key_is_of_their_account_and_no_field_says_otherwise(site: Site) -> None:
@@ -211,7 +213,7 @@ def test_keys_of_others_do_not_exist_for_who_is_no_admin(site: Site, role: str) 
         for action in ("", "/rotate", "/revoke"):
             answer = post(client, f"/api_keys/{key.id}{action}", name="taken", overlap_s="0")
             assert answer.status_code == (404 if role == "member" else 403)
-    assert len(site.desk.store.keys()) == 3
+    assert len(site.console_context.store.keys()) == 3
     assert all(k.name == "one" and k.revoked_s is None for k in all_keys(site))
 
 
@@ -233,11 +235,11 @@ def test_a_change_keeps_what_was_not_said_and_records_what_was_and_is(site: Site
     new = found(site, key.id)
     assert (new.rpm, new.name, new.budget_nano) == (7, "two", 10**9)
     assert new.expires_s == 4073544030.5  # what the form shows has no seconds
-    (change,) = site.desk.people.changes()
+    (change,) = site.console_context.people.changes()
     assert change.detail == {"name": {"from": "one", "to": "two"}, "rpm": {"from": 5, "to": 7}}
     assert "Requests a minute: 5 → 7" in client.get("/changes").text
     post(client, f"/api_keys/{key.id}", rpm="7")
-    assert len(site.desk.people.changes()) == 1
+    assert len(site.console_context.people.changes()) == 1
 
 
 def test_a_rotation_shows_the_new_key_and_lets_the_old_one_work_for_a_while(site: Site) -> None:
@@ -245,7 +247,7 @@ def test_a_rotation_shows_the_new_key_and_lets_the_old_one_work_for_a_while(site
     number = re.findall(r'name="number" value="([^"]+)"', client.get(f"/api_keys/{key.id}").text)[0]
     made = post(client, f"/api_keys/{key.id}/rotate", overlap_s="3600", number=number)
     text = text_of(made.text)
-    new = site.desk.store.ring().authenticate(text, time.time())
+    new = site.console_context.store.ring().authenticate(text, time.time())
     assert new is not None and (new.rpm, new.rotation_group, new.account) == (5, key.id, "acme")
     ends_s = found(site, key.id).revoked_s
     assert ends_s is not None and 3500 < ends_s - time.time() < 3700
@@ -253,7 +255,7 @@ def test_a_rotation_shows_the_new_key_and_lets_the_old_one_work_for_a_while(site
     again = post(client, f"/api_keys/{key.id}/rotate", overlap_s="3600", number=number)
     assert again.headers["location"] == f"/api_keys/{new.id}"
     assert post(client, f"/api_keys/{key.id}/rotate", overlap_s="99999999").status_code == 422
-    assert len(site.desk.store.keys()) == 2
+    assert len(site.console_context.store.keys()) == 2
 
 
 def test_a_revoked_key_opens_nothing_and_has_no_forms(site: Site) -> None:
@@ -263,7 +265,7 @@ def test_a_revoked_key_opens_nothing_and_has_no_forms(site: Site) -> None:
     page = client.get(f"/api_keys/{key.id}").text
     assert "revoked" in page and f'action="/api_keys/{key.id}' not in page
     assert post(client, f"/api_keys/{key.id}", name="x").status_code == 409
-    assert [c.action for c in site.desk.people.changes()] == ["key.revoke"]
+    assert [c.action for c in site.console_context.people.changes()] == ["key.revoke"]
 
 
 # --- what is shown --------------------------------------------------------------------------------
@@ -271,7 +273,7 @@ def test_a_revoked_key_opens_nothing_and_has_no_forms(site: Site) -> None:
 
 def test_a_key_shows_what_its_family_spent_of_the_budget_and_its_last_requests(site: Site) -> None:
     key = a_key(site, "acme", budget_nano=4 * 10**9, budget_period="month")
-    rotated = site.desk.store.rotate(key.id, now_s=time.time() - 5, overlap_s=3600)
+    rotated = site.console_context.store.rotate(key.id, now_s=time.time() - 5, overlap_s=3600)
     assert rotated is not None
     settle(site, row(key, 1), row(rotated[0], 2), row(a_key(site, "other"), 3))
     client = signed_in(site, "viewer", "acme")
@@ -285,7 +287,7 @@ def test_a_key_shows_what_its_family_spent_of_the_budget_and_its_last_requests(s
 
 def test_the_list_is_narrowed_by_state_account_and_text(site: Site) -> None:
     acme, gone = a_key(site, "acme", "alpha"), a_key(site, "", "beta")
-    site.desk.store.revoke(gone.id, now_s=time.time() - 1)
+    site.console_context.store.revoke(gone.id, now_s=time.time() - 1)
     client = signed_in(site)
 
     def ids(query: str) -> set[str]:

@@ -14,8 +14,9 @@ import msgspec
 import pytest
 
 from headgate import config
-from headgate.config import ConfigError, Oidc
-from headgate.net.client import Client, Timeouts
+from headgate.config import ConfigError, Oidc, explain, loading
+from headgate.net.client import Client
+from headgate.net.client_errors import Timeouts
 from headgate.web.auth import oidc
 from headgate.web.auth.oidc import Flow, Identity, SignInFailed
 from idp import ACCESS, CLIENT_ID, SECRET, STRANGER, Answer, Idp, said
@@ -486,7 +487,7 @@ def test_at_hash_is_by_the_hash_of_the_signature(idp: Idp, alg: str, bits: int) 
 def loaded(tmp_path: Path, text: str, **env: str) -> config.Settings:
     file = tmp_path / "headgate.toml"
     file.write_text(text, encoding="utf-8")
-    return config.load(str(file), env)
+    return loading.load(str(file), env)
 
 
 def test_the_settings_are_read_and_the_secret_is_not_shown(tmp_path: Path) -> None:
@@ -503,10 +504,10 @@ accounts = { "lab.x" = "acct_1" }
     assert settings.oidc.client_secret == "canary" and settings.oidc.roles == {
         "headgate-admins": "admin"
     }
-    assert "canary" not in repr(settings) + json.dumps(config.show(settings))
-    assert ("oidc.issuer", "https://id.example.test/realms/a", "file") in config.show(settings)
+    assert "canary" not in repr(settings) + json.dumps(explain.show(settings))
+    assert ("oidc.issuer", "https://id.example.test/realms/a", "file") in explain.show(settings)
     assert oidc.provider(settings.oidc) == settings.oidc
-    assert oidc.provider(config.load(None, {}).oidc) is None
+    assert oidc.provider(loading.load(None, {}).oidc) is None
 
 
 @pytest.mark.parametrize(

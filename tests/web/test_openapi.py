@@ -23,12 +23,12 @@ from schemathesis.checks import CHECKS
 from schemathesis.specs.openapi import _hypothesis
 
 from admins import IDS, Made, running
-from headgate.catalog.catalog import models
-from headgate.dialects.anthropic import request as anthropic_request
-from headgate.dialects.gemini import request as gemini_request
-from headgate.dialects.openai import request as chat
-from headgate.dialects.responses import request as responses_request
-from headgate.edge import app as edge
+from headgate.catalog.models import models
+from headgate.dialects.anthropic import request_wire as anthropic_wire
+from headgate.dialects.gemini import request_wire as gemini_wire
+from headgate.dialects.openai import request_wire as openai_wire
+from headgate.dialects.responses import request_wire as responses_wire
+from headgate.edge import open_pages, paths
 from headgate.edge.stored_responses import PATH as STORED
 from headgate.web.api import openapi, openapi_gateway, reference_page, routes
 from headgate.web.api.route import Endpoint
@@ -66,7 +66,7 @@ def test_each_admin_route_is_in_the_document_and_the_other_way_round() -> None:
     }
     served = {(r.method, r.path.replace(":path}", "}")) for r in routes.RULES}
     assert told == served
-    assert all(r.door == "management" and r.action for r in routes.RULES)
+    assert all(r.credential_source == "management" and r.action for r in routes.RULES)
 
 
 def test_each_operation_has_a_name_of_its_own_words_and_a_group() -> None:
@@ -104,10 +104,10 @@ def test_each_example_is_what_the_route_takes(endpoint: Endpoint) -> None:
 @pytest.mark.parametrize(
     ("path", "kind"),
     [
-        ("/v1/chat/completions", chat._RequestIn),
-        ("/v1/responses", responses_request._RequestIn),
-        ("/v1/messages", anthropic_request._RequestIn),
-        ("/v1beta/models/{model}:generateContent", gemini_request._RequestIn),
+        ("/v1/chat/completions", openai_wire.RequestIn),
+        ("/v1/responses", responses_wire.RequestIn),
+        ("/v1/messages", anthropic_wire.RequestIn),
+        ("/v1beta/models/{model}:generateContent", gemini_wire.RequestIn),
     ],
 )
 def test_the_fields_told_of_a_protocol_are_fields_that_are_read(
@@ -117,7 +117,7 @@ def test_the_fields_told_of_a_protocol_are_fields_that_are_read(
     fields = msgspec.structs.fields(kind)
     assert {*outline.fields} <= {f.encode_name for f in fields}
     # Gemini's are read one by one, so that both spellings of a name serve.
-    checked = {"contents"} if kind is gemini_request._RequestIn else set()
+    checked = {"contents"} if kind is gemini_wire.RequestIn else set()
     assert {*outline.required} == {f.encode_name for f in fields if f.required} | checked
 
 
@@ -125,18 +125,25 @@ def test_the_gateways_paths_are_those_of_the_edge() -> None:
     told = {o.path for o in openapi_gateway.PATHS}
     doubled = {
         p
-        for p in (*edge._POST, *edge._COUNT, *edge._QUOTE)
+        for p in (*paths.POST, *paths.COUNT, *paths.QUOTE)
         if p.startswith("/v1/v1/") or p[:3] != "/v1"
     }
-    assert {*edge._POST, *edge._COUNT, *edge._QUOTE} - doubled <= told
+    assert {*paths.POST, *paths.COUNT, *paths.QUOTE} - doubled <= told
     for path in told:
         real = path.replace("{model}", "MiniMax-M3").replace("{id}", IDS[0])
-        known = (edge._GENERATE, edge._GENERATION, edge._SESSION, edge._MODELS, edge._MODEL, STORED)
+        known = (
+            paths.GENERATE,
+            paths.GENERATION,
+            paths.SESSION,
+            paths.MODELS,
+            paths.MODEL,
+            STORED,
+        )
         assert real in (
-            *edge._POST,
-            *edge._COUNT,
-            *edge._QUOTE,
-            *edge._PAGES,
+            *paths.POST,
+            *paths.COUNT,
+            *paths.QUOTE,
+            *open_pages.PAGES,
             "/v1/key",
             "/openapi.json",
         ) or any(pattern.fullmatch(real) for pattern in known), path

@@ -25,7 +25,7 @@ from browsing import chromium, fits, profile
 from consoles import Site, served, signed_in
 from fake_upstream import HELLO, RESULT, THOUGHT, FakeUpstream
 from gateway import Gateway, start, stop
-from headgate.catalog import catalog as catalogs
+from headgate.catalog import models as shipped
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.people import People
 from headgate.storage.sqlite.reports import UsageReader
@@ -61,7 +61,7 @@ def make(client: httpx2.Client, **headers: str) -> httpx2.Response:
 
 
 def test_who_may_use_models_gets_the_page_and_a_key_and_viewers_get_neither(site: Site) -> None:
-    site.desk.store.create_account("red", "Red", now_s=time.time())
+    site.console_context.store.create_account("red", "Red", now_s=time.time())
     assert site.open().get("/playground").headers["location"] == "/sign-in?next=/playground"
     assert site.open().post("/playground/key").status_code == 401
     for role, status in (("admin", 200), ("member", 200), ("viewer", 403)):
@@ -71,7 +71,7 @@ def test_who_may_use_models_gets_the_page_and_a_key_and_viewers_get_neither(site
 
 
 def test_a_made_key_is_the_visitors_accounts_for_an_hour_and_a_dollar(site: Site) -> None:
-    store, before = site.desk.store, time.time()
+    store, before = site.console_context.store, time.time()
     store.create_account("red", "Red", now_s=before)
     answer = make(signed_in(site, "member", "red"))
     assert answer.headers["cache-control"] == "no-store"
@@ -81,9 +81,9 @@ def test_a_made_key_is_the_visitors_accounts_for_an_hour_and_a_dollar(site: Site
     assert key.name.startswith("playground: member-") and key.account == "red"
     assert key.budget_nano == 10**9 and key.budget_period == "total"
     assert key.expires_s is not None and 3599 < key.expires_s - before < 3700
-    (change,) = (c for c in site.desk.people.changes() if c.action == "key.create")
+    (change,) = (c for c in site.console_context.people.changes() if c.action == "key.create")
     assert (change.subject, change.account) == (key.id, "red")
-    assert told["key"] not in msgspec.json.encode(site.desk.people.changes()).decode()
+    assert told["key"] not in msgspec.json.encode(site.console_context.people.changes()).decode()
 
 
 def test_a_key_is_made_only_for_our_own_page_and_with_no_terms_of_the_senders(site: Site) -> None:
@@ -97,11 +97,11 @@ def test_a_key_is_made_only_for_our_own_page_and_with_no_terms_of_the_senders(si
     )
     assert sent.status_code == 400
     assert client.get("/playground/key").status_code == 405
-    assert site.desk.store.keys() == []
+    assert site.console_context.store.keys() == []
 
 
 def test_a_sixth_key_ends_the_first_and_nobody_elses(site: Site) -> None:
-    store = site.desk.store
+    store = site.console_context.store
     mine, other = signed_in(site), signed_in(site)
     others = make(other).json()["id"]
     ids = [make(mine).json()["id"] for _ in range(5)]
@@ -112,13 +112,15 @@ def test_a_sixth_key_ends_the_first_and_nobody_elses(site: Site) -> None:
     keys = store.keys()
     good = {k.id for k in keys if k.good(time.time())}
     assert good == {others, by_hand.id, *ids[1:], sixth}
-    assert [c.subject for c in site.desk.people.changes() if c.action == "key.revoke"] == [ids[0]]
+    assert [
+        c.subject for c in site.console_context.people.changes() if c.action == "key.revoke"
+    ] == [ids[0]]
 
 
 def test_a_closed_accounts_member_is_told_why_there_is_no_key(site: Site) -> None:
-    site.desk.store.create_account("red", "Red", now_s=time.time())
+    site.console_context.store.create_account("red", "Red", now_s=time.time())
     client = signed_in(site, "member", "red")
-    site.desk.store.close_account("red", now_s=time.time())
+    site.console_context.store.close_account("red", now_s=time.time())
     answer = make(client, accept="application/json")
     assert answer.status_code == 422 and "The account `red` is closed" in answer.text
 
@@ -127,7 +129,7 @@ def test_the_page_has_no_inline_code_and_says_that_it_needs_scripts(site: Site) 
     text = signed_in(site).get("/playground").text
     assert re.search(r"<noscript>.*needs JavaScript.*</noscript>", text)
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", text)
-    assert all(f'value="{m.id}"' in text for m in site.desk.catalog.models)
+    assert all(f'value="{m.id}"' in text for m in site.console_context.catalog.models)
 
 
 def test_the_page_is_chinese_for_who_reads_it(site: Site) -> None:
@@ -322,7 +324,7 @@ def gate(
         f'[upstreams.hostile]\npreset = "custom"\nbase_url = "{hostile}"\n'
         + "".join(
             f'[models."{id}"]\nroutes = [{{ upstream = "{"hostile" if id == HOSTILE_MODEL else "played"}" }}]\n'
-            for id in catalogs.models()
+            for id in shipped.models()
         )
     )
     running = start(directory / "data", "--config", str(config))

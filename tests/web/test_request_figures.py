@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consoles import served, signed_in
-from headgate.catalog import catalog
+from headgate.catalog import models as shipped
 from headgate.chat import Usage
 from headgate.money import rounded
 from headgate.policy import pricing
@@ -27,7 +27,7 @@ from headgate.web.console import requests_page
 from headgate.web.console.request_figures import figures_of, percentiles
 from headgate.web.formats import usd
 
-MODELS = catalog.models()
+MODELS = shipped.models()
 TODAY = datetime.now(UTC).date()
 
 
@@ -196,7 +196,7 @@ def test_a_price_of_one_day_is_not_that_of_another() -> None:
         price_version="",
     )
     old, new = (
-        catalog.Price(date(2026, month, 1), input=price, output="1")
+        shipped.Price(date(2026, month, 1), input=price, output="1")
         for month, price in ((1, "9"), (6, "3"))
     )
     row = msgspec.structs.replace(row, price_version=pricing.version(old))

@@ -21,11 +21,11 @@ import pytest
 
 from consoles import Site, served, signed_in
 from headgate import errors
-from headgate.catalog import catalog
+from headgate.catalog import models as shipped
 from headgate.chat import FinishReason, Usage
 from headgate.dialects import fields, unreadable
 from headgate.dialects.registry import DIALECTS
-from headgate.dialects.responses import request as responses_request
+from headgate.dialects.responses import items, tools
 from headgate.edge import record
 from headgate.policy import pricing
 from headgate.storage.figures import Where
@@ -38,7 +38,7 @@ from headgate.web.console import log_view, request_details, requests_page
 T = 1_795_737_600.0  # 2026-11-27 00:00 UTC
 EVIL = '"><script>alert(1)</script>'
 ODD = "a/../b c?d#e%2f=1"
-M3 = catalog.models()["MiniMax-M3"]
+M3 = shipped.models()["MiniMax-M3"]
 ON = date(2026, 11, 27)
 
 
@@ -205,7 +205,9 @@ def test_the_pages_have_every_row_once_newest_first(
         assert not headers or page.lstrip().startswith("<tr>")
         seen += ids(page)
         path = more(page)
-    assert seen == [r.request_id for _, r in site.desk.books.requests(most=1000)]
+    assert seen == [
+        r.request_id for _, r in site.console_context.ledger_reports.requests(most=1000)
+    ]
     assert len(seen) == 135
 
 
@@ -235,7 +237,9 @@ def test_a_filter_holds_on_every_page_and_in_the_file(
     where = Where(
         **{"key_id" if n == "key" else n: "" if v == "-" else v for n, v in filters.items()}
     )
-    expected = [r.request_id for _, r in site.desk.books.requests(where, most=1000)]
+    expected = [
+        r.request_id for _, r in site.console_context.ledger_reports.requests(where, most=1000)
+    ]
     response, seen = admin.get("/requests", params=filters), list[str]()
     while True:
         page = text(response)
@@ -261,7 +265,7 @@ def test_the_file_is_as_long_as_it_may_be(
     rest = text(admin.get("/requests.csv"))
     rows = list(csv.DictReader(io.StringIO(rest)))
     assert [r["request_id"] for r in rows] == [
-        r.request_id for _, r in site.desk.books.requests(most=25)
+        r.request_id for _, r in site.console_context.ledger_reports.requests(most=25)
     ]
     assert {*rows[0]} == {*requests_page.TITLES}
 
@@ -291,7 +295,7 @@ def test_an_id_is_looked_up(admin: httpx2.Client) -> None:
 def test_the_log_is_sorted_by_a_column_either_way_over_all_its_pages(
     site: Site, admin: httpx2.Client, sort: str, value: Callable[[LedgerRow], float | None]
 ) -> None:
-    rows = {r.request_id: r for _, r in site.desk.books.requests(most=1000)}
+    rows = {r.request_id: r for _, r in site.console_context.ledger_reports.requests(most=1000)}
     for sign in ("", "-"):
         path, seen = f"/requests?sort={sign}{sort}&columns=started,key,{sort}", list[str]()
         while path:
@@ -308,7 +312,7 @@ def test_the_log_is_sorted_by_a_column_either_way_over_all_its_pages(
 def test_a_page_says_when_it_is_not_all_that_is_sorted_summed_up_or_searched(
     site: Site, admin: httpx2.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count = len(site.desk.books.requests(most=1000))
+    count = len(site.console_context.ledger_reports.requests(most=1000))
     assert f"Sorted: all {count} requests" in text(admin.get("/requests?sort=cost"))
     assert f"Of the {count} requests" in text(admin.get("/requests?figures=1"))
     monkeypatch.setattr(log_view, "MOST_SORTED", 70)
@@ -316,7 +320,7 @@ def test_a_page_says_when_it_is_not_all_that_is_sorted_summed_up_or_searched(
     assert "Sorted: the last 70 requests that the filters leave, not all." in page
     second = text(admin.get(more(page)))
     assert len(ids(page) + ids(second)) == 70 and not more(second)
-    last = {r.request_id for _, r in site.desk.books.requests(most=70)}
+    last = {r.request_id for _, r in site.console_context.ledger_reports.requests(most=70)}
     assert set(ids(page) + ids(second)) == last
     assert "Of the last 70 requests that the filters leave, not of all." in text(
         admin.get("/requests?figures=1")
@@ -364,7 +368,10 @@ def test_a_view_is_ones_own_and_has_filters_columns_and_order(site: Site) -> Non
         assert link == "/requests?outcome=timeout&columns=key%2Ccost&sort=-cost"
         seen = text(mine.get(link))
         assert set(ids(seen)) == {
-            r.request_id for _, r in site.desk.books.requests(Where(outcome="timeout"), most=99)
+            r.request_id
+            for _, r in site.console_context.ledger_reports.requests(
+                Where(outcome="timeout"), most=99
+            )
         }
         assert 'class="view"' not in text(other.get("/requests"))
         gone = {"csrf": csrf, "name": EVIL}
@@ -406,7 +413,10 @@ def test_a_page_that_is_none_is_refused(admin: httpx2.Client, before: str) -> No
 
 @pytest.mark.parametrize("role", ["member", "viewer"])
 def test_others_see_their_accounts_requests_only(site: Site, role: str) -> None:
-    red = [r.request_id for _, r in site.desk.books.requests(Where(account="red"), most=1000)]
+    red = [
+        r.request_id
+        for _, r in site.console_context.ledger_reports.requests(Where(account="red"), most=1000)
+    ]
     with signed_in(site, role, "red") as client:  # type: ignore[arg-type]
         for query in ("", "?account=blue", "?account=-"):
             page = text(client.get(f"/requests{query}"))
@@ -421,7 +431,9 @@ def test_others_see_their_accounts_requests_only(site: Site, role: str) -> None:
 
 
 def test_a_session_that_two_accounts_named_alike_shows_ones_own_part(site: Site) -> None:
-    mine = site.desk.books.requests(Where(account="red", session=EVIL), most=1000)
+    mine = site.console_context.ledger_reports.requests(
+        Where(account="red", session=EVIL), most=1000
+    )
     path = time_range.of_session(EVIL)
     with signed_in(site, "viewer", "red") as client:
         page = text(client.get(path))
@@ -456,7 +468,7 @@ def test_what_others_wrote_runs_nothing(admin: httpx2.Client) -> None:
 def test_a_session_adds_up_and_is_found_by_any_name(site: Site, admin: httpx2.Client) -> None:
     page = text(admin.get(time_range.of_session(ODD)))
     assert ids(page) == ["req-900"] and ODD in html.unescape(page)
-    rows = site.desk.books.session(EVIL)
+    rows = site.console_context.ledger_reports.session(EVIL)
     page = text(admin.get(time_range.of_session(EVIL)))
     told = words(page)
     assert f"Requests {len(rows)} " in told
@@ -512,7 +524,7 @@ def test_what_is_not_known_is_said(admin: httpx2.Client, id: str, part: str) -> 
 def test_the_lines_of_a_cost_add_up_to_it_to_the_nano_dollar() -> None:
     chance = random.Random(7)
     for _ in range(300):
-        model = chance.choice(list(catalog.models().values()))
+        model = chance.choice(list(shipped.models().values()))
         input = chance.choice((0, 1, chance.randrange(10_000), chance.randrange(900_000)))
         cached = chance.randrange(input + 1)
         written = chance.randrange(input - cached + 1)
@@ -584,24 +596,31 @@ def test_attempts_stand_one_after_the_other_and_the_last_ends_at_the_end() -> No
 # --- every word is explained ---------------------------------------------------------------------
 
 # Words that are made of a part that is written down and one of a list.
-LISTED = {"input.": responses_request._SILENT, "tools.": responses_request._HINTS}
+LISTED = {"input.": items._SILENT, "tools.": tools._HINTS}
 # Where warnings have words of the request in them; they are explained by their kind.
 OF_KINDS = {
     f"dialects/{name}.py"
     for name in (
         "unknown",
+        "unknown_chat",
+        "unknown_responses",
         "fields",
         "hints",
         "limits",
         "gemini/contents",
+        "gemini/mended",
+        "gemini/parts",
         "gemini/request",
+        "gemini/tools",
+        "anthropic/content",
+        "anthropic/messages",
         "anthropic/request",
+        "anthropic/tools",
     )
 } | {
-    "policy/fit.py",
-    "policy/history.py",
+    "policy/fit_media.py",
+    "policy/turns.py",
     "policy/effort.py",
-    "dialects/openai/request.py",
     "dialects/provider.py",
     "edge/pipeline/searches.py",
 }
@@ -689,7 +708,9 @@ def written() -> dict[str, Written]:
         p
         for p in package.rglob("*.py")
         # Those of the settings are another list; the console writes none, and counts have no row.
-        if p.name not in ("config.py", "count.py") and "web" not in p.relative_to(package).parts
+        if p.parent.name not in ("config", "cli")
+        and p.name != "count.py"
+        and "web" not in p.relative_to(package).parts
     ]
     found = {str(p.relative_to(package)): Written(ast.parse(p.read_text())) for p in paths}
     return {path: w for path, w in found.items() if w.words or w.unclear}

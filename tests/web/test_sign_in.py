@@ -50,7 +50,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 def user(site: Site, name: str = "ada", role: str = "admin") -> None:
     kept = passwords.hash(PASSWORD)
-    site.desk.people.create_user(name, kept, role, now_s=time.time())  # type: ignore[arg-type]
+    site.console_context.people.create_user(name, kept, role, now_s=time.time())  # type: ignore[arg-type]
 
 
 def sign_in(site: Site, name: str, password: str, **headers: str) -> httpx2.Response:
@@ -170,7 +170,7 @@ def test_a_form_is_ours_by_the_public_address_or_by_the_host_that_was_asked(
     site: Site, public: str, host: str, origin: str, status: int
 ) -> None:
     client = signed_in(site)
-    site.desk.base_url = public
+    site.console_context.base_url = public
     form = {"csrf": client.csrf}  # type: ignore[attr-defined]
     told = {"x-headgate-host": host, "origin": origin}
     assert client.post("/do", data=form, headers=told).status_code == status
@@ -194,12 +194,12 @@ def test_a_role_may_what_it_may(site: Site, role: str, do: int, manage: int) -> 
 
 
 def test_a_session_opens_no_admin_api_and_a_management_key_no_page(site: Site) -> None:
-    _, key = site.desk.people.create_management_key("ci", "admin", now_s=time.time())
+    _, key = site.console_context.people.create_management_key("ci", "admin", now_s=time.time())
     bearer = {"authorization": f"Bearer {key}"}
     assert httpx2.get(f"{site.url}/admin/v1/thing", headers=bearer).status_code == 200
     assert signed_in(site).get("/admin/v1/thing").status_code == 401
     assert httpx2.get(f"{site.url}/usage", headers=bearer).status_code in (303, 401)
-    _, of_models = site.desk.store.create_key("m", now_s=time.time())
+    _, of_models = site.console_context.store.create_key("m", now_s=time.time())
     wrong = {"authorization": f"Bearer {of_models}"}
     assert httpx2.get(f"{site.url}/admin/v1/thing", headers=wrong).status_code == 401
 
@@ -221,7 +221,7 @@ def faulty(page: str) -> str:
 
 
 def test_the_first_admin_comes_by_the_link_once(site: Site) -> None:
-    token = site.desk.people.setup_link(now_s=time.time())
+    token = site.console_context.people.setup_link(now_s=time.time())
     link = f"{site.url}/setup/{token}"
     assert httpx2.get(link, headers=HERE).status_code == 200
     weak = httpx2.post(link, data={"name": "ada", "password": "short"}, headers=HERE)
@@ -234,7 +234,7 @@ def test_the_first_admin_comes_by_the_link_once(site: Site) -> None:
     assert made.status_code == 303 and COOKIE in made.headers["set-cookie"]
     again = httpx2.post(link, data={"name": "eve", "password": PASSWORD}, headers=HERE)
     assert again.status_code == 410
-    assert [(u.name, u.role) for u in site.desk.people.users()] == [("ada", "admin")]
+    assert [(u.name, u.role) for u in site.console_context.people.users()] == [("ada", "admin")]
 
 
 def test_a_new_password_ends_the_other_sessions(site: Site) -> None:
@@ -242,7 +242,7 @@ def test_a_new_password_ends_the_other_sessions(site: Site) -> None:
     one, two = (
         sign_in(site, "ada", PASSWORD).headers["set-cookie"].split(";")[0] for _ in range(2)
     )
-    token = site.desk.people.form_token(one.partition("=")[2])
+    token = site.console_context.people.form_token(one.partition("=")[2])
     form = {"old": PASSWORD, "password": "another horse battery", "csrf": token}
     for wrong, field in (({"old": "not it"}, "old"), ({"password": "short"}, "password")):
         refused = httpx2.post(
@@ -260,13 +260,15 @@ def test_a_new_password_ends_the_other_sessions(site: Site) -> None:
 
 def test_a_password_keeps_the_spaces_it_was_made_with(site: Site) -> None:
     spaced = f" {PASSWORD} "  # as the command line and the admin API take it
-    site.desk.people.create_user("ada", passwords.hash(spaced), "admin", now_s=time.time())
+    site.console_context.people.create_user(
+        "ada", passwords.hash(spaced), "admin", now_s=time.time()
+    )
     assert sign_in(site, " ada", spaced).status_code == 303
     assert sign_in(site, "ada", PASSWORD).status_code == 401
 
 
 def test_who_only_looks_is_not_kept_out_by_a_locked_database(site: Site) -> None:
-    people = site.desk.people
+    people = site.console_context.people
     ada = people.create_user("ada", "", "admin", now_s=time.time())
     token = people.open_session(ada.id, now_s=time.time() - 600)
     seen = HERE | {"cookie": f"{COOKIE}={token}"}
@@ -323,7 +325,9 @@ def test_a_person_of_the_identity_provider_comes_in_with_the_role_of_their_group
         own = Oidc(
             idp.url, CLIENT_ID, SECRET, roles={"staff": "member"}, accounts={"staff": "team"}
         )
-        site.desk.settings = msgspec.structs.replace(site.desk.settings, oidc=own)
+        site.console_context.settings = msgspec.structs.replace(
+            site.console_context.settings, oidc=own
+        )
         away = httpx2.get(f"{site.url}/sign-in/provider", headers=HERE)
         assert away.status_code == 303
         flow = away.headers["set-cookie"].split(";")[0]
@@ -338,5 +342,5 @@ def test_a_person_of_the_identity_provider_comes_in_with_the_role_of_their_group
         assert "samesite=strict" in landed.headers["set-cookie"].lower()
         page = httpx2.get(f"{site.url}/usage", headers=HERE | {"cookie": cookie})
         assert page.text.startswith("Ada L.")
-        (person,) = site.desk.people.users()
+        (person,) = site.console_context.people.users()
         assert (person.role, person.account, person.issuer) == ("member", "team", idp.url)

@@ -84,11 +84,11 @@ def test_the_files_for_crawlers_and_agents(site: Site) -> None:
     assert "\\" not in llms and f"{site.url}/openapi.json" in llms
     provider = models["headgate"]
     assert provider["api"] == f"{site.url}/v1"
-    assert set(provider["models"]) == {m.id for m in site.desk.catalog.models}
+    assert set(provider["models"]) == {m.id for m in site.console_context.catalog.models}
     m3 = provider["models"]["MiniMax-M3"]
     assert m3["limit"]["context"] == 1_000_000 and m3["tool_call"] is True
     assert m3["modalities"]["output"] == ["text"] and "image" in m3["modalities"]["input"]
-    price = next(m for m in site.desk.catalog.models if m.id == "MiniMax-M3").prices
+    price = next(m for m in site.console_context.catalog.models if m.id == "MiniMax-M3").prices
     assert m3["cost"]["input"] in {float(p.input) for p in price}
 
 
@@ -126,7 +126,9 @@ def test_strangers_see_of_upstreams_what_the_operator_allows_and_who_is_signed_i
     tmp_path: Path, settings: PublicPages, names: bool, speed: bool, errors: bool
 ) -> None:
     with served(tmp_path / "data", requests_page.RULES) as site:
-        site.desk.settings = msgspec.structs.replace(site.desk.settings, pages=settings)
+        site.console_context.settings = msgspec.structs.replace(
+            site.console_context.settings, pages=settings
+        )
         ledger = Ledger(tmp_path / "data")
 
         async def settle() -> None:

@@ -17,16 +17,20 @@ from urllib.parse import urljoin
 import msgspec
 import pytest
 
-from headgate import config
+from headgate.catalog import building
 from headgate.catalog import catalog as catalogs
 from headgate.catalog.catalog import Catalog
+from headgate.config import loading
+from headgate.storage.figures import Measured
 from headgate.web.site import guides, pages, prose
-from headgate.web.site.pages import Measured, Page, Pages, Site, html, negotiate
+from headgate.web.site.deployment import Page, Site
+from headgate.web.site.hypertext import negotiate
+from headgate.web.site.pages import Pages, html
 from programs import needs
 
 BASE = "https://gate.example.com:8443/llm"
 ENV = {"MINIMAX_API_KEY": "k-secret", "OPENROUTER_API_KEY": "k-secret"}
-CATALOG = catalogs.load(config.load(None, ENV), ENV)
+CATALOG = building.load(loading.load(None, ENV), ENV)
 UPSTREAMS = {m.id: tuple(r.upstream.name for r in CATALOG.routes(m.id)) for m in CATALOG.models}
 SITE = Site(base_url=BASE, on=date(2026, 11, 25), upstreams=UPSTREAMS)
 # The guides are docs/ as they are written: tests/web/test_site_in_console.py looks at them.

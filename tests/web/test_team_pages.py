@@ -22,7 +22,7 @@ MANAGED = (*accounts_page.RULES, *people_page.RULES)
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     with served(tmp_path / "data", RULES) as site:
-        site.desk.store.create_account("acme", "Acme", now_s=time.time() - 60)
+        site.console_context.store.create_account("acme", "Acme", now_s=time.time() - 60)
         yield site
 
 
@@ -31,7 +31,7 @@ def post(client: httpx2.Client, path: str, **fields: object) -> httpx2.Response:
 
 
 def user(site: Site, name: str = "lin", role: Role = "member", account: str = "acme") -> User:
-    return site.desk.people.create_user(name, "", role, account, now_s=time.time())
+    return site.console_context.people.create_user(name, "", role, account, now_s=time.time())
 
 
 def shown(page: str, id: str) -> str:
@@ -46,12 +46,12 @@ def test_only_an_admin_opens_what_is_managed(site: Site, rule: Rule, role: str) 
     client = signed_in(site, role, "acme") if role else site.open()  # type: ignore[arg-type]
     someone = user(site)
     path = rule.path.replace("{id}", "acme" if "accounts" in rule.path else someone.id)
-    before = (site.desk.store.accounts(), site.desk.people.users())
+    before = (site.console_context.store.accounts(), site.console_context.people.users())
     data = {"name": "x", "id": "x", "role": "admin", "csrf": getattr(client, "csrf", "")}
     answer = client.request(rule.method, path, data=data if rule.method == "POST" else None)
     assert answer.status_code == (403 if role else 303 if rule.method == "GET" else 401)
-    assert (site.desk.store.accounts(), site.desk.people.users()) == before
-    assert site.desk.people.management_keys() == []
+    assert (site.console_context.store.accounts(), site.console_context.people.users()) == before
+    assert site.console_context.people.management_keys() == []
 
 
 # --- accounts -------------------------------------------------------------------------------------
@@ -66,14 +66,14 @@ def test_an_account_is_made_changed_and_closed_and_each_is_recorded(site: Site) 
     post(client, "/accounts/mobile", budget_usd="20", budget_period="month")
     post(client, "/accounts/mobile", budget_usd="20")
     post(client, "/accounts/mobile/close")
-    account = next(a for a in site.desk.store.accounts() if a.id == "mobile")
+    account = next(a for a in site.console_context.store.accounts() if a.id == "mobile")
     assert (account.name, account.budget_nano, account.budget_period) == (
         "Mobile",
         20 * 10**9,
         "month",
     )
     assert not account.good(time.time())
-    closed, changed, created = site.desk.people.changes(account="mobile")
+    closed, changed, created = site.console_context.people.changes(account="mobile")
     assert [c.action for c in (created, changed, closed)] == [
         "account.create",
         "account.change",
@@ -103,7 +103,7 @@ def test_an_account_that_cannot_be_so_is_not_made(
 ) -> None:
     answer = post(signed_in(site), "/accounts", **fields)
     assert answer.status_code == 422 and said in answer.text
-    assert [a.id for a in site.desk.store.accounts()] == ["acme"]
+    assert [a.id for a in site.console_context.store.accounts()] == ["acme"]
 
 
 def test_the_id_of_an_account_cannot_be_used_again(site: Site) -> None:
@@ -112,7 +112,7 @@ def test_the_id_of_an_account_cannot_be_used_again(site: Site) -> None:
         answer.status_code == 409
         and "There is an account <code>acme</code> already." in answer.text
     )
-    assert [a.id for a in site.desk.store.accounts()] == ["acme"]
+    assert [a.id for a in site.console_context.store.accounts()] == ["acme"]
 
 
 # --- people ---------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def test_a_new_user_has_a_password_that_is_shown_once_and_opens_the_console(site
     made = post(client, "/people", **fields)
     assert made.status_code == 200 and made.headers["cache-control"] == "no-store"
     password = shown(made.text, "password")
-    found = site.desk.people.sign_in("lin")
+    found = site.console_context.people.sign_in("lin")
     assert found is not None and passwords.matches(found[1], password)
     assert (found[0].role, found[0].account) == ("member", "acme")
     again = post(client, "/people", **fields)
@@ -133,7 +133,7 @@ def test_a_new_user_has_a_password_that_is_shown_once_and_opens_the_console(site
     signing = site.open(**{"x-headgate-host": "127.0.0.1"})
     entered = signing.post("/sign-in", data={"name": "lin", "password": password})
     assert entered.status_code == 303
-    (change,) = (c for c in site.desk.people.changes() if c.action == "user.create")
+    (change,) = (c for c in site.console_context.people.changes() if c.action == "user.create")
     assert change.detail == {"name": "lin", "role": "member"}
     assert post(client, "/people", name="LIN", role="viewer").status_code == 409
 
@@ -145,13 +145,13 @@ def test_drawn_passwords_are_taken_by_our_own_rules_and_differ() -> None:
 
 def test_another_role_ends_the_sessions_and_is_recorded_with_the_old_one(site: Site) -> None:
     lin = user(site)
-    token = site.desk.people.open_session(lin.id, now_s=time.time())
+    token = site.console_context.people.open_session(lin.id, now_s=time.time())
     client = signed_in(site)
     post(client, f"/people/{lin.id}", role="member", account="acme")
-    assert site.desk.people.session(token, now_s=time.time()) is not None
+    assert site.console_context.people.session(token, now_s=time.time()) is not None
     post(client, f"/people/{lin.id}", role="viewer", account="")
-    assert site.desk.people.session(token, now_s=time.time()) is None
-    (change,) = site.desk.people.changes()
+    assert site.console_context.people.session(token, now_s=time.time()) is None
+    (change,) = site.console_context.people.changes()
     assert change.detail == {
         "name": "lin",
         "role": {"from": "member", "to": "viewer"},
@@ -165,29 +165,29 @@ def test_another_role_ends_the_sessions_and_is_recorded_with_the_old_one(site: S
 def test_a_password_is_drawn_anew_and_nobodys_that_a_provider_signs_in(site: Site) -> None:
     lin, client = user(site), signed_in(site)
     password = shown(post(client, f"/people/{lin.id}/password").text, "password")
-    found = site.desk.people.sign_in("lin")
+    found = site.console_context.people.sign_in("lin")
     assert found is not None and passwords.matches(found[1], password)
-    chen = site.desk.people.from_provider(
+    chen = site.console_context.people.from_provider(
         "https://id.example", "1", "chen", "c@example.com", "member", "acme", now_s=time.time()
     )
     assert chen is not None
     assert post(client, f"/people/{chen.id}/password").status_code == 409
     page = client.get(f"/people/{chen.id}").text
     assert "https://id.example" in page and f"/people/{chen.id}/password" not in page
-    assert [c.action for c in site.desk.people.changes()] == ["user.password"]
-    assert password not in str(site.desk.people.changes())
+    assert [c.action for c in site.console_context.people.changes()] == ["user.password"]
+    assert password not in str(site.console_context.people.changes())
 
 
 def test_the_last_admin_stays(site: Site) -> None:
     client = signed_in(site)
-    (me,) = site.desk.people.users()
+    (me,) = site.console_context.people.users()
     for path, fields in ((f"/people/{me.id}/close", {}), (f"/people/{me.id}", {"role": "viewer"})):
         answer = post(client, path, **fields)
         assert answer.status_code == 409 and "last admin" in answer.text
     lin = user(site)
     assert post(client, f"/people/{lin.id}/close").status_code == 303
     assert post(client, f"/people/{lin.id}", role="viewer").status_code == 409
-    assert [c.action for c in site.desk.people.changes()] == ["user.close"]
+    assert [c.action for c in site.console_context.people.changes()] == ["user.close"]
 
 
 def test_a_management_key_is_shown_once_and_can_be_revoked(site: Site) -> None:
@@ -195,15 +195,15 @@ def test_a_management_key_is_shown_once_and_can_be_revoked(site: Site) -> None:
     fields = {"name": "terraform", "role": "admin", "expires": "2099-01-31T12:00", "number": "n-1"}
     made = post(client, "/people/keys", **fields)
     text = shown(made.text, "key")
-    key = site.desk.people.manager(text, now_s=time.time())
+    key = site.console_context.people.manager(text, now_s=time.time())
     assert key is not None and (key.role, key.expires_s) == ("admin", 4073544000.0)
     assert post(client, "/people/keys", **fields).status_code == 303
     assert text not in client.get("/people").text and key.id in client.get("/people").text
     assert post(client, f"/people/keys/{key.id}/revoke").status_code == 303
-    assert site.desk.people.manager(text, now_s=time.time()) is None
+    assert site.console_context.people.manager(text, now_s=time.time()) is None
     assert post(client, "/people/keys", name="x", role="member").status_code == 422
-    assert len(site.desk.people.management_keys()) == 1
-    actions = [c.action for c in site.desk.people.changes()]
+    assert len(site.console_context.people.management_keys()) == 1
+    actions = [c.action for c in site.console_context.people.changes()]
     assert actions == ["management_key.revoke", "management_key.create"]
 
 
@@ -211,7 +211,9 @@ def test_a_management_key_is_shown_once_and_can_be_revoked(site: Site) -> None:
 
 
 def record(site: Site, action: str, subject: str, account: str = "", **detail: object) -> None:
-    site.desk.people.record("root", "cli", action, subject, account, detail, now_s=time.time())
+    site.console_context.people.record(
+        "root", "cli", action, subject, account, detail, now_s=time.time()
+    )
 
 
 def test_changes_are_narrowed_to_ones_account(site: Site) -> None:
@@ -277,9 +279,9 @@ def test_a_detail_is_told_in_words_and_never_as_a_part_of_the_page(site: Site) -
 
 
 def test_no_name_of_an_account_or_a_person_becomes_part_of_a_page(site: Site) -> None:
-    site.desk.store.create_account("evil", HOSTILE, now_s=time.time())
+    site.console_context.store.create_account("evil", HOSTILE, now_s=time.time())
     lin, client = user(site, HOSTILE, account="evil"), signed_in(site)
-    site.desk.people.create_management_key(HOSTILE, "viewer", now_s=time.time())
+    site.console_context.people.create_management_key(HOSTILE, "viewer", now_s=time.time())
     for path in ("/accounts", "/accounts/evil", "/people", f"/people/{lin.id}", "/api_keys"):
         page = client.get(path).text
         assert "<script>alert" not in page and "&lt;script&gt;" in page

@@ -24,7 +24,7 @@ RULES = (
 def site(tmp_path: Path) -> Iterator[Site]:
     with served(tmp_path / "data", RULES) as site:
         for id in ("acme", "other"):
-            site.desk.store.create_account(id, id.title(), now_s=1.0)
+            site.console_context.store.create_account(id, id.title(), now_s=1.0)
         yield site
 
 
@@ -33,18 +33,18 @@ def post(client: httpx2.Client, path: str, **fields: object) -> httpx2.Response:
 
 
 def upstream(site: Site) -> str:
-    return next(iter(site.desk.settings.upstreams))
+    return next(iter(site.console_context.settings.upstreams))
 
 
 def test_a_member_enters_and_removes_a_key_of_their_accounts_gateway_key_only(site: Site) -> None:
-    mine, _ = site.desk.store.create_key("k", account="acme", now_s=2.0)
-    others, _ = site.desk.store.create_key("k", account="other", now_s=2.0)
+    mine, _ = site.console_context.store.create_key("k", account="acme", now_s=2.0)
+    others, _ = site.console_context.store.create_key("k", account="other", now_s=2.0)
     member, up = signed_in(site, "member", "acme"), upstream(site)
     made = post(member, f"/api_keys/{mine.id}/upstream_keys", upstream=up, secret=f" {CANARY} ")
     assert made.status_code == 303, made.text
     page = member.get(f"/api_keys/{mine.id}").text
     assert "…tail" in page and "canary" not in page
-    (kept,) = site.desk.store.upstream_keys()
+    (kept,) = site.console_context.store.upstream_keys()
     assert (kept.kind, kept.owner, kept.upstream, kept.fallback) == ("key", mine.id, up, False)
     for path in (f"/api_keys/{others.id}", "/accounts/acme"):
         refused = post(member, f"{path}/upstream_keys", upstream=up, secret=CANARY)
@@ -52,9 +52,9 @@ def test_a_member_enters_and_removes_a_key_of_their_accounts_gateway_key_only(si
         post(member, f"{path}/upstream_keys/{up}/remove")
     viewer = signed_in(site, "viewer", "acme")
     assert post(viewer, f"/api_keys/{mine.id}/upstream_keys/{up}/remove").status_code == 403
-    assert site.desk.store.upstream_keys() == [kept]
+    assert site.console_context.store.upstream_keys() == [kept]
     assert post(member, f"/api_keys/{mine.id}/upstream_keys/{up}/remove").status_code == 303
-    assert site.desk.store.upstream_keys() == []
+    assert site.console_context.store.upstream_keys() == []
     record = signed_in(site).get("/changes").text
     assert "Upstream key saved" in record and "Upstream key removed" in record
     assert "canary" not in record
@@ -65,7 +65,10 @@ def test_a_key_that_cannot_be_one_is_refused_and_is_not_on_the_page(
     site: Site, secret: str
 ) -> None:
     admin = signed_in(site)
-    for path in ("/accounts/acme", f"/api_keys/{site.desk.store.create_key('k', now_s=2.0)[0].id}"):
+    for path in (
+        "/accounts/acme",
+        f"/api_keys/{site.console_context.store.create_key('k', now_s=2.0)[0].id}",
+    ):
         answer = post(
             admin, f"{path}/upstream_keys", upstream=upstream(site), secret=secret, fallback="on"
         )
@@ -75,11 +78,11 @@ def test_a_key_that_cannot_be_one_is_refused_and_is_not_on_the_page(
         wrong = post(admin, f"{path}/upstream_keys", upstream="none", secret=CANARY)
         assert wrong.status_code == 422 and "canary" not in wrong.text
         assert post(admin, f"{path}/upstream_keys", secret=CANARY, other="x").status_code == 422
-    assert site.desk.store.upstream_keys() == []
+    assert site.console_context.store.upstream_keys() == []
 
 
 def test_the_api_keeps_replaces_lists_and_deletes_a_key_of_an_account(site: Site) -> None:
-    _, text = site.desk.people.create_management_key("a", "admin", now_s=2.0)
+    _, text = site.console_context.people.create_management_key("a", "admin", now_s=2.0)
     api = httpx2.Client(
         base_url=f"{site.url}/admin/v1", headers={"authorization": f"Bearer {text}"}
     )

@@ -15,8 +15,9 @@ import msgspec
 import pytest
 
 from consoles import Site, served, signed_in
-from headgate.catalog import catalog as catalogs
-from headgate.net.server import Inbound, Server
+from headgate.catalog import models as shipped
+from headgate.net.inbound import Inbound
+from headgate.net.server import Server
 from headgate.policy.access import Role
 from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.ledger import Ledger
@@ -166,7 +167,7 @@ def test_a_card_has_what_the_edge_and_the_books_say(site: Site, edge: Edge) -> N
         path = html.unescape(link).replace("/requests?", "/requests.csv?")
         assert len(signed_in(site).get(path).text.splitlines()) == 1 + count, path
     assert "/requests?span" not in text(signed_in(site, "member", "red")), "of all requests"
-    proof = site.desk.store.derived("internal").hex()
+    proof = site.console_context.store.derived("internal").hex()
     assert edge.seen[:1] == [("GET", "/internal/upstreams", proof)] and proof not in shown
 
 
@@ -233,11 +234,13 @@ def test_without_the_edge_the_page_shows_what_is_set_up_and_says_so(tmp_path: Pa
 
 def test_no_key_and_no_password_of_an_upstream_is_on_the_page(tmp_path: Path) -> None:
     with served(tmp_path / "data", upstreams_page.RULES, "http://127.0.0.1:9") as site:
-        settings = site.desk.settings
+        settings = site.console_context.settings
         own = settings.upstreams["custom"]
         changed = msgspec.structs.replace(own, base_url="https://me:hunter2@up.example/v1")
         settings = msgspec.structs.replace(settings, upstreams={"custom": changed})
-        site.desk.settings = settings  # the catalog is made of them when it is first asked for
+        site.console_context.settings = (
+            settings  # the catalog is made of them when it is first asked for
+        )
         shown = text(signed_in(site))
     assert "<code>up.example</code>" in shown
     assert "hunter2" not in shown and "sk-none" not in shown
@@ -245,7 +248,7 @@ def test_no_key_and_no_password_of_an_upstream_is_on_the_page(tmp_path: Path) ->
 
 def test_errors_are_those_of_the_visitors_account_and_of_the_upstream(site: Site) -> None:
     for account in ("red", "blue"):
-        site.desk.store.create_account(account, account, now_s=time.time())
+        site.console_context.store.create_account(account, account, now_s=time.time())
     old = time.time() - 30 * 3600
     write(
         site,
@@ -261,7 +264,7 @@ def test_errors_are_those_of_the_visitors_account_and_of_the_upstream(site: Site
 
 
 def test_only_an_admin_sees_and_may_press_the_test_button(site: Site, edge: Edge) -> None:
-    site.desk.store.create_account("red", "Red", now_s=time.time())
+    site.console_context.store.create_account("red", "Red", now_s=time.time())
     for role in ("member", "viewer"):
         client = signed_in(site, role, "red")
         assert "/upstreams/custom/test" not in text(client)
@@ -287,7 +290,7 @@ def test_a_tests_steps_are_shown_in_the_whole_page_and_alone_for_htmx(
         assert "It answers." in shown and 'aria-label="failed"' in shown
         assert "&lt;script&gt;" in shown and "<script>a" not in shown and "<b>them" not in shown
     assert "<h1>Upstreams</h1>" in whole and "<h1>" not in part
-    changes = [c for c in site.desk.people.changes() if c.action == "upstream.test"]
+    changes = [c for c in site.console_context.people.changes() if c.action == "upstream.test"]
     assert [c.subject for c in changes] == ["custom", "custom"]
 
 
@@ -310,7 +313,7 @@ def test_names_from_the_configuration_stay_text(site: Site, edge: Edge) -> None:
 
 def test_the_table_has_every_model_with_its_prices_in_force_and_its_routes(site: Site) -> None:
     shown = text(signed_in(site))
-    for model in site.desk.catalog.models:
+    for model in site.console_context.catalog.models:
         assert f'<a href="/models/{model.id}">{model.id}</a></th>' in shown
     assert "up to 512,000" in shown and "$0.30" in shown and "$2.40" in shown
     assert "<script src=" in shown and not any(
@@ -319,6 +322,6 @@ def test_the_table_has_every_model_with_its_prices_in_force_and_its_routes(site:
 
 
 def test_a_price_of_tomorrow_is_not_shown_today() -> None:
-    model = catalogs.models()["MiniMax-M3"]
+    model = shipped.models()["MiniMax-M3"]
     before = min(p.valid_from for p in model.prices).replace(year=2020)
     assert upstreams_page._in_force(model.prices, before) == ()

@@ -1,7 +1,8 @@
 """Operations on accounts: create, change, close."""
 
 from headgate.admin.operator import Operator, Refused, difference, refusals
-from headgate.policy.keys import Account, AccountChanges, BudgetTerms
+from headgate.policy.key_terms import BudgetTerms
+from headgate.policy.keys import Account, AccountChanges
 from headgate.policy.terms import ACCOUNT_TERMS, USUAL
 
 

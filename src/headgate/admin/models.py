@@ -47,11 +47,11 @@ def price_change(
     before: Sequence[config.Price], after: Sequence[config.Price], on: date
 ) -> dict[str, object]:
     """Return a change of the prices in force as an entry of the audit log has it; {} where there is none."""
-    old, new = ([_said(p) for p in price_history.in_force(each, on)] for each in (before, after))
+    old, new = ([_stated(p) for p in price_history.in_force(each, on)] for each in (before, after))
     return {} if old == new else {"prices": {"from": old, "to": new}}
 
 
-def _said(price: config.Price) -> dict[str, object]:
+def _stated(price: config.Price) -> dict[str, object]:
     fields: dict[str, object] = msgspec.to_builtins(price)
     return {k: v for k, v in fields.items() if v not in ("", None) and k != "valid_from"}
 

@@ -10,9 +10,11 @@ from typing import Literal
 
 from msgspec import Struct
 
-from headgate.catalog.catalog import Catalog, Model, Route, presets
-from headgate.catalog.models import prices_on
+from headgate.catalog.catalog import Catalog
+from headgate.catalog.models import Model, prices_on
 from headgate.catalog.operators import CONTEXT_WINDOW, MAX_OUTPUT
+from headgate.catalog.presets import presets
+from headgate.catalog.routes import Route
 from headgate.config import Settings
 
 NOTICE = timedelta(days=60)  # before a model ends

@@ -186,8 +186,8 @@ class _Tally:
                         self.images += 1
             elif isinstance(part, ToolCall):
                 self.text(part.name)
-                said = part.arguments
-                self.json += len(said) if said.isascii() else self._wide(said)
+                stated = part.arguments
+                self.json += len(stated) if stated.isascii() else self._wide(stated)
             elif isinstance(part, Thinking):
                 self.text(part.text)
             else:
@@ -221,7 +221,7 @@ class _Tally:
 
 
 def _plain(sample: bytes) -> str:
-    """The text of slices of JSON strings, about; what is cut at their ends is left out."""
+    """Return the text of slices of JSON strings, about; what is cut at their ends is left out."""
     text = sample.decode("utf-8", "ignore")
     if "\\" not in text:
         return text
@@ -285,11 +285,11 @@ class Learner:
         self.lessons += 1
         cov, weights = self._cov, self._weights
         self._drift()
-        said = _sum(weights, x)
+        stated = _sum(weights, x)
         gain = [_sum(row, x) for row in cov]
-        noise = _NOISE * said + _NOISE_TOKENS
+        noise = _NOISE * stated + _NOISE_TOKENS
         variance = max(0.0, _sum(gain, x)) + noise * noise
-        error = tokens - said
+        error = tokens - stated
         # An error too large to be noise is taken for a noisier report: it moves the weights less,
         # and makes them hardly surer.
         variance *= max(1.0, abs(error) / (_CUT * variance**0.5))
@@ -383,7 +383,7 @@ def _part(part: Text | Media | Thinking | ToolCall | ToolResult) -> str:
             call = f'<invoke name="{part.name}">\n{part.arguments}\n</invoke>'
             return f"\n<minimax:tool_call>\n{call}\n</minimax:tool_call>"
         case ToolResult():
-            said = "".join(p.text for p in part.parts if isinstance(p, Text))
-            return f"<response>{said}</response>"
+            stated = "".join(p.text for p in part.parts if isinstance(p, Text))
+            return f"<response>{stated}</response>"
         case Media():
             return ""

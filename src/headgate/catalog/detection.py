@@ -40,7 +40,7 @@ class Detected(Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """The server and its version, for people."""
+        """Return the server and its version, for people."""
         return f"{LABELS[self.kind]} {self.version}".strip()
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from headgate import config, near_names
 from headgate.catalog.models import Model, Price, models
-from headgate.config import ConfigError, Settings
+from headgate.config import ConfigError, Settings, checks
 
 # What holds where the operator names no size; `headgate models check` says so.
 CONTEXT_WINDOW = 131_072  # tokens; the smallest of the large open models of 2026
@@ -83,9 +83,9 @@ def _changed(model: Model, own: config.Model) -> Model:
 
 def _own(id: str, own: config.Model, known: dict[str, Model]) -> Model:
     """Return a model of the operator's own."""
-    config.check_model_name(id)
+    checks.check_model_name(id)
     for alias in own.aliases:
-        config.check_model_name(alias)
+        checks.check_model_name(alias)
     if not own.routes:
         hint = near_names.hint(id, known)
         raise ConfigError(

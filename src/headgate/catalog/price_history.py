@@ -68,7 +68,7 @@ def changed(old: Sequence[P], new: Sequence[P], on: date) -> tuple[P, ...]:
 def changed_at_upstream(
     old: Sequence[config.UpstreamPrice], new: Sequence[config.UpstreamPrice], on: date
 ) -> tuple[config.UpstreamPrice, ...]:
-    """As `changed`, of each model by itself."""
+    """Return the same as `changed`, of each model by itself."""
     models = dict.fromkeys(p.model.lower() for p in new)
     return tuple(
         price

@@ -15,10 +15,11 @@ from msgspec import Struct
 
 from headgate import config
 from headgate.catalog import sealed_keys
-from headgate.catalog.catalog import Catalog, load
+from headgate.catalog.building import load
+from headgate.catalog.catalog import Catalog
 from headgate.catalog.detection import Detected
 from headgate.catalog.models import models
-from headgate.config import ConfigError, Settings
+from headgate.config import ConfigError, Settings, addresses, checks
 
 S = TypeVar("S", config.Model, config.Upstream)
 
@@ -60,7 +61,7 @@ class _Found(Struct, frozen=True):
     models: dict[str, config.Model] = {}
 
     def into(self, settings: Settings) -> Settings:
-        own = {} if self.upstreams and config.stands_in(settings) else settings.upstreams
+        own = {} if self.upstreams and addresses.stands_in(settings) else settings.upstreams
         return msgspec.structs.replace(
             settings,
             upstreams={**own, **self.upstreams},
@@ -88,7 +89,7 @@ def joined(
     found = _Found()
     for name, text in stored.upstreams.items():
         try:
-            if name in settings.upstreams and not config.stands_in(settings):
+            if name in settings.upstreams and not addresses.stands_in(settings):
                 raise ConfigError(f"`upstreams.{name}` is in the settings too, which count.")
             found.upstreams[name] = opened_upstream(name, text, stored.secret)
         except ConfigError as error:
@@ -135,7 +136,7 @@ def _add(
 
 def decoded(id: str, text: str | bytes) -> config.Model:
     """Return a stored model; ConfigError names the field that is wrong."""
-    config.check_model_name(id)
+    checks.check_model_name(id)
     if id in models():
         raise ConfigError(f"`models.{id}` is a shipped model; change it in headgate.toml.")
     return _decoded(f"models.{id}", text, config.Model)
@@ -143,11 +144,11 @@ def decoded(id: str, text: str | bytes) -> config.Model:
 
 def decoded_upstream(name: str, text: str | bytes) -> config.Upstream:
     """Return an upstream with its key in clear, as it was entered; ConfigError names the field."""
-    config.check_upstream_name(name)
+    checks.check_upstream_name(name)
     upstream = _decoded(f"upstreams.{name}", text, config.Upstream)
     if upstream.preset == "local":
         raise ConfigError(f"`upstreams.{name}.preset`: the embedded model is no upstream to add.")
-    config.check_stored_upstream(name, upstream)
+    checks.check_stored_upstream(name, upstream)
     return upstream
 
 
@@ -184,5 +185,5 @@ def opened_upstream(name: str, text: str, secret: bytes) -> config.Upstream:
     sealed = _decoded(f"upstreams.{name}", text, config.Upstream)
     key = sealed_keys.opened(secret, name, sealed.key) if sealed.key else ""
     upstream = msgspec.structs.replace(sealed, key=key)
-    config.check_stored_upstream(name, upstream)
+    checks.check_stored_upstream(name, upstream)
     return upstream

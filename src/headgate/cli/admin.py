@@ -1,4 +1,4 @@
-"""`headgate admin`: the console's people and the admin API's keys, from the machine itself.
+"""`headgate admin` manages the console's people and the admin API's keys from the machine itself.
 
 Note: whoever can read the data directory can make themselves an admin with it; that is
 who this is for.
@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 import click
 
-from headgate import config
 from headgate.admin import people as operations
 from headgate.cli.options import (
     Duration,
@@ -23,7 +22,8 @@ from headgate.cli.options import (
     settings_of,
     when,
 )
-from headgate.config import Settings, own_url
+from headgate.config import Settings, addresses
+from headgate.config.addresses import own_url
 from headgate.policy import access
 
 
@@ -48,7 +48,7 @@ def link(data: str | None, config_file: str | None) -> None:
 
 def _console_url(settings: Settings) -> str:
     if settings.admin.listen:
-        return config.console_url(settings, "")
+        return addresses.console_url(settings, "")
     return console_url(settings.public_url, own_url(settings))
 
 
@@ -131,7 +131,7 @@ def password_(name: str, password_stdin: bool, data: str | None, config_file: st
 
 @command.group("keys")
 def keys() -> None:
-    """Keys of the admin API; they call no model."""
+    """Return keys of the admin API; they call no model."""
 
 
 @keys.command("create")

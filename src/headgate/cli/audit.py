@@ -33,13 +33,13 @@ def command(config_file: str | None, data: str | None, json_: bool, prune: bool)
         if prune:
             gone = retention.prune(store.directory, retention.floor_s(days, time.time()))
             click.echo(f"Deleted {gone:,} requests older than {days} days.", err=True)
-        books = UsageReader(store.directory)
+        ledger_reports = UsageReader(store.directory)
         try:
-            found = books.audit()
-            requests = sum(b.requests for b in books.balances())
-            disputed = books.disputed()
+            found = ledger_reports.audit()
+            requests = sum(b.requests for b in ledger_reports.balances())
+            disputed = ledger_reports.disputed()
         finally:
-            books.close()
+            ledger_reports.close()
     if settings.database:
         found += read_database(settings, lambda db: db.audit())
     if json_:

@@ -21,11 +21,11 @@ def command(file: Path, config_file: str | None, data: str | None, json_: bool) 
     with store_of(settings) as store:
         if store.directory != Path(settings.data):
             raise click.ClickException(f"there is nothing to back up in {settings.data}.")
-        books = UsageReader(store.directory)
+        ledger_reports = UsageReader(store.directory)
         try:
-            books.backup(file)
+            ledger_reports.backup(file)
         finally:
-            books.close()
+            ledger_reports.close()
     if json_:
         print_json({"file": str(file), "bytes": file.stat().st_size})
         return

@@ -8,6 +8,7 @@ import click
 
 from headgate import config
 from headgate.cli.options import as_json, joined_of, places, print_json, print_table, settings_of
+from headgate.config import descriptions, explain
 
 
 @click.group()
@@ -26,7 +27,7 @@ def check(config_file: str | None, data: str | None, json_: bool, strict: bool) 
     catalog = both.catalog
     lonely = [m.id for m in catalog.models if not catalog.routes(m.id)]
     notes = [*settings.notes, *_tls_notes(settings), *(f"{id} has no route." for id in lonely)]
-    notes += config.unknown_variables(os.environ)
+    notes += explain.unknown_variables(os.environ)
     notes += [f"left out: {why}" for why in (*both.upstream_faults.values(), *both.faults.values())]
     for name, url in (
         ("public_url", settings.public_url),
@@ -63,7 +64,7 @@ def _tls_notes(settings: config.Settings) -> list[str]:
 @command.command()
 def schema() -> None:
     """Print the JSON Schema of headgate.toml, for editors."""
-    print_json(config.schema())
+    print_json(explain.schema())
 
 
 @command.command()
@@ -71,15 +72,20 @@ def schema() -> None:
 @as_json
 def show(config_file: str | None, data: str | None, json_: bool) -> None:
     """Print what is in force and where it came from; secrets are masked."""
-    rows = config.show(settings_of(config_file, data=data))
+    rows = explain.show(settings_of(config_file, data=data))
     if json_:
         print_json(
             {
-                key: {"value": value, "origin": origin, "description": config.description(key)}
+                key: {
+                    "value": value,
+                    "origin": origin,
+                    "description": descriptions.description(key),
+                }
                 for key, value, origin in rows
             }
         )
         return
     print_table(
-        ("key", "value", "from", "meaning"), [(*row, config.description(row[0])) for row in rows]
+        ("key", "value", "from", "meaning"),
+        [(*row, descriptions.description(row[0])) for row in rows],
     )

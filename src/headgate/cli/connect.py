@@ -10,26 +10,36 @@ A work tree that git keeps elsewhere (GIT_WORK_TREE, yadm) does not show and is 
 """
 
 import difflib
-import hashlib
 import os
 import re
 import shutil
 import stat
-import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
 import msgspec
 from msgspec import Struct
 
-from headgate.catalog.catalog import Catalog, models
-from headgate.catalog.catalog import load as load_catalog
+from headgate.catalog.building import load as load_catalog
+from headgate.catalog.catalog import Catalog
+from headgate.catalog.models import models
+from headgate.cli.connect_record import (
+    Record,
+    Was,
+    beside_path,
+    connected,
+    digest,
+    record_of,
+    record_path,
+    restore,
+    write,
+)
+from headgate.cli.json_edit import EditError
 from headgate.cli.options import as_json, asked_key, places, print_json, print_table, settings_of
-from headgate.cli.textedit import EDITORS, EditError
+from headgate.cli.textedit import EDITORS
 from headgate.cli.tools import (
     KEY_VARIABLE,
     TOOLS,
@@ -41,30 +51,11 @@ from headgate.cli.tools import (
     needs_key,
     place,
 )
-from headgate.config import ConfigError, Settings, own_url
+from headgate.config import ConfigError, Settings
+from headgate.config.addresses import own_url
 
 _MASK = "********"
 _MAX_FILE_BYTES = 4 << 20  # no configuration is larger; what is, is something else
-
-
-class Was(Struct, frozen=True):
-    """One file as it was before the first change."""
-
-    path: str
-    backup: str  # "": there was no file
-    mode: int
-    sha256: str  # of the backup
-    sha256_after: str  # of what we wrote
-    made: tuple[str, ...] = ()  # directories that were not there, the innermost first
-
-
-class Record(Struct, frozen=True):
-    """How to undo a connection."""
-
-    tool: str
-    url: str
-    when: str  # UTC
-    files: tuple[Was, ...]
 
 
 class Edit(Struct, frozen=True):
@@ -167,67 +158,10 @@ def _work_tree(path: Path) -> Path | None:
 # -- Doing and undoing -----------------------------------------------------------------------------
 
 
-def _record_path(settings: Settings, tool: Tool) -> Path:
-    return Path(settings.data) / "connect" / f"{tool.name}.json"
-
-
-def _record(settings: Settings, tool: Tool) -> Record | None:
-    path = _record_path(settings, tool)
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Record)
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.MsgspecError):
-        raise click.ClickException(f"{path}: cannot be read; the backups lie beside the files.")
-
-
-def connected(record: Record | None) -> bool:
-    """Whether the tool's files still point where we pointed them."""
-    if record is None:
-        return False
-    return any(record.url.encode() in (_quiet(Path(was.path)) or b"") for was in record.files)
-
-
-def _quiet(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None
-
-
-def write(path: Path, content: bytes, mode: int) -> None:
-    """All or nothing: a tool that reads meanwhile sees the old file or the new one."""
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as out:
-                out.write(content)
-                out.flush()
-                os.fsync(out.fileno())
-            os.chmod(temporary, mode)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise click.ClickException(f"{path}: {error.strerror}.") from None
-
-
-def _beside(path: Path, word: str) -> Path:
-    """A name beside the file that is not taken."""
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    names = [f"{path.name}.headgate-{stamp}{f'-{n}' if n else ''}.{word}" for n in range(1000)]
-    return next(p for p in map(path.with_name, names) if not p.exists())
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def apply(settings: Settings, tool: Tool, url: str, edits: list[Edit]) -> list[Path]:
     """Make the changes; the paths of the backups.  The record comes first, so that whatever
     happens half-way can be undone."""
-    old = _record(settings, tool)
+    old = record_of(settings, tool)
     known = {was.path: was for was in old.files} if old and connected(old) else {}
     backups = []
     files = dict(known)
@@ -239,82 +173,31 @@ def apply(settings: Settings, tool: Tool, url: str, edits: list[Edit]) -> list[P
             raise click.ClickException(f"{edit.path.parent}: {error.strerror}.") from None
         name = str(edit.path)
         if name in known:
-            files[name] = msgspec.structs.replace(known[name], sha256_after=_hash(edit.after))
+            files[name] = msgspec.structs.replace(known[name], sha256_after=digest(edit.after))
             continue
         backup = ""
         mode = edit.mode
         if edit.before is not None:
             mode = stat.S_IMODE(edit.path.stat().st_mode)
-            backups.append(_beside(edit.path, "bak"))
+            backups.append(beside_path(edit.path, "bak"))
             write(backups[-1], edit.before, 0o600)
             backup = str(backups[-1])
         files[name] = Was(
             name,
             backup,
             mode,
-            _hash(edit.before or b""),
-            _hash(edit.after),
+            digest(edit.before or b""),
+            digest(edit.after),
             tuple(str(p) for p in made),
         )
     record = Record(tool.name, url, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), ())
     record = msgspec.structs.replace(record, files=tuple(files.values()))
-    path = _record_path(settings, tool)
+    path = record_path(settings, tool)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     write(path, msgspec.json.format(msgspec.json.encode(record)), 0o600)
     for edit in edits:
         write(edit.path, edit.after, edit.mode)
     return backups
-
-
-class Back(Struct, frozen=True):
-    """What `--restore` did with one file."""
-
-    path: str
-    done: Literal["restored", "removed", "was as before"]
-    kept: str = ""  # where the file as it was meanwhile changed lies
-
-
-def restore(settings: Settings, tool: Tool) -> list[Back]:
-    """The very bytes of before; what somebody else changed since is kept beside them."""
-    record = _record(settings, tool)
-    if record is None:
-        raise click.ClickException(f"{tool.title} was not connected from here.")
-    # Everything is read before anything is written: half a restoration helps nobody.
-    originals: list[bytes | None] = []
-    for was in record.files:
-        original = _quiet(Path(was.backup)) if was.backup else None
-        if was.backup and (original is None or _hash(original) != was.sha256):
-            raise click.ClickException(
-                f"{was.backup} is missing or changed, so {was.path} cannot be put back as it was."
-                " Nothing was changed."
-            )
-        originals.append(original)
-    done = []
-    for was, original in zip(record.files, originals, strict=True):
-        path = Path(was.path)
-        now = _quiet(path)
-        if now == original:
-            if now is not None:
-                os.chmod(path, was.mode)
-            done.append(Back(was.path, "was as before"))
-        else:
-            kept = ""
-            if now is not None and _hash(now) != was.sha256_after:
-                kept = str(_beside(path, "changed"))
-                write(Path(kept), now, 0o600)
-            if original is None:
-                path.unlink(missing_ok=True)
-            else:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write(path, original, was.mode)
-            done.append(Back(was.path, "removed" if original is None else "restored", kept))
-        if was.backup:
-            Path(was.backup).unlink(missing_ok=True)
-    for directory in (name for was in record.files for name in was.made):
-        with suppress(OSError):  # the tool has put something there meanwhile
-            Path(directory).rmdir()
-    _record_path(settings, tool).unlink(missing_ok=True)
-    return done
 
 
 # -- Saying ----------------------------------------------------------------------------------------
@@ -335,8 +218,8 @@ def advice(tool: Tool, target: ConnectTarget) -> list[str]:
     out = []
     written = bool(target.key) and any(needs_key(file) for file in tool.files)
     if tool.key_in and not written and tool.files and not os.environ.get(tool.key_in):
-        said = "The key was not written. " if target.key else ""
-        out.append(f"{said}Set {tool.key_in} to your key where {tool.title} is started.")
+        stated = "The key was not written. " if target.key else ""
+        out.append(f"{stated}Set {tool.key_in} to your key where {tool.title} is started.")
     return out + [
         hint.replace("<model>", target.model).replace("<url>", target.url) for hint in tool.hints
     ]
@@ -345,7 +228,7 @@ def advice(tool: Tool, target: ConnectTarget) -> list[str]:
 def _list(settings: Settings, json_: bool) -> None:
     rows: list[dict[str, Any]] = []  # Any: JSON
     for tool in TOOLS:
-        record = _record(settings, tool)
+        record = record_of(settings, tool)
         on = connected(record)
         rows.append(
             {

@@ -1,10 +1,11 @@
-"""`headgate control`: the pages and the console, on a unix socket behind the edge; `serve` starts it."""
+"""`headgate control` serves the pages and the console, on a unix socket behind the edge; `serve` starts it."""
 
 import os
 
 import click
 
 from headgate import config, output
+from headgate.config import loading
 
 
 @click.command("control")
@@ -26,7 +27,7 @@ def command(
 
     overrides = {"data": data} if data is not None else {}
     try:
-        settings = config.load(config_file, os.environ, **overrides)
+        settings = loading.load(config_file, os.environ, **overrides)
         with output.guard():  # a log without a reader must not stop the pages
             main.run(settings, socket, base_url.rstrip("/"), (edge_url or base_url).rstrip("/"))
     except (config.ConfigError, StoreError, OSError) as error:

@@ -17,15 +17,19 @@ import click
 import msgspec
 
 from headgate import __version__
-from headgate.catalog.catalog import Route, presets
+from headgate.catalog.presets import presets
+from headgate.catalog.routes import Route
 from headgate.cli.options import as_json, joined_of, places, print_json, print_table, settings_of
 from headgate.config import Settings
 from headgate.diagnostics import facts
-from headgate.diagnostics.checks import MAX_S, Finding, Report, checkup
+from headgate.diagnostics.checks import MAX_S, run_checks
 from headgate.diagnostics.facts import Fact, Tried
-from headgate.diagnostics.machine import here, installed, kind_of, reached, route_to
-from headgate.diagnostics.probes import native_of, plan, sister_url
-from headgate.net.client import Client, Timeouts
+from headgate.diagnostics.findings import Finding, Report
+from headgate.diagnostics.machine import here, installed, reached
+from headgate.diagnostics.probes import native_of, other_region_url, plan
+from headgate.diagnostics.upstream_access import kind_of, route_to
+from headgate.net.client import Client
+from headgate.net.client_errors import Timeouts
 
 _LONGEST_S = 120.0  # of one probe
 
@@ -81,7 +85,7 @@ def _print(findings: list[Finding]) -> None:
     width = max(len(f.check) for f in findings)
     for f in findings:
         state = click.style(f"{f.state:<4}", fg=colours[f.state])
-        click.echo(f"{state}  {f.check:<{width}}  {f.said}")
+        click.echo(f"{state}  {f.check:<{width}}  {f.result}")
         if f.do:
             click.echo(f"{'':<{6 + width}}  -> {f.do}")
     failed = sum(f.state == "fail" for f in findings)
@@ -122,8 +126,8 @@ def _measure(given: Settings, name: str, model: str | None, yes: bool, json_: bo
             f"only owners' own keys are used there; set `upstreams.{name}.key` to measure it with one."
         )
     native = native_of(route, own.preset, presets())
-    sister = sister_url(route.upstream, own.preset, presets())
-    planned = plan(route, native, bool(sister))
+    other_region = other_region_url(route.upstream, own.preset, presets())
+    planned = plan(route, native, bool(other_region))
     wanted_facts = facts.about(own.preset, route.model.id if model is not None else "")
     trials = facts.requests(wanted_facts, route)
     host = urlsplit(route.upstream.base_url).netloc
@@ -132,7 +136,11 @@ def _measure(given: Settings, name: str, model: str | None, yes: bool, json_: bo
         f" {planned.input_tokens:,} tokens, and up to {planned.output_tokens:,} of replies;"
         " its provider bills them."
         + (f" {trials} of them are small and settle facts that nobody has tried." if trials else "")
-        + (f" If the key is refused, {urlsplit(sister).netloc} is asked once." if sister else ""),
+        + (
+            f" If the key is refused, {urlsplit(other_region).netloc} is asked once."
+            if other_region
+            else ""
+        ),
         err=True,
     )
     if not yes:
@@ -141,7 +149,15 @@ def _measure(given: Settings, name: str, model: str | None, yes: bool, json_: bo
         if not click.confirm("Go on?", default=True, err=True):
             sys.exit(1)
     report, settled = asyncio.run(
-        _ask(settings, route, presets()[own.preset].base_url, sister, native, wanted_facts, json_)
+        _ask(
+            settings,
+            route,
+            presets()[own.preset].base_url,
+            other_region,
+            native,
+            wanted_facts,
+            json_,
+        )
     )
     lines = _lines(settings, name, report)
     good = _good(list(report.findings))
@@ -187,7 +203,7 @@ async def _ask(
     settings: Settings,
     route: Route,
     home: str,
-    sister: str,
+    other_region: str,
     native: Route | None,
     wanted: tuple[Fact, ...],
     quiet: bool,
@@ -195,19 +211,25 @@ async def _ask(
     given = settings.timeouts
     timeouts = Timeouts(given.connect, given.first_token, given.stall, min(given.total, _LONGEST_S))
 
-    def tell(check: str) -> None:
+    def notify(check: str) -> None:
         if not quiet:
             click.echo(f"  asking: {check}", err=True)
 
     client = Client()
     try:
         until_s = asyncio.get_running_loop().time() + MAX_S
-        report = await checkup(
-            client, route, timeouts, home=home, sister=sister, native=native, tell=tell
+        report = await run_checks(
+            client,
+            route,
+            timeouts,
+            home=home,
+            other_region=other_region,
+            native=native,
+            notify=notify,
         )
         if report.findings[0].state == "fail":
             return report, facts.untried(wanted, "not tried: there is no access")
-        settled = await facts.tried(client, route, wanted, timeouts, until_s, tell)
+        settled = await facts.tried(client, route, wanted, timeouts, until_s, notify)
         made = report.requests + facts.requests(wanted, route)
         return msgspec.structs.replace(report, requests=made), settled
     finally:

@@ -17,8 +17,9 @@ import click
 import msgspec
 
 from headgate import config, output
-from headgate.catalog import catalog as catalogs
+from headgate.catalog import building
 from headgate.cli.options import DataUnusable
+from headgate.config import addresses, loading
 from headgate.diagnostics.internal_api import PLAN_ROUND_S, InternalApi
 from headgate.edge import listeners
 from headgate.edge.context import EdgeContext
@@ -27,7 +28,7 @@ from headgate.edge.log import now as log_now
 from headgate.edge.overload import SWITCH_INTERVAL_S
 from headgate.edge.upstream_kind import DONE_S, Detection
 from headgate.net import descriptors
-from headgate.net.server import Limits
+from headgate.net.server_limits import Limits
 from headgate.storage.errors import StoreError
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.ledger import Ledger
@@ -66,10 +67,12 @@ def command(
     with output.guard() as out:
         overrides = {"data": data, **({"log": log} if log else {})}
         try:
-            settings = config.load(config_file, os.environ, **overrides)
+            settings = loading.load(config_file, os.environ, **overrides)
             if local_url:
-                settings = config.with_local_url(settings, local_url)
-            elif config.stands_in(settings):  # stored upstreams answer, and the model does not run
+                settings = addresses.with_local_url(settings, local_url)
+            elif addresses.stands_in(
+                settings
+            ):  # stored upstreams answer, and the model does not run
                 settings = msgspec.structs.replace(settings, upstreams={})
             store = Store(settings.data, create=False)
         except config.ConfigError as error:
@@ -121,9 +124,9 @@ class Edge:
         self._orphaned = False
         self._context: EdgeContext | None = None
 
-    def _heard(self, said: dict[str, Any]) -> None:
+    def _heard(self, stated: dict[str, Any]) -> None:
         """Do what the supervisor says; Any: its words are JSON."""
-        match said.get("word"):
+        match stated.get("word"):
             case "retire":
                 self._asked.set()
             case "drain":
@@ -138,7 +141,7 @@ class Edge:
                 give_up.daemon = True
                 give_up.start()
             case "exits" if self._context is not None:
-                self._context.metrics.child_exits.update(said["exits"])
+                self._context.metrics.child_exits.update(stated["exits"])
 
     def _orphan(self) -> None:
         """Drain, and leave the address at once to the supervisor that comes next."""
@@ -167,10 +170,10 @@ class Edge:
             stack.callback(log.flush)
             _report_stray_errors(log)
             try:
-                catalog = catalogs.load(settings, os.environ)
+                catalog = building.load(settings, os.environ)
                 certificates = listeners.certificates_of(settings.tls)
             except config.ConfigError as error:
-                channel.tell("failed", why=str(error))
+                channel.notify("failed", why=str(error))
                 raise
             ledger = Ledger(settings.data, node=node)
             stack.callback(ledger.close)  # a second time changes nothing
@@ -205,7 +208,7 @@ class Edge:
                 context.tasks.every("upstream_checks", settings.upstream_check_s, internal.check)
                 context.tasks.every("plan_checks", PLAN_ROUND_S, internal.check_plans)
                 context.tasks.every("upstream_kinds", DONE_S, Detection(context).round)
-            channel.tell("ready")
+            channel.notify("ready")
             await self._asked.wait()
 
             server, *others = [each.server for each in found]

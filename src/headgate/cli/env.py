@@ -14,7 +14,7 @@ import click
 from headgate.cli.connect import target_of
 from headgate.cli.options import as_json, asked_key, places, print_json, settings_of
 from headgate.cli.tools import KEY_VARIABLE, ConnectTarget, claude_variables, filled
-from headgate.config import own_url
+from headgate.config.addresses import own_url
 
 PLACEHOLDER = "hg_live_..."
 # Another key of Anthropic's would be sent beside ours, and the gateway refuses two different keys.

@@ -42,8 +42,8 @@ def _run(data: str, listen_fd: int, requests_days: int, database: str) -> int:
             assert process is not None
             process.end()
 
-        channel = Channel(lambda said: process.heard(said) if process else None, end)
-        process = NodeProcess(data, channel.tell)
+        channel = Channel(lambda stated: process.heard(stated) if process else None, end)
+        process = NodeProcess(data, channel.notify)
         await process.run(socket.socket(fileno=listen_fd), requests_days, database)
         return process.lost
 

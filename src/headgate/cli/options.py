@@ -12,13 +12,12 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from headgate import config
 from headgate.admin.operator import Operator, Refused
 from headgate.catalog import stored
 from headgate.catalog.catalog import Catalog
 from headgate.catalog.detection import Detected
 from headgate.catalog.stored import Joined, Stored
-from headgate.config import ConfigError, Settings
+from headgate.config import ConfigError, Settings, loading
 from headgate.storage.errors import StoreError, StoreFault
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.people import People
@@ -39,9 +38,9 @@ def as_json(command: F) -> F:
 
 
 def settings_of(config_file: str | None, **given: object) -> Settings:
-    """The settings; a mistake in them ends the command with exit code 1 and one line."""
+    """Return the settings; a mistake in them ends the command with exit code 1 and one line."""
     try:
-        return config.load(
+        return loading.load(
             config_file, os.environ, **{k: v for k, v in given.items() if v is not None}
         )
     except ConfigError as error:
@@ -167,7 +166,7 @@ def print_json(value: object) -> None:
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table for a person on a terminal; tab-separated lines for everything else."""
+    """Return a table for a person on a terminal; tab-separated lines for everything else."""
     if not sys.stdout.isatty():
         for row in rows:
             click.echo("\t".join(row))
@@ -185,7 +184,7 @@ def _printable(cell: str) -> str:
 
 
 class Duration(click.ParamType[float]):
-    """`30d`, `12h`, `90s`: seconds."""
+    """Reads `30d`, `12h` or `90s` as seconds."""
 
     name = "duration"
 
@@ -203,7 +202,7 @@ class Duration(click.ParamType[float]):
 
 
 def when(seconds: float | None) -> str:
-    """A moment for a person, in UTC."""
+    """Return a moment for a person, in UTC."""
     if seconds is None:
         return ""
     return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds))

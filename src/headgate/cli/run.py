@@ -15,9 +15,11 @@ from pathlib import Path
 import click
 import msgspec
 
-from headgate.cli.connect import target_of, write
+from headgate.cli.connect import target_of
+from headgate.cli.connect_record import write
+from headgate.cli.json_edit import EditError
 from headgate.cli.options import asked_key, places, settings_of
-from headgate.cli.textedit import EDITORS, EditError
+from headgate.cli.textedit import EDITORS
 from headgate.cli.tools import (
     KEY_VARIABLE,
     ConnectTarget,

@@ -8,27 +8,23 @@ import signal
 import socket
 import sys
 import threading
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any
 
 import click
 import msgspec
 
 from headgate import __version__, config, output
-from headgate.admin import keys as key_operations
-from headgate.admin.operator import Operator
-from headgate.cli.admin import console_url
+from headgate.cli.greeting import greet, kept_usage, report_recovered
 from headgate.cli.local import offer as offer_local_model
-from headgate.cli.options import DataUnusable, actor
-from headgate.config import base_url
+from headgate.cli.options import DataUnusable
+from headgate.config import addresses, loading
+from headgate.config.addresses import base_url
 from headgate.local.model import LocalModel, LocalModelMissing
 from headgate.storage.errors import StoreError, StoreFault
 from headgate.storage.postgres.database import check_installed
 from headgate.storage.sqlite.database import Store
-from headgate.storage.sqlite.people import People
 from headgate.storage.sqlite.process_lock import AlreadyServed, ServeLock
 from headgate.supervisor import activation, commands, notify
 from headgate.supervisor.activation import ActivationError
@@ -41,7 +37,6 @@ from headgate.supervisor.upgrade import Predecessor, adopt
 from headgate.tasks import Tasks
 from headgate.web import socket_path
 
-T = TypeVar("T")
 CANNOT_LISTEN, ALREADY_SERVED = 4, 5  # exit codes
 LISTEN_TRIES, LISTEN_AGAIN_S = 20, 0.05
 GIVE_UP_S = 1.8  # after a second signal, whatever still runs
@@ -111,7 +106,7 @@ def _run(
 ) -> int:
     """Serve until the end; the exit code.  Any: as the command line has it."""
     try:
-        settings = config.load(config_file, os.environ, **overrides)
+        settings = loading.load(config_file, os.environ, **overrides)
         if predecessor is None:
             lock = ServeLock(settings.data)  # before anything is written there
         elif Path(predecessor.given.data).resolve() != Path(settings.data).resolve():
@@ -121,7 +116,7 @@ def _run(
         if settings.database:
             check_installed()
         sockets = activation.passed(os.environ)
-        found = activation.assign(sockets, config.addresses(settings))
+        found = activation.assign(sockets, addresses.of_settings(settings))
         store = Store(settings.data, database=settings.database, pepper_file=settings.pepper_file)
         _follow(settings, store)
     except AlreadyServed as error:
@@ -208,7 +203,7 @@ async def _serve(
     settings: config.Settings,
     started: Started,
     store: Store,
-    found: dict[config.AddressName, Listeners],
+    found: dict[addresses.AddressName, Listeners],
     predecessor: Predecessor | None,
 ) -> int:
     """Run until a signal; the exit code.  `found`: sockets that systemd has opened."""
@@ -246,7 +241,7 @@ async def _serve(
         generation = 1 if predecessor is None else predecessor.given.generation + 1
         plan = places.plan(settings, config_file, overrides, generation)
         supervisor = Supervisor(plan, listeners, node_socket, asyncio.Event())
-        supervisor.recovered = _report_recovered
+        supervisor.recovered = report_recovered
         stopping.kill = supervisor.kill
         try:
             if predecessor is not None:
@@ -259,20 +254,20 @@ async def _serve(
             supervisor.kill(ready=False)
             raise click.ClickException(str(error)) from None
         if predecessor is None:
-            console = config.console_url(settings, public)
-            _greet(base, public, console, settings, store, bool(local_url))
+            console = addresses.console_url(settings, public)
+            greet(base, public, console, settings, store, bool(local_url))
         else:
             await predecessor.ready(__version__)
         tasks = Tasks()
         arguments = ["--socket", control_socket, "--base-url", public, "--edge-url", base]
         arguments += common_options(settings, config_file)
-        control = Control(arguments, lambda count: supervisor.tell_exits("control", count))
+        control = Control(arguments, lambda count: supervisor.notify_exits("control", count))
         control.start(tasks)
         fd = node_socket.fileno()
         operations = Operations(
             settings, started, fd, supervisor, listeners, places, control, predecessor, tasks
         )
-        keep_local = _kept(local, supervisor)
+        keep_local = kept_usage(local, supervisor)
         if local_url:
             tasks.every("local_model", 0.0, keep_local)
         else:
@@ -345,15 +340,15 @@ class _Ours:
 
 async def _all_listeners(
     settings: config.Settings,
-    found: dict[config.AddressName, Listeners],
+    found: dict[addresses.AddressName, Listeners],
     predecessor: Predecessor | None,
     stack: contextlib.AsyncExitStack,
-) -> dict[config.AddressName, Listeners]:
+) -> dict[addresses.AddressName, Listeners]:
     """Listen on all addresses that are configured; _CannotListen."""
     given = predecessor.given.addresses if predecessor is not None else ()
-    taken: set[config.AddressName] = set()
-    out: dict[config.AddressName, Listeners] = {}
-    for address in config.addresses(settings):
+    taken: set[addresses.AddressName] = set()
+    out: dict[addresses.AddressName, Listeners] = {}
+    for address in addresses.of_settings(settings):
         listeners = found.get(address.name) or adopt(address, given, taken)
         if listeners is None:
             try:
@@ -369,7 +364,7 @@ async def _all_listeners(
     return out
 
 
-async def _listeners(address: config.Address) -> Listeners:
+async def _listeners(address: addresses.Address) -> Listeners:
     """Listen there; the edges of a gateway that was killed a moment ago are still leaving it."""
     for _ in range(LISTEN_TRIES):
         with contextlib.suppress(OSError):
@@ -378,96 +373,7 @@ async def _listeners(address: config.Address) -> Listeners:
     return Listeners(address.host, address.port)
 
 
-def _report_recovered(count: int) -> None:
-    click.echo(f"note: {count} exchanges of a run that died are in the ledger.", err=True)
-
-
 def _needs_local(settings: config.Settings, store: Store) -> bool:
     """Whether the embedded model answers: it is configured, or nothing else is, here or in the database."""
     wanted = any(u.preset == "local" for u in settings.upstreams.values())
-    return wanted and not (config.stands_in(settings) and store.own_upstreams())
-
-
-def _kept(local: LocalModel, supervisor: Supervisor) -> Callable[[], Awaitable[None]]:
-    async def again() -> None:
-        try:
-            await local.again()
-        finally:
-            supervisor.tell_exits("local", local.exits)
-
-    return again
-
-
-def _first_key(operator: Operator) -> str:
-    _, token = key_operations.create(operator, "first", terms={}, now_s=time.time())
-    return token
-
-
-def _created(store: Store, create: Callable[[], T]) -> T | None:
-    """Return what was created; None while the database of all nodes is away."""
-    try:
-        return create()
-    except StoreFault as error:
-        if not store.shares:
-            raise
-        click.echo(f"note: nothing can be created for now: {error}", err=True)
-        return None
-
-
-def _greet(
-    base: str, public: str, console: str, settings: config.Settings, store: Store, local: bool
-) -> None:
-    """What a stranger needs next, then the one line that scripts wait for."""
-    say = click.echo
-    for note in (*settings.notes, *config.unknown_variables(os.environ)):
-        say(f"note: {note}", err=True)
-    if urlsplit(public).path:
-        say(
-            f"note: public_url has a path, {urlsplit(public).path}: the API can be there, if a proxy takes"
-            " it off; the console's pages must be at the root of a host.",
-            err=True,
-        )
-    say(f"  OpenAI     {base}/v1")
-    say(f"  Anthropic  {base}")
-    say(f"  Gemini     {base}")
-    say(f"  pages      {base}/models")
-    people = People(store, settings.data)
-    token = None
-    if not people.anybody():
-        token = _created(store, lambda: people.setup_link(now_s=time.time()))
-    first = ""
-    if not store.keys():
-        operator = Operator(actor(), "cli", store, people)
-        first = _created(store, lambda: _first_key(operator)) or ""
-    people.close()
-    if not settings.admin.listen:
-        console = console_url(public, base)
-    if token is None:
-        say(f"  console    {console}/usage")
-    else:
-        say(f"  console    {console}/setup/{token}")
-        say("             creates the first admin account; valid once, for 30 minutes")
-    names = ", ".join((*config.configured(settings), *store.own_upstreams()))
-    if local:
-        say("  upstream   none configured: SmolLM2-135M on this machine answers for every model.")
-        say("             Add a provider in the console, or set MINIMAX_API_KEY (RUNAPI_TOKEN,")
-        say("             HEADGATE_UPSTREAM_URL) for the real ones.")
-    else:
-        say(f"  upstream   {names}")
-    say(f"  data       {settings.data}")
-    if settings.host in ("127.0.0.1", "::1", "localhost"):
-        say("  listening  on this machine only; `--host 0.0.0.0` accepts connections from others")
-    if first:
-        say(f"  first key  {first}   (shown only now)")
-    say("")
-    say("  A sample request, in another terminal:")
-    say("")
-    if first:
-        say(f"  export HEADGATE_API_KEY={first}")
-    else:
-        say("  export HEADGATE_API_KEY=...   # your key; `headgate keys create NAME` makes another")
-    say(f'  curl {base}/v1/chat/completions -H "Authorization: Bearer $HEADGATE_API_KEY" \\')
-    say(
-        """    -d '{"model": "MiniMax-M2", "max_tokens": 40, "messages": [{"role": "user", "content": "Say hello."}]}'"""
-    )
-    say("")
+    return wanted and not (addresses.stands_in(settings) and store.own_upstreams())

@@ -14,19 +14,21 @@ import click
 import msgspec
 
 from headgate.cli.options import as_json, places, print_json, print_table, settings_of
-from headgate.config import Settings, base_url
-from headgate.diagnostics.machine import plan_lines
-from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
-from headgate.net.dial import own_context
+from headgate.config import Settings
+from headgate.config.addresses import base_url
+from headgate.diagnostics.upstream_access import plan_lines
+from headgate.net.client import Client
+from headgate.net.client_errors import Broken, TimedOut, Timeouts
+from headgate.net.dial import NotSent, own_context
 from headgate.supervisor.commands import NotServed, ask
 
 READY, NOT_READY, NOT_RUNNING = 0, 1, 3
-_QUICK = Timeouts(connect_s=2.0, first_token_s=3.0, stall_s=3.0, total_s=4.0)
+QUICK = Timeouts(connect_s=2.0, first_token_s=3.0, stall_s=3.0, total_s=4.0)
 _PAGE_BYTES = 4 << 20
 
 
 class Status(msgspec.Struct):
-    """What a gateway says of itself."""
+    """Describes what a gateway says of itself."""
 
     url: str
     running: bool = False
@@ -53,17 +55,17 @@ def command(
     """
     settings = settings_of(config_file, data=data)
     scheme = "https" if settings.tls.cert else "http"
-    told: dict[str, Any] = {}  # as the supervisor of this data directory has it
+    reported: dict[str, Any] = {}  # as the supervisor of this data directory has it
     if url is None:
         with contextlib.suppress(NotServed):
-            told = ask(settings.data, "processes")
+            reported = ask(settings.data, "processes")
     configured = base_url(settings.host, settings.port, scheme)
-    base = (url or _served_at(told, scheme) or configured).rstrip("/")
+    base = (url or _served_at(reported, scheme) or configured).rstrip("/")
     if urlsplit(base).scheme not in ("http", "https"):
         raise click.UsageError("--url must look like http://127.0.0.1:8787.")
     found = asyncio.run(_asked(base, {} if quiet else _proof(settings), detailed=not quiet))
-    if told:
-        found.processes, found.addresses = told["processes"], told["addresses"]
+    if reported:
+        found.processes, found.addresses = reported["processes"], reported["addresses"]
     if json_ and not quiet:
         print_json(found)
     elif not quiet:
@@ -71,9 +73,9 @@ def command(
     raise SystemExit(READY if found.ready else NOT_READY if found.running else NOT_RUNNING)
 
 
-def _served_at(told: dict[str, Any], scheme: str) -> str:
+def _served_at(reported: dict[str, Any], scheme: str) -> str:
     """Return the address at which the API is served, whatever `serve --port` said; "" where none is known."""
-    for each in told.get("addresses", ()):
+    for each in reported.get("addresses", ()):
         name, _, address = str(each).partition(" ")
         host, _, port = address.rpartition(":")
         if name == "api" and port.isdecimal():
@@ -102,7 +104,7 @@ async def _asked(base: str, proof: dict[str, str], *, detailed: bool) -> Status:
     client = Client(proxies={}, ssl_context=own)
 
     async def get(path: str) -> tuple[int, str]:
-        response = await client.send("GET", base + path, proof, b"", _QUICK)
+        response = await client.send("GET", base + path, proof, b"", QUICK)
         return response.status, (await response.read_all(_PAGE_BYTES)).decode("utf-8", "replace")
 
     try:
@@ -163,7 +165,7 @@ def _print(found: Status) -> None:
 
 
 def _process(found: dict[str, Any]) -> tuple[str, ...]:
-    """A row of the table; Any: as the supervisor has it."""
+    """Return a row of the table; Any: as the supervisor has it."""
     uptime_s = found.get("uptime_s")
     uptime = "" if uptime_s is None else f"{uptime_s:.0f} s"
     generation = str(found.get("generation", "")) if found["name"] == "edge" else ""

@@ -26,7 +26,8 @@ from typing import Any, Literal
 import click
 from msgspec import Struct
 
-from headgate.cli.textedit import Block, Default, Item, set_json
+from headgate.cli.json_edit import Default, Item, set_json
+from headgate.cli.textedit import Block
 
 KEY_VARIABLE = "HEADGATE_API_KEY"
 Protocol = Literal["Messages", "Responses", "Gemini", "Chat"]
@@ -754,7 +755,7 @@ class ToolName(click.ParamType[Tool]):
 
 
 def filled(text: Any, target: ConnectTarget) -> Any:  # Any: a template of whatever shape
-    """The template with the target's values in it; parts that need a missing key are None."""
+    """Return the template with the target's values in it; parts that need a missing key are None."""
     if text == "#context":
         return target.context
     if text == "#output":

@@ -1,4 +1,4 @@
-"""`headgate upstream-keys`: upstream keys of owners, entered without showing them, listed, removed."""
+"""`headgate upstream-keys` manages upstream keys of owners, entered without showing them, listed, removed."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""`headgate usage`: tokens and money, by key, account, model, day, hour, session or upstream."""
+"""`headgate usage` shows tokens and money, by key, account, model, day, hour, session or upstream."""
 
 import time
 from typing import get_args
@@ -73,11 +73,11 @@ def command(
         _show(by, sums, {}, json_, csv_)
         return
     with store_of(settings) as store:
-        books = UsageReader(store.directory)
+        ledger_reports = UsageReader(store.directory)
         try:
-            sums = books.usage(by, since_s, where=where)
+            sums = ledger_reports.usage(by, since_s, where=where)
         finally:
-            books.close()
+            ledger_reports.close()
         known = store.keys()
     _show(by, sums, {k.id: k.name for k in known} if by == "key" else {}, json_, csv_)
 

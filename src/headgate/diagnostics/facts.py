@@ -13,12 +13,14 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Raw, Struct
 
-from headgate.catalog.catalog import Route
 from headgate.catalog.models import models
+from headgate.catalog.routes import Route
 from headgate.dialects import vendor_errors
 from headgate.edge import upstream as upstreams
 from headgate.errors import DECLINED, Failure
-from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
+from headgate.net.client import Client
+from headgate.net.client_errors import Broken, TimedOut, Timeouts
+from headgate.net.dial import NotSent
 from headgate.policy import plans
 
 Result = Literal["confirmed", "different", "unknown"]
@@ -37,7 +39,7 @@ class Verdict(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """What came back: a failure, or a page of JSON."""
+    """Describes what came back: a failure, or a page of JSON."""
 
     failure: Failure | None = None
     page: bytes = b""
@@ -58,7 +60,7 @@ class Answer(Struct, frozen=True):
 
     @property
     def what(self) -> str:
-        """The failure without any of the upstream's words."""
+        """Return the failure without any of the upstream's words."""
         if self.failure is None:
             return "answered"
         code = self.failure.upstream_code
@@ -82,7 +84,7 @@ class Fact(Struct, frozen=True):
 
 
 class Tried(Struct, frozen=True):
-    """One fact with its verdict."""
+    """Represents one fact with its verdict."""
 
     name: str
     believed: str
@@ -232,8 +234,8 @@ def _lists_m3(answer: Answer) -> Verdict:
 
 
 def _chat(model: str, **more: object) -> Request:
-    said = [{"role": "user", "content": "Say OK."}]
-    return Request(_CHAT, {"model": model, "messages": said, "max_completion_tokens": MAX_TOKENS, **more})  # fmt: skip
+    stated = [{"role": "user", "content": "Say OK."}]
+    return Request(_CHAT, {"model": model, "messages": stated, "max_completion_tokens": MAX_TOKENS, **more})  # fmt: skip
 
 
 def _of_retired(id: str) -> Fact:
@@ -378,7 +380,7 @@ async def tried(
     facts: tuple[Fact, ...],
     timeouts: Timeouts,
     until_s: float,
-    tell: Callable[[str], None] = lambda name: None,
+    notify: Callable[[str], None] = lambda name: None,
 ) -> tuple[Tried, ...]:
     """Try each fact with the first key of the route; what is not tried by `until_s` is unknown."""
     out = []
@@ -390,7 +392,7 @@ async def tried(
         elif asyncio.get_running_loop().time() > until_s:
             verdict = Verdict("unknown", "not tried: the time was over")
         else:
-            tell(fact.name)
+            notify(fact.name)
             verdict = fact.judge(await _answer(client, route, fact.request, timeouts))
         out.append(Tried(fact.name, fact.believed, verdict.result, verdict.seen, verdict.do))
     return tuple(out)

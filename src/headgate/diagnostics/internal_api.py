@@ -11,13 +11,15 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from headgate.catalog.catalog import Route, presets
+from headgate.catalog.presets import presets
+from headgate.catalog.routes import Route
 from headgate.diagnostics import plan_check, probes, upstream_check
-from headgate.diagnostics.checks import Finding, judge_access, judge_stream
-from headgate.diagnostics.probes import Run, sister_url
+from headgate.diagnostics.findings import Finding
+from headgate.diagnostics.judgements import judge_access, judge_stream
+from headgate.diagnostics.probes import Run, other_region_url
 from headgate.edge.app import INTERNAL
 from headgate.edge.context import EdgeContext
-from headgate.net.server import Inbound
+from headgate.net.inbound import Inbound
 from headgate.policy.upstream_state import UpstreamCheck
 from headgate.storage.errors import StoreError
 
@@ -33,9 +35,9 @@ class InternalApi:
 
     async def answer(self, inbound: Inbound) -> bool:
         """Whether it was control, and was answered; Refused after too many wrong proofs."""
-        if not self._context.proves(inbound):
+        if not self._context.management.proves(inbound):
             if inbound.headers.get("x-headgate-internal"):
-                self._context.failed_credential(inbound.client, "")
+                self._context.credentials.failed_credential(inbound.client, "")
             return False
         parts = inbound.path.removeprefix(INTERNAL).split("/")
         with contextlib.suppress(StoreError):  # the watch reports it
@@ -51,7 +53,7 @@ class InternalApi:
                     return False
                 findings = await self._test(name, routes)
                 steps = [
-                    {"name": f.check, "state": f.state, "text": f.said, "fix": f.do}
+                    {"name": f.check, "state": f.state, "text": f.result, "fix": f.do}
                     for f in findings
                 ]
                 inbound.respond(200, _JSON, msgspec.json.encode({"steps": steps}))
@@ -87,7 +89,7 @@ class InternalApi:
             path = known[context.settings.upstreams[name].preset].quota
             if not path or not routes[0].upstream.base_url:
                 continue
-            for route in (*(routes[0].pool or routes[:1]), *context.own_key_routes(name)):
+            for route in (*(routes[0].pool or routes[:1]), *context.own_keys.used(name)):
                 if context.health.plan_due(route, every_s):
                     found = await plan_check.ask(context.client, route, path, time.time())
                     context.health.quota(route, *found)
@@ -141,14 +143,14 @@ class InternalApi:
         if not route.upstream.base_url:
             return []
         if route.upstream.own_keys == "only" and not route.key.secret:
-            said = "only owners' own keys are used here, and the gateway has none to test with"
+            stated = "only owners' own keys are used here, and the gateway has none to test with"
             do = (
                 "Send a request with a gateway key whose owner has one: headgate upstream-keys list"
             )
-            return [Finding("access", "warn", said, do)]
+            return [Finding("access", "warn", stated, do)]
         known = presets()
         own = context.settings.upstreams[name].preset
-        home, sister = known[own].base_url, sister_url(route.upstream, own, known)
+        home, other_region = known[own].base_url, other_region_url(route.upstream, own, known)
         run = Run(context.client, context.timeouts, asyncio.get_running_loop().time() + TEST_S)
         findings: list[Finding] = []
         streamed: list[Finding] = []
@@ -156,16 +158,16 @@ class InternalApi:
         asked = [*(route.pool or (route,)), *paused[: MAX_TESTED - 1]]
         for each in asked:
             began_s = time.monotonic()
-            shot = await run.ask(each, probes.hello())
-            if shot.failure is None:
+            probed = await run.ask(each, probes.hello())
+            if probed.failure is None:
                 context.health.passed(each, True)
             else:
-                context.health.failed(each, shot.failure, began_s, True)
-            kind = shot.failure.kind if shot.failure else ""
+                context.health.failed(each, probed.failure, began_s, True)
+            kind = probed.failure.kind if probed.failure else ""
             context.health.checked(name, UpstreamCheck(time.monotonic(), not kind, kind))
-            findings.append(judge_access(shot, each, home, sister, None))
-            if shot.failure is None and not streamed:
-                streamed = [judge_stream(shot)]
+            findings.append(judge_access(probed, each, home, other_region, None))
+            if probed.failure is None and not streamed:
+                streamed = [judge_stream(probed)]
         return findings + streamed
 
 

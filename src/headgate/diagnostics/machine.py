@@ -10,54 +10,43 @@ health.  A key is only reported to exist, of a proxy only its host.
 """
 
 import asyncio
-import contextlib
-import email.utils
-import errno
 import importlib.metadata
 import os
 import platform
 import re
 import shutil
-import socket
 import ssl
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 
-import msgspec
-
 from headgate import __version__
 from headgate.catalog.advice import advice
-from headgate.catalog.catalog import Catalog, Route
-from headgate.catalog.detection import Detected
-from headgate.config import ConfigError, Settings, base_url, on_this_machine
-from headgate.diagnostics import upstream_check
-from headgate.diagnostics.checks import Finding
-from headgate.edge import listeners, upstream_kind
+from headgate.catalog.catalog import Catalog
+from headgate.config import ConfigError, Settings
+from headgate.diagnostics.clock import SKEW_S, clock_findings
+from headgate.diagnostics.findings import Finding
+from headgate.diagnostics.running import port_findings, user_name
+from headgate.diagnostics.upstream_access import addresses, route_to, upstream_findings
+from headgate.edge import listeners
 from headgate.local import model as local
 from headgate.net import certificates
-from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
+from headgate.net.client import Client
 from headgate.net.dial import Proxies, own_context, target_of
 from headgate.storage.errors import StoreError
 from headgate.storage.postgres import database
 from headgate.storage.postgres.reports import LedgerDatabase
-from headgate.storage.sqlite.database import PEPPER_BYTES, Store, fingerprint_of
+from headgate.storage.sqlite.database import PEPPER_BYTES, fingerprint_of
 from headgate.storage.sqlite.inspection import inspect
 
-_QUICK = Timeouts(connect_s=3.0, first_token_s=5.0, stall_s=5.0, total_s=8.0)
-_PAGE_BYTES = 4 << 20
 _OK, _LOW = 1 << 30, 200 << 20  # bytes free: enough for months of rows; for some days of them
-_SKEW_S = (5.0, 60.0)  # the second: sign-ins, budgets' days and TLS begin to go wrong
 _FILES = (1024, 4096)  # descriptors: a stream takes two
-_LAG_S = 0.1
 _NEEDS = re.compile(r"([A-Za-z0-9._-]+)>=([0-9.]+)")
-_METRIC = re.compile(r"^(headgate_\w+?)(?:\{[^}]*\})? ([0-9.eE+-]+)$", re.M)
 
 
 def here(settings: Settings, catalog: Catalog) -> Iterator[Finding]:
@@ -71,8 +60,8 @@ def here(settings: Settings, catalog: Catalog) -> Iterator[Finding]:
 
 
 def installed() -> Iterator[Finding]:
-    said = f"{platform.python_version()}, {platform.system()} {platform.machine()}, {ssl.OPENSSL_VERSION}"
-    yield Finding("python", "ok", said)  # an older one could not have read this file
+    stated = f"{platform.python_version()}, {platform.system()} {platform.machine()}, {ssl.OPENSSL_VERSION}"
+    yield Finding("python", "ok", stated)  # an older one could not have read this file
     found, wrong = [], []
     try:
         needs = importlib.metadata.requires("headgate") or []
@@ -104,7 +93,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _configuration(settings: Settings, catalog: Catalog) -> Iterator[Finding]:
     lonely = [m.id for m in catalog.models if not catalog.routes(m.id)]
-    said = f"{len(catalog.models)} models, upstreams: {', '.join(settings.upstreams)}"
+    stated = f"{len(catalog.models)} models, upstreams: {', '.join(settings.upstreams)}"
     if len(lonely) == len(catalog.models):
         yield Finding(
             "configuration",
@@ -113,7 +102,7 @@ def _configuration(settings: Settings, catalog: Catalog) -> Iterator[Finding]:
             "Configure an upstream that has one: see `headgate models`.",
         )
     else:
-        yield Finding("configuration", "ok", said)
+        yield Finding("configuration", "ok", stated)
     for note in settings.notes:
         yield Finding("configuration", "warn", note)
     for id in lonely:
@@ -153,7 +142,7 @@ def _data(data: Path) -> Iterator[Finding]:
                 "data",
                 "fail",
                 f"{data} is not there and {parent} is not writable",
-                f"Make it for this user (mkdir, chown), or choose another with --data; it is for {_user()}.",
+                f"Make it for this user (mkdir, chown), or choose another with --data; it is for {user_name()}.",
             )
         return
     try:
@@ -165,17 +154,13 @@ def _data(data: Path) -> Iterator[Finding]:
             "data",
             "fail",
             f"{data} cannot be written: {error.strerror}",
-            f"Give it to the user that runs the gateway ({_user()}): chown, chmod 700, or remount it.",
+            f"Give it to the user that runs the gateway ({user_name()}): chown, chmod 700, or remount it.",
         )
         return
     yield Finding("data", "ok", f"{data} can be written")
     yield _modes(data)
     yield _space(data)
     yield from _database(data)
-
-
-def _user() -> str:
-    return f"uid {os.getuid()}" if hasattr(os, "getuid") else "this one"
 
 
 def _modes(data: Path) -> Finding:
@@ -198,11 +183,11 @@ def _modes(data: Path) -> Finding:
 
 def _space(data: Path) -> Finding:
     free = shutil.disk_usage(data).free
-    said = f"{free / (1 << 30):.1f} GiB free"
+    stated = f"{free / (1 << 30):.1f} GiB free"
     do = "Make room on that disk, or move --data: without room the ledger cannot be written."
     if free < _LOW:
-        return Finding("space", "fail", said, do)
-    return Finding("space", "ok", said) if free >= _OK else Finding("space", "warn", said, do)
+        return Finding("space", "fail", stated, do)
+    return Finding("space", "ok", stated) if free >= _OK else Finding("space", "warn", stated, do)
 
 
 def _database(data: Path) -> Iterator[Finding]:
@@ -218,7 +203,7 @@ def _database(data: Path) -> Iterator[Finding]:
         content = pepper.read_bytes() if pepper.exists() else b""
     except (StoreError, OSError) as error:
         yield Finding(
-            "database", "fail", str(error), f"Let {_user()} read it; if it does: {restore}"
+            "database", "fail", str(error), f"Let {user_name()} read it; if it does: {restore}"
         )
         return
     if found.whole is False:
@@ -251,7 +236,7 @@ def _database(data: Path) -> Iterator[Finding]:
             "Put back the copy that belongs to this database; to begin anew, use an empty --data.",
         )
     ahead = file.stat().st_mtime - time.time()
-    if ahead > _SKEW_S[1]:
+    if ahead > SKEW_S[1]:
         yield Finding(
             "clock",
             "fail",
@@ -266,14 +251,14 @@ def _files() -> Iterator[Finding]:
     except ImportError:
         return
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    said = f"{soft} open files at most" if soft != resource.RLIM_INFINITY else "no limit"
+    stated = f"{soft} open files at most" if soft != resource.RLIM_INFINITY else "no limit"
     do = "Raise it: `ulimit -n 65536` before the start, LimitNOFILE=65536 for systemd, --ulimit for Docker."
     if soft == resource.RLIM_INFINITY or soft >= _FILES[1]:
-        yield Finding("file limit", "ok", said)
+        yield Finding("file limit", "ok", stated)
     else:
         failed = soft < _FILES[0]
         yield Finding(
-            "file limit", "fail" if failed else "warn", f"{said}: about {soft // 2} streams", do
+            "file limit", "fail" if failed else "warn", f"{stated}: about {soft // 2} streams", do
         )
 
 
@@ -283,7 +268,7 @@ def _proxies(settings: Settings, catalog: Catalog) -> Finding:
         known = Proxies(None)
         through = [
             name
-            for name, url in _addresses(settings, catalog).items()
+            for name, url in addresses(settings, catalog).items()
             if known.before(target_of(url).key) is not None
         ]
     except ValueError as error:
@@ -309,16 +294,6 @@ def _proxies(settings: Settings, catalog: Catalog) -> Finding:
         f"{named}; for {', '.join(through)}",
         "If streams come all at once, this proxy holds them back: add the host to NO_PROXY.",
     )
-
-
-def _addresses(settings: Settings, catalog: Catalog) -> dict[str, str]:
-    """Where each upstream is, as far as some model's requests go there."""
-    out = {}
-    for model in catalog.models:
-        for route in catalog.routes(model.id):
-            if route.upstream.base_url:
-                out[route.upstream.name] = route.upstream.base_url
-    return {name: out[name] for name in settings.upstreams if name in out}
 
 
 def _keys(settings: Settings, catalog: Catalog) -> Iterator[Finding]:
@@ -351,14 +326,6 @@ def _keys(settings: Settings, catalog: Catalog) -> Iterator[Finding]:
                 f"{host}, without a key",
                 f"If it wants one, set `upstreams.{name}.key` to env:NAME or file:/path.",
             )
-
-
-def route_to(catalog: Catalog, upstream: str, model: str | None) -> Route | None:
-    for m in catalog.models:
-        for route in catalog.routes(m.id):
-            if route.upstream.name == upstream and model in (None, m.id):
-                return route
-    return None
 
 
 def _trust() -> Finding:
@@ -404,25 +371,28 @@ def _local(settings: Settings) -> Finding:
 async def reached(settings: Settings, catalog: Catalog, online: bool) -> list[Finding]:
     client = Client(proxies={}, ssl_context=own_context() if settings.tls.cert else None)
     try:
-        out = await _port(client, settings)
+        out = await port_findings(client, settings)
     finally:
         await client.close()
     if not any(f.check == "gateway" for f in out):  # a gateway that runs knows more
-        out += await _upstreams(settings, catalog, online)
+        out += await upstream_findings(settings, catalog, online)
     if settings.database:
         out.append(await _ledger_database(settings.database, online))
     if not online:
         return [*out, Finding("clock", "ok", _now() + "; not compared (--online does)")]
     hosts = {
         f"https://{urlsplit(url).netloc}"
-        for url in _addresses(settings, catalog).values()
+        for url in addresses(settings, catalog).values()
         if url.startswith("https:")
     }
     if not hosts:
         return [*out, Finding("clock", "ok", _now() + "; no https upstream to compare it with")]
     client = Client()
     try:
-        return [*out, *await asyncio.gather(*(_clock(client, host) for host in sorted(hosts)))]
+        return [
+            *out,
+            *await asyncio.gather(*(clock_findings(client, host) for host in sorted(hosts))),
+        ]
     finally:
         await client.close()
 
@@ -452,287 +422,5 @@ async def _ledger_database(url: str, online: bool) -> Finding:
     )
 
 
-async def _upstreams(settings: Settings, catalog: Catalog, online: bool) -> list[Finding]:
-    """Check the upstreams without a token: those of this machine, and with `online` all."""
-    try:
-        client = Client()
-    except ValueError:  # of the proxies, which have a finding of their own
-        return []
-    out = []
-    asked = upstream_kind.to_ask(settings, catalog) if settings.upstream_check_s else {}
-    try:
-        for name, url in _addresses(settings, catalog).items():
-            route = route_to(catalog, name, None)
-            if route is None or not (online or on_this_machine(url)):
-                continue
-            found = await upstream_check.check(client, route)
-            state = "up" if found.ok else "degraded"
-            shown = {"name": name, "state": state, "check": found.reason}
-            if name in asked and found.ok:
-                with contextlib.suppress(upstream_kind.Unreachable):
-                    kind = await upstream_kind.ask(client, route, catalog.models)
-                    shown["detected"] = kind.text if kind is not None else ""
-            out.append(_judge_upstream(shown))
-    finally:
-        await client.close()
-    return out
-
-
-async def kind_of(settings: Settings, catalog: Catalog, name: str) -> Detected | None:
-    """Return which server an upstream says that it is; None where it is not asked, or nothing is known."""
-    route = upstream_kind.to_ask(settings, catalog).get(name)
-    if route is None or not settings.upstream_check_s:
-        return None
-    client = Client()
-    try:
-        with contextlib.suppress(upstream_kind.Unreachable):
-            return await upstream_kind.ask(client, route, catalog.models)
-    finally:
-        await client.close()
-    return None
-
-
-def _judge_upstream(shown: Mapping[str, Any]) -> Finding:
-    """The state of an upstream, as the console shows it; Any: JSON of diagnostics/internal_api.py."""
-    name, state, reason = shown["name"], shown["state"], shown.get("check", "")
-    check = f"upstream {name}"
-    do = f"Measure it with its key: headgate doctor --upstream {name}"
-    plan = plan_lines(shown)
-    if any(USED_UP in line for line in plan):
-        return Finding(check, "warn", f"{state}; plan: {'; '.join(plan)}", do)
-    match state:
-        case "up":
-            detected = shown.get("detected", "")
-            up = f"up; it is {detected}" if detected else "up"
-            return Finding(check, "ok", "; ".join((up, *plan)))
-        case "not_checked":
-            return Finding(check, "ok", "not checked yet")
-        case "paused":
-            paused_s = float(shown.get("paused_s", 0.0))
-            return Finding(check, "fail", f"paused for {paused_s:.0f} s after failures", do)
-    if reason:
-        return Finding(check, "fail", f"degraded: {reason}", do)
-    failures = int(shown.get("failures", 0))
-    return Finding(check, "warn", f"degraded: {failures} consecutive failures", do)
-
-
-USED_UP = "used up"
-
-
-def plan_lines(shown: Mapping[str, Any]) -> list[str]:
-    """What is left of the plans of an upstream's keys, a text for each window; Any: JSON."""
-    out = []
-    keys = shown.get("keys", ())
-    for key in keys:
-        for window in key.get("plan", ()):
-            name = {"5h": "5 hours", "7d": "7 days"}.get(window["window"], window["window"])
-            left, resets_in_s = window["left"], window["resets_in_s"]
-            text = "not known" if left is None else f"{left:.0%} left" if left else USED_UP
-            if resets_in_s is not None:
-                text += f", resets in {resets_in_s / 3600:.1f} h"
-            text = f"{name}: {text}"
-            out.append(f"{key['account']} {text}" if len(keys) > 1 else text)
-    return out
-
-
 def _now() -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-
-
-async def _clock(client: Client, host: str) -> Finding:
-    """Compare with the host's Date, which has whole seconds; no key is sent."""
-    name = urlsplit(host).netloc
-    began = time.time()
-    try:
-        _, headers, _ = await _get(client, host + "/", _QUICK)
-    except (NotSent, Broken, TimedOut) as error:
-        why = f" ({error})" if isinstance(error, NotSent) else ""
-        return Finding(
-            "clock",
-            "fail",
-            f"{name} could not be reached{why}",
-            "Check DNS, the firewall, HTTPS_PROXY and the machine's certificates.",
-        )
-    return judge_clock(name, headers.get("date", ""), (began + time.time()) / 2)
-
-
-def judge_clock(host: str, date: str, now_s: float) -> Finding:
-    """Our clock against the Date header of a host."""
-    try:
-        theirs = email.utils.parsedate_to_datetime(date).timestamp() + 0.5
-    except ValueError:
-        return Finding("clock", "warn", f"{host} tells no time")
-    skew = now_s - theirs
-    said = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} {host}"
-    if abs(skew) > _SKEW_S[0]:
-        do = "Set the clock and keep it right: timedatectl set-ntp true (or chrony)."
-        return Finding("clock", "fail" if abs(skew) > _SKEW_S[1] else "warn", said, do)
-    return Finding("clock", "ok", f"as {host} has it")
-
-
-async def _get(
-    client: Client, url: str, timeouts: Timeouts, more: Mapping[str, str] = {}
-) -> tuple[int, dict[str, str], bytes]:
-    response = await client.send("GET", url, {"user-agent": "headgate", **more}, b"", timeouts)
-    return response.status, response.headers, await response.read_all(_PAGE_BYTES)
-
-
-async def _port(client: Client, settings: Settings) -> list[Finding]:
-    """Whether the port is free, ours already, or somebody else's."""
-    host, port = settings.host, settings.port
-    if not port:
-        return [Finding("port", "ok", "any free one, as configured")]
-    base = base_url(host, port, "https" if settings.tls.cert else "http")
-    proof = _proof(settings.data)
-    taken = Finding(
-        "port",
-        "fail",
-        f"{host}:{port} is taken by another program",
-        f"Choose another with --port or HEADGATE_PORT, or find it: ss -ltnp 'sport = :{port}'",
-    )
-    try:
-        _, _, page = await _get(client, base + "/", _QUICK, proof if settings.tls.client_ca else {})
-        _, _, alive = await _get(client, base + "/livez", _QUICK)
-    except NotSent:
-        return [_free(host, port, taken)]
-    except (Broken, TimedOut):
-        return [taken]
-    version = re.match(rb"Headgate ([0-9A-Za-z.+-]{1,64}),", page)
-    if version is None or alive != b"ok\n":
-        return [taken]
-    running = version[1].decode()
-    return [
-        Finding("port", "ok", f"a Headgate {running} answers at {base}"),
-        *(
-            [
-                Finding(
-                    "version",
-                    "warn",
-                    f"{running} runs, {__version__} is installed",
-                    "Restart the gateway.",
-                )
-            ]
-            if running != __version__
-            else []
-        ),
-        *await _running(client, base, proof),
-    ]
-
-
-def _free(host: str, port: int, taken: Finding) -> Finding:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((host, port))
-        except PermissionError:
-            return Finding(
-                "port",
-                "fail",
-                f"{_user()} may not listen on port {port}",
-                "Choose one above 1023 with --port, and let a proxy have the low one.",
-            )
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return taken
-            return Finding(
-                "port",
-                "fail",
-                f"{host} is no address of this machine ({error.strerror})",
-                "Set `host` to 127.0.0.1, or to 0.0.0.0 for all.",
-            )
-    return Finding("port", "ok", f"{host}:{port} is free; no gateway runs there")
-
-
-_NOT_READY = {
-    b"draining\n": "it drains: it is being stopped",
-    b"no upstream\n": "it has no upstream",
-}
-
-
-def _proof(data: str) -> dict[str, str]:
-    """What opens /metrics to who can read the data directory; nothing when that cannot be read."""
-    try:
-        store = Store(data, create=False)
-    except StoreError:
-        return {}
-    try:
-        return {"x-headgate-internal": store.derived("internal").hex()}
-    finally:
-        store.close()
-
-
-async def _running(client: Client, base: str, proof: Mapping[str, str]) -> list[Finding]:
-    try:
-        status, _, said = await _get(client, base + "/readyz", _QUICK)
-        shown, _, page = await _get(client, base + "/metrics", _QUICK, proof)
-    except (NotSent, Broken, TimedOut):
-        return [Finding("gateway", "fail", "it stopped answering", "Look at its log; restart it.")]
-    out = [
-        Finding("gateway", "ok", "ready")
-        if status == 200
-        else Finding(
-            "gateway",
-            "fail",
-            _NOT_READY.get(said, f"not ready: {said.decode('utf-8', 'replace').strip()[:200]}"),
-            "Wait and start it again, or configure an upstream: headgate models.",
-        )
-    ]
-    if shown != 200:
-        return [
-            *out,
-            Finding(
-                "metrics", "warn", "need a management key, or the data directory of that gateway"
-            ),
-        ]
-    try:
-        told, _, listed = await _get(client, base + "/internal/upstreams", _QUICK, proof)
-        known = msgspec.json.decode(listed) if told == 200 else []
-    except (NotSent, Broken, TimedOut, msgspec.DecodeError):
-        known = []
-    return [
-        *out,
-        *(_judge_upstream(each) for each in known),
-        *judge_metrics(page.decode("utf-8", "replace")),
-    ]
-
-
-def judge_metrics(page: str) -> list[Finding]:
-    """What the numbers of a running gateway say about its health."""
-    sums: dict[str, float] = {}
-    for name, value in _METRIC.findall(page):
-        sums[name] = sums.get(name, 0.0) + float(value)
-    lag = sums.get("headgate_loop_lag_seconds", 0.0)
-    streams = sums.get("headgate_open_streams", 0.0)
-    said = f"{streams:.0f} open streams, the loop is {lag * 1000:.0f} ms late"
-    out = [
-        Finding("load", "ok", said)
-        if lag < _LAG_S
-        else Finding(
-            "load",
-            "fail",
-            said,
-            "It has more to do than one core can: fewer streams, a faster core, or a second gateway.",
-        )
-    ]
-    if faults := sums.get("headgate_ledger_faults_total", 0.0):
-        out.append(
-            Finding(
-                "ledger",
-                "fail",
-                f"the disk did not take {faults:.0f} rows at once",
-                "Look at the disk (full, read-only, broken), then run `headgate audit`.",
-            )
-        )
-    else:
-        out.append(Finding("ledger", "ok", "the disk took every row"))
-    if unpriced := sums.get("headgate_unpriced_total", 0.0):
-        out.append(
-            Finding(
-                "prices",
-                "warn",
-                f"{unpriced:.0f} exchanges without a known price",
-                "A newer Headgate may know it: pip install -U headgate",
-            )
-        )
-    return out

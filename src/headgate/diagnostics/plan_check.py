@@ -6,9 +6,11 @@ so whatever it answers is a finding and never an error.
 
 from urllib.parse import urlsplit
 
-from headgate.catalog.catalog import Route
+from headgate.catalog.routes import Route
 from headgate.edge import upstream as upstreams
-from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
+from headgate.net.client import Client
+from headgate.net.client_errors import Broken, TimedOut, Timeouts
+from headgate.net.dial import NotSent
 from headgate.policy import plans
 from headgate.policy.plans import PlanWindow
 

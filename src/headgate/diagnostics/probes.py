@@ -21,7 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 from msgspec import Struct, structs
 
-from headgate.catalog.catalog import Preset, Route, Upstream
+from headgate.catalog.routes import Preset, Route, Upstream
 from headgate.chat import (
     Choice,
     Delta,
@@ -47,7 +47,9 @@ from headgate.dialects.capabilities import Capabilities, ReasoningForm
 from headgate.dialects.registry import FACTS
 from headgate.edge import upstream as upstreams
 from headgate.errors import Failure, Refused
-from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
+from headgate.net.client import Client
+from headgate.net.client_errors import Broken, TimedOut, Timeouts
+from headgate.net.dial import NotSent
 from headgate.stream import sse
 
 Habit = Literal["", "incremental", "cumulative", "incremental, then all of it again"]
@@ -138,7 +140,7 @@ class City(Struct):
 
 
 def request(
-    *said: Message,
+    *stated: Message,
     max_tokens: int = MAX_TOKENS,
     thinking: Literal["on", "off"] = "off",
     tools: tuple[Tool, ...] = (),
@@ -148,7 +150,7 @@ def request(
 ) -> Request:
     return Request(
         "",
-        said,
+        stated,
         stream=True,
         tools=tools,
         choice=choice,
@@ -177,8 +179,8 @@ def prefix(mark: str) -> Request:
 
 def choosing(mode: Literal["none", "required", "named"]) -> Request:
     choice = Choice(mode, "get_time" if mode == "named" else "")
-    said = "Say hello, in one word." if mode == "required" else _CALL
-    return request(user(said), tools=(_WEATHER, _TIME), choice=choice)
+    stated = "Say hello, in one word." if mode == "required" else _CALL
+    return request(user(stated), tools=(_WEATHER, _TIME), choice=choice)
 
 
 def first_turn() -> Request:
@@ -188,11 +190,11 @@ def first_turn() -> Request:
 def second_turn(turn: ProbeResult, thought: Thinking | None) -> Request:
     """The turn after a tool was called, with or without the thinking that led to the call."""
     call = next(iter(turn.calls), ToolCall("call_doctor_1", "get_weather", '{"city":"Paris"}'))
-    said = (thought, call) if thought is not None else (call,)
+    stated = (thought, call) if thought is not None else (call,)
     result = ToolResult(call.id, (Text("Sunny, 21 degrees."),), name=call.name)
     return request(
         user(_CALL),
-        Message("assistant", said),
+        Message("assistant", stated),
         Message("tool", (result,)),
         thinking="on",
         tools=(_WEATHER,),
@@ -200,7 +202,7 @@ def second_turn(turn: ProbeResult, thought: Thinking | None) -> Request:
 
 
 def picture() -> Media:
-    """A red square of 64 x 64 pixels, as PNG."""
+    """Return a red square of 64 x 64 pixels, as PNG."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
@@ -220,7 +222,7 @@ def picture() -> Media:
 # --- the plan ------------------------------------------------------------------------------------
 
 
-def plan(route: Route, native: Route | None, sister: bool) -> Plan:
+def plan(route: Route, native: Route | None, other_region: bool) -> Plan:
     """What a checkup of this route sends at most."""
     long = 2 * _PREFIX_WORDS
     forms = len(FACTS[route.upstream.dialect].reasoning_forms)
@@ -233,15 +235,15 @@ def plan(route: Route, native: Route | None, sister: bool) -> Plan:
     if native is not None:
         asked += 4 + 1 + len(FACTS[native.upstream.dialect].reasoning_forms)
         tokens += 2 * long + 1200
-    if sister:
+    if other_region:
         asked, tokens = asked + 1, tokens + 50
     others = max(0, len(route.pool) - 1)  # keys, each of which is asked once
     asked, tokens = asked + others, tokens + 50 * others
     return Plan(asked + 1, tokens, asked * MAX_TOKENS)  # and one that only counts
 
 
-def sister_url(upstream: Upstream, preset: str, presets: dict[str, Preset]) -> str:
-    """The same vendor's address in its other region; "" when there is none.
+def other_region_url(upstream: Upstream, preset: str, presets: dict[str, Preset]) -> str:
+    """Return the same vendor's address in its other region; "" when there is none.
 
     Only for the vendor's own address: a key must not go where its owner did not mean it to.
     """
@@ -454,10 +456,10 @@ class Run:
         if response.status != 200:
             return None
         try:
-            told = msgspec.json.decode(page, type=_CountIn)
+            reported = msgspec.json.decode(page, type=_CountIn)
         except (ValueError, msgspec.MsgspecError):
             return None
-        return told.input_tokens or told.count or told.total_tokens
+        return reported.input_tokens or reported.count or reported.total_tokens
 
 
 class _CountIn(Struct):

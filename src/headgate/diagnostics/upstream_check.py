@@ -7,10 +7,12 @@ upstream is there, also a 404; a 401 shows that it refuses the key, and a 5xx th
 import contextlib
 import time
 
-from headgate.catalog.catalog import Route
+from headgate.catalog.routes import Route
 from headgate.dialects.registry import FACTS
 from headgate.edge import upstream as upstreams
-from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
+from headgate.net.client import Client
+from headgate.net.client_errors import Broken, TimedOut, Timeouts
+from headgate.net.dial import NotSent
 from headgate.policy.upstream_state import UpstreamCheck
 
 TIMEOUTS = Timeouts(connect_s=5.0, first_token_s=10.0, stall_s=10.0, total_s=15.0)

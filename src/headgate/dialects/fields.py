@@ -130,7 +130,7 @@ _FREEFORM = "Put the tool's whole freeform text into the string `input`."
 def freeform(
     name: str, description: str, grammar: tuple[str, str] = ("", ""), namespace: str = ""
 ) -> Tool:
-    """A freeform (`custom`) tool as a function with one string; its grammar is only described."""
+    """Return a freeform (`custom`) tool as a function with one string; its grammar is only described."""
     what = _FREEFORM
     if grammar[1]:
         what += f" It follows this {grammar[0]} grammar:\n{grammar[1]}"

@@ -13,12 +13,12 @@ _MARK = "headgate-found-1:"
 
 
 def sealed(snippet: str) -> str:
-    """The excerpt as an opaque field."""
+    """Return the excerpt as an opaque field."""
     return _MARK + base64.urlsafe_b64encode(snippet.encode()).decode()
 
 
 def opened(field: object) -> str:
-    """The excerpt in such a field; "" for those of others."""
+    """Return the excerpt in such a field; "" for those of others."""
     if not isinstance(field, str) or not field.startswith(_MARK):
         return ""
     try:

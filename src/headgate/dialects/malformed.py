@@ -40,7 +40,7 @@ def mended(
 
 
 def fields_of(raw: Raw) -> Fields | None:
-    """The fields of an object; None for any other value."""
+    """Return the fields of an object; None for any other value."""
     return msgspec.json.decode(raw, type=Fields) if bytes(raw).startswith(b"{") else None
 
 

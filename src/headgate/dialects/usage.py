@@ -40,12 +40,12 @@ def read(raw: Raw, decoder: "msgspec.json.Decoder[T]", type_: type[T]) -> T | No
 def _read(text: bytes, type_: type[T]) -> T:
     """The struct of a usage object, with -1 for each count that cannot be read."""
     try:
-        said = _fields_decoder.decode(text)
+        stated = _fields_decoder.decode(text)
     except (msgspec.DecodeError, ValueError, RecursionError):
-        said = {}
+        stated = {}
     known: dict[str, object] = {}
     for field in msgspec.structs.fields(type_):
-        value = bytes(said.get(field.encode_name, b"null"))
+        value = bytes(stated.get(field.encode_name, b"null"))
         inner = _struct_in(field.type)
         if inner is not None:
             known[field.name] = _read(value, inner) if value.startswith(b"{") else None
@@ -93,11 +93,11 @@ def usage_of(
 
     Upstreams that know nothing yet report zeros.  A part is never larger than what it is part of.
     """
-    whole, said = input or 0, output or 0
-    if not (0 <= whole <= MAX_COUNT and 0 <= said <= MAX_COUNT and (whole or said)):
+    whole, stated = input or 0, output or 0
+    if not (0 <= whole <= MAX_COUNT and 0 <= stated <= MAX_COUNT and (whole or stated)):
         return None
     return Usage(
-        whole, said, _part(cached, whole), _part(cache_write, whole), _part(reasoning, said)
+        whole, stated, _part(cached, whole), _part(cache_write, whole), _part(reasoning, stated)
     )
 
 

@@ -321,8 +321,8 @@ def _read_error(raw: Raw, status: int, retry_after_s: float | None) -> Failure:
         text = msgspec.json.decode(raw)
         error = _ErrorIn(text if isinstance(text, str) else None)
     if status == 200:  # the real one may be told inside: MiniMax as http_code, vLLM as code
-        told = str(error.http_code or error.code)
-        status = int(told) if told.isdigit() and 400 <= int(told) < 600 else status
+        reported = str(error.http_code or error.code)
+        status = int(reported) if reported.isdigit() and 400 <= int(reported) < 600 else status
     return failure_of(status, error.message or "", error.code, error.type or "", retry_after_s)
 
 

@@ -8,7 +8,8 @@ billed, whatever an upstream reports; the row's warnings keep its numbers.
 import msgspec
 
 from headgate.catalog import counting
-from headgate.catalog.catalog import Price, Route
+from headgate.catalog.models import Price
+from headgate.catalog.routes import Route
 from headgate.chat import Request, Usage
 from headgate.node.client import Admissions
 from headgate.policy.pricing import Charge, Tariff

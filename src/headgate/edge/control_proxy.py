@@ -10,8 +10,10 @@ import asyncio
 import re
 
 from headgate.errors import Failure, Refused
-from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
-from headgate.net.server import Inbound, Payer
+from headgate.net.client import Client
+from headgate.net.client_errors import Broken, TimedOut, Timeouts
+from headgate.net.dial import NotSent
+from headgate.net.inbound import BodyOwner, Inbound
 
 WAIT_S = 5.0  # for a control that is not there yet
 RETRY_S = 0.05
@@ -65,9 +67,9 @@ class ControlProxy:
     async def close(self) -> None:
         await self._client.close()
 
-    async def __call__(self, inbound: Inbound, payer: Payer | None = None) -> None:
+    async def __call__(self, inbound: Inbound, body_owner: BodyOwner | None = None) -> None:
         """Pass a request on; Refused when control cannot be reached, or breaks before it answers."""
-        body = await inbound.body(MAX_BODY, payer)
+        body = await inbound.body(MAX_BODY, body_owner)
         headers = {n: v for n in _PASSED if (v := inbound.headers.get(n))}
         headers["x-headgate-peer"] = inbound.client
         if self._listener:

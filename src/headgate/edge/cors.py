@@ -19,7 +19,7 @@ _NAMES = re.compile(r"[ \t]*(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*(?:,[ \t]*|$))*"
 
 
 class Cors:
-    """`origins`: of the setting `cors.origins`, which config.py has checked."""
+    """`origins`: of the setting `cors.origins`, which config/ has checked."""
 
     def __init__(self, origins: tuple[str, ...]) -> None:
         self._every = "*" in origins

@@ -9,18 +9,21 @@ import time
 import msgspec
 
 from headgate.catalog import counting
-from headgate.catalog.catalog import Route
+from headgate.catalog.routes import Route
 from headgate.chat import Request
 from headgate.dialects.contract import Dialect, RequestTarget
 from headgate.edge import answers
 from headgate.edge import log as logs
-from headgate.edge.context import EdgeContext, Entry
+from headgate.edge.context import EdgeContext
 from headgate.edge.counter import ESTIMATED, WRITTEN, Count
+from headgate.edge.entry import Entry
 from headgate.edge.ids import new_id
+from headgate.edge.masker import masker_of
+from headgate.edge.model_routes import routes_of
 from headgate.edge.overload import MASKED_BYTES, OFF_LOOP_BYTES
 from headgate.edge.pipeline.prepare import ROUTE_HEADER, preferring
 from headgate.errors import Failure, Refused
-from headgate.net.server import Inbound
+from headgate.net.inbound import Inbound
 from headgate.policy import pricing, quotes
 from headgate.reasoning import sealing
 
@@ -111,10 +114,10 @@ class _Counting:
         del body
         if ROUTE_HEADER in self.inbound.headers:
             request = preferring(request, self.inbound.headers[ROUTE_HEADER])
-        routes = context.routes(request.model, self.entry.key, request)
+        routes = routes_of(context, request.model, self.entry.key, request)
         self.model = routes[0].model.id
         origin = routes[0].upstream.name
-        masker = context.masker(self.entry.key)
+        masker = masker_of(self.entry.key, context.mask_secret)
         if not large and (masker is None or size < MASKED_BYTES):
             request, _ = sealing.unseal(request, context.sealer, origin)
             if masker is not None:  # an upstream may count it

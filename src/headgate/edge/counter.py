@@ -19,22 +19,22 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
 from headgate import jsontext
 from headgate.catalog import counting
-from headgate.catalog.catalog import Route
 from headgate.catalog.counting import Features, Learner
+from headgate.catalog.routes import Route
 from headgate.chat import Request
-from headgate.config import ConfigError
 from headgate.dialects.registry import ANTHROPIC, OPENAI
 from headgate.edge import upstream
 from headgate.edge.fitting import fitted_request
 from headgate.errors import Refused
-from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
+from headgate.net.client import Client
+from headgate.net.client_errors import Broken, TimedOut, Timeouts
+from headgate.net.dial import NotSent
 
 BOUND_S = 1.0  # for all upstreams together; Claude Code waits for two dozen of these
 REST_S = 60.0
@@ -99,7 +99,7 @@ class Counter:
         tokenizer: Callable[[str], int] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`tokenizer`: the tokens of a text; called in a thread of its own."""
+        """`tokenizer` is the tokens of a text; called in a thread of its own."""
         self._client = client
         self._tokenizer = tokenizer
         self._now = now
@@ -281,34 +281,3 @@ def _only(
     fields = _fields.decode(encode(request, route.capabilities, route.name, False))
     kept: dict[str, Any] = {n: fields[n] for n in names if n in fields}  # Any: Raw beside str
     return jsontext.encode({"model": route.name} | kept)
-
-
-def load_tokenizer(path: str) -> Callable[[str], int] | None:
-    """The tokens of a text by a tokenizer.json; None for no path, ConfigError when it is of no use.
-
-    The library is an extra and takes its time to import, so nobody else pays for it.
-    """
-    if not path:
-        return None
-    try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        raise ConfigError(
-            "`tokenizer` is set, but the library for it is not installed:"
-            " pip install 'headgate[tokenizers]'."
-        ) from None
-    try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
-    except (OSError, ValueError, RuntimeError) as error:
-        said = getattr(error, "strerror", None) or "not text"
-        raise ConfigError(f"`tokenizer` names the file {path}: {said}.") from None
-    try:
-        tokenizer = Tokenizer.from_str(text)
-    except Exception:  # the library raises nothing narrower
-        raise ConfigError(f"`tokenizer` names the file {path}: not a tokenizer.json.") from None
-
-    def count(text: str) -> int:
-        # A batch, as the library lets other threads run only then.
-        return len(tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids)
-
-    return count

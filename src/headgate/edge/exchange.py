@@ -17,14 +17,15 @@ from headgate.chat import Usage
 from headgate.dialects.contract import Dialect, RequestTarget
 from headgate.edge import answers, upstream
 from headgate.edge import log as logs
-from headgate.edge.context import EdgeContext, Entry
+from headgate.edge.context import EdgeContext
+from headgate.edge.entry import Entry
 from headgate.edge.pipeline import record
 from headgate.edge.pipeline.attempt import Attempts
 from headgate.edge.pipeline.prepare import prepare
 from headgate.edge.pipeline.state import Arrival, Exchange
 from headgate.edge.responder import Responder
 from headgate.errors import Failure, Refused
-from headgate.net.server import Inbound
+from headgate.net.inbound import Inbound
 
 
 async def exchange(

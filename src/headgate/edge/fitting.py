@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from headgate.catalog.catalog import Route
+from headgate.catalog.routes import Route
 from headgate.chat import Request
 from headgate.policy import fit, history
 from headgate.policy.fit import Fitted

@@ -9,15 +9,18 @@ from collections.abc import Callable
 
 import msgspec
 
-from headgate.config import AddressName, ConfigError, Tls
-from headgate.edge.app import App, InternalApi, MetricsApp
+from headgate.config import ConfigError, Tls
+from headgate.config.addresses import AddressName
+from headgate.edge.app import App, InternalApi
 from headgate.edge.context import EdgeContext
 from headgate.edge.control_proxy import ControlProxy
 from headgate.edge.log import LogLine
 from headgate.edge.log import now as log_now
+from headgate.edge.open_pages import MetricsApp
 from headgate.net import certificates
 from headgate.net.certificates import CertificateError, CertificateFiles, Certificates
-from headgate.net.server import Limits, Server
+from headgate.net.server import Server
+from headgate.net.server_limits import Limits
 
 ADMIN_CONNECTIONS = (
     512  # of people, their proxies and scripts; the API's clients take none of these
@@ -25,7 +28,7 @@ ADMIN_CONNECTIONS = (
 
 
 class Listener(msgspec.Struct, frozen=True):
-    """One server, and the name of the address that it serves (config.py, `addresses`)."""
+    """One server, and the name of the address that it serves (config/addresses.py)."""
 
     server: Server
     name: AddressName

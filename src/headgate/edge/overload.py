@@ -8,29 +8,32 @@ flight, and it holds the bytes of its body, which stay in memory for as long.  I
 loop then starts at once, or, when more requests came in this turn of the loop than one turn should
 start, in fair order by owner.
 
-Work on large bodies runs in a thread, one piece at a time and in fair order by owner.  Python's lock
-is shared with that thread, so this bounds what others wait for and does not make the work free.
-Measured with a body of 30 MB of ordinary chat (2026-11-30, one core, `sys.setswitchinterval(0.0005)`):
-on the loop nothing else ran for 270 to 480 ms; with the thread the loop ran on every 1 ms, with
-pauses of 40 to 90 ms inside the JSON decoder, which keeps the lock for one call.
-
-Note: a thread cannot be stopped.  When the client of a running piece leaves, its result is dropped,
-and the bytes of its body are given back when the thread has ended with it.
+Work on large bodies runs in a thread (edge/large_bodies.py).
 """
 
 import asyncio
-import contextlib
-import os
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from headgate import config
 from headgate.edge.counter import Worker
+from headgate.edge.large_bodies import BodyThread, Job
 from headgate.edge.metrics import Metrics
-from headgate.errors import Failure, Refused
+from headgate.edge.overload_bounds import (
+    BUSY,
+    FULL,
+    IN_FLIGHT,
+    LATE,
+    OWNER_BUSY,
+    OWNER_FULL,
+    OWNER_PART,
+    VISITOR_PART,
+    default_bytes,
+    machine_bytes,
+    part,
+)
+from headgate.errors import Refused
 from headgate.policy.fairness import FairQueue, Share
 
 P = ParamSpec("P")
@@ -49,43 +52,6 @@ MASKED_BYTES = 8 << 10
 SWITCH_INTERVAL_S = (
     0.0005  # how long the thread may keep Python's lock from the loop (Python: 5 ms)
 )
-MIN_BYTES, MAX_BYTES = 64 << 20, 256 << 20  # of the default bound for bodies in flight
-MEMORY_PART = 16  # of the machine; a body takes three to four times its size once it is decoded
-IN_FLIGHT = 1000  # requests of one edge, where none is set
-VISITOR_PART = 4  # of all requests in flight, so many more may be of those who showed no key
-OWNER_PART = 4  # of all bytes in flight, what one owner may hold
-RETRY_S = 1.0
-
-_BUSY = Failure(
-    "overloaded",
-    "The gateway has too many requests in flight. Please try again in 1s.",
-    code="overloaded",
-    retry_after_s=RETRY_S,
-)
-_OWNER_BUSY = Failure(
-    "rate_limit",
-    "This key has as many requests in flight as one key may have here"
-    " ([overload] in_flight_per_key). Please try again in 1s.",
-    retry_after_s=RETRY_S,
-)
-_LATE = Failure(
-    "overloaded",
-    "The gateway is overloaded: requests wait too long for their start. Please try again in 1s.",
-    code="overloaded",
-    retry_after_s=RETRY_S,
-)
-_FULL = Failure(
-    "overloaded",
-    "The gateway holds too many bytes of request bodies. Please try again in 1s.",
-    code="overloaded",
-    retry_after_s=RETRY_S,
-)
-_OWNER_FULL = Failure(
-    "rate_limit",
-    "The requests of this key that are in flight have too large bodies together."
-    " Please try again in 1s.",
-    retry_after_s=RETRY_S,
-)
 
 
 class Place:
@@ -98,7 +64,7 @@ class Place:
         self._share = share  # that the place was taken of
         self.owner = owner
         self._bytes = 0
-        self._job: _Job | None = None
+        self._job: Job[Any] | None = None  # Any: what it returns is its caller's
         self._left = False
         self._paid_s = 0.0  # counted for a turn in advance
         self._last_s = 0.0  # the work that was counted last
@@ -137,35 +103,15 @@ class Place:
             self._overload.bytes.give_back(self.owner, self._bytes)
             self._bytes = 0
 
-    def _ended(self) -> None:
+    def hold(self, job: "Job[Any]") -> None:  # Any: what the job returns is not used here
+        """Keep the bytes until the thread has ended with this job."""
+        self._job = job
+
+    def job_ended(self) -> None:
         """The thread has ended with this request's work."""
         self._job = None  # which holds what the work returned
         if self._left:
             self._release()
-
-
-class _Job:
-    """A piece of work for the thread."""
-
-    __slots__ = ("cpu_s", "ended", "future", "place", "work")
-
-    def __init__(
-        self, place: Place, work: Callable[[], Any], future: "asyncio.Future[Any]"
-    ) -> None:
-        self.place = place
-        self.work: Callable[[], Any] | None = work  # Any: what it returns is between two callers
-        self.future = future
-        self.cpu_s = 0.0
-        self.ended = True  # the thread does not have it yet
-
-    def run(self) -> Any:  # Any: as above
-        assert self.work is not None
-        began_s = time.thread_time()
-        try:
-            return self.work()
-        finally:
-            self.cpu_s = time.thread_time() - began_s
-            self.work = None  # which holds the body
 
 
 class Overload:
@@ -190,9 +136,7 @@ class Overload:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starts: FairQueue[tuple[float, asyncio.Future[None]]] = FairQueue()
         self._left_s = TURN_CPU_S  # of this turn of the loop
-        self._jobs: FairQueue[_Job] = FairQueue()
-        self._running: _Job | None = None
-        self._thread = ThreadPoolExecutor(1, "large-bodies")
+        self._thread = BodyThread(self._starts.charge)
         for name, help, read in (
             (
                 "headgate_in_flight",
@@ -217,7 +161,7 @@ class Overload:
             (
                 "headgate_large_bodies_waiting",
                 "Work on large bodies that waits for the thread.",
-                lambda: len(self._jobs),
+                lambda: self._thread.waiting,
             ),
             (
                 "headgate_overloaded",
@@ -235,18 +179,18 @@ class Overload:
         share = self.visitors if visitor else self.in_flight
         if len(self._starts) and self._starts.refuses(owner, time.monotonic()):
             self._metrics.shed.add("late")
-            raise Refused(_LATE)
+            raise Refused(LATE)
         full = share.take(owner, 1)
         if full:
             self._metrics.shed.add("in_flight" if full == "all" else "key_in_flight")
-            raise Refused(_BUSY if full == "all" else _OWNER_BUSY)
+            raise Refused(BUSY if full == "all" else OWNER_BUSY)
         return Place(self, owner, share)
 
     def take_bytes(self, owner: str, amount: int) -> None:
         full = self.bytes.take(owner, amount)
         if full:
             self._metrics.shed.add("body_bytes" if full == "all" else "key_body_bytes")
-            raise Refused(_FULL if full == "all" else _OWNER_FULL)
+            raise Refused(FULL if full == "all" else OWNER_FULL)
 
     def start(self, owner: str, size: int = 0) -> "asyncio.Future[None] | None":
         """None: the request's work may start now; else when the future is done.  `size` is its body's."""
@@ -295,12 +239,9 @@ class Overload:
         self, place: Place, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """What `work` returns or raises, from the thread; it must touch nothing that the loop changes."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[R] = loop.create_future()
-        job = place._job = _Job(place, lambda: work(*args, **kwargs), future)
-        self._jobs.push(place.owner, job, time.monotonic())
-        self._feed_thread(loop)
-        return await future
+        job: Job[R] = Job(place.owner, lambda: work(*args, **kwargs), place.job_ended)
+        place.hold(job)
+        return await self._thread.run(job)
 
     def worker(self, place: Place) -> Worker:
         """`off_loop` for this place, to hand to those who know nothing of places."""
@@ -310,60 +251,10 @@ class Overload:
 
         return run
 
-    def _feed_thread(self, loop: asyncio.AbstractEventLoop) -> None:
-        while self._running is None and len(self._jobs):
-            _, job = self._jobs.pop(0.0, time.monotonic())
-            if job.future.done():  # its client has gone
-                continue
-            self._running = job
-            job.ended = False
-
-            def ended(done: "Future[Any]") -> None:
-                with contextlib.suppress(RuntimeError):  # the loop is closed; no task waits
-                    loop.call_soon_threadsafe(self._job_ended, loop, done)
-
-            self._thread.submit(job.run).add_done_callback(ended)
-
-    def _job_ended(self, loop: asyncio.AbstractEventLoop, done: "Future[Any]") -> None:
-        job, self._running = self._running, None
-        assert job is not None
-        job.ended = True
-        self._jobs.charge(job.place.owner, job.cpu_s)
-        self._starts.charge(job.place.owner, job.cpu_s)
-        error = done.exception()
-        if not job.future.done():
-            if error is None:
-                job.future.set_result(done.result())
-            else:
-                job.future.set_exception(error)
-        job.place._ended()
-        self._feed_thread(loop)
-
     def close(self) -> None:
         """Start no more work in the thread; what runs there ends by itself."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._thread.close()
 
     def _is_late(self) -> int:
         late = len(self._starts) and self._starts.delay.late_since_s is not None
         return int(bool(late))
-
-
-def part(whole: int, edges: int) -> int:
-    """What one of so many edges has of a bound for all of them: together never less than it."""
-    return -(-whole // edges)
-
-
-def default_bytes(memory: int) -> int:
-    """The bound for bodies in flight on a machine with so much memory (0: unknown)."""
-    return min(MAX_BYTES, max(MIN_BYTES, memory // MEMORY_PART))
-
-
-def machine_bytes() -> int:
-    """The memory that this process may use, by the machine or its control group; 0 when unknown."""
-    try:
-        found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 0
-    with contextlib.suppress(OSError, ValueError):  # "max": no bound
-        found = min(found, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return found

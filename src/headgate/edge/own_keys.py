@@ -6,7 +6,7 @@ each route; whoever has read new keys begins with a new `OwnKeyRoutes`.
 
 from collections.abc import Sequence
 
-from headgate.catalog.catalog import Route
+from headgate.catalog.routes import Route
 from headgate.errors import Failure, Refused
 from headgate.policy import routing
 from headgate.policy.keys import Key

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import get_args
 
-from headgate.catalog.catalog import Route
+from headgate.catalog.routes import Route
 from headgate.chat import FinishReason, Request, Usage
 from headgate.edge.billing import FREE, NO_USAGE, Bill
 from headgate.edge.context import EdgeContext

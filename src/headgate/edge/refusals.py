@@ -26,7 +26,7 @@ from headgate.edge.metrics import Metrics
 from headgate.errors import Failure
 from headgate.net import guard
 from headgate.net.heads import Head
-from headgate.net.server import Inbound
+from headgate.net.inbound import Inbound
 
 COALESCE_S = 10.0
 MAX_KINDS = 1024  # of log lines that are coalesced: dialect, key and outcome; the rest share one
@@ -201,3 +201,12 @@ class Refusals:
                     count=more,
                 )
             )
+
+
+NO_CERTIFICATE = Failure(
+    "forbidden",
+    "This gateway asks for a client certificate, and none was shown. Use one that its `tls.client_ca`"
+    " has signed.",
+    code="client_certificate_required",
+    should_retry=False,
+)

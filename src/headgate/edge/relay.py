@@ -15,7 +15,8 @@ from headgate.catalog import counting
 from headgate.chat import Failed, Finish, Usage
 from headgate.dialects.contract import Encoder
 from headgate.edge.upstream import UpstreamReply
-from headgate.net.client import Broken, Response, TimedOut
+from headgate.net.client_errors import Broken, TimedOut
+from headgate.net.upstream_connection import Response
 from headgate.stream.translate import Filter, Translator, Whole
 
 LONGEST_TOKEN = 16  # characters; no text of more than a few lines has longer ones on the average

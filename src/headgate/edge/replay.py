@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from headgate.edge.reads import Reads, no_node
 from headgate.errors import MAY_BILL, Failure, Refused
 from headgate.net import guard
-from headgate.net.server import Headers, Inbound
+from headgate.net.inbound import Headers, Inbound
 from headgate.node.client import Keeping
 from headgate.policy import idempotency
 from headgate.policy.idempotency import Past, Saved, Slot
@@ -36,9 +36,11 @@ FORMS_APART_S = 0.02
 class ReplayStore:
     """Looks up and keeps the replies, with the node."""
 
-    def __init__(self, secret: bytes, books: Reports, reads: Reads, keeping: Keeping) -> None:
+    def __init__(
+        self, secret: bytes, ledger_reports: Reports, reads: Reads, keeping: Keeping
+    ) -> None:
         self._secret = secret
-        self._books = books
+        self._ledger_reports = ledger_reports
         self._reads = reads
         self._keeping = keeping
 
@@ -95,7 +97,7 @@ class ReplayStore:
 
     async def _used(self, ids: Sequence[str]) -> dict[str, Past]:
         try:
-            known = await self._reads.run(lambda: self._books.begun(ids))
+            known = await self._reads.run(lambda: self._ledger_reports.begun(ids))
         except LedgerFault:
             raise Refused(
                 Failure(

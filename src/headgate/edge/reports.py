@@ -23,7 +23,7 @@ async def of_generation(context: EdgeContext, key: Key, id: str) -> bytes:
     """One exchange by its request id; Refused while it runs and when there is none."""
 
     def read() -> bytes:
-        row = context.books.generation(id)
+        row = context.ledger_reports.generation(id)
         return b"" if row is None or row.key_id != key.id else msgspec.json.encode(shown(row))
 
     page = await context.reads(read)
@@ -43,10 +43,10 @@ async def of_session(context: EdgeContext, key: Key, id: str, query: Mapping[str
     limit, after = int(asked), query.get("after", "")
 
     def read() -> bytes:
-        sums = context.books.session_sum(id, key.id)
+        sums = context.ledger_reports.session_sum(id, key.id)
         if not sums.requests:
             return b""
-        rows = context.books.session(id, key.id, most=limit + 1, after=after)
+        rows = context.ledger_reports.session(id, key.id, most=limit + 1, after=after)
         more = len(rows) > limit
         return msgspec.json.encode(
             {
@@ -71,7 +71,7 @@ async def of_session(context: EdgeContext, key: Key, id: str, query: Mapping[str
 
 async def of_key(context: EdgeContext, key: Key) -> bytes:
     """The asking key: its terms, what it has spent, and how it and its account stand."""
-    spent = await context.reads(lambda: context.books.spent_by_key(key.id))
+    spent = await context.reads(lambda: context.ledger_reports.spent_by_key(key.id))
     try:
         now = await context.admissions.standing(key)
     except StoreError:

@@ -13,8 +13,8 @@ from headgate.edge.pipeline.state import Arrival, Progress
 from headgate.edge.replay import FORMS_APART_S, ReplyRecorder
 from headgate.errors import Failure
 from headgate.net import guard
-from headgate.net.server import Inbound
-from headgate.policy import limits
+from headgate.net.inbound import Inbound
+from headgate.policy import limit_headers
 from headgate.storage.rows import LedgerRow
 
 
@@ -115,7 +115,9 @@ class Responder:
         if warnings:
             out.append((answers.WARNINGS, answers.header_list(warnings)))
         if standings := arrival.entry.admission.standings:
-            out += limits.headers(arrival.dialect.facts.limit_headers, standings, time.time())
+            out += limit_headers.headers(
+                arrival.dialect.facts.limit_headers, standings, time.time()
+            )
         if self._progress.stream:
             out.append(("x-accel-buffering", "no"))  # nginx in front must not gather the stream
         return out

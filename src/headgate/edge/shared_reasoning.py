@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from headgate.net.redis import Redis, RedisError, Reply, parsed
-from headgate.reasoning import cache
+from headgate.reasoning import cache, kept_turns
 from headgate.reasoning.cache import DEFAULT_TTL_S, MAX_TURN_BYTES, ReasoningCache
 
 PREFIX = b"headgate:1:"  # the version of what is stored
@@ -77,7 +77,7 @@ class SharedReasoning:
 
     def kept(self, name: str, data: bytes) -> None:
         """Write a turn that this edge has kept, or whose use it has seen; nothing waits for it here."""
-        handles = cache.handles(data)
+        handles = kept_turns.handles(data)
         key_id, named = handles[0][0], name.encode()
         sealed = self._sealed(key_id, named, data)
         ttl_s = str(TTL_S).encode()
@@ -162,5 +162,7 @@ class SharedReasoning:
             return None
 
     def _index(self, key_id: str, handle: str | bytes) -> bytes:
-        said = _encode((key_id, handle))
-        return PREFIX + b"i:" + blake2b(said, key=self._secret, digest_size=16).hexdigest().encode()
+        stated = _encode((key_id, handle))
+        return (
+            PREFIX + b"i:" + blake2b(stated, key=self._secret, digest_size=16).hexdigest().encode()
+        )

@@ -66,7 +66,7 @@ class Arrived(msgspec.Struct, frozen=True):
 
 
 class _Read(msgspec.Struct, frozen=True):
-    """What a body says of storing."""
+    """Describes what a body says of storing."""
 
     fields: dict[str, Raw]
     input: list[Raw]
@@ -92,7 +92,7 @@ async def _worked(worker: Worker, size: int, work: Callable[..., R], *args: Any)
 
 
 def _read(body: bytes) -> _Read | None:
-    """What a body says; None for one that the dialect will refuse, or that says nothing of it."""
+    """Return what a body says; None for one that the dialect will refuse, or that says nothing of it."""
     try:
         fields = msgspec.json.decode(body, type=dict[str, Raw])
         previous = msgspec.json.decode(fields.get(_PREVIOUS, b'""'), type=str | None)
@@ -110,7 +110,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ResponseStore:
-    """The edge's side; `secret` is the data directory's, for this purpose."""
+    """Is the edge's side; `secret` is the data directory's, for this purpose."""
 
     def __init__(self, settings: Responses, secret: bytes, storing: Storing) -> None:
         from joserfc import jwe, jwk  # 30 ms, for those who switch it on

@@ -9,24 +9,16 @@ from email.utils import formatdate
 
 import msgspec
 
-from headgate.catalog.catalog import Route
+from headgate.catalog.routes import Route
 from headgate.chat import Request
 from headgate.dialects import vendor_errors
 from headgate.dialects.contract import Decoder, Dialect
 from headgate.dialects.registry import DIALECTS, FACTS
 from headgate.errors import OPERATORS, Failure, Refused
-from headgate.net.client import (
-    Broken,
-    Client,
-    ConnectTimedOut,
-    NoConnection,
-    NotSent,
-    Prepared,
-    Response,
-    Stale,
-    TimedOut,
-    Timeouts,
-)
+from headgate.net.client import Client, Prepared
+from headgate.net.client_errors import Broken, NoConnection, Stale, TimedOut, Timeouts
+from headgate.net.dial import ConnectTimedOut, NotSent
+from headgate.net.upstream_connection import Response
 from headgate.policy import retry
 
 MAX_ERROR_BYTES = 1 << 20  # of an upstream's error page; enough for any real one
@@ -109,8 +101,8 @@ async def begin(
             page = page.replace(secret.encode(), _HIDDEN.encode())
         response.headers.setdefault("date", formatdate(usegmt=True))  # for dates to wait for
         raise Refused(dialect.decode_failure(response.status, response.headers, page))
-    said = response.headers.get("content-type", "")
-    media = said if said in _STREAMS else said.partition(";")[0].strip().lower()
+    stated = response.headers.get("content-type", "")
+    media = stated if stated in _STREAMS else stated.partition(";")[0].strip().lower()
     if media not in _STREAMS:
         response.abort()
         shown = media[:64] if _MEDIA.fullmatch(media) else "no content type"

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
-from headgate.catalog.catalog import Route
+from headgate.catalog.routes import Route
 from headgate.edge import upstream
+from headgate.edge.key_standing import KeyStanding, key_standings
 from headgate.edge.reads import no_node
 from headgate.errors import OPERATORS, Failure, Refused
 from headgate.node.client import Pacing, Turn
@@ -25,28 +26,6 @@ from headgate.policy.health import HealthEvent, HealthState, What
 from headgate.policy.plans import PlanStanding, PlanWindow
 from headgate.policy.upstream_state import UpstreamCheck, UpstreamState, state_of
 from headgate.storage.errors import StoreError
-
-MAX_OWNED_SHOWN = 64  # owners' keys of one upstream that are paused or of a plan
-
-
-class KeyStanding(msgspec.Struct, frozen=True):
-    """How one key of an upstream stands; `account` is a name, never the secret."""
-
-    account: str
-    paused_s: float = 0.0
-    kind: str = ""  # of the refusal that paused it
-    code: str = ""
-    models: tuple[str, ...] = ()  # paused for these only; (): for all
-    plan: tuple["PlanShown", ...] = ()
-    plan_check: str = ""  # why the quota address says nothing
-
-
-class PlanShown(msgspec.Struct, frozen=True):
-    """One window of a key's plan."""
-
-    window: str
-    left: float | None  # from 0 to 1; None: not known
-    resets_in_s: float | None
 
 
 class UpstreamHealth:
@@ -252,18 +231,6 @@ class UpstreamHealth:
             for window in plans.current(standing.windows, now_s):
                 yield account, window
 
-    def _plan_of(self, account: str) -> tuple[tuple[PlanShown, ...], str]:
-        standing, now_s = self.shared.plans.get(account), time.time()
-        if standing is None:
-            return (), ""
-        windows = tuple(
-            PlanShown(
-                w.name, w.left, None if w.resets_at_s is None else round(w.resets_at_s - now_s)
-            )
-            for w in plans.current(standing.windows, now_s)
-        )
-        return windows, standing.reason
-
     def left(self, route: Route) -> None:
         """A probe ended before the upstream had shown how it is."""
         self._happened("left", route)
@@ -273,33 +240,7 @@ class UpstreamHealth:
 
     def keys(self, routes: list[Route], now_s: float) -> list[KeyStanding]:
         """How the keys of one upstream stand; `routes`: all of it, of one upstream."""
-        pauses = self.cooldowns.pauses
-        out = []
-        name = routes[0].upstream.name
-        accounts = [key.account for key in routes[0].upstream.keys]
-        owned = {*pauses, *self.shared.plans}
-        own = sorted(a for a in owned if a.startswith(f"{name}#own-") and "\n" not in a)
-        accounts += own[:MAX_OWNED_SHOWN]
-        for account in accounts:
-            plan, plan_check = self._plan_of(account)
-            pause = pauses.get(account)
-            models: tuple[str, ...] = ()
-            if pause is None:
-                found = [
-                    (p, r.model.id)
-                    for r in routes
-                    if (p := pauses.get(f"{account}\n{r.name}")) is not None
-                ]
-                models = tuple(model for _, model in found)
-                pause = max((p for p, _ in found), key=lambda p: p.until_s, default=None)
-            if pause is None:
-                out.append(KeyStanding(account, plan=plan, plan_check=plan_check))
-            else:
-                left_s = round(max(0.0, pause.until_s - now_s), 1)
-                out.append(
-                    KeyStanding(account, left_s, pause.kind, pause.code, models, plan, plan_check)
-                )
-        return out
+        return key_standings(self.shared, routes, now_s)
 
     def state(self, routes: list[Route], now_s: float) -> UpstreamState:
         """How an upstream does, in one word; `routes`: all of it, of one upstream."""

@@ -7,13 +7,17 @@ answers nothing that is known, the server is treated as one of which nothing is 
 import contextlib
 from collections.abc import Iterable, Sequence
 
-from headgate.catalog.catalog import Catalog, Route, presets
+from headgate.catalog.catalog import Catalog
 from headgate.catalog.detection import MODELS, PAGES, Detected, judge, owner
 from headgate.catalog.models import Model
+from headgate.catalog.presets import presets
+from headgate.catalog.routes import Route
 from headgate.config import Settings
 from headgate.edge import upstream as upstreams
 from headgate.edge.context import EdgeContext
-from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
+from headgate.net.client import Client
+from headgate.net.client_errors import Broken, TimedOut, Timeouts
+from headgate.net.dial import NotSent
 
 TIMEOUTS = Timeouts(connect_s=3.0, first_token_s=3.0, stall_s=3.0, total_s=5.0)
 # Waits while a server cannot be reached: one that loads a model for minutes begins to listen late.

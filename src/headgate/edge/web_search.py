@@ -15,7 +15,9 @@ from headgate import jsontext
 from headgate.chat import Found, Searched, ToolCall, WebSearch
 from headgate.config import Search
 from headgate.edge.metrics import Metrics
-from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
+from headgate.net.client import Client
+from headgate.net.client_errors import Broken, TimedOut, Timeouts
+from headgate.net.dial import NotSent
 from headgate.policy import web_search
 
 MAX_ANSWER_BYTES = 2 << 20
@@ -27,7 +29,7 @@ _DEFAULT_URLS = {
 
 
 class _Row(msgspec.Struct, frozen=True):
-    """One result, in the words of any of the providers."""
+    """Represents one result, in the words of any of the providers."""
 
     url: str | None = None
     link: str | None = None  # MiniMax

@@ -24,7 +24,7 @@ class CertificateError(Exception):
 
 
 class CertificateFiles(msgspec.Struct, frozen=True):
-    """Paths of PEM files."""
+    """Holds the paths of PEM files."""
 
     cert: str  # the server's certificate, and behind it those of its issuers
     key: str
@@ -35,7 +35,7 @@ _Version = tuple[tuple[int, int, int, int], ...]
 
 
 class Certificates:
-    """The TLS context in force; `renew` replaces it when the files have changed."""
+    """Represents the TLS context in force; `renew` replaces it when the files have changed."""
 
     def __init__(self, files: CertificateFiles) -> None:
         """CertificateError when the files cannot be used."""

@@ -71,7 +71,7 @@ class _Source(io.BytesIO):
     size = 0  # of what has come out
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if self.tell() > 2 * self.size + _IDLE_BYTES:
+        if self.seek(0, io.SEEK_CUR) > 2 * self.size + _IDLE_BYTES:
             raise ValueError("it is long and holds next to nothing")
         return super().read(size)
 

@@ -38,7 +38,7 @@ class ConnectTimedOut(NotSent):
 
 
 class DialTarget(msgspec.Struct, frozen=True):
-    """A URL, taken apart."""
+    """Represents a URL, taken apart."""
 
     key: Key
     authority: str  # what `Host` says
@@ -119,8 +119,8 @@ class _Tunnel(asyncio.Protocol):
         # TLS the client speaks first, so nothing may follow that section yet.
         if not re.match(rb"HTTP/1\.[01] 2\d\d[ \r]", answer) or not answer.endswith(b"\r\n\r\n"):
             status = re.match(rb"HTTP/1\.[01] (\d\d\d)", answer)
-            said = status[1].decode() if status else "no HTTP"
-            raise NotSent(f"the proxy refused the tunnel ({said})")
+            stated = status[1].decode() if status else "no HTTP"
+            raise NotSent(f"the proxy refused the tunnel ({stated})")
         return self.transport
 
 

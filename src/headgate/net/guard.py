@@ -99,7 +99,7 @@ def _bad(message: str) -> Failure:
 
 
 def header_block(headers: Sequence[tuple[str, str]]) -> bytes:
-    """Header lines of a response; ValueError when one would break out of its line."""
+    """Return header lines of a response; ValueError when one would break out of its line."""
     text = "".join([f"{name}: {value}\r\n" for name, value in headers])
     lines = len(headers)
     if text.count("\n") != lines or text.count("\r") != lines or "\0" in text:

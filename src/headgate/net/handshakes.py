@@ -11,7 +11,7 @@ Outcome = Literal["done", "failed", "left", "plain_http", "not_tls"]
 
 
 class Handshaking(Protocol):
-    """A connection in its handshake."""
+    """Represents a connection in its handshake."""
 
     def step(self) -> bool:
         """Go on; False when its client has gone meanwhile."""

@@ -29,7 +29,7 @@ class Proxies:
     """What proxies in these networks report."""
 
     def __init__(self, networks: Iterable[str] = (), header: Header = "auto") -> None:
-        """`networks`: in CIDR form, such as `10.0.0.0/8`; a single address is a network of one."""
+        """`networks` are in CIDR form, such as `10.0.0.0/8`; a single address is a network of one."""
         self._header = header
         self._networks: tuple[Network, ...] = tuple(ipaddress.ip_network(n) for n in networks)
 
@@ -52,7 +52,7 @@ class Proxies:
         return found
 
     def _entries(self, headers: Mapping[str, str]) -> Iterator[str]:
-        """The addresses that the proxies reported, the nearest proxy's first."""
+        """Return the addresses that the proxies reported, the nearest proxy's first."""
         forwarded_for = headers.get("x-forwarded-for", "")
         if self._header == "x-forwarded-for" or (self._header == "auto" and forwarded_for):
             for entry in reversed(forwarded_for.rsplit(",", MAX_HOPS)[-MAX_HOPS:]):
@@ -87,7 +87,7 @@ def _for(element: str) -> str:
 
 
 def _address(text: str) -> Address | None:
-    """An address with or without a port; of an IPv6 address that stands for an IPv4 one, the latter."""
+    """Return an address with or without a port; of an IPv6 address that stands for an IPv4 one, the latter."""
     if len(text) > _MAX_CHARACTERS or "%" in text:
         return None
     if text.startswith("["):

@@ -42,7 +42,7 @@ class Address(msgspec.Struct, frozen=True):
 
     @property
     def shown(self) -> str:
-        """The address without user and password."""
+        """Return the address without user and password."""
         return f"redis{'s' if self.tls else ''}://{self.host}:{self.port}/{self.database}"
 
 

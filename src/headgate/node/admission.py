@@ -22,17 +22,14 @@ from headgate.node import shared_limits
 from headgate.node.leasing import Leasing, Waiting
 from headgate.node.shared_limits import SharedAdmission
 from headgate.node.wire import Bounds
-from headgate.policy import budgets, reservations
-from headgate.policy.budgets import Budget, Budgets, Owner, Reservation, Room
+from headgate.policy import budget_refusal, owner_budget, periods, reservations
+from headgate.policy.budgets import Budgets
 from headgate.policy.keys import Account, Key
-from headgate.policy.limits import (
-    Admission,
-    BucketLevel,
-    Limit,
-    Limiter,
-    LimitRefusal,
-    LimitStatus,
-)
+from headgate.policy.limit_headers import LimitStatus
+from headgate.policy.limit_kinds import Limit
+from headgate.policy.limits import Admission, BucketLevel, Limiter, LimitRefusal
+from headgate.policy.owner_budget import Owner, Reservation, Room
+from headgate.policy.periods import Budget
 from headgate.policy.pricing import Tariff
 from headgate.policy.reservations import Grant, Outputs
 from headgate.storage.errors import LedgerFault
@@ -75,9 +72,9 @@ class Spent(msgspec.Struct, frozen=True):
 
 
 class Admissions:
-    def __init__(self, books: Reports, leasing: Leasing | None = None) -> None:
+    def __init__(self, ledger_reports: Reports, leasing: Leasing | None = None) -> None:
         """`leasing`: budgets are shared with other nodes; None: this node has them for itself."""
-        self._books = books
+        self._ledger_reports = ledger_reports
         self._leasing = leasing
         self._limiter = Limiter()
         self._unread_s = -math.inf  # when the ledger could not be read, by the monotonic clock
@@ -118,10 +115,10 @@ class Admissions:
         # The last of a family counts: a change is written to all of it (storage/sqlite/database.py).
         for key in keys:
             names.setdefault(("key", key.owner), set()).add(key.id)
-            found["key", key.owner] = budgets.written_on(key)
+            found["key", key.owner] = periods.written_on(key)
         for account in accounts:
             names["account", account.id] = {account.id}
-            found["account", account.id] = budgets.written_on(account)
+            found["account", account.id] = periods.written_on(account)
         fresh = {o: b for o, b in found.items() if o not in self._known or self._known[o] != b}
         return self._sums(fresh, names, time.time())
 
@@ -132,23 +129,23 @@ class Admissions:
 
         The ledger is asked once for each beginning and end of a period, however many owners there are.
         """
-        periods: dict[Owner, tuple[float, float]] = {}
+        spans: dict[Owner, tuple[float, float]] = {}
         for owner, budget in owners.items():
             if budget is not None:
-                until_s = budgets.ends_s(budget, now_s)
-                periods[owner] = (budgets.begins_s(budget, now_s), until_s or END_OF_TIME_S)
-        if not periods:
+                until_s = periods.ends_s(budget, now_s)
+                spans[owner] = (periods.begins_s(budget, now_s), until_s or END_OF_TIME_S)
+        if not spans:
             return Spent(now_s, [(owner, None, 0) for owner in owners], set(), names)
-        moments = {(owner[0], at_s) for owner, both in periods.items() for at_s in both}
-        with self._books.snapshot():
+        moments = {(owner[0], at_s) for owner, both in spans.items() for at_s in both}
+        with self._ledger_reports.snapshot():
             # Listed once the snapshot is there: so none that it holds is missing from the list.
-            recorded = self._books.recorded(self._budgets.uncommitted())
-            sums = self._books.spent(moments)
+            recorded = self._ledger_reports.recorded(self._budgets.uncommitted())
+            sums = self._ledger_reports.spent(moments)
         spent: list[tuple[Owner, Budget | None, int]] = []
         for owner, budget in owners.items():
             nano = 0
-            if owner in periods:
-                since, until = (sums[owner[0], at_s] for at_s in periods[owner])
+            if owner in spans:
+                since, until = (sums[owner[0], at_s] for at_s in spans[owner])
                 nano = sum([since.get(n, 0) - until.get(n, 0) for n in names[owner]])
             spent.append((owner, budget, nano))
         return Spent(now_s, spent, recorded, names)
@@ -229,7 +226,7 @@ class Admissions:
         hold = self._budgets.reserve(
             demand.owner, granted.nano, demand.began_s, demand.account, demand.id
         )
-        if isinstance(hold, budgets.BudgetRefusal):
+        if isinstance(hold, budget_refusal.BudgetRefusal):
             self.leave(admission)
             if self._leasing is not None:
                 owner = (hold.what, demand.owner if hold.what == "key" else demand.account)
@@ -327,7 +324,7 @@ class Admissions:
             return self._limiter.standings(owner, mine, time.monotonic_ns())
         return self._leasing.limits.standings(owner, mine, time.monotonic_ns())
 
-    def standing(self, owner: Owner) -> budgets.BudgetStatus:
+    def standing(self, owner: Owner) -> owner_budget.BudgetStatus:
         now_s = time.time()
         found = self._budgets.standing(owner, now_s)
         if self._budgets.behind:

@@ -15,7 +15,7 @@ from datetime import date
 
 import msgspec
 
-from headgate.catalog.catalog import Price
+from headgate.catalog.models import Price
 from headgate.errors import Failure, Refused
 from headgate.node import wire
 from headgate.node.wire import (
@@ -73,11 +73,12 @@ from headgate.node.wire import (
     Stored,
     Unpaced,
 )
-from headgate.policy import limits
+from headgate.policy import limit_kinds, limits
 from headgate.policy.health import HealthEvent, HealthSnapshot, HealthState
 from headgate.policy.idempotency import Saved, Slot, Verdict
 from headgate.policy.keys import Key
-from headgate.policy.limits import Limit, LimitStatus, Scope
+from headgate.policy.limit_headers import LimitStatus
+from headgate.policy.limit_kinds import Limit, Scope
 from headgate.policy.metrics_merge import Sample
 from headgate.policy.pricing import Tariff
 from headgate.policy.reservations import Grant
@@ -198,11 +199,11 @@ class Pacing:
 
     def settle(self, turn: Turn, tokens: int) -> None:
         """Count what it really took in the place of the estimate."""
-        self._ledger.tell(PACED, "", _encode(Paced(turn.number, tokens)))
+        self._ledger.notify(PACED, "", _encode(Paced(turn.number, tokens)))
 
     def cancel(self, turn: Turn) -> None:
         """It was not used after all."""
-        self._ledger.tell(UNPACED, "", _encode(Unpaced(turn.number)))
+        self._ledger.notify(UNPACED, "", _encode(Unpaced(turn.number)))
 
 
 class Keeping:
@@ -232,13 +233,13 @@ class Keeping:
         """Keep the reply, or why there is none."""
         self.running.pop(number, None)
         message = Keep(number, reply) if isinstance(reply, Saved) else Keep(number, None, reply)
-        self._ledger.tell(KEEP, "", _encode(message))
+        self._ledger.notify(KEEP, "", _encode(message))
         self._ledger.flush()  # before the client has its last byte and may ask again elsewhere
 
     def drop(self, number: int) -> None:
         """It came to nothing: the key is free again."""
         if self.running.pop(number, None) is not None:
-            self._ledger.tell(DROP, "", _encode(Drop(number)))
+            self._ledger.notify(DROP, "", _encode(Drop(number)))
             self._ledger.flush()
 
 
@@ -273,7 +274,7 @@ class MetricsOfAll:
         self._ledger = ledger
 
     def report(self, samples: list[Sample]) -> None:
-        self._ledger.tell(REPORT, "", _encode(Report(samples)))
+        self._ledger.notify(REPORT, "", _encode(Report(samples)))
 
     async def others(self) -> list[list[Sample]]:
         """The samples of the other edges, and of those that have ended; none when there is no node."""
@@ -285,7 +286,7 @@ class MetricsOfAll:
 
 
 class News:
-    """What this edge tells the others of upstreams, and what it hears of them."""
+    """Describes what this edge tells the others of upstreams, and what it hears of them."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -296,7 +297,7 @@ class News:
         self._used_elsewhere: Callable[[list[str]], None] | None = None
 
     def publish(self, event: HealthEvent) -> None:
-        self._ledger.tell(HAPPENED, "", _encode(Happened(event)))
+        self._ledger.notify(HAPPENED, "", _encode(Happened(event)))
 
     def notice(self, data: bytes) -> None:
         """Apply what the node says."""
@@ -323,12 +324,12 @@ class News:
         cache.on_used = self._used
 
     def _kept(self, name: str, data: bytes) -> None:
-        self._ledger.tell(TURN, "", _encode(wire.Turn(name, data)))
+        self._ledger.notify(TURN, "", _encode(wire.Turn(name, data)))
         if self._kept_elsewhere is not None:
             self._kept_elsewhere(name, data)
 
     def _used(self, names: list[str]) -> None:
-        self._ledger.tell(USED, "", _encode(wire.Used(names)))
+        self._ledger.notify(USED, "", _encode(wire.Used(names)))
         if self._used_elsewhere is not None:
             self._used_elsewhere(names)
 
@@ -347,7 +348,7 @@ class News:
 
 
 class Admissions:
-    """The edge's side; `version` is that of the keys that it has read, `budgeted` whether a key has a budget."""
+    """Is the edge's side; `version` is that of the keys that it has read, `budgeted` whether a key has a budget."""
 
     def __init__(
         self,
@@ -443,7 +444,7 @@ class Admissions:
     def leave(self, admission: Admission) -> None:
         """End what `enter` took; nothing changes if its row is on its way."""
         if self._entered.pop(admission.number, None) is not None:
-            self._ledger.tell(LEAVE, "", _encode(Leave(admission.number)))
+            self._ledger.notify(LEAVE, "", _encode(Leave(admission.number)))
 
     async def admit(
         self,
@@ -560,7 +561,7 @@ class Admissions:
     def limits_of(self, key: Key, scope: Scope = "exchange") -> tuple[Limit, ...]:
         found = self._limits.get((key.id, scope))
         if found is None or found[0] is not key:  # a request may outlive its key's terms
-            found = self._limits[key.id, scope] = (key, limits.of_key(key, scope))
+            found = self._limits[key.id, scope] = (key, limit_kinds.of_key(key, scope))
         return found[1]
 
     def forget_keys(self) -> None:

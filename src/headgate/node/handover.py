@@ -18,8 +18,9 @@ import msgspec
 
 from headgate.policy.health import HealthSnapshot
 from headgate.policy.idempotency import KeptReply
-from headgate.policy.limits import BucketLevel, LineOfTurns
+from headgate.policy.limits import BucketLevel
 from headgate.policy.metrics_merge import Sample
+from headgate.policy.pacing import LineOfTurns
 from headgate.policy.stored_responses import KeptResponse
 from headgate.reasoning.turns import KeptTurn
 

@@ -18,9 +18,11 @@ import msgspec
 
 from headgate.errors import Failure
 from headgate.node.shared_limits import SharedLimiter
-from headgate.policy import budgets
-from headgate.policy.budgets import BudgetRefusal, Budgets, Owner, PeriodView
+from headgate.policy import periods
+from headgate.policy.budget_refusal import BudgetRefusal
+from headgate.policy.budgets import Budgets
 from headgate.policy.leases import Ask, LeaseId, Leases
+from headgate.policy.owner_budget import Owner, PeriodView
 from headgate.storage.errors import StoreError
 from headgate.storage.postgres import database
 from headgate.storage.postgres import limits as shared_limits
@@ -51,7 +53,7 @@ def lease_id(view: PeriodView) -> LeaseId:
 
 
 class Leasing:
-    """The leases of one node, and its connection to the database."""
+    """Represents the leases of one node, and its connection to the database."""
 
     def __init__(self, url: str, node_id: str, report: Callable[[str], None]) -> None:
         """`report` is given a line when the database goes away and when it is back."""
@@ -244,8 +246,8 @@ class Leasing:
                     want,
                     budget.period,
                     budget.zone,
-                    budgets.begins_s(budget, at_s),
-                    budgets.ends_s(budget, at_s),
+                    periods.begins_s(budget, at_s),
+                    periods.ends_s(budget, at_s),
                 )
             )
             # At once, and not when it is sent: what is given back may be another node's by then.

@@ -36,10 +36,10 @@ TAKE_OVER_S = 120.0  # for the node before this one to end; it may wait for edge
 class NodeProcess:
     """Holds the parts of the process, and reads its instructions."""
 
-    def __init__(self, data: str, tell: Callable[..., None]) -> None:
+    def __init__(self, data: str, notify: Callable[..., None]) -> None:
         """`tell` sends the supervisor an event."""
         self._data = data
-        self._tell = tell
+        self._notify = notify
         self._tasks = Tasks(self._failed)
         self._server: Server | None = None
         self._handed_over = False
@@ -80,7 +80,7 @@ class NodeProcess:
         self._requests_days = requests_days
         self._tasks.every("retention", retention.ROUND_S, self._prune, retention.RETRY_S)
         self._listen_to_signals()
-        self._tell("ready", recovered=recovered)
+        self._notify("ready", recovered=recovered)
         await server.ended.wait()
         await self._tasks.stop()
         self.lost = 0 if self._handed_over else node.writer.waiting
@@ -133,13 +133,13 @@ class NodeProcess:
         await shipper.close()
         shipper.end()
 
-    def heard(self, said: dict[str, Any]) -> None:
+    def heard(self, stated: dict[str, Any]) -> None:
         """Do what the supervisor says; Any: its words are JSON."""
-        match said.get("word"):
+        match stated.get("word"):
             case "end":
                 self.end()
             case "settings":
-                self._requests_days = said["requests_days"]
+                self._requests_days = stated["requests_days"]
 
     async def _prune(self) -> float | None:
         """Delete what is too old, there first: nothing is deleted here that was not sent."""

@@ -101,11 +101,11 @@ class _Connection:
         self._server.ready()
 
     def _control(self, body: bytes) -> None:
-        said = _decode_control(body)
-        if isinstance(said, Hello):
-            self._server.hello(self, said)
+        stated = _decode_control(body)
+        if isinstance(stated, Hello):
+            self._server.hello(self, stated)
         else:
-            self.patience_s = said
+            self.patience_s = stated
 
     def send(self, data: bytes) -> None:
         self._out += data
@@ -151,7 +151,7 @@ class _Group:
 
 
 class Server:
-    """The connections of a node.
+    """Represents the connections of a node.
 
     `lives`: the locks of the edges' processes, whose intents become rows when they die; None: the node
     is of one program only, and nobody's intents are touched.
@@ -228,10 +228,10 @@ class Server:
 
     # --- what comes
 
-    def hello(self, connection: _Connection, said: Hello) -> None:
+    def hello(self, connection: _Connection, stated: Hello) -> None:
         self._turn()  # what came before on another connection is decided before
-        self._suspects.discard(said.instance)
-        known = self.node.hello(connection.edge, said)
+        self._suspects.discard(stated.instance)
+        known = self.node.hello(connection.edge, stated)
         for piece in self.node.shared.all_turns():
             connection.send(frame(TURNS_NOTICE + piece, 0))
         connection.send(frame(HEALTH_NOTICE + known, 0))  # the last: then the edge knows all
@@ -380,7 +380,7 @@ class Server:
 def _answer(
     group: _Group, fault: str, dropped: int, written: int, late_refused: list[str]
 ) -> bytes:
-    """The frame for one connection."""
+    """Return the frame for one connection."""
     refused = [(-1, why) for why in late_refused]
     refused += [(n, item.refused) for n, item in group.pending if item.refused]
     answers = group.answers
@@ -395,7 +395,7 @@ def _answer(
 
 
 def _readable(raw: msgspec.Raw) -> Any:
-    """The message; or, as a text, why it is none."""
+    """Return the message; or, as a text, why it is none."""
     try:
         return _decode_one(raw)
     except msgspec.MsgspecError as error:

@@ -31,9 +31,9 @@ from headgate.node.wire import (
 from headgate.policy import metrics_merge
 from headgate.policy.health import HealthEvent, HealthSnapshot, HealthState
 from headgate.policy.idempotency import Saved, Slot, Table
-from headgate.policy.limits import PacedTurn as Turn
-from headgate.policy.limits import Pacer, PacerRefusal, UpstreamLimits
 from headgate.policy.metrics_merge import Sample
+from headgate.policy.pacing import PacedTurn as Turn
+from headgate.policy.pacing import Pacer, PacerRefusal, UpstreamLimits
 from headgate.policy.stored_responses import StoredResponses
 from headgate.reasoning.turns import Turns
 
@@ -85,16 +85,16 @@ class Shared:
         if state.health is not None:
             self._health.restore(state.health)
 
-    def hello(self, sharer: Sharer, said: Hello) -> bytes:
+    def hello(self, sharer: Sharer, stated: Hello) -> bytes:
         """Take in what an edge knows; the answer is what it should know."""
         now_s = time.monotonic()
-        for begun in said.running:
+        for begun in stated.running:
             slot = (begun.key, begun.text)
             if self._table.look(slot, begun.fingerprint, now_s) is None:
                 self._table.start(slot, begun.fingerprint, now_s)
             sharer.running[begun.number] = slot
-        if said.health and self._health.blank:
-            self._health.restore(_decode(said.health))
+        if stated.health and self._health.blank:
+            self._health.restore(_decode(stated.health))
         return _encode(self._health.snapshot())
 
     def gone(self, sharer: Sharer) -> None:

@@ -13,22 +13,16 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from headgate.errors import Failure
-from headgate.policy.limits import (
-    LIMITS,
-    NS,
-    SWEEP,
-    Limit,
-    LimitRefusal,
-    LimitSlot,
-    LimitStatus,
-)
+from headgate.policy.limit_headers import LimitStatus
+from headgate.policy.limit_kinds import LIMITS, NS, Limit
+from headgate.policy.limits import SWEEP, LimitRefusal, LimitSlot
 from headgate.policy.shared_rates import Rate, RateAsk, Right
 from headgate.policy.shared_slots import SlotAsk, Slots
 from headgate.storage.postgres.limits import Drawn
 
 WAIT_S = 2.0  # a request waits at most so long; after half of it the database counts as away
 AWAY_RETRY_S = 5.0
-TICK_NS = NS // 4  # between two looks at limits that no request waits for
+TICK_NS = NS // 4  # between two looks at what no request waits for
 
 
 class Asks(msgspec.Struct, frozen=True):

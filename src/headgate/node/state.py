@@ -32,7 +32,8 @@ from headgate.node.wire import (
     Standing,
     Standings,
 )
-from headgate.policy.limits import LIMITS, Limit, LimitRefusal
+from headgate.policy.limit_kinds import LIMITS, Limit
+from headgate.policy.limits import LimitRefusal
 from headgate.storage.errors import StoreError
 from headgate.storage.sqlite import recovery
 from headgate.storage.sqlite.database import Store
@@ -70,7 +71,7 @@ class Edge:
 
 
 class _Reserved(msgspec.Struct):
-    """What an intent on the disk says of its reservation."""
+    """Describes what an intent on the disk says of its reservation."""
 
     request_id: str
     key_id: str
@@ -311,13 +312,13 @@ class Node:
         self.admissions.take_over(state.limits, state.outputs)
         self.shared.take_over(state)
 
-    def hello(self, edge: Edge, said: Hello) -> bytes:
+    def hello(self, edge: Edge, stated: Hello) -> bytes:
         """Take over what an edge holds in flight, of which the node before this one knew.
 
         The answer is what it should know of the upstreams.
         """
-        edge.instance = said.instance
-        for held in said.held:
+        edge.instance = stated.instance
+        for held in stated.held:
             admission = self.admissions.resume(held.owner, held.limits)
             ticket = self._tickets.get(held.id) if held.id else None
             if ticket is None:
@@ -326,7 +327,7 @@ class Node:
                 ticket.admission, ticket.limits = admission, held.limits
             else:  # the connection broke, and not the node
                 self.admissions.leave(admission)
-        return self.shared.hello(edge.sharer, said)
+        return self.shared.hello(edge.sharer, stated)
 
     def gone(self, edge: Edge) -> None:
         """End what has entered on a connection that has ended."""

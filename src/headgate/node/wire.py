@@ -11,11 +11,12 @@ ask the new node, so messages and answers only grow, at their ends.
 import msgspec
 
 from headgate.errors import Failure
-from headgate.policy.budgets import BudgetStatus
 from headgate.policy.health import HealthEvent
 from headgate.policy.idempotency import Saved, Verdict
-from headgate.policy.limits import Limit, LimitStatus
+from headgate.policy.limit_headers import LimitStatus
+from headgate.policy.limit_kinds import Limit
 from headgate.policy.metrics_merge import Sample
+from headgate.policy.owner_budget import BudgetStatus
 from headgate.policy.pricing import Tier
 from headgate.policy.stored_responses import Bounds as StoreBounds
 from headgate.policy.stored_responses import Missing
@@ -149,7 +150,7 @@ class Unpaced(msgspec.Struct, array_like=True, tag=UNPACED):
 
 
 class Hello(msgspec.Struct, array_like=True, tag=HELLO):
-    """The first words of an edge on each connection."""
+    """Represents the first words of an edge on each connection."""
 
     instance: str
     held: tuple[Held, ...] = ()

@@ -14,7 +14,7 @@ Note:
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
@@ -22,19 +22,16 @@ import msgspec
 from headgate.chat import (
     Choice,
     Format,
-    Media,
     Message,
-    Part,
     Request,
     Sampling,
     Text,
-    ToolCall,
-    ToolResult,
 )
-from headgate.dialects import unreadable
 from headgate.dialects.capabilities import Capabilities
-from headgate.errors import Failure, Refused, invalid, unsupported
+from headgate.errors import Failure, Refused
 from headgate.policy.effort import fit_effort
+from headgate.policy.fit_media import fit_media
+from headgate.policy.fit_tools import fit_tools
 
 _N = TypeVar("_N", int, float)
 
@@ -68,10 +65,10 @@ def fit(
     """
     notes: list[str] = []
     if not _SEEN.issubset(capabilities.input):
-        request = _fit_media(request, capabilities, notes, takers)
+        request = fit_media(request, capabilities, notes, takers)
     instructions: list[str] = []
     if request.tools or request.choice != _NO_CHOICE or not capabilities.tools:
-        request = _fit_tools(request, capabilities, notes, instructions)
+        request = fit_tools(request, capabilities, notes, instructions)
     default = default_max_output if capabilities.reasoning_form == "blocks" else None
     sampling, stop = _fit_sampling(request.sampling, capabilities, notes, max_output, default)
     if context_window and sampling.max_tokens is not None:
@@ -112,96 +109,6 @@ _ORDINARY_TIERS = ("auto", "default", "standard", "standard_only")
 
 _SEEN = frozenset(("image", "video"))  # kinds of media that there are
 _NO_CHOICE, _NO_SAMPLING = Choice(), Sampling()
-
-
-def _fit_media(
-    request: Request,
-    capabilities: Capabilities,
-    notes: list[str],
-    takers: Mapping[str, tuple[str, ...]],
-) -> Request:
-    """Put a note in place of media that the model does not take; refuse those of the last message.
-
-    MiniMax drops pictures without a word. What a tool returned, and what a user attached before,
-    stays in its client's history, which a refusal would end.
-    """
-    messages: list[Message] | None = None
-    last = asked_last(request.messages)
-    for n, message in enumerate(request.messages):
-        if not _has_media(message):  # nearly all
-            continue
-        changed = False
-        parts: list[Part] = []
-        for part in message.parts:
-            if type(part) is Media and part.kind not in capabilities.input:
-                if n == last:
-                    model = request.model[:64]
-                    others = [m for m in takers.get(part.kind, ()) if m.lower() != model.lower()]
-                    hint = f"use {' or '.join(others[:2])}" if others else "send text only"
-                    raise invalid(
-                        f"The model `{model}` does not take {part.kind}s (`{part.kind}`); {hint}.",
-                        "$.messages",
-                    )
-                what = unreadable.name_of(part.kind)
-                notes.append(unreadable.replaced(what))
-                part = unreadable.attached(what, part.cache)
-                changed = True
-            elif type(part) is ToolResult and any(
-                type(p) is Media and p.kind not in capabilities.input for p in part.parts
-            ):
-                part = _noted(part, capabilities, notes)
-                changed = True
-            parts.append(part)
-        if changed:
-            messages = list(request.messages) if messages is None else messages
-            messages[n] = Message(message.role, tuple(parts))
-    if messages is None:
-        return request
-    return msgspec.structs.replace(request, messages=tuple(messages))
-
-
-def asked_last(messages: Sequence[Message]) -> int:
-    """Return the place of the user's message that the reply is for; -1 when it is for something else.
-
-    Only what it holds can still be taken back by its user; anything before it is history.  What follows the
-    result of a tool is the agent's: many attach there what the tool returned.
-    """
-    last = -1
-    for n in range(len(messages) - 1, -1, -1):
-        role = messages[n].role
-        if role == "system":
-            continue
-        if last >= 0:
-            return -1 if role == "tool" else last
-        if role != "user":
-            return -1
-        last = n
-    return last
-
-
-def _has_media(message: Message) -> bool:
-    for part in message.parts:
-        kind = type(part)
-        if kind is Media:
-            return True
-        if kind is ToolResult:
-            for p in part.parts:  # type: ignore[union-attr]  # by kind
-                if type(p) is Media:
-                    return True
-    return False
-
-
-def _noted(result: ToolResult, capabilities: Capabilities, notes: list[str]) -> ToolResult:
-    """The result with a note in place of each picture or video that the model does not take."""
-    parts: list[Text | Media] = []
-    for part in result.parts:
-        if type(part) is Media and part.kind not in capabilities.input:
-            what = unreadable.name_of(part.kind)
-            notes.append(unreadable.warning_of(what))
-            parts.append(unreadable.note_of(what, part.cache))
-        else:
-            parts.append(part)
-    return msgspec.structs.replace(result, parts=tuple(parts))
 
 
 # --- sampling ------------------------------------------------------------------------------------
@@ -291,63 +198,6 @@ def _known(notes: list[str], able: bool, name: str, value: _N | None) -> _N | No
 
 # --- tools ---------------------------------------------------------------------------------------
 
-_TOOLLESS = "The model `{}` does not call tools."
-
-
-def _fit_tools(
-    request: Request, capabilities: Capabilities, notes: list[str], instructions: list[str]
-) -> Request:
-    choice, tools = request.choice, request.tools
-    if not capabilities.tools and choice.mode in ("required", "named"):
-        raise unsupported("$.tools", _TOOLLESS.format(request.model[:64]))
-    if not tools:
-        if choice.mode in ("required", "named"):
-            raise invalid("`tool_choice` asks for a call, but there are no tools.", "$.tool_choice")
-        return msgspec.structs.replace(request, choice=Choice())
-    if choice.mode == "named" and all(t.name != choice.name for t in tools):
-        raise invalid(
-            f"`tool_choice` names `{choice.name[:64]}`, which is not among the tools.",
-            "$.tool_choice",
-        )
-    if choice.mode == "none" and not _able(choice, capabilities) and not _called(request):
-        return msgspec.structs.replace(request, tools=(), choice=Choice())
-    if not capabilities.tools:  # it may answer without a call, and always will
-        notes.append("tools")
-        return msgspec.structs.replace(request, tools=(), choice=Choice())
-    parallel = choice.parallel
-    if not capabilities.parallel_switch:
-        if parallel is False:
-            notes.append("parallel_tool_calls")
-        parallel = None  # true is what it does anyway
-    mode, name = choice.mode, choice.name
-    if not _able(choice, capabilities):
-        match mode:
-            case "none":
-                instructions.append("Do not call any tool in your next reply; answer in text.")
-            case "required":
-                instructions.append(
-                    "Your next reply must call at least one of the available tools; do not answer"
-                    " in text alone."
-                )
-            case _:
-                instructions.append(
-                    f"Your next reply must call the tool `{name}`; do not answer in text alone."
-                )
-                if _called(request) <= {name}:
-                    tools = tuple(t for t in tools if t.name == name)
-        notes.append("tool_choice (emulated)")
-        mode, name = "auto", ""
-    return msgspec.structs.replace(request, tools=tools, choice=Choice(mode, name, parallel))
-
-
-def _called(request: Request) -> set[str]:
-    """The names of the tools that its history has calls of."""
-    return {p.name for m in request.messages for p in m.parts if isinstance(p, ToolCall)}
-
-
-def _able(choice: Choice, capabilities: Capabilities) -> bool:
-    return choice.mode == "auto" or (capabilities.tools and choice.mode in capabilities.tool_choice)
-
 
 # --- thinking ------------------------------------------------------------------------------------
 
@@ -406,8 +256,8 @@ def _instructed(messages: tuple[Message, ...], instructions: list[str]) -> tuple
         return (Message("system", (Text(text),)), *messages)
     *parts, last = messages[at].parts or (Text(""),)
     if isinstance(last, Text):
-        said = f"{last.text}\n\n{text}" if last.text else text
-        parts.append(msgspec.structs.replace(last, source=said))
+        stated = f"{last.text}\n\n{text}" if last.text else text
+        parts.append(msgspec.structs.replace(last, source=stated))
     else:
         parts += [last, Text(text)]
     system = Message("system", tuple(parts))

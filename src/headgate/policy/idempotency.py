@@ -79,7 +79,7 @@ class _Entry(msgspec.Struct):
 
 
 def valid(key: str) -> bool:
-    """1 to 255 visible ASCII characters."""
+    """Return 1 to 255 visible ASCII characters."""
     return _KEY.fullmatch(key) is not None
 
 

@@ -13,16 +13,22 @@ line, the fields of the admin API and of the console's form, the checks, the col
 the words of the audit log all come from it (policy/terms.py).
 """
 
-import hashlib
 import hmac
 import re
 import zlib
-from collections.abc import Iterable
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal
 
 import msgspec
 
 from headgate.dialects.capabilities import EFFORTS
+from headgate.policy.key_terms import (
+    BudgetNano,
+    BudgetPeriod,
+    BudgetTerms,
+    BudgetZone,
+    OnDisconnect,
+    Term,
+)
 
 PREFIX = "hg_live_"
 ID_CHARS, SECRET_CHARS, CHECK_CHARS = 8, 43, 6
@@ -30,99 +36,6 @@ _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _TEXT = re.compile(
     rf"{PREFIX}([0-9A-Za-z]{{{ID_CHARS}}})([0-9A-Za-z]{{{SECRET_CHARS}}})([0-9A-Za-z]{{{CHECK_CHARS}}})"
 )
-REMEMBERED = 4096  # digests of keys that were right
-
-Period = Literal["total", "day", "month"]
-OnDisconnect = Literal["cancel", "drain"]
-
-
-TermKind = Literal["count", "money", "period", "zone", "networks", "choice", "text"]
-
-
-class Term(msgspec.Struct, frozen=True, kw_only=True):
-    """What every surface shows and reads of one term."""
-
-    kind: TermKind  # which parser reads it
-    label: str  # of the console's form and the audit log; web/zh.toml has its Chinese
-    help: str  # for `--help` and the API's document
-    option: str = ""  # of the command line; "": the name with dashes
-    field: str = ""  # in the API and in forms; "": the name
-    unset: str = ""  # the word that takes it away on the command line; "": an empty text
-    empty: str = ""  # what the console's form shows while nothing is set
-    example: str = ""
-    summary: str = ""  # in a list of what a key may do, around `{value}`
-    choices: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()  # of the choices, for people
-    max_chars: int = 64
-
-
-BudgetNano = Annotated[
-    int | None,
-    Term(
-        kind="money",
-        label="Budget in US dollars",
-        help="What it may spend, in US dollars, as 12.50.",
-        option="--budget-usd",
-        field="budget_usd",
-        unset="none",
-        empty="no budget",
-    ),
-]
-BudgetPeriod = Annotated[
-    Period,
-    Term(
-        kind="period",
-        label="Budget period",
-        help="The time that the budget is for; total: once and for all.",
-        choices=("total", "day", "month"),
-        names=("all time", "each day", "each month"),
-    ),
-]
-BudgetZone = Annotated[
-    str,
-    Term(
-        kind="zone",
-        label="Budget time zone",
-        help="The time zone in which days and months begin: UTC, Europe/Berlin.",
-        empty="UTC",
-    ),
-]
-
-
-class BudgetTerms(TypedDict, total=False):
-    """The fields of Key and of Account that say what may be spent."""
-
-    budget_nano: int | None
-    budget_period: Period
-    budget_zone: str
-
-
-class Terms(BudgetTerms, total=False):
-    """The fields of Key that have a `Term`."""
-
-    rpm: int | None
-    tpm: int | None
-    concurrency: int | None
-    on_disconnect: OnDisconnect
-    allowed_cidrs: tuple[str, ...]
-    effort: str
-    routing: str
-    mask: str
-
-
-class Changes(Terms, total=False):
-    """The fields of Key that an operator may change."""
-
-    name: str
-    models: tuple[str, ...]
-    expires_s: float | None
-    account: str
-
-
-class AccountChanges(BudgetTerms, total=False):
-    """The fields of Account that an operator may change."""
-
-    name: str
 
 
 KeyState = Literal["open", "ending", "expired", "revoked", "closed"]
@@ -314,62 +227,29 @@ def _check(text: str) -> str:
     return _base62(zlib.crc32(text.encode()), CHECK_CHARS)
 
 
-class KeySnapshot:
-    """Holds the keys and the accounts of one moment, by id."""
+class Terms(BudgetTerms, total=False):
+    """The fields of Key that have a `Term`."""
 
-    def __init__(
-        self, pepper: bytes, rows: Iterable[tuple[Key, bytes]], accounts: Iterable[Account] = ()
-    ) -> None:
-        """`rows` has each key with the HMAC of its secret."""
-        self._pepper = pepper
-        self._rows = {key.id: (key, kept) for key, kept in rows}
-        self._accounts = {account.id: account for account in accounts}
-        self._closing = {a.id: a for a in self._accounts.values() if a.closed_s is not None}
-        self._right: dict[bytes, Key] = {}
+    rpm: int | None
+    tpm: int | None
+    concurrency: int | None
+    on_disconnect: OnDisconnect
+    allowed_cidrs: tuple[str, ...]
+    effort: str
+    routing: str
+    mask: str
 
-    def __len__(self) -> int:
-        return len(self._rows)
 
-    def keys(self) -> list[Key]:
-        return [key for key, _ in self._rows.values()]
+class Changes(Terms, total=False):
+    """The fields of Key that an operator may change."""
 
-    def accounts(self) -> list[Account]:
-        return list(self._accounts.values())
+    name: str
+    models: tuple[str, ...]
+    expires_s: float | None
+    account: str
 
-    def budgeted(self, key: Key) -> bool:
-        """Whether the key or its account has a budget."""
-        account = self._accounts.get(key.account)
-        return key.budget_nano is not None or (
-            account is not None and account.budget_nano is not None
-        )
 
-    def authenticate(self, text: str, now_s: float) -> Key | None:
-        """The key that was presented, if it is right and good now."""
-        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-        key = self._right.get(digest)
-        if key is None:
-            key = self._look_up(text)
-            if key is None:
-                return None
-            if len(self._right) >= REMEMBERED:
-                self._right.clear()
-            self._right[digest] = key
-        return key if self.good(key, now_s) else None
+class AccountChanges(BudgetTerms, total=False):
+    """The fields of Account that an operator may change."""
 
-    def knows(self, text: str) -> bool:
-        """Whether the secret is right, of a key that may have expired or been revoked: no guess."""
-        return self._look_up(text) is not None
-
-    def good(self, key: Key, now_s: float) -> bool:
-        """Whether the key opens anything now, its account considered."""
-        account = self._closing.get(key.account)
-        return key.good(now_s) and (account is None or account.good(now_s))
-
-    def _look_up(self, text: str) -> Key | None:
-        parsed = parse(text)
-        row = self._rows.get(parsed.id) if parsed is not None else None
-        # The same work for an unknown id as for a wrong secret.
-        secret = parsed.secret if parsed is not None else ""
-        kept = row[1] if row is not None else bytes(32)
-        same = hmac.compare_digest(mac(self._pepper, secret), kept)
-        return row[0] if same and row is not None else None
+    name: str

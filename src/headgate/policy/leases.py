@@ -29,7 +29,7 @@ KEPT_S = 1.0  # what was asked for a request that waits is not given back before
 
 
 class LeaseId(msgspec.Struct, frozen=True, order=True):
-    """One owner's budget in one period."""
+    """Represents one owner's budget in one period."""
 
     what: str  # "key" or "account"
     owner: str
@@ -108,7 +108,7 @@ class Lease(msgspec.Struct, eq=False):
 
 
 class Leases:
-    """All leases of one node."""
+    """Represents all leases of one node."""
 
     def __init__(self) -> None:
         self._leases: dict[LeaseId, Lease] = {}

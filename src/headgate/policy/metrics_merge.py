@@ -19,7 +19,7 @@ _LASTING = ("_total", "_bucket", "_count", "_sum")  # how the names of what only
 
 
 class Sample(msgspec.Struct, array_like=True, frozen=True):
-    """One line of a page."""
+    """Represents one line of a page."""
 
     name: str
     labels: dict[str, str]

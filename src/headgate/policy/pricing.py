@@ -146,7 +146,7 @@ class Tariff:
         return UNPRICED
 
     def output_for(self, input: int, nano: int) -> int | None:
-        """How many output tokens `nano` pays for at most, behind up to `input` tokens of input.
+        """Return how many output tokens `nano` pays for at most, behind up to `input` tokens of input.
 
         It is the largest n whose `worst_case(input, n)` is not above `nano`; -1 when `nano` does not
         even pay for the input, UNBOUNDED when output is free, None when a price is not known.

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 import msgspec
 
 from headgate.chat import Request
-from headgate.policy.budgets import Room
+from headgate.policy.owner_budget import Room
 from headgate.policy.pricing import Tariff
 
 # A reply cut shorter than this is of no use; a request that asks for less gets what it asks for.

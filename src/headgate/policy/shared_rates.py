@@ -16,7 +16,9 @@ from typing import Literal
 
 import msgspec
 
-from headgate.policy.limits import NS, Bucket, LimitSlot
+from headgate.policy.bucket import Bucket
+from headgate.policy.limit_kinds import NS
+from headgate.policy.limits import LimitSlot
 
 HOLD_NS = 2 * NS  # rights that are not used by then go back
 AGAIN_NS = NS // 2  # after a refusal the database is not asked again so soon

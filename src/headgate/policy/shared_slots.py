@@ -9,7 +9,8 @@ from typing import Literal
 
 import msgspec
 
-from headgate.policy.limits import CONCURRENCY_RETRY_S, NS, LimitSlot
+from headgate.policy.limit_kinds import NS
+from headgate.policy.limits import CONCURRENCY_RETRY_S, LimitSlot
 
 LEASE_S = 15.0  # slots that were not renewed are free, by the database's clock
 EARLY_S = 2.0  # a node gives none of them away so long before that

@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable
 from typing import get_type_hints
 
-from headgate.policy import budgets, masking, networks, preferences
-from headgate.policy.keys import Account, Key, Term
+from headgate.policy import masking, networks, periods, preferences
+from headgate.policy.key_terms import Term
+from headgate.policy.keys import Account, Key
 
 MAX_NAME_CHARS = 128
 MAX_LIMIT = 10**12  # a minute, or at a time: what is above it is a slip
@@ -91,7 +92,7 @@ def read_count(text: str) -> int:
 
 def _nano(text: str) -> int:
     try:
-        return budgets.nano_of(text)
+        return periods.nano_of(text)
     except ValueError:
         raise TermFault(
             "`{value}` is not an amount in dollars; write one like 12.50.", value=text[:32]
@@ -100,7 +101,7 @@ def _nano(text: str) -> int:
 
 def _zone(name: str) -> str:
     try:
-        budgets.zone_of(name)
+        periods.zone_of(name)
     except ValueError:
         raise TermFault(
             "No time zone `{zone}` is known; write UTC or one like Asia/Shanghai.", zone=name[:64]
@@ -154,11 +155,11 @@ def _term_fault(name: str, value: object) -> str:
     """Return what is wrong with the value of a term; ValueError says it as well."""
     kind = TERMS[name].kind
     if kind in ("count", "money"):
-        most = MAX_LIMIT if kind == "count" else budgets.MAX_NANO
+        most = MAX_LIMIT if kind == "count" else periods.MAX_NANO
         if value is not None and not (isinstance(value, int) and 0 <= value <= most):
             return f"{name} is {value}; it is a whole number from 0 to {most}."
     elif kind == "zone":
-        budgets.zone_of(str(value))
+        periods.zone_of(str(value))
     elif isinstance(value, tuple):
         if networks.checked(value) != value:
             return f"{name} has networks that are not in their usual form."

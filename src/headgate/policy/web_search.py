@@ -78,7 +78,7 @@ _arguments_decoder = msgspec.json.Decoder(_Arguments)
 
 
 def query_of(arguments: str) -> str:
-    """The query that the model wrote, on one line; "" when there is none."""
+    """Return the query that the model wrote, on one line; "" when there is none."""
     try:
         query = _arguments_decoder.decode(arguments).query
     except (msgspec.MsgspecError, RecursionError, UnicodeError):
@@ -91,7 +91,7 @@ _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,100}>")
 
 
 def clean(text: str, most: int) -> str:
-    """A text on one line, without control characters, and bounded."""
+    """Return a text on one line, without control characters, and bounded."""
     return _UNPRINTABLE.sub(" ", text[: 2 * most]).strip()[:most]
 
 
@@ -160,7 +160,7 @@ _ERRORS = {
 }
 
 
-def told(searched: Searched, first: int) -> str:
+def reported(searched: Searched, first: int) -> str:
     """The results as the model reads them, numbered from `first`."""
     if searched.error:
         return f"Error: {_ERRORS.get(searched.error, 'The search failed.')}"
@@ -179,7 +179,7 @@ def asked_again(
     """
     results: list[Message] = []
     for searched in searches:
-        text = Text(told(searched, first))
+        text = Text(reported(searched, first))
         first += len(searched.results)
         result = ToolResult(searched.id, (text,), bool(searched.error))
         results.append(Message("tool", (result,)))

@@ -19,21 +19,17 @@ A turn is found by the id of any of its calls, or else by what came just before 
 A known weakness: the bound is for all keys together, so a busy key shortens the memory of others.
 """
 
-import hashlib
 import re
 import secrets
-import sys
 from bisect import bisect_left
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
-from itertools import accumulate, takewhile
-from typing import Any
+from itertools import accumulate
 
 import msgspec
 
-from headgate import jsontext
 from headgate.chat import (
     Delta,
     Event,
@@ -47,80 +43,31 @@ from headgate.chat import (
     Text,
     Thinking,
     ToolCall,
-    ToolResult,
 )
-from headgate.dialects.anthropic.upstream import wire_id
+from headgate.dialects.anthropic.upstream_request import wire_id
+from headgate.reasoning.fingerprints import (
+    MAX_SLOTS,
+    Place,
+    call_digest,
+    root_digest,
+    system_digest,
+    text_digest,
+)
+from headgate.reasoning.kept_turns import Call, Stated, Turn, packed_turn, turn_of, unpacked
 
 DEFAULT_MAX_BYTES = 64 << 20
 DEFAULT_TTL_S = 3600.0
 # A turn above this would push out too many others; it is 250 000 tokens of thinking.
 MAX_TURN_BYTES = 1 << 20
 MAX_GATHERED = 4 << 20  # characters of a reply; only its thinking counts as the turn's size
-# Bounds of the work that one request can ask for.
-_MAX_SLOTS = 256  # parts of one turn; MiniMax's models make two dozen at most
 _MAX_MESSAGES = 4096  # the last of a request; a window of 10^6 tokens holds no more turns
 MAX_ALIKE = 64  # turns looked at after the same words: "hi" opens many conversations
 _MAX_LOOKS = 50_000  # at kept turns, for one request; a long session needs two for each turn
-_MAX_NORMAL = 1 << 18  # characters of arguments that are compared regardless of their spacing
 USE_IS_NEWS = 6  # of the time that a turn lives: after this part of it others hear that it is used
-_HEAD = 512  # characters of each message that tell one place in a conversation from another
-_TURN_COST = 900  # bytes of the structures around one turn; tracemalloc says a little less
-_PART_COST = 200  # of a call with its id, its digest and its place in the index
 
 _RUNS = re.compile("[0-9A-Za-z]+")  # of an id
 # Characters that differ in a run that was drawn: one of eight hexadecimal digits has fewer once in 1500.
 _MIN_DISTINCT = 4
-
-
-class _Call(msgspec.Struct, frozen=True, gc=False):
-    id: str
-    digest: bytes  # of its name and arguments
-
-
-class _Said(msgspec.Struct, frozen=True, gc=False):
-    length: int  # in characters, of a text
-
-
-class _Turn(msgspec.Struct, eq=False):
-    """One turn as the model made it: its thinking, and where the rest of it stood."""
-
-    slots: tuple[Thinking | _Call | _Said, ...]
-    text: bytes  # the digest of all its text
-    system: bytes  # of the system messages that the conversation begins with
-    root: bytes  # of its first user message
-    before: bytes  # of what came since the assistant spoke last
-    handles: list[tuple[str, str | bytes]]
-    size: int
-    origin: str
-    digests: frozenset[bytes] = frozenset()  # of its calls
-    thought_size: int = 0  # characters of its thinking
-    expires: float = 0.0
-    name: str = ""  # by which other edges know it
-    shared: float = 0.0  # when others last heard that it is used
-
-    @property
-    def thought(self) -> str:
-        return "".join(s.text for s in self.slots if type(s) is Thinking)
-
-    def thinks(self, text: str) -> bool:
-        """Whether all of its thinking is this text."""
-        return len(text) == self.thought_size and text == self.thought
-
-    def worn(self, text: str) -> bool:
-        """Whether this text is its thinking less white space at the ends, or the end of it alone.
-
-        Qwen Code 0.24 trims what it returns, Copilot CLI 1.0.102 keeps the last piece of a stream.
-        """
-        if not 0 < len(text) < self.thought_size:
-            return False
-        own = self.thought
-        return own.endswith(text) or own.strip() == text.strip()
-
-    @property
-    def plain(self) -> bool:
-        """Whether its thinking is one unsigned piece at the start, as most clients return it."""
-        thoughts = [s for s in self.slots if type(s) is Thinking]
-        return len(thoughts) == 1 and not thoughts[0].signature and self.slots[0] is thoughts[0]
 
 
 class ReplyCollector:
@@ -177,10 +124,10 @@ class ReasoningCache:
         self._max_bytes = max_bytes
         self._ttl_s = ttl_s
         # The longest unused first.  As all live equally long after use, it also expires first.
-        self._turns: OrderedDict[int, _Turn] = OrderedDict()
-        self._index: dict[tuple[str, str | bytes], list[_Turn]] = {}
+        self._turns: OrderedDict[int, Turn] = OrderedDict()
+        self._index: dict[tuple[str, str | bytes], list[Turn]] = {}
         self._keys: dict[str, int] = {}  # turns of each key that has any
-        self._names: dict[str, _Turn] = {}
+        self._names: dict[str, Turn] = {}
         # Given what other edges should keep too, and which turns are in use.
         self.on_kept: Callable[[str, bytes], None] | None = None
         self.on_used: Callable[[list[str]], None] | None = None
@@ -201,18 +148,18 @@ class ReasoningCache:
         self._expire(now)
         if not any(type(p) is Thinking and (p.text or p.signature) for p in parts):
             return
-        turn = _turn(key_id, request, parts, origin)
+        turn = turn_of(key_id, request, parts, origin)
         if turn is None or turn.size > min(MAX_TURN_BYTES, self._max_bytes):
             return
         if self.on_kept is not None:
             turn.name, turn.shared = secrets.token_hex(8), now
             with suppress(UnicodeEncodeError):  # halves of surrogate pairs stay here
-                self.on_kept(turn.name, _packed(turn))
+                self.on_kept(turn.name, packed_turn(turn))
         self._add(key_id, turn, now)
 
     def take(self, data: bytes, now: float, key_id: str = "") -> bool:
         """Keep a turn that another edge has kept, if it is of this key (""); whether it is new here."""
-        turn = _unpacked(data)
+        turn = unpacked(data)
         if turn.name in self._names or (key_id and turn.handles[0][0] != key_id):
             return False
         turn.shared = now
@@ -225,9 +172,9 @@ class ReasoningCache:
         return name in self._names
 
     def packed(self, name: str) -> bytes | None:
-        """A turn as other edges take it; None when it is not here."""
+        """Return a turn as other edges take it; None when it is not here."""
         turn = self._names.get(name)
-        return None if turn is None else _packed(turn)
+        return None if turn is None else packed_turn(turn)
 
     def used(self, names: Sequence[str], now: float) -> None:
         """Keep turns for longer, as another edge has used them."""
@@ -237,7 +184,7 @@ class ReasoningCache:
                 turn.expires, turn.shared = now + self._ttl_s, now
                 self._turns.move_to_end(id(turn))
 
-    def _add(self, key_id: str, turn: _Turn, now: float) -> None:
+    def _add(self, key_id: str, turn: Turn, now: float) -> None:
         turn.expires = now + self._ttl_s
         self._turns[id(turn)] = turn
         if turn.name:
@@ -273,13 +220,13 @@ class ReasoningCache:
         first = len(request.messages) - _MAX_MESSAGES
         for n, message in enumerate(request.messages):
             search.place.add(message)
-            if message.role == "assistant" and n >= first and len(message.parts) <= _MAX_SLOTS:
-                told, lost = search.restored(message)
-                restored += lost and told is not message
-                if missed is not None and lost and told is message and message.parts:
+            if message.role == "assistant" and n >= first and len(message.parts) <= MAX_SLOTS:
+                reported, lost = search.restored(message)
+                restored += lost and reported is not message
+                if missed is not None and lost and reported is message and message.parts:
                     missed.append(search.place.digest)
                     missed += [wire_id(p.id) for p in message.parts if type(p) is ToolCall]
-                message = told
+                message = reported
             messages.append(message)
         news = []
         for turn in search.used:
@@ -317,188 +264,7 @@ class ReasoningCache:
 # --- between edges -------------------------------------------------------------------------------
 
 
-_pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(
-    tuple[str, list[Any], bytes, bytes, bytes, bytes, list[Any], int, str]
-).decode
-
-
-def _packed(turn: _Turn) -> bytes:
-    slots: list[Any] = []  # Any: as _unpacked takes them
-    for slot in turn.slots:
-        match slot:
-            case Thinking(text, signature):
-                slots.append((text, signature))
-            case _Call(id, digest):
-                slots.append((id, digest))
-            case _Said(length):
-                slots.append(length)
-    return _pack(
-        (
-            turn.name,
-            slots,
-            turn.text,
-            turn.system,
-            turn.root,
-            turn.before,
-            turn.handles,
-            turn.size,
-            turn.origin,
-        )
-    )
-
-
-def handles(data: bytes) -> list[tuple[str, str | bytes]]:
-    """By what a packed turn is found: pairs of a key's id, and the place or the id of a call."""
-    return [(key, handle) for key, handle in _unpack(data)[6]]
-
-
-def _unpacked(data: bytes) -> _Turn:
-    name, packed, text, system, root, before, handles, size, origin = _unpack(data)
-    slots: list[Thinking | _Call | _Said] = []
-    for slot in packed:
-        if type(slot) is int:
-            slots.append(_Said(slot))
-        elif type(slot[1]) is bytes:
-            slots.append(_Call(slot[0], slot[1]))
-        else:
-            slots.append(Thinking(slot[0], slot[1]))
-    return _Turn(
-        tuple(slots),
-        text,
-        system,
-        root,
-        before,
-        [(key, handle) for key, handle in handles],
-        size,
-        origin,
-        frozenset(c.digest for c in slots if type(c) is _Call),
-        sum(len(s.text) for s in slots if type(s) is Thinking),
-        name=name,
-    )
-
-
 # --- what is kept --------------------------------------------------------------------------------
-
-
-def _turn(
-    key_id: str, request: Request, parts: Sequence[Text | Thinking | ToolCall], origin: str
-) -> _Turn | None:
-    slots: list[Thinking | _Call | _Said] = []
-    size = _TURN_COST
-    for part in parts:
-        match part:
-            case Thinking(text, signature):
-                if text or signature:
-                    slots.append(part)
-                    size += _PART_COST + sys.getsizeof(text) + sys.getsizeof(signature)
-            case Text(text):
-                if text:
-                    slots.append(_Said(len(text)))
-                    size += _PART_COST
-            case ToolCall():
-                slots.append(_Call(wire_id(part.id), _call_digest(part)))
-                size += _PART_COST + len(part.id)
-    calls = [s for s in slots if type(s) is _Call]
-    texts = [p.text for p in parts if type(p) is Text]
-    if len(slots) > _MAX_SLOTS or not (calls or any(texts)):
-        return None
-    place = _Place()
-    for message in request.messages:
-        place.add(message)
-    before = place.digest
-    handles: list[tuple[str, str | bytes]] = [(key_id, before)]
-    handles += ((key_id, name) for name in dict.fromkeys(c.id for c in calls))
-    return _Turn(
-        tuple(slots),
-        _text_digest(texts),
-        _system(request.messages),
-        _root(request.messages),
-        before,
-        handles,
-        size,
-        origin,
-        frozenset(c.digest for c in calls),
-        sum(len(s.text) for s in slots if type(s) is Thinking),
-    )
-
-
-def _digest(said: str) -> bytes:
-    return _digest_of(said.encode(errors="surrogatepass"))
-
-
-def _digest_of(said: bytes) -> bytes:
-    return hashlib.blake2b(said, digest_size=16).digest()
-
-
-def _text_digest(texts: Sequence[str]) -> bytes:
-    return _digest(jsontext.squeezed("".join(texts)))
-
-
-def _call_digest(call: ToolCall) -> bytes:
-    """The same for the same arguments in another order or spacing."""
-    arguments = call.arguments
-    if len(arguments) > _MAX_NORMAL:
-        return _digest(f"{call.name}\0{arguments}")
-    with suppress(ValueError, RecursionError):  # invalid; then clients carry it as it is
-        arguments = msgspec.json.encode(msgspec.json.decode(arguments), order="sorted").decode()
-    return _digest(f"{call.name}\0{arguments}")
-
-
-def _system(messages: Sequence[Message]) -> bytes:
-    """The digest of the words that a conversation begins with; they may tell whose it is."""
-    leading = takewhile(lambda m: m.role == "system", messages)
-    return _digest("\0".join(m.text for m in leading))
-
-
-def _root(messages: Sequence[Message]) -> bytes:
-    for message in messages:
-        if message.role == "user":
-            return _digest_of(_head(message))
-    return b""
-
-
-class _Place:
-    """Where in a conversation we are: what users and tools said since the assistant spoke.
-
-    Messages of the assistant that follow each other share a place: a turn may be sent in several.
-    System messages are passed over, as clients move them.
-    """
-
-    def __init__(self) -> None:
-        self._said: list[Message] = []
-        self._spoken = False
-        self._digest = b""
-
-    def add(self, message: Message) -> None:
-        if message.role == "assistant":
-            self._spoken = True
-        elif message.role != "system":
-            if self._spoken:
-                self._spoken, self._said = False, []
-            self._said.append(message)
-            self._digest = b""
-
-    @property
-    def digest(self) -> bytes:
-        if not self._digest:
-            self._digest = _digest_of(b"\0".join(map(_head, self._said)))
-        return self._digest
-
-
-_SPACE = b" \t\n\r\x0b\x0c"
-
-
-def _head(message: Message) -> bytes:
-    """How the message begins, without white space."""
-    texts: list[str] = []
-    for part in message.parts:
-        if type(part) is Text:
-            texts.append(part.head(_HEAD))
-        elif type(part) is ToolResult:
-            texts += [p.head(_HEAD) for p in part.parts if type(p) is Text]
-    said = texts[0] if len(texts) == 1 else "".join(texts)
-    return said.encode(errors="surrogatepass").translate(None, _SPACE)[:_HEAD]
 
 
 # --- how it is found -----------------------------------------------------------------------------
@@ -509,7 +275,7 @@ class _Search:
 
     def __init__(
         self,
-        index: dict[tuple[str, str | bytes], list[_Turn]],
+        index: dict[tuple[str, str | bytes], list[Turn]],
         key_id: str,
         messages: Sequence[Message],
         origin: str,
@@ -518,17 +284,17 @@ class _Search:
         self._key_id = key_id
         self._messages = messages
         self._origin = origin
-        self.place = _Place()
-        self.used: dict[_Turn, int] = {}  # and the first of its slots that is not placed
+        self.place = Place()
+        self.used: dict[Turn, int] = {}  # and the first of its slots that is not placed
         self._looks = _MAX_LOOKS
 
     @cached_property
     def _system(self) -> bytes:
-        return _system(self._messages)
+        return system_digest(self._messages)
 
     @cached_property
     def _root(self) -> bytes:
-        return _root(self._messages)
+        return root_digest(self._messages)
 
     def restored(self, message: Message) -> tuple[Message, bool]:
         """The message, last added to `place`, with its thinking or as it is; whether it had none."""
@@ -562,13 +328,13 @@ class _Search:
             parts = [p for p in plain if type(p) is not Thinking or p.text]
         return Message("assistant", tuple(parts)), not thoughts
 
-    def _alike(self, handle: str | bytes) -> list[_Turn]:
+    def _alike(self, handle: str | bytes) -> list[Turn]:
         """The turns of a handle, while this request may look at more of them."""
         found = self._index.get((self._key_id, handle), [])
         self._looks -= len(found)
         return found if self._looks >= 0 else []
 
-    def _find(self, message: Message, calls: "_Calls") -> _Turn | None:
+    def _find(self, message: Message, calls: "_Calls") -> Turn | None:
         """The turn that this message is, or is a piece of; the latest, when there are several.
 
         By a call's id: where the same came before it, or else (clients shorten old results and
@@ -602,9 +368,9 @@ class _Search:
         if calls.calls and not any([turn.digests for turn in alike]):
             return None  # what the calls say need not be worked out
         texts = [p.text for p in message.parts if type(p) is Text and p.text]
-        return _same(alike, calls.all_digests(), _text_digest(texts) if texts else b"")
+        return _same(alike, calls.all_digests(), text_digest(texts) if texts else b"")
 
-    def _likest(self, turns: list[_Turn]) -> list[_Turn]:
+    def _likest(self, turns: list[Turn]) -> list[Turn]:
         """Those of conversations that began as this one did; all of them, if none did.
 
         Tools often answer the same ("ok") in different conversations of one key.
@@ -628,7 +394,7 @@ def _is_random(id: str) -> bool:
     )
 
 
-def _same(turns: Sequence[_Turn], digests: set[bytes], text: bytes) -> _Turn | None:
+def _same(turns: Sequence[Turn], digests: set[bytes], text: bytes) -> Turn | None:
     """The latest of the turns that made any of these calls, or (without calls) said this text."""
     for turn in reversed(turns):
         if not turn.digests.isdisjoint(digests):
@@ -649,18 +415,18 @@ class _Calls:
     def digest(self, n: int) -> bytes:
         found = self._digests[n]
         if found is None:
-            found = self._digests[n] = _call_digest(self.calls[n])
+            found = self._digests[n] = call_digest(self.calls[n])
         return found
 
     def all_digests(self) -> set[bytes]:
         return {self.digest(n) for n in range(len(self.calls))}
 
-    def slots(self, turn: _Turn) -> list[int | None]:
+    def slots(self, turn: Turn) -> list[int | None]:
         """For each call which slot of the turn it is: by its id, or else by what it says."""
         by_id: dict[str, int] = {}
         by_digest: dict[bytes, int] = {}
         for n, slot in enumerate(turn.slots):
-            if type(slot) is _Call:
+            if type(slot) is Call:
                 by_id.setdefault(slot.id, n)
                 by_digest.setdefault(slot.digest, n)
         return [
@@ -672,27 +438,27 @@ class _Calls:
 # --- where it is put -----------------------------------------------------------------------------
 
 
-def _whole(turn: _Turn, parts: Sequence[Part], calls: _Calls) -> list[Part] | None:
+def _whole(turn: Turn, parts: Sequence[Part], calls: _Calls) -> list[Part] | None:
     """The turn as the model made it, from a message that holds all of it; else None."""
     texts = [p for p in parts if type(p) is Text and p.text]
     if len(calls.calls) + len(texts) != len(parts):
         return None
-    slots = [s for s in turn.slots if type(s) is _Call]
+    slots = [s for s in turn.slots if type(s) is Call]
     if len(calls.calls) != len(slots):
         return None
-    said = [s.length for s in turn.slots if type(s) is _Said]
-    if len(said) != len(texts) or len(texts) > 1:
+    stated = [s.length for s in turn.slots if type(s) is Stated]
+    if len(stated) != len(texts) or len(texts) > 1:
         joined = "".join([t.text for t in texts])
-        if len(joined) != sum(said):
-            if len(said) != len(texts):
+        if len(joined) != sum(stated):
+            if len(stated) != len(texts):
                 return None  # trimmed, and joined: there is no telling where to part it
-        elif _text_digest([joined]) != turn.text:
+        elif text_digest([joined]) != turn.text:
             return None
-        elif [len(t.text) for t in texts] != said:
-            last = len(said) - 1
+        elif [len(t.text) for t in texts] != stated:
+            last = len(stated) - 1
             texts = [
                 Text(joined[end - length : end], texts[-1].cache if n == last else "")
-                for n, (end, length) in enumerate(zip(accumulate(said), said, strict=True))
+                for n, (end, length) in enumerate(zip(accumulate(stated), stated, strict=True))
             ]
     out: list[Part] = []
     matched = iter(_matched(slots, calls))
@@ -701,17 +467,17 @@ def _whole(turn: _Turn, parts: Sequence[Part], calls: _Calls) -> list[Part] | No
         match slot:
             case Thinking():
                 out.append(slot)
-            case _Said():
+            case Stated():
                 out.append(next(spoken))
-            case _Call():
+            case Call():
                 out.append(next(matched))
     return out
 
 
-def _matched(slots: Sequence[_Call], calls: _Calls) -> list[ToolCall]:
+def _matched(slots: Sequence[Call], calls: _Calls) -> list[ToolCall]:
     """For each slot its call: by id, by what it says, else the next that is left."""
     ids: dict[str, deque[int]] = {}
-    says: dict[bytes, deque[int]] = {}
+    label_text: dict[bytes, deque[int]] = {}
     for n, name in enumerate(calls.names):
         ids.setdefault(name, deque()).append(n)
     taken = [False] * len(calls.calls)
@@ -728,10 +494,10 @@ def _matched(slots: Sequence[_Call], calls: _Calls) -> list[ToolCall]:
     for slot in slots:
         found = first(ids.get(slot.id))
         if found is None and len(slots) - len(out) > 1:
-            if not says:
+            if not label_text:
                 for k in range(len(calls.calls)):
-                    says.setdefault(calls.digest(k), deque()).append(k)
-            found = first(says.get(slot.digest))
+                    label_text.setdefault(calls.digest(k), deque()).append(k)
+            found = first(label_text.get(slot.digest))
         if found is None:
             while taken[left]:
                 left += 1
@@ -741,7 +507,7 @@ def _matched(slots: Sequence[_Call], calls: _Calls) -> list[ToolCall]:
     return out
 
 
-def _placed(turn: _Turn, parts: Sequence[Part], calls: _Calls, done: int) -> tuple[list[Part], int]:
+def _placed(turn: Turn, parts: Sequence[Part], calls: _Calls, done: int) -> tuple[list[Part], int]:
     """A piece of the turn with the thinking that stood before it, from slot `done` on."""
     slots = turn.slots
     out: list[Part] = []
@@ -756,7 +522,7 @@ def _placed(turn: _Turn, parts: Sequence[Part], calls: _Calls, done: int) -> tup
     # From each slot on, the next that is text or one of this message's calls.
     stops = [len(slots)] * (len(slots) + 1)
     for n in range(len(slots) - 1, -1, -1):
-        stops[n] = n if type(slots[n]) is _Said or n in own else stops[n + 1]
+        stops[n] = n if type(slots[n]) is Stated or n in own else stops[n + 1]
     place = iter(places)
     for part in parts:
         if type(part) is ToolCall:
@@ -769,14 +535,14 @@ def _placed(turn: _Turn, parts: Sequence[Part], calls: _Calls, done: int) -> tup
             stop = stops[done]
             if stop < len(slots):
                 advance(stop)
-                done += type(slots[stop]) is _Said
+                done += type(slots[stop]) is Stated
         out.append(part)
     if all(type(s) is Thinking for s in slots[done:]):
         advance(len(slots))
     return out, done
 
 
-def _covered(turn: _Turn, parts: Sequence[Part], calls: _Calls, done: int) -> int:
+def _covered(turn: Turn, parts: Sequence[Part], calls: _Calls, done: int) -> int:
     """How far into the turn a message reaches that brought thinking of its own."""
     if turn.thinks("".join([p.text for p in parts if type(p) is Thinking])):
         return len(turn.slots)
@@ -785,7 +551,7 @@ def _covered(turn: _Turn, parts: Sequence[Part], calls: _Calls, done: int) -> in
     for n, slot in enumerate(turn.slots):
         if type(slot) is Thinking:
             thoughts.setdefault(slot.text, []).append(n)
-        elif type(slot) is _Said:
+        elif type(slot) is Stated:
             texts.append(n)
     place = iter(calls.slots(turn))
     for part in parts:

@@ -47,7 +47,7 @@ UPSTREAMS_FAULT: tuple[str, ...] = tuple(sorted(BY_UPSTREAM))
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """What this gateway saw of one upstream lately; None means that there was too little to say."""
+    """Describes what this gateway saw of one upstream lately; None means that there was too little to say."""
 
     requests: int
     error_rate: float  # 0 to 1
@@ -88,7 +88,7 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     outcome: str | None = None
 
-    def said(self) -> dict[str, str]:
+    def stated(self) -> dict[str, str]:
         return {n: v for n in self.__struct_fields__ if (v := getattr(self, n)) is not None}
 
 
@@ -134,7 +134,7 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class SessionSum(msgspec.Struct, frozen=True):
-    """All exchanges of one session together; `unpriced` of them are not in the cost."""
+    """Represents all exchanges of one session together; `unpriced` of them are not in the cost."""
 
     requests: int
     unpriced: int

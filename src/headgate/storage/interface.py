@@ -9,15 +9,9 @@ from contextlib import AbstractContextManager
 from typing import Literal, Protocol, Unpack
 
 from headgate.policy.access import Change, ManagementKey, Role, User, Via
-from headgate.policy.keys import (
-    Account,
-    AccountChanges,
-    BudgetTerms,
-    Changes,
-    Key,
-    KeySnapshot,
-    Terms,
-)
+from headgate.policy.key_snapshot import KeySnapshot
+from headgate.policy.key_terms import BudgetTerms
+from headgate.policy.keys import Account, AccountChanges, Changes, Key, Terms
 from headgate.policy.upstream_keys import OwnedKey, OwnedKeys, OwnerKind
 from headgate.storage.figures import (
     ALL,
@@ -40,14 +34,14 @@ from headgate.storage.sharing import Sharing
 
 
 class Keys(Protocol):
-    """Keys and accounts."""
+    """Reads and writes keys and accounts."""
 
     @property
     def sharing(self) -> Sharing | None:
         """The database through which nodes share them; None: this directory does not."""
 
     def derived(self, purpose: str) -> bytes:
-        """A secret of this data directory for one purpose: 32 bytes, the same after a restart."""
+        """Return a secret of this data directory for one purpose: 32 bytes, the same after a restart."""
 
     def data_version(self) -> int:
         """Changes whenever a key has, by any connection: cheap enough to poll."""
@@ -104,7 +98,7 @@ class Keys(Protocol):
         """A new key and its text, which is nowhere kept."""
 
     def change_key(self, id: str, *, now_s: float, **changes: Unpack[Changes]) -> Key | None:
-        """The key with some of its fields replaced; None when it is not good any more."""
+        """Return the key with some of its fields replaced; None when it is not good any more."""
 
     def keys(self) -> list[Key]:
         """All keys, oldest first, also those that are revoked or expired."""
@@ -123,12 +117,12 @@ class Keys(Protocol):
     def create_account(
         self, id: str, name: str, *, now_s: float, **terms: Unpack[BudgetTerms]
     ) -> Account:
-        """A new account; StoreError for a bad or taken id, a bad name or term."""
+        """Return a new account; StoreError for a bad or taken id, a bad name or term."""
 
     def change_account(
         self, id: str, *, now_s: float, **changes: Unpack[AccountChanges]
     ) -> Account | None:
-        """The account with some of its fields replaced; None when it is not open any more."""
+        """Return the account with some of its fields replaced; None when it is not open any more."""
 
     def close_account(self, id: str, *, now_s: float) -> bool:
         """From now on its keys open nothing, for good; False when no open account has this id."""
@@ -138,7 +132,7 @@ class People(Protocol):
     """People of the console, their sessions, management keys, and the audit log."""
 
     def setup_link(self, *, now_s: float) -> str | None:
-        """A fresh token for making the first admin; None once there is anybody."""
+        """Return a fresh token for making the first admin; None once there is anybody."""
 
     def setup_open(self, token: str, *, now_s: float) -> bool: ...
 
@@ -185,7 +179,7 @@ class People(Protocol):
         """Change what is given; whatever it is ends the user's sessions."""
 
     def open_session(self, user: str, *, now_s: float) -> str:
-        """A new session's token: 256 bits, nowhere kept."""
+        """Return a new session's token: 256 bits, nowhere kept."""
 
     def session(self, token: str, *, now_s: float) -> User | None:
         """Whose session this is; None once it has ended, was idle too long, or its user is closed."""
@@ -236,7 +230,7 @@ class People(Protocol):
     def changes(
         self, *, account: str | None = None, before: int | None = None, most: int = 50
     ) -> list[Change]:
-        """Newest first; `before`: the last one's seq, for the next page."""
+        """Return the newest first; `before`: the last one's seq, for the next page."""
 
 
 class Ledger(Protocol):
@@ -264,10 +258,10 @@ class Ledger(Protocol):
 
 
 class Reports(Protocol):
-    """What the ledger says."""
+    """Describes what the ledger says."""
 
     def generation(self, id: str) -> LedgerRow | None:
-        """The row of one exchange; None while it runs, and when there is none."""
+        """Return the row of one exchange; None while it runs, and when there is none."""
 
     def begun(self, ids: Sequence[str]) -> dict[str, LedgerRow | None]:
         """Of these exchanges those that have a row, or None: an intent record."""
@@ -281,7 +275,7 @@ class Reports(Protocol):
     def session(
         self, id: str, key: str | None = None, *, most: int = 10000, after: str = ""
     ) -> list[LedgerRow]:
-        """The exchanges of one session, oldest first; of one key only, where others must not see."""
+        """Return the exchanges of one session, oldest first; of one key only, where others must not see."""
 
     def session_sum(self, id: str, key: str) -> SessionSum:
         """What the exchanges of one session and key add up to."""
@@ -306,7 +300,7 @@ class Reports(Protocol):
         """What each upstream did in the hours since then: of its errors, only its own."""
 
     def measured_routes(self, since_s: float) -> dict[tuple[str, str], Measured]:
-        """As `measured`, by model and upstream; all upstreams of a model together are `""`."""
+        """Return the same as `measured`, by model and upstream; all upstreams of a model together are `""`."""
 
     def requests(
         self,

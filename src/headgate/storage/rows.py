@@ -23,7 +23,7 @@ INSTANTS = frozenset(("started_at", "ended_at"))
 
 
 class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
-    """One contact with an upstream; the client pays for the last one only."""
+    """Represents one contact with an upstream; the client pays for the last one only."""
 
     upstream: str
     model: str  # the upstream's name of it
@@ -37,7 +37,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One exchange as it ended.  The fields are the columns of `ledger`, in their order."""
+    """Represents one exchange as it ended.  The fields are the columns of `ledger`, in their order."""
 
     request_id: Annotated[str, Meta(description="The id that the client got.")]
     key_id: Annotated[str, Meta(description="The gateway key that was used.")]

@@ -62,9 +62,9 @@ class Type:
     __slots__ = ("_element", "_members", "_others", "_root", "enum", "schema", "types")
 
     def __init__(self, raw: bytes | msgspec.Raw, root: "_Schema | None" = None) -> None:
-        said = self._read(raw)
-        self._root = said if root is None else root
-        schemas = self._flat(said)
+        stated = self._read(raw)
+        self._root = stated if root is None else root
+        schemas = self._flat(stated)
         self.types = self._types(schemas)  # what a value may be; empty when no schema has any
         self.enum = _members(next((s.enum for s in schemas if s.enum), ()))
         # What was asked for before; a schema is read once, however many values it is asked for.
@@ -79,7 +79,7 @@ class Type:
             items=arrays[0].items if len(arrays) == 1 else msgspec.Raw(b""),
             additionalProperties=objects[0].additionalProperties
             if len(objects) == 1
-            else said.additionalProperties,
+            else stated.additionalProperties,
         )
 
     @staticmethod
@@ -108,11 +108,11 @@ class Type:
     def _types(schemas: Sequence[_Schema]) -> frozenset[str]:
         out: set[str] = set()
         for n, schema in enumerate(schemas):
-            said = (schema.type,) if isinstance(schema.type, str) else schema.type
+            stated = (schema.type,) if isinstance(schema.type, str) else schema.type
             if schema.nullable:
                 out.add("null")
-            if said:
-                out.update(said)
+            if stated:
+                out.update(stated)
             elif schema.enum:
                 out.update(_KINDS[type(v)] for v in schema.enum)
             elif schema.const is not msgspec.UNSET:
@@ -181,7 +181,7 @@ ANY = Type(b"{}")  # whose schema says nothing
 
 
 def _kind(text: str | msgspec.Raw) -> str:
-    """Of JSON; empty when it is none."""
+    """Return the kind of a JSON text; empty when it is none."""
     try:
         return _KINDS[type(_any_decoder.decode(text))]
     except (msgspec.DecodeError, RecursionError):

@@ -68,7 +68,7 @@ _MAX_HELD = 256  # characters
 
 
 class _Unfence:
-    """One text without the fence around it; a text that does not begin with a fence is unchanged."""
+    """Represents one text without the fence around it; a text that does not begin with a fence is unchanged."""
 
     def __init__(self) -> None:
         self._state: Literal["before", "inside", "bare"] = "before"
@@ -210,7 +210,7 @@ class _Inline:
             self._unstopped = False
 
 
-class Keepers:
+class Collectors:
     """Filters that are there for the reply's thinking, asleep until there is some.
 
     Before it they would change nothing, and what they were to remember they are then told at once.
@@ -218,24 +218,24 @@ class Keepers:
 
     def __init__(self, make: Callable[[], Sequence[Filter]]) -> None:
         self._make = make
-        self._keepers: Sequence[Filter] = ()
+        self._collectors: Sequence[Filter] = ()
         self._before: list[Event] = []  # with the deltas of a part as one
         self._pieces = Pieces()  # of the open part
 
     def feed(self, events: list[Event]) -> list[Event]:
-        if not self._keepers:
+        if not self._collectors:
             for event in events:
                 if type(event) is PartStart and event.kind == "thinking":
                     break
             else:
                 self._keep(events)
                 return events
-            self._keepers = self._make()
+            self._collectors = self._make()
             self._join()
-            for keeper in self._keepers:
+            for keeper in self._collectors:
                 keeper.feed(self._before)
             self._before = []
-        for keeper in self._keepers:
+        for keeper in self._collectors:
             events = keeper.feed(events)
         return events
 
@@ -261,11 +261,11 @@ def build(
     show: str,
     stops: tuple[str, ...],
     fences: bool,
-    keepers: Callable[[], Sequence[Filter]] | None = None,
+    collectors: Callable[[], Sequence[Filter]] | None = None,
     *,
     tools: Sequence[Tool] = (),
     seed: str = "",
-    salvage: bool = False,
+    tool_call_recovery: bool = False,
     coerce: bool = False,
     searching: Filter | None = None,
     last: Sequence[Filter] = (),
@@ -276,7 +276,7 @@ def build(
     `searching` sees the calls of the reply as the model meant them, `last` what the client gets.
     """
     out: list[Filter] = []
-    if salvage and tools:
+    if tool_call_recovery and tools:
         out += (ThoughtCalls(tools, seed), CallRecovery(tools, seed))
     if coerce and tools:
         out.append(Coerce(tools))
@@ -286,12 +286,12 @@ def build(
         out.append(Stops(StopScanner(stops)))
     if fences:
         out.append(Fences())
-    if keepers is not None:
-        out.append(Keepers(keepers))
+    if collectors is not None:
+        out.append(Collectors(collectors))
     if show != "yes":
         out.append(Show(show))
     out += last
     return out
 
 
-__all__ = ["Fences", "Filter", "Keepers", "Show", "Stops", "build"]
+__all__ = ["Collectors", "Fences", "Filter", "Show", "Stops", "build"]

@@ -36,7 +36,7 @@ MAX_NAME = REPLY_NAME.most
 
 
 class _Run:
-    """A stretch of text or thinking."""
+    """Represents a stretch of text or thinking."""
 
     __slots__ = ("kind", "pieces", "signature")
 
@@ -47,7 +47,7 @@ class _Run:
 
 
 class _Call:
-    """A tool call: `said` is all of its arguments so far, `pieces` what was not passed on yet."""
+    """A tool call: `stated` is all of its arguments so far, `pieces` what was not passed on yet."""
 
     __slots__ = (
         "_credit",
@@ -60,7 +60,7 @@ class _Call:
         "opened",
         "pieces",
         "quoted",
-        "said",
+        "stated",
     )
 
     def __init__(self, number: int, index: int | None, id: str) -> None:
@@ -70,14 +70,14 @@ class _Call:
         self.name = ""
         self.opened = False
         self.pieces: list[str] = []
-        self.said: list[str] = []
+        self.stated: list[str] = []
         self.quoted: bool | None = None  # the arguments are a JSON string: encoded twice
-        self._size = 0  # characters of `said`
+        self._size = 0  # characters of `stated`
         self._whole: bool | None = False  # None: not known since the last piece
         self._credit = 0  # characters that may be read to find out
 
     def add(self, arguments: str) -> None:
-        self.said.append(arguments)
+        self.stated.append(arguments)
         self.pieces.append(arguments)
         self._size += len(arguments)
         self._credit += 16 * len(arguments)
@@ -87,7 +87,7 @@ class _Call:
 
     def repeated(self, arguments: str) -> bool:
         """Whether a piece is all of the arguments once more, as a summary at the end."""
-        return len(arguments) == self._size and self.whole() and arguments == "".join(self.said)
+        return len(arguments) == self._size and self.whole() and arguments == "".join(self.stated)
 
     def whole(self) -> bool:
         """Whether the arguments are surely one JSON object.
@@ -98,9 +98,9 @@ class _Call:
             self._credit += 256
             if self._credit >= self._size:
                 self._credit -= self._size
-                said = "".join(self.said)
-                self._whole = jsontext.is_object(said) or (
-                    bool(self.quoted) and jsontext.decoded_once(said) is not None
+                stated = "".join(self.stated)
+                self._whole = jsontext.is_object(stated) or (
+                    bool(self.quoted) and jsontext.decoded_once(stated) is not None
                 )
         return bool(self._whole)
 
@@ -251,7 +251,7 @@ class Framer:
             self._out += (PartStart(kind), Delta(piece))  # type: ignore[arg-type]  # as in _open
 
     def _count(self) -> None:
-        """One more part."""
+        """Return one more part."""
         self._parts += 1
         if self._parts > REPLY_PARTS.most:
             self.fail(reply_too_large(REPLY_PARTS))
@@ -354,11 +354,11 @@ class Framer:
                     self.fail(jsontext.garbage("a tool call without a name"))
                     return
                 self._open_call(first)
-            if first.quoted and (once := jsontext.decoded_once("".join(first.said))) is not None:
+            if first.quoted and (once := jsontext.decoded_once("".join(first.stated))) is not None:
                 first.pieces = [once]
             self._out.extend(map(Delta, first.pieces))
             first.pieces.clear()
-            if not "".join(first.said).strip():
+            if not "".join(first.stated).strip():
                 self._out.append(Delta("{}"))
             self._out.append(PartStop())
         elif type(first) is _Run:

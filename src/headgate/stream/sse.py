@@ -109,7 +109,7 @@ def _payload(block: bytes) -> bytes | None:
 
 
 def encode(data: bytes, event: bytes = b"") -> bytes:
-    """One event; `data` must be free of newlines, as JSON from `jsontext.encode` is."""
+    """Return one event; `data` must be free of newlines, as JSON from `jsontext.encode` is."""
     if event:
         return b"event: " + event + b"\ndata: " + data + b"\n\n"
     return b"data: " + data + b"\n\n"

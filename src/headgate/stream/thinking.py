@@ -1,4 +1,4 @@
-"""Thinking told in odd ways, made plain: tags inside text, and snapshots instead of pieces.
+"""This module makes thinking plain that comes in odd ways: tags inside text, and snapshots instead of pieces.
 
 Sources: MiniMax-M2 README and chat template (2025-10), vLLM issues 42129 and 46042, MiniMax-M2#95,
 can1357/oh-my-pi#2434 (read 2026-11).  Note: only a block at the very start of a reply
@@ -135,7 +135,7 @@ class ClosingTags:
 
 
 class TagSplitter:
-    """Text in, (thinking, text) out; tags may be cut anywhere.
+    """Splits text into thinking and text; tags may be cut anywhere.
 
     `starts_inside` is for upstreams whose prompt already ends in `<think>`; with `lone`, closing tags
     without an opening one are dropped from the text.
@@ -219,8 +219,8 @@ class TagSplitter:
 def untagged(text: str) -> tuple[str, str]:
     """A whole text's thinking and the rest of it, as clients replay both in one."""
     splitter = TagSplitter(lone=False)
-    (thinking, said), (late, rest) = splitter.feed(text), splitter.close()
-    return thinking + late, said + rest
+    (thinking, stated), (late, rest) = splitter.feed(text), splitter.close()
+    return thinking + late, stated + rest
 
 
 class Steps:
@@ -236,7 +236,7 @@ class Steps:
 
     def __init__(self) -> None:
         self._way: Literal["unclear", "pieces", "snapshots"] = "unclear"
-        self._said = ""  # as if snapshots while unclear; all of it otherwise, but for `_more`
+        self._stated = ""  # as if snapshots while unclear; all of it otherwise, but for `_more`
         self._more: list[str] = []  # what pieces added: joined only when one is as long as all
         self._size = 0  # characters of both
         self._held: list[str] = []
@@ -246,28 +246,28 @@ class Steps:
             return ""
         if self._way == "pieces":
             if len(piece) >= self._size >= self.SURE:
-                self._said += "".join(self._more)
+                self._stated += "".join(self._more)
                 self._more.clear()
-                if piece.startswith(self._said):
+                if piece.startswith(self._stated):
                     rest = piece[self._size :]  # the summary at the end
-                    self._said, self._size = piece, len(piece)
+                    self._stated, self._size = piece, len(piece)
                     return rest
             self._more.append(piece)
             self._size += len(piece)
             return piece
         if self._way == "snapshots":
-            if piece.startswith(self._said):
-                rest, self._said = piece[len(self._said) :], piece
+            if piece.startswith(self._stated):
+                rest, self._stated = piece[len(self._stated) :], piece
                 return rest
-            if self._said.startswith(piece):
+            if self._stated.startswith(piece):
                 return ""  # an old snapshot, late
             self._way = "pieces"
             self._more.append(piece)
-            self._size = len(self._said) + len(piece)
+            self._size = len(self._stated) + len(piece)
             return piece
         if not self._held:
             self._held.append(piece)
-            self._said = piece  # both readings begin with the first piece
+            self._stated = piece  # both readings begin with the first piece
             return piece
         last = self._held[-1]
         self._held.append(piece)
@@ -284,7 +284,7 @@ class Steps:
         return self._settle(self._held[-1]) if self._way == "unclear" and self._held else ""
 
     def _settle(self, text: str) -> str:
-        rest, self._said = text[len(self._said) :], text
+        rest, self._stated = text[len(self._stated) :], text
         self._size = len(text)
         self._held.clear()
         return rest

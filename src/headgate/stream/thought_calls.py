@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import msgspec
 
 from headgate.chat import Delta, Event, Finish, PartStart, PartStop, Tool
-from headgate.stream.recovery import Blocks, Written, is_plain
+from headgate.stream.blocks import Blocks, Written
+from headgate.stream.recovery import is_plain
 
 _STOP = PartStop()
 
@@ -46,9 +47,9 @@ class ThoughtCalls:
                 if self._blocks.calm and not self._held and is_plain(text):
                     out.append(event)
                 else:
-                    self._tell(self._blocks.feed(text), out)
+                    self._notify(self._blocks.feed(text), out)
             else:
-                self._tell(self._blocks.close(), out)
+                self._notify(self._blocks.close(), out)
                 self._blocks = None
                 if type(event) is PartStop and self._held:
                     self._after.append(event)
@@ -57,7 +58,7 @@ class ThoughtCalls:
                     out.append(event)
         return out
 
-    def _tell(self, pieces: Sequence[str | Written], out: list[Event]) -> None:
+    def _notify(self, pieces: Sequence[str | Written], out: list[Event]) -> None:
         for piece in pieces:
             if isinstance(piece, Written) or (self._held and piece.isspace()):
                 self._held.append(piece)
@@ -93,10 +94,10 @@ class ThoughtCalls:
 
     def _release(self, out: list[Event]) -> None:
         """What was held is thinking as it was written."""
-        said = "".join(p.text if isinstance(p, Written) else p for p in self._held)
+        stated = "".join(p.text if isinstance(p, Written) else p for p in self._held)
         self._held = []
-        if said:
-            out.append(Delta(said))
+        if stated:
+            out.append(Delta(stated))
 
 
 __all__ = ["ThoughtCalls"]

@@ -68,7 +68,7 @@ class Translator:
         return self._pass(self._decoder.feed(data))
 
     def close(self) -> bytes:
-        """The upstream closed; `end` is set afterwards, whatever it sent."""
+        """Return the upstream closed; `end` is set afterwards, whatever it sent."""
         out = self._pass(self._decoder.close())
         if self.end is None:  # its reader would wait forever
             raise BrokenGrammar("the sequence has no end")

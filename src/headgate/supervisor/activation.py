@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import MutableMapping, Sequence
 
-from headgate.config import Address, AddressName
+from headgate.config.addresses import Address, AddressName
 from headgate.supervisor.sockets import Listeners
 
 FIRST_FD = 3  # SD_LISTEN_FDS_START

@@ -61,7 +61,7 @@ class Child:
 
     @property
     def code(self) -> int | None:
-        """How it ended; None while it runs."""
+        """Return how it ended; None while it runs."""
         return self._process.returncode if self._process is not None else None
 
     async def start(self) -> None:
@@ -105,15 +105,15 @@ class Child:
         *lines, rest = bytes(self._in).split(b"\n")
         self._in = bytearray(rest)
         for line in lines:
-            said = msgspec.json.decode(line, type=dict[str, Any])
-            if said.get("event") == "failed":
-                self.failure = str(said.get("why", ""))
-            if said.get("event") == "ready":
+            stated = msgspec.json.decode(line, type=dict[str, Any])
+            if stated.get("event") == "failed":
+                self.failure = str(stated.get("why", ""))
+            if stated.get("event") == "ready":
                 self.ready = True
                 self.decided.set()
-            self._heard(self, said)
+            self._heard(self, stated)
 
-    def tell(self, word: str, **more: object) -> None:
+    def notify(self, word: str, **more: object) -> None:
         """Send the child a line; one that reads none gets no more."""
         if self._ours is not None:
             with contextlib.suppress(OSError):
@@ -154,7 +154,7 @@ class Channel:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._sock, self._receive)
 
-    def tell(self, event: str, **more: object) -> None:
+    def notify(self, event: str, **more: object) -> None:
         with contextlib.suppress(OSError):  # nobody is there to know
             self._sock.send(_encode({"event": event, **more}) + b"\n")
 

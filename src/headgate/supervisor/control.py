@@ -21,9 +21,9 @@ class Control:
     def __init__(
         self, arguments: Sequence[str], exits: Callable[[int], None] = lambda count: None
     ) -> None:
-        """`arguments`: of `headgate control`; `exits` gets how often it ended."""
+        """`arguments` are of `headgate control`; `exits` gets how often it ended."""
         self._arguments = arguments
-        self._tell_exits = exits
+        self._notify_exits = exits
         self._exits = 0
         self._process: asyncio.subprocess.Process | None = None
         self._ended = 0  # in a row
@@ -61,7 +61,7 @@ class Control:
             return 0.0
         self._ended = 1 if loop.time() - began > STEADY_S else self._ended + 1
         self._exits += 1
-        self._tell_exits(self._exits)
+        self._notify_exits(self._exits)
         if self._ended <= REPORTED or not self._ended % REPORTED:
             again = f", for the {self._ended}th time in a row" if self._ended > 2 else ""
             print(f"note: control ended ({why}){again}; it is started again.", file=sys.stderr)

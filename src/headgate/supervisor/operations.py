@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from headgate import config, output
+from headgate.config import addresses, explain, loading
 from headgate.storage.sqlite.process_lock import ServeLock
 from headgate.supervisor import commands, notify
 from headgate.supervisor.control import Control
@@ -71,7 +72,7 @@ class Operations:
         started: Started,
         node_socket: int,
         supervisor: Supervisor,
-        listeners: dict[config.AddressName, Listeners],
+        listeners: dict[addresses.AddressName, Listeners],
         places: Places,
         control: Control,
         predecessor: Predecessor | None,
@@ -102,11 +103,11 @@ class Operations:
             case "upgrade":
                 return await self.upgrade()
             case "processes":
-                addresses = [
+                listening = [
                     f"{each.name} {each.host}:{self._listeners[each.name].port}"
-                    for each in config.addresses(self.settings)
+                    for each in addresses.of_settings(self.settings)
                 ]
-                return {"ok": True, "processes": await self._processes(), "addresses": addresses}
+                return {"ok": True, "processes": await self._processes(), "addresses": listening}
         return {"ok": False, "error": f"no command {command[:32]}"}
 
     async def _processes(self) -> list[dict[str, object]]:
@@ -279,14 +280,14 @@ class Operations:
 
     async def _reload(self) -> commands.Answer:
         old = self.settings
-        new = config.load(self._config_file, os.environ, **self._overrides)
+        new = loading.load(self._config_file, os.environ, **self._overrides)
         if new.data != old.data:
             raise config.ConfigError("`data` cannot change while the gateway runs; restart it.")
         if new.database != old.database:
             raise config.ConfigError("`database` cannot change while the gateway runs; restart it.")
         # Where it only stands in, stored upstreams may answer instead, and it does not run.
         wanted = any(u.preset == "local" for u in new.upstreams.values())
-        if wanted and not self._places.local_url and not config.stands_in(old):
+        if wanted and not self._places.local_url and not addresses.stands_in(old):
             raise config.ConfigError("the embedded model is started with the gateway; restart it.")
         listeners, fresh = self._addressed(old, new)
         plan = self._plan(new)
@@ -301,16 +302,16 @@ class Operations:
                 each.close()
         self._listeners, self.settings = listeners, new
         await self._control.renew()
-        return {"ok": True, "changes": config.changes(old, new), "generation": plan.generation}
+        return {"ok": True, "changes": explain.changes(old, new), "generation": plan.generation}
 
     def _addressed(
         self, old: config.Settings, new: config.Settings
-    ) -> tuple[dict[config.AddressName, Listeners], list[Listeners]]:
+    ) -> tuple[dict[addresses.AddressName, Listeners], list[Listeners]]:
         """The sockets of the new configuration, and those of them that are new; OSError."""
-        before = {each.name: (each.host, each.port) for each in config.addresses(old)}
-        found: dict[config.AddressName, Listeners] = {}
+        before = {each.name: (each.host, each.port) for each in addresses.of_settings(old)}
+        found: dict[addresses.AddressName, Listeners] = {}
         fresh: list[Listeners] = []
-        for each in config.addresses(new):
+        for each in addresses.of_settings(new):
             if before.get(each.name) == (each.host, each.port):
                 found[each.name] = self._listeners[each.name]
                 continue

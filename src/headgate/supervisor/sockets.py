@@ -1,4 +1,4 @@
-"""The listening sockets: opened once by the supervisor, and inherited by every edge.
+"""The listening sockets are opened once by the supervisor, and inherited by every edge.
 
 Each edge accepts from a socket of its own on the same address (SO_REUSEPORT), so that the system shares
 the connections out evenly.  The supervisor keeps all of them open: connections that wait in the queue of
@@ -20,7 +20,7 @@ SHARED_OUT = sys.platform == "linux"
 
 
 class Listeners:
-    """The sockets of one address; OSError when it cannot be listened on."""
+    """Represents the sockets of one address; OSError when it cannot be listened on."""
 
     def __init__(
         self,

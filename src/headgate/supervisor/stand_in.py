@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from headgate import config
+from headgate.config import addresses
 from headgate.supervisor.operations import Operations
 
 LOOK_S = 1.0
@@ -45,7 +45,7 @@ class StandIn:
 
     async def round(self) -> float | None:
         """Start the model if no upstream is left; return how long to wait, None for the usual time."""
-        if self._operations.has_local or not config.stands_in(self._operations.settings):
+        if self._operations.has_local or not addresses.stands_in(self._operations.settings):
             return None
         version = await asyncio.to_thread(self._store.data_version)
         if version == self._version:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from headgate.config import AddressName
+from headgate.config.addresses import AddressName
 from headgate.supervisor.child import Child
 from headgate.supervisor.sockets import Listeners
 from headgate.tasks import Tasks
@@ -118,7 +118,7 @@ class Supervisor:
             keeper.retire()
         for child in self._children:
             if child.name == "node":
-                child.tell("settings", requests_days=plan.requests_days)
+                child.notify("settings", requests_days=plan.requests_days)
 
     async def _generation(
         self, plan: Plan, listeners: dict[AddressName, Listeners]
@@ -154,7 +154,7 @@ class Supervisor:
         child = make()
         await child.start()
         self._children.add(child)
-        child.tell("exits", exits=self.exits)
+        child.notify("exits", exits=self.exits)
         return child
 
     async def _until_ready(self, child: Child) -> None:
@@ -196,26 +196,26 @@ class Supervisor:
         retired = child is not None and child.retired
         if not self._stopping.is_set() and not retired:
             self.exits[name] = self.exits.get(name, 0) + 1
-            self._tell_exits()
+            self._notify_exits()
 
     @property
     def stopping(self) -> bool:
         return self._stopping.is_set()
 
-    def _heard(self, child: Child, said: dict[str, Any]) -> None:
+    def _heard(self, child: Child, stated: dict[str, Any]) -> None:
         """Do what a child says; Any: its words are JSON."""
-        if said.get("event") == "ready" and said.get("recovered"):
-            self.recovered(said["recovered"])
+        if stated.get("event") == "ready" and stated.get("recovered"):
+            self.recovered(stated["recovered"])
 
-    def _tell_exits(self) -> None:
+    def _notify_exits(self) -> None:
         for child in self._children:
-            child.tell("exits", exits=self.exits)
+            child.notify("exits", exits=self.exits)
 
-    def tell_exits(self, name: str, count: int) -> None:
+    def notify_exits(self, name: str, count: int) -> None:
         """Count the ends of a child that is not started here."""
         if self.exits.get(name) != count:
             self.exits[name] = count
-            self._tell_exits()
+            self._notify_exits()
 
     async def stop(
         self,
@@ -232,12 +232,12 @@ class Supervisor:
         self._stopping.set()
         edges = [c for c in self._children if c.name == "edge"]
         for edge in edges:
-            edge.tell("drain")
+            edge.notify("drain")
 
         async def hurried() -> None:
             await hurry.wait()
             for edge in edges:
-                edge.tell("hurry")
+                edge.notify("hurry")
 
         self._tasks.once("hurry", hurried())
         closing = asyncio.get_running_loop().call_later(drain_delay_s, self._close_listeners)
@@ -249,7 +249,7 @@ class Supervisor:
         self._close_listeners()
         nodes = [c for c in self._children if c.name == "node"]
         for node in nodes:
-            node.tell("end")
+            node.notify("end")
         codes += await self._all_ended(nodes, END_S)
         await self._tasks.stop()
         return 1 if any(codes) else 0
@@ -289,7 +289,7 @@ class _Keeper:
         self._retired = True
         if self._child is not None:
             self._child.retired = True
-            self._child.tell("retire")
+            self._child.notify("retire")
 
     def keep_again(self) -> bool:
         """Go on after all, if the child has not ended; whether it has not."""

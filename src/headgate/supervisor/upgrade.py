@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from headgate.config import Address, AddressName
+from headgate.config.addresses import Address, AddressName
 from headgate.supervisor.child import Channel
 from headgate.supervisor.sockets import Listeners
 
@@ -35,7 +35,7 @@ class UpgradeFailed(Exception):
 
 
 class InheritedAddress(msgspec.Struct, frozen=True):
-    """The sockets of one address, by their descriptors."""
+    """Represents the sockets of one address, by their descriptors."""
 
     name: AddressName
     host: str
@@ -87,7 +87,7 @@ class Successor:
         self._release_node = release_node
         self._report = report
         self._changed = asyncio.Event()
-        self._said: set[str] = set()
+        self._stated: set[str] = set()
         self._why = ""
         self._channel: Channel | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -114,54 +114,54 @@ class Successor:
         self.pid = self._process.pid
         self._channel = Channel(self._heard, self._lost, ours)
 
-    def _heard(self, said: dict[str, Any]) -> None:
+    def _heard(self, stated: dict[str, Any]) -> None:
         """Note what it says; Any: its words are JSON."""
-        match said.get("event"):
+        match stated.get("event"):
             case "node":
                 self._release_node()
-                self._tell("released")
+                self._notify("released")
             case "failed":
-                self._why = str(said.get("why", ""))
+                self._why = str(stated.get("why", ""))
             case "ready":
-                self.version = str(said.get("version", ""))
+                self.version = str(stated.get("version", ""))
             case "drain":
                 self.asked.set()
             case "hurry":
                 self.hurry.set()
             case "processes":
                 self._report()
-        self._said.add(str(said.get("event")))
+        self._stated.add(str(stated.get("event")))
         self._changed.set()
 
     def cancel(self) -> None:
         """Have the upgrade fail."""
         self._why = "the gateway is ending"
-        self._said = {"lost"}
+        self._stated = {"lost"}
         self._changed.set()
 
     def _lost(self) -> None:
-        self._said.add("lost")
+        self._stated.add("lost")
         self._changed.set()
         self.asked.set()  # nobody is left who could serve: end what runs here
 
-    def _tell(self, event: str, **more: object) -> None:
+    def _notify(self, event: str, **more: object) -> None:
         if self._channel is not None:
-            self._channel.tell(event, **more)
+            self._channel.notify(event, **more)
 
     def processes(self, found: list[dict[str, object]]) -> None:
         """Say what runs here, for its status."""
-        self._tell("processes", processes=found)
+        self._notify("processes", processes=found)
 
     async def _until(self, event: str, within_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                while event not in self._said and "lost" not in self._said:
+                while event not in self._stated and "lost" not in self._stated:
                     self._changed.clear()
                     await self._changed.wait()
-        if event in self._said and "lost" not in self._said:
+        if event in self._stated and "lost" not in self._stated:
             return
         why = self._why or "it ended before it was ready; the log says why"
-        if "lost" not in self._said:
+        if "lost" not in self._stated:
             why = f"it was not ready within {within_s:g} s"
         raise UpgradeFailed(why)
 
@@ -171,12 +171,12 @@ class Successor:
 
     async def claim(self) -> None:
         """Have it answer the commands from now on; UpgradeFailed."""
-        self._tell("go")
+        self._notify("go")
         await self._until("serving", CLAIM_S)
 
     async def abort(self) -> None:
         """End it, and wait until it has ended."""
-        self._tell("abort")
+        self._notify("abort")
         process = self._process
         if process is not None:
             try:
@@ -205,7 +205,7 @@ class Predecessor:
         self.given = msgspec.json.decode(head, type=Inheritance)
         self._sock.setblocking(False)
         self._channel: Channel | None = None
-        self._said: dict[str, asyncio.Event] = {}
+        self._stated: dict[str, asyncio.Event] = {}
         self._processes: list[dict[str, object]] = []
         self._abort: Callable[[], None] = lambda: None
 
@@ -218,74 +218,74 @@ class Predecessor:
         """Hear it from now on; `abort` ends this process and its children at once."""
         self._abort = abort
         words = ("released", "go", "processes", "lost")
-        self._said = {word: asyncio.Event() for word in words}
+        self._stated = {word: asyncio.Event() for word in words}
         self._channel = Channel(self._heard, self._lost, self._sock)
 
-    def _heard(self, said: dict[str, Any]) -> None:
-        event = str(said.get("event"))
+    def _heard(self, stated: dict[str, Any]) -> None:
+        event = str(stated.get("event"))
         if event == "abort":
             self._abort()
         if event == "processes":
-            self._processes = list(said["processes"])
-        if event in self._said:
-            self._said[event].set()
+            self._processes = list(stated["processes"])
+        if event in self._stated:
+            self._stated[event].set()
 
     def _lost(self) -> None:
         """Go on alone: its edges drain by themselves, and nobody else serves the data directory."""
         self._processes = []
-        for event in self._said.values():
+        for event in self._stated.values():
             event.set()
 
-    def _tell(self, event: str, **more: object) -> None:
+    def _notify(self, event: str, **more: object) -> None:
         if self._channel is not None and not self.gone:
-            self._channel.tell(event, **more)
+            self._channel.notify(event, **more)
 
     @property
     def gone(self) -> bool:
-        return self._said["lost"].is_set()
+        return self._stated["lost"].is_set()
 
     async def release_node(self) -> None:
         """Have it let go of its node, which it would replace otherwise."""
-        self._tell("node")
-        await self._said["released"].wait()
+        self._notify("node")
+        await self._stated["released"].wait()
 
     async def ready(self, version: str) -> None:
         """Report that all processes serve, and wait for leave to answer the commands."""
-        self._tell("ready", version=version)
-        await self._said["go"].wait()
+        self._notify("ready", version=version)
+        await self._stated["go"].wait()
 
     def serving(self) -> None:
         """Report that the commands reach this supervisor: the first one retires its edges."""
-        self._tell("serving")
+        self._notify("serving")
 
     async def processes(self) -> list[dict[str, object]]:
         """What of the first one still runs."""
         if self.gone:
             return []
-        self._said["processes"].clear()
-        self._tell("processes")
+        self._stated["processes"].clear()
+        self._notify("processes")
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._said["processes"].wait(), ANSWER_S)
+            await asyncio.wait_for(self._stated["processes"].wait(), ANSWER_S)
         return self._processes
 
     def drain(self) -> None:
         """Have it end its running requests in time."""
-        self._tell("drain")
+        self._notify("drain")
 
     def hurry(self) -> None:
-        self._tell("drain")
-        self._tell("hurry")
+        self._notify("drain")
+        self._notify("hurry")
 
     async def ended(self, within_s: float | None) -> None:
         """Wait for its end, for so long at most; None: as long as it takes."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._said["lost"].wait(), within_s)
+            await asyncio.wait_for(self._stated["lost"].wait(), within_s)
 
 
 def adopt(
     address: Address, given: Sequence[InheritedAddress], taken: set[AddressName]
 ) -> Listeners | None:
-    """The inherited sockets of an address; None when there are none.  `taken`: names already adopted."""
+    """Return the inherited sockets of an address; None when there are none.  `taken`: names already adopted."""
     fits = [e for e in given if (e.host, e.port) == (address.host, address.port)]
     fits = [e for e in fits if e.name not in taken and (e.port or e.name == address.name)]
     fits.sort(key=lambda e: e.name != address.name)

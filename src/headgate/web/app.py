@@ -58,7 +58,7 @@ PUBLIC = frozenset(
 _SECRETS = ("password", "old")  # fields of forms
 _METHODS = ["GET", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"]
 Handler = Callable[[RequestContext], Response]
-Door = Literal["open", "session", "management"]
+CredentialSource = Literal["open", "session", "management"]
 log = logging.getLogger("headgate.web")
 
 
@@ -67,7 +67,7 @@ class Rule(msgspec.Struct, frozen=True):
     path: str  # as Starlette writes it: /api_keys/{id}
     handler: Handler
     action: Action | None = None  # None: anybody
-    door: Door = "session"
+    credential_source: CredentialSource = "session"
     hashes: bool = False  # a password, which takes long: in threads of its own
 
 
@@ -98,34 +98,38 @@ class _Slots:
         self._turns.release()
 
 
-def build(desk: ConsoleContext, rules: Iterable[Rule]) -> Starlette:
-    """The app; every path that no rule has is a page of the catalog, or a 404."""
+def build(console_context: ConsoleContext, rules: Iterable[Rule]) -> Starlette:
+    """Return the app; every path that no rule has is a page of the catalog, or a 404."""
     by_path: dict[str, dict[str, Rule]] = {}
     for rule in rules:
         by_path.setdefault(rule.path, {})[rule.method] = rule
-    catalog = _CatalogPages(desk)
+    catalog = _CatalogPages(console_context)
     slots, hashing = _Slots(THREADS), _Slots(HASHING, HASHING_WAITING)
     routes = [
-        Route(path, _endpoint(desk, methods, slots, hashing), methods=_METHODS)
+        Route(path, _endpoint(console_context, methods, slots, hashing), methods=_METHODS)
         for path, methods in by_path.items()
     ]
     routes.append(
-        Route("/admin/{path:path}", _endpoint(desk, {}, slots, hashing), methods=_METHODS)
+        Route(
+            "/admin/{path:path}", _endpoint(console_context, {}, slots, hashing), methods=_METHODS
+        )
     )
     rest = Rule("GET", "/{path:path}", catalog, None, "open")
     routes.append(
-        Route(rest.path, _endpoint(desk, {"GET": rest}, slots, hashing), methods=_METHODS)
+        Route(
+            rest.path, _endpoint(console_context, {"GET": rest}, slots, hashing), methods=_METHODS
+        )
     )
     return Starlette(routes=routes)
 
 
 def _endpoint(
-    desk: ConsoleContext, rules: dict[str, Rule], slots: _Slots, hashing: _Slots
+    console_context: ConsoleContext, rules: dict[str, Rule], slots: _Slots, hashing: _Slots
 ) -> Callable[[Request], object]:
     async def endpoint(request: Request) -> Response:
         rule = rules.get("GET" if request.method == "HEAD" else request.method)
         api = request.url.path.startswith("/admin/")
-        visit = RequestContext(desk, request, None, b"")
+        visit = RequestContext(console_context, request, None, b"")
         try:
             if not rules or (
                 on_public_listener(request)
@@ -186,7 +190,7 @@ async def _body(request: Request) -> bytes:
 def _admit(visit: RequestContext, rule: Rule) -> None:
     """Find out who asks; Problem, or a redirect to the sign-in, when they may not."""
     request = visit.request
-    if rule.door == "management":
+    if rule.credential_source == "management":
         visit.known = _manager(visit)
     else:
         visit.known = session(visit)
@@ -196,7 +200,7 @@ def _admit(visit: RequestContext, rule: Rule) -> None:
     if rule.action is None:
         return
     if visit.known is None:
-        if rule.door == "management":
+        if rule.credential_source == "management":
             raise Problem(
                 401,
                 "No valid management key. Send it as `Authorization: Bearer hg_admin_...`; "
@@ -217,7 +221,7 @@ def session(visit: RequestContext) -> Caller | None:
     if on_public_listener(visit.request):
         return None
     token = visit.request.cookies.get(COOKIE, "")
-    people = visit.desk.people
+    people = visit.console_context.people
     user = people.session(token, now_s=time.time()) if token else None
     if user is None:
         return None
@@ -228,11 +232,13 @@ def _manager(visit: RequestContext) -> Caller | None:
     headers = visit.request.headers
     scheme, _, token = headers.get("authorization", "").partition(" ")
     text = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-    people = visit.desk.people
+    people = visit.console_context.people
     key = people.manager(text, now_s=time.time()) if text else None
     if text and key is None and people.presented_manager(text) is None:
         parsed = keys.parse(keys.PREFIX + text.removeprefix(MANAGEMENT_PREFIX))
-        visit.desk.wrong_key(headers.get("x-headgate-peer", ""), parsed.id if parsed else "")
+        visit.console_context.wrong_key(
+            headers.get("x-headgate-peer", ""), parsed.id if parsed else ""
+        )
     return (
         Caller(key.id, f"{key.name} ({key.id})", key.role, EVERYTHING, "api")
         if key is not None
@@ -261,7 +267,9 @@ def _same_origin(visit: RequestContext, rule: Rule) -> None:
     origin = request.headers.get("origin")
     site = request.headers.get("sec-fetch-site", "same-origin")
     if origin is not None:
-        if not _is_ours(origin, visit.desk.console_url, request.headers.get("x-headgate-host", "")):
+        if not _is_ours(
+            origin, visit.console_context.console_url, request.headers.get("x-headgate-host", "")
+        ):
             raise Problem(403, "This form came from another site.")
     elif site not in ("same-origin", "none"):
         raise Problem(403, "This form came from another site.")
@@ -274,14 +282,14 @@ def _same_origin(visit: RequestContext, rule: Rule) -> None:
 
 def _is_ours(origin: str, public: str, host: str) -> bool:
     """Whether a page of this origin is one of ours; a proxy may have changed the host that we see."""
-    said = _origin(origin)
-    if said is None:
+    stated = _origin(origin)
+    if stated is None:
         return False
     known = _origin(public)
-    if known is not None and said[1] == known[1]:
-        return said[0] == known[0] or known[0] == "http"
-    here = _origin(f"{said[0]}://{host}")
-    return here is not None and said[1] == here[1]
+    if known is not None and stated[1] == known[1]:
+        return stated[0] == known[0] or known[0] == "http"
+    here = _origin(f"{stated[0]}://{host}")
+    return here is not None and stated[1] == here[1]
 
 
 def _origin(url: str) -> tuple[str, str] | None:
@@ -301,7 +309,9 @@ def secure(visit: RequestContext) -> bool:
     """Whether a browser takes a Secure cookie from us: over https, or on this very machine."""
     if on_public_listener(visit.request):
         return False
-    if visit.desk.settings.tls.cert or visit.desk.console_url.startswith("https://"):
+    if visit.console_context.settings.tls.cert or visit.console_context.console_url.startswith(
+        "https://"
+    ):
         return True
     return host_is_loopback(visit.request.headers.get("x-headgate-host", ""))
 
@@ -344,8 +354,8 @@ class _CatalogPages:
     Who is signed in sees all of it; others what the settings `pages` make public.
     """
 
-    def __init__(self, desk: ConsoleContext) -> None:
-        self._desk = desk
+    def __init__(self, console_context: ConsoleContext) -> None:
+        self._console_context = console_context
         self._made: dict[tuple[bool, bool], _Made] = {}
 
     def __call__(self, visit: RequestContext) -> Response:
@@ -371,8 +381,8 @@ class _CatalogPages:
         made = self._made.get((inside, everything))
         if made is None or now - made.at_s > MEASURED_EVERY_S:
             made = None
-            self._desk.refresh_detected()
-        catalog = self._desk.catalog
+            self._console_context.refresh_detected()
+        catalog = self._console_context.catalog
         if made is None or made.on != today or made.of is not catalog:
             site = self._site(inside, everything, catalog, today)
             pages = Pages(site, catalog)
@@ -380,7 +390,7 @@ class _CatalogPages:
         return made.pages
 
     def _site(self, inside: bool, everything: bool, catalog: Catalog, today: date) -> Site:
-        desk, public = self._desk, self._desk.settings.pages
+        console_context, public = self._console_context, self._console_context.settings.pages
         named = inside or public.upstreams
         figures = inside or public.figures
         since_s = time.time() - MEASURED_S
@@ -388,15 +398,15 @@ class _CatalogPages:
             m.id: tuple(r.upstream.name for r in catalog.routes(m.id)) for m in catalog.models
         }
         return Site(
-            base_url=desk.base_url,
+            base_url=console_context.base_url,
             on=today,
             upstreams=upstreams if named else {},
-            measured=desk.books.measured(since_s) if figures and named else {},
-            routes=desk.books.measured_routes(since_s) if figures else {},
+            measured=console_context.ledger_reports.measured(since_s) if figures and named else {},
+            routes=console_context.ledger_reports.measured_routes(since_s) if figures else {},
             named=named,
             errors=inside or public.errors,
             log=time_range.measured(since_s) if everything else {},
-            local=desk.local,
+            local=console_context.local,
         )
 
 

@@ -21,12 +21,15 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from headgate import __version__
 from headgate.admin.operator import Operator, Reason, Refused
 from headgate.catalog import stored
-from headgate.catalog.catalog import Catalog, presets
+from headgate.catalog.catalog import Catalog
 from headgate.catalog.detection import Detected
+from headgate.catalog.presets import presets
 from headgate.catalog.stored import Joined
-from headgate.config import Settings, Upstream, console_url
-from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
-from headgate.net.dial import own_context
+from headgate.config import Settings, Upstream
+from headgate.config.addresses import console_url
+from headgate.net.client import Client
+from headgate.net.client_errors import Broken, TimedOut, Timeouts
+from headgate.net.dial import NotSent, own_context
 from headgate.policy import access
 from headgate.policy.access import Action, Role, Via
 from headgate.policy.guesses import GuessThrottle
@@ -60,7 +63,7 @@ class Problem(Exception):
 
     @property
     def at(self) -> str:
-        """The field of the form; its address in a body, `$.prices[0].input`, is that of `prices`."""
+        """Return the field of the form; its address in a body, `$.prices[0].input`, is that of `prices`."""
         return self.field.removeprefix("$.").partition(".")[0].partition("[")[0]
 
 
@@ -202,11 +205,11 @@ class ConsoleContext:
         return self._own("people", lambda: People(self.store, self.settings.data))
 
     @property
-    def books(self) -> UsageReader:
+    def ledger_reports(self) -> UsageReader:
         return self._own("books", lambda: UsageReader(self.settings.data))
 
     def edge(self, method: str, path: str, *, total_s: float = 60.0) -> Any:
-        """What the edge says of itself at /internal/...; Problem 502 when it does not.
+        """Return what the edge says of itself at /internal/...; Problem 502 when it does not.
 
         Any: JSON, of the shapes that edge/internal_api.py has.
         """
@@ -237,9 +240,9 @@ class RequestContext:
     """One request; `who` is None on open pages only."""
 
     def __init__(
-        self, desk: ConsoleContext, request: Request, who: Caller | None, body: bytes
+        self, console_context: ConsoleContext, request: Request, who: Caller | None, body: bytes
     ) -> None:
-        self.desk = desk
+        self.console_context = console_context
         self.request = request
         self.known = who
         self.body = body
@@ -262,31 +265,31 @@ class RequestContext:
         return "hx-request" in self.request.headers
 
     def word(self, text: str, /, **values: object) -> str:
-        """The text in the visitor's language; `{name}` in it stands for a value."""
+        """Return the text in the visitor's language; `{name}` in it stands for a value."""
         return i18n.word(self.language, text, **values)
 
     def render(
         self, template: str, status: int = 200, headers: Mapping[str, str] = {}, **context: object
     ) -> Response:
-        html = self.desk.templates.get_template(template).render(
+        html = self.console_context.templates.get_template(template).render(
             who=self.known,
             visit=self,
             _=self.word,
             language=self.language,
             languages=i18n.LANGUAGES,
-            base_url=self.desk.base_url,
+            base_url=self.console_context.base_url,
             version=__version__,
-            local=self.desk.local,
-            said=SAID.get(self.query.get("said", "")),
+            local=self.console_context.local,
+            stated=NOTICES.get(self.query.get("said", "")),
             here=self.request.url.path,
             **context,
         )
         return Response(html, status, dict(headers), "text/html; charset=utf-8")
 
-    def redirect(self, path: str, said: str = "") -> Response:
+    def redirect(self, path: str, stated: str = "") -> Response:
         """After a form: the page to see; `said`: a name in SAID, shown on it."""
         mark = "&" if "?" in path else "?"
-        return RedirectResponse(f"{path}{mark}said={said}" if said else path, 303)
+        return RedirectResponse(f"{path}{mark}said={stated}" if stated else path, 303)
 
     def json(self, value: object, status: int = 200) -> Response:
         return JSONResponse(msgspec.to_builtins(value), status)
@@ -295,7 +298,9 @@ class RequestContext:
     def operator(self) -> Operator:
         """Whoever asks, for the operations of admin/."""
         who = self.who
-        return Operator(who.name, who.via, self.desk.store, self.desk.people, who.scope)
+        return Operator(
+            who.name, who.via, self.console_context.store, self.console_context.people, who.scope
+        )
 
     def problem(self, refused: Refused, root: str = "") -> Problem:
         """Return how a refused operation is answered, in the visitor's language."""
@@ -316,7 +321,7 @@ class RequestContext:
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A page's entry of the navigation; each page module declares its own as `ENTRY`."""
+    """Represents a page's entry of the navigation; each page module declares its own as `ENTRY`."""
 
     path: str
     title: str
@@ -325,7 +330,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 # What a page says after a form was taken; a closed set, so that no link can put words there.
-SAID = {
+NOTICES = {
     "made": "Created.",
     "changed": "Changed.",
     "revoked": "Revoked.",

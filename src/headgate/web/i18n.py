@@ -35,7 +35,7 @@ def language(chosen: str, accept: str) -> str:
 
 
 def word(language: str, text: str, /, **values: object) -> str:
-    """The text in this language; values that are markup stay so, and the others are escaped beside them."""
+    """Return the text in this language; values that are markup stay so, and the others are escaped beside them."""
     found = _table(language).get(text, text)
     if any(isinstance(v, Html) for v in values.values()):
         shown = {k: v if isinstance(v, Html) else html.escape(str(v)) for k, v in values.items()}

@@ -17,7 +17,7 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
-from headgate.catalog import catalog as catalogs
+from headgate.catalog import building
 from headgate.config import Settings
 from headgate.storage.sqlite.database import Store
 from headgate.web import app, socket_path, static_files
@@ -61,13 +61,15 @@ def run(settings: Settings, path: str, base_url: str, edge_url: str) -> None:
     if hasattr(os, "nice"):  # a report can wait for a token, not the other way round
         os.nice(10)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
-    catalog = catalogs.load(settings, os.environ)
+    catalog = building.load(settings, os.environ)
     Store(settings.data, create=False).close()  # refused before anybody asks
-    desk = ConsoleContext(settings, catalog, base_url, edge_url)
-    desk.entries = ENTRIES
+    console_context = ConsoleContext(settings, catalog, base_url, edge_url)
+    console_context.entries = ENTRIES
     sock = listen(path)
     try:
-        asyncio.run(_serve(app.build(desk, (*sign_in.RULES, *static_files.RULES, *RULES)), sock))
+        asyncio.run(
+            _serve(app.build(console_context, (*sign_in.RULES, *static_files.RULES, *RULES)), sock)
+        )
     finally:
         with contextlib.suppress(OSError):
             os.unlink(path)

@@ -1,4 +1,4 @@
-"""The console's scripts and styles: files of the package, some of them vendored (static/VENDORED.md)."""
+"""This module serves the console's scripts and styles: files of the package, some of them vendored (static/VENDORED.md)."""
 
 import hashlib
 import mimetypes

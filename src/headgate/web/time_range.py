@@ -45,7 +45,7 @@ MAX_CHARS = 256  # of a filter, as of the ledger's texts
 
 
 class TimeRange(msgspec.Struct, frozen=True):
-    """[since_s, until_s), Unix seconds."""
+    """Represents [since_s, until_s), Unix seconds."""
 
     name: Name
     since_s: float
@@ -64,7 +64,7 @@ class TimeRange(msgspec.Struct, frozen=True):
         until_s = min(since_s + self.length_s, self.since_s)
         return TimeRange("custom", max(since_s, 0.0), max(until_s, 0.0))
 
-    def said(self) -> str:
+    def stated(self) -> str:
         if self.name == "all":
             return ""
         return f"{short_moment(self.since_s, ' ')} - {short_moment(self.until_s, ' ')} UTC"
@@ -146,8 +146,8 @@ def read(query: Mapping[str, str], now_s: float, default: Name, *, scoped: bool)
 
 
 def address(path: str, query: Mapping[str, str]) -> str:
-    said = {name: value for name, value in query.items() if value}
-    return f"{path}?{urlencode(said)}" if said else path
+    stated = {name: value for name, value in query.items() if value}
+    return f"{path}?{urlencode(stated)}" if stated else path
 
 
 def of_session(id: str) -> str:

@@ -1,4 +1,4 @@
-"""Replies of Anthropic Messages, to clients: streamed, whole, and errors.
+"""This module encodes replies of Anthropic Messages to clients: streamed, whole, and errors.
 
 The only place for what those clients read, as `anthropic.py` is for what they send.  Sources as
 there.
@@ -32,7 +32,7 @@ from headgate.chat import (
     Usage,
 )
 from headgate.dialects.anthropic.errors import error_out
-from headgate.dialects.anthropic.upstream import call_out, wire_id
+from headgate.dialects.anthropic.upstream_request import call_out, wire_id
 from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.found import sealed
 from headgate.errors import Failure

@@ -1,4 +1,4 @@
-"""Replies of Gemini generateContent, to clients: streamed, as an array, whole, and errors.
+"""This module encodes replies of Gemini generateContent to clients: streamed, as an array, whole, and errors.
 
 The only place for what those clients read, as `gemini.py` is for what they send.  Sources as there.
 
@@ -38,7 +38,8 @@ from headgate.chat import (
 )
 from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.gemini.errors import blocked_out, error_out
-from headgate.dialects.gemini.upstream import compact, encode_signature
+from headgate.dialects.gemini.signatures import encode_signature
+from headgate.dialects.gemini.upstream_request import compact
 from headgate.errors import Failure
 from headgate.money import cost_out
 from headgate.stream import sse
@@ -83,8 +84,8 @@ def _call_out(call: ToolCall, signature: str) -> bytes | None:
     args = compact(call.arguments)
     if args is None:
         return None
-    said = jsontext.encode({"id": call.id, "name": call.name, "args": args})
-    return b'{"functionCall":' + said + (_signed(signature) if signature else b"") + b"}"
+    stated = jsontext.encode({"id": call.id, "name": call.name, "args": args})
+    return b'{"functionCall":' + stated + (_signed(signature) if signature else b"") + b"}"
 
 
 def _signed(signature: str) -> bytes:
@@ -130,26 +131,26 @@ class _Grounding:
         self._text = [text]
         start = max(text.rfind(". ", 0, cited.start) + 2, text.rfind("\n", 0, cited.start) + 1)
         start = 0 if start == 1 and not text.startswith("\n") else start
-        said = text[start : cited.start].rstrip()
+        stated = text[start : cited.start].rstrip()
         begins = self._before + len(text[:start].encode())
         segment: _Json = {
             "startIndex": begins,
-            "endIndex": begins + len(said.encode()),
-            "text": said,
+            "endIndex": begins + len(stated.encode()),
+            "text": stated,
         }
         number = self._chunk(cited.found)
         self._supports.append({"segment": segment, "groundingChunkIndices": [number]})
 
     def out(self) -> bytes:
-        """As a field of the candidate; empty when nothing was searched."""
+        """Return the searches as a field of the candidate; empty when nothing was searched."""
         if not self._queries:
             return b""
-        said: _Json = {
+        stated: _Json = {
             "webSearchQueries": self._queries,
             "groundingChunks": [chunk for _, chunk in self._chunks.values()],
             "groundingSupports": self._supports,
         }
-        return b',"groundingMetadata":' + jsontext.encode(said)
+        return b',"groundingMetadata":' + jsontext.encode(stated)
 
 
 def _candidate(parts: Sequence[bytes], reason: str = "", more: bytes = b"") -> bytes:
@@ -215,7 +216,7 @@ class GeminiEncoder:
         self._pieces: list[str] = []  # of a call's arguments: calls are sent whole
         self._signature = ""  # of thinking, for the next part that is none
         self._malformed = False
-        self._told = False  # something was sent
+        self._reported = False  # something was sent
         self._grounding = _Grounding() if searching else None
 
     def feed(self, events: Sequence[Event]) -> bytes:
@@ -252,7 +253,7 @@ class GeminiEncoder:
 
     def fail(self, failure: Failure) -> tuple[bytes, ...]:
         """Two forms of events: gemini-cli's SDK raises only on the second, without `data: `."""
-        if failure.kind == "blocked" and not self._told:
+        if failure.kind == "blocked" and not self._reported:
             # The reply to a blocked prompt, in the form of a stream.
             last = self._next + jsontext.encode(blocked_out(self._id))
             return (last + (b"]" if self._array else b"\n\n"),)
@@ -267,7 +268,7 @@ class GeminiEncoder:
 
     def _chunk(self, part: bytes, reason: str = "", usage: bytes = b"", more: bytes = b"") -> bytes:
         text = self._next + _candidate((part,), reason, more) + usage + self._facts
-        self._told = True
+        self._reported = True
         if not self._array:
             return text + b"\n\n"
         self._next = b"\n,\n"
@@ -286,8 +287,8 @@ class GeminiEncoder:
         reason = _FINISH_OUT[finish.reason]
         if self._malformed and reason == "STOP":
             reason = _MALFORMED  # a call that was cut short has its cause as reason instead
-        told = _usage(finish.usage or Usage(), finish.cost_nano)
-        usage = b',"usageMetadata":' + jsontext.encode(told)
+        reported = _usage(finish.usage or Usage(), finish.cost_nano)
+        usage = b',"usageMetadata":' + jsontext.encode(reported)
         # With `parts: []`, google-genai's chats would call the turn invalid and forget it.
         more = self._grounding.out() if self._grounding is not None else b""
         last = self._chunk(_text_out("", self._take()), reason, usage, more)

@@ -7,7 +7,7 @@ with its texts as texts and its calls as a list of calls.  Chunks that can be re
 import json
 from typing import Any
 
-from headgate.dialects import unknown
+from headgate.dialects import unknown_parts
 
 _TEXTS = ("content", "refusal", "reasoning_content", "reasoning")
 _MOST = 64  # choices, details and calls that one chunk is mended for; real ones have one or two
@@ -67,7 +67,7 @@ def _text(value: Any) -> str:
         return str(value)
     if isinstance(value, list):  # pieces of one text, as a delta is one
         return "".join([_text(each) for each in value])
-    text = unknown.text_of(value)
+    text = unknown_parts.text_of(value)
     if value and not text:
         raise ValueError("no text")
     return text
@@ -76,20 +76,20 @@ def _text(value: Any) -> str:
 def _detail(detail: Any) -> dict[str, Any]:
     if not isinstance(detail, dict):
         return {"text": _text(detail)}
-    return {"text": unknown.text_of(detail), "signature": _scalar(detail.get("signature"))}
+    return {"text": unknown_parts.text_of(detail), "signature": _scalar(detail.get("signature"))}
 
 
 def _call(call: Any) -> dict[str, Any]:
     if not isinstance(call, dict):
         raise ValueError("no call")
     function = call.get("function")
-    said = function if isinstance(function, dict) else call
-    arguments = said.get("arguments")
+    stated = function if isinstance(function, dict) else call
+    arguments = stated.get("arguments")
     if not isinstance(arguments, str | dict):
         arguments = None
     index = call.get("index")
     return {
         "index": index if type(index) is int else None,
         "id": _scalar(call.get("id")),
-        "function": {"name": _scalar(said.get("name")), "arguments": arguments},
+        "function": {"name": _scalar(stated.get("name")), "arguments": arguments},
     }

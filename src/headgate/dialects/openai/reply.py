@@ -1,4 +1,4 @@
-"""Replies of OpenAI Chat Completions, to clients: streamed, whole, and errors.
+"""This module encodes replies of OpenAI Chat Completions to clients: streamed, whole, and errors.
 
 The only place for what those clients read, as `openai.py` is for what they send.  Sources as there.
 Note: a chunk is put together from bytes, as most of it is the same each time.
@@ -7,7 +7,7 @@ Note: a chunk is put together from bytes, as most of it is the same each time.
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw
 
 from headgate import jsontext
 from headgate.chat import (
@@ -32,63 +32,21 @@ from headgate.chat import (
 from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.fields import unwrapped
 from headgate.dialects.openai.errors import event_out
-from headgate.dialects.openai.upstream import WireCall, WireDetail, calls, details
+from headgate.dialects.openai.reply_wire import (
+    Annotation,
+    Custom,
+    CustomCall,
+    ReplyChoice,
+    ReplyMessage,
+    ReplyOut,
+    UrlCitation,
+)
+from headgate.dialects.openai.upstream_request import WireCall, calls, details
 from headgate.errors import Failure
 from headgate.money import dollars
 from headgate.stream import sse
 
 _Json = dict[str, object]
-
-
-class _Custom(Struct, frozen=True):
-    name: str
-    input: str
-
-
-class _CustomCall(Struct, frozen=True):
-    id: str
-    custom: _Custom
-    type: str = "custom"
-
-
-class _UrlCitation(Struct, frozen=True):
-    start_index: int
-    end_index: int
-    title: str
-    url: str
-
-
-class _Annotation(Struct, frozen=True):
-    url_citation: _UrlCitation
-    type: str = "url_citation"
-
-
-class _ReplyMessage(Struct, frozen=True):
-    content: str | None
-    role: str = "assistant"
-    refusal: None = None
-    annotations: Sequence[
-        _Annotation
-    ] = ()  # as OpenAI always writes it; strict checkers look for it
-    reasoning_content: str | UnsetType = UNSET
-    reasoning_details: list[WireDetail] | UnsetType = UNSET
-    tool_calls: list[WireCall | _CustomCall] | UnsetType = UNSET
-
-
-class _ReplyChoice(Struct, frozen=True):
-    message: _ReplyMessage
-    finish_reason: str
-    index: int = 0
-    logprobs: None = None
-
-
-class _ReplyOut(Struct, frozen=True):
-    id: str
-    object: str
-    created: int
-    model: str
-    choices: list[_ReplyChoice]
-    usage: Raw
 
 
 # --- replies: to clients -------------------------------------------------------------------------
@@ -104,7 +62,7 @@ _FINISH_OUT: dict[FinishReason, str] = {
 
 
 def _usage(usage: Usage, cost_nano: int | None) -> bytes:
-    """As JSON."""
+    """Return the usage as JSON."""
     cost = b"" if cost_nano is None else b',"cost":' + dollars(cost_nano).encode()
     return (
         b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,"prompt_tokens_details":'
@@ -122,11 +80,11 @@ def _usage(usage: Usage, cost_nano: int | None) -> bytes:
     )
 
 
-def _calls(parts: Sequence[ToolCall], request: Request) -> list[WireCall | _CustomCall]:
+def _calls(parts: Sequence[ToolCall], request: Request) -> list[WireCall | CustomCall]:
     """Calls as the client declared their tools: functions, or freeform ones."""
     custom = _custom_names(request)
     return [
-        _CustomCall(p.id, _Custom(p.name, unwrapped(p.arguments)))
+        CustomCall(p.id, Custom(p.name, unwrapped(p.arguments)))
         if p.name in custom
         else calls([p])[0]
         for p in parts
@@ -142,40 +100,40 @@ def reply_out(reply: Reply, request: Request, facts: ReplyFacts) -> bytes:
     return jsontext.encode(_reply(reply, request, facts))
 
 
-def _reply(reply: Reply, request: Request, facts: ReplyFacts) -> _ReplyOut:
+def _reply(reply: Reply, request: Request, facts: ReplyFacts) -> ReplyOut:
     if len(reply.parts) == 1 and type(one := reply.parts[0]) is Text and not one.citations:
-        message = _ReplyMessage(one.text)
+        message = ReplyMessage(one.text)
     else:
         thoughts = [p for p in reply.parts if isinstance(p, Thinking)]
         text = "".join([p.text for p in reply.parts if isinstance(p, Text)])
-        said = _calls([p for p in reply.parts if isinstance(p, ToolCall)], request)
-        message = _ReplyMessage(
-            content=None if said and not text else text,
+        stated = _calls([p for p in reply.parts if isinstance(p, ToolCall)], request)
+        message = ReplyMessage(
+            content=None if stated and not text else text,
             reasoning_content="".join([t.text for t in thoughts]) or UNSET,
             reasoning_details=details(thoughts) or UNSET,
-            tool_calls=said or UNSET,
+            tool_calls=stated or UNSET,
             annotations=_annotations(reply.parts),
         )
-    return _ReplyOut(
+    return ReplyOut(
         id=f"chatcmpl-{facts.id}",
         object="chat.completion",
         created=facts.created,
         model=facts.model,
-        choices=[_ReplyChoice(message, _FINISH_OUT[reply.finish.reason])],
+        choices=[ReplyChoice(message, _FINISH_OUT[reply.finish.reason])],
         usage=Raw(_usage(reply.usage, reply.cost_nano)),
     )
 
 
-def _annotation(found: Found, start: int, end: int) -> _Annotation:
-    return _Annotation(_UrlCitation(start, end, found.title, found.url))
+def _annotation(found: Found, start: int, end: int) -> Annotation:
+    return Annotation(UrlCitation(start, end, found.title, found.url))
 
 
-def _annotations(parts: Sequence[ReplyPart]) -> list[_Annotation]:
-    """What the text cites; where it cites nothing, all that was found stands at its end.
+def _annotations(parts: Sequence[ReplyPart]) -> list[Annotation]:
+    """Return what the text cites; where it cites nothing, all that was found stands at its end.
 
     This wire has no other place for the pages that a reply was written from.
     """
-    out: list[_Annotation] = []
+    out: list[Annotation] = []
     found: list[Found] = []
     size = 0
     for part in parts:
@@ -286,21 +244,21 @@ class OpenAIEncoder:
         call = {"index": self._calls - 1, "custom": {"input": text}}
         return self._chunk(jsontext.encode({"tool_calls": [call]}))
 
-    def _thinking(self, said: bytes) -> bytes:
-        return self._chunk(b'{"reasoning_content":' + said + b"," + self._detail(said)[1:])
+    def _thinking(self, stated: bytes) -> bytes:
+        return self._chunk(b'{"reasoning_content":' + stated + b"," + self._detail(stated)[1:])
 
-    def _detail(self, said: bytes, signature: str = "") -> bytes:
+    def _detail(self, stated: bytes, signature: str = "") -> bytes:
         signed = b',"signature":' + jsontext.encode(signature) if signature else b""
         return (
             b'{"reasoning_details":[{"type":"reasoning.text","id":"reasoning-text-%d",'
             b'"format":"MiniMax-response-v1","index":%d,"text":'
             % (self._thoughts, self._thoughts - 1)
-            + said
+            + stated
             + signed
             + b"}]}"
         )
 
-    def _sources(self, annotations: list[_Annotation]) -> bytes:
+    def _sources(self, annotations: list[Annotation]) -> bytes:
         return self._chunk(jsontext.encode({"annotations": annotations}))
 
     def _finish(self, finish: Finish) -> Iterator[bytes]:

@@ -11,359 +11,54 @@ Note:
 - HTTP 200 may carry an error (`base_resp`), in a body or in a chunk.
 """
 
-from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw
 
 from headgate import jsontext
 from headgate.chat import (
-    Choice,
     FinishReason,
-    Format,
-    Media,
-    Message,
-    Part,
-    Reasoning,
     Request,
-    Text,
-    Thinking,
-    Tool,
-    ToolCall,
-    ToolResult,
     Usage,
 )
-from headgate.dialects import openai_api, vendor_errors
 from headgate.dialects import usage as usages
+from headgate.dialects import vendor_errors
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder
 from headgate.dialects.openai import mending
+from headgate.dialects.openai.upstream_request import wire_request
+from headgate.dialects.openai.upstream_wire import (
+    CallDelta,
+    ChoiceDelta,
+    DeltaIn,
+    FunctionDelta,
+    PieceIn,
+    ReplyIn,
+    Stated,
+    UsageIn,
+    decode_reply,
+    reply_decoder,
+    usage_decoder,
+)
 from headgate.dialects.repeated import RepeatedChunk
 from headgate.errors import Failure
-from headgate.stream.thinking import CLOSE, ClosingTags, Steps, TagSplitter, tagged
+from headgate.stream.thinking import CLOSE, ClosingTags, Steps, TagSplitter
 
 _Json = dict[str, object]
 
 # --- wire types: what upstreams get --------------------------------------------------------------
 
 
-class _FunctionCall(Struct, frozen=True):
-    name: str
-    arguments: str | Raw
-
-
-class WireCall(Struct, frozen=True):
-    id: str
-    function: _FunctionCall
-    type: str = "function"
-
-
-class WireDetail(Struct, frozen=True):
-    text: str
-    id: str
-    index: int
-    signature: str | UnsetType = UNSET
-    type: str = "reasoning.text"
-    format: str = "MiniMax-response-v1"
-
-
-class _MessageOut(Struct, frozen=True, omit_defaults=True):
-    role: str
-    content: str | Raw | list[_Json]
-    tool_call_id: str | None = None
-    reasoning_details: list[WireDetail] | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    tool_calls: list[WireCall] | None = None
-
-
-class _RequestOut(Struct, frozen=True, omit_defaults=True):
-    model: str
-    messages: list[_MessageOut]
-    stream: bool | None = None
-    stream_options: dict[str, bool] | None = None
-    max_completion_tokens: int | None = None
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    seed: int | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    stop: tuple[str, ...] | None = None
-    tools: list[_Json] | None = None
-    tool_choice: str | _Json | None = None
-    parallel_tool_calls: bool | None = None
-    response_format: _Json | None = None
-    reasoning_split: bool | None = None
-    thinking: dict[str, str] | None = None
-    chat_template_kwargs: dict[str, bool] | None = None
-    reasoning_effort: str | None = None
-    service_tier: str | None = None
-
-
 # --- wire types: what upstreams answer, read with tolerance --------------------------------------
-
-
-class DetailIn(Struct, frozen=True):
-    text: str | None = None
-    summary: str | None = None
-    signature: str | None = None
-    index: int | None = None
-
-
-class _FunctionDelta(Struct, frozen=True, gc=False):
-    name: str | None = None
-    arguments: str | _Json | None = None  # an object from some self-hosted parsers
-
-
-class _CallDelta(Struct, frozen=True, gc=False):
-    index: int | None = None
-    id: str | None = None
-    function: _FunctionDelta | None = None
-    # Beside the id, as in Responses, where there is no `function`.
-    name: str | None = None
-    arguments: str | _Json | None = None
-
-
-class _PieceIn(Struct, frozen=True):
-    """A part of a content that is a list: text, or thinking, whose text may be a list again."""
-
-    type: str | None = None
-    text: str | None = None
-    refusal: str | None = None
-    thinking: "str | list[_PieceIn] | None" = None
-    reasoning: str | None = None
-    content: "str | list[_PieceIn] | None" = None
-    summary: "str | list[_PieceIn] | None" = None
-
-
-_Said = str | list[_PieceIn]
-
-
-class _DeltaIn(Struct, frozen=True):
-    content: _Said | None = None
-    refusal: str | None = None
-    reasoning_details: list[DetailIn] | None = None
-    reasoning_content: _Said | None = None
-    reasoning: _Said | None = None
-    tool_calls: list[_CallDelta] | None = None
-    function_call: _FunctionDelta | None = None  # of 2023
-
-
-class _ChoiceDelta(Struct, frozen=True, gc=False):
-    index: int | None = None
-    delta: _DeltaIn | None = None
-    message: _DeltaIn | None = None
-    finish_reason: str | None = None
-    stop_reason: str | int | None = None  # vLLM: the stop sequence, or the id of a stop token
-
-
-class _InputDetails(Struct, frozen=True, gc=False):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-
-
-class _OutputDetails(Struct, frozen=True, gc=False):
-    reasoning_tokens: int | None = None
-
-
-class _UsageIn(Struct, frozen=True, gc=False):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _InputDetails | None = None
-    completion_tokens_details: _OutputDetails | None = None
-
-
-class _ReplyIn(Struct, frozen=True, gc=False):
-    """A chunk, or a whole reply: they differ in `delta` and `message` only."""
-
-    id: str | None = None
-    model: str | None = None
-    choices: list[_ChoiceDelta] | None = None
-    usage: Raw = Raw(b"")  # read apart, so that no mistake in it harms the answer
-    error: Raw = Raw(b"")
-    base_resp: vendor_errors.BaseResp | None = None
-    output_sensitive: bool | None = None
-
-
-_reply_decoder = msgspec.json.Decoder(_ReplyIn)
-_decode_reply = _reply_decoder.decode
-_usage_decoder = msgspec.json.Decoder(_UsageIn)
 
 
 # --- requests: to upstreams ----------------------------------------------------------------------
 
 
 def request_out(request: Request, capabilities: Capabilities, model: str, stream: bool) -> bytes:
-    """The body for an upstream; `request` was fitted to `capabilities` (policy/fit.py) before."""
-    return jsontext.encode_body(_request(request, capabilities, model, stream))
-
-
-def _request(request: Request, capabilities: Capabilities, model: str, stream: bool) -> _RequestOut:
-    sampling, short = request.sampling, capabilities.max_tokens_field == "max_tokens"
-    usage = stream and capabilities.stream_usage
-    tier = request.service_tier if capabilities.service_tier else ""
-    parallel = request.choice.parallel if request.tools and capabilities.parallel_switch else None
-    thinking, template, effort = _switch(request.reasoning, capabilities)
-    return _RequestOut(
-        model=model,
-        messages=_messages_out(request.messages, capabilities),
-        stream=True if stream else None,
-        stream_options={"include_usage": True} if usage else None,
-        max_completion_tokens=None if short else sampling.max_tokens,
-        max_tokens=sampling.max_tokens if short else None,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        seed=sampling.seed,
-        presence_penalty=sampling.presence_penalty,
-        frequency_penalty=sampling.frequency_penalty,
-        stop=sampling.stop or None,
-        tools=[_tool_out(t) for t in request.tools] if request.tools else None,
-        tool_choice=_choice_out(request.choice) if request.tools else None,
-        parallel_tool_calls=parallel,
-        response_format=_format_out(request.format) if request.format is not None else None,
-        reasoning_split=True if capabilities.reasoning_split else None,
-        thinking=thinking,
-        chat_template_kwargs=template,
-        reasoning_effort=effort,
-        service_tier=tier or None,
-    )
-
-
-def _switch(
-    reasoning: Reasoning, capabilities: Capabilities
-) -> tuple[dict[str, str] | None, dict[str, bool] | None, str | None]:
-    """`thinking`, `chat_template_kwargs` and `reasoning_effort`; the effort is one that is known here."""
-    effort = reasoning.effort if capabilities.efforts and reasoning.effort != "none" else ""
-    if reasoning.mode != "default":
-        on = reasoning.mode == "on"
-        match capabilities.thinking_switch:
-            case "adaptive" if capabilities.thinking_off:
-                # "enabled" would be 400 (2013); M2.x always thinks and is sent nothing.
-                return {"type": "adaptive" if on else "disabled"}, None, effort or None
-            case "template":
-                # Templates disagree on the name; one they do not know does nothing.
-                return None, {"enable_thinking": on, "thinking": on}, effort or None
-            case "effort":
-                return None, None, (reasoning.effort or "medium") if on else "none"
-    return None, None, effort or None
-
-
-def _tool_out(tool: Tool) -> _Json:
-    function: _Json = {"name": tool.name}
-    if tool.description:
-        function["description"] = tool.description
-    function["parameters"] = tool.parameters  # missing: `function parameters is empty (2013)`
-    if tool.strict:
-        function["strict"] = True
-    return {"type": "function", "function": function}
-
-
-def _choice_out(choice: Choice) -> str | _Json | None:
-    if choice.mode == "named":
-        return {"type": "function", "function": {"name": choice.name}}
-    return None if choice.mode == "auto" else choice.mode
-
-
-def _format_out(format: Format | None) -> _Json | None:
-    if format is None:
-        return None
-    if format.kind == "object":
-        return {"type": "json_object"}
-    schema: _Json = {"name": format.name or "reply", "schema": format.schema}
-    if format.strict:
-        schema["strict"] = True
-    return {"type": "json_schema", "json_schema": schema}
-
-
-def _messages_out(messages: Sequence[Message], capabilities: Capabilities) -> list[_MessageOut]:
-    out: list[_MessageOut] = []
-    attached: list[Media] = []  # media of tool results, shown after the run of tool messages
-    for message in messages:
-        if attached and message.role != "tool":
-            out.append(_MessageOut("user", _content_out(attached)))
-            attached = []
-        match message.role:
-            case "tool":
-                for part in message.parts:
-                    if isinstance(part, ToolResult):
-                        out.append(_MessageOut("tool", openai_api.result_text(part), part.call_id))
-                        if len(part.parts) > 1 or (part.parts and type(part.parts[0]) is Media):
-                            attached += [p for p in part.parts if isinstance(p, Media)]
-            case "assistant":
-                out.append(_assistant_out(message, capabilities))
-            case _ if len(message.parts) == 1 and type(one := message.parts[0]) is Text:
-                out.append(_MessageOut(message.role, one.source))
-            case _:
-                said = [p for p in message.parts if isinstance(p, Text | Media)]
-                out.append(_MessageOut(message.role, _content_out(said)))
-    if attached:
-        out.append(_MessageOut("user", _content_out(attached)))
-    return out
-
-
-def _content_out(parts: Sequence[Text | Media]) -> str | Raw | list[_Json]:
-    if not parts:
-        return ""
-    if len(parts) == 1 and isinstance(parts[0], Text):
-        return parts[0].source
-    out: list[_Json] = []
-    for part in parts:
-        if isinstance(part, Text):
-            out.append({"type": "text", "text": part.source})
-            continue
-        name = f"{part.kind}_url"
-        url = {"url": part.address}
-        if part.detail:
-            url["detail"] = part.detail
-        out.append({"type": name, name: url})
-    return out
-
-
-def _assistant_out(message: Message, capabilities: Capabilities) -> _MessageOut:
-    thoughts: list[Thinking] = []
-    texts: list[Text] = []
-    called: list[ToolCall] = []
-    for part in message.parts:
-        if isinstance(part, Text):
-            texts.append(part)
-        elif isinstance(part, ToolCall):
-            called.append(part)
-        elif isinstance(part, Thinking):
-            thoughts.append(part)
-    text = texts[0].source if len(texts) == 1 else "".join([t.text for t in texts])
-    if not thoughts:
-        return _MessageOut("assistant", text, tool_calls=calls(called) or None)
-    thinking, form = "".join(t.text for t in thoughts), capabilities.reasoning_form
-    return _MessageOut(
-        "assistant",
-        # null content beside tool calls is refused by MiniMax
-        tagged(thinking) + "".join([t.text for t in texts])
-        if form == "tags" and thinking
-        else text,
-        reasoning_details=(details(thoughts) or None) if form == "details" else None,
-        reasoning_content=(thinking or None) if form == "reasoning_content" else None,
-        reasoning=(thinking or None) if form == "reasoning" else None,
-        tool_calls=calls(called) or None,
-    )
-
-
-def details(thoughts: Sequence[Thinking]) -> list[WireDetail]:
-    said = [t for t in thoughts if t.text or t.signature]
-    return [
-        WireDetail(t.text, f"reasoning-text-{i + 1}", i, t.signature or UNSET)
-        for i, t in enumerate(said)
-    ]
-
-
-def calls(parts: Sequence[Part]) -> list[WireCall]:
-    """The calls among the parts of a message or of a reply."""
-    return [
-        WireCall(p.id, _FunctionCall(p.name, p.as_string)) for p in parts if type(p) is ToolCall
-    ]
+    """Return the body for an upstream; `request` was fitted to `capabilities` (policy/fit.py) before."""
+    return jsontext.encode_body(wire_request(request, capabilities, model, stream))
 
 
 # --- replies: from upstreams ---------------------------------------------------------------------
@@ -383,19 +78,19 @@ _WITHHELD = 1027  # MiniMax: "output sensitive"
 _Channel = Literal["", "details", "field", "tags"]
 
 
-def _read(data: bytes) -> _ReplyIn:
+def _read(data: bytes) -> ReplyIn:
     """Return a chunk or a whole reply of which something is not as it should be; ValueError."""
     try:
-        return jsontext.decode_upstream(_reply_decoder, data, _ReplyIn)
+        return jsontext.decode_upstream(reply_decoder, data, ReplyIn)
     except ValueError:
         if (mended := mending.mended(data)) is None:
             raise
-        return jsontext.decode_upstream(_reply_decoder, mended, _ReplyIn)
+        return jsontext.decode_upstream(reply_decoder, mended, ReplyIn)
 
 
 def _usage_in(raw: Raw) -> Usage | None:
     """None for zeros too: MiniMax puts them into chunks that know nothing yet."""
-    wire = usages.read(raw, _usage_decoder, _UsageIn)
+    wire = usages.read(raw, usage_decoder, UsageIn)
     if wire is None:
         return None
     read, written = wire.prompt_tokens_details, wire.completion_tokens_details
@@ -411,7 +106,7 @@ def _usage_in(raw: Raw) -> Usage | None:
 def _text_alone(payload: bytes) -> str | None:
     """Return the text of a chunk that reports nothing but a text."""
     try:
-        wire = _decode_reply(payload)
+        wire = decode_reply(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if (
@@ -437,7 +132,7 @@ class OpenAIDecoder(Decoder):
     _steps: Steps | None = None  # of the thinking that is coming
     _detail: int | None = None  # the index of the detail that `_steps` follows
     _channel: _Channel = ""
-    _said = False
+    _stated = False
     _reason: FinishReason | None = None
     _stop = ""
     _usage: Usage | None = None
@@ -460,7 +155,7 @@ class OpenAIDecoder(Decoder):
                 self.framer.fail(jsontext.garbage("[DONE] without a finish_reason"), self._usage)
             return
         try:
-            wire = _decode_reply(payload)
+            wire = decode_reply(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             if not payload.strip():
                 return
@@ -479,14 +174,14 @@ class OpenAIDecoder(Decoder):
             self._settle()
             self.framer.finish(self._reason, self._usage, self._stop)
 
-    def _reply(self, wire: _ReplyIn) -> None:
+    def _reply(self, wire: ReplyIn) -> None:
         usage = _usage_in(wire.usage) if wire.usage else None
         if usage is not None:
             self._usage = usage
         if (wire.error or wire.base_resp is not None) and (
             failure := vendor_errors.failure_within(wire.error, wire.base_resp)
         ) is not None:
-            if self._said and failure.upstream_code == str(_WITHHELD):
+            if self._stated and failure.upstream_code == str(_WITHHELD):
                 self._reason = "content_filter"
                 self.eof()
             else:
@@ -502,7 +197,7 @@ class OpenAIDecoder(Decoder):
         if self._reason is not None and usage is not None:
             self.eof()
 
-    def _choice(self, wire: _ChoiceDelta) -> None:
+    def _choice(self, wire: ChoiceDelta) -> None:
         delta = wire.delta
         if delta is not None:
             text = delta.content
@@ -514,11 +209,11 @@ class OpenAIDecoder(Decoder):
                 and not (delta.tool_calls or delta.reasoning_details or delta.function_call)
                 and not (delta.reasoning_content or delta.reasoning)
             ):
-                self._said = True
+                self._stated = True
                 self.framer.text(text)  # all that most chunks are
             else:
                 self._delta(delta)
-        if wire.message is not None and not self._said:
+        if wire.message is not None and not self._stated:
             self._delta(wire.message)  # a last chunk may repeat what the deltas said
         reason = wire.finish_reason
         if reason and self._reason is None:
@@ -531,26 +226,26 @@ class OpenAIDecoder(Decoder):
             if self._reason == "stop" and isinstance(wire.stop_reason, str):
                 self._reason, self._stop = "stop_sequence", wire.stop_reason
 
-    def _delta(self, wire: _DeltaIn) -> None:
+    def _delta(self, wire: DeltaIn) -> None:
         if wire.reasoning_details or wire.reasoning_content or wire.reasoning:
             self._think(wire)
         content = wire.content or wire.refusal
         if isinstance(content, list):
             self._pieces(content)
         elif content:
-            self._said = True
+            self._stated = True
             self._text(*self._splitter.feed(content))
         if wire.tool_calls:
-            self._said = True
+            self._stated = True
             self._settle()
             for call in wire.tool_calls:
                 self._call(call)
         elif wire.function_call is not None:
-            self._said = True
+            self._stated = True
             self._settle()
-            self._call(_CallDelta(0, None, wire.function_call))
+            self._call(CallDelta(0, None, wire.function_call))
 
-    def _pieces(self, pieces: list[_PieceIn]) -> None:
+    def _pieces(self, pieces: list[PieceIn]) -> None:
         """A content that is a list of parts (Mistral's, and servers that pass theirs on)."""
         for piece in pieces:
             thought = piece.thinking or piece.reasoning
@@ -558,18 +253,18 @@ class OpenAIDecoder(Decoder):
                 thought = piece.text or piece.content or piece.summary
             if thought:
                 self._channel = self._channel or "field"
-                self._said = True
+                self._stated = True
                 self._thought(_text_of(thought))
             elif text := piece.text or piece.refusal or _text_of(piece.content):
-                self._said = True
+                self._stated = True
                 self._text(*self._splitter.feed(text))
 
-    def _think(self, wire: _DeltaIn) -> None:
+    def _think(self, wire: DeltaIn) -> None:
         for detail in wire.reasoning_details or ():
             text, signature = detail.text or detail.summary, detail.signature
             if not (text or signature) or self._channel not in ("", "details"):
                 continue
-            self._channel, self._said = "details", True
+            self._channel, self._stated = "details", True
             if detail.index != self._detail:
                 self._rest()
                 self._detail = detail.index
@@ -579,7 +274,7 @@ class OpenAIDecoder(Decoder):
                 self.framer.signature(signature)
         text = _text_of(wire.reasoning_content or wire.reasoning)
         if text and self._channel in ("", "field"):
-            self._channel, self._said = "field", True
+            self._channel, self._stated = "field", True
             self._thought(text)
 
     def _thought(self, piece: str) -> None:
@@ -597,8 +292,8 @@ class OpenAIDecoder(Decoder):
                 self._rest()
             self.framer.text(text)
 
-    def _call(self, wire: _CallDelta) -> None:
-        function = wire.function or _FunctionDelta(wire.name, wire.arguments)
+    def _call(self, wire: CallDelta) -> None:
+        function = wire.function or FunctionDelta(wire.name, wire.arguments)
         arguments = function.arguments or ""
         if isinstance(arguments, dict):
             arguments = msgspec.json.encode(arguments).decode()
@@ -623,15 +318,15 @@ _THINKING_PARTS = frozenset(
 )
 
 
-def _text_of(said: _Said | None) -> str:
+def _text_of(stated: Stated | None) -> str:
     """The text of a field that is a text or a list of parts."""
-    if said is None or isinstance(said, str):
-        return said or ""
-    return "".join(p.text or _text_of(p.thinking or p.content) for p in said)
+    if stated is None or isinstance(stated, str):
+        return stated or ""
+    return "".join(p.text or _text_of(p.thinking or p.content) for p in stated)
 
 
 def _untailed(piece: str) -> str:
-    """A closing tag that leaked out of the template into a reasoning field."""
+    """Return a closing tag that leaked out of the template into a reasoning field."""
     if piece.endswith(CLOSE):
         return piece[: piece.rindex("</")].removesuffix("\n")
     return piece

@@ -14,10 +14,10 @@ from msgspec import Struct
 
 from headgate import jsontext
 from headgate.chat import Choice, Message, Reply, Request, Text
-from headgate.dialects import unknown
+from headgate.dialects import unknown_items
 from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.responses.dialect import ResponsesDialect
-from headgate.dialects.responses.reply import usage_out
+from headgate.dialects.responses.frame import usage_out
 from headgate.dialects.responses.request import SUMMARIZE
 
 _KEPT_CHARS = 80_000  # of what users wrote, some 20,000 tokens, as Codex keeps by itself
@@ -60,7 +60,7 @@ class CompactDialect(ResponsesDialect):
         item = {
             "type": "compaction",
             "id": f"cmp_{facts.id}",
-            "encrypted_content": unknown.compacted(summary),
+            "encrypted_content": unknown_items.compacted(summary),
         }
         out = {
             "id": f"resp_{facts.id}",
@@ -78,7 +78,7 @@ def _written(messages: Sequence[Message]) -> tuple[str, ...]:
     room = _KEPT_CHARS
     for message in reversed(messages):
         text = message.text
-        if message.role != "user" or not text or text.startswith(unknown.SUMMARY):
+        if message.role != "user" or not text or text.startswith(unknown_items.SUMMARY):
             continue
         room -= len(text)
         if room < 0:

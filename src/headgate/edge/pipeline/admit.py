@@ -2,7 +2,7 @@
 
 import msgspec
 
-from headgate.catalog.catalog import Route
+from headgate.catalog.routes import Route
 from headgate.edge.pipeline.prepare import Prepared
 from headgate.edge.pipeline.state import Exchange
 from headgate.policy import reservations

@@ -8,7 +8,7 @@ import asyncio
 import random
 import time
 
-from headgate.catalog.catalog import Route
+from headgate.catalog.routes import Route
 from headgate.edge import upstream
 from headgate.edge.pipeline import observe
 from headgate.edge.pipeline.admit import admit

@@ -7,7 +7,7 @@ import time
 
 import msgspec
 
-from headgate.catalog.catalog import Route
+from headgate.catalog.routes import Route
 from headgate.chat import Failed
 from headgate.edge import relay as relays
 from headgate.edge import upstream
@@ -22,7 +22,7 @@ from headgate.edge.relay import Relay
 from headgate.edge.responder import Responder
 from headgate.edge.upstream import UpstreamReply
 from headgate.errors import Failure, Refused
-from headgate.net.client import Broken, TimedOut
+from headgate.net.client_errors import Broken, TimedOut
 from headgate.policy.fit import Fitted
 from headgate.reasoning.cache import ReplyCollector
 from headgate.stream.translate import Whole

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from headgate.catalog.catalog import Route
+from headgate.catalog.routes import Route
 from headgate.edge.pipeline.masking import Restore
 from headgate.edge.pipeline.state import Exchange
 from headgate.policy.fit import Fitted
@@ -41,7 +41,7 @@ def filters_for(
         on_reasoning,
         tools=() if request.choice.mode == "none" else request.tools,
         seed=exchange.id,
-        salvage=fidelity.salvage,
+        tool_call_recovery=fidelity.tool_call_recovery,
         coerce=fidelity.coerce,
         searching=searching,
         last=last,

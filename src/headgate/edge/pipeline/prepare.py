@@ -9,20 +9,22 @@ from datetime import UTC, datetime
 import msgspec
 
 from headgate.catalog import counting
-from headgate.catalog.catalog import Route
 from headgate.catalog.counting import Features
+from headgate.catalog.routes import Route
 from headgate.chat import Request, ToolResult
 from headgate.dialects.contract import ReplyFacts
 from headgate.dialects.registry import COMPACT
-from headgate.dialects.responses.reply import storing
+from headgate.dialects.responses.reply_wire import storing
 from headgate.edge import replay
 from headgate.edge.fitting import fitted_request
+from headgate.edge.masker import masker_of
+from headgate.edge.model_routes import routes_of, wish_of
 from headgate.edge.overload import LOOP_BYTES, LOOP_PARTS, MASKED_BYTES, OFF_LOOP_BYTES
 from headgate.edge.pipeline.state import Exchange
 from headgate.edge.responder import Responder
 from headgate.edge.tags import TAGS_HEADER, tagged
 from headgate.errors import invalid
-from headgate.policy import idempotency, preferences, routing, structured, web_search
+from headgate.policy import idempotency, preferences, routing, schemas, web_search
 from headgate.policy.fit import Fitted
 from headgate.policy.idempotency import Saved
 from headgate.reasoning import sealing
@@ -68,7 +70,7 @@ async def prepare(exchange: Exchange, responder: Responder) -> Prepared | None:
         request = web_search.offered(request, context.search is not None)
     if ROUTE_HEADER in client.headers:
         request = preferring(request, client.headers[ROUTE_HEADER])
-    routes = context.routes(request.model, key, request)
+    routes = routes_of(context, request.model, key, request)
     model = progress.model = routes[0].model.id
     if replay.HEADER in client.headers and await _answered_before(exchange, responder, body):
         return None
@@ -81,13 +83,13 @@ async def prepare(exchange: Exchange, responder: Responder) -> Prepared | None:
         if message.role == "assistant":  # no other role thinks
             request = await _remembered(exchange, request, routes[0])
             break
-    if (masker := context.masker(key)) is not None:
+    if (masker := masker_of(key, context.mask_secret)) is not None:
         exchange.masker = masker
         exchange.large = exchange.large or size >= MASKED_BYTES
         await exchange.worked(masker.request, request)  # what it finds is known before it is sent
         if reason := masker.reason():
             progress.recalled = (*progress.recalled, reason)
-    if (wish := context.wish_of(request.model, key, request)) != preferences.NONE:
+    if (wish := wish_of(context, request.model, key, request)) != preferences.NONE:
         # Why this route: on the row only, as the caller knows what it asked for.
         reason = f"route ({preferences.written(wish)})"
         progress.recalled = (*progress.recalled, reason)
@@ -201,7 +203,7 @@ async def fitted_to(
     exchange.progress.warnings = (*fallbacks, *notes, *fitted.request.warnings)
     if exchange.context.settings.reply_model == "served":
         _name(exchange, request, route.other or exchange.progress.model)
-    if fitted.format is not None and (fault := structured.fault(fitted.format)):
+    if fitted.format is not None and (fault := schemas.fault(fitted.format)):
         raise invalid(fault, "$.response_format")
     return fitted
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from headgate.catalog import counting
-from headgate.catalog.catalog import Route
+from headgate.catalog.routes import Route
 from headgate.chat import Failed, Finish, Found, Searched, ToolCall
 from headgate.dialects.contract import Encoder
 from headgate.edge import relay as relays
@@ -25,7 +25,7 @@ from headgate.edge.relay import Relay
 from headgate.edge.responder import Responder
 from headgate.edge.web_search import SearchProvider
 from headgate.errors import Failure, Refused
-from headgate.net.client import Broken, TimedOut
+from headgate.net.client_errors import Broken, TimedOut
 from headgate.policy import web_search
 from headgate.policy.fit import Fitted
 from headgate.reasoning.cache import ReplyCollector
@@ -93,7 +93,7 @@ class SearchRounds:
             for searched in searches:
                 for found in searched.results:
                     self._found[len(self._found) + 1] = found
-            self._tell(searches, send, responder)
+            self._notify(searches, send, responder)
             if self.filter.others:  # the client's own tools are its turn
                 break
             if all(searched.error == "max_uses_exceeded" for searched in searches):
@@ -131,7 +131,7 @@ class SearchRounds:
         query = web_search.query_of(call.arguments)[: web_search.MAX_QUERY]
         return msgspec.structs.replace(searched, query=query)
 
-    def _tell(
+    def _notify(
         self, searches: Sequence[Searched], send: Callable[[bytes], None], responder: Responder
     ) -> None:
         if out := self._sink.feed(searches):

@@ -7,18 +7,19 @@ import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from headgate.catalog.catalog import Route
+from headgate.catalog.routes import Route
 from headgate.chat import Request, Usage
 from headgate.dialects.contract import Dialect, Encoder, ReplyFacts, RequestTarget
 from headgate.edge import relay, upstream
-from headgate.edge.context import EdgeContext, Entry
+from headgate.edge.context import EdgeContext
+from headgate.edge.entry import Entry
 from headgate.edge.ids import new_id
 from headgate.edge.metrics import RouteMetrics
 from headgate.edge.record import ANSWERED, ExchangeRecord
 from headgate.edge.stored_responses import Turn as StoredTurn
 from headgate.errors import BLAMELESS
-from headgate.net.client import Response
-from headgate.net.server import Inbound
+from headgate.net.inbound import Inbound
+from headgate.net.upstream_connection import Response
 from headgate.node.client import Turn
 from headgate.policy.masking import Masker
 from headgate.stream.translate import Translator
@@ -70,7 +71,7 @@ class Progress:
 
     @property
     def shown_first_token_s(self) -> float:
-        """When the upstream's first token came; 0 where there was none, or the reply failed."""
+        """Return when the upstream's first token came; 0 where there was none, or the reply failed."""
         fine = self.outcome in ANSWERED or self.outcome in BLAMELESS
         return self.first_token_s if fine else 0.0
 

@@ -7,7 +7,7 @@ import time
 
 import msgspec
 
-from headgate.catalog.catalog import Route
+from headgate.catalog.routes import Route
 from headgate.chat import Finish, Reply
 from headgate.edge import relay as relays
 from headgate.edge import upstream
@@ -18,7 +18,7 @@ from headgate.edge.pipeline.state import Exchange
 from headgate.edge.relay import Relay
 from headgate.edge.responder import Responder
 from headgate.errors import Refused
-from headgate.net.client import Broken, TimedOut
+from headgate.net.client_errors import Broken, TimedOut
 from headgate.policy import structured
 from headgate.policy.fit import Fitted
 from headgate.stream.translate import Whole

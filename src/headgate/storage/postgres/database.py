@@ -1,4 +1,4 @@
-"""The connection to PostgreSQL: its errors in one sentence, its schema, and its migrations.
+"""This module has the connection to PostgreSQL: its errors in one sentence, its schema, and its migrations.
 
 Everything is in the schema `headgate` of the database, so that it may be shared with other programs.
 Migrations are numbered files in schema/; a schema that is newer than this code is refused.

@@ -1,4 +1,4 @@
-"""Rows of the nodes' ledgers on their way into PostgreSQL, each counted exactly once.
+"""This module ships the rows of the nodes' ledgers into PostgreSQL, each counted exactly once.
 
 A batch is one transaction: the rows that are new by their request id, their sums, and how far the node
 has come.  So it may be sent as often as needed, and by two nodes at a time.

@@ -10,7 +10,9 @@ from typing import Any
 import msgspec
 
 from headgate.policy import shared_rates, shared_slots
-from headgate.policy.limits import LIMITS, NS, Bucket, LimitSlot
+from headgate.policy.bucket import Bucket
+from headgate.policy.limit_kinds import LIMITS, NS
+from headgate.policy.limits import LimitSlot
 from headgate.policy.shared_rates import RateAnswer, RateAsk
 from headgate.policy.shared_slots import LEASE_S, OtherSlots, SlotAnswer, SlotAsk
 from headgate.storage.postgres.database import Connection

@@ -60,11 +60,11 @@ class LedgerDatabase:
 
         Sums by session or user, and those of one of them, are made of the rows that are still there.
         """
-        said = where.said()
-        from_rows = bool({"session", "user"} & {by, *said})
+        stated = where.stated()
+        from_rows = bool({"session", "user"} & {by, *stated})
         values: list[object] = [_moment(since_s), _moment(until_s)]
         tests = ""
-        for name, value in said.items():
+        for name, value in stated.items():
             values.append(value)
             tests += f' and "{name}" = ${len(values)}'
         hour = "date_trunc('hour', started_at, 'UTC')" if from_rows else "hour"
@@ -87,7 +87,7 @@ class LedgerDatabase:
     ) -> list[LedgerRow]:
         """Return the newest exchanges, the oldest of them first."""
         tests, values = _only(only), [_moment(since_s), most]
-        for name, value in where.said().items():
+        for name, value in where.stated().items():
             values.append(value)
             tests += f' and "{name}" = ${len(values)}'
         found = await self._db.fetch(
@@ -104,7 +104,7 @@ class LedgerDatabase:
         last = 0
         while True:
             tests, values = _only(only), [_moment(since_s), last, size]
-            for name, value in where.said().items():
+            for name, value in where.stated().items():
                 values.append(value)
                 tests += f' and "{name}" = ${len(values)}'
             found = await self._db.fetch(

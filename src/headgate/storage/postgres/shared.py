@@ -26,7 +26,7 @@ insert into shared_rows as old (kind, id, version, "row")
 
 
 class SharedState(msgspec.Struct, frozen=True):
-    """The database as a whole."""
+    """Represents the database as a whole."""
 
     cluster: str
     version: int

@@ -1,4 +1,4 @@
-"""The implementation in SQLite: one file in the data directory."""
+"""This package implements the storage in SQLite: one file in the data directory."""
 
 from typing import TYPE_CHECKING
 

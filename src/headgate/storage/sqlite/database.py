@@ -19,15 +19,9 @@ import msgspec
 
 from headgate.policy import keys
 from headgate.policy import terms as terms_rules
-from headgate.policy.keys import (
-    Account,
-    AccountChanges,
-    BudgetTerms,
-    Changes,
-    Key,
-    KeySnapshot,
-    Terms,
-)
+from headgate.policy.key_snapshot import KeySnapshot
+from headgate.policy.key_terms import BudgetTerms
+from headgate.policy.keys import Account, AccountChanges, Changes, Key, Terms
 from headgate.policy.upstream_keys import OwnedKey, OwnedKeys, OwnerKind
 from headgate.policy.upstream_keys import fault_of as upstream_key_fault
 from headgate.storage.errors import StoreError as StoreError
@@ -129,7 +123,7 @@ class Store:
         return self._directory
 
     def derived(self, purpose: str) -> bytes:
-        """A secret of this data directory for one purpose: 32 bytes, the same after a restart."""
+        """Return a secret of this data directory for one purpose: 32 bytes, the same after a restart."""
         return keys.mac(self._pepper, f"purpose:{purpose}")
 
     def close(self) -> None:
@@ -333,7 +327,7 @@ class Store:
         )
 
     def change_key(self, id: str, *, now_s: float, **changes: Unpack[Changes]) -> Key | None:
-        """The key with some of its fields replaced; None when it is not good any more.
+        """Return the key with some of its fields replaced; None when it is not good any more.
 
         Its terms become those of its rotations too, as they take from the same limits and budget.
         StoreError when the fields cannot be so, and then nothing is changed.
@@ -489,7 +483,7 @@ class Store:
     def create_account(
         self, id: str, name: str, *, now_s: float, **terms: Unpack[BudgetTerms]
     ) -> Account:
-        """A new account; StoreError for a bad or taken id, a bad name or term."""
+        """Return a new account; StoreError for a bad or taken id, a bad name or term."""
         account = Account(id, name, now_s, None, **terms)
         _refuse(terms_rules.account_id_fault(id))
         _refuse(terms_rules.fault_of(account))
@@ -508,7 +502,7 @@ class Store:
     def change_account(
         self, id: str, *, now_s: float, **changes: Unpack[AccountChanges]
     ) -> Account | None:
-        """The account with some of its fields replaced; None when it is not open any more.
+        """Return the account with some of its fields replaced; None when it is not open any more.
 
         StoreError when the fields cannot be so, and then nothing is changed.
         """
@@ -556,7 +550,7 @@ class Store:
 
 
 def _steps() -> list[tuple[int, str]]:
-    """The migrations, oldest first: number and script."""
+    """Return the migrations, oldest first: number and script."""
     return sorted(
         (int(f.name.removesuffix(".sql")), f.read_text("utf-8"))
         for f in files("headgate.storage.sqlite").joinpath("schema").iterdir()

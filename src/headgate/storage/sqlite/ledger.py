@@ -94,7 +94,7 @@ class _Entry(msgspec.Struct, eq=False):
         """Kept when the disk fails; the others are reported, or forgotten."""
         return self.kind in (1, 3)
 
-    def tell(self, error: Exception | None, answer: bytes = b"") -> bool:
+    def notify(self, error: Exception | None, answer: bytes = b"") -> bool:
         """Once, and whether somebody waited: its task may be cancelled, and its loop closed."""
         done, self.done = self.done, None
         if done is None or done.done() or done.get_loop().is_closed():
@@ -111,7 +111,7 @@ _decode_answer = msgspec.json.Decoder(CommitResult).decode
 
 
 class Ledger:
-    """The edge's side.  The database must be up to date: a Store has opened it before.
+    """Is the edge's side of it.  The database must be up to date: a Store has opened it before.
 
     `open`, `checkpoint`, `settle` and `settle_soon` are called from one asyncio loop at a time.
     """
@@ -213,7 +213,7 @@ class Ledger:
         """As `open`, for a message that has the intent in it; what the node answers."""
         return await self.ask(kind, id, data, _withdrawal(id))
 
-    def tell(self, kind: int, id: str, data: bytes) -> None:
+    def notify(self, kind: int, id: str, data: bytes) -> None:
         """Send an entry without waiting for its answer."""
         self._put(_Entry(kind, id, data))
 
@@ -324,7 +324,7 @@ class Ledger:
     # entries
 
     def _asked(self, entry: _Entry) -> "asyncio.Future[bytes]":
-        """What tells what became of it."""
+        """Return what tells what became of it."""
         loop = asyncio.get_running_loop()
         done = entry.done = loop.create_future()
         self._put(entry, loop)
@@ -374,7 +374,7 @@ class Ledger:
                 return
         self._stuck = True
         for entry in [*self._pending, *self._gathered]:
-            if entry.tell(self._silent()):
+            if entry.notify(self._silent()):
                 self._withdraw(entry)
 
     def _late_answer(self) -> bool:
@@ -427,7 +427,7 @@ class Ledger:
         heard = self.on_commit
         for entry in entries:
             if entry.done is not None:
-                entry.tell(None, answer)
+                entry.notify(None, answer)
             if heard is not None and entry.kind == 1:
                 heard(entry.id)
 
@@ -439,15 +439,15 @@ class Ledger:
         del self._kept[: answer.written]
         for n, entry in enumerate(group):
             if n in answers:  # what was asked of the node itself, and not of the disk
-                entry.tell(None, bytes(answers[n]))
+                entry.notify(None, bytes(answers[n]))
                 continue
             if not answer.fault or not entry.durable:
                 if n in refused:
-                    entry.tell(LedgerRefused(refused[n]))
+                    entry.notify(LedgerRefused(refused[n]))
                 else:
                     self._committed((entry,))
                 continue
-            entry.tell(LedgerFault(answer.fault))
+            entry.notify(LedgerFault(answer.fault))
             if entry.lasts:
                 self._kept.append(entry)
             elif n < self._resent:

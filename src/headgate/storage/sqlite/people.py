@@ -83,7 +83,7 @@ class People:
     # --- the first admin
 
     def setup_link(self, *, now_s: float) -> str | None:
-        """A fresh token for making the first admin; None once there is anybody."""
+        """Return a fresh token for making the first admin; None once there is anybody."""
         token = secrets.token_urlsafe(32)
         mac = keys.mac(self._setup_key, token)
         made = self._changed(
@@ -248,7 +248,7 @@ class People:
     # --- sessions
 
     def open_session(self, user: str, *, now_s: float) -> str:
-        """A new session's token: 256 bits, nowhere kept."""
+        """Return a new session's token: 256 bits, nowhere kept."""
         token = secrets.token_urlsafe(32)
         with self._transaction():
             self._db.execute("delete from sessions where ends_s <= ?", (now_s,))
@@ -384,7 +384,7 @@ class People:
     def changes(
         self, *, account: str | None = None, before: int | None = None, most: int = 50
     ) -> list[Change]:
-        """Newest first; `before`: the last one's seq, for the next page."""
+        """Return the newest first; `before`: the last one's seq, for the next page."""
         rows = self._all(
             "select seq, at_s, actor, via, action, subject, account, detail from audit_log"
             " where (?1 is null or account = ?1) and (?2 is null or seq < ?2)"

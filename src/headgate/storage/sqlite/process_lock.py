@@ -112,7 +112,7 @@ def _pid_in(file: int) -> int:
 
 
 class NodeLock:
-    """Held by the node of a data directory; the system gives it back when that is no more."""
+    """Is held by the node of a data directory; the system gives it back when that is no more."""
 
     def __init__(self, data: str | Path, within_s: float) -> None:
         """Have a node that is still there hand over; StoreError when it does not within `within_s`."""

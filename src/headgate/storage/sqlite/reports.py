@@ -127,7 +127,7 @@ class UsageReader:
 
     @property
     def _db(self) -> apsw.Connection:
-        """The connection of this thread."""
+        """Return the connection of this thread."""
         found: apsw.Connection | None = getattr(self._own, "db", None)
         if found is None:
             with self._faults():
@@ -158,7 +158,7 @@ class UsageReader:
             return list(self._db.execute(sql, values))
 
     def generation(self, id: str) -> LedgerRow | None:
-        """The row of one exchange; None while it runs, and when there is none."""
+        """Return the row of one exchange; None while it runs, and when there is none."""
         found = self._all(f"select {_COLUMNS} from ledger where request_id = ?", (id,))
         return _row(found[0]) if found else None
 
@@ -194,7 +194,7 @@ class UsageReader:
     def session(
         self, id: str, key: str | None = None, *, most: int = 10_000, after: str = ""
     ) -> list[LedgerRow]:
-        """The exchanges of one session, oldest first; of one key only, where others must not see.
+        """Return the exchanges of one session, oldest first; of one key only, where others must not see.
 
         `after`: the id of the last one of the page before.
         """
@@ -243,15 +243,15 @@ class UsageReader:
         self, sums: list[Spent], since_s: float, until_s: float, where: Where
     ) -> list[Spent]:
         """The sums of sessions with errors and times, which are read from the rows: they are not kept."""
-        said = where.said()
+        stated = where.stated()
         named = msgspec.json.encode([s.name for s in sums if s.name]).decode()
         rows = self._all(
             f"select session, sum({_ERROR}), {', '.join(f'sum({ADDS[c]})' for c in _TIMES)}"
             " from ledger indexed by ledger_session"
             " where session in (select value from json_each(:named)) and session <> ''"
-            f" and started_at >= :since and started_at < :until{_tests(said)} group by 1",
+            f" and started_at >= :since and started_at < :until{_tests(stated)} group by 1",
             {
-                **{f"w_{c}": v for c, v in said.items()},
+                **{f"w_{c}": v for c, v in stated.items()},
                 "named": named,
                 "since": since_s,
                 "until": until_s,
@@ -300,7 +300,7 @@ class UsageReader:
         return {name: found for (_, name), found in self._measured("''", since_s).items()}
 
     def measured_routes(self, since_s: float) -> dict[tuple[str, str], Measured]:
-        """As `measured`, by model and upstream; all upstreams of a model together are `""`."""
+        """Return the same as `measured`, by model and upstream; all upstreams of a model together are `""`."""
         whole = self._measured("model", since_s, "''")
         return {**self._measured("model", since_s), **whole}
 
@@ -400,24 +400,26 @@ class UsageReader:
         text: str,
     ) -> list[tuple[Any, ...]]:
         """The seq and these columns of the exchanges that are meant, the last one first."""
-        said: dict[str, str] = {**where.said(), **dict.fromkeys(only, "")}  # see _tests
-        values: dict[str, object] = {f"w_{c}": v for c, v in said.items()}
+        stated: dict[str, str] = {**where.stated(), **dict.fromkeys(only, "")}  # see _tests
+        values: dict[str, object] = {f"w_{c}": v for c, v in stated.items()}
         values |= {"since": since_s, "until": until_s}
         high = before if before is not None else MAX_SEQ
         if text:
-            return self._search(columns, said, values, high, most, text)
-        if said.get("session"):
-            return self._page(columns, "ledger_session", said, values, 0, high, most)
-        everything = not said and since_s <= 0 and until_s >= END_OF_TIME_S
-        if everything or "session" in said or "user" in said:  # sums know no seq of these
-            return self._page(columns, "ledger_log", said, values, 0, high, most)
+            return self._search(columns, stated, values, high, most, text)
+        if stated.get("session"):
+            return self._page(columns, "ledger_session", stated, values, 0, high, most)
+        everything = not stated and since_s <= 0 and until_s >= END_OF_TIME_S
+        if everything or "session" in stated or "user" in stated:  # sums know no seq of these
+            return self._page(columns, "ledger_log", stated, values, 0, high, most)
         high = min(high, self.last_seq() + 1)
         near = max(0, high - NEAR)
-        found = self._page(columns, "ledger_log", said, values, near, high, most)
-        for first, end in reversed(self._where(said, values, near, most - len(found))):
+        found = self._page(columns, "ledger_log", stated, values, near, high, most)
+        for first, end in reversed(self._where(stated, values, near, most - len(found))):
             if len(found) >= most:
                 break
-            found += self._page(columns, "ledger_log", said, values, first, end, most - len(found))
+            found += self._page(
+                columns, "ledger_log", stated, values, first, end, most - len(found)
+            )
         return found
 
     def last_seq(self) -> int:
@@ -434,18 +436,23 @@ class UsageReader:
         only: Sequence[Only] = (),
     ) -> list[tuple[int, LedgerRow]]:
         """Return the exchanges whose number is above `seq`, the oldest first."""
-        said: dict[str, str] = {**where.said(), **dict.fromkeys(only, "")}
+        stated: dict[str, str] = {**where.stated(), **dict.fromkeys(only, "")}
         rows = self._all(
             f"select seq, {_COLUMNS} from ledger where seq > :seq and started_at >= :since"
-            f"{_tests(said)} order by seq limit :most",
-            {**{f"w_{c}": v for c, v in said.items()}, "seq": seq, "since": since_s, "most": most},
+            f"{_tests(stated)} order by seq limit :most",
+            {
+                **{f"w_{c}": v for c, v in stated.items()},
+                "seq": seq,
+                "since": since_s,
+                "most": most,
+            },
         )
         return [(seq, _row(tuple(columns))) for seq, *columns in rows]
 
     def _search(
         self,
         columns: str,
-        said: dict[str, str],
+        stated: dict[str, str],
         values: dict[str, object],
         high: int,
         most: int,
@@ -456,7 +463,7 @@ class UsageReader:
         found = " or ".join(f"instr(lower({column}), :text)" for column in _SEARCHED)
         return self._all(
             f"select seq, {columns} from ledger indexed by ledger_log"
-            f" where seq >= :low and seq < :high{_tests(said)}"
+            f" where seq >= :low and seq < :high{_tests(stated)}"
             f" and started_at >= :since and started_at < :until and ({found})"
             " order by seq desc limit :most",
             {**values, "low": low, "high": high, "most": most, "text": text.lower()},
@@ -466,7 +473,7 @@ class UsageReader:
         self,
         columns: str,
         index: str,
-        said: dict[str, str],
+        stated: dict[str, str],
         values: dict[str, object],
         low: int,
         high: int,
@@ -475,13 +482,13 @@ class UsageReader:
         """The last rows with a seq in [low, high) that are meant."""
         return self._all(
             f"select seq, {columns} from ledger indexed by {index} where seq >= :low and seq < :high"
-            f"{_tests(said)} and started_at >= :since and started_at < :until"
+            f"{_tests(stated)} and started_at >= :since and started_at < :until"
             " order by seq desc limit :most",
             {**values, "low": low, "high": high, "most": most},
         )
 
     def _where(
-        self, said: dict[str, str], values: dict[str, Any], high: int, most: int
+        self, stated: dict[str, str], values: dict[str, Any], high: int, most: int
     ) -> list[tuple[int, int]]:
         """Where below `high` the last `most` rows are that are meant: spans of seq, in order.
 
@@ -491,7 +498,7 @@ class UsageReader:
         """
         if high <= 0 or most <= 0:
             return []
-        tests = _tests(said, sums=True)
+        tests = _tests(stated, sums=True)
         groups = f"from by_hour where hour >= :first and hour <= :last and first_seq < :high{tests}"
         since, until = values["since"] / HOUR_S, values["until"] / HOUR_S
         values = {
@@ -669,8 +676,8 @@ class UsageReader:
         return [
             Difference(
                 f"{table} " + ", ".join(f"{n} {v or '-'}" for n, v in zip(by, group, strict=True)),
-                _told(sums, ours.get(group), theirs.get(group)),
-                _told(sums, theirs.get(group), ours.get(group)),
+                _reported(sums, ours.get(group), theirs.get(group)),
+                _reported(sums, theirs.get(group), ours.get(group)),
             )
             for group in [*ours, *(g for g in theirs if g not in ours)]
         ]
@@ -749,14 +756,14 @@ _ONLY: dict[str, str] = {
 }
 
 
-def _tests(said: dict[str, str], *, sums: bool = False) -> str:
-    """Conditions; that a session is one must be written for its index, which has no others.
+def _tests(stated: dict[str, str], *, sums: bool = False) -> str:
+    """Return the conditions; that a session is one must be written for its index, which has no others.
 
     `sums`: for the sums of hours, which count what has no price.
     """
     only = {**_ONLY, "unpriced": "unpriced > 0"} if sums else _ONLY
-    tests = "".join(f" and {only[c]}" if c in only else f' and "{c}" = :w_{c}' for c in said)
-    return tests + (" and session <> ''" if said.get("session") else "")
+    tests = "".join(f" and {only[c]}" if c in only else f' and "{c}" = :w_{c}' for c in stated)
+    return tests + (" and session <> ''" if stated.get("session") else "")
 
 
 def _source(
@@ -766,8 +773,12 @@ def _source(
 
     Sums that are not kept are made of the rows alone.
     """
-    said = where.said()
-    needed = {"hour", *said, *((_NAME[by].strip('"'),) if by not in (None, "day", "hour") else ())}
+    stated = where.stated()
+    needed = {
+        "hour",
+        *stated,
+        *((_NAME[by].strip('"'),) if by not in (None, "day", "hour") else ()),
+    }
     table = next((t for t in ("by_hour", "by_session") if needed <= {*TABLES[t][1]}), None)
     plain = ", ".join(sorted(f'"{c}"' for c in needed - {"hour"}) or ["'' as none"])
     known = table != "by_session"
@@ -776,8 +787,8 @@ def _source(
     row = ", ".join(
         f"{add} as {c}" for add, c in zip(adds, Spent.__struct_fields__[1:], strict=True)
     )
-    index = "ledger_session" if table is None and said.get("session") else "ledger_started"
-    tests = _tests(said)
+    index = "ledger_session" if table is None and stated.get("session") else "ledger_started"
+    tests = _tests(stated)
 
     def rows(since: str, until: str) -> str:
         return (
@@ -785,7 +796,7 @@ def _source(
             f" where started_at >= :{since} and started_at < :{until}{tests}"
         )
 
-    values: dict[str, object] = {f"w_{c}": v for c, v in said.items()}
+    values: dict[str, object] = {f"w_{c}": v for c, v in stated.items()}
     first, last = math.ceil(since_s / HOUR_S), math.floor(until_s / HOUR_S)
     values |= {"since": since_s, "until": until_s}
     if table is None or first >= last:
@@ -808,7 +819,7 @@ def _row(columns: tuple[Any, ...]) -> LedgerRow:
     return msgspec.convert({**fields, "stream": bool(fields["stream"])}, LedgerRow)
 
 
-def _told(
+def _reported(
     names: tuple[str, ...], one: tuple[Any, ...] | None, other: tuple[Any, ...] | None
 ) -> str:
     """Of two sums, what of the first is not in the second."""

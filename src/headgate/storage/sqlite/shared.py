@@ -32,7 +32,7 @@ _APPEND_ONLY = "audit_log"
 
 
 class SharedRow(msgspec.Struct, frozen=True):
-    """One row of a shared table."""
+    """Represents one row of a shared table."""
 
     kind: str  # the table
     id: str  # its primary key, as text; bytes in hexadecimal, several columns as a JSON array
@@ -48,7 +48,7 @@ class Joined(msgspec.Struct, frozen=True):
 
 
 class _Table(msgspec.Struct, frozen=True):
-    """The columns of a table."""
+    """Represents the columns of a table."""
 
     name: str
     key: tuple[str, ...]
@@ -65,7 +65,7 @@ class _Table(msgspec.Struct, frozen=True):
         return str(values[0]) if len(values) == 1 else msgspec.json.encode(values).decode()
 
     def key_of(self, id: str) -> tuple[Any, ...]:
-        """The primary key of a row with this id."""
+        """Return the primary key of a row with this id."""
         texts = [id] if len(self.key) == 1 else msgspec.json.decode(id)
         named = zip(self.key, texts, strict=True)
         return tuple([bytes.fromhex(text) if c in self.blobs else text for c, text in named])

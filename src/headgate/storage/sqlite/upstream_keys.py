@@ -1,4 +1,4 @@
-"""Owners' upstream keys on the disk: encrypted under the pepper, and written by these statements only.
+"""Owners' upstream keys are kept on the disk: encrypted under the pepper, and written by these statements only.
 
 A key is kept as a JWE (RFC 7516; direct encryption with AES-256-GCM) whose protected header names its owner and
 its upstream.  The key of the encryption is derived from the pepper, so a copy of the database alone opens

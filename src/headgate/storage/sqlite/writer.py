@@ -161,7 +161,7 @@ def frame(body: bytes, count: int) -> bytes:
 
 
 class Pending(msgspec.Struct, eq=False):
-    """An entry on its way to the disk."""
+    """Represents an entry on its way to the disk."""
 
     entry: Durable
     source: Any  # Any: whoever sent it, as the caller knows them
@@ -189,7 +189,7 @@ class Writer:
         return len(self._kept)
 
     def db(self) -> apsw.Connection:
-        """The connection; StoreFault when there is none to be had."""
+        """Return the connection; StoreFault when there is none to be had."""
         try:
             return self._connection()
         except apsw.Error as error:
@@ -220,7 +220,7 @@ class Writer:
         return Written("", late) if late else NOTHING_ELSE
 
     def _commit(self, db: apsw.Connection, group: Sequence[Pending]) -> None:
-        """One transaction; marks the entries that no disk would take, as they break the schema."""
+        """Return one transaction; marks the entries that no disk would take, as they break the schema."""
         try:
             insert(db, [p.entry for p in group])
             return

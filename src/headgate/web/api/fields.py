@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from headgate.policy import budgets, networks
+from headgate.policy import networks, periods
 from headgate.policy.terms import MAX_NAME_CHARS, TERMS, field_of
 from headgate.web.api.shapes import Asked, seconds_of
 from headgate.web.context import Problem, RequestContext, sentence
@@ -31,9 +31,9 @@ def terms(body: Asked) -> dict[str, Any]:
         try:
             match term.kind:
                 case "money":
-                    value = None if value is None else budgets.nano_of(value)
+                    value = None if value is None else periods.nano_of(value)
                 case "zone":
-                    budgets.zone_of(value)
+                    periods.zone_of(value)
                 case "networks":
                     value = networks.checked(value)
         except ValueError as error:
@@ -54,7 +54,7 @@ def future(moment: datetime | None, now_s: float) -> float | None:
 
 def models(visit: RequestContext, names: tuple[str, ...]) -> tuple[str, ...]:
     """The catalog's ids of the models that were named, each once."""
-    catalog = visit.desk.catalog
+    catalog = visit.console_context.catalog
     ids: list[str] = []
     for n, text in enumerate(names):
         model = catalog.find(text)

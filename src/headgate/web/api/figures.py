@@ -80,7 +80,7 @@ class Usage(Shape, frozen=True, kw_only=True):
 
 
 class Attempt(Shape, frozen=True, kw_only=True):
-    """One contact with an upstream; the client pays for the last one only."""
+    """Represents one contact with an upstream; the client pays for the last one only."""
 
     upstream: str
     model: Annotated[str, Meta(description="As the upstream calls it.")]
@@ -149,7 +149,7 @@ class ExchangesAsked(Filters, frozen=True, kw_only=True):
 
 
 class Session(Shape, frozen=True, kw_only=True):
-    """One conversation, by the id that its client gave it."""
+    """Represents one conversation, by the id that its client gave it."""
 
     session: str
     total: UsageRow
@@ -200,7 +200,7 @@ class UpstreamKey(Shape, frozen=True, kw_only=True):
 
 
 class UpstreamPrice(Shape, frozen=True, kw_only=True):
-    """US dollars for a million tokens of one model at one upstream, or of every model there."""
+    """Represents US dollars for a million tokens of one model at one upstream, or of every model there."""
 
     model: Annotated[str, Meta(description="Empty: every model.")]
     valid_from: date
@@ -237,7 +237,7 @@ class Upstream(Shape, frozen=True, kw_only=True):
 
 
 class Upstreams(Shape, frozen=True, kw_only=True):
-    """All upstreams."""
+    """Represents all upstreams."""
 
     data: list[Upstream]
 
@@ -258,7 +258,7 @@ class Checked(Shape, frozen=True, kw_only=True):
 
 
 class Price(Shape, frozen=True, kw_only=True):
-    """US dollars for a million tokens; the whole request is billed at the tier its input falls into."""
+    """Represents US dollars for a million tokens; the whole request is billed at the tier its input falls into."""
 
     valid_from: date
     up_to_input: Annotated[int | None, Meta(description="Tokens of input; null: any number.")]
@@ -284,7 +284,7 @@ class Route(Shape, frozen=True, kw_only=True):
 
 
 class Model(Shape, frozen=True, kw_only=True):
-    """A model of the catalog."""
+    """Represents a model of the catalog."""
 
     id: str
     display_name: str
@@ -327,7 +327,7 @@ class Removed(Shape, frozen=True, kw_only=True):
 
 
 class UpstreamSettings(Shape, frozen=True, kw_only=True):
-    """The settings of an upstream; never its key."""
+    """Represents the settings of an upstream; never its key."""
 
     id: str
     source: Annotated[
@@ -352,7 +352,7 @@ class UpstreamSettings(Shape, frozen=True, kw_only=True):
 
 
 class ModelList(Shape, frozen=True, kw_only=True):
-    """All models."""
+    """Represents all models."""
 
     data: list[Model]
     left_out: list[LeftOut]

@@ -1,4 +1,4 @@
-"""Keys and accounts over the admin API: made, shown, changed, rotated, closed.
+"""Keys and accounts are served over the admin API: made, shown, changed, rotated, closed.
 
 Note: a key's budget is that of its whole family, so what was spent of it is the sum of
 the key and its rotations in the present period, while `spent_usd` is the key's own, ever.
@@ -10,9 +10,9 @@ from msgspec import UNSET, structs
 
 from headgate.admin import accounts as account_operations
 from headgate.admin import keys as key_operations
-from headgate.policy import budgets, pricing
-from headgate.policy.budgets import What
+from headgate.policy import periods, pricing
 from headgate.policy.keys import Account, AccountChanges, Changes, Key
+from headgate.policy.owner_budget import What
 from headgate.storage.figures import By
 from headgate.web.api import fields as fields
 from headgate.web.api import shapes as shapes
@@ -24,11 +24,11 @@ class _Spending:
     """What everybody has spent, asked of the ledger at most once for each beginning of a period."""
 
     def __init__(self, visit: RequestContext, now_s: float) -> None:
-        self._books = visit.desk.books
+        self._ledger_reports = visit.console_context.ledger_reports
         self._now_s = now_s
         self._since: dict[tuple[What, float], dict[str, int]] = {}
         self._ever: dict[tuple[By, str], tuple[int, int, int]] = {}
-        for b in self._books.balances():
+        for b in self._ledger_reports.balances():
             for owner in (("key", b.key_id), ("account", b.account)):
                 requests, unpriced, spent = self.ever(*owner)
                 sums = (requests + b.requests, unpriced + b.unpriced, spent + b.spent_nano_usd)
@@ -39,10 +39,10 @@ class _Spending:
         return self._ever.get((by, id), (0, 0, 0))
 
     def of_budget(self, by: What, ids: list[str], owner: Key | Account) -> int:
-        budget = budgets.written_on(owner)
-        since_s = 0.0 if budget is None else budgets.begins_s(budget, self._now_s)
+        budget = periods.written_on(owner)
+        since_s = 0.0 if budget is None else periods.begins_s(budget, self._now_s)
         if (by, since_s) not in self._since:
-            self._since[by, since_s] = self._books.spent([(by, since_s)])[by, since_s]
+            self._since[by, since_s] = self._ledger_reports.spent([(by, since_s)])[by, since_s]
         return sum(self._since[by, since_s].get(id, 0) for id in ids)
 
 
@@ -54,11 +54,11 @@ class _Ring:
 
     def __init__(self, visit: RequestContext) -> None:
         self.now_s = time.time()
-        self._all = visit.desk.store.keys()
+        self._all = visit.console_context.store.keys()
         self._families: dict[str, list[str]] = {}
         for key in self._all:
             self._families.setdefault(key.owner, []).append(key.id)
-        self._accounts = {a.id: a for a in visit.desk.store.accounts()}
+        self._accounts = {a.id: a for a in visit.console_context.store.accounts()}
         self._spending = _Spending(visit, self.now_s)
         scope = visit.who.scope
         self.keys = [k for k in self._all if scope in (None, k.account)]

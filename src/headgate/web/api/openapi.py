@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of this gateway, at /openapi.json.
+"""This module builds the OpenAPI 3.1 document of this gateway, at /openapi.json.
 
 The only place that makes it.  What /admin/v1 has comes from the routes and structs that serve it, so
 that it cannot differ from them; the gateway's own protocols are the vendors', and told in outline
@@ -197,7 +197,7 @@ def _places(path: str) -> list[JSON]:
 
 
 def _parameters(schema: JSON) -> list[JSON]:
-    """The parameters of an address, of the schema of their struct."""
+    """Return the parameters of an address, of the schema of their struct."""
     out = []
     for name, kind in schema["properties"].items():
         kind = _plain(kind)
@@ -261,7 +261,7 @@ def _outlined(outline: Outline) -> JSON:
 
 
 def show(visit: RequestContext) -> Response:
-    data = msgspec.json.encode(document(visit.desk.base_url))
+    data = msgspec.json.encode(document(visit.console_context.base_url))
     return Response(data, headers={"cache-control": "no-cache"}, media_type=ANSWERED)
 
 

@@ -14,7 +14,7 @@ from headgate import config
 from headgate.admin import models as operations
 from headgate.catalog import cards
 from headgate.catalog.advice import advice
-from headgate.catalog.catalog import Model
+from headgate.catalog.models import Model
 from headgate.catalog.models import models as shipped
 from headgate.catalog.stored import Joined
 from headgate.config import ConfigError
@@ -24,7 +24,7 @@ from headgate.web.context import Problem, RequestContext
 
 def list_models(visit: RequestContext) -> figures.ModelList:
     """List the models of the catalog with their prices."""
-    both, kept = visit.desk.joined, visit.desk.store.own_models()
+    both, kept = visit.console_context.joined, visit.console_context.store.own_models()
     return figures.ModelList(
         data=[_shown(m, both, kept) for m in both.catalog.models],
         left_out=[figures.LeftOut(id=id, reason=why) for id, why in both.faults.items()],
@@ -33,11 +33,11 @@ def list_models(visit: RequestContext) -> figures.ModelList:
 
 def show_model(visit: RequestContext) -> figures.Model:
     """Show one model."""
-    both = visit.desk.joined
+    both = visit.console_context.joined
     found = both.catalog.find(visit.path["id"])
     if found is None:
         raise Problem(404, f"There is no model `{visit.path['id'][:128]}`.")
-    return _shown(found, both, visit.desk.store.own_models())
+    return _shown(found, both, visit.console_context.store.own_models())
 
 
 def make_model(visit: RequestContext, body: shapes.NewModel) -> figures.Model:
@@ -45,7 +45,7 @@ def make_model(visit: RequestContext, body: shapes.NewModel) -> figures.Model:
 
     A running gateway serves it within a second, under its own name and at its own price.
     """
-    if visit.desk.joined.catalog.find(body.id) is not None and _taken(visit, body.id):
+    if visit.console_context.joined.catalog.find(body.id) is not None and _taken(visit, body.id):
         raise Problem(409, f"There is a model `{body.id}` already.", "$.id")
     fields = {k: v for k, v in msgspec.to_builtins(body).items() if k != "id"}
     put(visit, body.id, fields)
@@ -58,7 +58,7 @@ def change_model(visit: RequestContext, body: shapes.ModelChanges) -> figures.Mo
     What is left out stays.
     """
     id = visit.path["id"]
-    text = visit.desk.store.own_models().get(id)
+    text = visit.console_context.store.own_models().get(id)
     if text is None:
         raise _not_stored(visit, id)
     changes = {k: v for k, v in msgspec.to_builtins(body).items() if v is not UNSET}
@@ -79,11 +79,13 @@ def remove_model(visit: RequestContext) -> figures.Removed:
 
 def put(visit: RequestContext, id: str, fields: dict[str, object]) -> None:
     """Store a model with these fields of `[models.NAME]`; Problem names the field that is wrong."""
-    desk = visit.desk
-    if id in desk.settings.models:
+    console_context = visit.console_context
+    if id in console_context.settings.models:
         raise Problem(409, f"`models.{id}` is in headgate.toml; change it there.", "$.id")
     try:
-        operations.put(visit.operator, desk.settings, os.environ, id, fields, now_s=time.time())
+        operations.put(
+            visit.operator, console_context.settings, os.environ, id, fields, now_s=time.time()
+        )
     except ConfigError as error:
         raise Problem(422, str(error), _field(str(error), id)) from None
 
@@ -97,19 +99,19 @@ def _field(text: str, id: str) -> str:
 
 def _taken(visit: RequestContext, id: str) -> bool:
     """Whether a model has this very name, and not a pattern of the aliases."""
-    return any(id.lower() in m.names() for m in visit.desk.catalog.models)
+    return any(id.lower() in m.names() for m in visit.console_context.catalog.models)
 
 
 def _not_stored(visit: RequestContext, id: str) -> Problem:
-    if visit.desk.catalog.find(id) is None:
+    if visit.console_context.catalog.find(id) is None:
         return Problem(404, f"There is no model `{id[:128]}`.")
     return Problem(409, f"`{id[:128]}` is shipped or in headgate.toml; change it there.")
 
 
 def _shown_again(visit: RequestContext, id: str) -> figures.Model:
-    both = visit.desk.joined
+    both = visit.console_context.joined
     model = next(m for m in both.catalog.models if m.id == id)
-    return _shown(model, both, visit.desk.store.own_models())
+    return _shown(model, both, visit.console_context.store.own_models())
 
 
 def _shown(m: Model, both: Joined, kept: dict[str, str]) -> figures.Model:

@@ -17,8 +17,8 @@ from msgspec import UNSET
 from headgate import config
 from headgate.admin import models as operations
 from headgate.catalog import price_history, stored
-from headgate.catalog.catalog import presets
-from headgate.config import ConfigError
+from headgate.catalog.presets import presets
+from headgate.config import ConfigError, addresses
 from headgate.web.api import figures, shapes
 from headgate.web.context import Problem, RequestContext
 
@@ -33,7 +33,7 @@ def make_upstream(visit: RequestContext, body: shapes.NewUpstream) -> figures.Up
 
     A running gateway sends requests to it within a second. Its key is encrypted and never shown.
     """
-    if body.id in visit.desk.store.own_upstreams():
+    if body.id in visit.console_context.store.own_upstreams():
         raise Problem(409, f"There is an upstream `{body.id}` already.", "$.id")
     put(visit, body.id, {k: v for k, v in msgspec.to_builtins(body).items() if k != "id"})
     return shown(visit, body.id)
@@ -64,14 +64,14 @@ def remove_upstream(visit: RequestContext) -> figures.Removed:
 
 def put(visit: RequestContext, name: str, fields: dict[str, object]) -> None:
     """Store an upstream with these fields; Problem names the field that is wrong."""
-    desk = visit.desk
-    if name in config.configured(desk.settings):
+    console_context = visit.console_context
+    if name in addresses.configured(console_context.settings):
         raise Problem(
             409,
             f"`upstreams.{name}` is in headgate.toml or the environment; change it there.",
             "$.id",
         )
-    kept, now_s = stored.read(desk.store), time.time()
+    kept, now_s = stored.read(console_context.store), time.time()
     today = datetime.fromtimestamp(now_s, UTC).date()
     try:
         upstream = stored.decoded_upstream(name, msgspec.json.encode(fields))
@@ -80,11 +80,13 @@ def put(visit: RequestContext, name: str, fields: dict[str, object]) -> None:
         prices = price_history.changed_at_upstream(before, upstream.prices, today)
         upstream = msgspec.structs.replace(upstream, prices=prices)
         kept.upstreams[name] = stored.encoded_upstream(name, upstream, kept.secret)
-        if fault := stored.joined(desk.settings, os.environ, kept).upstream_faults.get(name):
+        if fault := stored.joined(console_context.settings, os.environ, kept).upstream_faults.get(
+            name
+        ):
             raise ConfigError(fault)
     except ConfigError as error:
         raise Problem(422, str(error), _field(str(error), name)) from None
-    desk.store.put_own_upstream(name, kept.upstreams[name], now_s=now_s)
+    console_context.store.put_own_upstream(name, kept.upstreams[name], now_s=now_s)
     visit.record(
         "upstream.put",
         name,
@@ -114,7 +116,7 @@ def _price_changes(
 
 def change(visit: RequestContext, name: str, changes: dict[str, object]) -> None:
     """Store an upstream with some of its fields replaced; Problem when it is not one that is stored."""
-    kept = stored.read(visit.desk.store)
+    kept = stored.read(visit.console_context.store)
     text = kept.upstreams.get(name)
     if text is None:
         raise _not_stored(visit, name)
@@ -135,17 +137,17 @@ def change(visit: RequestContext, name: str, changes: dict[str, object]) -> None
 
 
 def remove(visit: RequestContext, name: str) -> None:
-    if not visit.desk.store.remove_own_upstream(name):
+    if not visit.console_context.store.remove_own_upstream(name):
         raise _not_stored(visit, name)
     visit.record("upstream.remove", name)
 
 
 def shown(visit: RequestContext, name: str) -> figures.UpstreamSettings:
     """Return the settings of an upstream as they are answered; Problem 404 when there is none."""
-    desk = visit.desk
-    both, text = desk.joined, desk.store.own_upstreams().get(name)
+    console_context = visit.console_context
+    both, text = console_context.joined, console_context.store.own_upstreams().get(name)
     found, source, fault = both.settings.upstreams.get(name), "file", ""
-    if text is not None and name not in config.configured(desk.settings):
+    if text is not None and name not in addresses.configured(console_context.settings):
         source, fault = "stored", both.upstream_faults.get(name, "")
         found = msgspec.json.decode(text, type=config.Upstream)
     if found is None:
@@ -178,6 +180,6 @@ def _field(text: str, name: str) -> str:
 
 
 def _not_stored(visit: RequestContext, name: str) -> Problem:
-    if name not in visit.desk.upstreams:
+    if name not in visit.console_context.upstreams:
         return Problem(404, f"There is no upstream `{name[:64]}`.")
     return Problem(409, f"`{name[:64]}` is in headgate.toml or the environment; change it there.")

@@ -37,7 +37,9 @@ def me(visit: RequestContext) -> shapes.Me:
 
 def list_users(visit: RequestContext, query: shapes.Page) -> shapes.Users:
     """List the users of the console, by name."""
-    found, next_ = page(visit.desk.people.users(), query.after, query.limit, lambda u: u.id)
+    found, next_ = page(
+        visit.console_context.people.users(), query.after, query.limit, lambda u: u.id
+    )
     return shapes.Users(data=[_user(u) for u in found], next=next_)
 
 
@@ -111,7 +113,7 @@ def _user(user: User) -> shapes.User:
 
 def list_management_keys(visit: RequestContext, query: shapes.Page) -> shapes.ManagementKeys:
     """List the management keys, oldest first."""
-    keys = visit.desk.people.management_keys()
+    keys = visit.console_context.people.management_keys()
     found, next_ = page(keys, query.after, query.limit, lambda k: k.id)
     return shapes.ManagementKeys(data=[_management_key(k) for k in found], next=next_)
 
@@ -172,7 +174,7 @@ def list_changes(visit: RequestContext, query: shapes.ChangesAsked) -> shapes.Ch
         visit.must_see(account)
     elif visit.who.scope is not None:
         account = visit.who.scope
-    rows = visit.desk.people.changes(
+    rows = visit.console_context.people.changes(
         account=account, before=given(query.before), most=query.limit + 1
     )
     shown = rows[: query.limit]

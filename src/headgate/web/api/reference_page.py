@@ -1,4 +1,4 @@
-"""The reference of the API, at /docs/api: the OpenAPI document as a page.
+"""This module shows the reference of the API, at /docs/api: the OpenAPI document as a page.
 
 The only place that shows it to people.  Rendered here, from the document that clients get, with no
 script: the smallest viewer that could be vendored, Redoc, is 327 kB compressed, where the whole console
@@ -111,68 +111,68 @@ def _slug(text: str) -> str:
 def _operations(document: JSON, base_url: str) -> Iterator[tuple[Operation, str]]:
     responses, schemas = document["components"]["responses"], document["components"]["schemas"]
     for path, methods in document["paths"].items():
-        for method, told in methods.items():
-            body = told.get("requestBody", {}).get("content", {}).get("application/json", {})
+        for method, reported in methods.items():
+            body = reported.get("requestBody", {}).get("content", {}).get("application/json", {})
             taken = body.get("schema", {})
             taken = schemas[_name(taken)] if "$ref" in taken else taken
             refusals = []
-            for status, response in told["responses"].items():
+            for status, response in reported["responses"].items():
                 response = responses[_name(response)] if "$ref" in response else response
                 if not status.startswith("2"):
                     refusals.append((status, response["description"]))
-            well = next(s for s in told["responses"] if s.startswith("2"))
-            content = told["responses"][well]["content"]
+            well = next(s for s in reported["responses"] if s.startswith("2"))
+            content = reported["responses"][well]["content"]
             answer = next(iter(content.values())).get("schema", {})
             operation = Operation(
-                told["operationId"],
+                reported["operationId"],
                 method.upper(),
                 path,
-                told["summary"],
-                told.get("description", ""),
-                {"management": []} in told["security"],
-                not told["security"],
-                told.get("externalDocs", {}).get("url", ""),
-                tuple(_parameter(p) for p in told["parameters"]),
+                reported["summary"],
+                reported.get("description", ""),
+                {"management": []} in reported["security"],
+                not reported["security"],
+                reported.get("externalDocs", {}).get("url", ""),
+                tuple(_parameter(p) for p in reported["parameters"]),
                 tuple(_fields(taken)),
                 well,
                 _name(answer),
                 tuple(content),
                 tuple(refusals),
-                _curl(method.upper(), base_url + path, body.get("example"), told["security"]),
+                _curl(method.upper(), base_url + path, body.get("example"), reported["security"]),
             )
-            yield operation, told["tags"][0]
+            yield operation, reported["tags"][0]
 
 
 def _name(schema: JSON) -> str:
     return str(schema.get("$ref", "")).rpartition("/")[2]
 
 
-def _parameter(told: JSON) -> Field:
+def _parameter(reported: JSON) -> Field:
     return _field(
-        told["name"],
-        {**told["schema"], "description": told.get("description", "")},
-        told["required"],
+        reported["name"],
+        {**reported["schema"], "description": reported.get("description", "")},
+        reported["required"],
     )
 
 
 def _fields(schema: JSON) -> Iterator[Field]:
     required = schema.get("required", ())
-    for name, told in schema.get("properties", {}).items():
-        yield _field(name, told, name in required)
+    for name, reported in schema.get("properties", {}).items():
+        yield _field(name, reported, name in required)
 
 
-def _field(name: str, told: JSON, required: bool) -> Field:
-    words = told.get("description") or next(
-        (t["description"] for t in told.get("anyOf", ()) if "description" in t), ""
+def _field(name: str, reported: JSON, required: bool) -> Field:
+    words = reported.get("description") or next(
+        (t["description"] for t in reported.get("anyOf", ()) if "description" in t), ""
     )
-    default = msgspec.json.encode(told["default"]).decode() if "default" in told else ""
-    return Field(name, _kind(told), required, words, default)
+    default = msgspec.json.encode(reported["default"]).decode() if "default" in reported else ""
+    return Field(name, _kind(reported), required, words, default)
 
 
-def _kind(told: JSON) -> Kind:
-    match told:
+def _kind(reported: JSON) -> Kind:
+    match reported:
         case {"$ref": _}:
-            return Kind("", _name(told))
+            return Kind("", _name(reported))
         case {"anyOf": of}:
             kinds = [_kind(k) for k in of]
             return Kind(
@@ -183,18 +183,18 @@ def _kind(told: JSON) -> Kind:
             return Kind(" | ".join(f'"{v}"' for v in values))
         case {"type": "array", "items": items}:
             inner = _kind(items)
-            return Kind(f"array of {inner.text}".rstrip() + _range(told), inner.link)
+            return Kind(f"array of {inner.text}".rstrip() + _range(reported), inner.link)
         case {"type": "string", "format": format}:
             return Kind(format)
         case {"type": str(type)}:
-            return Kind(type + _range(told))
+            return Kind(type + _range(reported))
         case _:
             return Kind("any")
 
 
-def _range(told: JSON) -> str:
-    least, most = _bounds(told)
-    noun = _NOUNS.get(told["type"], "")
+def _range(reported: JSON) -> str:
+    least, most = _bounds(reported)
+    noun = _NOUNS.get(reported["type"], "")
     if least is None and most is None:
         return ""
     if most is None:
@@ -206,22 +206,22 @@ def _range(told: JSON) -> str:
     return f", {text} {noun}".rstrip()
 
 
-def _bounds(told: JSON) -> tuple[Any, Any]:  # Any: numbers
+def _bounds(reported: JSON) -> tuple[Any, Any]:  # Any: numbers
     for least, most in (
         ("minimum", "maximum"),
         ("minLength", "maxLength"),
         ("minItems", "maxItems"),
     ):
-        if least in told or most in told:
-            return told.get(least), told.get(most)
+        if least in reported or most in reported:
+            return reported.get(least), reported.get(most)
     return None, None
 
 
 def _curl(method: str, url: str, body: Any, security: list[JSON]) -> str:  # Any: JSON
-    """A command to paste; {names} in the address are the reader's to fill in."""
+    """Return a command to paste; {names} in the address are the reader's to fill in."""
     implied = "GET" if body is None else "POST"
-    said = "" if method == implied else f"-X {method} "
-    lines = [f"curl {said}{_quoted(url)}"]
+    stated = "" if method == implied else f"-X {method} "
+    lines = [f"curl {stated}{_quoted(url)}"]
     if security:
         variable = "ADMIN_KEY" if {"management": []} in security else "KEY"
         lines.append(f'-H "Authorization: Bearer $HEADGATE_{variable}"')
@@ -242,12 +242,12 @@ def _quoted(url: str) -> str:
 def show(visit: RequestContext) -> Response:
     if negotiate("/docs/api", visit.request.headers.get("accept", "")) == "markdown":
         return show_markdown(visit)
-    base_url = visit.desk.base_url
+    base_url = visit.console_context.base_url
     return visit.render("reference.html", groups=groups(base_url), objects=objects(base_url))
 
 
 def markdown(base_url: str) -> str:
-    """The same reference as markdown, for agents."""
+    """Return the same reference as markdown, for agents."""
     out = [
         "# API reference\n",
         f"The machine-readable description: {base_url}/openapi.json\n",
@@ -280,7 +280,9 @@ def _line(field: Field) -> str:
 
 
 def show_markdown(visit: RequestContext) -> Response:
-    return Response(markdown(visit.desk.base_url), media_type="text/markdown; charset=utf-8")
+    return Response(
+        markdown(visit.console_context.base_url), media_type="text/markdown; charset=utf-8"
+    )
 
 
 ENTRY = Entry("/docs/api", "Admin API", "see", "Reference")

@@ -74,16 +74,16 @@ def show_usage(visit: RequestContext, query: figures.UsageAsked) -> figures.Usag
     if query.step is not msgspec.UNSET and until_s - since_s > _MOST_S[query.step]:
         days = int(_MOST_S[query.step] / 86400)
         raise Problem(422, f"By the {query.step}, a span has at most {days} days.", "since")
-    where, books = _where(visit, query), visit.desk.books
+    where, ledger_reports = _where(visit, query), visit.console_context.ledger_reports
     kept = _kept(query.by, where)
     step: Step | None = given(query.step)
     start, most = query.after, query.limit
     if step is None:
-        sums = books.usage(query.by, since_s, until_s, where=where, most=start + most + 1)
+        sums = ledger_reports.usage(query.by, since_s, until_s, where=where, most=start + most + 1)
         rows = [_usage_row(s, None, kept) for s in sums]
     else:
         split = None if query.by in ("day", "hour") else query.by
-        series = books.series(split, since_s, until_s, step=step, where=where)
+        series = ledger_reports.series(split, since_s, until_s, step=step, where=where)
         rows = [_usage_row(s, at_s, kept) for at_s, s in series]
     return figures.Usage(
         by=query.by,
@@ -96,7 +96,7 @@ def show_usage(visit: RequestContext, query: figures.UsageAsked) -> figures.Usag
 
 def _kept(by: By, where: Where) -> bool:
     """Whether errors and times are summed for this."""
-    needed = {*where.said(), by} - {"day", "hour"}
+    needed = {*where.stated(), by} - {"day", "hour"}
     return "session" not in needed or not needed <= _KEPT_BY_SESSION
 
 
@@ -141,7 +141,7 @@ def show_request(visit: RequestContext) -> figures.Exchange:
     Not while it runs: its row is written when it has ended.
     """
     found = _ID.fullmatch(visit.path["id"])
-    row = visit.desk.books.generation(found[1]) if found else None
+    row = visit.console_context.ledger_reports.generation(found[1]) if found else None
     if row is None:
         raise nothing_here()
     visit.must_see(row.account)
@@ -153,9 +153,9 @@ def show_session(visit: RequestContext, query: figures.SessionAsked) -> figures.
 
     Two keys may use the same id; `account` and `key` of each request tell them apart.
     """
-    id, books = visit.path["id"], visit.desk.books
+    id, ledger_reports = visit.path["id"], visit.console_context.ledger_reports
     where = Where(session=id, account=visit.who.scope)
-    sums = books.usage("session", where=where) if id else []
+    sums = ledger_reports.usage("session", where=where) if id else []
     if not sums:
         raise nothing_here()
     data, next_ = _exchanges(visit, where, given(query.before), 0.0, END_OF_TIME_S, query.limit)
@@ -172,7 +172,7 @@ def _exchanges(
     until_s: float,
     most: int,
 ) -> tuple[list[figures.Exchange], int | None]:
-    rows = visit.desk.books.requests(
+    rows = visit.console_context.ledger_reports.requests(
         where, before=before, since_s=since_s, until_s=until_s, most=most + 1
     )
     shown = rows[:most]
@@ -188,10 +188,12 @@ def _exchange(seq: int | None, row: LedgerRow) -> figures.Exchange:
 
 def list_upstreams(visit: RequestContext) -> figures.Upstreams:
     """List the upstreams as they stand now, with what was measured in the last 24 hours."""
-    told = msgspec.convert(visit.desk.edge("GET", "/internal/upstreams"), list[_Told])
-    measured = visit.desk.books.measured(time.time() - MEASURED_S)
+    reported = msgspec.convert(
+        visit.console_context.edge("GET", "/internal/upstreams"), list[_Reported]
+    )
+    measured = visit.console_context.ledger_reports.measured(time.time() - MEASURED_S)
     out = []
-    for t in told:
+    for t in reported:
         m = measured.get(t.name)
         out.append(
             figures.Upstream(
@@ -217,8 +219,8 @@ def list_upstreams(visit: RequestContext) -> figures.Upstreams:
     return figures.Upstreams(data=out)
 
 
-class _Told(msgspec.Struct):
-    """As edge/internal_api.py says it."""
+class _Reported(msgspec.Struct):
+    """Is as edge/internal_api.py says it."""
 
     name: str
     preset: str
@@ -241,8 +243,10 @@ def check_upstream(visit: RequestContext) -> figures.Checked:
     It costs what such a request costs there.
     """
     name = visit.path["name"]
-    if name not in visit.desk.upstreams:
+    if name not in visit.console_context.upstreams:
         raise nothing_here()
-    told = visit.desk.edge("POST", f"/internal/upstreams/{quote(name, safe='')}/test")
+    reported = visit.console_context.edge(
+        "POST", f"/internal/upstreams/{quote(name, safe='')}/test"
+    )
     visit.record("upstream.test", name)
-    return msgspec.convert(told, figures.Checked)
+    return msgspec.convert(reported, figures.Checked)

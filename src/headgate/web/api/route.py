@@ -32,7 +32,7 @@ _PLACED = re.compile(r"(.*?)\s+- at `(.*)`", re.S)
 
 
 class Nothing(Asked, frozen=True, kw_only=True):
-    """No parameters."""
+    """Takes no parameters."""
 
 
 class Endpoint(msgspec.Struct, frozen=True, dict=True):

@@ -8,7 +8,7 @@ what a handler is.
 from headgate.web.api import keys as keys
 from headgate.web.api import own_models, own_upstreams, upstream_keys
 from headgate.web.api import people as people
-from headgate.web.api import reports as books
+from headgate.web.api import reports as ledger_reports
 from headgate.web.api.route import Endpoint
 
 KEY = '{"name": "ci", "models": ["MiniMax-M3"], "budget_usd": "25.00", "budget_period": "month"}'
@@ -101,12 +101,14 @@ ENDPOINTS = (
         "Management keys", "DELETE", "/management_keys/{id}", people.revoke_management_key, "manage"
     ),
     Endpoint("Management keys", "GET", "/me", people.me, "see"),
-    Endpoint("Usage and requests", "GET", "/usage", books.show_usage, "see"),
-    Endpoint("Usage and requests", "GET", "/requests", books.list_requests, "see"),
-    Endpoint("Usage and requests", "GET", "/requests/{id}", books.show_request, "see"),
-    Endpoint("Usage and requests", "GET", "/sessions/{id:path}", books.show_session, "see"),
+    Endpoint("Usage and requests", "GET", "/usage", ledger_reports.show_usage, "see"),
+    Endpoint("Usage and requests", "GET", "/requests", ledger_reports.list_requests, "see"),
+    Endpoint("Usage and requests", "GET", "/requests/{id}", ledger_reports.show_request, "see"),
+    Endpoint(
+        "Usage and requests", "GET", "/sessions/{id:path}", ledger_reports.show_session, "see"
+    ),
     Endpoint("Usage and requests", "GET", "/changes", people.list_changes, "see"),
-    Endpoint("Upstreams and models", "GET", "/upstreams", books.list_upstreams, "see"),
+    Endpoint("Upstreams and models", "GET", "/upstreams", ledger_reports.list_upstreams, "see"),
     Endpoint(
         "Upstreams and models",
         "POST",
@@ -135,7 +137,11 @@ ENDPOINTS = (
         "manage",
     ),
     Endpoint(
-        "Upstreams and models", "POST", "/upstreams/{name}/test", books.check_upstream, "manage"
+        "Upstreams and models",
+        "POST",
+        "/upstreams/{name}/test",
+        ledger_reports.check_upstream,
+        "manage",
     ),
     Endpoint("Upstreams and models", "GET", "/models", own_models.list_models, "see"),
     Endpoint(

@@ -16,7 +16,7 @@ from headgate.dialects.capabilities import Effort
 from headgate.policy import keys as policy_keys
 from headgate.policy import pricing
 from headgate.policy.access import Role, Via
-from headgate.policy.keys import Term
+from headgate.policy.key_terms import Term
 from headgate.policy.terms import ACCOUNT_TERMS, MAX_LIMIT, MAX_NAME_CHARS, TERMS, USUAL, field_of
 
 DOLLARS = r"^[0-9]{1,9}(\.[0-9]{1,9})?$"  # as policy/budgets.py reads them
@@ -176,7 +176,7 @@ KeyState = Annotated[
 
 
 class _Key(Shape, frozen=True, kw_only=True):
-    """A key of models, without its secret."""
+    """Represents a key of models, without its secret."""
 
     id: Annotated[str, Meta(description="Public; it may be shown and logged.")]
     name: str
@@ -208,13 +208,13 @@ else:
 
 
 class MadeKey(Key, frozen=True, kw_only=True):
-    """A new key with its text."""
+    """Represents a new key with its text."""
 
     key: Annotated[str, Meta(description="The whole key. It is kept nowhere and told only now.")]
 
 
 class Keys(Shape, frozen=True, kw_only=True):
-    """A page of keys."""
+    """Represents a page of keys."""
 
     data: list[Key]
     next: Next
@@ -288,7 +288,7 @@ else:
 
 
 class Accounts(Shape, frozen=True, kw_only=True):
-    """A page of accounts."""
+    """Represents a page of accounts."""
 
     data: list[Account]
     next: Next
@@ -339,7 +339,7 @@ class User(Shape, frozen=True, kw_only=True):
 
 
 class Users(Shape, frozen=True, kw_only=True):
-    """A page of users."""
+    """Represents a page of users."""
 
     data: list[User]
     next: Next
@@ -364,7 +364,7 @@ ManagementRole = Annotated[
 
 
 class ManagementKey(Shape, frozen=True, kw_only=True):
-    """A key of this API, without its secret; it calls no model."""
+    """Represents a key of this API, without its secret; it calls no model."""
 
     id: str
     name: str
@@ -376,13 +376,13 @@ class ManagementKey(Shape, frozen=True, kw_only=True):
 
 
 class MadeManagementKey(ManagementKey, frozen=True, kw_only=True):
-    """A new management key with its text."""
+    """Represents a new management key with its text."""
 
     key: Annotated[str, Meta(description="The whole key. It is kept nowhere and told only now.")]
 
 
 class ManagementKeys(Shape, frozen=True, kw_only=True):
-    """A page of management keys."""
+    """Represents a page of management keys."""
 
     data: list[ManagementKey]
     next: Next
@@ -407,7 +407,7 @@ class Me(Shape, frozen=True, kw_only=True):
 
 
 class Change(Shape, frozen=True, kw_only=True):
-    """Who changed what."""
+    """Describes who changed what."""
 
     seq: int
     at: datetime
@@ -486,7 +486,7 @@ OwnerId = Annotated[str, Meta(max_length=64)]
 
 
 class OwnUpstreamKey(Shape, frozen=True, kw_only=True):
-    """An upstream key of an owner, without the key itself."""
+    """Represents an upstream key of an owner, without the key itself."""
 
     id: Annotated[str, Meta(description="`key` or `account`, the owner's id and the upstream.")]
     key_id: Annotated[str, Meta(description='The gateway key that owns it; "": an account does.')]
@@ -501,7 +501,7 @@ class OwnUpstreamKey(Shape, frozen=True, kw_only=True):
 
 
 class OwnUpstreamKeys(Shape, frozen=True, kw_only=True):
-    """All upstream keys of owners."""
+    """Represents all upstream keys of owners."""
 
     data: list[OwnUpstreamKey]
 

@@ -55,10 +55,10 @@ def remove_upstream_key(visit: RequestContext) -> figures.Removed:
 
 def seen(visit: RequestContext) -> list[OwnedKey]:
     """Return those that the visitor may see: of their account, and of its gateway keys."""
-    scope, all_ = visit.who.scope, visit.desk.store.upstream_keys()
+    scope, all_ = visit.who.scope, visit.console_context.store.upstream_keys()
     if scope is None:
         return all_
-    keys = visit.desk.store.keys()
+    keys = visit.console_context.store.keys()
     mine = {k.owner for k in keys if k.account == scope}
     return [k for k in all_ if (k.owner in mine if k.kind == "key" else k.owner == scope)]
 
@@ -78,7 +78,7 @@ def panel(
     visit: RequestContext, kind: OwnerKind, owner: str, path: str, refused: Problem | None
 ) -> Panel:
     """Return the panel of one owner."""
-    upstreams = visit.desk.upstreams
+    upstreams = visit.console_context.upstreams
     return Panel(
         f"{path}/upstream_keys",
         [k for k in seen(visit) if (k.kind, k.owner) == (kind, owner)],
@@ -100,16 +100,16 @@ def put(
     root: str = "",
 ) -> OwnedKey:
     """Store a key; Problem names the field that is wrong."""
-    settings = visit.desk.upstreams.get(upstream)
+    settings = visit.console_context.upstreams.get(upstream)
     if settings is None:
-        known = ", ".join(visit.desk.upstreams)
+        known = ", ".join(visit.console_context.upstreams)
         text = f"There is no upstream `{upstream[:64]}`. Known: {known}."
         raise Problem(422, text, f"{root}upstream")
     if settings.own_keys == "no":
         text = f'`{upstream}` takes no keys of owners (`own_keys = "no"`).'
         raise Problem(422, text, f"{root}upstream")
     try:
-        found = visit.desk.store.put_upstream_key(
+        found = visit.console_context.store.put_upstream_key(
             kind, owner, upstream, secret, fallback=fallback, now_s=time.time()
         )
     except StoreFault:
@@ -126,7 +126,7 @@ def put(
 
 def remove(visit: RequestContext, found: OwnedKey) -> None:
     """Delete a key, if it is still there."""
-    if visit.desk.store.remove_upstream_key(found.kind, found.owner, found.upstream):
+    if visit.console_context.store.remove_upstream_key(found.kind, found.owner, found.upstream):
         visit.record("upstream_key.remove", _id(found), _account(visit, found), hint=found.hint)
 
 
@@ -134,7 +134,7 @@ def _account(visit: RequestContext, found: OwnedKey) -> str:
     """The account that the entry of the audit log is about."""
     if found.kind == "account":
         return found.owner
-    keys = visit.desk.store.keys()
+    keys = visit.console_context.store.keys()
     return next((k.account for k in keys if k.owner == found.owner), "")
 
 

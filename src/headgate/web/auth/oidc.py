@@ -32,8 +32,11 @@ from joserfc.errors import (
 )
 from joserfc.jwk import KeySet, OctKey
 
-from headgate.config import Oidc, on_this_machine
-from headgate.net.client import Broken, Client, NotSent, TimedOut, Timeouts
+from headgate.config import Oidc
+from headgate.config.checks import on_this_machine
+from headgate.net.client import Client
+from headgate.net.client_errors import Broken, TimedOut, Timeouts
+from headgate.net.dial import NotSent
 from headgate.policy.access import ROLES, Role
 
 TIMEOUTS = Timeouts(connect_s=5.0, first_token_s=10.0, stall_s=5.0, total_s=15.0)
@@ -87,7 +90,7 @@ class Flow(msgspec.Struct, frozen=True):
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who signed in; found again by issuer and subject only, the rest can change hands."""
+    """Represents who signed in; found again by issuer and subject only, the rest can change hands."""
 
     issuer: str
     subject: str
@@ -102,7 +105,7 @@ Provider = Oidc  # with an issuer
 
 
 class Discovered(msgspec.Struct, frozen=True):
-    """What the provider says of itself; its own words (Discovery, 3)."""
+    """Describes what the provider says of itself; its own words (Discovery, 3)."""
 
     issuer: str
     authorization_endpoint: str
@@ -167,7 +170,7 @@ async def start(client: Client, provider: Provider, redirect_uri: str) -> tuple[
 async def finish(
     client: Client, provider: Provider, flow: Flow, query: Mapping[str, str]
 ) -> Identity:
-    """Who came back from the provider; SignInFailed.
+    """Return who came back from the provider; SignInFailed.
 
     That the flow is this browser's, and how old it may be, is the caller's business.
     """
@@ -320,7 +323,7 @@ def granted(provider: Provider, groups: tuple[str, ...] | None) -> tuple[Role, s
 
 
 def _code(provider: Provider, found: Discovered, query: Mapping[str, str]) -> str:
-    """The code that the browser brought."""
+    """Return the code that the browser brought."""
     # RFC 9207, 2.4: clients "MUST compare the result to the issuer identifier", also when the answer
     # is an error, and reject answers without one of servers that are known to send it.
     iss = query.get("iss", "")
@@ -334,12 +337,12 @@ def _code(provider: Provider, found: Discovered, query: Mapping[str, str]) -> st
     return code
 
 
-def _groups(provider: Provider, said: Mapping[str, Any]) -> tuple[str, ...] | None:
+def _groups(provider: Provider, stated: Mapping[str, Any]) -> tuple[str, ...] | None:
     """The groups among the claims; None when there is no such claim."""
     name = provider.groups_claim
-    found: Any = said.get(name)
+    found: Any = stated.get(name)
     if found is None and "." in name:  # Keycloak's roles are in `realm_access.roles`
-        found = said
+        found = stated
         for step in name.split("."):
             found = found.get(step) if isinstance(found, dict) else None
     if found is None:
@@ -352,16 +355,16 @@ def _groups(provider: Provider, said: Mapping[str, Any]) -> tuple[str, ...] | No
     return tuple(groups)
 
 
-def _name(said: Mapping[str, Any], subject: str) -> str:
+def _name(stated: Mapping[str, Any], subject: str) -> str:
     """What to call them: short and known to them first."""
     for claim in ("preferred_username", "name", "email"):
-        if found := _line(said, claim, MAX_NAME):
+        if found := _line(stated, claim, MAX_NAME):
             return found
     return subject[:MAX_NAME] if subject.isprintable() and subject.strip() else "somebody"
 
 
-def _line(said: Mapping[str, Any], claim: str, most: int) -> str:
-    text = said.get(claim)
+def _line(stated: Mapping[str, Any], claim: str, most: int) -> str:
+    text = stated.get(claim)
     if not isinstance(text, str):
         return ""
     return "".join(c for c in text if c.isprintable())[:most].strip()
@@ -390,7 +393,7 @@ def _check_endpoint(provider: Provider, name: str, url: str) -> None:
 
 
 async def _discover(client: Client, provider: Provider, now: float) -> Discovered:
-    """What the provider says of itself, at most DISCOVERED_S ago."""
+    """Return what the provider says of itself, at most DISCOVERED_S ago."""
     known = _known.get(provider.issuer)
     if known is not None and now - known.discovered_s < DISCOVERED_S:
         return known.discovered
@@ -489,18 +492,18 @@ async def _tokens(
 async def _userinfo(
     client: Client, found: Discovered, access_token: str, subject: str
 ) -> dict[str, Any]:
-    """The claims of the userinfo endpoint.  Any: whatever JSON the provider puts there."""
+    """Return the claims of the userinfo endpoint.  Any: whatever JSON the provider puts there."""
     where = "The provider's userinfo endpoint"
     headers = {"authorization": f"Bearer {access_token}"}
     status, answer = await _send(client, where, "GET", found.userinfo_endpoint, headers)
     if status != 200:
         raise SignInFailed(f"{where} answers {status}: check `oidc.scopes`, or its log.")
-    said = _decoded(where, answer, dict[str, Any])
+    stated = _decoded(where, answer, dict[str, Any])
     # Core, 5.3.2: "The sub Claim in the UserInfo Response MUST be verified to exactly match the sub
     # Claim in the ID Token; if they do not match, the UserInfo Response values MUST NOT be used."
-    if said.get("sub") != subject:
+    if stated.get("sub") != subject:
         raise SignInFailed(f"{where} speaks of somebody else (`sub`): look into it there.")
-    return said
+    return stated
 
 
 async def _send(

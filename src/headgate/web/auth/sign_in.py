@@ -45,7 +45,7 @@ def _next(visit: RequestContext) -> str:
 
 def _signed_in(visit: RequestContext, user: User, response: Response) -> Response:
     """A fresh session, whatever cookie was sent."""
-    people = visit.desk.people
+    people = visit.console_context.people
     if old := visit.request.cookies.get(COOKIE):
         people.close_session(old)
     token = people.open_session(user.id, now_s=time.time())
@@ -62,7 +62,7 @@ def _signed_in(visit: RequestContext, user: User, response: Response) -> Respons
 
 
 def _page(visit: RequestContext, status: int = 200, problem: str = "", name: str = "") -> Response:
-    provider = visit.desk.settings.oidc.issuer
+    provider = visit.console_context.settings.oidc.issuer
     return visit.render(
         "sign_in.html",
         status,
@@ -70,7 +70,7 @@ def _page(visit: RequestContext, status: int = 200, problem: str = "", name: str
         name=name,
         next=_next(visit),
         provider=urlsplit(provider).hostname if provider else "",
-        nobody=not visit.desk.people.anybody(),
+        nobody=not visit.console_context.people.anybody(),
     )
 
 
@@ -86,17 +86,17 @@ def sign_in(visit: RequestContext) -> Response:
     _must_be_secure(visit)
     name, password = visit.form.get("name", ""), visit.form.get("password", "")
     peer = visit.request.headers.get("x-headgate-peer", "")
-    wait_s = visit.desk.throttle.wait_s(name, peer, time.monotonic())
+    wait_s = visit.console_context.throttle.wait_s(name, peer, time.monotonic())
     if wait_s > 0:
         text = visit.word("Too many tries. Wait {seconds} seconds.", seconds=int(wait_s) + 1)
         return _page(visit, 429, text, name)
-    people = visit.desk.people
+    people = visit.console_context.people
     found = people.sign_in(name)
     right = passwords.matches(found[1] if found else "", password)
     if found is None or not right:
-        visit.desk.throttle.failed(name, peer, time.monotonic())
+        visit.console_context.throttle.failed(name, peer, time.monotonic())
         return _page(visit, 401, visit.word("Incorrect username or password."), name)
-    visit.desk.throttle.passed(name, peer)
+    visit.console_context.throttle.passed(name, peer)
     user = found[0]
     if passwords.stale(found[1]):
         people.change_user(user.id, password=passwords.hash(password))
@@ -106,7 +106,7 @@ def sign_in(visit: RequestContext) -> Response:
 
 def sign_out(visit: RequestContext) -> Response:
     if token := visit.request.cookies.get(COOKIE):
-        visit.desk.people.close_session(token)
+        visit.console_context.people.close_session(token)
     response = visit.redirect("/sign-in", "signed_out")
     response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="strict")
     return response
@@ -118,7 +118,7 @@ def sign_out(visit: RequestContext) -> Response:
 def setup(visit: RequestContext) -> Response:
     _must_be_secure(visit)
     token = visit.path["token"]
-    if not visit.desk.people.setup_open(token, now_s=time.time()):
+    if not visit.console_context.people.setup_open(token, now_s=time.time()):
         raise Problem(
             410,
             visit.word(
@@ -136,7 +136,7 @@ def set_up(visit: RequestContext) -> Response:
         _check_password(visit, name)
     except Problem as refused:
         return visit.render("setup.html", refused.status, token=token, refused=refused, name=name)
-    people, now_s = visit.desk.people, time.time()
+    people, now_s = visit.console_context.people, time.time()
     if not people.setup_open(token, now_s=now_s):  # before the work of a hash is done
         raise Problem(410, visit.word("This link was used already."))
     kept = passwords.hash(visit.form["password"])
@@ -154,13 +154,13 @@ def to_provider(visit: RequestContext) -> Response:
     """Off to the identity provider, with the flow sealed in a cookie that travels back."""
     _must_be_secure(visit)
     provider = _provider(visit)
-    url, flow = visit.desk.calls.run(
-        _started(provider, visit.desk.console_url + "/sign-in/callback")
+    url, flow = visit.console_context.calls.run(
+        _started(provider, visit.console_context.console_url + "/sign-in/callback")
     )
     response = visit.redirect(url)
     response.set_cookie(
         FLOW_COOKIE,
-        visit.desk.people.sealed("oidc", msgspec.json.encode(flow)),
+        visit.console_context.people.sealed("oidc", msgspec.json.encode(flow)),
         max_age=int(FLOW_S),
         path="/",
         secure=True,
@@ -174,17 +174,17 @@ def from_provider(visit: RequestContext) -> Response:
     _must_be_secure(visit)
     provider = _provider(visit)
     sealed = visit.request.cookies.get(FLOW_COOKIE, "")
-    data = visit.desk.people.opened("oidc", sealed)
+    data = visit.console_context.people.opened("oidc", sealed)
     if data is None:
         raise Problem(400, visit.word("This sign-in did not begin here. Begin again."))
     flow = msgspec.json.decode(data, type=oidc.Flow)
     if not 0 <= time.time() - flow.made_s <= FLOW_S:
         raise Problem(400, visit.word("This sign-in took too long. Begin again."))
     try:
-        identity = visit.desk.calls.run(_finished(provider, flow, dict(visit.query)))
+        identity = visit.console_context.calls.run(_finished(provider, flow, dict(visit.query)))
     except oidc.SignInFailed as error:
         raise Problem(403, str(error)) from None
-    people, now_s = visit.desk.people, time.time()
+    people, now_s = visit.console_context.people, time.time()
     user = people.from_provider(
         identity.issuer,
         identity.subject,
@@ -201,7 +201,7 @@ def from_provider(visit: RequestContext) -> Response:
 
 
 def _provider(visit: RequestContext) -> oidc.Provider:
-    provider = oidc.provider(visit.desk.settings.oidc)
+    provider = oidc.provider(visit.console_context.settings.oidc)
     if provider is None:
         raise Problem(404, visit.word("No identity provider is set up ([oidc] in headgate.toml)."))
     return provider
@@ -235,8 +235,8 @@ def profile(visit: RequestContext) -> Response:
 
 
 def change_password(visit: RequestContext) -> Response:
-    """With the old one; all of the user's sessions end, and this one begins anew."""
-    who, people = visit.who, visit.desk.people
+    """Change the password, by the old one; all of the user's sessions end, and this one begins anew."""
+    who, people = visit.who, visit.console_context.people
     found = people.sign_in(who.name)
     if found is None or not passwords.matches(found[1], visit.form.get("old", "")):
         refused = Problem(422, visit.word("The current password is incorrect."), "old")

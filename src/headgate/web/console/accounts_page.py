@@ -12,8 +12,8 @@ from starlette.responses import Response
 
 from headgate.admin import accounts as operations
 from headgate.admin.operator import Refused
-from headgate.policy.budgets import BudgetStatus
 from headgate.policy.keys import Account, AccountChanges
+from headgate.policy.owner_budget import BudgetStatus
 from headgate.policy.terms import ACCOUNT_TERMS, field_of
 from headgate.web.api import upstream_keys
 from headgate.web.app import Rule
@@ -46,7 +46,7 @@ def show(visit: RequestContext) -> Response:
 def _list(visit: RequestContext, refused: Problem | None = None) -> Response:
     ring = Ring(visit)
     keys = Counter(k.account for k in ring.all if k.good(ring.now_s))
-    people = Counter(u.account for u in visit.desk.people.users() if u.closed_s is None)
+    people = Counter(u.account for u in visit.console_context.people.users() if u.closed_s is None)
     text = visit.query.get("text", "").strip()[:128]
     found = sorted(
         (
@@ -83,7 +83,9 @@ def _shown(visit: RequestContext, ring: Ring, account: Account) -> AccountView:
     good = account.good(ring.now_s)
     keys = [k for k in ring.all if k.account == account.id and k.good(ring.now_s)]
     people = [
-        u for u in visit.desk.people.users() if u.account == account.id and u.closed_s is None
+        u
+        for u in visit.console_context.people.users()
+        if u.account == account.id and u.closed_s is None
     ]
     standing = ring.spending.standing("account", [account.id], account)
     return AccountView(account, good, standing, len(keys) if good else 0, len(people))
@@ -138,7 +140,7 @@ def _one(
         account=account,
         shown=_shown(visit, ring, account),
         keys=ring.shown(keys),
-        people=[u for u in visit.desk.people.users() if u.account == account.id],
+        people=[u for u in visit.console_context.people.users() if u.account == account.id],
         requests=requests,
         unpriced=unpriced,
         spent_nano=spent,

@@ -92,7 +92,7 @@ def show(visit: RequestContext) -> Response:
         next=found[-1].seq if found and more else None,
         first=seq is None,
         account=query.get("account", "") if who.scope is None else "",
-        accounts=visit.desk.store.accounts() if who.scope is None else [],
+        accounts=visit.console_context.store.accounts() if who.scope is None else [],
         narrowed=who.scope is not None,
     )
 
@@ -101,7 +101,7 @@ def _page(
     visit: RequestContext, account: str | None, before: int | None
 ) -> tuple[list[Change], bool]:
     """One page, and whether there may be more."""
-    people = visit.desk.people
+    people = visit.console_context.people
     if visit.who.scope != "":
         rows = people.changes(account=account, before=before, most=A_PAGE + 1)
         return rows[:A_PAGE], len(rows) > A_PAGE
@@ -128,11 +128,11 @@ def _shown(visit: RequestContext, change: Change) -> AuditEntryView:
     elif kind in ("user", "session") and manages:
         path = f"/people/{change.subject}"
     title = visit.word(ACTIONS.get(change.action, change.action))
-    return AuditEntryView(change, title, str(name), path, tuple(told(visit, detail)))
+    return AuditEntryView(change, title, str(name), path, tuple(reported(visit, detail)))
 
 
-def told(visit: RequestContext, detail: dict[str, Any]) -> list[str]:
-    """A detail as lines of text.  Any: JSON, of whatever was recorded."""
+def reported(visit: RequestContext, detail: dict[str, Any]) -> list[str]:
+    """Return a detail as lines of text.  Any: JSON, of whatever was recorded."""
     lines = []
     for field, value in detail.items():
         label = visit.word(LABELS.get(field, field))

@@ -117,8 +117,10 @@ def moment(
     try:
         found = datetime.strptime(text[:16], _MOMENT).replace(tzinfo=UTC).timestamp()
     except ValueError:
-        said = visit.word("`{value}` is no time; write one like 2027-01-31T12:00.", value=text[:32])
-        raise Problem(422, said, field) from None
+        stated = visit.word(
+            "`{value}` is no time; write one like 2027-01-31T12:00.", value=text[:32]
+        )
+        raise Problem(422, stated, field) from None
     if found <= now_s:
         raise Problem(422, visit.word("That time is over already."), field)
     return found

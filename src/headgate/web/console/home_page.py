@@ -9,7 +9,9 @@ from headgate.web.context import RequestContext
 def home(visit: RequestContext) -> Response:
     if session(visit) is not None:
         return visit.redirect("/usage")
-    return visit.render("home.html", secure=secure(visit), models=visit.desk.catalog.models)
+    return visit.render(
+        "home.html", secure=secure(visit), models=visit.console_context.catalog.models
+    )
 
 
 RULES = (Rule("GET", "/", home),)

@@ -13,8 +13,9 @@ from starlette.responses import Response
 
 from headgate.admin import keys as operations
 from headgate.admin.operator import Refused
-from headgate.policy.budgets import BudgetStatus
-from headgate.policy.keys import KEY_STATES, PREFIX, Account, Changes, Key, KeyState, Term, TermKind
+from headgate.policy.key_terms import Term, TermKind
+from headgate.policy.keys import KEY_STATES, PREFIX, Account, Changes, Key, KeyState
+from headgate.policy.owner_budget import BudgetStatus
 from headgate.policy.terms import ACCOUNT_TERMS, TERMS, field_of, summaries
 from headgate.storage.errors import StoreError
 from headgate.storage.figures import Where
@@ -91,9 +92,9 @@ class Ring:
 
     def __init__(self, visit: RequestContext) -> None:
         self.now_s = time.time()
-        self.all = visit.desk.store.keys()
-        self.accounts = {a.id: a for a in visit.desk.store.accounts()}
-        self.spending = Spending(visit.desk.books, self.now_s)
+        self.all = visit.console_context.store.keys()
+        self.accounts = {a.id: a for a in visit.console_context.store.accounts()}
+        self.spending = Spending(visit.console_context.ledger_reports, self.now_s)
         scope = visit.who.scope
         self.keys = [k for k in self.all if scope in (None, k.account)]
 
@@ -171,7 +172,7 @@ def _list(visit: RequestContext, refused: Problem | None = None) -> Response:
 
 def _used(visit: RequestContext, now_s: float) -> dict[str, float]:
     """The last day (UTC) on which each key was used, if it was lately."""
-    series = visit.desk.books.series(
+    series = visit.console_context.ledger_reports.series(
         "key", now_s - USED_S, now_s + 60, step="day", where=Where(account=visit.who.scope)
     )
     return {spent.name: float(start) for start, spent in series}  # days are in order
@@ -187,7 +188,7 @@ def _form(
         values, chosen = _written(key), list(key.models)
     else:
         values, chosen = {"account": visit.query.get("account", "")}, []
-    known = [m.id for m in visit.desk.catalog.models]
+    known = [m.id for m in visit.console_context.catalog.models]
     return Form(
         values,
         chosen,
@@ -267,7 +268,7 @@ def _models(visit: RequestContext, old: tuple[str, ...]) -> tuple[str, ...]:
     """Return the models; () is all.  Nothing ticked is not all: that would give more than was meant."""
     if fields.choice(visit, "models_of", ("all", "these")) == "all":
         return ()
-    ids = {m.id for m in visit.desk.catalog.models} | set(old)
+    ids = {m.id for m in visit.console_context.catalog.models} | set(old)
     chosen = tuple(dict.fromkeys(visit.lists.get("models", [])))
     for one in chosen:
         if one not in ids:
@@ -280,7 +281,7 @@ def _models(visit: RequestContext, old: tuple[str, ...]) -> tuple[str, ...]:
 def _made(visit: RequestContext, key: Key, text: str, old: Key | None = None) -> Response:
     """The one answer that has the key's text."""
     model = _model(visit, key)
-    base_url = visit.desk.base_url
+    base_url = visit.console_context.base_url
     return visit.render(
         "keys_made.html",
         headers={"cache-control": "no-store"},
@@ -295,7 +296,7 @@ def _made(visit: RequestContext, key: Key, text: str, old: Key | None = None) ->
 
 def _model(visit: RequestContext, key: Key) -> str:
     """The first that it may use and that is served."""
-    catalog = visit.desk.catalog
+    catalog = visit.console_context.catalog
     served = [m.id for m in catalog.models if catalog.routes(m.id)]
     mine = [m for m in served if not key.models or m in key.models]
     return (mine or list(key.models) or served or [m.id for m in catalog.models])[0]
@@ -315,8 +316,8 @@ def _one(
 ) -> Response:
     ring = Ring(visit)
     key = ring.key(visit)
-    books = visit.desk.books
-    rows = books.requests(Where(key_id=key.id, account=visit.who.scope), most=RECENT)
+    ledger_reports = visit.console_context.ledger_reports
+    rows = ledger_reports.requests(Where(key_id=key.id, account=visit.who.scope), most=RECENT)
     family = ring.family(key)
     model = _model(visit, key)
     requests, unpriced, spent = ring.spending.ever("key", key.id)
@@ -335,8 +336,8 @@ def _one(
         rows=[row for _, row in rows],
         family=[(k, ring.state(k)) for k in family if k.id != key.id and k in ring.keys],
         overlaps_s=OVERLAPS_S,
-        tabs=snippets.tabs(visit.desk.base_url, model),
-        agents=snippets.agents(visit.desk.base_url, model),
+        tabs=snippets.tabs(visit.console_context.base_url, model),
+        agents=snippets.agents(visit.console_context.base_url, model),
         refused=refused,
         form=_form(visit, ring, refused, key),
         owned=upstream_keys.panel(visit, "key", key.owner, f"/api_keys/{key.id}", upstream_key),

@@ -56,7 +56,7 @@ def _page(visit: RequestContext, refused: Problem | None = None) -> Response:
         advice=[m for m in found.data if m.source == "shipped" and m.advice],
         left_out=found.left_out,
         refused=refused,
-        form=Form(_values(visit, found), tuple(visit.desk.upstreams)),
+        form=Form(_values(visit, found), tuple(visit.console_context.upstreams)),
     )
 
 
@@ -65,7 +65,7 @@ def _values(visit: RequestContext, found: figures.ModelList) -> dict[str, str]:
     if visit.form:
         return dict(visit.form)
     change = visit.query.get("change", "")
-    text = visit.desk.store.own_models().get(change)
+    text = visit.console_context.store.own_models().get(change)
     if text is None:
         return {}
     own = msgspec.json.decode(text, type=config.Model)
@@ -94,7 +94,7 @@ def put(visit: RequestContext) -> Response:
         if id in shipped():
             text = visit.word("{model} is a shipped model; change it in headgate.toml.", model=id)
             raise Problem(409, text, "id")
-        own_models.put(visit, id, _said(visit, id))
+        own_models.put(visit, id, _stated(visit, id))
     except Problem as refused:
         return _page(visit, Problem(refused.status, refused.text, _form_field(refused)))
     return visit.redirect("/own_models", "changed")
@@ -111,26 +111,26 @@ def _form_field(refused: Problem) -> str:
     return refused.at
 
 
-def _said(visit: RequestContext, id: str) -> dict[str, object]:
-    """The fields of the model as the form says them; what the form has not, stays."""
+def _stated(visit: RequestContext, id: str) -> dict[str, object]:
+    """Return the fields of the model as the form says them; what the form has not, stays."""
     form = visit.form
-    old = visit.desk.store.own_models().get(id)
-    said: dict[str, object] = msgspec.json.decode(old, type=dict[str, object]) if old else {}
+    old = visit.console_context.store.own_models().get(id)
+    stated: dict[str, object] = msgspec.json.decode(old, type=dict[str, object]) if old else {}
     route = {"upstream": form.get("upstream", ""), "model": form.get("model", "")}
-    routes = said.get("routes")
+    routes = stated.get("routes")
     others = routes[1:] if isinstance(routes, list) else []
     first = routes[0] if isinstance(routes, list) and routes else {}
-    said["routes"] = [{**first, **route}, *others]
-    said["display_name"] = form.get("display_name", "")
-    said["free"] = bool(form.get("free"))
-    said["context_window"] = fields.limit(visit, "context_window")
-    said["max_output"] = fields.limit(visit, "max_output")
-    said["aliases"] = [a for part in form.get("aliases", "").split(",") if (a := part.strip())]
-    said["effort"] = fields.choice(visit, "effort", ("", *EFFORTS))
-    said["input"] = ["text", *(kind for kind in ("image", "video") if form.get(kind))]
+    stated["routes"] = [{**first, **route}, *others]
+    stated["display_name"] = form.get("display_name", "")
+    stated["free"] = bool(form.get("free"))
+    stated["context_window"] = fields.limit(visit, "context_window")
+    stated["max_output"] = fields.limit(visit, "max_output")
+    stated["aliases"] = [a for part in form.get("aliases", "").split(",") if (a := part.strip())]
+    stated["effort"] = fields.choice(visit, "effort", ("", *EFFORTS))
+    stated["input"] = ["text", *(kind for kind in ("image", "video") if form.get(kind))]
     before = msgspec.json.decode(old, type=config.Model).prices if old else ()
-    said["prices"] = _prices(form, price_history.in_force(before, _today()))
-    return said
+    stated["prices"] = _prices(form, price_history.in_force(before, _today()))
+    return stated
 
 
 def _prices(form: dict[str, str], old: Sequence[config.Price]) -> list[object]:

@@ -40,10 +40,10 @@ def show(visit: RequestContext) -> Response:
 
 def _list(visit: RequestContext, refused: Problem | None = None, of: str = "") -> Response:
     """`of`: which form was refused."""
-    desk, now_s = visit.desk, time.time()
+    console_context, now_s = visit.console_context, time.time()
     text = visit.query.get("text", "").strip()[:128]
     account = visit.query.get("account", "")
-    everybody = desk.people.users()
+    everybody = console_context.people.users()
     users = [
         u
         for u in sorted(everybody, key=lambda u: (u.closed_s is not None, u.name.casefold()))
@@ -59,11 +59,11 @@ def _list(visit: RequestContext, refused: Problem | None = None, of: str = "") -
         total=len(everybody),
         page=page,
         filters={"text": text, "account": account},
-        keys=[(k, k.good(now_s)) for k in reversed(desk.people.management_keys())],
-        accounts=[a for a in desk.store.accounts() if a.good(now_s)],
+        keys=[(k, k.good(now_s)) for k in reversed(console_context.people.management_keys())],
+        accounts=[a for a in console_context.store.accounts() if a.good(now_s)],
         roles=ROLES,
         key_roles=_KEY_ROLES,
-        provider=desk.settings.oidc.issuer,
+        provider=console_context.settings.oidc.issuer,
         refused=refused,
         of=of,
         values=dict(visit.form),
@@ -121,7 +121,11 @@ def _one(visit: RequestContext, user: User, refused: Problem | None = None) -> R
         200 if refused is None else refused.status,
         user=user,
         values=dict(visit.form) if refused is not None else shown,
-        accounts=[a for a in visit.desk.store.accounts() if a.good(now_s) or a.id == user.account],
+        accounts=[
+            a
+            for a in visit.console_context.store.accounts()
+            if a.good(now_s) or a.id == user.account
+        ],
         roles=ROLES,
         refused=refused,
         number=fields.number(),

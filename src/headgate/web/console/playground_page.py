@@ -24,7 +24,7 @@ MOST_KEYS = 5  # of one person at a time: each page that is loaded anew makes on
 
 
 def show(visit: RequestContext) -> Response:
-    catalog = visit.desk.catalog
+    catalog = visit.console_context.catalog
     models = [
         (m, any("image" in r.capabilities.input for r in routes))
         for m in catalog.models
@@ -36,7 +36,7 @@ def show(visit: RequestContext) -> Response:
 
 
 def make_key(visit: RequestContext) -> Response:
-    """A key for an hour and a dollar, as JSON; its text is shown to nobody again."""
+    """Return a key for an hour and a dollar, as JSON; its text is shown to nobody again."""
     if visit.body:
         raise Problem(400, "This takes no body.")
     operator, now_s = visit.operator, time.time()

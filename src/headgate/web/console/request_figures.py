@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import msgspec
 
-from headgate.catalog.catalog import Price
+from headgate.catalog.models import Price
 from headgate.policy import pricing
 from headgate.storage.figures import RequestFacts
 from headgate.storage.rows import LedgerRow
@@ -28,7 +28,7 @@ class Percentiles(msgspec.Struct, frozen=True):
 
 
 class CostParts(msgspec.Struct, frozen=True):
-    """Nano-dollars; the first five add up to `total`."""
+    """Represents nano-dollars; the first five add up to `total`."""
 
     input: int = 0
     cached: int = 0

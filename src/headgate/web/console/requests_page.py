@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 from starlette.responses import Response
 
-from headgate.catalog.catalog import Price
+from headgate.catalog.models import Price
 from headgate.policy import pricing
 from headgate.storage.figures import FINE, MAX_SEARCHED, RequestFacts, Spent
 from headgate.storage.rows import COLUMNS, AttemptRecord, LedgerRow, csv_cells
@@ -74,7 +74,7 @@ def log(visit: RequestContext) -> Response:
     shared: dict[str, Any] = {"entries": entries, "names": mine, "more": more, "view": view}
     if visit.partial:
         return _render(visit, "requests_rows.html", **shared)
-    books = visit.desk.books
+    ledger_reports = visit.console_context.ledger_reports
     live = not view.sort and _before(visit) is None
     return _render(
         visit,
@@ -84,20 +84,20 @@ def log(visit: RequestContext) -> Response:
         iso=time_range.iso,
         keys=mine.sorted("key"),
         accounts=mine.sorted("account"),
-        models=books.names("model"),
-        upstreams=books.names("upstream"),
-        outcomes=books.names("outcome"),
+        models=ledger_reports.names("model"),
+        upstreams=ledger_reports.names("upstream"),
+        outcomes=ledger_reports.names("outcome"),
         older=_before(visit) is not None,
         newest=view.link(),
         file=asked.link("/requests.csv", fixed=True),
         most_in_file=MOST_IN_FILE,
         all_columns=log_view.COLUMNS,
-        tail=view.link({"after": str(books.last_seq())}) if live else "",
+        tail=view.link({"after": str(ledger_reports.last_seq())}) if live else "",
         figures=_figures(visit, view) if visit.query.get("figures") else None,
-        views=visit.desk.people.views(visit.who.id),
+        views=visit.console_context.people.views(visit.who.id),
         sorted=count,
         most_searched=MAX_SEARCHED,
-        beyond_search=bool(asked.text) and books.last_seq() > MAX_SEARCHED,
+        beyond_search=bool(asked.text) and ledger_reports.last_seq() > MAX_SEARCHED,
         **shared,
     )
 
@@ -117,7 +117,7 @@ def _entries(
         return entries, view.link({"before": str(entries[-1].seq)}) if more else "", 0
     page = log_view.page_of(visit.query)
     order, descending = view.order
-    rows, count = visit.desk.books.requests_in_order(
+    rows, count = visit.console_context.ledger_reports.requests_in_order(
         order,
         asked.where(visit.who.scope),
         descending=descending,
@@ -135,7 +135,7 @@ def _entries(
 
 
 def _last(visit: RequestContext, asked: ReportQuery, most: int) -> list[tuple[int, LedgerRow]]:
-    return visit.desk.books.requests(
+    return visit.console_context.ledger_reports.requests(
         asked.where(visit.who.scope),
         since_s=asked.span.since_s,
         until_s=asked.span.until_s,
@@ -152,7 +152,7 @@ def _newer(visit: RequestContext, asked: ReportQuery, after: int) -> list[Reques
 
 def _figures(visit: RequestContext, view: LogView) -> RequestFigures:
     asked = view.asked
-    rows = visit.desk.books.request_facts(
+    rows = visit.console_context.ledger_reports.request_facts(
         asked.where(visit.who.scope),
         since_s=asked.span.since_s,
         until_s=asked.span.until_s,
@@ -170,13 +170,13 @@ def save_view(visit: RequestContext) -> Response:
     pairs = dict(parse_qsl(visit.form.get("query", "")[:MAX_QUERY]))
     known = {"span", "from", "to", "columns", "sort", *time_range.FILTERS}
     query = urlencode({k: v for k, v in pairs.items() if k in known})
-    visit.desk.people.save_view(visit.who.id, name, query)
+    visit.console_context.people.save_view(visit.who.id, name, query)
     return visit.redirect(f"/requests?{query}", "changed")
 
 
 def remove_view(visit: RequestContext) -> Response:
     fields.only(visit, "name")
-    if not visit.desk.people.remove_view(visit.who.id, visit.form.get("name", "")):
+    if not visit.console_context.people.remove_view(visit.who.id, visit.form.get("name", "")):
         raise Problem(404, visit.word("There is no view of this name."))
     return visit.redirect("/requests", "removed")
 
@@ -201,7 +201,7 @@ def _number(visit: RequestContext, name: str) -> int | None:
 def _page(
     visit: RequestContext, asked: ReportQuery, before: int | None
 ) -> tuple[list[RequestView], bool]:
-    found = visit.desk.books.requests(
+    found = visit.console_context.ledger_reports.requests(
         asked.where(visit.who.scope),
         before=before,
         since_s=asked.span.since_s,
@@ -237,7 +237,7 @@ TITLES = (*COLUMNS, "cost_usd", "key_name")
 def file(visit: RequestContext) -> Response:
     asked, mine = _asked(visit), names(visit)
     where = asked.where(visit.who.scope)
-    desk, span = visit.desk, asked.span
+    console_context, span = visit.console_context, asked.span
 
     def rows() -> Iterator[Sequence[csv_response.Cell]]:
         yield TITLES
@@ -245,7 +245,7 @@ def file(visit: RequestContext) -> Response:
         left = MOST_IN_FILE
         while left:
             # Each batch in whichever thread asks for it: connections belong to their threads.
-            found = desk.books.requests(
+            found = console_context.ledger_reports.requests(
                 where,
                 before=before,
                 since_s=span.since_s,
@@ -288,7 +288,7 @@ class Bill(msgspec.Struct, frozen=True):
 
 
 class Bar(msgspec.Struct, frozen=True):
-    """An attempt as a bar: from and width, in hundredths of the whole time."""
+    """Represents an attempt as a bar: from and width, in hundredths of the whole time."""
 
     attempt: AttemptRecord
     at: float
@@ -297,11 +297,11 @@ class Bar(msgspec.Struct, frozen=True):
 
 
 def one(visit: RequestContext) -> Response:
-    row = visit.desk.books.generation(visit.path["id"])
+    row = visit.console_context.ledger_reports.generation(visit.path["id"])
     if row is None:
         raise Problem(404, "Not found.")
     visit.must_see(row.account)
-    routes = visit.desk.catalog.routes(row.model)
+    routes = visit.console_context.catalog.routes(row.model)
     spoken = next((r.upstream.dialect for r in routes if r.upstream.name == row.upstream), "")
     mine = names(visit)
     stream_ms = row.total_ms - (row.ttft_ms or 0)
@@ -328,7 +328,7 @@ def one(visit: RequestContext) -> Response:
 
 def _prices(visit: RequestContext, row: LedgerRow | RequestFacts) -> tuple[Price, ...]:
     """What the row's model costs, at the row's upstream first."""
-    catalog = visit.desk.catalog
+    catalog = visit.console_context.catalog
     model = catalog.find(row.model)
     if model is None or model.id != row.model:
         return ()
@@ -418,7 +418,7 @@ def session(visit: RequestContext) -> Response:
         return _render(
             visit, "requests_rows.html", entries=entries, names=mine, more=rest, view=view
         )
-    by_key = visit.desk.books.usage("key", where=asked.where(visit.who.scope))
+    by_key = visit.console_context.ledger_reports.usage("key", where=asked.where(visit.who.scope))
     sums = _sums(visit, asked)
     return _render(
         visit,
@@ -443,7 +443,7 @@ def session(visit: RequestContext) -> Response:
 
 def _sums(visit: RequestContext, asked: ReportQuery) -> list[Spent]:
     """By model: these sums are made of the rows, and so have the errors and times too."""
-    return visit.desk.books.usage("model", where=asked.where(visit.who.scope))
+    return visit.console_context.ledger_reports.usage("model", where=asked.where(visit.who.scope))
 
 
 ENTRY = Entry("/requests", "Requests", "see")

@@ -99,15 +99,15 @@ def keyed(language: Language, text: str, key: str) -> str:
 def agents(base_url: str, model: str, key: str = "") -> tuple[Snippet, ...]:
     """For each agent the lines that point it here, for good or for once."""
     given = key or f'"${VARIABLE}"'
-    told = f"--url {base_url} --model {model} --key {given}"
+    reported = f"--url {base_url} --model {model} --key {given}"
     found = []
     for agent in AGENTS:
         lines = []
         if agent.connects:
-            lines.append(f"headgate connect {agent.name} {told}")
+            lines.append(f"headgate connect {agent.name} {reported}")
             if agent.exports and key:
                 lines.append(f"export {VARIABLE}={key}")
         if agent.runs:
-            lines.append(f"headgate run {agent.program} {told}")
+            lines.append(f"headgate run {agent.program} {reported}")
         found.append(Snippet(agent.title, "\n".join(lines), f"agent-{agent.name}"))
     return tuple(found)

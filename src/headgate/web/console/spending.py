@@ -7,9 +7,11 @@ does; so these sums are not narrowed to an account, the keys that are shown are.
 
 from collections.abc import Iterable
 
-from headgate.policy import budgets
-from headgate.policy.budgets import Budget, Budgets, BudgetStatus, What
+from headgate.policy import periods
+from headgate.policy.budgets import Budgets
 from headgate.policy.keys import Account, Key
+from headgate.policy.owner_budget import BudgetStatus, What
+from headgate.policy.periods import Budget
 from headgate.storage.figures import Balance
 from headgate.storage.interface import Reports
 
@@ -17,8 +19,8 @@ from headgate.storage.interface import Reports
 class Spending:
     """Asks the ledger at most once for each beginning of a period, however many keys there are."""
 
-    def __init__(self, books: Reports, now_s: float) -> None:
-        self._books = books
+    def __init__(self, ledger_reports: Reports, now_s: float) -> None:
+        self._ledger_reports = ledger_reports
         self._now_s = now_s
         self._sums: dict[tuple[What, float], dict[str, int]] = {}
         self._balances: list[Balance] | None = None
@@ -26,7 +28,7 @@ class Spending:
 
     def standing(self, what: What, ids: Iterable[str], owner: Key | Account) -> BudgetStatus:
         """Of the owner's budget, or of all time where there is none; `ids`: who spends from it."""
-        budget = budgets.written_on(owner)
+        budget = periods.written_on(owner)
         spent = self._spent(what, ids, budget)
         if budget is None:
             return BudgetStatus(spent, 0, None, "total", None)
@@ -46,15 +48,15 @@ class Spending:
 
     def _all(self) -> list[Balance]:
         if self._balances is None:
-            self._balances = self._books.balances()
+            self._balances = self._ledger_reports.balances()
         return self._balances
 
     def _spent(self, what: What, ids: Iterable[str], budget: Budget | None) -> int:
-        since_s = 0.0 if budget is None else budgets.begins_s(budget, self._now_s)
+        since_s = 0.0 if budget is None else periods.begins_s(budget, self._now_s)
         if (what, since_s) not in self._sums:
             sums = self._sums[what, since_s] = {}
             if since_s:
-                sums |= self._books.spent([(what, since_s)])[what, since_s]
+                sums |= self._ledger_reports.spent([(what, since_s)])[what, since_s]
             else:  # kept by key and account already
                 for b in self._all():
                     id = b.key_id if what == "key" else b.account

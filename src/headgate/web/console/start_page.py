@@ -41,13 +41,13 @@ def page(visit: RequestContext, refused: Problem | None = None) -> Response:
 
 def steps_of(visit: RequestContext) -> tuple[StartStep, ...]:
     """The steps in their order, as far as they are done now."""
-    desk, now_s = visit.desk, time.time()
-    all_keys = desk.store.keys()
+    console_context, now_s = visit.console_context, time.time()
+    all_keys = console_context.store.keys()
     keys = [k for k in all_keys if not k.name.startswith("playground: ")]
     own = {k.id for k in keys}
-    users = {s.name for s in desk.books.usage("key")}
-    upstreams = any(u.preset != "local" for u in desk.upstreams.values())
-    people = [u for u in desk.people.users() if u.closed_s is None]
+    users = {s.name for s in console_context.ledger_reports.usage("key")}
+    upstreams = any(u.preset != "local" for u in console_context.upstreams.values())
+    people = [u for u in console_context.people.users() if u.closed_s is None]
     return (
         StartStep(
             "upstream",
@@ -87,7 +87,7 @@ def steps_of(visit: RequestContext) -> tuple[StartStep, ...]:
             "An account is a team with a budget of its own; its people see its keys and figures only.",
             "Create an account",
             "/accounts",
-            len(people) > 1 or bool(desk.store.accounts()),
+            len(people) > 1 or bool(console_context.store.accounts()),
         ),
     )
 

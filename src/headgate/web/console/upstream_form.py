@@ -10,8 +10,8 @@ import msgspec
 
 from headgate import config
 from headgate.catalog import price_history
-from headgate.catalog.catalog import presets
 from headgate.catalog.models import prices_on
+from headgate.catalog.presets import presets
 from headgate.web.api import own_upstreams
 from headgate.web.console import form_fields as fields
 from headgate.web.context import Problem, RequestContext
@@ -48,7 +48,7 @@ def form(visit: RequestContext, refused: Problem | None = None) -> Form:
         values = {k: v for k, v in visit.form.items() if k not in ("key", "csrf")}
         return Form(values, offered, refused)
     change = visit.query.get("change", "")
-    text = visit.desk.store.own_upstreams().get(change)
+    text = visit.console_context.store.own_upstreams().get(change)
     if text is None:
         return Form({}, offered, refused)
     own = msgspec.json.decode(text, type=config.Upstream)
@@ -69,17 +69,17 @@ def form(visit: RequestContext, refused: Problem | None = None) -> Form:
 def store_upstream(visit: RequestContext) -> str:
     """Store the upstream of the form and return its name; Problem names the field that is wrong."""
     fields.only(visit, *_FIELDS)
-    said, store = visit.form, visit.desk.store
-    name, known = said.get("id", ""), said.get("known", "")
+    stated, store = visit.form, visit.console_context.store
+    name, known = stated.get("id", ""), stated.get("known", "")
     new: dict[str, object] = {
-        "preset": said.get("preset", ""),
-        "base_url": said.get("base_url", ""),
-        "dialect": fields.choice(visit, "dialect", DIALECTS) if "dialect" in said else "",
-        "allow_http": bool(said.get("allow_http")),
-        "free": bool(said.get("free")),
+        "preset": stated.get("preset", ""),
+        "base_url": stated.get("base_url", ""),
+        "dialect": fields.choice(visit, "dialect", DIALECTS) if "dialect" in stated else "",
+        "allow_http": bool(stated.get("allow_http")),
+        "free": bool(stated.get("free")),
     }
-    if said.get("key"):
-        new["key"] = said["key"]
+    if stated.get("key"):
+        new["key"] = stated["key"]
     if known:
         if name != known:
             text = visit.word("The name stays; add another upstream for another name.")
@@ -100,9 +100,9 @@ def store_price(visit: RequestContext, name: str) -> None:
     """Set what one model costs at this upstream; with empty fields it costs what the catalog says."""
     fields.only(visit, "model", *_PRICE)
     model = visit.form.get("model", "")
-    if model not in {m.id for m in visit.desk.catalog.models}:
+    if model not in {m.id for m in visit.console_context.catalog.models}:
         raise Problem(422, visit.word("There is no such model."), "model")
-    text = visit.desk.store.own_upstreams().get(name)
+    text = visit.console_context.store.own_upstreams().get(name)
     own = msgspec.json.decode(text, type=config.Upstream) if text else config.Upstream()
     prices = _prices(visit, own.prices, model)
     if not any(p.model.lower() == model.lower() for p in own.prices):
@@ -114,7 +114,7 @@ def _after_catalog(
     visit: RequestContext, name: str, model: str, prices: list[dict[str, object]]
 ) -> list[dict[str, object]]:
     """The prices with those that the model had here until today, which were the catalog's."""
-    routes = visit.desk.catalog.routes(model)
+    routes = visit.console_context.catalog.routes(model)
     route = next((r for r in routes if r.upstream.name == name and not r.free), None)
     old = prices_on(route.prices, _today()) if route is not None else ()
     mine = [p for p in prices if p["model"] == model]
@@ -143,10 +143,10 @@ def _prices(
         try:
             msgspec.convert(text, config.OwnDollars)
         except msgspec.ValidationError:
-            said = visit.word(
+            stated = visit.word(
                 "`{value}` is not an amount in dollars; write one like 12.50.", value=text[:32]
             )
-            raise Problem(422, said, name) from None
+            raise Problem(422, stated, name) from None
     kept = _undated(first) if first is not None else {}
     return [{**kept, **given, "model": model}, *map(_undated, larger), *rest]
 

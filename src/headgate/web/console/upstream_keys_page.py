@@ -1,4 +1,4 @@
-"""Owners' upstream keys in the console: the panel on the page of a gateway key and of an account.
+"""Owners' upstream keys are managed in the console: the panel on the page of a gateway key and of an account.
 
 Note: the form is never filled in again, also after a mistake, so that no page has a key on it.
 """

@@ -15,7 +15,9 @@ import msgspec
 from starlette.responses import Response
 
 from headgate import config
-from headgate.catalog.catalog import Model, Price, Route, presets
+from headgate.catalog.models import Model, Price
+from headgate.catalog.presets import presets
+from headgate.catalog.routes import Route
 from headgate.policy.breaker import State
 from headgate.policy.upstream_state import UpstreamState
 from headgate.storage.figures import UPSTREAMS_FAULT, Measured, Where
@@ -39,7 +41,7 @@ MAX_ERRORS = 5  # of one upstream, shown
 
 
 class PlanWindow(msgspec.Struct, frozen=True):
-    """One window of a key's plan: "5h" or "7d"."""
+    """Represents one window of a key's plan: "5h" or "7d"."""
 
     window: str
     left: float | None  # from 0 to 1; None: not known
@@ -59,7 +61,7 @@ class KeyStanding(msgspec.Struct, frozen=True):
 
 
 class UpstreamStatus(msgspec.Struct, frozen=True):
-    """One upstream, as edge/internal_api.py tells it."""
+    """Represents one upstream, as edge/internal_api.py reports it."""
 
     name: str
     preset: str
@@ -95,7 +97,7 @@ class _Test(msgspec.Struct, frozen=True):
 
 
 class UpstreamView(msgspec.Struct, frozen=True):
-    """One card."""
+    """Represents one card."""
 
     standing: UpstreamStatus
     label: str
@@ -159,17 +161,17 @@ def remove(visit: RequestContext) -> Response:
 def test(visit: RequestContext) -> Response:
     """Ask the edge to try the upstream with a short request, and show each finding."""
     name = visit.path["name"]
-    if name not in visit.desk.upstreams:
+    if name not in visit.console_context.upstreams:
         raise Problem(404, "There is no such upstream.")
     visit.record("upstream.test", name)
-    said = visit.desk.edge(
+    stated = visit.console_context.edge(
         "POST", f"/internal/upstreams/{quote(name, safe='')}/test", total_s=TEST_S
     )
-    steps = msgspec.convert(said, _Test).steps
+    steps = msgspec.convert(stated, _Test).steps
     if visit.partial:
-        standings, _ = _standings(visit.desk)
+        standings, _ = _standings(visit.console_context)
         state = next((s.state for s in standings if s.name == name), "unknown")
-        number = _number(visit.desk, name)
+        number = _number(visit.console_context, name)
         return visit.render(
             "upstream_tested.html", steps=steps, state=state, number=number, states=STATES
         )
@@ -185,11 +187,11 @@ def _page(
     refused: Problem | None = None,
 ) -> Response:
     """`priced`: the upstream whose price was refused; "": the form of an upstream was, if anything."""
-    desk, now_s = visit.desk, time.time()
+    console_context, now_s = visit.console_context, time.time()
     today = datetime.fromtimestamp(now_s, UTC).date()
-    own = desk.store.own_upstreams() if visit.who.may("manage") else {}
-    standings, silent = _standings(desk)
-    measured = desk.books.measured(now_s - MEASURED_S)
+    own = console_context.store.own_upstreams() if visit.who.may("manage") else {}
+    standings, silent = _standings(console_context)
+    measured = console_context.ledger_reports.measured(now_s - MEASURED_S)
     known = presets()
     cards = [
         UpstreamView(
@@ -198,10 +200,10 @@ def _page(
             f"/upstreams/{quote(s.name, safe='')}/test",
             measured.get(s.name),
             _errors(visit, s.name, now_s),
-            _number(desk, s.name),
+            _number(console_context, s.name),
             _log(visit, s.name, now_s),
             s.name in own,
-            _tariff(desk, s.name, today) if visit.who.may("manage") else (),
+            _tariff(console_context, s.name, today) if visit.who.may("manage") else (),
         )
         for s in standings
     ]
@@ -212,37 +214,37 @@ def _page(
         refused=refused,
         priced=priced,
         asked_test=visit.query.get("test", ""),
-        left_out=desk.joined.upstream_faults if visit.who.may("manage") else {},
+        left_out=console_context.joined.upstream_faults if visit.who.may("manage") else {},
         cards=cards,
         states=STATES,
         silent=silent,
         tested=tested,
         steps=steps,
-        models=_models(desk, today),
+        models=_models(console_context, today),
         narrowed=visit.who.scope is not None,
     )
 
 
-def _standings(desk: ConsoleContext) -> tuple[list[UpstreamStatus], str]:
+def _standings(console_context: ConsoleContext) -> tuple[list[UpstreamStatus], str]:
     """How the upstreams do, and why the edge does not say so; "": it does."""
     try:
-        found = desk.edge("GET", "/internal/upstreams")
+        found = console_context.edge("GET", "/internal/upstreams")
         return msgspec.convert(found, list[UpstreamStatus]), ""
     except Problem as problem:
-        return _configured(desk), problem.text
+        return _configured(console_context), problem.text
 
 
-def _number(desk: ConsoleContext, name: str) -> int:
-    names = sorted(desk.upstreams)
+def _number(console_context: ConsoleContext, name: str) -> int:
+    names = sorted(console_context.upstreams)
     return names.index(name) if name in names else len(names)
 
 
-def _configured(desk: ConsoleContext) -> list[UpstreamStatus]:
+def _configured(console_context: ConsoleContext) -> list[UpstreamStatus]:
     """What is known of the upstreams without the edge."""
-    catalog = desk.catalog
+    catalog = console_context.catalog
     routes = [r for m in catalog.models for r in catalog.routes(m.id)]
     found = []
-    for name, own in desk.upstreams.items():
+    for name, own in console_context.upstreams.items():
         mine = [r for r in routes if r.upstream.name == name]
         one = mine[0] if mine else None
         # Never the whole address: a password may stand before the host.
@@ -265,11 +267,11 @@ def _configured(desk: ConsoleContext) -> list[UpstreamStatus]:
 
 def _errors(visit: RequestContext, upstream: str, now_s: float) -> tuple[LedgerRow, ...]:
     """The last failures of the upstream that the visitor may see, of as long as is measured."""
-    books = visit.desk.books
+    ledger_reports = visit.console_context.ledger_reports
     found = [
         pair
         for outcome in UPSTREAMS_FAULT
-        for pair in books.requests(
+        for pair in ledger_reports.requests(
             Where(account=visit.who.scope, upstream=upstream, outcome=outcome),
             since_s=now_s - MEASURED_S,
             most=MAX_ERRORS,
@@ -286,16 +288,19 @@ def _log(visit: RequestContext, upstream: str, now_s: float) -> str:
     return time_range.address("/requests", {**span, "upstream": upstream})
 
 
-def _models(desk: ConsoleContext, on: date) -> list[Priced]:
-    catalog = desk.catalog
+def _models(console_context: ConsoleContext, on: date) -> list[Priced]:
+    catalog = console_context.catalog
     return [Priced(m, _in_force(m.prices, on), catalog.routes(m.id)) for m in catalog.models]
 
 
-def _tariff(desk: ConsoleContext, name: str, on: date) -> tuple[PricedRoute, ...]:
+def _tariff(console_context: ConsoleContext, name: str, on: date) -> tuple[PricedRoute, ...]:
     """What each model of an upstream costs there."""
-    own = desk.upstreams.get(name, config.Upstream()).prices
+    own = console_context.upstreams.get(name, config.Upstream()).prices
     routes = [
-        r for m in desk.catalog.models for r in desk.catalog.routes(m.id) if r.upstream.name == name
+        r
+        for m in console_context.catalog.models
+        for r in console_context.catalog.routes(m.id)
+        if r.upstream.name == name
     ]
     return tuple(
         PricedRoute(

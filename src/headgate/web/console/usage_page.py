@@ -60,7 +60,7 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class UsageTableRow(msgspec.Struct, frozen=True):
-    """One row of the table; paths are "" where there is nothing to see."""
+    """Represents one row of the table; paths are "" where there is nothing to see."""
 
     spent: Spent
     title: str
@@ -115,7 +115,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 def look(visit: RequestContext) -> Seen:
-    who, books = visit.who, visit.desk.books
+    who, ledger_reports = visit.who, visit.console_context.ledger_reports
     asked = time_range.read(visit.query, time.time(), "7d", scoped=who.scope is not None)
     asked = msgspec.structs.replace(asked, outcome="", session="", errors="", unpriced="", text="")
     by: By = next((b for b in BYS if b == visit.query.get("by")), "model")
@@ -127,7 +127,7 @@ def look(visit: RequestContext) -> Seen:
     hourly = by == "hour" or (by != "day" and span.length_s <= HOURLY_S)
     step: Step = "hour" if hourly else "day"
     split = by if by in _INTO else None
-    series = books.series(split, span.since_s, span.until_s, step=step, where=where)
+    series = ledger_reports.series(split, span.since_s, span.until_s, step=step, where=where)
     total = added("", (s for _, s in series))
     groups = _groups(visit, by, span, where, series)
     shown = groups[:MOST]
@@ -150,7 +150,9 @@ def _groups(
 ) -> list[Spent]:
     """The lines' sums: times the last first, others by cost."""
     if by == "session":
-        return visit.desk.books.usage(by, span.since_s, span.until_s, where=where, most=MOST)
+        return visit.console_context.ledger_reports.usage(
+            by, span.since_s, span.until_s, where=where, most=MOST
+        )
     if by not in _INTO:
         form = "%Y-%m-%d" if by == "day" else "%Y-%m-%dT%H:00Z"
         return [
@@ -205,10 +207,10 @@ def _line(
 
 
 def names(visit: RequestContext) -> Names:
-    scope, keys = visit.who.scope, visit.desk.store.keys()
+    scope, keys = visit.who.scope, visit.console_context.store.keys()
     return Names(
         {k.id: k.name for k in keys if scope in (None, k.account)},
-        {a.id: a.name for a in visit.desk.store.accounts() if scope in (None, a.id)},
+        {a.id: a.name for a in visit.console_context.store.accounts() if scope in (None, a.id)},
     )
 
 
@@ -216,13 +218,13 @@ def names(visit: RequestContext) -> Names:
 
 
 def figures(visit: RequestContext, asked: ReportQuery, now: Spent, before: Spent) -> list[Figure]:
-    """The cards; each count leads to its requests in the log."""
+    """Return the cards; each count leads to its requests in the log."""
     _ = visit.word
 
     def figure(
         title: str,
         measure: Callable[[Spent], float | None],
-        told: Callable[[float], str],
+        reported: Callable[[float], str],
         better: Better,
         note: str = "",
         exact: str = "",
@@ -230,9 +232,9 @@ def figures(visit: RequestContext, asked: ReportQuery, now: Spent, before: Spent
         note_log: str = "",
     ) -> Figure:
         value, was = measure(now), measure(before)
-        text = "-" if value is None else told(value)
-        change, good = _change(value, was, better, told is rate)
-        past = "-" if was is None else told(was)
+        text = "-" if value is None else reported(value)
+        change, good = _change(value, was, better, reported is rate)
+        past = "-" if was is None else reported(was)
         return Figure(title, text, exact, change, good, past, note, log, note_log)
 
     unpriced = now.unpriced
@@ -381,7 +383,7 @@ def show(visit: RequestContext) -> Response:
     seen = look(visit)
     asked, who = seen.asked, visit.who
     before = asked.span.before()
-    earlier = visit.desk.books.series(
+    earlier = visit.console_context.ledger_reports.series(
         None, before.since_s, before.until_s, step="day", where=asked.where(who.scope)
     )
     return visit.render(
@@ -401,8 +403,8 @@ def show(visit: RequestContext) -> Response:
         spans=time_range.TITLES,
         keys=seen.names.sorted("key"),
         accounts=seen.names.sorted("account"),
-        models=visit.desk.books.names("model"),
-        upstreams=visit.desk.books.names("upstream"),
+        models=visit.console_context.ledger_reports.names("model"),
+        upstreams=visit.console_context.ledger_reports.names("upstream"),
         iso=time_range.iso,
         rate=rate,
         share=share,

@@ -9,7 +9,11 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from headgate.catalog.catalog import Catalog, Model, Preset, capabilities_of, models, presets
+from headgate.catalog.building import capabilities_of
+from headgate.catalog.catalog import Catalog
+from headgate.catalog.models import Model, models
+from headgate.catalog.presets import presets
+from headgate.catalog.routes import Preset
 from headgate.dialects.capabilities import Capabilities
 from headgate.storage.figures import Measured
 from headgate.web.site import prose
@@ -105,7 +109,7 @@ def _named(preset: Preset, model: Model) -> str:
 
 
 def _offer(name: str, preset: Preset, catalog: Catalog) -> tuple[str, str, str, str]:
-    """Base address, dialect, key, models of a preset."""
+    """Return base address, dialect, key, models of a preset."""
     address = f"`{preset.base_url}`" if preset.base_url else "this machine"
     key = f"`{preset.env}`" if preset.env else "none"
     named = sum(bool(_named(preset, m)) for m in _shipped(catalog))

@@ -41,7 +41,7 @@ def _text(name: str) -> str:
 
 
 def read(path: str, base_url: str) -> tuple[str, str, str]:
-    """Title, description and text of the guide at a path, its links made whole."""
+    """Return Title, description and text of the guide at a path, its links made whole."""
     name = next(n for n in names() if path_of(n) == path)
     title, _, rest = _text(name).partition("\n")
     body = _LINK.sub(lambda found: _linked(found, base_url), _COMMENT.sub("", rest).strip())

@@ -37,7 +37,7 @@ _Q = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 
 def negotiate(path: str, accept: str) -> Form:
-    """Markdown at a path with an ending; elsewhere HTML, unless markdown is preferred.
+    """Return Markdown at a path with an ending; elsewhere HTML, unless markdown is preferred.
 
     By the most specific range and its q (RFC 9110, 12.5.1).  At equal q whoever writes
     `text/markdown` at all means it: agents send `text/markdown, text/html, */*`, browsers never.
@@ -132,7 +132,7 @@ def document(
 
 
 def body(markdown: str, base_url: str) -> str:
-    """The markdown as HTML, without a page around it."""
+    """Return the markdown as HTML, without a page around it."""
     renderer = _renderer()
     tokens = renderer.parse(markdown)
     _adapt(tokens, base_url)
@@ -141,7 +141,7 @@ def body(markdown: str, base_url: str) -> str:
 
 @cache
 def _renderer() -> "MarkdownIt":
-    """CommonMark and tables; HTML in the text stays text."""
+    """Return CommonMark and tables; HTML in the text stays text."""
     from markdown_it import MarkdownIt  # only who wants HTML waits for it
 
     renderer = MarkdownIt("commonmark", {"html": False}).enable("table")
@@ -156,7 +156,7 @@ def _renderer() -> "MarkdownIt":
 
 
 def _table(tokens: "list[Token]", start: int) -> str:
-    """The opening of a table, which scrolls by itself; one of two columns fits a phone instead."""
+    """Return the opening of a table, which scrolls by itself; one of two columns fits a phone instead."""
     end = next(n for n in range(start, len(tokens)) if tokens[n].type == "thead_close")
     columns = sum(token.type == "th_open" for token in tokens[start:end])
     facts = " facts" if columns == 2 else ""
@@ -170,7 +170,7 @@ def _code(text: str, language: str) -> str:
 
 
 def _adapt(tokens: "list[Token]", base_url: str) -> None:
-    """Addresses for headings, classes for styles that the policy forbids, paths for links."""
+    """Return addresses for headings, classes for styles that the policy forbids, paths for links."""
     seen: set[str] = set()
     for n, token in enumerate(tokens):
         if token.type == "heading_open":

@@ -1,4 +1,4 @@
-"""The catalog as pages: for agents as markdown, for people as HTML of the same text.
+"""This module renders the catalog as pages: for agents as markdown, for people as HTML of the same text.
 
 The only place that writes them.  They are made of the catalog, the presets, the dialects' own error
 tables and `Site`, which is what one deployment adds; the prose is package data in `text/`.  Formats:
@@ -24,8 +24,8 @@ from html import escape
 from typing import Literal
 
 from headgate.catalog import cards, price_history
-from headgate.catalog.catalog import Catalog, Model, Price
-from headgate.catalog.models import prices_on
+from headgate.catalog.catalog import Catalog
+from headgate.catalog.models import Model, Price, prices_on
 from headgate.storage.figures import Measured
 from headgate.web.site import comparison, guides, hypertext, prose
 from headgate.web.site.deployment import JSON, PLAIN, SOURCES, Page, Site, head, note
@@ -70,7 +70,7 @@ _MODEL = re.compile(r"/models/(minimax/)?([A-Za-z0-9._:/@+-]{1,128})\.md", re.IG
 
 
 def page(path: str, site: Site, catalog: Catalog) -> Page | None:
-    """The page at a path, with `.md` or without; None when there is none.
+    """Return the page at a path, with `.md` or without; None when there is none.
 
     Only the id of a model may be in any case, and short as in `/models/minimax/m2.7`.
     """
@@ -95,7 +95,7 @@ def _name(path: str, catalog: Catalog) -> str | None:
 
 
 def html(page: Page, site: Site) -> str:
-    """The page for people: the same text, no script, nothing loaded from elsewhere."""
+    """Return the page for people: the same text, no script, nothing loaded from elsewhere."""
     return hypertext.document(
         f"```json\n{page.markdown}```" if page.media_type == JSON else _body(page),
         title=page.title,
@@ -248,7 +248,7 @@ def _weights(about: prose.Facts) -> str:
 
 
 def _licence(about: prose.Facts) -> str:
-    """The licence of the weights with its source; the hosted model has the terms of who serves it."""
+    """Return the licence of the weights with its source; the hosted model has the terms of who serves it."""
     if not about.licence:
         return "unknown; see the vendor's model card" if about.weights else "unknown"
     return f"{prose.plain(about.licence)} ([source]({about.licence_source}))"
@@ -593,7 +593,7 @@ _SKILL_ABOUT = (
 
 
 def _skill(path: str, site: Site, catalog: Catalog) -> Page:
-    """Valid by npm skills-ref. Note: OpenClaw shows the skill once the variables it requires are set."""
+    """Return a skill that is valid by npm skills-ref. Note: OpenClaw shows the skill once the variables it requires are set."""
     base, default = site.base_url, catalog.models[0].id
     variables = {
         "OPENAI_API_KEY": "Key of this gateway, for OpenAI's SDKs.",

@@ -13,7 +13,8 @@ are copied to other machines; so the repository's own copy is a function of the 
 import json
 from datetime import date
 
-from headgate.catalog.catalog import Catalog, models
+from headgate.catalog.catalog import Catalog
+from headgate.catalog.models import models
 from headgate.web.site import pages
 from headgate.web.site.deployment import Site
 
@@ -25,7 +26,7 @@ _KEYWORDS = ["minimax", "llm", "gateway", "openai", "anthropic", "gemini"]
 
 
 def files(base_url: str = DEFAULT_URL) -> dict[str, str]:
-    """Path below the marketplace's directory, and content; ValueError for an address like no other."""
+    """Return the path below the marketplace's directory, and content; ValueError for an address like no other."""
     site = Site(base_url=base_url, on=date.min)  # the skill names no price
     page = pages.page(pages.SKILL, site, Catalog(tuple(models().values()), {}, {}))
     assert page is not None

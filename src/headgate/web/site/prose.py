@@ -82,7 +82,7 @@ def plain(words: str) -> str:
 
 
 def front(**fields: object) -> str:
-    """YAML of one level; JSON's scalars are YAML's."""
+    """Return YAML of one level; JSON's scalars are YAML's."""
     lines = (f"{k}: {json.dumps(v, ensure_ascii=False, default=str)}" for k, v in fields.items())
     return "\n".join(("---", *lines, "---", ""))
 

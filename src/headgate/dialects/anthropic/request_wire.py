@@ -1,0 +1,169 @@
+"""Requests of Anthropic Messages as clients send them: the types of their JSON."""
+
+import msgspec
+from msgspec import Raw, Struct
+
+from headgate.bounds import Int64
+
+_Json = dict[str, object]
+
+
+NOTHING = Raw(b"null")
+
+
+class CacheControl(Struct, frozen=True):
+    ttl: str | None = None
+
+
+class _Source(Struct, frozen=True):
+    type: str
+    media_type: str | None = None
+    data: str | None = None
+    url: str | None = None
+    content: str | list[Raw] | None = None
+
+
+class BlockIn(Struct, frozen=True):
+    """One struct for all kinds, so that a kind we refuse is refused by its name."""
+
+    type: str
+    text: Raw = NOTHING  # a string or null; see dialects/jsonstrings.py
+    source: _Source | None = None
+    title: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: Raw = NOTHING
+    tool_use_id: str | None = None
+    content: Raw = NOTHING  # a string, a list of blocks, or null
+    is_error: bool | None = None
+    cache_control: CacheControl | None = None
+
+
+class _TypedBlockIn(BlockIn, frozen=True):
+    text: str | None = None  # type: ignore[assignment]  # checked, where `BlockIn` passes over it
+    content: str | list[Raw] | None = None  # type: ignore[assignment]  # as `text`
+
+
+class Rendered(Struct, frozen=True):
+    """A block that the model is shown as text: whatever type its fields have, none is refused."""
+
+    type: Raw = NOTHING
+    title: Raw = NOTHING
+    tool_name: Raw = NOTHING
+    name: Raw = NOTHING
+    source: Raw = NOTHING
+    text: Raw = NOTHING
+    thinking: Raw = NOTHING
+    content: Raw = NOTHING
+
+
+class MessageIn(Struct, frozen=True):
+    role: str
+    content: str | list[BlockIn]
+
+
+class _LooseMessageIn(MessageIn, frozen=True):
+    """A message with blocks of which one has an unknown kind or a wrong type; each is read apart."""
+
+    content: str | list[Raw]  # type: ignore[assignment]  # blocks that are not decoded yet
+
+
+class ToolIn(Struct, frozen=True):
+    name: str | None = None
+    type: str | None = None
+    description: str | None = None
+    input_schema: Raw = NOTHING
+    strict: bool | None = None
+    cache_control: CacheControl | None = None
+    # As OpenAI's protocols and MCP have them:
+    function: Raw = NOTHING
+    parameters: Raw = NOTHING
+    inputSchema: Raw = NOTHING
+    # Of a search of the web:
+    max_uses: Int64 | None = None
+    allowed_domains: list[str] | None = None
+    blocked_domains: list[str] | None = None
+    user_location: Raw = NOTHING
+
+
+class ChoiceIn(Struct, frozen=True):
+    type: str
+    name: str | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
+class ThinkingIn(Struct, frozen=True):
+    type: str
+    budget_tokens: Int64 | None = None
+    display: str | None = None
+
+
+class FormatIn(Struct, frozen=True):
+    type: str
+    schema: Raw = NOTHING
+    name: str | None = None
+
+
+class OutputConfig(Struct, frozen=True):
+    effort: Raw = NOTHING  # a hint: whatever is no known word is ignored with a warning
+    format: FormatIn | None = None
+
+
+class _Metadata(Struct, frozen=True):
+    user_id: str | None = None
+
+
+class _UserId(Struct, frozen=True):
+    """What Claude Code writes into `metadata.user_id`, as JSON in a string."""
+
+    session_id: str | None = None
+    account_uuid: str | None = None
+    device_id: str | None = None
+
+
+class RequestIn(Struct, frozen=True):
+    model: str
+    messages: list[MessageIn]
+    max_tokens: Int64 | None = None
+    system: str | list[Raw] | None = None
+    stream: bool | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: Int64 | None = None
+    stop_sequences: list[str] | None = None
+    tools: list[ToolIn] | None = None
+    tool_choice: ChoiceIn | None = None
+    thinking: ThinkingIn | None = None
+    output_config: OutputConfig | None = None
+    output_format: FormatIn | None = None  # its older place (beta structured-outputs-2025-11-13)
+    metadata: _Metadata | None = None
+    service_tier: str | None = None
+    thread: Raw = NOTHING
+    mcp_servers: list[Raw] | None = None
+    # Ignored with a warning, see `_IGNORED`:
+    container: Raw = NOTHING
+    context_management: Raw = NOTHING
+    fallbacks: Raw = NOTHING
+    inference_geo: Raw = NOTHING
+    speed: Raw = NOTHING
+    user_profile_id: Raw = NOTHING
+    provider: Raw = NOTHING  # OpenRouter's: preferences among the upstreams
+
+
+class _LooseRequestIn(RequestIn, frozen=True):
+    messages: list[_LooseMessageIn]  # type: ignore[assignment]  # as above
+
+
+request_decoder = msgspec.json.Decoder(RequestIn)
+loose_decoder = msgspec.json.Decoder(_LooseRequestIn)
+blocks_decoder = msgspec.json.Decoder(list[BlockIn])
+block_decoder = msgspec.json.Decoder(BlockIn)
+typed_decoder = msgspec.json.Decoder(_TypedBlockIn)
+rendered_decoder = msgspec.json.Decoder(Rendered)
+list_decoder = msgspec.json.Decoder(list[Raw])
+content_decoder = msgspec.json.Decoder(str | list[Raw] | None)
+
+
+user_id_decoder = msgspec.json.Decoder(_UserId)
