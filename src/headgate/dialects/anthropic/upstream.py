@@ -119,10 +119,10 @@ class _Counts:
         return usages.usage_of(self.input, self.output, self.read, self.written, self.thought)
 
 
-def _delta_alone(payload: bytes) -> _DeltaIn | None:
+def _delta_alone(payload: bytes) -> DeltaIn | None:
     """Return the delta of an event that is one of a block."""
     try:
-        wire = _event_decoder.decode(payload)
+        wire = event_decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return wire.delta if wire.type == "content_block_delta" else None
@@ -155,7 +155,7 @@ class AnthropicDecoder(Decoder):
 
     def payload(self, payload: bytes) -> None:
         if text := self._texts.read(payload):
-            self._said = True
+            self._stated = True
             self.say(text)
             return
         if text := self._thoughts.read(payload):

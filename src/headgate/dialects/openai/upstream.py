@@ -146,7 +146,7 @@ class OpenAIDecoder(Decoder):
     def payload(self, payload: bytes) -> None:
         text = self._repeated.read(payload)
         if text and self._steps is None and self._splitter.plain(text):
-            self._said = True
+            self._stated = True
             self.framer.text(text)
             return
         if payload.startswith(b"[DONE]"):
