@@ -687,7 +687,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: all(began <= self.now for began, *_ in self.rows + self.uncommitted))
     @rule(share=st.integers(0, 4))
     def crash(self, share: int) -> None:
-        """What ran is recovered at its last checkpoint; the next process knows the ledger only."""
+        """What ran is recovered at a part of what it reserved; the next process knows the ledger only."""
         began = [o.began_s for o in self.open]
         if any(b > self.now for b in began):
             return

@@ -385,8 +385,7 @@ def test_intents_of_a_dead_process_become_recovered_rows(data: Path, books: Usag
         await dead.open(mark("a", account="acme", session="s", upstream="up", stream=True))
         await dead.open(mark("b"))
         await dead.settle(row("b"))
-        await dead.open(mark("c"))
-        dead.checkpoint(
+        await dead.open(
             mark("c", input_tokens=10, output_tokens=64, cost_nano_usd=480, price_version="v")
         )
         await dead.settle(row("d"))
@@ -549,7 +548,6 @@ def test_a_writer_that_does_not_answer_refuses_new_exchanges_and_keeps_the_old(
                 await ledger.open(mark("newer"))
             with pytest.raises(LedgerFault):
                 await ledger.settle(row("b"))
-            ledger.checkpoint(mark("a"))
             await asyncio.sleep(0)
             assert ledger.waiting == 3  # two rows, and the mark that is withdrawn
         monkeypatch.undo()  # a writer that is only slow must not be replaced
@@ -747,13 +745,6 @@ class Exchanges(RuleBasedStateMachine):
         new = mark(f"x{self.count}", cost_nano_usd=floor)
         self.loop.run_until_complete(self.ledger.open(new))
         self.open[new.request_id] = new
-
-    @rule(seen=st.integers(0, 9))
-    @precondition(lambda self: self.open)
-    def pass_a_checkpoint(self, seen: int) -> None:
-        id = next(iter(self.open))
-        self.open[id] = mark(id, cost_nano_usd=seen)
-        self.ledger.checkpoint(self.open[id])
 
     @rule(cost=st.none() | st.integers(0, 10**12), soon=st.booleans())
     @precondition(lambda self: self.open)

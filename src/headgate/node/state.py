@@ -40,7 +40,6 @@ from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.process_lock import Lives
 from headgate.storage.sqlite.reports import UsageReader
 from headgate.storage.sqlite.writer import (
-    Checkpoint,
     Durable,
     Intent,
     Row,
@@ -178,12 +177,6 @@ class Node:
                 return None, None
             case Withdrawal():
                 self._release(message.request_id)
-                return None, message
-            case Checkpoint():
-                ticket = self._tickets.get(message.request_id)
-                if ticket is not None:
-                    intent = _with_reservation(message.intent, ticket)
-                    return None, Checkpoint(message.request_id, intent)
                 return None, message
             case Extend():
                 return self._extend(message), None

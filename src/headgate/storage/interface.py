@@ -247,9 +247,6 @@ class Ledger(Protocol):
     async def open(self, intent: IntentRecord) -> None:
         """Commit that an upstream is about to be contacted; LedgerFault: it must not be."""
 
-    def withdraw(self, id: str) -> None:
-        """Take back an intent whose exchange will not contact an upstream."""
-
     async def settle(self, row: LedgerRow) -> bytes:
         """Commit the row in the place of its intent.  A second one with the same id changes nothing."""
 

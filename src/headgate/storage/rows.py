@@ -80,7 +80,7 @@ COLUMNS: tuple[str, ...] = LedgerRow.__struct_fields__
 
 
 class IntentRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of an exchange before its upstream is contacted, or at a checkpoint."""
+    """What is known of an exchange before its upstream is contacted."""
 
     request_id: str
     key_id: str

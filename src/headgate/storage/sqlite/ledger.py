@@ -78,7 +78,7 @@ OPEN = 5  # the number of an intent that is admitted first (node/wire.py)
 
 
 class _Entry(msgspec.Struct, eq=False):
-    kind: int  # 0 to 3: intent, row, checkpoint, withdrawal (writer.py); the others: node/wire.py
+    kind: int  # 0, 1, 3: intent, row, withdrawal (writer.py); the others: node/wire.py
     id: str
     data: bytes
     done: asyncio.Future[bytes] | None = None
@@ -113,7 +113,7 @@ _decode_answer = msgspec.json.Decoder(CommitResult).decode
 class Ledger:
     """Is the edge's side of it.  The database must be up to date: a Store has opened it before.
 
-    `open`, `checkpoint`, `settle` and `settle_soon` are called from one asyncio loop at a time.
+    `open`, `settle` and `settle_soon` are called from one asyncio loop at a time.
     """
 
     def __init__(self, data: str | Path, *, start: Start = start_process, node: str = "") -> None:
@@ -229,15 +229,6 @@ class Ledger:
         """Send now what was gathered, and not at the end of this turn of the loop."""
         if self._loop is not None:
             self._flush()
-
-    def withdraw(self, id: str) -> None:
-        """Take back an intent whose exchange will not contact an upstream."""
-        self._put(_Entry(3, id, _withdrawal(id)[1]))
-
-    def checkpoint(self, intent: IntentRecord) -> None:
-        """Let an intent say what was used so far; lost without harm if the disk fails."""
-        if not self._stuck:
-            self._put(_Entry(2, intent.request_id, encode_entry(intent, 2, intent.request_id)))
 
     async def settle(self, row: LedgerRow) -> bytes:
         """Commit the row in the place of its intent.  A second one with the same id changes nothing.

@@ -59,20 +59,13 @@ else:
     )
 
 
-class Checkpoint(msgspec.Struct, array_like=True, tag=2):
-    """An intent as it is now."""
-
-    request_id: str
-    intent: msgspec.Raw
-
-
 class Withdrawal(msgspec.Struct, array_like=True, tag=3):
     """Of an intent, as its exchange was refused after all."""
 
     request_id: str
 
 
-Durable = Intent | Row | Checkpoint | Withdrawal
+Durable = Intent | Row | Withdrawal
 KEPT = (Row, Withdrawal)  # what the disk did not take of these is tried again
 decode_durable = msgspec.json.Decoder(list[Durable]).decode
 _JSON_AT = tuple(n for n, column in enumerate(COLUMNS) if column in JSON_COLUMNS)
@@ -130,7 +123,7 @@ def insert(db: apsw.Connection, entries: Iterable[Durable]) -> None:
 
 def _put(db: apsw.Connection, entries: Iterable[Durable]) -> None:
     """Intents before rows: of one exchange they come in this order, if in one group at all."""
-    intents, checks, gone = [], [], []
+    intents, gone = [], []
     rows: list[list[Any]] = []  # Any: what SQLite takes
     for e in entries:
         match e:
@@ -142,14 +135,10 @@ def _put(db: apsw.Connection, entries: Iterable[Durable]) -> None:
                     row[n] = str(row[n], "utf-8")
                 rows.append(row)
                 gone.append((e.request_id,))
-            case Checkpoint():
-                checks.append((str(e.intent, "utf-8"), e.request_id))
             case Withdrawal():
                 gone.append((e.request_id,))
     if intents:
         db.executemany("insert into intents values (?, ?, ?) on conflict do nothing", intents)
-    if checks:
-        db.executemany("update intents set intent = ? where request_id = ?", checks)
     if rows:
         db.executemany(_INSERT_ROW, rows)
     if gone:
