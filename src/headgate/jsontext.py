@@ -263,10 +263,12 @@ def decode_upstream(decoder: "msgspec.json.Decoder[T]", data: bytes, type_: type
 # Names that servers also give as numbers, and what is the model's own.
 _NAMES = frozenset(("id", "call_id", "item_id", "model", "responseId", "modelVersion"))
 _OPAQUE = frozenset(("arguments", "args", "input"))
+# Texts that servers also give as objects and lists of texts; a `delta` with a type is a whole part.
+_TEXTS = frozenset(("text", "thinking", "delta"))
 
 
 def _tidied(value: Any) -> Any:  # Any: an upstream's JSON
-    """Return the value with numbers that are names as texts, and without fields that are null."""
+    """Return the value with names and texts that are something else as strings, and without nulls."""
     if isinstance(value, list):
         return [_tidied(each) for each in value]
     if not isinstance(value, dict):
@@ -277,9 +279,24 @@ def _tidied(value: Any) -> Any:  # Any: an upstream's JSON
             out[name] = field
         elif name in _NAMES and type(field) is int:
             out[name] = str(field)
+        elif name in _TEXTS and (text := _joined(field)) is not None:
+            out[name] = text
         elif field is not None:
             out[name] = _tidied(field)
     return out
+
+
+def _joined(field: Any) -> str | None:  # Any: an upstream's JSON
+    """Return the text of a number, an object around a text, or a list of these; None: it is none."""
+    if type(field) in (int, float):
+        return str(field)
+    if isinstance(field, list):
+        texts = [each if isinstance(each, str) else _joined(each) for each in field]
+        return "".join([t for t in texts if t is not None]) if None not in texts else None
+    if not isinstance(field, dict) or "type" in field:
+        return None
+    inner = field.get("text", field.get("value"))
+    return inner if isinstance(inner, str) else None
 
 
 def whole_text(text: str) -> str:

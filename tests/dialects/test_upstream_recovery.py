@@ -237,6 +237,42 @@ def test_names_that_are_numbers_and_lists_that_are_null_harm_no_answer() -> None
     assert isinstance(made, ToolCall) and json.loads(made.arguments) == {"id": 1, "x": None}
 
 
+TEXT_SHAPES = {
+    "an object": {"text": "Hello"},
+    "an annotated object": {"value": "Hello", "annotations": []},
+    "a list of texts": ["Hel", "lo"],
+    "a list of objects": [{"text": "Hel"}, {"value": "lo"}],
+}
+
+
+@pytest.mark.parametrize("odd", TEXT_SHAPES.values(), ids=list(TEXT_SHAPES))
+@pytest.mark.parametrize("kind", ["text", "thinking"])
+def test_texts_of_another_type_are_read_in_every_protocol(odd: Any, kind: str) -> None:
+    made = Text("Hello") if kind == "text" else Thinking("Hello")
+    assert read(
+        "anthropic",
+        {"type": "message_start", "message": {"id": "m"}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": kind, kind: ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": f"{kind}_delta", kind: odd}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+        {"type": "message_stop"},
+    ) == (made,)
+    event = "output_text" if kind == "text" else "reasoning_text"
+    item = {"type": "message" if kind == "text" else "reasoning", "id": "i"}
+    assert read(
+        "responses",
+        {"type": "response.output_item.added", "output_index": 0, "item": item},
+        {"type": f"response.{event}.delta", "output_index": 0, "item_id": "i", "delta": odd},
+        {"type": "response.completed", "response": {"id": "r", "status": "completed"}},
+    ) == (made,)
+    part = {"text": odd, "thought": kind == "thinking"}
+    assert read(
+        "gemini",
+        {"candidates": [{"content": {"parts": [part]}, "finishReason": "STOP"}]},
+    ) == (made,)
+
+
 @pytest.mark.parametrize("name", PIECES)
 def test_pieces_without_a_name_belong_to_the_call_before(name: str) -> None:
     assert openai(*PIECES[name]) == (ToolCall("a", "f", '{"x":1}'),)
