@@ -7,10 +7,11 @@ from pathlib import Path
 
 import apsw
 import click
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from headgate.cli import accounts, audit, backup, keys, usage
+from headgate.cli import accounts, audit, backup, keys, requests, usage
 from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.ledger import Ledger
@@ -179,6 +180,29 @@ def test_pruning_deletes_what_is_older_than_was_said_and_the_books_still_add_up(
     assert books.generation("c") is None
     books.close()
     assert len(printed(usage.command)) == len(before)
+
+
+@pytest.mark.parametrize("all_", [(), ("--all",)])
+def test_requests_can_be_of_one_upstream_or_without_an_answer(
+    data: Path, all_: tuple[str, ...]
+) -> None:
+    ledger = Ledger(data)
+
+    async def fail() -> None:
+        await ledger.settle(msgspec.structs.replace(row("d", "gone", 30), outcome="overloaded"))
+        await ledger.settle(msgspec.structs.replace(row("e", "gone", 20), outcome="client_gone"))
+
+    asyncio.run(fail())
+    ledger.close()
+
+    def listed(*options: str) -> str:
+        lines = run(requests.command, "--json", *options, *all_).stdout.splitlines()
+        return "".join(json.loads(line)["request_id"] for line in lines)
+
+    assert listed() == "abcde"
+    assert listed("--upstream", "other") == "c"
+    assert listed("--errors") == "d"
+    assert listed("--errors", "--upstream", "other") == ""
 
 
 def test_accounts_are_made_listed_changed_and_closed(data: Path) -> None:

@@ -367,7 +367,8 @@ def test_the_commands_read_all_nodes(
 
     async def fill(db: Any) -> None:
         await ship(db, ONE, [(1, row("a"))], NodePosition(), 0)
-        await ship(db, TWO, [(1, row("b", key_id="K2"))], NodePosition(), 3)
+        failed = msgspec.structs.replace(row("b", key_id="K2"), outcome="overloaded")
+        await ship(db, TWO, [(1, failed)], NodePosition(), 3)
 
     within(url, fill)
 
@@ -384,6 +385,9 @@ def test_the_commands_read_all_nodes(
     lines = run(requests.command, "--all-nodes", "--json").splitlines()
     assert [json.loads(line)["request_id"] for line in lines] == ["a", "b"]
     assert len(run(requests.command, "--all-nodes", "--all", "--csv").splitlines()) == 3
+    for all_ in ((), ("--all",)):
+        (line,) = run(requests.command, "--all-nodes", "--errors", "--json", *all_).splitlines()
+        assert json.loads(line)["request_id"] == "b"
     assert "Ledger OK" in run(audit.command)
     listed = json.loads(run(nodes.command, "list", "--json"))
     assert [(n["name"], n["behind"], n["requests"]) for n in listed] == [
