@@ -5,7 +5,7 @@ import time
 import click
 import msgspec
 
-from headgate.admin.operator import Operator
+from headgate.admin import upstream_keys as operations
 from headgate.cli.options import (
     as_json,
     asked_key,
@@ -18,7 +18,6 @@ from headgate.cli.options import (
     store_of,
     when,
 )
-from headgate.config import Settings
 from headgate.policy.upstream_keys import OwnerKind
 
 
@@ -64,27 +63,16 @@ def set_(
     """
     kind, owner = _owner(key, account)
     settings = settings_of(config_file, data=data)
-    _check_upstream(settings, upstream)
+    upstreams = joined_of(settings).settings.upstreams
     secret = asked_key("-")
     with operator_of(settings) as operator:
-        found = operator.store.put_upstream_key(
-            kind, owner, upstream, secret, fallback=fallback, now_s=time.time()
+        found = operations.put(
+            operator, upstreams, kind, owner, upstream, secret, fallback=fallback, now_s=time.time()
         )
-        _record(operator, "upstream_key.put", kind, found.owner, upstream, hint=found.hint)
     if json_:
         print_json(msgspec.to_builtins(found))
     else:
         click.echo(f"Kept the key ending in {found.hint} for {upstream}, of {kind} {found.owner}.")
-
-
-def _check_upstream(settings: Settings, upstream: str) -> None:
-    upstreams = joined_of(settings).settings.upstreams
-    own = upstreams.get(upstream)
-    if own is None:
-        known = ", ".join(upstreams)
-        raise click.UsageError(f"no upstream `{upstream[:64]}`. Known: {known}.")
-    if own.own_keys == "no":
-        raise click.UsageError(f'`upstreams.{upstream}.own_keys` is "no": it takes no such keys.')
 
 
 @command.command("list")
@@ -136,19 +124,8 @@ def remove(
     kind, owner = _owner(key, account)
     settings = settings_of(config_file, data=data)
     with operator_of(settings) as operator:
-        if not operator.store.remove_upstream_key(kind, owner, upstream):
+        if not operations.remove(operator, kind, owner, upstream):
             raise click.ClickException(
                 f"{kind} {owner[:64]} has no key for `{upstream[:64]}`; see: headgate upstream-keys list"
             )
-        _record(operator, "upstream_key.remove", kind, owner, upstream)
     click.echo(f"Removed the key of {kind} {owner} for {upstream}.")
-
-
-def _record(
-    operator: Operator, action: str, kind: OwnerKind, owner: str, upstream: str, **detail: object
-) -> None:
-    account = owner
-    if kind == "key":
-        keys = operator.store.keys()
-        account = next((k.account for k in keys if owner in (k.id, k.owner)), "")
-    operator.record(action, f"{kind}:{owner}:{upstream}", account, **detail)

@@ -1,4 +1,4 @@
-"""Upstream keys of owners over the admin API, and the operations that the console shares with it.
+"""Upstream keys of owners over the admin API, and the panel of them that pages of the console have.
 
 Note: a key comes in and never goes out again; what is shown is its last four characters and a fingerprint.
 """
@@ -7,16 +7,16 @@ import time
 
 from msgspec import UNSET, Struct
 
+from headgate.admin import upstream_keys as operations
 from headgate.policy.upstream_keys import OwnedKey, OwnerKind
-from headgate.storage.errors import StoreError, StoreFault
 from headgate.web.api import figures, shapes
 from headgate.web.api.route import nothing_here
-from headgate.web.context import Problem, RequestContext, sentence
+from headgate.web.context import Problem, RequestContext
 
 
 def list_upstream_keys(visit: RequestContext) -> shapes.OwnUpstreamKeys:
     """List the upstream keys of owners, without the keys themselves."""
-    return shapes.OwnUpstreamKeys(data=[_shown(k) for k in seen(visit)])
+    return shapes.OwnUpstreamKeys(data=[_shown(k) for k in operations.seen(visit.operator)])
 
 
 def show_upstream_key(visit: RequestContext) -> shapes.OwnUpstreamKey:
@@ -35,9 +35,18 @@ def set_upstream_key(
         raise Problem(422, "Name the owner: either `key_id` or `account`.", "$.key_id")
     kind: OwnerKind = "account" if body.key_id is UNSET else "key"
     owner = body.account if body.key_id is UNSET else body.key_id
-    field = "$.account" if kind == "account" else "$.key_id"
     assert owner is not UNSET
-    return _shown(put(visit, kind, owner, body.upstream, body.secret, body.fallback, field, "$."))
+    found = operations.put(
+        visit.operator,
+        visit.console_context.upstreams,
+        kind,
+        owner,
+        body.upstream,
+        body.secret,
+        fallback=body.fallback,
+        now_s=time.time(),
+    )
+    return _shown(found)
 
 
 def remove_upstream_key(visit: RequestContext) -> figures.Removed:
@@ -46,21 +55,11 @@ def remove_upstream_key(visit: RequestContext) -> figures.Removed:
     From then on the gateway's own keys are used, unless the upstream takes owners' keys only.
     """
     found = _found(visit)
-    remove(visit, found)
+    operations.remove(visit.operator, found.kind, found.owner, found.upstream)
     return figures.Removed(id=_id(found))
 
 
-# --- shared with the console ------------------------------------------------------------------------
-
-
-def seen(visit: RequestContext) -> list[OwnedKey]:
-    """Return those that the visitor may see: of their account, and of its gateway keys."""
-    scope, all_ = visit.who.scope, visit.console_context.store.upstream_keys()
-    if scope is None:
-        return all_
-    keys = visit.console_context.store.keys()
-    mine = {k.owner for k in keys if k.account == scope}
-    return [k for k in all_ if (k.owner in mine if k.kind == "key" else k.owner == scope)]
+# --- the panel of the console ------------------------------------------------------------------------
 
 
 class Panel(Struct, frozen=True):
@@ -81,7 +80,7 @@ def panel(
     upstreams = visit.console_context.upstreams
     return Panel(
         f"{path}/upstream_keys",
-        [k for k in seen(visit) if (k.kind, k.owner) == (kind, owner)],
+        [k for k in operations.seen(visit.operator) if (k.kind, k.owner) == (kind, owner)],
         [n for n, u in upstreams.items() if u.own_keys != "no" and u.preset != "local"],
         refused,
         visit.form.get("upstream", "") if refused is not None else "",
@@ -89,64 +88,15 @@ def panel(
     )
 
 
-def put(
-    visit: RequestContext,
-    kind: OwnerKind,
-    owner: str,
-    upstream: str,
-    secret: str,
-    fallback: bool,
-    owner_field: str,
-    root: str = "",
-) -> OwnedKey:
-    """Store a key; Problem names the field that is wrong."""
-    settings = visit.console_context.upstreams.get(upstream)
-    if settings is None:
-        known = ", ".join(visit.console_context.upstreams)
-        text = f"There is no upstream `{upstream[:64]}`. Known: {known}."
-        raise Problem(422, text, f"{root}upstream")
-    if settings.own_keys == "no":
-        text = f'`{upstream}` takes no keys of owners (`own_keys = "no"`).'
-        raise Problem(422, text, f"{root}upstream")
-    try:
-        found = visit.console_context.store.put_upstream_key(
-            kind, owner, upstream, secret, fallback=fallback, now_s=time.time()
-        )
-    except StoreFault:
-        raise
-    except StoreError as error:
-        about_owner = "`" in str(error) or "account" in str(error)
-        field = owner_field if about_owner else f"{root}secret"
-        raise Problem(422, sentence(error), field) from None
-    visit.record(
-        "upstream_key.put", _id(found), _account(visit, found), hint=found.hint, fallback=fallback
-    )
-    return found
-
-
-def remove(visit: RequestContext, found: OwnedKey) -> None:
-    """Delete a key, if it is still there."""
-    if visit.console_context.store.remove_upstream_key(found.kind, found.owner, found.upstream):
-        visit.record("upstream_key.remove", _id(found), _account(visit, found), hint=found.hint)
-
-
-def _account(visit: RequestContext, found: OwnedKey) -> str:
-    """The account that the entry of the audit log is about."""
-    if found.kind == "account":
-        return found.owner
-    keys = visit.console_context.store.keys()
-    return next((k.account for k in keys if k.owner == found.owner), "")
-
-
 def _found(visit: RequestContext) -> OwnedKey:
-    found = next((k for k in seen(visit) if _id(k) == visit.path["id"]), None)
+    found = next((k for k in operations.seen(visit.operator) if _id(k) == visit.path["id"]), None)
     if found is None:
         raise nothing_here()
     return found
 
 
 def _id(key: OwnedKey) -> str:
-    return f"{key.kind}:{key.owner}:{key.upstream}"
+    return operations.identity(key.kind, key.owner, key.upstream)
 
 
 def _shown(key: OwnedKey) -> shapes.OwnUpstreamKey:

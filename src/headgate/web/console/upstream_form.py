@@ -4,15 +4,18 @@ Note: the form has one price for all models of the upstream; one for each model 
 card, the admin API and headgate.toml.  A key is never shown; an empty field keeps it.
 """
 
+import os
+import time
 from datetime import UTC, date, datetime
 
 import msgspec
 
 from headgate import config
+from headgate.admin import upstreams as operations
+from headgate.admin.operator import Refused
 from headgate.catalog import price_history
 from headgate.catalog.models import prices_on
 from headgate.catalog.presets import presets
-from headgate.web.api import own_upstreams
 from headgate.web.console import form_fields as fields
 from headgate.web.context import Problem, RequestContext
 
@@ -87,13 +90,33 @@ def store_upstream(visit: RequestContext) -> str:
         text = store.own_upstreams().get(known, "{}")
         own = msgspec.json.decode(text, type=config.Upstream)
         new["prices"] = _prices(visit, own.prices, "")
-        own_upstreams.change(visit, known, new)
+        _change(visit, known, new)
         return known
     if name in store.own_upstreams():
         raise Problem(409, visit.word("There is an upstream {name} already.", name=name), "id")
     new["prices"] = _prices(visit, (), "")
-    own_upstreams.put(visit, name, new)
+    context = visit.console_context
+    try:
+        operations.put(visit.operator, context.settings, os.environ, name, new, now_s=time.time())
+    except Refused as refused:
+        raise visit.problem(refused) from None
     return name
+
+
+def remove(visit: RequestContext, name: str) -> None:
+    """Remove a stored upstream; Problem when there is none of this name."""
+    try:
+        operations.remove(visit.operator, visit.console_context.settings, name)
+    except Refused as refused:
+        raise visit.problem(refused) from None
+
+
+def _change(visit: RequestContext, name: str, changes: dict[str, object]) -> None:
+    settings = visit.console_context.settings
+    try:
+        operations.change(visit.operator, settings, os.environ, name, changes, now_s=time.time())
+    except Refused as refused:
+        raise visit.problem(refused) from None
 
 
 def store_price(visit: RequestContext, name: str) -> None:
@@ -107,7 +130,7 @@ def store_price(visit: RequestContext, name: str) -> None:
     prices = _prices(visit, own.prices, model)
     if not any(p.model.lower() == model.lower() for p in own.prices):
         prices = _after_catalog(visit, name, model, prices)
-    own_upstreams.change(visit, name, {"prices": prices})
+    _change(visit, name, {"prices": prices})
 
 
 def _after_catalog(

@@ -3,11 +3,14 @@
 Note: the form is never filled in again, also after a mistake, so that no page has a key on it.
 """
 
+import time
+
 from starlette.responses import Response
 
+from headgate.admin import upstream_keys as operations
+from headgate.admin.operator import Refused
 from headgate.policy.keys import KEY_STATES
 from headgate.policy.upstream_keys import OwnerKind
-from headgate.web.api import upstream_keys
 from headgate.web.app import Rule
 from headgate.web.console import accounts_page, keys_page
 from headgate.web.console import form_fields as fields
@@ -54,15 +57,27 @@ def _put(visit: RequestContext, kind: OwnerKind, owner: str) -> None:
     fields.only(visit, *_FIELDS)
     form = visit.form
     secret, fallback = form.get("secret", "").strip(), bool(form.get("fallback"))
-    upstream_keys.put(visit, kind, owner, form.get("upstream", ""), secret, fallback, "upstream")
+    try:
+        operations.put(
+            visit.operator,
+            visit.console_context.upstreams,
+            kind,
+            owner,
+            form.get("upstream", ""),
+            secret,
+            fallback=fallback,
+            now_s=time.time(),
+        )
+    except Refused as refused:
+        problem = visit.problem(refused)
+        if problem.field == operations.OWNER_FIELDS[kind]:  # the page's own, no field of the form
+            problem.field = "upstream"
+        raise problem from None
 
 
 def _remove(visit: RequestContext, kind: OwnerKind, owner: str) -> None:
     fields.only(visit)
-    upstream = visit.path["upstream"]
-    for each in upstream_keys.seen(visit):
-        if (each.kind, each.owner, each.upstream) == (kind, owner, upstream):
-            upstream_keys.remove(visit, each)
+    operations.remove(visit.operator, kind, owner, visit.path["upstream"])
 
 
 RULES = (

@@ -23,7 +23,6 @@ from headgate.policy.upstream_state import UpstreamState
 from headgate.storage.figures import UPSTREAMS_FAULT, Measured, Where
 from headgate.storage.rows import LedgerRow
 from headgate.web import time_range
-from headgate.web.api import own_upstreams
 from headgate.web.app import MEASURED_S, Rule
 from headgate.web.console import form_fields as fields
 from headgate.web.console import start_page, upstream_form
@@ -154,7 +153,7 @@ def price(visit: RequestContext) -> Response:
 
 def remove(visit: RequestContext) -> Response:
     fields.only(visit)
-    own_upstreams.remove(visit, visit.path["name"])
+    upstream_form.remove(visit, visit.path["name"])
     return visit.redirect("/upstreams", "removed")
 
 
