@@ -286,10 +286,10 @@ class RequestContext:
         )
         return Response(html, status, dict(headers), "text/html; charset=utf-8")
 
-    def redirect(self, path: str, stated: str = "") -> Response:
-        """After a form: the page to see; `said`: a name in SAID, shown on it."""
+    def redirect(self, path: str, notice: str = "") -> Response:
+        """Answer a form with the page to see next; `notice`: a name in NOTICES, shown on it."""
         mark = "&" if "?" in path else "?"
-        return RedirectResponse(f"{path}{mark}said={stated}" if stated else path, 303)
+        return RedirectResponse(f"{path}{mark}said={notice}" if notice else path, 303)
 
     def json(self, value: object, status: int = 200) -> Response:
         return JSONResponse(msgspec.to_builtins(value), status)

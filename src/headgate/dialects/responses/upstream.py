@@ -81,7 +81,7 @@ _KINDS: dict[str, _Kind] = {
 
 
 class _Seen:
-    """Describes what came of one item so far: `said` characters of it, over `channel`."""
+    """Describes what came of one item so far: `stated` characters of it, over `channel`."""
 
     __slots__ = ("channel", "done", "kind", "named", "number", "stated", "summary")
 
