@@ -19,7 +19,7 @@ from headgate.net.client import Client
 from headgate.net.client_errors import Timeouts
 from headgate.web.auth import oidc
 from headgate.web.auth.oidc import Flow, Identity, SignInFailed
-from idp import ACCESS, CLIENT_ID, SECRET, STRANGER, Answer, Idp, said
+from idp import ACCESS, CLIENT_ID, SECRET, STRANGER, Answer, Idp, stated
 
 BACK = "https://gate.test/sign-in/callback"
 DEEP = b'{"a": ' + b"[" * 90_000
@@ -291,7 +291,7 @@ def test_keys_of_kinds_that_are_not_known_are_passed_over(idp: Idp) -> None:
 
 @pytest.mark.parametrize("keys", [[], {"a": 1}, None])
 def test_a_provider_without_keys_is_named(idp: Idp, keys: Any) -> None:
-    idp.instead["/jwks"] = lambda: said({"keys": keys})
+    idp.instead["/jwks"] = lambda: stated({"keys": keys})
     assert "signature" in refused(idp)
 
 
@@ -429,7 +429,7 @@ def test_a_provider_that_hangs_is_not_waited_for(
 ) -> None:
     def hang() -> Answer:
         idp.open.wait(600)
-        return said({})
+        return stated({})
 
     monkeypatch.setattr(oidc, "TIMEOUTS", Timeouts(5, 0.3, 0.3, 5))
     idp.claims = {}
