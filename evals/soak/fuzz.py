@@ -41,6 +41,7 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=60.0)
     options.add_argument("--seed", type=int, help="one turn with this seed")
     options.add_argument("--only", choices=list(PARTS))
+    options.add_argument("--examples", type=int, default=EXAMPLES, help="how many a turn has")
     asked = options.parse_args()
     mutations.recorded()
     parts = [asked.only] if asked.only else list(PARTS)
@@ -51,9 +52,9 @@ def main() -> None:
             if name == "work" and seed % WORK_EVERY and asked.seed is None:
                 continue
             try:
-                PARTS[name](seed, EXAMPLES)
+                PARTS[name](seed, asked.examples)
             except BaseException:
-                again = f"--only {name} --seed {seed}"
+                again = f"--only {name} --seed {seed} --examples {asked.examples}"
                 print(f"\nFAILED: python soak/fuzz.py {again}", file=sys.stderr, flush=True)
                 raise
             turns[name] += 1

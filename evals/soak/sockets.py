@@ -360,7 +360,7 @@ def client(seed: int, examples: int) -> None:
             assert await response.read_all() == b"TOKEN"
         await made.close()
         listener.close()
-        await until(lambda: not made._open)  # no connection is left behind
+        await until(lambda: not made.open)  # no connection is left behind
 
     loops = [uvloop.new_event_loop, asyncio.new_event_loop]
 
