@@ -67,3 +67,10 @@ def test_modules_belong_to_the_first_step_that_fits() -> None:
     assert profile_steps.step_of(root + "policy/history.py") == "history and fit"
     assert profile_steps.step_of(root + "dialects/openai/reply.py") == "reply encoded and sent"
     assert profile_steps.step_of(root + "config/__init__.py") == "the rest"
+
+
+def test_each_step_of_the_profile_names_modules_that_exist() -> None:
+    package = Path(profile_steps.PACKAGE)
+    modules = [path.relative_to(package).as_posix() for path in package.rglob("*.py")]
+    begins = [begin for _, begins in profile_steps.STEPS for begin in begins]
+    assert [b for b in begins if not any(m.startswith(b) for m in modules)] == []

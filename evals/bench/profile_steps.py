@@ -41,7 +41,8 @@ STEPS = (
             "policy/bucket",
             "policy/limit",
             "policy/fairness",
-            "edge/bad_keys",
+            "edge/credentials",
+            "edge/entry",
         ),
     ),
     (
@@ -86,7 +87,6 @@ STEPS = (
     (
         "admission, intent, row",
         (
-            "edge/admission",
             "edge/record",
             "edge/billing",
             "policy/budgets",
