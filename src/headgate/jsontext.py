@@ -292,7 +292,8 @@ def _joined(field: Any) -> str | None:  # Any: an upstream's JSON
         return str(field)
     if isinstance(field, list):
         texts = [each if isinstance(each, str) else _joined(each) for each in field]
-        return "".join([t for t in texts if t is not None]) if None not in texts else None
+        known = [text for text in texts if text is not None]
+        return "".join(known) if len(known) == len(texts) else None
     if not isinstance(field, dict) or "type" in field:
         return None
     inner = field.get("text", field.get("value"))
