@@ -316,15 +316,15 @@ def is_object(text: str) -> bool:
 
 
 def decoded_once(text: str) -> str | None:
-    """The JSON object that is encoded in a JSON string, or None where there is none."""
-    start = text.lstrip()
-    if not start.startswith('"') or len(text) - len(start) > 64:
-        return None
-    try:
-        inner = msgspec.json.decode(start, type=str)
-    except msgspec.DecodeError:
-        return None
-    return inner if is_object(inner) else None
+    """The JSON object that is encoded in a JSON string, up to four times, or None where there is none."""
+    with suppress(msgspec.DecodeError):
+        for _ in range(4):
+            if not text[:65].lstrip().startswith('"'):
+                return None
+            text = msgspec.json.decode(text, type=str)
+            if is_object(text):
+                return text
+    return None
 
 
 def garbage(what: str) -> Failure:

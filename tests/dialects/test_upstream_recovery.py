@@ -133,6 +133,7 @@ PIECES: dict[str, list[dict[str, Any]]] = {
     "no index, another id": [call(None, "a", "f", '{"x":'), call(None, "b", None, "1}")],
     "no index": [call(0, "a", "f", '{"x":'), call(None, None, None, "1}")],
     "encoded twice": [call(0, "a", "f", '"{\\"x\\":'), call(0, None, None, '1}"')],
+    "encoded three times": [call(0, "a", "f", json.dumps(json.dumps('{"x":1}')))],
 }
 
 
