@@ -59,6 +59,13 @@ def test_the_version_is_the_packages() -> None:
     assert run("--version").stdout == f"headgate {__version__}\n"
 
 
+def test_the_helps_of_groups_say_what_they_are_and_return_nothing() -> None:
+    assert "Headgate is a self-hosted gateway" in run("--help").stdout
+    for arguments in ([], ["admin"], ["admin", "keys"], ["keys"], ["models"], ["config"]):
+        shown = run(*arguments, "--help").stdout
+        assert shown.startswith("Usage:") and "  Return " not in shown, shown
+
+
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_that_is_listed_exists_and_explains_itself(name: str) -> None:
     assert name in run("--help").stdout

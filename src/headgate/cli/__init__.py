@@ -65,7 +65,7 @@ class _Lazy(click.Group):
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="headgate", message="%(prog)s %(version)s")
 def _headgate() -> None:
-    """Return Headgate: a self-hosted gateway for MiniMax's text models.
+    """Headgate is a self-hosted gateway for MiniMax's text models.
 
     `headgate serve` starts it; with no upstream key set, a small model on this machine answers.
     """

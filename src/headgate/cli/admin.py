@@ -131,7 +131,7 @@ def password_(name: str, password_stdin: bool, data: str | None, config_file: st
 
 @command.group("keys")
 def keys() -> None:
-    """Return keys of the admin API; they call no model."""
+    """Make, list and revoke keys of the admin API; they call no model."""
 
 
 @keys.command("create")

@@ -176,7 +176,7 @@ KeyState = Annotated[
 
 
 class _Key(Shape, frozen=True, kw_only=True):
-    """Represents a key of models, without its secret."""
+    """Represents an API key, without its secret."""
 
     id: Annotated[str, Meta(description="Public; it may be shown and logged.")]
     name: str
@@ -210,11 +210,11 @@ else:
 class MadeKey(Key, frozen=True, kw_only=True):
     """Represents a new key with its text."""
 
-    key: Annotated[str, Meta(description="The whole key. It is kept nowhere and told only now.")]
+    key: Annotated[str, Meta(description="The whole key. It is kept nowhere and shown only now.")]
 
 
 class Keys(Shape, frozen=True, kw_only=True):
-    """Represents a page of keys."""
+    """Represents a page of API keys."""
 
     data: list[Key]
     next: Next
@@ -378,7 +378,7 @@ class ManagementKey(Shape, frozen=True, kw_only=True):
 class MadeManagementKey(ManagementKey, frozen=True, kw_only=True):
     """Represents a new management key with its text."""
 
-    key: Annotated[str, Meta(description="The whole key. It is kept nowhere and told only now.")]
+    key: Annotated[str, Meta(description="The whole key. It is kept nowhere and shown only now.")]
 
 
 class ManagementKeys(Shape, frozen=True, kw_only=True):
