@@ -419,3 +419,12 @@ def test_of_a_namespace_that_a_search_found_a_malformed_tool_loses_only_itself()
     )
     assert [tool.name for tool in request.tools] == ["ns__good"]
     assert "input.tool_search_output" in request.warnings
+
+
+@pytest.mark.parametrize("text", ["hm", {"text": "hm"}])
+@pytest.mark.parametrize("rest", [{}, {"summary": []}, {"content": None, "status": 7}])
+def test_reasoning_that_stands_in_a_text_of_its_own_is_kept(text: Any, rest: Any) -> None:
+    items = [{"type": "reasoning", "text": text, **rest}, {"role": "user", "content": "Hi"}]
+    body = msgspec.json.encode({"model": "m", "input": items})
+    request = DIALECTS["responses"].decode_request(body, RequestTarget())
+    assert request.messages[0].parts == (Thinking("hm"),)

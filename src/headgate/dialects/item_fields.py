@@ -31,7 +31,7 @@ READ = frozenset(
 # The fields that are read of an item; others may have any type.
 _FIELDS = {
     "message": frozenset(("type", "role", "content")),
-    "reasoning": frozenset(("type", "content", "summary", "encrypted_content")),
+    "reasoning": frozenset(("type", "content", "summary", "encrypted_content", "text")),
     "web_search_call": frozenset(("type", "id", "action")),
     "file_search_call": frozenset(("type",)),
     "code_interpreter_call": frozenset(("type",)),

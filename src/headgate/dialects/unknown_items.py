@@ -137,7 +137,7 @@ class Items:
             item = {**item, "tools": load(fields["tools"])}
         elif kind == "reasoning":
             content, summary = item.get("content"), item.get("summary")
-            item = {**item, "content": text_of(content) or None}
+            item = {**item, "content": text_of(content) or None, "text": text_of(item.get("text"))}
             item["summary"] = (
                 [{"type": "summary_text", "text": text_of(summary)}] if summary else []
             )

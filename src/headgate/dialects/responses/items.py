@@ -200,6 +200,7 @@ def _thinking(wire: ItemIn, content: Content) -> list[Part]:
     else:
         text = "".join([_text_of(p.text) for p in content or ()])
     text = text or "\n\n".join([_text_of(p.text) for p in wire.summary or ()])
+    text = text or wire.text or ""
     signature = wire.encrypted_content or ""
     return [Thinking(text, signature)] if text or signature else []
 

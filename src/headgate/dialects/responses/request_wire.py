@@ -34,6 +34,7 @@ class ItemIn(Struct, frozen=True):
     tools: "list[ToolIn] | None" = None  # added to those of the request, or found by a search
     summary: list[_PartIn] | None = None
     encrypted_content: str | None = None
+    text: str | None = None  # of reasoning, from clients that write it beside the summary
     id: Raw = NOTHING  # these two of an earlier search of the web
     action: Raw = NOTHING
 
