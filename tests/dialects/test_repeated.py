@@ -86,6 +86,23 @@ def test_a_stream_is_read_as_if_each_chunk_were_read_whole(
     assert isinstance(learned[-1], Finish)
 
 
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+def test_only_chunks_with_a_text_are_read_again_to_learn_from_them(
+    dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[bytes] = []
+    monkeypatch.setattr(RepeatedChunk, "learn", lambda self, payload: learned.append(payload))
+    if dialect == "openai":
+        call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}
+        texts = [openai("a text")]
+        others = [openai(None, reasoning_content="hm"), openai("", tool_calls=[call])]
+    else:
+        texts = [anthropic("a text"), anthropic("a thought", "thinking")]
+        others = [anthropic('{"a":', "partial_json"), anthropic("c2ln", "signature")]
+    events(dialect, [*ANTHROPIC_BEGIN * (dialect == "anthropic"), *others, *texts, *others])
+    assert learned == texts
+
+
 def _reader(of: Callable[[bytes], str | None] | None = None) -> RepeatedChunk:
     return RepeatedChunk(b"text", of or (lambda payload: json.loads(payload).get("text")))
 

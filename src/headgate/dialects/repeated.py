@@ -45,7 +45,10 @@ class RepeatedChunk:
             return None
 
     def learn(self, payload: bytes) -> None:
-        """Keep what is around the text of a payload that was read whole."""
+        """Keep what is around the text of a payload that was read whole, and that has such a text.
+
+        It is read again for that: what is known to have none need not come here.
+        """
         if not self._left or len(payload) > MOST_BYTES or not self._text(payload):
             return
         self._left -= 1

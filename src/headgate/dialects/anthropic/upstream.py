@@ -128,13 +128,13 @@ def _delta_alone(payload: bytes) -> DeltaIn | None:
     return wire.delta if wire.type == "content_block_delta" else None
 
 
-def _text_alone(payload: bytes) -> str | None:
+def _text_in(payload: bytes) -> str | None:
     """Return the text of an event that reports nothing else."""
     delta = _delta_alone(payload)
     return None if delta is None else delta.text
 
 
-def _thinking_alone(payload: bytes) -> str | None:
+def _thinking_in(payload: bytes) -> str | None:
     """Return the thinking of an event that reports nothing else."""
     delta = _delta_alone(payload)
     return None if delta is None or delta.text or delta.partial_json else delta.thinking
@@ -150,8 +150,8 @@ class AnthropicDecoder(Decoder):
         self._stated = False
         self._reason: FinishReason | None = None
         self._stop = ""
-        self._texts = RepeatedChunk(b"text", _text_alone)
-        self._thoughts = RepeatedChunk(b"thinking", _thinking_alone)
+        self._texts = RepeatedChunk(b"text", _text_in)
+        self._thoughts = RepeatedChunk(b"thinking", _thinking_in)
 
     def payload(self, payload: bytes) -> None:
         if text := self._texts.read(payload):
@@ -166,8 +166,10 @@ class AnthropicDecoder(Decoder):
         wire = jsontext.decode_upstream(event_decoder, payload, EventIn)
         if wire.type == "content_block_delta" and wire.delta is not None:
             self._delta(wire.index or 0, wire.delta)
-            self._texts.learn(payload)
-            self._thoughts.learn(payload)
+            if wire.delta.text:
+                self._texts.learn(payload)
+            elif wire.delta.thinking:
+                self._thoughts.learn(payload)
             return
         if self._failed(wire.error, wire.base_resp):
             return

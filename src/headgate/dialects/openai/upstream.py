@@ -103,29 +103,31 @@ def _usage_in(raw: Raw) -> Usage | None:
     )
 
 
-def _text_alone(payload: bytes) -> str | None:
+def _text_alone(wire: ReplyIn) -> str | None:
     """Return the text of a chunk that reports nothing but a text."""
-    try:
-        wire = decode_reply(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    if (
-        vendor_errors.failure_within(wire.error, wire.base_resp) is not None
-        or wire.output_sensitive
-    ):
-        return None
     choices = wire.choices or []
-    if (wire.usage and _usage_in(wire.usage) is not None) or len(choices) != 1:
-        return None
+    delta = choices[0].delta if len(choices) == 1 else None
+    if delta is None or not isinstance(delta.content, str) or not delta.content:
+        return None  # as most chunks that are read whole: they come first here
     choice = choices[0]
-    delta = choice.delta
-    if choice.index or choice.finish_reason or choice.message is not None or delta is None:
+    if choice.index or choice.finish_reason or choice.message is not None:
         return None
     if delta.tool_calls or delta.function_call or delta.reasoning_details:
         return None
     if delta.reasoning_content or delta.reasoning:
         return None
-    return delta.content if isinstance(delta.content, str) else None
+    if wire.output_sensitive or (wire.usage and _usage_in(wire.usage) is not None):
+        return None
+    if vendor_errors.failure_within(wire.error, wire.base_resp) is not None:
+        return None
+    return delta.content
+
+
+def _text_in(payload: bytes) -> str | None:
+    try:
+        return _text_alone(decode_reply(payload))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 class OpenAIDecoder(Decoder):
@@ -141,7 +143,7 @@ class OpenAIDecoder(Decoder):
         super().__init__(media, seed)
         self._splitter = TagSplitter(capabilities.starts_thinking)
         self._closing = ClosingTags()  # of the thinking that `_steps` reads
-        self._repeated = RepeatedChunk(b"content", _text_alone)
+        self._repeated = RepeatedChunk(b"content", _text_in)
 
     def payload(self, payload: bytes) -> None:
         text = self._repeated.read(payload)
@@ -161,7 +163,8 @@ class OpenAIDecoder(Decoder):
                 return
             wire = _read(payload)
         self._reply(wire)
-        self._repeated.learn(payload)
+        if _text_alone(wire):
+            self._repeated.learn(payload)
 
     def whole(self, body: bytes) -> None:
         self._reply(_read(body))
