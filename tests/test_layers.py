@@ -301,7 +301,6 @@ LONGER = {
     "diagnostics/probes.py": 475,
     "dialects/vendor_errors.py": 350,
     "dialects/openai/upstream.py": 350,
-    "dialects/responses/reply.py": 325,
     "jsontext.py": 350,
     "net/client.py": 375,
     "net/inbound.py": 400,

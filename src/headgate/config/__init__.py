@@ -356,6 +356,3 @@ VARIABLES: dict[tuple[str, ...], str] = {
     },
 }
 OWN = ("notes", "origins")  # of the struct, not of the file
-
-
-# --- upstreams -------------------------------------------------------------------------------

@@ -45,9 +45,6 @@ from headgate.net.client_errors import Timeouts
 MAX_S = 600.0  # of a whole checkup; what is not asked by then is reported as such
 
 
-# --- judging -------------------------------------------------------------------------------------
-
-
 # --- the checkup ---------------------------------------------------------------------------------
 
 

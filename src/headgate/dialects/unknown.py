@@ -233,6 +233,3 @@ def rewrite_strings(fields: dict[str, Raw], names: tuple[str, ...], warnings: li
         if name in fields and bytes(fields[name])[:1] not in (b'"', b"n"):
             del fields[name]
             warnings.append(name)
-
-
-# --- Responses -------------------------------------------------------------------------------------

@@ -281,6 +281,3 @@ def whole_seconds(ns: float) -> float:
     """As seconds, and never less: a nanosecond too early is refused again."""
     seconds = ns / NS
     return seconds if seconds * NS >= ns else math.nextafter(seconds, math.inf)
-
-
-# --- towards an upstream ---------------------------------------------------------------------

@@ -50,9 +50,6 @@ from headgate.dialects.fields import (
 )
 from headgate.errors import Refused, invalid, unsupported
 
-# --- wire types: what clients send ---------------------------------------------------------------
-
-
 # --- requests: from clients ----------------------------------------------------------------------
 
 

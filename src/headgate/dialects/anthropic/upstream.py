@@ -43,12 +43,6 @@ from headgate.dialects.repeated import RepeatedChunk
 
 _Json = dict[str, object]
 
-# --- wire types: what upstreams get --------------------------------------------------------------
-
-
-# --- wire types: what upstreams answer, read with tolerance --------------------------------------
-
-
 # --- requests: to upstreams ----------------------------------------------------------------------
 
 

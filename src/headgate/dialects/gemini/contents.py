@@ -37,9 +37,6 @@ from headgate.dialects.gemini.signatures import decode_signature
 from headgate.dialects.gemini.turn import Turn
 from headgate.errors import Refused, unsupported
 
-# --- wire types ----------------------------------------------------------------------------------
-
-
 # --- contents to messages --------------------------------------------------------------------------
 
 

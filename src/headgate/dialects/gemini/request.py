@@ -38,9 +38,6 @@ from headgate.dialects.gemini.schemas import compact, googles
 from headgate.dialects.gemini.tools import choice_of, search_of, tools_of
 from headgate.errors import Refused, invalid, unsupported
 
-# --- wire types: what clients send ---------------------------------------------------------------
-
-
 # --- requests: from clients ----------------------------------------------------------------------
 
 _CONFIG = "$.generationConfig"

@@ -48,12 +48,6 @@ from headgate.errors import Failure
 
 _Json = dict[str, object]
 
-# --- wire types: what upstreams answer, read with tolerance --------------------------------------
-
-
-# --- signatures: `thoughtSignature` is base64, ours and other vendors' are any text --------------
-
-
 # --- requests: to upstreams ----------------------------------------------------------------------
 
 

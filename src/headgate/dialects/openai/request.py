@@ -49,9 +49,6 @@ from headgate.dialects.openai.request_wire import (
 from headgate.dialects.openai.tools import schema_in, search_of, tools_of
 from headgate.errors import Refused, invalid, unsupported
 
-# --- wire types: what clients send ---------------------------------------------------------------
-
-
 # --- requests: from clients ----------------------------------------------------------------------
 
 

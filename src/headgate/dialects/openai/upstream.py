@@ -47,12 +47,6 @@ from headgate.stream.thinking import CLOSE, ClosingTags, Steps, TagSplitter
 
 _Json = dict[str, object]
 
-# --- wire types: what upstreams get --------------------------------------------------------------
-
-
-# --- wire types: what upstreams answer, read with tolerance --------------------------------------
-
-
 # --- requests: to upstreams ----------------------------------------------------------------------
 
 

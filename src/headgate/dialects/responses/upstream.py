@@ -44,12 +44,6 @@ from headgate.errors import Failure
 
 _Json = dict[str, object]
 
-# --- wire types: what upstreams get --------------------------------------------------------------
-
-
-# --- wire types: what upstreams answer, read with tolerance --------------------------------------
-
-
 # --- names and arguments that both sides of the wire write alike -----------------------------------
 
 
@@ -286,6 +280,3 @@ class ResponsesDecoder(Decoder):
                 return self._items[key]
         kind = _KINDS.get(item.type, "other")
         return self._places.get((index, kind)) or self._new(index, kind)
-
-
-# --- errors --------------------------------------------------------------------------------------
