@@ -6,10 +6,11 @@ fields and OpenRouter's names for the rest, which clients read (2026-11).
 
 from collections.abc import Sequence
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from headgate import jsontext
-from headgate.chat import Text, ToolResult
+from headgate.chat import Text, ToolResult, Usage
+from headgate.dialects import usage as usages
 from headgate.dialects.contract import CardPrice, ModelCard
 from headgate.errors import STATUS, Failure, Kind
 
@@ -65,6 +66,35 @@ def failure_out(failure: Failure) -> tuple[int, bytes]:
 def count_out(tokens: int) -> bytes:
     """The answer to a question for the input's tokens, as Responses has it."""
     return jsontext.encode({"object": "response.input_tokens", "input_tokens": tokens})
+
+
+class InputDetails(Struct, frozen=True, gc=False):
+    """Represents an upstream's counts within those of the input."""
+
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+
+class OutputDetails(Struct, frozen=True, gc=False):
+    """Represents an upstream's counts within those of the output."""
+
+    reasoning_tokens: int | None = None
+
+
+def usage_of(
+    input: int | None,
+    output: int | None,
+    input_details: InputDetails | None,
+    output_details: OutputDetails | None,
+) -> Usage | None:
+    """Return what an upstream's counts say; None where the main ones are not known, or are zeros."""
+    return usages.usage_of(
+        input,
+        output,
+        input_details.cached_tokens if input_details else 0,
+        input_details.cache_write_tokens if input_details else 0,
+        output_details.reasoning_tokens if output_details else 0,
+    )
 
 
 def models_out(cards: Sequence[ModelCard]) -> bytes:

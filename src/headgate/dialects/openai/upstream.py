@@ -22,8 +22,8 @@ from headgate.chat import (
     Request,
     Usage,
 )
+from headgate.dialects import openai_api, vendor_errors
 from headgate.dialects import usage as usages
-from headgate.dialects import vendor_errors
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import Decoder
 from headgate.dialects.openai import mending
@@ -87,13 +87,11 @@ def _usage_in(raw: Raw) -> Usage | None:
     wire = usages.read(raw, usage_decoder, UsageIn)
     if wire is None:
         return None
-    read, written = wire.prompt_tokens_details, wire.completion_tokens_details
-    return usages.usage_of(
+    return openai_api.usage_of(
         wire.prompt_tokens,
         wire.completion_tokens,
-        read.cached_tokens if read else 0,
-        read.cache_write_tokens if read else 0,
-        written.reasoning_tokens if written else 0,
+        wire.prompt_tokens_details,
+        wire.completion_tokens_details,
     )
 
 

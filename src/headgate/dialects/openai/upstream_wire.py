@@ -4,6 +4,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from headgate.dialects import vendor_errors
+from headgate.dialects.openai_api import InputDetails, OutputDetails
 
 _Json = dict[str, object]
 
@@ -62,20 +63,11 @@ class ChoiceDelta(Struct, frozen=True, gc=False):
     stop_reason: str | int | None = None  # vLLM: the stop sequence, or the id of a stop token
 
 
-class _InputDetails(Struct, frozen=True, gc=False):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-
-
-class _OutputDetails(Struct, frozen=True, gc=False):
-    reasoning_tokens: int | None = None
-
-
 class UsageIn(Struct, frozen=True, gc=False):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    prompt_tokens_details: _InputDetails | None = None
-    completion_tokens_details: _OutputDetails | None = None
+    prompt_tokens_details: InputDetails | None = None
+    completion_tokens_details: OutputDetails | None = None
 
 
 class ReplyIn(Struct, frozen=True, gc=False):

@@ -4,8 +4,9 @@ import msgspec
 from msgspec import Raw, Struct
 
 from headgate.chat import Usage
+from headgate.dialects import openai_api, vendor_errors
 from headgate.dialects import usage as usages
-from headgate.dialects import vendor_errors
+from headgate.dialects.openai_api import InputDetails, OutputDetails
 
 _Json = dict[str, object]
 
@@ -37,20 +38,11 @@ class ItemIn(Struct, frozen=True):
         return self.arguments or ""
 
 
-class _InputDetails(Struct, frozen=True, gc=False):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-
-
-class _OutputDetails(Struct, frozen=True, gc=False):
-    reasoning_tokens: int | None = None
-
-
 class UsageIn(Struct, frozen=True, gc=False):
     input_tokens: int | None = None
     output_tokens: int | None = None
-    input_tokens_details: _InputDetails | None = None
-    output_tokens_details: _OutputDetails | None = None
+    input_tokens_details: InputDetails | None = None
+    output_tokens_details: OutputDetails | None = None
 
 
 class _Incomplete(Struct, frozen=True, gc=False):
@@ -100,11 +92,9 @@ def usage_in(raw: Raw) -> Usage | None:
     wire = usages.read(raw, usage_decoder, UsageIn)
     if wire is None:
         return None
-    read, written = wire.input_tokens_details, wire.output_tokens_details
-    return usages.usage_of(
+    return openai_api.usage_of(
         wire.input_tokens,
         wire.output_tokens,
-        read.cached_tokens if read else 0,
-        read.cache_write_tokens if read else 0,
-        written.reasoning_tokens if written else 0,
+        wire.input_tokens_details,
+        wire.output_tokens_details,
     )
