@@ -14,8 +14,8 @@ import click
 import msgspec
 
 from headgate.cli.options import as_json, places, print_json, print_table, settings_of
-from headgate.config import Settings
 from headgate.config.addresses import base_url
+from headgate.diagnostics.running import proof_of
 from headgate.diagnostics.upstream_access import plan_lines
 from headgate.net.client import Client
 from headgate.net.client_errors import Broken, TimedOut, Timeouts
@@ -63,7 +63,7 @@ def command(
     base = (url or _served_at(reported, scheme) or configured).rstrip("/")
     if urlsplit(base).scheme not in ("http", "https"):
         raise click.UsageError("--url must look like http://127.0.0.1:8787.")
-    found = asyncio.run(_asked(base, {} if quiet else _proof(settings), detailed=not quiet))
+    found = asyncio.run(_asked(base, {} if quiet else proof_of(settings.data), detailed=not quiet))
     if reported:
         found.processes, found.addresses = reported["processes"], reported["addresses"]
     if json_ and not quiet:
@@ -81,21 +81,6 @@ def _served_at(reported: dict[str, Any], scheme: str) -> str:
         if name == "api" and port.isdecimal():
             return base_url(host, int(port), scheme)
     return ""
-
-
-def _proof(settings: Settings) -> dict[str, str]:
-    """Return what shows the gateway that we can read its data directory; nothing when we cannot."""
-    from headgate.storage.errors import StoreError
-    from headgate.storage.sqlite.database import Store
-
-    try:
-        store = Store(settings.data, create=False)
-    except StoreError:
-        return {}
-    try:
-        return {"x-headgate-internal": store.derived("internal").hex()}
-    finally:
-        store.close()
 
 
 async def _asked(base: str, proof: dict[str, str], *, detailed: bool) -> Status:

@@ -36,7 +36,7 @@ async def port_findings(client: Client, settings: Settings) -> list[Finding]:
     if not port:
         return [Finding("port", "ok", "any free one, as configured")]
     base = base_url(host, port, "https" if settings.tls.cert else "http")
-    proof = _proof(settings.data)
+    proof = proof_of(settings.data)
     taken = Finding(
         "port",
         "fail",
@@ -103,8 +103,8 @@ _NOT_READY = {
 }
 
 
-def _proof(data: str) -> dict[str, str]:
-    """What opens /metrics to who can read the data directory; nothing when that cannot be read."""
+def proof_of(data: str) -> dict[str, str]:
+    """Return what shows the gateway that we can read its data directory; nothing when we cannot."""
     try:
         store = Store(data, create=False)
     except StoreError:
