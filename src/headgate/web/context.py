@@ -9,7 +9,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -309,6 +310,14 @@ class RequestContext:
         text = self.word(refused.text, **refused.values)
         field = root + refused.field if refused.field else ""
         return Problem(_STATUSES[refused.reason], text, field)
+
+    @contextmanager
+    def problems(self) -> Iterator[None]:
+        """Let an operation that is refused be a problem of the request, in the visitor's language."""
+        try:
+            yield
+        except Refused as refused:
+            raise self.problem(refused) from None
 
     def record(self, action: str, subject: str, account: str = "", /, **detail: object) -> None:
         """Write down who changed what; never a secret."""

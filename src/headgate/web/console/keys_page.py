@@ -357,10 +357,8 @@ def change(visit: RequestContext) -> Response:
 
 
 def _found(visit: RequestContext) -> Key:
-    try:
+    with visit.problems():
         return operations.find(visit.operator, visit.path["id"])
-    except Refused as refused:
-        raise visit.problem(refused) from None
 
 
 def rotate(visit: RequestContext) -> Response:

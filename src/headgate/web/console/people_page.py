@@ -133,10 +133,8 @@ def _one(visit: RequestContext, user: User, refused: Problem | None = None) -> R
 
 
 def _found(visit: RequestContext) -> User:
-    try:
+    with visit.problems():
         return operations.find(visit.operator, visit.path["id"])
-    except Refused as refused:
-        raise visit.problem(refused) from None
 
 
 def change(visit: RequestContext) -> Response:
@@ -164,7 +162,7 @@ def reset(visit: RequestContext) -> Response:
     operator, id = visit.operator, visit.path["id"]
     fields.only(visit, "number")
     number = visit.form.get("number", "")
-    try:
+    with visit.problems():
         operations.has_password(operations.open_user(operator, id))
         if (led := _taken.before(number)) is not None:
             return visit.redirect(led or f"/people/{id}")
@@ -176,8 +174,6 @@ def reset(visit: RequestContext) -> Response:
         except (Refused, StoreError):
             _taken.forget(number)
             raise
-    except Refused as refused:
-        raise visit.problem(refused) from None
     _taken.leads(number, f"/people/{id}")
     return _password_shown(visit, user, password)
 
@@ -222,10 +218,8 @@ def make_key(visit: RequestContext) -> Response:
 
 
 def revoke_key(visit: RequestContext) -> Response:
-    try:
+    with visit.problems():
         key = operations.find_management_key(visit.operator, visit.path["id"])
-    except Refused as refused:
-        raise visit.problem(refused) from None
     fields.only(visit)
     operations.revoke_management_key(visit.operator, key.id, now_s=time.time())
     return visit.redirect("/people", "revoked")

@@ -10,7 +10,6 @@ import time
 from starlette.responses import Response
 
 from headgate.admin import keys as operations
-from headgate.admin.operator import Refused
 from headgate.policy import pricing
 from headgate.policy.keys import Key
 from headgate.policy.terms import MAX_NAME_CHARS
@@ -43,7 +42,7 @@ def make_key(visit: RequestContext) -> Response:
     name = f"playground: {operator.name}"[:MAX_NAME_CHARS].strip()
     account = visit.who.account
     older = _older(operator.store, name, account, now_s)
-    try:
+    with visit.problems():
         key, text = operations.create(
             operator,
             name,
@@ -54,8 +53,6 @@ def make_key(visit: RequestContext) -> Response:
         )
         for old in older[: max(0, len(older) - MOST_KEYS + 1)]:
             operations.revoke(operator, old.id, now_s=now_s)
-    except Refused as refused:
-        raise visit.problem(refused) from None
     return visit.json({"key": text, "id": key.id, "lives_s": KEY_S})
 
 

@@ -12,7 +12,6 @@ import msgspec
 
 from headgate import config
 from headgate.admin import upstreams as operations
-from headgate.admin.operator import Refused
 from headgate.catalog import price_history
 from headgate.catalog.models import prices_on
 from headgate.catalog.presets import presets
@@ -96,27 +95,21 @@ def store_upstream(visit: RequestContext) -> str:
         raise Problem(409, visit.word("There is an upstream {name} already.", name=name), "id")
     new["prices"] = _prices(visit, (), "")
     context = visit.console_context
-    try:
+    with visit.problems():
         operations.put(visit.operator, context.settings, os.environ, name, new, now_s=time.time())
-    except Refused as refused:
-        raise visit.problem(refused) from None
     return name
 
 
 def remove(visit: RequestContext, name: str) -> None:
     """Remove a stored upstream; Problem when there is none of this name."""
-    try:
+    with visit.problems():
         operations.remove(visit.operator, visit.console_context.settings, name)
-    except Refused as refused:
-        raise visit.problem(refused) from None
 
 
 def _change(visit: RequestContext, name: str, changes: dict[str, object]) -> None:
     settings = visit.console_context.settings
-    try:
+    with visit.problems():
         operations.change(visit.operator, settings, os.environ, name, changes, now_s=time.time())
-    except Refused as refused:
-        raise visit.problem(refused) from None
 
 
 def store_price(visit: RequestContext, name: str) -> None:
