@@ -369,7 +369,7 @@ LEGEND = """
   shown what the tool found.
 - *a picture is read*, *a PDF is read*: the agent's own tool returns one, the model reads text only, and the
   conversation goes on; the picture never reaches the model.
-- *a sub-agent*: the model delegates to the agent's own sub-agent, and is shown what that one said.
+- *a sub-agent*: the model delegates to the agent's own sub-agent, and is shown what that one answered.
 - *by base URL alone*: the gateway's address in place of the vendor's and nothing else, so that the agent
   uses its own provider, model and transport.  Codex asks for a WebSocket first, is answered 426 and goes on
   with POST at once; the run takes as long as one by `headgate connect` (5.7 s beside 5.8 s, 2026-12-01).  The

@@ -1,4 +1,4 @@
-"""A real gateway under 50 parallel clients is killed with SIGKILL again and again, and its books.
+"""A real gateway under 50 parallel clients is killed with SIGKILL again and again, and its ledger is checked.
 
 `make soak` runs `python soak/kill.py`: 200 rounds (`--rounds`), or as many as fit (`--seconds`).
 A round starts `headgate serve` in a process group of its own on the data of the round before, lets

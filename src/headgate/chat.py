@@ -278,7 +278,7 @@ class Choice(msgspec.Struct, frozen=True, gc=False):
 
 
 class Sampling(msgspec.Struct, frozen=True, gc=False):
-    """Describes what the caller asked for; None and () where it said nothing."""
+    """Describes what the caller asked for; None and () where nothing was given."""
 
     max_tokens: int | None = None
     temperature: float | None = None

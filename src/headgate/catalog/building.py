@@ -25,7 +25,7 @@ def load(
     """Return the catalog as configured; ConfigError when the settings do not fit it.
 
     `env` is asked for the key that a preset names, where the settings have none.  `detected` has the
-    upstreams that said themselves what they are, by name.
+    upstreams that answered what they are, by name.
     """
     known = operators.joined(settings)
     accounts: dict[tuple[str, str], str] = {}

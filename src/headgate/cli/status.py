@@ -74,7 +74,7 @@ def command(
 
 
 def _served_at(reported: dict[str, Any], scheme: str) -> str:
-    """Return the address at which the API is served, whatever `serve --port` said; "" where none is known."""
+    """Return the address at which the API is served, whatever `serve --port` was given; "" where none is known."""
     for each in reported.get("addresses", ()):
         name, _, address = str(each).partition(" ")
         host, _, port = address.rpartition(":")

@@ -25,9 +25,9 @@ from headgate.catalog.routes import Route
 from headgate.chat import Format
 from headgate.diagnostics import probes
 from headgate.diagnostics.findings import (
-    Book,
     Comparison,
     Report,
+    Results,
     what_of,
 )
 from headgate.diagnostics.judgements import (
@@ -63,7 +63,7 @@ async def run_checks(
     `tell` hears the name of each check before it is made.
     """
     run = Run(client, timeouts, asyncio.get_running_loop().time() + MAX_S)
-    book = Book(route.capabilities)
+    results = Results(route.capabilities)
     notify("access and streaming")
     hello = await run.ask(route, probes.hello())
     there = None
@@ -73,52 +73,52 @@ async def run_checks(
             route, upstream=structs.replace(route.upstream, base_url=other_region)
         )
         there = await run.ask(away, probes.request(probes.user("Say hello."), max_tokens=16))
-    book.findings.append(judge_access(hello, route, home, other_region, there))
+    results.findings.append(judge_access(hello, route, home, other_region, there))
     for other in route.pool[1:]:
         notify(f"access by key {other.key.number}")
         probed = await run.ask(other, probes.hello())
-        book.findings.append(judge_access(probed, other, home, other_region, None))
+        results.findings.append(judge_access(probed, other, home, other_region, None))
     if hello.failure is not None:
-        return Report(tuple(book.findings), requests=run.requests, usage=run.usage)
-    book.findings.append(judge_stream(hello))
-    if book.has.thinking_off and hello.thinking is not None:
-        book.able("thinking off", "thinking_off", True, False, False, "thinking: disabled")
+        return Report(tuple(results.findings), requests=run.requests, usage=run.usage)
+    results.findings.append(judge_stream(hello))
+    if results.has.thinking_off and hello.thinking is not None:
+        results.able("thinking off", "thinking_off", True, False, False, "thinking: disabled")
 
     mark = secrets.token_hex(8)
     notify("cache, the first time")
     await run.ask(route, probes.prefix(mark))
     notify("tool calls and thinking")
     turn = await run.ask(route, probes.first_turn())
-    judge_calls(book, turn)
-    judge_thinking(book, route, turn)
-    seen = await turn_two(run, route, turn, book, notify)
-    if book.has.tools and book.measured.get("tools", True):
-        await _choices(run, route, book, notify)
-    await _structured(run, route, book, notify)
-    await _stops(run, route, book, notify)
+    judge_calls(results, turn)
+    judge_thinking(results, route, turn)
+    seen = await turn_two(run, route, turn, results, notify)
+    if results.has.tools and results.measured.get("tools", True):
+        await _choices(run, route, results, notify)
+    await _structured(run, route, results, notify)
+    await _stops(run, route, results, notify)
     if "image" in route.model.input:
-        await _image(run, route, book, notify)
-    await _counts(run, route, native, book, notify)
+        await _image(run, route, results, notify)
+    await _counts(run, route, native, results, notify)
     notify("cache, the second time")
     again = await run.ask(route, probes.prefix(mark))
-    _judge_cache(book, again)
+    _judge_cache(results, again)
     comparison: tuple[Comparison, ...] = ()
     if native is not None:
-        comparison = await _compare(run, native, book, notify, (hello, turn, seen, again))
-    return Report(tuple(book.findings), book.changes(), comparison, run.requests, run.usage)
+        comparison = await _compare(run, native, results, notify, (hello, turn, seen, again))
+    return Report(tuple(results.findings), results.changes(), comparison, run.requests, run.usage)
 
 
-async def _choices(run: Run, route: Route, book: Book, notify: Callable[[str], None]) -> None:
-    honoured = list(book.has.tool_choice)
+async def _choices(run: Run, route: Route, results: Results, notify: Callable[[str], None]) -> None:
+    honoured = list(results.has.tool_choice)
     for mode in probes.MODES:
         check = f"tool_choice {mode}"
         notify(check)
         probed = await run.ask(route, probes.choosing(mode))
-        if book.failed(check, probed):
+        if results.failed(check, probed):
             continue
         names = {c.name for c in probed.calls}
         if probed.cut and not names:
-            book.add(check, "warn", f"not known within {MAX_TOKENS} tokens", "Run it again.")
+            results.add(check, "warn", f"not known within {MAX_TOKENS} tokens", "Run it again.")
             continue
         match mode:
             case "none":
@@ -128,73 +128,75 @@ async def _choices(run: Run, route: Route, book: Book, notify: Callable[[str], N
             case _:
                 can = names == {"get_time"}
         can = can and probed.failure is None
-        has = mode in book.has.tool_choice
+        has = mode in results.has.tool_choice
         if can and not has:
             honoured.append(mode)
         elif has and not can:
             honoured.remove(mode)
         value = tuple(m for m in probes.MODES if m in honoured)
-        book.able(check, "tool_choice", has, can, value, f"tool_choice: {mode}")
-    if "tool_choice" in book.measured:  # in the order of the capabilities' own
-        same = set(honoured) == set(book.has.tool_choice)
-        book.measured["tool_choice"] = (
-            book.has.tool_choice if same else tuple(m for m in probes.MODES if m in honoured)
+        results.able(check, "tool_choice", has, can, value, f"tool_choice: {mode}")
+    if "tool_choice" in results.measured:  # in the order of the capabilities' own
+        same = set(honoured) == set(results.has.tool_choice)
+        results.measured["tool_choice"] = (
+            results.has.tool_choice if same else tuple(m for m in probes.MODES if m in honoured)
         )
 
 
-async def _structured(run: Run, route: Route, book: Book, notify: Callable[[str], None]) -> None:
+async def _structured(
+    run: Run, route: Route, results: Results, notify: Callable[[str], None]
+) -> None:
     check = "structured output"
     notify(check)
     asked = Format("schema", "place", msgspec.Raw(probes.SCHEMA), True)
     probed = await run.ask(
         route, probes.request(probes.user("Write one short sentence about Paris."), format=asked)
     )
-    if book.failed(check, probed):
+    if results.failed(check, probed):
         return
     if probed.cut:
-        book.add(check, "warn", f"not known within {MAX_TOKENS} tokens", "Run it again.")
+        results.add(check, "warn", f"not known within {MAX_TOKENS} tokens", "Run it again.")
         return
     try:
         can = bool(msgspec.json.decode(probed.text, type=probes.Place))
     except (ValueError, msgspec.MsgspecError):
         can = False
-    has = book.has.response_format
-    book.able(check, "response_format", has, can, can, "a JSON schema")
+    has = results.has.response_format
+    results.able(check, "response_format", has, can, can, "a JSON schema")
 
 
-async def _stops(run: Run, route: Route, book: Book, notify: Callable[[str], None]) -> None:
+async def _stops(run: Run, route: Route, results: Results, notify: Callable[[str], None]) -> None:
     check = "stop sequences"
     notify(check)
     stated = "Write the numbers from 1 to 9 on one line, separated by commas, and nothing else."
     probed = await run.ask(route, probes.request(probes.user(stated), stop=("6",)))
-    if book.failed(check, probed):
+    if results.failed(check, probed):
         return
     if "7" in probed.text or "6" in probed.text or probed.failure is not None:
         can = False
     elif "5" in probed.text:
         can = True
     else:
-        book.add(check, "warn", "not known: the model did not count", "Run it again.")
+        results.add(check, "warn", "not known: the model did not count", "Run it again.")
         return
-    book.able(check, "stop", book.has.stop, can, can, "a stop sequence")
+    results.able(check, "stop", results.has.stop, can, can, "a stop sequence")
 
 
-async def _image(run: Run, route: Route, book: Book, notify: Callable[[str], None]) -> None:
+async def _image(run: Run, route: Route, results: Results, notify: Callable[[str], None]) -> None:
     check = "image input"
     notify(check)
     asked = probes.user("Which colour is this picture? Answer with one word.", probes.picture())
     probed = await run.ask(route, probes.request(asked))
-    if book.failed(check, probed):
+    if results.failed(check, probed):
         return
-    has = "image" in book.has.input
+    has = "image" in results.has.input
     if probed.failure is not None:
-        left = tuple(i for i in book.has.input if i == "text")
-        book.able(check, "input", has, False, left, "a picture")
+        left = tuple(i for i in results.has.input if i == "text")
+        results.able(check, "input", has, False, left, "a picture")
     elif "red" in probed.text.lower():
-        value = book.has.input if has else (*book.has.input, "image")
-        book.able(check, "input", has, True, value, "a picture")
+        value = results.has.input if has else (*results.has.input, "image")
+        results.able(check, "input", has, True, value, "a picture")
     else:
-        book.add(
+        results.add(
             check,
             "warn",
             "a picture was accepted, but its colour not seen",
@@ -203,34 +205,36 @@ async def _image(run: Run, route: Route, book: Book, notify: Callable[[str], Non
 
 
 async def _counts(
-    run: Run, route: Route, native: Route | None, book: Book, notify: Callable[[str], None]
+    run: Run, route: Route, native: Route | None, results: Results, notify: Callable[[str], None]
 ) -> None:
     """Whether the way of counting that the capabilities name, or else the likely one, works."""
     check, dialect = "count endpoint", route.upstream.dialect
     notify(check)
     anthropic = dialect == "anthropic" or native is not None
-    kind = book.has.counts or ("anthropic" if anthropic else "tokenize")
+    kind = results.has.counts or ("anthropic" if anthropic else "tokenize")
     count = await run.counts(native if kind == "anthropic" and native is not None else route)
     if dialect in ("responses", "gemini"):  # `counts` has no word for theirs
         stated = "none" if count is None else "it counts"
-        book.add(check, "ok", f"{stated}; not used, the gateway estimates")
+        results.add(check, "ok", f"{stated}; not used, the gateway estimates")
         return
     value = kind if count is not None else ""
-    book.able(check, "counts", bool(book.has.counts), count is not None, value, "counting tokens")
+    results.able(
+        check, "counts", bool(results.has.counts), count is not None, value, "counting tokens"
+    )
 
 
-def _judge_cache(book: Book, again: ProbeResult) -> None:
+def _judge_cache(results: Results, again: ProbeResult) -> None:
     check = "cache"
-    if book.failed(check, again):
+    if results.failed(check, again):
         return
     if again.usage is None:
-        book.add(
+        results.add(
             check, "warn", "no usage was reported", "Whether prefixes are cached cannot be seen."
         )
     elif again.usage.cached:
-        book.add(check, "ok", f"{cached_of(again)} of a repeated prefix came from it")
+        results.add(check, "ok", f"{cached_of(again)} of a repeated prefix came from it")
     else:
-        book.add(
+        results.add(
             check,
             "warn",
             f"{cached_of(again)} of a repeated prefix came from it",
@@ -242,7 +246,7 @@ def _judge_cache(book: Book, again: ProbeResult) -> None:
 async def _compare(
     run: Run,
     native: Route,
-    book: Book,
+    results: Results,
     notify: Callable[[str], None],
     bridge: tuple[ProbeResult, ProbeResult, str, ProbeResult],
 ) -> tuple[Comparison, ...]:
@@ -253,14 +257,14 @@ async def _compare(
     check = "bridge or native"
     hello_ = await run.ask(native, probes.hello())
     if hello_.failure is not None:
-        book.add(
+        results.add(
             check,
             "warn",
             f"{host.path}: {what_of(hello_.failure)}",
             "Only the bridge can be used with this key and address.",
         )
         return ()
-    aside = Book(native.capabilities)
+    aside = Results(native.capabilities)
     mark = secrets.token_hex(8)
     await run.ask(native, probes.prefix(mark))
     turn_ = await run.ask(native, probes.first_turn())
@@ -285,7 +289,7 @@ async def _compare(
     ours = _score(turn, seen, again)
     theirs = _score(turn_, seen_, again_)
     if theirs > ours:
-        book.add(
+        results.add(
             check,
             "warn",
             "the native path keeps more",
@@ -293,7 +297,7 @@ async def _compare(
         )
     else:
         better = "the bridge keeps more" if ours > theirs else "both keep the same"
-        book.add(check, "ok", f"{better}: stay with the bridge")
+        results.add(check, "ok", f"{better}: stay with the bridge")
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Findings of a check, and the book they are written in."""
+"""Findings of a check, and the results they are written in."""
 
 from typing import Literal
 
@@ -63,7 +63,7 @@ def declined(probed: ProbeResult) -> bool:
     return probed.failure is not None and probed.failure.kind in DECLINED
 
 
-class Book:
+class Results:
     """Holds the findings so far, and the capabilities as measured."""
 
     def __init__(self, capabilities: Capabilities) -> None:

@@ -9,7 +9,15 @@ from msgspec import Struct, structs
 from headgate.catalog.routes import Route
 from headgate.chat import Thinking
 from headgate.diagnostics import probes
-from headgate.diagnostics.findings import AGAIN, AT_ONCE_S, FIXES, Book, Finding, declined, what_of
+from headgate.diagnostics.findings import (
+    AGAIN,
+    AT_ONCE_S,
+    FIXES,
+    Finding,
+    Results,
+    declined,
+    what_of,
+)
 from headgate.diagnostics.probes import MAX_TOKENS, ProbeResult, Run
 from headgate.dialects.capabilities import ReasoningForm
 from headgate.dialects.registry import FACTS
@@ -117,10 +125,10 @@ def _came(turn: ProbeResult) -> str:
 
 
 def _judge_returned(
-    book: Book, dialect: str, thought: Thinking, found: dict[ReasoningForm, Returned]
+    results: Results, dialect: str, thought: Thinking, found: dict[ReasoningForm, Returned]
 ) -> None:
     check = "thinking, turn two"
-    own = book.has.reasoning_form
+    own = results.has.reasoning_form
     reported = "; ".join(
         f"{form}: "
         + ("refused" if not r.accepted else "read" if _reads(r, thought) else "accepted")
@@ -131,28 +139,30 @@ def _judge_returned(
     # Other wires than chat's have one form, whatever it is called in the capabilities.
     here = own if own in found else next(iter(found), own) if dialect != "openai" else own
     if own == "none" and read:
-        book.measured["reasoning_form"] = read[0]
-        book.add(
+        results.measured["reasoning_form"] = read[0]
+        results.add(
             check,
             "fail",
             reported,
             "Its reasoning is dropped between turns: set reasoning_form (lines below).",
         )
     elif here in read or own == "none":
-        book.add(check, "ok", reported)
+        results.add(check, "ok", reported)
     elif read:
-        book.measured["reasoning_form"] = read[0]
-        book.add(
+        results.measured["reasoning_form"] = read[0]
+        results.add(
             check,
             "fail",
             reported,
             f"It reads `{read[0]}`, not `{own}`: set reasoning_form (lines below).",
         )
     elif here not in taken:
-        book.measured["reasoning_form"] = taken[0] if taken else "none"
-        book.add(check, "fail", reported, f"It refuses `{own}`: set reasoning_form (lines below).")
+        results.measured["reasoning_form"] = taken[0] if taken else "none"
+        results.add(
+            check, "fail", reported, f"It refuses `{own}`: set reasoning_form (lines below)."
+        )
     else:
-        book.add(
+        results.add(
             check,
             "warn",
             f"{reported} (the input did not grow)",
@@ -166,12 +176,12 @@ def cached_of(probed: ProbeResult) -> str:
     return f"{probed.usage.cached:,} of {probed.usage.input:,} tokens"
 
 
-def judge_calls(book: Book, turn: ProbeResult) -> None:
+def judge_calls(results: Results, turn: ProbeResult) -> None:
     check = "tool calls"
-    if book.failed(check, turn):
+    if results.failed(check, turn):
         return
     if declined(turn):
-        book.able(check, "tools", book.has.tools, False, False, "tools")
+        results.able(check, "tools", results.has.tools, False, False, "tools")
         return
     good = False
     for call in turn.calls:
@@ -182,18 +192,18 @@ def judge_calls(book: Book, turn: ProbeResult) -> None:
         except (ValueError, msgspec.MsgspecError):
             continue
     if good:
-        book.able(check, "tools", book.has.tools, True, True, "a call with arguments")
+        results.able(check, "tools", results.has.tools, True, True, "a call with arguments")
     elif turn.calls:
-        book.add(
+        results.add(
             check,
             "fail",
             "a call came, of another tool or with arguments that do not fit",
             "Check the server's tool-call parser (vLLM: --tool-call-parser minimax_m2).",
         )
     elif turn.cut:
-        book.add(check, "warn", f"no call within {MAX_TOKENS} tokens", "Run it again.")
-    elif book.has.tools:
-        book.add(
+        results.add(check, "warn", f"no call within {MAX_TOKENS} tokens", "Run it again.")
+    elif results.has.tools:
+        results.add(
             check,
             "fail",
             "no call came, though the model was asked for one",
@@ -201,48 +211,48 @@ def judge_calls(book: Book, turn: ProbeResult) -> None:
             " --tool-call-parser minimax_m2), or set tools = false.",
         )
     else:
-        book.add(check, "ok", "none came, and none are relied on")
+        results.add(check, "ok", "none came, and none are relied on")
 
 
-def judge_thinking(book: Book, route: Route, turn: ProbeResult) -> None:
+def judge_thinking(results: Results, route: Route, turn: ProbeResult) -> None:
     if turn.failure is not None:
         return  # the tool calls' finding says so
     stated = f"{_came(turn)}, when asked to think"
-    if turn.thinking is None and book.has.reasoning_form != "none":
-        book.add(
+    if turn.thinking is None and results.has.reasoning_form != "none":
+        results.add(
             "thinking",
             "warn",
             stated,
             "The model may have seen no need; run it again, or check the server's reasoning parser.",
         )
-    elif turn.thinking is not None and book.has.reasoning_split and turn.channels == ("tags",):
-        book.add(
+    elif turn.thinking is not None and results.has.reasoning_split and turn.channels == ("tags",):
+        results.add(
             "thinking",
             "warn",
             stated,
             "`reasoning_split` is sent and not heeded; the tags are taken out all the same.",
         )
     else:
-        book.add("thinking", "ok", stated)
+        results.add("thinking", "ok", stated)
 
 
 async def turn_two(
-    run: Run, route: Route, turn: ProbeResult, book: Book, notify: Callable[[str], None]
+    run: Run, route: Route, turn: ProbeResult, results: Results, notify: Callable[[str], None]
 ) -> str:
     """Judge the reasoning given back; returns a word for the comparison."""
-    if turn.failure is not None or not (turn.calls or book.has.tools):
+    if turn.failure is not None or not (turn.calls or results.has.tools):
         return "not measured"
     thought = turn.thinking
     if thought is None or (route.upstream.dialect == "anthropic" and not thought.signature):
         if route.upstream.dialect != "openai":  # those wires take back only what they signed
-            book.add("thinking, turn two", "ok", "nothing to give back, as it did not think")
+            results.add("thinking, turn two", "ok", "nothing to give back, as it did not think")
             return "nothing to give back"
         thought = Thinking(probes.THOUGHT)
     notify("thinking on turn two")
     bare = await run.ask(route, probes.second_turn(turn, None))
-    if book.failed("thinking, turn two", bare) or bare.failure is not None:
+    if results.failed("thinking, turn two", bare) or bare.failure is not None:
         if bare.failure is not None and declined(bare):
-            book.add(
+            results.add(
                 "thinking, turn two",
                 "fail",
                 "a tool's result was refused",
@@ -264,9 +274,9 @@ async def turn_two(
         )
         found[form] = Returned(probed.failure is None, grown)
     if not found:
-        book.add("thinking, turn two", "fail", "could not be measured", AGAIN)
+        results.add("thinking, turn two", "fail", "could not be measured", AGAIN)
         return "not measured"
-    _judge_returned(book, route.upstream.dialect, thought, found)
+    _judge_returned(results, route.upstream.dialect, thought, found)
     if any(_reads(r, thought) for r in found.values()):
         return "read"
     return "accepted" if any(r.accepted for r in found.values()) else "refused"

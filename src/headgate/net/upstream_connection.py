@@ -44,7 +44,7 @@ class Response:
     _ended = False
     _aborted = False
     _paused = False
-    _halted = False  # `take` said False
+    _halted = False  # `take` returned False
     _error: Exception | None = None
     _raised: Exception | None = None  # by `take`
     _take: Callable[[bytes], bool] | None = None  # of `pump`, while it waits
@@ -213,16 +213,14 @@ class Connection(asyncio.Protocol):
         self._used = False  # it has carried an answer before the present one
         self._heard = False  # bytes of the present answer have come
         self._complete = False
-        self._keep = False  # as far as the present answer's head tells
+        self._keep = False  # as the present answer's head has it, so far
         self._until_close = False
         self._head: list[tuple[bytes, bytes]] = []
         self._overhead = 0
         self._chunked = False
         self._head_is_new = False  # the answer's head ended in the present `data_received`
         self._idle_most_s = _FOREVER  # as the upstream announced with `Keep-Alive: timeout=`
-        self._poll: select.poll | None = (
-            None  # tells whether something arrived that nobody asked for
-        )
+        self._poll: select.poll | None = None  # whether something arrived that nobody asked for
         self._unsent: int | None = None  # of an upload the transport has not taken, when last seen
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = _FOREVER

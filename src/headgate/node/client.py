@@ -286,7 +286,7 @@ class MetricsOfAll:
 
 
 class News:
-    """Describes what this edge tells the others of upstreams, and what it hears of them."""
+    """Describes what this edge sends to the others about upstreams, and what it receives from them."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger

@@ -181,7 +181,7 @@ class Rate:
         return "unavailable" if math.isinf(wait_ns) else wait_ns
 
     def exhausted_ns(self, now_ns: int) -> float:
-        """How long until one item is there, if the database has just said that there is none."""
+        """How long until one item is there, if the database has just answered that there is none."""
         if self._have or now_ns >= self._refused_ns + AGAIN_NS:
             return 0
         return self.seen.wait_ns(self.seen.window_ns)

@@ -37,7 +37,7 @@ class SlotAsk(msgspec.Struct, frozen=True):
 
 
 class OtherSlots(msgspec.Struct, frozen=True):
-    """What another node has, and how long ago it said so."""
+    """What another node has, and how long ago it reported that."""
 
     held: int
     used: int

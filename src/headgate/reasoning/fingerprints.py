@@ -56,7 +56,7 @@ def root_digest(messages: Sequence[Message]) -> bytes:
 
 
 class Place:
-    """Where in a conversation we are: what users and tools said since the assistant spoke.
+    """Where in a conversation we are: what came from users and tools since the assistant's last message.
 
     Messages of the assistant that follow each other share a place: a turn may be sent in several.
     System messages are passed over, as clients move them.

@@ -77,7 +77,7 @@ class _Counts:
         self._reported: set[str] = set()  # main counts that could be read
         self._doubted: set[str] = set()  # and those that could not
 
-    def notify(self, raw: Raw) -> None:
+    def add(self, raw: Raw) -> None:
         wire = usages.read(raw, usage_decoder, UsageIn) if raw else None
         if wire is None:
             return
@@ -173,7 +173,7 @@ class AnthropicDecoder(Decoder):
             case "content_block_stop":
                 self._end(wire.index or 0)
             case "message_start" if wire.message is not None:
-                self._counts.notify(wire.message.usage)
+                self._counts.add(wire.message.usage)
                 self.framer.start(
                     wire.message.id or "",
                     wire.message.model or "",
@@ -182,7 +182,7 @@ class AnthropicDecoder(Decoder):
                     self._counts.written,
                 )
             case "message_delta":
-                self._counts.notify(wire.usage)
+                self._counts.add(wire.usage)
                 if wire.delta is not None:
                     self._finish(wire.delta.stop_reason, wire.delta.stop_sequence)
             case "message_stop":
@@ -196,7 +196,7 @@ class AnthropicDecoder(Decoder):
 
     def whole(self, body: bytes) -> None:
         wire = jsontext.decode_upstream(message_decoder, body, MessageIn)
-        self._counts.notify(wire.usage)
+        self._counts.add(wire.usage)
         if self._failed(wire.error, wire.base_resp):
             return
         if wire.content is None:

@@ -88,7 +88,7 @@ def _output_config(request: Request, capabilities: Capabilities) -> _Json | None
 
 
 def _switch(reasoning: Reasoning, capabilities: Capabilities, max_tokens: int) -> _Json | None:
-    """Said whenever it is known: what an upstream does unasked differs between models."""
+    """Return the switch whenever it is known: what an upstream does unasked differs between models."""
     if reasoning.mode == "default":
         return None
     match capabilities.thinking_switch:

@@ -72,7 +72,7 @@ def _assistant(wire: MessageIn, content: _Content, param: str) -> Message:
         inline, rest = untagged(texts[0].text)
         if inline and not thoughts:
             thoughts = [Thinking(inline)]
-        if inline and "".join(t.text for t in thoughts) == inline:  # told twice: said once
+        if inline and "".join(t.text for t in thoughts) == inline:  # it came twice: it is sent once
             texts = [Text(rest)] if rest else []
     calls = []
     for i, call in enumerate(wire.tool_calls or ()):

@@ -24,7 +24,7 @@ from headgate.dialects.responses.upstream import flat
 from headgate.errors import invalid, unsupported
 from headgate.stream.thinking import untagged
 
-# Items of hosted tools in the history: told by the messages around them, as far as they matter.
+# Items of hosted tools in the history: the messages around them have it, as far as they matter.
 _SILENT = frozenset(
     ("web_search_call", "file_search_call", "code_interpreter_call", "compaction_trigger")
 )

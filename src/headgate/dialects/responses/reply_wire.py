@@ -11,7 +11,7 @@ _Json = dict[str, object]
 
 
 class Echo(Struct, frozen=True):
-    """What a reply repeats of its request, with OpenAI's own defaults for what was not said."""
+    """What a reply repeats of its request, with OpenAI's own defaults for what was not given."""
 
     instructions: str | None = None
     tools: Sequence[Struct] = ()  # in the client's own words, as the choice

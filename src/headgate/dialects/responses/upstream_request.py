@@ -100,7 +100,7 @@ def _tool_out(tool: Tool) -> _Json:
     if tool.description:
         out["description"] = tool.description
     out["parameters"] = tool.parameters
-    # Absent means strict where the schema allows it (OpenAI), so it is always said.
+    # Absent means strict where the schema allows it (OpenAI), so it is always sent.
     out["strict"] = tool.strict
     return out
 

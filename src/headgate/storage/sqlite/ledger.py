@@ -315,7 +315,7 @@ class Ledger:
     # entries
 
     def _asked(self, entry: _Entry) -> "asyncio.Future[bytes]":
-        """Return what tells what became of it."""
+        """Return the report of what became of it."""
         loop = asyncio.get_running_loop()
         done = entry.done = loop.create_future()
         self._put(entry, loop)
