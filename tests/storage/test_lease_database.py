@@ -1,7 +1,7 @@
 """The leases of all nodes in a real PostgreSQL: together never above the budget, and what is known of the dead."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from headgate.storage.postgres.ledger import NodeName, NodePosition, ship
 from headgate.storage.postgres.reports import LedgerDatabase
 from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.database import Store
-from postgres import Postgres
+from postgres import Postgres, with_two_nodes
 
 NOW = datetime(2027, 1, 15, 12, tzinfo=UTC).timestamp()
 HALF_PAST_S = NOW + 1800.0
@@ -42,21 +42,6 @@ def store(url: str, tmp_path: Path) -> Iterator[Store]:
     opened = Store(tmp_path / "data", database=url)
     yield opened
     opened.close()
-
-
-def within(url: str, work: Callable[[Any], Awaitable[V]]) -> V:
-    """What `work` does with a connection of two nodes; Any: asyncpg's."""
-
-    async def run() -> V:
-        db = await database.connect(url)
-        try:
-            for node in ("n1", "n2"):
-                await register(db, node, "p")
-            return await work(db)
-        finally:
-            await db.close()
-
-    return asyncio.run(run())
 
 
 def ask(owner: str, used: int = 0, need: int = 0, want: int = 0, **fields: Any) -> Ask:
@@ -99,7 +84,7 @@ def test_nodes_that_ask_at_once_get_no_more_than_the_budget_together(
     granted = asyncio.run(run())
     assert sum(granted) == 100
     id = ask(key.id).id
-    assert sorted(within(url, lambda db: leases_of(db, id)).values()) == sorted(granted)
+    assert sorted(with_two_nodes(url, lambda db: leases_of(db, id)).values()) == sorted(granted)
 
 
 def test_a_lease_that_is_given_back_is_anothers(url: str, store: Store) -> None:
@@ -114,7 +99,7 @@ def test_a_lease_that_is_given_back_is_anothers(url: str, store: Store) -> None:
         (second,) = await draw(db, "n2", "p", [ask(key.id, need=50)])
         assert (second.granted, second.free, second.idle, second.others_spent) == (50, 20, 0, 30)
 
-    within(url, work)
+    with_two_nodes(url, work)
 
 
 def test_what_was_spent_before_a_budget_was_set_counts_by_whoever_spent_it(
@@ -142,7 +127,7 @@ def test_what_was_spent_before_a_budget_was_set_counts_by_whoever_spent_it(
         assert (mine.granted, mine.others_spent) == (100 - 14, 14)
         assert (account.granted, account.others_spent) == (1000 - 14, 14)
 
-    within(url, work)
+    with_two_nodes(url, work)
 
 
 def test_terms_that_are_not_those_of_the_database_get_nothing(url: str, store: Store) -> None:
@@ -153,14 +138,14 @@ def test_terms_that_are_not_those_of_the_database_get_nothing(url: str, store: S
         asks = [ask(key.id, need=5), ask(free.id, need=5), ask("nobody", need=5)]
         assert await draw(db, "n1", "p", asks) == [Answer(0, None)] * 3
 
-    within(url, work)
+    with_two_nodes(url, work)
 
 
 def test_a_budget_that_is_lowered_takes_nothing_from_who_has_it_and_gives_nothing_more(
     url: str, store: Store
 ) -> None:
     key, _ = store.create_key("ci", now_s=NOW, budget_nano=100)
-    within(url, lambda db: draw(db, "n1", "p", [ask(key.id, need=80)]))
+    with_two_nodes(url, lambda db: draw(db, "n1", "p", [ask(key.id, need=80)]))
     store.change_key(key.id, now_s=NOW, budget_nano=50)
 
     async def work(db: Any) -> None:
@@ -169,7 +154,7 @@ def test_a_budget_that_is_lowered_takes_nothing_from_who_has_it_and_gives_nothin
         (two,) = await draw(db, "n2", "p", [ask(key.id, need=1)])
         assert two.granted == 0
 
-    within(url, work)
+    with_two_nodes(url, work)
 
 
 def test_a_later_process_takes_the_place_of_the_one_before(url: str, store: Store) -> None:
@@ -183,7 +168,7 @@ def test_a_later_process_takes_the_place_of_the_one_before(url: str, store: Stor
         (answer,) = await draw(db, "n1", "later", [ask(key.id, used=20)])
         assert answer.granted == 20
 
-    within(url, work)
+    with_two_nodes(url, work)
 
 
 def test_the_leases_of_a_node_are_freed_by_forget_but_for_what_it_spent_and_not_while_it_lives(
@@ -204,7 +189,7 @@ def test_the_leases_of_a_node_are_freed_by_forget_but_for_what_it_spent_and_not_
         (answer,) = await draw(db, "n2", "p", [ask(key.id, need=91)])
         assert answer.granted == 91
 
-    within(url, work)
+    with_two_nodes(url, work)
 
 
 def test_leases_of_periods_that_ended_long_ago_are_deleted(url: str, store: Store) -> None:
@@ -220,4 +205,4 @@ def test_leases_of_periods_that_ended_long_ago_are_deleted(url: str, store: Stor
         await prune(db)
         assert await leases_of(db, later.id) == {"n1": 5}
 
-    within(url, work)
+    with_two_nodes(url, work)

@@ -9,9 +9,9 @@ import pytest
 from headgate.policy.limit_kinds import MINUTE_NS
 from headgate.policy.shared_rates import RateAsk, Right
 from headgate.policy.shared_slots import LEASE_S, SlotAsk
-from headgate.storage.postgres import database, limits
+from headgate.storage.postgres import limits
 from headgate.storage.postgres.leases import Replaced, register
-from postgres import Postgres
+from postgres import Postgres, with_two_nodes
 
 V = TypeVar("V")
 RPM = ("owner", "", "requests")
@@ -27,18 +27,8 @@ def server() -> Iterator[Postgres]:
 
 def within(server: Postgres, work: Callable[[Any], Awaitable[V]]) -> V:
     """What `work` does with a connection of two nodes to an empty database; Any: asyncpg's."""
-
-    async def run() -> V:
-        await server.clear()
-        db = await database.connect(server.url)
-        try:
-            for node in ("n1", "n2"):
-                await register(db, node, "p")
-            return await work(db)
-        finally:
-            await db.close()
-
-    return asyncio.run(run())
+    asyncio.run(server.clear())
+    return with_two_nodes(server.url, work)
 
 
 def rate(*needs: int, most: int = 10, **fields: Any) -> RateAsk:

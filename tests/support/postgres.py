@@ -1,5 +1,6 @@
 """A real PostgreSQL for tests: Debian's, on a free loopback port, as a user that is not root."""
 
+import asyncio
 import os
 import pwd
 import shutil
@@ -7,14 +8,34 @@ import signal
 import socket
 import subprocess
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import asyncpg
 
+from headgate.storage.postgres import database
+from headgate.storage.postgres.leases import register
 from programs import lacking
 from waiting import PATIENCE_S, wait_for
 
 DEBIAN = Path("/usr/lib/postgresql")
+V = TypeVar("V")
+
+
+def with_two_nodes(url: str, work: Callable[[Any], Awaitable[V]]) -> V:
+    """What `work` does with a connection to a database of the nodes n1 and n2; Any: asyncpg's."""
+
+    async def run() -> V:
+        db = await database.connect(url)
+        try:
+            for node in ("n1", "n2"):
+                await register(db, node, "p")
+            return await work(db)
+        finally:
+            await db.close()
+
+    return asyncio.run(run())
 
 
 def _program(name: str) -> str:
