@@ -49,7 +49,6 @@ NOTED: dict[str, tuple[Any, str]] = {
     "an upload": ({"type": "container_upload", "file_id": "f"}, "a file"),
     "a kind of next month": ({"type": "hologram", "x": 1}, "a block of the type `hologram`"),
     "a text that is a number": ({"type": "text", "text": 1}, "a block of the type `text`"),
-    "a block that is a string": ("x", "a block of the type `unknown`"),
 }
 
 

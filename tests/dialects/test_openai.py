@@ -137,7 +137,6 @@ REFUSED = {
     "logprobs": ({"logprobs": True}, "logprobs"),
     "audio": ({"audio": {"voice": "x"}}, "audio"),
     "spoken replies": ({"modalities": ["text", "audio"]}, "modalities"),
-    "prediction": ({"prediction": {"type": "content", "content": "x"}}, "prediction"),
     "functions": ({"functions": [{"name": "f"}]}, "functions"),
     "function_call": ({"function_call": "auto"}, "function_call"),
     "a forced server tool": (

@@ -1,5 +1,6 @@
 """What every dialect reads and refuses in the same way: numbers, schemas, pictures."""
 
+import codecs
 import math
 from collections.abc import Callable, Sequence
 
@@ -17,14 +18,18 @@ SURROGATES = "lone surrogates (replaced by U+FFFD)"
 def read_whole(read: Callable[[bytes], Request], body: bytes) -> Request:
     """What `read` makes of the body; lone halves of surrogate pairs in it are replaced, if it must.
 
-    Only a body that is refused is searched for them: looking costs as much as decoding.
+    Only a body that is refused is searched for them: looking costs as much as decoding.  A byte order mark in
+    front is passed over, as RFC 8259 allows; PowerShell and .NET write one.
     """
     try:
         return read(body)
     except Refused:
-        whole = jsontext.without_lone_surrogates(body)
+        plain = body.removeprefix(codecs.BOM_UTF8)
+        whole = jsontext.without_lone_surrogates(plain)
         if whole is body:
             raise
+        if whole is plain:
+            return read(plain)
         return read(whole).warn(SURROGATES)
 
 

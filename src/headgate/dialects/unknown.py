@@ -227,6 +227,31 @@ def rewrite_effort(fields: dict[str, Raw], name: str, warning: str, warnings: li
         del fields[name]
 
 
+# A choice in other vendors' words: Mistral's and Anthropic's `any`, and objects that hold only the word.
+_CHOICES = {"any": "required", "auto": "auto", "none": "none", "required": "required"}
+
+
+def rewrite_choice(fields: dict[str, Raw], warnings: list[str]) -> None:
+    """Write a `tool_choice` of any vendor in OpenAI's words; an unknown word becomes `auto`.
+
+    An object of an unknown kind asks for an effect and stays as it is.
+    """
+    choice = load(fields["tool_choice"])
+    word = choice
+    if isinstance(choice, dict):
+        word = choice.get("type")
+        if word == "tool" and string(choice.get("name")):  # Anthropic's
+            fields["tool_choice"] = dump({"type": "function", "name": choice["name"]})
+            return
+        if string(word) not in _CHOICES:
+            return
+    known = _CHOICES.get(string(word))
+    if known is None and choice is not None:
+        warnings.append("tool_choice")
+    if choice is not None:
+        fields["tool_choice"] = dump(known or "auto")
+
+
 def rewrite_strings(fields: dict[str, Raw], names: tuple[str, ...], warnings: list[str]) -> None:
     """Hints of a wrong type are left out."""
     for name in names:

@@ -15,6 +15,7 @@ from headgate.dialects.unknown import (
     load,
     named,
     note,
+    rewrite_choice,
     rewrite_effort,
     rewrite_strings,
     rewritten_body,
@@ -42,6 +43,7 @@ def _chat_fields(fields: dict[str, Raw], warnings: list[str]) -> None:
             fields["messages"] = dump(_chat_messages(messages, warnings))
     rewritten_tools(fields, warnings, _chat_tool)
     if "tool_choice" in fields:
+        rewrite_choice(fields, warnings)
         choice = load(fields["tool_choice"])
         flat = choice if isinstance(choice, dict) else {}
         kind, name = string(flat.get("type")), string(flat.get("name"))

@@ -9,6 +9,7 @@ from headgate.dialects.unknown import (
     dump,
     load,
     named,
+    rewrite_choice,
     rewrite_effort,
     rewrite_strings,
     rewritten_body,
@@ -33,6 +34,7 @@ def _responses_fields(fields: dict[str, Raw], warnings: list[str]) -> None:
             fields["input"] = dump(Items(items, warnings).out)
     rewritten_tools(fields, warnings, lambda tool, kind: responses_tool(tool, kind, warnings))
     if "tool_choice" in fields:
+        rewrite_choice(fields, warnings)
         _allowed(fields, warnings)
     _nested(fields, "reasoning", warnings, ("summary", "generate_summary"), effort_in="effort")
     _nested(fields, "text", warnings, ("verbosity",))

@@ -17,13 +17,12 @@ from headgate.dialects.anthropic.request_wire import (
     Rendered,
     block_decoder,
     blocks_decoder,
-    content_decoder,
     list_decoder,
     rendered_decoder,
     typed_decoder,
 )
 from headgate.dialects.fields import media_of
-from headgate.dialects.jsonstrings import decoded, string, string_or_none
+from headgate.dialects.jsonstrings import string, string_or_none
 from headgate.errors import Refused, invalid, unsupported
 
 _BRACKET = ord("[")
@@ -61,8 +60,8 @@ def result_of(block: BlockIn, param: str, tally: bounds.Tally, notes: list[str])
         parts.append(Text(stated))
     elif memoryview(block.content)[0] == _BRACKET:
         parts = _returned_list(block.content, f"{param}.content", tally, notes)
-    else:
-        decoded(content_decoder, block.content, f"{param}.content")
+    elif bytes(block.content) not in (b"", b"null", b'""'):
+        parts = [_returned_value(block.content, f"{param}.content", notes)]
     cache = cache_of(block.cache_control)
     id = bounds.call_id(block.tool_use_id or "")
     return ToolResult(id, tuple(parts), bool(block.is_error), cache=cache)
@@ -82,8 +81,19 @@ def _returned_list(
     return [_returned(raw, f"{param}[{i}]", notes) for i, raw in enumerate(raws)]
 
 
+def _returned_value(content: Raw, param: str, notes: list[str]) -> Text | Media:
+    """One block that stands without its list, or what a tool returned as JSON."""
+    with suppress(msgspec.ValidationError):
+        if kind_of(content):
+            return _returned(content, param, notes)
+    notes.append(unreadable.kept_as_text("tool result of another type"))
+    return Text(bytes(content).decode())
+
+
 def _returned(raw: Raw, param: str, notes: list[str]) -> Text | Media:
     """One block of a tool's result, or a note in its place."""
+    if bytes(raw).startswith(b'"'):
+        return Text(raw.copy())
     kind = what = cache = ""
     try:
         kind = kind_of(raw)

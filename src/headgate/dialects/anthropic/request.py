@@ -41,7 +41,7 @@ from headgate.dialects.anthropic.request_wire import (
     request_decoder,
     user_id_decoder,
 )
-from headgate.dialects.anthropic.tools import choice_of, search_of, tools_of
+from headgate.dialects.anthropic.tools import choice_of, search_of, stated_choice, tools_of
 from headgate.dialects.contract import RequestTarget
 from headgate.dialects.fields import (
     check_sampling,
@@ -70,7 +70,8 @@ def _request(wire: RequestIn, headers: Mapping[str, str]) -> Request:
         notes.append("service_tier")
     config = wire.output_config or OutputConfig()
     bounds.check_size(config.effort, bounds.LABEL, "$.output_config.effort")
-    tools = tools_of(wire.tools, wire.tool_choice, notes)
+    stated = stated_choice(wire.tool_choice)
+    tools = tools_of(wire.tools, stated, notes)
     search = search_of(wire, notes)
     messages = messages_of(wire.messages, notes, search is not None)
     preferences = provider.preferences(wire.provider, notes)
@@ -79,7 +80,7 @@ def _request(wire: RequestIn, headers: Mapping[str, str]) -> Request:
         messages=(*system_of(wire.system, notes), *messages),
         stream=bool(wire.stream),
         tools=tools,
-        choice=choice_of(wire.tool_choice, tools, search, notes),
+        choice=choice_of(stated, tools, search, notes),
         sampling=_sampling(wire),
         reasoning=_reasoning(wire.thinking, _effort(config.effort, notes), notes),
         format=_format(config.format, "$.output_config.format")

@@ -88,10 +88,15 @@ class ToolIn(Struct, frozen=True):
     user_location: Raw = NOTHING
 
 
+class _NamedIn(Struct, frozen=True):
+    name: str | None = None
+
+
 class ChoiceIn(Struct, frozen=True):
     type: str
     name: str | None = None
     disable_parallel_tool_use: bool | None = None
+    function: _NamedIn | None = None  # as in Chat Completions
 
 
 class ThinkingIn(Struct, frozen=True):
@@ -134,7 +139,7 @@ class RequestIn(Struct, frozen=True):
     top_k: Int64 | None = None
     stop_sequences: list[str] | None = None
     tools: list[ToolIn] | None = None
-    tool_choice: ChoiceIn | None = None
+    tool_choice: ChoiceIn | str | None = None  # see tools.py, `stated_choice`
     thinking: ThinkingIn | None = None
     output_config: OutputConfig | None = None
     output_format: FormatIn | None = None  # its older place (beta structured-outputs-2025-11-13)
@@ -163,7 +168,6 @@ block_decoder = msgspec.json.Decoder(BlockIn)
 typed_decoder = msgspec.json.Decoder(_TypedBlockIn)
 rendered_decoder = msgspec.json.Decoder(Rendered)
 list_decoder = msgspec.json.Decoder(list[Raw])
-content_decoder = msgspec.json.Decoder(str | list[Raw] | None)
 
 
 user_id_decoder = msgspec.json.Decoder(_UserId)

@@ -65,7 +65,7 @@ def search_of(wire: RequestIn, notes: list[str]) -> WebSearch | None:
     check_domains(tool.blocked_domains, f"$.tools[{i}].blocked_domains")
     if bytes(tool.user_location) != b"null":
         notes.append("tools.web_search.user_location")
-    choice = wire.tool_choice
+    choice = stated_choice(wire.tool_choice)
     forced = choice is not None and choice.type == "tool" and choice.name == tool.name
     return WebSearch(
         forced and tool.name is not None,
@@ -89,6 +89,19 @@ def _tool(wire: ToolIn, param: str) -> Tool:
         bool(wire.strict),
         cache=cache_of(wire.cache_control),
     )
+
+
+def stated_choice(wire: ChoiceIn | str | None) -> ChoiceIn | None:
+    """Return the choice in Anthropic's words; OpenAI's are read as well."""
+    if isinstance(wire, str):
+        wire = ChoiceIn(wire)
+    if wire is None:
+        return None
+    if wire.type == "required":
+        return msgspec.structs.replace(wire, type="any")
+    if wire.type == "function" and (name := wire.function.name if wire.function else wire.name):
+        return msgspec.structs.replace(wire, type="tool", name=name)
+    return wire
 
 
 def choice_of(

@@ -48,8 +48,9 @@ def _request(wire: RequestIn, target: RequestTarget) -> Request:
     config = wire.generation_config or DEFAULTS
     notes = _ignored(wire, config)
     _refuse(wire, config, notes)
-    search = search_of(wire.tools)
-    declared = tools_of(wire.tools, notes)
+    stated = [wire.tools] if isinstance(wire.tools, dict) else wire.tools
+    search = search_of(stated)
+    declared = tools_of(stated, notes)
     tools, choice = choice_of(wire.tool_config, declared, search, notes)
     contents = wire.contents
     if contents is None:

@@ -75,7 +75,9 @@ class RequestIn(Struct, frozen=True, rename="camel"):
     # A text alone, one turn that is no list, and turns that are texts are common.
     contents: str | ContentIn | list[str | ContentIn] | None = None
     system_instruction: str | ContentIn | None = None
-    tools: list[dict[str, Raw]] | None = None  # each key is another kind, refused by its name
+    tools: list[dict[str, Raw]] | dict[str, Raw] | None = (
+        None  # each key is another kind, refused by its name
+    )
     tool_config: ToolConfigIn | None = None
     generation_config: ConfigIn | None = None
     cached_content: str | None = None

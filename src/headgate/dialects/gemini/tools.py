@@ -103,6 +103,8 @@ def choice_of(
         return tools, Choice()
     where = "$.toolConfig.functionCallingConfig"
     mode = (config.mode or "AUTO").upper()
+    if mode == "REQUIRED":  # OpenAI's word
+        mode = "ANY"
     names = config.allowed_function_names or []
     bounds.check_size(names, bounds.TOOLS, f"{where}.allowedFunctionNames")
     allowed = set(names)

@@ -67,6 +67,8 @@ def _request(wire: RequestIn) -> Request:
         wire = openrouter_reasoning(wire, warnings)
     if wire.service_tier is not None and wire.service_tier not in unknown.TIERS:
         warnings.append("service_tier")
+    if wire.prediction and given(wire.prediction):  # it would only make the reply come sooner
+        warnings.append("prediction")
     if wire.store:
         warnings.append("store")
     if wire.verbosity is not None and wire.verbosity != "medium":
@@ -107,10 +109,8 @@ def _refuse(wire: RequestIn) -> None:
     bounds.check_size(wire.modalities, bounds.WORDS, "$.modalities")
     if wire.modalities and wire.modalities != ["text"]:
         raise unsupported("$.modalities", "Only text comes out.")
-    if wire.audio or wire.prediction:
-        for name in ("audio", "prediction"):
-            if given(getattr(wire, name)):
-                raise unsupported(f"$.{name}")
+    if wire.audio and given(wire.audio):
+        raise unsupported("$.audio")
     if wire.functions and given(wire.functions):
         raise unsupported("$.functions", "Use `tools`.")
     if wire.function_call and given(wire.function_call):

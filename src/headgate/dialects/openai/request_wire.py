@@ -155,11 +155,11 @@ class RequestIn(Struct, frozen=True):
     top_logprobs: Int64 | None = None
     modalities: list[str] | None = None
     audio: Raw = NOTHING
-    prediction: Raw = NOTHING
     web_search_options: Raw = NOTHING
     functions: Raw = NOTHING
     function_call: Raw = NOTHING
     # Ignored with a warning:
+    prediction: Raw = NOTHING
     store: bool | None = None
     verbosity: str | None = None
     logit_bias: Raw = NOTHING
