@@ -63,8 +63,9 @@ def python(version: str) -> str:
     """Return the Python that a package asks for: this one, or one that the machine has beside it."""
     if not version or version == f"{sys.version_info.major}.{sys.version_info.minor}":
         return sys.executable
-    if found := shutil.which(f"python{version}"):
-        return found
+    found = shutil.which(f"python{version}")
+    if found and not subprocess.run([found, "--version"], capture_output=True).returncode:
+        return found  # pyenv has a program of this name for versions that are not switched on
     for binary in sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python")):
         return str(binary)
     raise SystemExit(f"There is no Python {version} on this machine.")

@@ -167,6 +167,10 @@ class Stage:
             if connected.code:
                 return f"connect: {connected.err.strip()[-200:]}"
             program = [str(self.binary / self.agent.program)]
+        if line := scene.before(self.agent):
+            first = ran([str(self.binary / self.agent.program), *line], work, env)
+            if first.code:
+                return f"{' '.join(line[:2])}: {first.err.strip()[-200:]}"
         began = time.monotonic()
         if scene.how in ("variables", "url"):
             with Recorder(gate.url) as recorder:
@@ -355,6 +359,8 @@ LEGEND = """
   with the very bytes; aider has no tools and writes by blocks of text.
 - *thinking with tools*: three turns with thoughts; in each the upstream sees its earlier thoughts
   again, byte for byte.  On MiniMax's OpenAI path, then on its Anthropic path.
+- *the same, by a vendor's model name*: the agent's own option chooses a name that its vendor uses
+  (`claude-opus-5-5`, `gpt-5.6-codex`, `gemini-3.8-pro`), the gateway's aliases answer it, and all else is as before.
 - *a second prompt*: the conversation is taken up again by a second run of the agent (aider: by its
   second line), and the upstream sees the thoughts of the first one, those of its last text too.
   aider and a resumed Gemini CLI return none and change earlier turns, so the gateway does
@@ -376,6 +382,9 @@ LEGEND = """
   transport itself is not served: it would spare the client to repeat the conversation, and nothing behind it.
 - *the skill as a plugin*: `headgate skill plugin DIR` makes a marketplace of the skill, and the agent's
   own commands validate it, install it from there and list it.
+- pi, Factory Droid, Copilot CLI, Cline and OpenHands are given the MCP server by their own `mcp add`, the others
+  by a file.  pi's model calls it from within a script of its `codemode`.  Droid's sub-agents ask for its maker's
+  service, and Continue's for a setting that is not finished.
 - *-*: the agent has no such thing without a screen, or was not asked for it.
 
 Kilo Code is played in its version 7.7.7, as 7.8.1 asks for a binary that is not on npm; OpenHands needs Python 3.12;

@@ -55,6 +55,8 @@ class Scene:
     how: str = "connect"
     # What lies where it works, and more arguments.
     prepare: Callable[[Agent, Path], tuple[str, ...]] = lambda agent, work: ()
+    # What the agent itself is run with before, once it is connected; (): nothing.
+    before: Callable[[Agent], tuple[str, ...]] = lambda agent: ()
     may_end: bool = False  # the agent may give up, if it says so
     rounds: int = 1  # how often the user says something, in one conversation
 
@@ -129,26 +131,41 @@ def _compaction(agent: Agent) -> Play | None:
 # -- A server, a picture, a PDF, a sub-agent --------------------------------------------------------
 
 SERVER = Path(__file__).parent / "mcp_server.py"
-_READERS = ("Read", "view_image", "read_file", "read")
+# Kimi Code has a tool of its own for pictures; OpenHands' and Copilot's editors show them too.
+_READERS = (
+    *("ReadMediaFile", "Read", "view_image", "read_file", "read", "read_files", "view"),
+    "file_editor",
+)
 
 
 def _mcp(agent: Agent) -> Play | None:
-    if not (agent.mcp_line or agent.mcp_file[0]):
+    if not (agent.mcp_line or agent.mcp_file[0] or agent.mcp_add):
         return None
-    # An agent may hide a server's tools until its own search has found them.
-    name = "mcp__probe__lookup"
-    search = Use(
-        ("lookup", "ToolSearch", "tool_search"), (("bird", "heron"), ("query", f"select:{name}"))
-    )
+    # An agent may hide a server's tools until its own search has found them, or until its own code calls them.
+    name = agent.mcp_tool
     bird = ("bird", "heron")
+    more = (
+        ("query", f"select:{name}"),
+        ("code", f"return await tools.{name}({{bird: 'heron'}})"),
+        ("security_risk", "LOW"),
+    )
+    search = Use(("lookup", "ToolSearch", "tool_search", "codemode"), (bird, *more))
     called = Use(("tool_call",), (("name", name), ("arguments", dict((bird,)))))  # Qwen Code's way
-    look = called if agent.name == "qwen-code" else Use(("lookup",), (bird,), hidden=name)
+    look = Use(("lookup", "codemode"), (bird, *more[1:]), hidden=name)
+    if agent.name == "qwen-code":
+        look = called
     turns = (
         Turn("I look for it.", uses=(search,)),
         Turn("I look it up.", uses=(look,)),
         Turn(DONE),
     )
     return _play(agent, *turns, expects=(FOUND,))
+
+
+def server_line(line: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the arguments with the server's program in their places."""
+    parts = (part.replace("<python>", sys.executable) for part in line)
+    return tuple(part.replace("<server>", str(SERVER)) for part in parts)
 
 
 def _with_server(agent: Agent, work: Path) -> tuple[str, ...]:
@@ -159,25 +176,25 @@ def _with_server(agent: Agent, work: Path) -> tuple[str, ...]:
         if key == "mcp":  # opencode's words
             server = {"type": "local", "command": [sys.executable, str(SERVER)], "enabled": True}
         path = work / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({key: {"probe": server}}))
+        if name.endswith(".yaml"):
+            head = "name: Mine\nversion: 1.0.0\nschema: v1\n"
+            path.write_text(f"{head}{key}:\n  - {json.dumps({'name': 'probe', **server})}\n")
         return ()
     config = work.parent / "mcp.json"
     config.write_text(json.dumps({"mcpServers": {"probe": server}}))
-    stated = (("<config>", str(config)), ("<python>", sys.executable), ("<server>", str(SERVER)))
-    line = list(agent.mcp_line)
-    for sign, value in stated:
-        line = [part.replace(sign, value) for part in line]
-    return tuple(line)
+    return tuple(part.replace("<config>", str(config)) for part in server_line(agent.mcp_line))
 
 
 def _reading(name: str) -> Callable[[Agent], Play | None]:
     def make(agent: Agent) -> Play | None:
-        if not agent.reads or (name.endswith("pdf") and agent.name == "codex"):
-            return None  # Codex's tool takes pictures only
+        if name.rpartition(".")[2] not in agent.reads:
+            return None
         path = f"<dir>/{name}"
-        names = ("file_path", "absolute_path", "path", "filePath")
-        use = Use(_READERS, tuple((n, path) for n in names))
+        names = ("file_path", "absolute_path", "path", "filePath", "filepath")
+        more = (("files", [{"path": path}]), ("command", "view"), ("security_risk", "LOW"))
+        use = Use(_READERS, (*((n, path) for n in names), *more))
         return _play(agent, Turn("I read it.", uses=(use,)), Turn(DONE))
 
     return make
@@ -232,12 +249,15 @@ def _nothing_seen(play: Play, ran: "Ran") -> str:
 def _delegating(agent: Agent) -> Play | None:
     if not agent.sub_agent:
         return None
+    errand = f"{SUB}: say what you see."
     asked = (
         ("description", "A sub-errand"),
-        ("prompt", f"{SUB}: say what you see."),
-        ("subagent_type", agent.sub_agent),
+        *((name, errand) for name in ("prompt", "task")),
+        *((name, agent.sub_agent) for name in ("subagent_type", "agent_type", "subagent_name")),
+        ("systemPrompt", "You look."),
+        *(("name", "looker"), ("mode", "sync"), ("await", True), ("security_risk", "LOW")),
     )
-    use = Use(("Task", "Agent", "task", "agent"), asked)
+    use = Use(("spawn_agent", "Subagent", "Task", "Agent", "task", "agent"), asked)
     return _play(agent, Turn("I delegate.", uses=(use,)), Turn(DONE), expects=(SUB_ANSWER,))
 
 
@@ -304,11 +324,23 @@ SCENES = (
     Scene("parallel calls", _parallel, files=2),
     Scene("thinking with tools", _thinking, files=2),
     Scene("the same, Anthropic path", _thinking, files=2, model="MiniMax-M2.1"),
+    Scene(
+        "the same, by a vendor's model name",
+        lambda agent: _thinking(agent) if agent.vendors else None,
+        prepare=lambda agent, work: agent.vendors,
+        files=2,
+    ),
     Scene("a second prompt", _later, files=2, rounds=2),
     Scene("429, `Retry-After`", _limited, _waited),
     Scene("cut mid-stream", _cut, may_end=True),
     Scene("compaction", _compaction, _summed_up, files=1),
-    Scene("an MCP server", _mcp, _held, prepare=_with_server),
+    Scene(
+        "an MCP server",
+        _mcp,
+        _held,
+        prepare=_with_server,
+        before=lambda agent: server_line(agent.mcp_add),
+    ),
     Scene("a picture is read", _reading("red.png"), _nothing_seen, prepare=_with_media),
     Scene("a PDF is read", _reading("page.pdf"), _nothing_seen, prepare=_with_media),
     Scene("a sub-agent", _delegating, _held),

@@ -139,7 +139,7 @@ def _asks_for_summary(body: Json) -> bool:
     """
     ordered = text_of(body["messages"][0])
     if (
-        "summariz" in ordered[:200] or "Only output the structured summary" in ordered
+        "summariz" in ordered[:200].lower() or "Only output the structured summary" in ordered
     ):  # Kilo Code's
         return True
     for message in reversed(body["messages"]):
@@ -213,13 +213,10 @@ def use_call(tools: list[Json], directory: str, use: Use) -> tuple[str, str]:
         offered[tool["name"]] = tool.get("parameters") or tool.get("input_schema") or {}
     for name in use.names:
         for known, schema in offered.items():
-            if known == name or known.endswith((f"__{name}", f"_{name}")):
+            if known == name or known.endswith((f"__{name}", f"_{name}", f"-{name}")):
                 fields = schema.get("properties", {})
-                given = {
-                    n: v.replace("<dir>", directory) if isinstance(v, str) else v
-                    for n, v in use.arguments
-                    if n in fields
-                }
+                given = {n: v for n, v in use.arguments if n in fields}
+                given = json.loads(json.dumps(given).replace("<dir>", directory))
                 for field_ in schema.get("required", ()):
                     given.setdefault(field_, "as asked")
                 return known, json.dumps(given, ensure_ascii=False)

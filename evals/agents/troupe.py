@@ -51,8 +51,12 @@ class Agent:
     # a file of JSON, `<python>` and `<server>`; or a file where it works, with the key of its servers.
     mcp_line: tuple[str, ...] = ()
     mcp_file: tuple[str, str] = ("", "")
-    reads: bool = False  # it has a tool that shows the model a picture or a PDF
+    mcp_add: tuple[str, ...] = ()  # or its own command that adds one
+    mcp_tool: str = "mcp__probe__lookup"  # what it calls the server's tool
+    reads: tuple[str, ...] = ()  # the kinds of files that a tool of it shows the model as media
     sub_agent: str = ""  # the kind of sub-agent that its tool is asked for
+    # More arguments, in front, that choose a vendor's model where the file of `headgate connect` says ours.
+    vendors: tuple[str, ...] = ()
     by_url: tuple[
         str, ...
     ] = ()  # more arguments, with `<url>`, that point it here as its vendor's own
@@ -73,8 +77,9 @@ AGENTS = (
         },
         resume=("--continue", "-p", "<prompt>", "--dangerously-skip-permissions"),
         mcp_line=("--mcp-config", "<config>"),
-        reads=True,
+        reads=("png", "pdf"),
         sub_agent="general-purpose",
+        vendors=("--model", "claude-opus-5-5"),
     ),
     Agent(
         "codex",
@@ -91,8 +96,9 @@ AGENTS = (
             *("-c", 'mcp_servers.probe.command="<python>"'),
             *("-c", 'mcp_servers.probe.args=["<server>"]'),
         ),
-        reads=True,
+        reads=("png",),
         by_url=("-c", 'openai_base_url="<url>/v1"'),
+        vendors=("-m", "gpt-5.6-codex"),
     ),
     Agent(
         "gemini-cli",
@@ -106,7 +112,8 @@ AGENTS = (
         compact_characters=800_000,
         compact_rounds=2,
         mcp_file=(".gemini/settings.json", "mcpServers"),
-        reads=True,
+        reads=("png", "pdf"),
+        vendors=("-m", "gemini-3.8-pro"),
     ),
     Agent(
         "opencode",
@@ -123,7 +130,7 @@ AGENTS = (
         },
         resume=("run", "--continue", "<prompt>"),
         mcp_file=("opencode.json", "mcp"),
-        reads=True,
+        reads=("png", "pdf"),
         sub_agent="general",
     ),
     Agent(
@@ -136,8 +143,9 @@ AGENTS = (
         resume=("--yolo", "--continue", "-p", "<prompt>"),
         compacts=False,
         mcp_file=(".qwen/settings.json", "mcpServers"),
-        reads=True,
+        reads=("png", "pdf"),
         sub_agent="general-purpose",
+        vendors=("-m", "gpt-5.6-codex"),
     ),
     Agent(
         "pi",
@@ -147,8 +155,9 @@ AGENTS = (
         ("--provider", "headgate", "--model", "<model>", "-p", "<prompt>"),
         env={"HEADGATE_API_KEY": "<key>", "PI_OFFLINE": "1"},
         resume=("--continue", "--provider", "headgate", "--model", "<model>", "-p", "<prompt>"),
-        compacts=False,
         runs=False,
+        mcp_add=("mcp", "add", "probe", "--", "<python>", "<server>"),
+        reads=("png",),
     ),
     Agent(
         "droid",
@@ -157,8 +166,11 @@ AGENTS = (
         "droid",
         ("exec", "--skip-permissions-unsafe", "-m", "custom:<model>", "<prompt>"),
         env={"HEADGATE_API_KEY": "<key>"},
-        compacts=False,
         runs=False,
+        compacts=False,
+        mcp_add=("mcp", "add", "probe", "<python>", "<server>"),
+        mcp_tool="probe___lookup",
+        reads=("png", "pdf"),  # its sub-agents ask for its maker's own service
     ),
     Agent(
         "kimi",
@@ -168,8 +180,10 @@ AGENTS = (
         ("-p", "<prompt>"),
         env={"HEADGATE_API_KEY": "<key>"},
         resume=("--continue", "-p", "<prompt>"),
-        compacts=False,
         runs=False,
+        mcp_file=("../home/.kimi-code/mcp.json", "mcpServers"),
+        reads=("png",),
+        sub_agent="coder",
     ),
     Agent(
         "copilot",
@@ -178,8 +192,11 @@ AGENTS = (
         "copilot",
         ("--allow-all-tools", "-s", "-p", "<prompt>"),
         resume=("--allow-all-tools", "-s", "--continue", "-p", "<prompt>"),
-        compacts=False,
         connects=False,
+        mcp_add=("mcp", "add", "probe", "--", "<python>", "<server>"),
+        reads=("png",),
+        sub_agent="general-purpose",
+        vendors=("--model", "gpt-5.6-codex"),
     ),
     Agent(
         "continue",
@@ -189,8 +206,8 @@ AGENTS = (
         ("--auto", "-p", "<prompt>"),
         env={"HEADGATE_API_KEY": "<key>"},
         resume=("--auto", "--resume", "-p", "<prompt>"),
-        compacts=False,
         runs=False,
+        mcp_file=("../home/.continue/config.yaml", "mcpServers"),
     ),
     Agent(
         "cline",
@@ -198,8 +215,11 @@ AGENTS = (
         "cline",
         "cline",
         ("-P", "openai-compatible", "-m", "<model>", "<prompt>"),
-        compacts=False,
         runs=False,
+        mcp_add=("mcp", "add", "--yes", "probe", "--", "<python>", "<server>"),
+        reads=("png",),
+        sub_agent="any",
+        vendors=("-m", "claude-sonnet-5"),
     ),
     Agent(
         "kilo",
@@ -217,7 +237,7 @@ AGENTS = (
         },
         resume=("run", "--auto", "--continue", "<prompt>"),
         mcp_file=("kilo.json", "mcp"),
-        reads=True,
+        reads=("png", "pdf"),
         sub_agent="general",
     ),
     Agent(
@@ -228,10 +248,13 @@ AGENTS = (
         ("--headless", "-t", "<prompt>"),
         resume=("--headless", "--resume", "<session>", "-t", "<prompt>"),
         sessions=".openhands/conversations/*",
-        compacts=False,
         npm=False,
         wants="3.12",
+        compacts=False,
         connects=False,
+        mcp_add=(*("mcp", "add", "probe", "--transport", "stdio", "<python>", "--", "<server>"),),
+        reads=("png",),
+        sub_agent="general-purpose",
     ),
     Agent(
         "aider",
