@@ -143,6 +143,11 @@ HOPELESS = _kinds(lambda rule: rule.client_retry == "never")
 REPEATABLE = _kinds(lambda rule: rule.client_retry == "later")
 
 
+# A failure's code where the model said what is no answer, such as a call that its server could not
+# read: asking again may help, and the upstream itself is well.
+MODEL_OUTPUT = "model_output"
+
+
 class Failure(msgspec.Struct, frozen=True, gc=False):
     kind: Kind
     message: str

@@ -44,7 +44,7 @@ from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import ModelCard, ReplyFacts, RequestTarget
 from headgate.dialects.gemini.dialect import GeminiDialect
 from headgate.dialects.gemini.signatures import decode_signature, encode_signature
-from headgate.errors import STATUS, Failure, Refused
+from headgate.errors import MODEL_OUTPUT, STATUS, Failure, Refused
 from headgate.stream import sse
 
 GEMINI = GeminiDialect()
@@ -1110,7 +1110,8 @@ def test_finish_reasons_are_mapped(said: str, reason: str) -> None:
 
 
 def test_a_reply_that_broke_off_fails() -> None:
-    assert failure(chunk({"text": "x"}, reason="MALFORMED_FUNCTION_CALL")).kind == "upstream"
+    broken = failure(chunk({"text": "x"}, reason="MALFORMED_FUNCTION_CALL"))
+    assert (broken.kind, broken.code) == ("upstream", MODEL_OUTPUT)
     assert failure(chunk({"text": "x"})).kind == "upstream"
     assert (
         failure(b'{"candidates":[{"content":{"parts":[{"text":"x"}]}}]}', JSON).kind == "upstream"

@@ -2,8 +2,9 @@
 
 import pytest
 
-from headgate.dialects.vendor_errors import CODES, MAX_WAIT_S, failure_of, retry_after
-from headgate.errors import Kind
+from headgate.dialects.retry_after import MAX_WAIT_S, retry_after
+from headgate.dialects.vendor_errors import CODES, failure_of
+from headgate.errors import MODEL_OUTPUT, Kind
 
 CASES: list[tuple[int, str, int | str | None, str, Kind]] = [
     (
@@ -127,3 +128,19 @@ DATE = {"date": "Mon, 30 Nov 2026 12:00:00 GMT"}
 )
 def test_waits_are_read_in_seconds(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers) == seconds
+
+
+def test_a_request_that_alone_is_above_the_limit_of_a_minute_pauses_nothing() -> None:
+    words = "Request too large for m in organization o on tokens per min (TPM): Limit 30000, Requested 40000."
+    failure = failure_of(429, words, "rate_limit_exceeded", "tokens", 2.0)
+    assert failure.kind == "too_large"
+    # The client's own words in quotes are none of the upstream's.
+    quoted = failure_of(429, "Too many requests for 'Request too large'", "rate_limit_exceeded")
+    assert quoted.kind == "rate_limit"
+
+
+@pytest.mark.parametrize("word", ["tool_use_failed", "json_validate_failed"])
+@pytest.mark.parametrize("status", [200, 400])
+def test_what_the_model_wrote_wrongly_may_be_asked_for_again(word: str, status: int) -> None:
+    failure = failure_of(status, "Failed to call a function.", word, "invalid_request_error")
+    assert (failure.kind, failure.code) == ("upstream", MODEL_OUTPUT)

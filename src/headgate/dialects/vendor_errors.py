@@ -7,17 +7,15 @@ Note: an upstream's 401, 402, 403 and 404 are the operator's to repair, not the 
 reach a client as such: it would look for the fault in its own key, or in its own request.
 """
 
-import math
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import msgspec
 from msgspec import Raw, Struct
 
 from headgate import jsontext
-from headgate.errors import Failure, Kind
+from headgate.dialects.retry_after import retry_after
+from headgate.errors import MODEL_OUTPUT, Failure, Kind
 from headgate.redaction import redacted
 
 # code: (kind, what the client is told; "" passes the upstream's own words on)
@@ -72,6 +70,8 @@ _BLOCKED_WORDS = frozenset(
         "moderation_blocked",
     )
 )
+# Groq's, with a 400, for a call that the model wrote wrongly (console.groq.com/docs/errors, read 2026-11).
+_OUTPUT_WORDS = frozenset(("tool_use_failed", "json_validate_failed", "output_parse_failed"))
 _QUOTA_WORDS = frozenset(("insufficient_quota", "insufficient_balance", "insufficient_credits"))
 
 _CODE = re.compile(r"\((\d{4,5})\)\s*$")
@@ -84,6 +84,9 @@ _UNKNOWN_MODEL = re.compile(
 )
 # OpenRouter answers 403 to a prompt that its moderation flagged: the request's fault, not the key's.
 _FLAGGED = re.compile(r"moderation|flagged|content policy", re.I)
+# OpenAI and Azure answer 429 to a request that alone is above the limit of a minute: waiting does not help,
+# and smaller requests pass.
+_ALONE_TOO_LARGE = re.compile(r"request too large", re.I)
 _OVERLOAD = re.compile(r"high traffic|high load|overloaded", re.I)
 # Anthropic says with a 400 that the "credit balance is too low".
 _BALANCE = re.compile(r"insufficient (balance|credit|quota)|credit balance is too low", re.I)
@@ -130,6 +133,10 @@ def failure_of(
             return failure("context_length", text, code="context_length_exceeded")
         if not _QUOTA_WORDS.isdisjoint(words):
             return failure("upstream_quota", CODES[1008][1])
+        if not _OUTPUT_WORDS.isdisjoint(words):
+            return failure(
+                "upstream", "The model's output could not be read by its server.", code=MODEL_OUTPUT
+            )
     if _CONTEXT.search(message) and (known is None or number == 2013) and status < 500:
         return failure("context_length", message, code="context_length_exceeded")
     own_words = _QUOTED.sub("", message)
@@ -141,6 +148,8 @@ def failure_of(
         return failure(known[0], known[1] or message)
     if status == 529 or type_ == "overloaded_error" or _OVERLOAD.search(own_words):
         return failure("overloaded", "The upstream is overloaded.")
+    if status == 429 and _ALONE_TOO_LARGE.search(own_words):
+        return failure("too_large", "The request alone is above the upstream's limit of tokens.")
     if status == 429 or type_ == "rate_limit_error":
         return failure("rate_limit", "The upstream's rate limit is reached.")
     if status == 403 and _FLAGGED.search(message):
@@ -182,94 +191,6 @@ def _number(code: int | str | None) -> int | None:
     if isinstance(code, str) and code.isdigit() and len(code) in (4, 5):
         return int(code)
     return None
-
-
-MAX_WAIT_S = 8 * 86400.0  # longer than the longest window of a plan, 7 days
-_DURATION = re.compile(
-    r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?"
-)
-# What a provider says is left, and when it comes back: the names before and after `-remaining`.
-_LIMITS = (
-    ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
-    ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
-    ("x-ratelimit-remaining", "x-ratelimit-reset"),
-    ("ratelimit-remaining", "ratelimit-reset"),
-    ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"),
-    ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
-    ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"),
-    ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"),
-)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds until the upstream wants to be asked again, from 0 to MAX_WAIT_S; None: not said.
-
-    `retry-after-ms` and `retry-after` (seconds, or a date: RFC 9110, 10.2.3) come first, then the
-    reset of the limits of which nothing is left, and of these the last one.  Dates are compared with
-    the answer's own `date`, which edge/upstream.py adds where it is missing.
-    """
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        if (text := headers.get(name)) is not None:
-            if (value := _finite(text)) is not None:
-                if value >= 0:
-                    return min(value / unit, MAX_WAIT_S)
-            elif (at_s := _date(text)) is not None:
-                return _until(at_s, headers)
-    used_up: list[float] = []
-    others: list[float] = []
-    for remaining, reset in _LIMITS:
-        if (text := headers.get(reset)) is not None:
-            wait = _reset(text, headers)
-            if wait is not None:
-                left = _finite(headers.get(remaining, ""))
-                (used_up if left is not None and left <= 0 else others).append(wait)
-    if used_up:
-        return max(used_up)
-    return min(others) if others else None
-
-
-def _finite(text: str) -> float | None:
-    if len(text) > 32:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _date(text: str) -> float | None:
-    """Unix time of an HTTP date, or of one as in RFC 3339."""
-    text = text.strip()
-    if len(text) > 64:
-        return None
-    try:
-        at = datetime.fromisoformat(text) if text[:1].isdigit() else parsedate_to_datetime(text)
-        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError, TypeError, IndexError):
-        return None
-
-
-def _until(at_s: float, headers: Mapping[str, str]) -> float | None:
-    now_s = _date(headers.get("date", ""))
-    return None if now_s is None else min(max(0.0, at_s - now_s), MAX_WAIT_S)
-
-
-def _reset(text: str, headers: Mapping[str, str]) -> float | None:
-    """Seconds ("12"), a duration ("6m0s", "12ms"), Unix time in seconds or milliseconds, or a date."""
-    value = _finite(text)
-    if value is None:
-        found = _DURATION.fullmatch(text) if 0 < len(text) <= 32 else None
-        if found is None:
-            at_s = _date(text)
-            return None if at_s is None else _until(at_s, headers)
-        days, hours, minutes, secs, ms = (float(part or 0) for part in found.groups())
-        value = days * 86400 + hours * 3600 + minutes * 60 + secs + ms / 1000
-    elif value > 1e11:
-        return _until(value / 1000, headers)
-    elif value > 1e9 / 2:
-        return _until(value, headers)
-    return min(value, MAX_WAIT_S) if value >= 0 else None
 
 
 # What upstreams wrap their errors in; all of them may come with status 200 too.

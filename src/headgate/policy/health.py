@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from headgate.errors import Failure, Kind
+from headgate.errors import MODEL_OUTPUT, Failure, Kind
 from headgate.policy import plans
 from headgate.policy.breaker import Breaker
 from headgate.policy.cooldown import Cooldowns, Pause
@@ -105,9 +105,13 @@ class HealthState:
                     upstream_code=event.upstream_code,
                 )
                 began = cooldowns.refused(*places, failure, at_s)
-                opened = breaker.failed(
-                    event.place, event.kind, at_s, probe=event.probe, began_s=event.began_s
-                )
+                opened = False
+                if event.code == MODEL_OUTPUT:
+                    breaker.passed(event.place, at_s, probe=event.probe)
+                else:
+                    opened = breaker.failed(
+                        event.place, event.kind, at_s, probe=event.probe, began_s=event.began_s
+                    )
                 if event.probe:  # what this failure was not about may be probed again
                     cooldowns.left(*places)
                 return began or opened

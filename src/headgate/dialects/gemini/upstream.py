@@ -44,7 +44,8 @@ from headgate.dialects.gemini.upstream_wire import (
     reply_decoder,
     usage_decoder,
 )
-from headgate.errors import Failure
+from headgate.dialects.retry_after import MAX_WAIT_S, retry_after
+from headgate.errors import MODEL_OUTPUT, Failure
 
 _Json = dict[str, object]
 
@@ -149,7 +150,9 @@ class GeminiDecoder(Decoder):
             self._part(part)
         reason = wire.finish_reason or ""
         if reason in _BROKEN:
-            failure = Failure("upstream", f"The upstream broke off its reply ({reason}).")
+            failure = Failure(
+                "upstream", f"The upstream broke off its reply ({reason}).", code=MODEL_OUTPUT
+            )
             self.framer.fail(failure, self._usage)
         elif reason not in _UNSAID:
             self._reason = _FINISH_IN.get(reason, "stop")
@@ -216,7 +219,7 @@ def read_failure(status: int, headers: Mapping[str, str], body: bytes) -> Failur
         error = Raw(b"null")
     if not bytes(error).startswith(b"{"):
         return vendor_errors.read_failure(status, headers, body)
-    return _failure(error, status, vendor_errors.retry_after(headers))
+    return _failure(error, status, retry_after(headers))
 
 
 def _failure(raw: Raw, status: int, retry_after_s: float | None) -> Failure:
@@ -251,4 +254,4 @@ def _seconds(delay: str | None) -> float | None:
         value = float((delay or "").removesuffix("s"))
     except ValueError:
         return None
-    return min(value, vendor_errors.MAX_WAIT_S) if math.isfinite(value) and value >= 0 else None
+    return min(value, MAX_WAIT_S) if math.isfinite(value) and value >= 0 else None
