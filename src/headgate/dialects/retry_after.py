@@ -64,7 +64,7 @@ def _finite(text: str) -> float | None:
 
 
 def _date(text: str) -> float | None:
-    """Unix time of an HTTP date, or of one as in RFC 3339."""
+    """Read an HTTP date, or one as in RFC 3339, as Unix time."""
     text = text.strip()
     if len(text) > 64:
         return None
@@ -81,7 +81,7 @@ def _until(at_s: float, headers: Mapping[str, str]) -> float | None:
 
 
 def _reset(text: str, headers: Mapping[str, str]) -> float | None:
-    """Seconds ("12"), a duration ("6m0s", "12ms"), Unix time in seconds or milliseconds, or a date."""
+    """Read seconds ("12"), a duration ("6m0s", "12ms"), Unix time in seconds or milliseconds, or a date."""
     value = _finite(text)
     if value is None:
         found = _DURATION.fullmatch(text) if 0 < len(text) <= 32 else None
