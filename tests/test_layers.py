@@ -24,7 +24,7 @@ SOURCE = ROOT / "src" / "headgate"
 LAYERS = [
     {"_version"},  # written by the build
     {"headgate"},  # the version
-    {"errors", "money", "tasks", "output", "csv_export", "redaction", "near_names"},
+    {"errors", "money", "tasks", "output", "csv_export", "redaction", "near_names", "call_loop"},
     {"bounds", "chat"},
     {"jsontext"},
     {"stream"},

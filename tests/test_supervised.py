@@ -14,7 +14,7 @@ TASKS = {
     ("tasks.py", "_begin"): "the supervisor",
     ("net/server.py", "_revive"): "it catches what may happen, and each sweep tries again",
     ("net/server.py", "run"): "one task per request; `_handle` catches everything, `drain` waits",
-    ("web/call_loop.py", "run"): "the calling thread waits for it",
+    ("call_loop.py", "run"): "the calling thread waits for it",
     ("storage/sharing.py", "_wait"): "the calling thread waits for it",
 }
 STARTS_A_TASK = {"create_task", "ensure_future", "run_coroutine_threadsafe"}

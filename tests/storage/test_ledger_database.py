@@ -1,6 +1,7 @@
 """The ledger of all nodes in a real PostgreSQL: each row once, whatever is repeated, stopped or restored."""
 
 import asyncio
+import contextlib
 import json
 import signal
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,15 +19,16 @@ from headgate.config import loading
 from headgate.diagnostics import machine
 from headgate.node.shipping import Shipper, node_id
 from headgate.storage.errors import StoreError
-from headgate.storage.figures import By, Where
+from headgate.storage.figures import Where
 from headgate.storage.postgres import database, ledger
 from headgate.storage.postgres.ledger import BATCH, NodeName, NodePosition, position, ship
+from headgate.storage.postgres.queries import PooledQueries
 from headgate.storage.postgres.reports import LedgerDatabase
+from headgate.storage.postgres.usage_reader import DatabaseReader
 from headgate.storage.rows import COLUMNS, AttemptRecord, LedgerRow
 from headgate.storage.sqlite import writer
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.entries import encode_row
-from headgate.storage.sqlite.reports import UsageReader
 from played import PlayedUpstream
 from postgres import Postgres
 from waiting import pause, wait_for
@@ -98,11 +100,18 @@ def journal(data: Path, rows: list[LedgerRow]) -> None:
     db.close()
 
 
-def requests_in(url: str) -> int:
-    async def count(db: Any) -> int:
-        return sum(s.requests for s in await LedgerDatabase(db).usage("model"))
+@contextlib.contextmanager
+def reading(url: str) -> Iterator[DatabaseReader]:
+    reader = DatabaseReader(PooledQueries(url))
+    try:
+        yield reader
+    finally:
+        reader.close()
 
-    return within(url, count)
+
+def requests_in(url: str) -> int:
+    with reading(url) as reader:
+        return sum(s.requests for s in reader.usage("model"))
 
 
 def differences(url: str) -> object:
@@ -114,10 +123,6 @@ def test_a_row_comes_back_as_it_was(url: str) -> None:
 
     async def work(db: Any) -> None:
         await ship(db, ONE, [(1, row("a")), (2, odd)], NodePosition(), 0)
-        reader = LedgerDatabase(db)
-        assert await reader.requests() == [row("a"), odd]
-        assert [r async for rows in reader.everything(size=1) for r in rows] == [row("a"), odd]
-        assert await reader.requests(Where(key_id="K2")) == [odd]
         assert await position(db, "n1") == NodePosition(2, "b")
         columns = await db.fetch(
             "select column_name from information_schema.columns where table_schema = 'headgate'"
@@ -126,6 +131,10 @@ def test_a_row_comes_back_as_it_was(url: str) -> None:
         assert [c for (c,) in columns] == ["seq", "node_id", *COLUMNS]
 
     within(url, work)
+    with reading(url) as reader:
+        assert [r for _, r in reader.requests()] == [odd, row("a")]
+        assert [r for _, r in reader.requests_after(0)] == [row("a"), odd]
+        assert [r for _, r in reader.requests(Where(key_id="K2"))] == [odd]
 
 
 def test_batches_that_are_repeated_by_several_nodes_at_once_are_counted_once(url: str) -> None:
@@ -145,39 +154,11 @@ def test_batches_that_are_repeated_by_several_nodes_at_once_are_counted_once(url
     asyncio.run(all_at_once())
     assert requests_in(url) == 600
     assert differences(url) == []
-    sums = within(url, lambda db: LedgerDatabase(db).usage("key"))
+    with reading(url) as reader:
+        sums = reader.usage("key")
     assert sorted((s.name, s.requests, s.cost_nano_usd) for s in sums) == [
         (f"K{n}", 200, 1000) for n in range(3)
     ]
-
-
-@pytest.mark.parametrize(
-    "by", ["key", "account", "model", "day", "hour", "session", "user", "upstream"]
-)
-def test_sums_are_those_of_the_nodes_own_ledger(url: str, tmp_path: Path, by: By) -> None:
-    rows = [
-        row(
-            f"r{n}",
-            key_id=f"K{n % 3}",
-            session=f"s{n % 2}",
-            user=f"u{n % 4}",
-            started_at=T + n * 1800,
-            ended_at=T + n * 1800 + 1,
-            outcome="timeout" if n % 7 == 0 else "stop",
-            cost_nano_usd=None if n % 5 == 0 else n,
-        )
-        for n in range(30)
-    ]
-    journal(tmp_path / "data", rows)
-    own = UsageReader(tmp_path / "data")
-    numbered = [(n + 1, r) for n, r in enumerate(rows)]
-    within(url, lambda db: ship(db, ONE, numbered, NodePosition(), 0))
-    found = within(url, lambda db: LedgerDatabase(db).usage(by, where=Where(account="acme")))
-    wanted = own.usage(by, where=Where(account="acme"))
-    own.close()
-    money = [msgspec.structs.astuple(s)[:9] for s in found]
-    assert sorted(money) == sorted(msgspec.structs.astuple(s)[:9] for s in wanted)
-    assert sum(s.errors for s in found) == 5
 
 
 @pytest.mark.parametrize(
@@ -185,7 +166,9 @@ def test_sums_are_those_of_the_nodes_own_ledger(url: str, tmp_path: Path, by: By
     [
         "update headgate.by_hour set cost_nano_usd = cost_nano_usd + 1",
         "delete from headgate.ledger where request_id = 'a'",
-        "delete from headgate.by_hour",
+        "delete from headgate.by_session",
+        "update headgate.totals set requests = 3",
+        "update headgate.by_hour set last_seq = first_seq",
     ],
 )
 def test_the_audit_finds_what_was_tampered_with(url: str, damage: str) -> None:
@@ -194,7 +177,7 @@ def test_the_audit_finds_what_was_tampered_with(url: str, damage: str) -> None:
         reader = LedgerDatabase(db)
         assert await reader.audit() == []
         await db.execute(damage)
-        assert len(await reader.audit()) == 1
+        assert len(await reader.audit()) in (1, 2)
 
     within(url, work)
 
@@ -206,10 +189,11 @@ def test_old_rows_go_and_their_sums_stay(url: str, monkeypatch: pytest.MonkeyPat
         await ship(db, ONE, rows, NodePosition(), 0)
         assert await ledger.prune(db, T - DAY_S) == 10
         assert await ledger.prune(db, T - DAY_S) == 0
-        assert len(await LedgerDatabase(db).requests(most=99)) == 20
         assert await LedgerDatabase(db).audit() == []
 
     within(url, work)
+    with reading(url) as reader:
+        assert len(reader.requests(most=99)) == 20
     assert requests_in(url) == 30
 
 
@@ -458,7 +442,8 @@ def test_a_gateway_sends_its_rows_and_goes_on_while_the_database_is_away(
         wait_for(lambda: requests_in(url) == 9)
     finally:
         assert stop(gate) == 0
-    rows = within(url, lambda db: LedgerDatabase(db).requests())
+    with reading(url) as reader:
+        rows = [r for _, r in reader.requests()]
     assert {r.request_id for r in rows} == ids and len(rows) == 9
     assert differences(url) == []
     log = (tmp_path / "data.log").read_text()

@@ -10,10 +10,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from headgate.node.shipping import Shipper
 from headgate.policy.access import MANAGEMENT_PREFIX
 from headgate.storage.errors import StoreError
 from headgate.storage.figures import Where
-from headgate.storage.interface import Keys, Ledger, People, Reports
+from headgate.storage.interface import Keys, Ledger, OwnReports, People, Reports
+from headgate.storage.postgres.queries import PooledQueries
+from headgate.storage.postgres.usage_reader import DatabaseReader
 from headgate.storage.rows import AttemptRecord, IntentRecord, LedgerRow
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.ledger import Ledger as SqliteLedger
@@ -30,9 +33,11 @@ class Storage(msgspec.Struct):
 
     keys: Keys
     people: People
-    reports: Reports
+    own: OwnReports  # of this node
+    reports: Reports  # what pages show
     ledger: Callable[[], Ledger]
     close: Callable[[], None]
+    send: Callable[[], None] = lambda: None  # lets what was written be in `reports`
 
 
 def sqlite(place: Path, database: str = "") -> Storage:
@@ -48,7 +53,7 @@ def sqlite(place: Path, database: str = "") -> Storage:
         for each in (*ledgers, people, reports, store):
             each.close()
 
-    return Storage(store, people, reports, ledger, close)
+    return Storage(store, people, reports, reports, ledger, close)
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +65,28 @@ def servers() -> Iterator[list[Postgres]]:
 
 
 def postgres(place: Path, servers: list[Postgres]) -> Storage:
-    """Keys and people shared through PostgreSQL; the ledger is each node's own (docs/cluster.md)."""
+    """Keys and people shared through PostgreSQL, and reports of what all nodes have sent to it."""
     if not servers:
         servers.append(Postgres())
     asyncio.run(servers[0].clear())
     opened = sqlite(place, servers[0].url)
     assert isinstance(opened.keys, Store) and opened.keys.shares
+    opened.reports = reader = DatabaseReader(PooledQueries(servers[0].url))
+
+    def send() -> None:
+        async def work() -> None:
+            shipper = Shipper(str(place), servers[0].url, lambda note: None)
+            await shipper.work()
+            await shipper.close()
+            shipper.end()
+
+        asyncio.run(work())
+
+    def close() -> None:
+        reader.close()
+        opened_close()
+
+    opened_close, opened.close, opened.send = opened.close, close, send
     return opened
 
 
@@ -234,29 +255,33 @@ def settled(storage: Storage, rows: list[LedgerRow]) -> None:
                     started_at=each.started_at,
                 )
             )
-            assert each.request_id in storage.reports.begun([each.request_id])
+            assert each.request_id in storage.own.begun([each.request_id])
             await ledger.settle(each)
             await ledger.settle(msgspec.structs.replace(each, cost_nano_usd=99))  # changes nothing
 
     asyncio.run(work())
+    storage.send()
 
 
 def test_a_row_takes_the_place_of_its_intent_and_is_there_once(storage: Storage) -> None:
     settled(storage, [row("a"), row("b", key_id="K2", account="", cost_nano_usd=None, user="")])
     reports = storage.reports
-    assert reports.intents() == 0
+    assert storage.own.intents() == 0
     assert reports.generation("a") == row("a")
     assert [r.request_id for _, r in reports.requests()] == ["b", "a"]
     assert [r.request_id for _, r in reports.requests(Where(user="ann"))] == ["a"]
     assert [r.request_id for _, r in reports.requests_after(1)] == ["b"]
     assert reports.session("s", "K1") == [row("a")]
-    assert reports.recorded(["a", "x"]) == {"a"}
+    assert storage.own.recorded(["a", "x"]) == {"a"}
+    assert reports.last_seq() == 2
+    nodes = reports.node_names()
+    assert {*reports.nodes_of(["a", "b"]).values()} == {*nodes}
     assert [(b.key_id, b.requests, b.unpriced, b.spent_nano_usd) for b in reports.balances()] == [
         ("K2", 1, 1, 0),
         ("K1", 1, 0, 7),
     ]
     assert reports.spent([("key", 0.0)])["key", 0.0] == {"K1": 7, "K2": 0}
-    assert reports.audit() == []
+    assert storage.own.audit() == []
 
 
 def test_usage_adds_up_by_everything_that_it_can_be_asked_by(storage: Storage) -> None:

@@ -6,6 +6,9 @@ import click
 
 from headgate.cli.nodes import read_database
 from headgate.cli.options import as_json, places, print_json, print_table, settings_of, store_of
+from headgate.policy.pricing import usd
+from headgate.storage.figures import Difference
+from headgate.storage.postgres.reports import LedgerDatabase
 from headgate.storage.sqlite import retention
 from headgate.storage.sqlite.reports import UsageReader
 
@@ -40,14 +43,23 @@ def command(config_file: str | None, data: str | None, json_: bool, prune: bool)
             disputed = ledger_reports.disputed()
         finally:
             ledger_reports.close()
+    everywhere: tuple[int, int] | None = None
     if settings.database:
-        found += read_database(settings, lambda db: db.audit())
+
+        async def database(db: LedgerDatabase) -> tuple[list[Difference], tuple[int, int]]:
+            return await db.audit(), await db.recorded()
+
+        differences, everywhere = read_database(settings, database)
+        found += differences
     if json_:
         print_json(found)
     elif found:
         print_table(("where", "rows say", "stored"), [(d.where, d.rows, d.stored) for d in found])
     else:
         click.echo(f"Ledger OK: {requests:,} requests verified.")
+        if everywhere is not None:
+            count, nano = everywhere
+            click.echo(f"All nodes OK: {count:,} requests, ${usd(nano)}.")
     if disputed and not json_:
         click.echo(
             f"Note: {disputed:,} of them are disputed: their upstream reported more tokens than the request"

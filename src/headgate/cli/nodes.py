@@ -1,7 +1,6 @@
 """`headgate nodes`: the nodes whose ledgers are in the database."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -12,10 +11,10 @@ from headgate.config import Settings
 from headgate.policy.pricing import usd
 from headgate.storage.errors import StoreError
 from headgate.storage.postgres import database
+from headgate.storage.postgres.nodes import SILENT_S
 from headgate.storage.postgres.reports import LedgerDatabase
 
 T = TypeVar("T")
-SILENT_S = 90.0  # a node that lives says so every 30 s
 
 
 def read_database(settings: Settings, work: Callable[[LedgerDatabase], Awaitable[T]]) -> T:
@@ -56,14 +55,13 @@ def list_(config_file: str | None, data: str | None, json_: bool) -> None:
         return
     if not found:
         click.echo("No node has sent anything yet.", err=True)
-    now_s = time.time()
     rows = [
         (
             n.node_id,
             n.name,
             n.version,
             when(n.seen_s),
-            "silent" if now_s - n.seen_s > SILENT_S else "up",
+            "silent" if n.silent_s > SILENT_S else "up",
             f"{n.behind:,}",
             f"{n.requests:,}",
             usd(n.leased_nano),

@@ -26,6 +26,7 @@ import msgspec
 
 from headgate.catalog.catalog import Catalog
 from headgate.cli.bills import COLUMNS, BadBill, Figure, Line, read
+from headgate.cli.ledgers import ledgers, which_ledger
 from headgate.cli.options import (
     as_json,
     joined_of,
@@ -33,12 +34,11 @@ from headgate.cli.options import (
     print_json,
     print_table,
     settings_of,
-    store_of,
 )
 from headgate.policy import periods
 from headgate.policy.pricing import usd
 from headgate.storage.figures import HOUR_S
-from headgate.storage.sqlite.reports import UsageReader
+from headgate.storage.interface import Reports
 
 FIGURES: tuple[Figure, ...] = ("requests", "input", "cached", "cache_write", "output", "cost_nano")
 # What a figure of a bill is called in the ledger, where it is not the same.
@@ -104,6 +104,7 @@ class _Tolerance(click.ParamType[float]):
     show_default=True,
     help="Where the bill's days begin, and its times without a zone are: Asia/Shanghai.",
 )
+@which_ledger
 @places
 @as_json
 def command(
@@ -112,6 +113,8 @@ def command(
     tolerance: float,
     upstream: str | None,
     zone: str,
+    all_nodes: bool,
+    this_node: bool,
     config_file: str | None,
     data: str | None,
     json_: bool,
@@ -139,13 +142,9 @@ def command(
         raise click.UsageError(f"{file}: there is nothing in it.")
     bill, reported = _sum(lines, name_of)
     first, last = min(d for d, _ in bill), max(d for d, _ in bill)
-    with store_of(settings) as store:
-        ledger_reports = UsageReader(store.directory)
-        try:
-            ledger = _ledger(ledger_reports, first, last, where, upstream)
-            disputed = ledger_reports.disputed(*_span(first, last, where), upstream)
-        finally:
-            ledger_reports.close()
+    with ledgers(settings, all_nodes, this_node) as read_from:
+        ledger = _ledger(read_from.reports, first, last, where, upstream)
+        disputed = read_from.reports.disputed(*_span(first, last, where), upstream)
     found = compare(ledger, bill, reported, tolerance)
     over = [c for c in found if c.over]
     if json_:
@@ -221,7 +220,7 @@ def _sum(lines: Iterable[Line], name_of: Callable[[str], str]) -> tuple[Sums, li
 
 
 def _ledger(
-    ledger_reports: UsageReader, first: date, last: date, zone: tzinfo, upstream: str | None
+    ledger_reports: Reports, first: date, last: date, zone: tzinfo, upstream: str | None
 ) -> Sums:
     since, until = _span(first, last, zone)
     sums: Sums = {}

@@ -1,19 +1,18 @@
 """`headgate requests`: single rows of the ledger, as a table, JSON or CSV."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 import msgspec
 
 from headgate import csv_export
-from headgate.cli.nodes import read_database
-from headgate.cli.options import Duration, as_json, places, print_table, settings_of, store_of, when
+from headgate.cli.ledgers import Ledgers, ledgers, which_ledger
+from headgate.cli.options import Duration, as_json, places, print_table, settings_of, when
 from headgate.money import dollars
 from headgate.storage.figures import Only, Where
-from headgate.storage.postgres.reports import LedgerDatabase
+from headgate.storage.interface import Reports
 from headgate.storage.rows import COLUMNS, LedgerRow, csv_cells, shown
-from headgate.storage.sqlite.reports import UsageReader
 
 NEWEST = 100  # rows without --all
 BATCH = 1000  # rows that are read at a time
@@ -45,7 +44,8 @@ _TITLES = (
 @click.option("--errors", is_flag=True, help="Without an answer only, but for clients that left.")
 @click.option("--all", "all_", is_flag=True, help=f"All of them, not only the newest {NEWEST}.")
 @click.option("--follow", is_flag=True, help="Go on with new ones as they end, until interrupted.")
-@click.option("--all-nodes", is_flag=True, help="Of all nodes: from the database.")
+@click.option("--node", help="Answered by one node only, by its name; see: headgate nodes list.")
+@which_ledger
 @places
 @as_json
 @click.option("--csv", "csv_", is_flag=True, help="Print CSV, with a line of titles.")
@@ -61,7 +61,9 @@ def command(
     errors: bool,
     all_: bool,
     follow: bool,
+    node: str | None,
     all_nodes: bool,
+    this_node: bool,
     config_file: str | None,
     data: str | None,
     json_: bool,
@@ -69,12 +71,14 @@ def command(
 ) -> None:
     """List requests as the ledger has them, the oldest first: a line each.
 
+    Where nodes share a database, these are the requests of all of them, in the order in which it got them.
+
     --json prints one JSON object a line. Neither prompts nor replies are in the ledger.
     """
     if json_ and csv_:
         raise click.UsageError("--json and --csv exclude each other.")
-    if follow and (all_ or all_nodes):
-        raise click.UsageError("--follow goes with neither --all nor --all-nodes.")
+    if follow and all_:
+        raise click.UsageError("--follow does not go with --all.")
     where = Where(
         account=account,
         key_id=key,
@@ -87,55 +91,41 @@ def command(
     only: tuple[Only, ...] = ("errors",) if errors else ()
     since_s = time.time() - since if since is not None else 0.0
     settings = settings_of(config_file, data=data)
-    if all_nodes:
-        if csv_:
-            _csv([(*COLUMNS, "cost_usd", "key_name")])
-        read_database(
-            settings, lambda db: _from_database(db, where, only, since_s, all_, json_, csv_)
+    with ledgers(settings, all_nodes, this_node) as ledger:
+        if node is not None:
+            where = msgspec.structs.replace(where, node_id=_node(ledger, node))
+        reader, printed = ledger.reports, _Printed(ledger, json_, csv_)
+        last = 0
+        if all_:
+            for rows in _everything(reader, where, only, since_s):
+                printed.add(rows)
+        else:
+            newest = reader.requests(where, since_s=since_s, most=NEWEST, only=only)[::-1]
+            last = newest[-1][0] if newest else reader.last_seq()
+            printed.add([row for _, row in newest])
+        while follow:
+            time.sleep(POLL_S)
+            fresh = reader.requests_after(last, where, most=BATCH, only=only)
+            last = fresh[-1][0] if fresh else last
+            printed.add([row for _, row in fresh])
+
+
+def _node(ledger: Ledgers, name: str) -> str:
+    """Return the id of a node."""
+    names = ledger.reports.node_names()
+    if name in names:
+        return name
+    found = [id for id, each in names.items() if each == name]
+    if not found:
+        known = (
+            f" there are: {', '.join(names.values())}." if names else " see: headgate nodes list"
         )
-        return
-    with store_of(settings) as store:
-        reader = UsageReader(store.directory)
-        try:
-            keys = store.keys() if csv_ else []
-            names = {key.id: key.name for key in keys}
-            if csv_:
-                _csv([(*COLUMNS, "cost_usd", "key_name")])
-            last = 0
-            if all_:
-                for rows in _everything(reader, where, only, since_s):
-                    _print(rows, json_, csv_, names)
-            else:
-                newest = reader.requests(where, since_s=since_s, most=NEWEST, only=only)[::-1]
-                last = newest[-1][0] if newest else reader.last_seq()
-                _print([row for _, row in newest], json_, csv_, names)
-            while follow:
-                time.sleep(POLL_S)
-                fresh = reader.requests_after(last, where, most=BATCH, only=only)
-                last = fresh[-1][0] if fresh else last
-                _print([row for _, row in fresh], json_, csv_, names)
-        finally:
-            reader.close()
-
-
-async def _from_database(
-    db: LedgerDatabase,
-    where: Where,
-    only: Sequence[Only],
-    since_s: float,
-    all_: bool,
-    json_: bool,
-    csv_: bool,
-) -> None:
-    if not all_:
-        _print(await db.requests(where, since_s, NEWEST, only), json_, csv_)
-        return
-    async for rows in db.everything(where, since_s, BATCH, only):
-        _print(rows, json_, csv_)
+        raise click.BadParameter(f"no node is called `{name[:64]}`;{known}", param_hint="--node")
+    return found[0]
 
 
 def _everything(
-    reader: UsageReader, where: Where, only: Sequence[Only], since_s: float
+    reader: Reports, where: Where, only: Sequence[Only], since_s: float
 ) -> Iterator[list[LedgerRow]]:
     last = 0
     while found := reader.requests_after(last, where, since_s=since_s, most=BATCH, only=only):
@@ -143,14 +133,36 @@ def _everything(
         last = found[-1][0]
 
 
-def _print(rows: list[LedgerRow], json_: bool, csv_: bool, names: Mapping[str, str] = {}) -> None:
-    if json_:
-        for row in rows:
-            click.echo(msgspec.json.encode(shown(row)))
-    elif csv_:
-        _csv([(*csv_cells(row), names.get(row.key_id, "")) for row in rows])
-    elif rows:
-        print_table(_TITLES, [_cells(row) for row in rows])
+class _Printed:
+    """Prints rows, with the names of their nodes."""
+
+    def __init__(self, ledger: Ledgers, json_: bool, csv_: bool) -> None:
+        self._reports, self._keys = ledger.reports, ledger.key_names
+        self._json, self._csv = json_, csv_
+        self._nodes = ledger.reports.node_names()
+        if csv_:
+            _csv([(*COLUMNS, "cost_usd", "key_name", "node")])
+
+    def add(self, rows: list[LedgerRow]) -> None:
+        if not rows:
+            return
+        of = self._reports.nodes_of([row.request_id for row in rows])
+        if any(id not in self._nodes for id in of.values()):
+            self._nodes = self._reports.node_names()  # of a node that has come since
+        nodes = {request: self._nodes.get(id, id) for request, id in of.items()}
+        if self._json:
+            for row in rows:
+                click.echo(
+                    msgspec.json.encode({**shown(row), "node": nodes.get(row.request_id, "")})
+                )
+        elif self._csv:
+            names = ((row, self._keys.get(row.key_id, "")) for row in rows)
+            _csv([(*csv_cells(r), name, nodes.get(r.request_id, "")) for r, name in names])
+        elif self._nodes:
+            cells = [(*_cells(row), nodes.get(row.request_id, "")) for row in rows]
+            print_table((*_TITLES, "node"), cells)
+        else:
+            print_table(_TITLES, [_cells(row) for row in rows])
 
 
 def _csv(rows: list[tuple[csv_export.Cell, ...]]) -> None:

@@ -7,20 +7,11 @@ import click
 import msgspec
 
 from headgate import csv_export
-from headgate.cli.nodes import read_database
-from headgate.cli.options import (
-    Duration,
-    as_json,
-    places,
-    print_json,
-    print_table,
-    settings_of,
-    store_of,
-)
+from headgate.cli.ledgers import ledgers, which_ledger
+from headgate.cli.options import Duration, as_json, places, print_json, print_table, settings_of
 from headgate.policy.pricing import usd
 from headgate.storage import usage_table
 from headgate.storage.figures import By, Spent, Where
-from headgate.storage.sqlite.reports import UsageReader
 
 _TITLES = (
     "requests",
@@ -41,7 +32,7 @@ _TITLES = (
 @click.option("--account", help="Of one account only, by its id.")
 @click.option("--key", help="Of one key only, by its id.")
 @click.option("--model", help="Of one model only, by the catalog's name.")
-@click.option("--all-nodes", is_flag=True, help="Of all nodes: from the database.")
+@which_ledger
 @places
 @as_json
 @click.option("--csv", "csv_", is_flag=True, help="Print CSV, with a line of titles.")
@@ -52,6 +43,7 @@ def command(
     key: str | None,
     model: str | None,
     all_nodes: bool,
+    this_node: bool,
     config_file: str | None,
     data: str | None,
     json_: bool,
@@ -60,26 +52,17 @@ def command(
     """Add up what was used. Days are UTC.
 
     `unpriced` requests have no known price; the cost is without them. `errors` got no answer, though
-    their client waited; by session they are those of the requests that are still kept. With --all-nodes,
-    --since begins at a full hour.
+    their client waited; by session they are those of the requests that are still kept. Where nodes share
+    a database, this is what all of them have sent to it.
     """
     if json_ and csv_:
         raise click.UsageError("--json and --csv exclude each other.")
     settings = settings_of(config_file, data=data)
     where = Where(account=account, key_id=key, model=model)
     since_s = time.time() - since if since is not None else 0.0
-    if all_nodes:
-        sums = read_database(settings, lambda db: db.usage(by, since_s, where=where))
-        _show(by, sums, {}, json_, csv_)
-        return
-    with store_of(settings) as store:
-        ledger_reports = UsageReader(store.directory)
-        try:
-            sums = ledger_reports.usage(by, since_s, where=where)
-        finally:
-            ledger_reports.close()
-        known = store.keys()
-    _show(by, sums, {k.id: k.name for k in known} if by == "key" else {}, json_, csv_)
+    with ledgers(settings, all_nodes, this_node) as ledger:
+        sums = ledger.reports.usage(by, since_s, where=where)
+    _show(by, sums, ledger.key_names if by == "key" else {}, json_, csv_)
 
 
 def _show(by: By, sums: list[Spent], names: dict[str, str], json_: bool, csv_: bool) -> None:

@@ -49,7 +49,7 @@ from headgate.policy.upstream_keys import OwnedKeys
 from headgate.reasoning.cache import ReasoningCache
 from headgate.reasoning.sealing import Sealer
 from headgate.storage.errors import StoreError
-from headgate.storage.interface import Keys, Reports
+from headgate.storage.interface import Keys, OwnReports
 from headgate.storage.sqlite.ledger import Ledger
 from headgate.tasks import Tasks
 
@@ -64,7 +64,7 @@ class EdgeContext:
         catalog: Catalog,
         store: Keys,
         ledger: Ledger,
-        ledger_reports: Reports,
+        ledger_reports: OwnReports,
         log: Log,
         edges: int = 1,
     ) -> None:

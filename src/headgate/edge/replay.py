@@ -22,7 +22,7 @@ from headgate.policy import idempotency
 from headgate.policy.idempotency import Past, Saved, Slot
 from headgate.storage.errors import LedgerFault, StoreError
 from headgate.storage.figures import FINE
-from headgate.storage.interface import Reports
+from headgate.storage.interface import OwnReports
 from headgate.storage.rows import LedgerRow
 
 HEADER = "idempotency-key"
@@ -37,7 +37,7 @@ class ReplayStore:
     """Looks up and keeps the replies, with the node."""
 
     def __init__(
-        self, secret: bytes, ledger_reports: Reports, reads: Reads, keeping: Keeping
+        self, secret: bytes, ledger_reports: OwnReports, reads: Reads, keeping: Keeping
     ) -> None:
         self._secret = secret
         self._ledger_reports = ledger_reports

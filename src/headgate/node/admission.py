@@ -34,7 +34,7 @@ from headgate.policy.pricing import Tariff
 from headgate.policy.reservations import Grant, Outputs
 from headgate.storage.errors import LedgerFault
 from headgate.storage.figures import END_OF_TIME_S
-from headgate.storage.interface import Reports
+from headgate.storage.interface import OwnReports
 
 FOLLOW_AGAIN_S = 1.0  # after the ledger could not be read; who asks meanwhile is refused at once
 
@@ -72,7 +72,7 @@ class Spent(msgspec.Struct, frozen=True):
 
 
 class Admissions:
-    def __init__(self, ledger_reports: Reports, leasing: Leasing | None = None) -> None:
+    def __init__(self, ledger_reports: OwnReports, leasing: Leasing | None = None) -> None:
         """`leasing`: budgets are shared with other nodes; None: this node has them for itself."""
         self._ledger_reports = ledger_reports
         self._leasing = leasing

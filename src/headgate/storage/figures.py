@@ -87,6 +87,7 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     session: str | None = None
     user: str | None = None
     outcome: str | None = None
+    node_id: str | None = None  # only where nodes share a database
 
     def stated(self) -> dict[str, str]:
         return {n: v for n in self.__struct_fields__ if (v := getattr(self, n)) is not None}

@@ -255,19 +255,10 @@ class Ledger(Protocol):
 
 
 class Reports(Protocol):
-    """Describes what the ledger says."""
+    """Describes what a ledger says: this node's own, or that of all nodes that share a database."""
 
     def generation(self, id: str) -> LedgerRow | None:
         """Return the row of one exchange; None while it runs, and when there is none."""
-
-    def begun(self, ids: Sequence[str]) -> dict[str, LedgerRow | None]:
-        """Of these exchanges those that have a row, or None: an intent record."""
-
-    def snapshot(self) -> AbstractContextManager[None]:
-        """Let all that is read in the block be of one moment."""
-
-    def recorded(self, ids: Sequence[str]) -> set[str]:
-        """Of these exchanges those that have a row."""
 
     def session(
         self, id: str, key: str | None = None, *, most: int = 10000, after: str = ""
@@ -365,6 +356,40 @@ class Reports(Protocol):
         self, since: Iterable[tuple[Literal["key", "account"], float]]
     ) -> dict[tuple[Literal["key", "account"], float], dict[str, int]]:
         """For each kind of owner and moment (Unix seconds): what each has spent since, nano-dollars."""
+
+    def last_seq(self) -> int:
+        """Return the number of the newest row; 0 when there is none."""
+
+    def hours(
+        self, since_s: float, until_s: float, upstream: str | None = None
+    ) -> list[tuple[int, Spent]]:
+        """Sums of each model in each hour (Unix seconds / 3600) that begins in [since_s, until_s)."""
+
+    def disputed(
+        self, since_s: float = 0.0, until_s: float = END_OF_TIME_S, upstream: str | None = None
+    ) -> int:
+        """Exchanges whose upstream reported more tokens than their request allowed, still kept."""
+
+    def nodes_of(self, ids: Sequence[str]) -> dict[str, str]:
+        """Return the ids of the nodes that answered these exchanges; of a ledger of one node, none."""
+
+    def node_names(self) -> dict[str, str]:
+        """Return what each node is called that has sent rows, by its id; no two alike."""
+
+    def close(self) -> None: ...
+
+
+class OwnReports(Reports, Protocol):
+    """Describes what this node's own ledger says, also of exchanges that still run."""
+
+    def begun(self, ids: Sequence[str]) -> dict[str, LedgerRow | None]:
+        """Of these exchanges those that have a row, or None: an intent record."""
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Let all that is read in the block be of one moment."""
+
+    def recorded(self, ids: Sequence[str]) -> set[str]:
+        """Of these exchanges those that have a row."""
 
     def intents(self) -> int:
         """Exchanges that run now, or whose process died and that nobody has recovered yet."""

@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from headgate import __version__
 from headgate.admin.operator import Operator, Reason, Refused
+from headgate.call_loop import CallLoop
 from headgate.catalog import stored
 from headgate.catalog.catalog import Catalog
 from headgate.catalog.detection import Detected
@@ -40,7 +41,6 @@ from headgate.storage.sqlite.people import People
 from headgate.storage.sqlite.reports import UsageReader
 from headgate.web import formats, i18n
 from headgate.web.auth.passwords import Throttle
-from headgate.web.call_loop import CallLoop
 
 T = TypeVar("T")
 # No script but our files, nothing from elsewhere, no frame around us.

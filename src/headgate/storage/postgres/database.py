@@ -17,6 +17,7 @@ from headgate.storage.errors import StoreError, StoreFault
 
 Connection = Any  # asyncpg's, which has no types
 TIMEOUT_S = 10.0  # for a connection and for a statement
+_STEP_S = 3600.0  # for one migration: a large ledger gets new sums and indices
 _MIGRATING = 0x68656164  # the advisory lock: one process migrates at a time
 
 
@@ -63,20 +64,26 @@ async def connect(url: str, *, create: bool = True) -> Connection:
             url,
             timeout=TIMEOUT_S,
             command_timeout=TIMEOUT_S,
-            server_settings={"search_path": "headgate", "application_name": "headgate"},
+            **options(),
         )
         try:
             if create:
                 await _migrate(db)
             else:
-                await _check(db, url)
+                await check(db, url)
         except BaseException:
             db.terminate()
             raise
         return db
 
 
-async def _check(db: Connection, url: str) -> None:
+def options() -> dict[str, Any]:
+    """Return what every connection is opened with; Any: asyncpg's arguments."""
+    return {"server_settings": {"search_path": "headgate", "application_name": "headgate"}}
+
+
+async def check(db: Connection, url: str) -> None:
+    """StoreError when the schema is not the one that this code knows."""
     newest, found = steps()[-1][0], await _version(db)
     if not found:
         raise StoreError(
@@ -126,7 +133,7 @@ async def _upgrade(db: Connection, newest: int) -> None:
         )
     for number, script in steps():
         if number > found:
-            await db.execute(script)
+            await db.execute(script, timeout=_STEP_S)
             await db.execute("insert into migrations (version) values ($1)", number)
 
 

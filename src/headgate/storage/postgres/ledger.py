@@ -26,31 +26,67 @@ SUMS = (
     "reasoning_tokens",
     "cost_nano_usd",
 )
+TIMES = ("ttft_ms", "first_tokens", "stream_ms")
+
+
+class SumTable(msgspec.Struct, frozen=True):
+    """A table of sums over the ledger: by what, and of what."""
+
+    name: str
+    by: tuple[str, ...]
+    sums: tuple[str, ...]
+    pruned: str = ""  # the table with the sums of rows that were deleted
+
+    @property
+    def columns(self) -> str:
+        return ", ".join((*self.by, *self.sums))
+
+    @property
+    def groups(self) -> str:
+        return ", ".join(self.by)
+
+    def grouped(self, source: str) -> str:
+        """Return the select that adds up rows of the ledger as this table has them."""
+        by = ", ".join(f"{ADDS.get(c, c)} as {c}" for c in self.by)
+        sums = ", ".join(f"{OVER.get(c, 'sum')}({ADDS.get(c, c)}) as {c}" for c in self.sums)
+        groups = ", ".join(ADDS.get(c, c) for c in self.by)
+        return f"select {by}, {sums} from {source} group by {groups}"
+
+    def added(self, table: str, source: str) -> str:
+        """Return the statement that adds rows of the ledger to `table`, which is this or like it."""
+        updates = ", ".join(
+            f"{c} = {_OF_TWO[OVER[c]]}({table}.{c}, excluded.{c})"
+            if c in OVER
+            else f"{c} = {table}.{c} + excluded.{c}"
+            for c in self.sums
+        )
+        return (
+            f"insert into {table} ({self.columns}) {self.grouped(source)}"
+            f" on conflict ({self.groups}) do update set {updates}"
+        )
+
+
+BY_HOUR = SumTable("by_hour", BY, (*SUMS, *TIMES, "first_seq", "last_seq"), "pruned_hour")
+BY_SESSION = SumTable(
+    "by_session", ("hour", "node_id", "session", "account", "key_id"), SUMS, "pruned_session"
+)
+TOTALS = SumTable("totals", BY[1:], ("requests", "unpriced", "cost_nano_usd"))
+OVER = {"first_seq": "min", "last_seq": "max"}
+_OF_TWO = {"min": "least", "max": "greatest"}
 # What one row adds to a sum, where that is not the column itself.
 ADDS = {
     "hour": "date_trunc('hour', started_at, 'UTC')",
     "requests": "1",
     "unpriced": "(cost_nano_usd is null)::int",
     "cost_nano_usd": "coalesce(cost_nano_usd, 0)",
+    "ttft_ms": "coalesce(ttft_ms, 0)",
+    "first_tokens": "(ttft_ms is not null)::int",
+    "stream_ms": "coalesce(greatest(round(extract(epoch from ended_at - started_at) * 1000)::bigint"
+    " - ttft_ms, 0), 0)",
+    "first_seq": "seq",
+    "last_seq": "seq",
 }
 _NAMES = ", ".join(f'"{c}"' for c in COLUMNS)
-_GROUPS = ", ".join(BY)
-
-
-def grouped(source: str) -> str:
-    """Return the select that adds up rows of the ledger as `by_hour` has them."""
-    by = ", ".join(f"{ADDS.get(c, c)} as {c}" for c in BY)
-    sums = ", ".join(f"sum({ADDS.get(c, c)}) as {c}" for c in SUMS)
-    return f"select {by}, {sums} from {source} group by {', '.join(ADDS.get(c, c) for c in BY)}"
-
-
-def _added(table: str, source: str) -> str:
-    updates = ", ".join(f"{c} = {table}.{c} + excluded.{c}" for c in SUMS)
-    return (
-        f"insert into {table} ({_GROUPS}, {', '.join(SUMS)}) {grouped(source)}"
-        f" on conflict ({_GROUPS}) do update set {updates}"
-    )
-
 
 _SHIP = f"""
 with fresh as (
@@ -58,21 +94,28 @@ with fresh as (
     select $2, {_NAMES} from jsonb_populate_recordset(null::ledger, $1::jsonb)
     on conflict (request_id) do nothing
     returning *
-), summed as ({_added("by_hour", "fresh")})
+), hours as ({BY_HOUR.added("by_hour", "fresh")}
+), sessions as ({BY_SESSION.added("by_session", "fresh")}
+), ever as ({TOTALS.added("totals", "fresh")})
 select count(*) from fresh
 """
 _CAME = """
-insert into nodes (node_id, name, version, last_seq, last_request_id, behind, seen_at)
-    values ($1, $2, $3, $4, $5, $6, now())
+with named as (
+    insert into node_names values ($1, $2)
+    on conflict (node_id) do update set name = $2 where node_names.name <> $2
+)
+insert into nodes (node_id, name, version, last_seq, last_request_id, behind, seen_at, clock_ahead_s)
+    values ($1, $2, $3, $4, $5, $6, now(), extract(epoch from $7::timestamptz - clock_timestamp()))
     on conflict (node_id) do update set name = $2, version = $3, last_seq = $4,
-        last_request_id = $5, behind = $6, seen_at = now()
+        last_request_id = $5, behind = $6, seen_at = now(), clock_ahead_s = excluded.clock_ahead_s
 """
 _PRUNE = f"""
 with gone as (
     delete from ledger where seq in (
         select seq from ledger where started_at < $1 order by started_at limit {BATCH}
     ) returning *
-), summed as ({_added("pruned_hour", "gone")})
+), hours as ({BY_HOUR.added("pruned_hour", "gone")}
+), sessions as ({BY_SESSION.added("pruned_session", "gone")})
 select count(*) from gone
 """
 
@@ -133,6 +176,7 @@ async def ship(
             here.last_seq,
             here.last_request_id,
             behind,
+            datetime.now(UTC),
         )
     return here
 

@@ -12,4 +12,4 @@ if TYPE_CHECKING:  # each has what the interface asks for
     _KEYS: type[interface.Keys] = Store
     _PEOPLE: type[interface.People] = People
     _LEDGER: type[interface.Ledger] = Ledger
-    _REPORTS: type[interface.Reports] = UsageReader
+    _REPORTS: type[interface.OwnReports] = UsageReader

@@ -617,6 +617,14 @@ class UsageReader:
         )
         return int(counted[0][0])
 
+    def nodes_of(self, ids: Sequence[str]) -> dict[str, str]:
+        """Return nothing: this is the ledger of one node."""
+        return {}
+
+    def node_names(self) -> dict[str, str]:
+        """Return nothing: this is the ledger of one node."""
+        return {}
+
     def intents(self) -> int:
         """Exchanges that run now, or whose process died and that nobody has recovered yet."""
         return int(self._all("select count(*) from intents")[0][0])

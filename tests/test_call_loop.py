@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from headgate.web.call_loop import CallLoop
+from headgate.call_loop import CallLoop
 
 
 def test_threads_share_one_loop_and_wait_for_their_own_work_only() -> None:

@@ -1,0 +1,28 @@
+"""The nodes that have sent rows to the database, and how far each is behind."""
+
+import msgspec
+
+SILENT_S = 90.0  # a node that lives says so every 30 s
+NODES = """
+select node_id, name, version, extract(epoch from seen_at)::float8,
+    extract(epoch from clock_timestamp() - seen_at)::float8, clock_ahead_s, behind,
+    (select coalesce(sum(requests), 0)::bigint from totals where node_id = nodes.node_id),
+    (select coalesce(sum(granted - spent), 0)::bigint from leases
+        join allowances using (what, owner, period)
+        where node_id = nodes.node_id and (until is null or until > now()))
+    from nodes order by name, node_id
+"""
+
+
+class ClusterNode(msgspec.Struct, frozen=True):
+    """A node that has sent rows."""
+
+    node_id: str
+    name: str
+    version: str
+    seen_s: float  # Unix seconds, by the clock of the database
+    silent_s: float  # since then
+    clock_ahead_s: float  # its clock before the database's, as it last came; negative: behind
+    behind: int  # rows that it had not sent then
+    requests: int  # of it here, also those that were deleted for their age
+    leased_nano: int  # of budgets whose period goes on, and not spent
