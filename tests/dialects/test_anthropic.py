@@ -185,7 +185,7 @@ def test_every_parameter_arrives() -> None:
     assert request.choice == Choice("named", "f", False)
     schema = msgspec.Raw(b'{"type": "object"}')
     assert request.format == Format("schema", "response", schema, True)
-    assert request.warnings == ()
+    assert request.warnings == ("something_new",)
 
 
 def test_the_older_place_of_a_schema_is_honoured_too() -> None:

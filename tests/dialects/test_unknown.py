@@ -46,10 +46,10 @@ from headgate.chat import (
     ToolResult,
     replay,
 )
+from headgate.dialects.compaction import compacted
 from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.registry import OPENAI, RESPONSES
 from headgate.dialects.unknown import MOST_WARNINGS
-from headgate.dialects.unknown_items import compacted
 from headgate.errors import Failure, Refused
 
 FACTS = ReplyFacts("1", "MiniMax-M2", 1700000000)

@@ -1,6 +1,7 @@
-"""The fields of items of OpenAI Responses that the dialect reads; others are left out."""
+"""The fields of items of OpenAI Responses that the dialect reads; others are left out with a warning."""
 
 from headgate.dialects.unknown import string
+from headgate.dialects.unknown_parts import drop_foreign
 
 TOOL_FIELDS = {
     "name": str,
@@ -46,9 +47,21 @@ _FIELDS = {
 }
 
 
-def _only(item: object) -> object:
+# What says nothing to the model, and what an earlier hosted tool found, which its call's note replaces.
+_SILENT = frozenset(
+    (
+        *("id", "status", "phase", "annotations", "caller", "created_by", "execution", "metadata"),
+        *("queries", "results", "result", "code", "outputs", "container_id", "action"),
+        *("refusal", "name", "role"),
+    )
+)
+
+
+def only_read(item: object, warnings: list[str]) -> object:
     """The item without the fields that are not read of its kind."""
     if not isinstance(item, dict):
         return item
-    read = _FIELDS[string(item.get("type")) or "message"]
+    kind = string(item.get("type")) or "message"
+    read = _FIELDS[kind]
+    item = drop_foreign(item, read | _SILENT, f"input.{kind}.", warnings)
     return {name: value for name, value in item.items() if name in read}

@@ -5,6 +5,7 @@ from collections import deque
 import msgspec
 from msgspec import Raw
 
+from headgate.dialects.openai.request_wire import MessageIn
 from headgate.dialects.unknown import (
     ROLE_NAMES,
     ROLES,
@@ -24,7 +25,8 @@ from headgate.dialects.unknown import (
     string,
     text_json,
 )
-from headgate.dialects.unknown_parts import call_of, part_of, text_of
+from headgate.dialects.unknown_fields import names_of
+from headgate.dialects.unknown_parts import call_of, drop_foreign, part_of, text_of, thoughts_beside
 from headgate.errors import Refused
 
 _Object = dict[str, object]
@@ -33,6 +35,40 @@ _Object = dict[str, object]
 def chat(body: bytes, refused: Refused) -> Rewritten:
     """A Chat Completions body in words that are known, and the warnings; else `refused` again."""
     return rewritten_body(body, refused, _chat_fields)
+
+
+def parameters(fields: dict[str, Raw], warnings: list[str]) -> None:
+    """Put parameters that servers of open models have into this protocol's own.
+
+    `enable_thinking` and `chat_template_kwargs` are vLLM's and SGLang's, `think` is Ollama's, `extra_body` is what
+    OpenAI's SDK for Python spreads over the body and other clients send as it is.
+    """
+    if "extra_body" in fields:
+        more = load(fields.pop("extra_body"))
+        if isinstance(more, dict):
+            fields |= {name: dump(value) for name, value in more.items() if name not in fields}
+        else:
+            warnings.append("extra_body")
+    switch: object = None
+    if "chat_template_kwargs" in fields:
+        of_template = load(fields.pop("chat_template_kwargs"))
+        if not isinstance(of_template, dict):
+            of_template = {"chat_template_kwargs": of_template}
+        for name, value in of_template.items():
+            if name in ("enable_thinking", "thinking"):
+                switch = value
+            elif value is not None:
+                warnings.append(f"chat_template_kwargs.{named(name)}")
+    for name in ("enable_thinking", "think"):
+        if name in fields:
+            switch = load(fields.pop(name))
+    stated = (load(fields[n]) for n in ("thinking", "reasoning_effort", "reasoning") if n in fields)
+    if switch is None or any(value is not None for value in stated):
+        return
+    if isinstance(switch, bool):
+        fields["thinking"] = dump({"type": "enabled" if switch else "disabled"})
+    else:
+        fields["reasoning_effort"] = dump(switch)
 
 
 def _chat_fields(fields: dict[str, Raw], warnings: list[str]) -> None:
@@ -62,6 +98,10 @@ def _chat_fields(fields: dict[str, Raw], warnings: list[str]) -> None:
         ("service_tier", "verbosity", "prompt_cache_key", "user", "safety_identifier"),
         warnings,
     )
+
+
+_OWN = names_of(MessageIn)
+_REASONING = ("reasoning_details", "reasoning_content", "reasoning")
 
 
 def _chat_messages(messages: list[object], warnings: list[str]) -> list[object]:
@@ -95,12 +135,20 @@ def _chat_messages(messages: list[object], warnings: list[str]) -> list[object]:
             message["tool_calls"] = [{"id": function, "type": "function", "function": one}]
         elif call is not None:
             warnings.append("messages.function_call")
+        thoughts = thoughts_beside(message, _OWN)
         _chat_strings(message, warnings)
+        message = drop_foreign(message, _OWN, "messages.", warnings)
         role = message.get("role")
         if role == "assistant":
+            if thoughts and not any(message.get(name) for name in _REASONING):
+                message["reasoning_details"] = [
+                    {"text": text, **({"signature": signature} if signature else {})}
+                    for text, signature in thoughts
+                ]
             _chat_calls(message, n, warnings)
-            ids = [c["id"] for c in message.get("tool_calls") or () if isinstance(c, dict)]
-            waiting = deque(ids)
+            called = message.get("tool_calls")
+            listed = called if isinstance(called, list) else []
+            waiting = deque([call["id"] for call in listed if isinstance(call, dict)])
         else:
             message.pop("tool_calls", None)
         if role == "tool":

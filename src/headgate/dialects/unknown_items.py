@@ -1,11 +1,10 @@
 """The items of an `input` of OpenAI Responses that the dialect does not know."""
 
-import base64
-
 import msgspec
 from msgspec import Raw
 
-from headgate.dialects.item_fields import READ, TOOL_FIELDS, _only
+from headgate.dialects.compaction import SUMMARY, summary_of
+from headgate.dialects.item_fields import READ, TOOL_FIELDS, only_read
 from headgate.dialects.unknown import (
     ROLE_NAMES,
     arguments_of,
@@ -19,7 +18,7 @@ from headgate.dialects.unknown import (
     string,
     text_json,
 )
-from headgate.dialects.unknown_parts import call_of, part_of, text_of
+from headgate.dialects.unknown_parts import call_of, part_of, text_of, thoughts_beside
 
 _Object = dict[str, object]
 
@@ -35,25 +34,6 @@ def responses_tool(tool: dict[str, Raw], kind: str, warnings: list[str]) -> dict
     inside = dict(tool)
     rewritten_tools(inside, warnings, lambda t, k: t if k in ("function", "custom") else None)
     return tool if inside == tool else inside
-
-
-COMPACTED = "headgate-summary-1:"  # begins the `encrypted_content` of our own compaction items
-SUMMARY = "Summary of the conversation so far:\n\n"
-
-
-def compacted(summary: str) -> str:
-    """Return a summary as the content of a compaction item; encoded for transport, not a secret."""
-    return COMPACTED + base64.urlsafe_b64encode(summary.encode()).decode()
-
-
-def _summary(content: object) -> str:
-    """Return the summary in a compaction item of ours; empty for those of others, which are sealed."""
-    if not isinstance(content, str) or not content.startswith(COMPACTED):
-        return ""
-    try:
-        return base64.urlsafe_b64decode(content[len(COMPACTED) :]).decode()
-    except ValueError:
-        return ""
 
 
 _OUTPUT = ("function_call_output", "custom_tool_call_output")
@@ -88,7 +68,7 @@ class Items:
         returned = kind.endswith("output") or role_of(before) in ("tool", "function")
         for n, item in enumerate(items):
             self._item(item, n == self._end and not returned)
-        self.out = [_only(item) for item in self.out]
+        self.out = [only_read(item, warnings) for item in self.out]
 
     def _lost(self, kind: object) -> None:
         self._warnings.append(f"input.{named(kind)}")
@@ -116,7 +96,7 @@ class Items:
             id = string(item.get("id"))
             if not id or id not in self._ids:  # else the item itself is here
                 self._lost("item_reference")
-        elif kind == "compaction" and (text := _summary(item.get("encrypted_content"))):
+        elif kind == "compaction" and (text := summary_of(item.get("encrypted_content"))):
             self._say(SUMMARY + text)
         elif isinstance(kind, str) and kind in READ:
             self._known(item, kind)
@@ -251,10 +231,16 @@ class Items:
         if role not in ("user", "assistant", "system", "developer") and (role or not last):
             item["role"] = role = ROLE_NAMES.get(string(role), "user")
             self._lost("role")
+        for text, signature in thoughts_beside(item) if role == "assistant" else ():
+            summary = [{"type": "summary_text", "text": text}]
+            sealed = signature or None
+            self.out.append({"type": "reasoning", "summary": summary, "encrypted_content": sealed})
+        calls = item.pop("tool_calls", None)
+        if not item.get("content") and isinstance(item.get("refusal"), str):
+            item["content"] = item["refusal"]
         item["content"] = self._content(item.get("content"), string(role), last and role == "user")
         if item["content"] != []:
             self.out.append(item)
-        calls = item.pop("tool_calls", None)
         for call in calls if isinstance(calls, list) else ():  # as in chat
             function = call.get("function") if isinstance(call, dict) else None
             if isinstance(function, dict) and (read := call_of({**call, **function})):

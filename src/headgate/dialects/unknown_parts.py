@@ -1,6 +1,7 @@
 """Parts and calls of any vendor's kind, as text, media or calls that every dialect knows."""
 
 import binascii
+from collections.abc import Container
 
 from headgate.dialects.unknown import arguments_of, first, named, note, string, text_json
 
@@ -102,6 +103,47 @@ def _unwrapped(output: object) -> tuple[object, bool]:
     if not isinstance(value, str | list):
         value = text_json(value)
     return value, string(kind).startswith("error")
+
+
+# Reasoning beside a message's content: LiteLLM's, DeepSeek's and MiniMax's, Copilot's, OpenRouter's, Ollama's.
+BESIDE = (
+    "thinking_blocks",
+    "reasoning_details",
+    "reasoning_content",
+    "reasoning_text",
+    "reasoning",
+    "thinking",
+    "thoughts",
+    "thought",
+)
+
+
+def thoughts_beside(message: _Object, own: Container[str] = ()) -> list[tuple[str, str]]:
+    """Take reasoning out of a message's fields but its protocol's `own`; the texts with their signatures.
+
+    A message that says it in several fields says the same in each.
+    """
+    found: list[tuple[str, str]] = []
+    for name in BESIDE:
+        if name in own or name not in message:
+            continue
+        value = message.pop(name)
+        pieces = value if isinstance(value, list) else [value]
+        for piece in pieces if not found else ():
+            signature = piece.get("signature") if isinstance(piece, dict) else ""
+            if text := text_of(piece):
+                found.append((text, string(signature)))
+    return found
+
+
+def drop_foreign(
+    message: _Object, known: Container[str], prefix: str, warnings: list[str]
+) -> _Object:
+    """The message without the fields that its protocol does not have; each that says something is named."""
+    for name, value in message.items():
+        if name not in known and value not in (None, "", [], {}):
+            warnings.append(f"{prefix}{named(name)}")
+    return {name: value for name, value in message.items() if name in known}
 
 
 class _Part:

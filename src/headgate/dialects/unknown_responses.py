@@ -24,9 +24,13 @@ def responses(body: bytes, refused: Refused) -> Rewritten:
     return rewritten_body(body, refused, _responses_fields)
 
 
-def _responses_fields(fields: dict[str, Raw], warnings: list[str]) -> None:
+def parameters(fields: dict[str, Raw], warnings: list[str]) -> None:
+    """Put what other protocols name in another way into this one's words."""
     if "input" not in fields and "messages" in fields:  # as in chat
         fields["input"] = fields.pop("messages")
+
+
+def _responses_fields(fields: dict[str, Raw], warnings: list[str]) -> None:
     if "input" in fields:
         items = load(fields["input"])
         if isinstance(items, list) and items:

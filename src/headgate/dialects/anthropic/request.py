@@ -26,10 +26,19 @@ from headgate.chat import (
     Request,
     Sampling,
 )
-from headgate.dialects import hints, limits, malformed, provider, unknown, unreadable
+from headgate.dialects import (
+    hints,
+    limits,
+    malformed,
+    provider,
+    unknown,
+    unknown_fields,
+    unreadable,
+)
 from headgate.dialects.anthropic.content import (
     BLOCKS,
 )
+from headgate.dialects.anthropic.foreign import without_foreign
 from headgate.dialects.anthropic.messages import mended_message, messages_of, system_of
 from headgate.dialects.anthropic.request_wire import (
     FormatIn,
@@ -193,7 +202,16 @@ def request_in(body: bytes, target: RequestTarget) -> Request:
 
 
 def _hinted(body: bytes, headers: Mapping[str, str]) -> Request:
-    return hints.read(lambda b: _limited(b, headers), body, _HINTS)
+    return hints.read(
+        lambda b: unknown_fields.read(lambda c: _limited(c, headers), b, _PLACES), body, _HINTS
+    )
+
+
+_PLACES = {
+    "$": unknown_fields.names_of(RequestIn),
+    "$.thinking": unknown_fields.names_of(ThinkingIn),
+    "$.output_config": unknown_fields.names_of(OutputConfig),
+}
 
 
 def _limited(body: bytes, headers: Mapping[str, str]) -> Request:
@@ -206,8 +224,14 @@ def _read(body: bytes, headers: Mapping[str, str]) -> Request:
         if all([_is_known(message) for message in wire.messages]):
             return _request(wire, headers)
     except Refused as refused:
-        if refused.failure.code == "invalid_json":
+        if refused.failure.code == "invalid_json" or (
+            refused.failure.param in _PLACES and unknown_fields.is_for(refused, "$")
+        ):
             raise
+        if refused.failure.param.startswith("$.messages["):
+            again, warnings = without_foreign(body, refused)
+            if again != body:
+                return _read(again, headers).warn(*warnings)
     # A block has an unknown kind or a wrong type: each is read apart.
     try:
         return _request(jsontext.decode_request(loose_decoder, body), headers)

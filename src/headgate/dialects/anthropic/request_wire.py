@@ -59,9 +59,20 @@ class Rendered(Struct, frozen=True):
     content: Raw = NOTHING
 
 
-class MessageIn(Struct, frozen=True):
+class MessageIn(Struct, frozen=True, forbid_unknown_fields=True):
     role: str
     content: str | list[BlockIn]
+    # Ignored, as it says nothing to the model; some clients send a reply back whole.
+    cache_control: Raw = NOTHING
+    container: Raw = NOTHING
+    context_management: Raw = NOTHING
+    id: Raw = NOTHING
+    model: Raw = NOTHING
+    stop_details: Raw = NOTHING
+    stop_reason: Raw = NOTHING
+    stop_sequence: Raw = NOTHING
+    type: Raw = NOTHING
+    usage: Raw = NOTHING
 
 
 class _LooseMessageIn(MessageIn, frozen=True):
@@ -99,7 +110,7 @@ class ChoiceIn(Struct, frozen=True):
     function: _NamedIn | None = None  # as in Chat Completions
 
 
-class ThinkingIn(Struct, frozen=True):
+class ThinkingIn(Struct, frozen=True, forbid_unknown_fields=True):
     type: str
     budget_tokens: Int64 | None = None
     display: str | None = None
@@ -111,7 +122,7 @@ class FormatIn(Struct, frozen=True):
     name: str | None = None
 
 
-class OutputConfig(Struct, frozen=True):
+class OutputConfig(Struct, frozen=True, forbid_unknown_fields=True):
     effort: Raw = NOTHING  # a hint: whatever is no known word is ignored with a warning
     format: FormatIn | None = None
 
@@ -128,7 +139,7 @@ class _UserId(Struct, frozen=True):
     device_id: str | None = None
 
 
-class RequestIn(Struct, frozen=True):
+class RequestIn(Struct, frozen=True, forbid_unknown_fields=True):
     model: str
     messages: list[MessageIn]
     max_tokens: Int64 | None = None
@@ -147,6 +158,8 @@ class RequestIn(Struct, frozen=True):
     service_tier: str | None = None
     thread: Raw = NOTHING
     mcp_servers: list[Raw] | None = None
+    cache_control: Raw = NOTHING  # of the whole prompt; prefixes are cached anyway
+    betas: Raw = NOTHING  # the names of a header that some clients put here too
     # Ignored with a warning, see `_IGNORED`:
     container: Raw = NOTHING
     context_management: Raw = NOTHING

@@ -16,7 +16,7 @@ from typing import Literal
 
 from headgate import bounds, jsontext
 from headgate.chat import Format, Reasoning, Request, Sampling
-from headgate.dialects import hints, limits, malformed, unknown, unreadable
+from headgate.dialects import hints, limits, malformed, unknown, unknown_fields, unreadable
 from headgate.dialects.contract import RequestTarget
 from headgate.dialects.fields import (
     check_sampling,
@@ -30,8 +30,10 @@ from headgate.dialects.gemini.request_wire import (
     DEFAULTS,
     SNAKE_CASE,
     ConfigIn,
+    FunctionConfigIn,
     RequestIn,
     ThinkingIn,
+    ToolConfigIn,
     read_request,
 )
 from headgate.dialects.gemini.schemas import compact, googles
@@ -233,6 +235,19 @@ def _checked(body: bytes, target: RequestTarget) -> Request:
     jsontext.check_values(body)
     if SNAKE_CASE.found(body):
         body = in_camel_case(body)
+    return unknown_fields.read(lambda b: _read(b, target), body, _PLACES)
+
+
+_PLACES = {
+    "$": unknown_fields.names_of(RequestIn),
+    "$.generationConfig": unknown_fields.names_of(ConfigIn),
+    "$.generationConfig.thinkingConfig": unknown_fields.names_of(ThinkingIn),
+    "$.toolConfig": unknown_fields.names_of(ToolConfigIn),
+    "$.toolConfig.functionCallingConfig": unknown_fields.names_of(FunctionConfigIn),
+}
+
+
+def _read(body: bytes, target: RequestTarget) -> Request:
     try:
         return _request(read_request(body), target)
     except Refused as refused:

@@ -24,24 +24,24 @@ class FunctionIn(Struct, frozen=True, rename="camel"):
     response_json_schema: Raw = _NOTHING
 
 
-class _FunctionConfigIn(Struct, frozen=True, gc=False, rename="camel"):
+class FunctionConfigIn(Struct, frozen=True, gc=False, rename="camel", forbid_unknown_fields=True):
     mode: str | None = None
     allowed_function_names: list[str] | None = None
 
 
-class ToolConfigIn(Struct, frozen=True, gc=False, rename="camel"):
-    function_calling_config: _FunctionConfigIn | None = None
+class ToolConfigIn(Struct, frozen=True, gc=False, rename="camel", forbid_unknown_fields=True):
+    function_calling_config: FunctionConfigIn | None = None
     retrieval_config: Raw = _NOTHING
     include_server_side_tool_invocations: bool | None = None
 
 
-class ThinkingIn(Struct, frozen=True, gc=False, rename="camel"):
+class ThinkingIn(Struct, frozen=True, gc=False, rename="camel", forbid_unknown_fields=True):
     include_thoughts: bool | None = None
     thinking_budget: Int64 | None = None
     thinking_level: Raw = _NOTHING  # a hint: whatever is no known word is ignored with a warning
 
 
-class ConfigIn(Struct, frozen=True, rename="camel"):
+class ConfigIn(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     temperature: float | None = None
     top_p: float | None = None
     top_k: float | None = None  # google-genai for Python sends 20.0
@@ -71,7 +71,7 @@ class ConfigIn(Struct, frozen=True, rename="camel"):
     generation_output_config: Raw = _NOTHING
 
 
-class RequestIn(Struct, frozen=True, rename="camel"):
+class RequestIn(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     # A text alone, one turn that is no list, and turns that are texts are common.
     contents: str | ContentIn | list[str | ContentIn] | None = None
     system_instruction: str | ContentIn | None = None
@@ -86,6 +86,7 @@ class RequestIn(Struct, frozen=True, rename="camel"):
     model_armor_config: Raw = _NOTHING
     service_tier: Raw = _NOTHING
     store: Raw = _NOTHING
+    model: Raw = _NOTHING  # it stands in the path
     generate_content_request: "RequestIn | None" = None  # of countTokens
 
 
@@ -99,7 +100,7 @@ SNAKE_CASE = Finder(
             field.name
             for struct in (
                 FunctionIn,
-                _FunctionConfigIn,
+                FunctionConfigIn,
                 ToolConfigIn,
                 ThinkingIn,
                 ConfigIn,

@@ -26,7 +26,7 @@ from headgate.chat import (
     Request,
     Sampling,
 )
-from headgate.dialects import limits, provider, unknown, unknown_chat
+from headgate.dialects import limits, provider, unknown, unknown_chat, unknown_fields
 from headgate.dialects.contract import (
     RequestTarget,
 )
@@ -241,7 +241,20 @@ def request_in(
     `of_input` reads a body of Responses, which Cursor sends to this path too.
     """
     return read_whole(
-        lambda b: limits.read(lambda c: _read(c, target, of_input), b, *_LIMITS), body
+        lambda b: limits.read(lambda c: _known(c, target, of_input), b, *_LIMITS), body
+    )
+
+
+_PLACES = {"$": unknown_fields.names_of(RequestIn)}
+
+
+def _known(
+    body: bytes,
+    target: RequestTarget,
+    of_input: Callable[[bytes, RequestTarget], Request] | None,
+) -> Request:
+    return unknown_fields.read(
+        lambda b: _read(b, target, of_input), body, _PLACES, unknown_chat.parameters
     )
 
 
@@ -256,5 +269,7 @@ def _read(
         if of_input is not None and b'"input"' in body and _input_only(body):
             request = of_input(body, target)
             return msgspec.structs.replace(request, want_usage=_wants_usage(body))
+        if unknown_fields.is_for(refused, "$") and refused.failure.param == "$":
+            raise
         rewritten, warnings = unknown_chat.chat(body, refused)
     return _request(jsontext.decode_request(request_decoder, rewritten)).warn(*warnings)

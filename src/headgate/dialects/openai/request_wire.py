@@ -46,7 +46,7 @@ class _ToolCallIn(Struct, frozen=True):
     custom: _CustomCallIn | None = None
 
 
-class MessageIn(Struct, frozen=True):
+class MessageIn(Struct, frozen=True, forbid_unknown_fields=True):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Raw = NOTHING  # a string, a list of `PartIn`, or null
     name: str | None = None
@@ -56,6 +56,15 @@ class MessageIn(Struct, frozen=True):
     reasoning_content: str | None = None
     reasoning: str | None = None
     function_call: Raw = NOTHING
+    refusal: Raw = NOTHING
+    # Ignored, as it says nothing to the model:
+    annotations: Raw = NOTHING
+    audio: Raw = NOTHING
+    cache_control: Raw = NOTHING
+    id: Raw = NOTHING
+    metadata: Raw = NOTHING
+    partial: Raw = NOTHING  # Moonshot's and
+    prefix: Raw = NOTHING  # DeepSeek's mark of a text to be continued, which any last one is
 
 
 class _FunctionIn(Struct, frozen=True):
@@ -122,7 +131,7 @@ class StreamOptions(Struct, frozen=True):
     include_usage: bool | None = None
 
 
-class RequestIn(Struct, frozen=True):
+class RequestIn(Struct, frozen=True, forbid_unknown_fields=True):
     model: Annotated[str, Meta(min_length=1)]
     messages: Annotated[list[MessageIn], Meta(min_length=1)]
     stream: bool | None = None
@@ -158,6 +167,10 @@ class RequestIn(Struct, frozen=True):
     web_search_options: Raw = NOTHING
     functions: Raw = NOTHING
     function_call: Raw = NOTHING
+    # Ignored, as it changes nothing of a reply:
+    metadata: Raw = NOTHING
+    prompt_cache_retention: Raw = NOTHING
+    usage: Raw = NOTHING  # OpenRouter's: the usage in the stream's last chunk
     # Ignored with a warning:
     prediction: Raw = NOTHING
     store: bool | None = None

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from headgate import jsontext
 from headgate.chat import Choice, Message, Reply, Request, Text
-from headgate.dialects import unknown_items
+from headgate.dialects import compaction
 from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.responses.dialect import ResponsesDialect
 from headgate.dialects.responses.frame import usage_out
@@ -60,7 +60,7 @@ class CompactDialect(ResponsesDialect):
         item = {
             "type": "compaction",
             "id": f"cmp_{facts.id}",
-            "encrypted_content": unknown_items.compacted(summary),
+            "encrypted_content": compaction.compacted(summary),
         }
         out = {
             "id": f"resp_{facts.id}",
@@ -78,7 +78,7 @@ def _written(messages: Sequence[Message]) -> tuple[str, ...]:
     room = _KEPT_CHARS
     for message in reversed(messages):
         text = message.text
-        if message.role != "user" or not text or text.startswith(unknown_items.SUMMARY):
+        if message.role != "user" or not text or text.startswith(compaction.SUMMARY):
             continue
         room -= len(text)
         if room < 0:

@@ -30,7 +30,7 @@ from headgate.chat import (
     Start,
     replay,
 )
-from headgate.dialects import unknown_items
+from headgate.dialects import compaction
 from headgate.dialects.contract import ReplyFacts, RequestTarget
 from headgate.dialects.fields import unwrapped
 from headgate.dialects.responses.errors import error_out
@@ -219,7 +219,7 @@ class ResponsesEncoder:
         if self._summary is None:
             return
         summary = "".join(self._summary).strip()
-        item = CompactionItem(f"cmp_{self._id}", unknown_items.compacted(summary))
+        item = CompactionItem(f"cmp_{self._id}", compaction.compacted(summary))
         self._item_event(out, "added", item)
         self._item_event(out, "done", item)
         self.output.append(item)

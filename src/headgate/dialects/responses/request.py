@@ -27,7 +27,7 @@ from headgate.chat import (
     Sampling,
     Text,
 )
-from headgate.dialects import fields, limits, provider, unknown, unknown_responses
+from headgate.dialects import fields, limits, provider, unknown, unknown_fields, unknown_responses
 from headgate.dialects.contract import RequestTarget
 from headgate.dialects.fields import read_whole
 from headgate.dialects.responses.items import messages_of
@@ -38,6 +38,7 @@ from headgate.dialects.responses.request_wire import (
     Json,
     ReasoningIn,
     RequestIn,
+    TextIn,
     ToolIn,
     request_decoder,
 )
@@ -237,12 +238,25 @@ SUMMARIZE = (
 
 def request_in(body: bytes, target: RequestTarget) -> Request:
     """A client's request; raises errors.Refused."""
-    return read_whole(lambda b: limits.read(_read, b, ("max_output_tokens",)), body)
+    return read_whole(lambda b: limits.read(_known, b, ("max_output_tokens",)), body)
+
+
+_PLACES = {
+    "$": unknown_fields.names_of(RequestIn),
+    "$.reasoning": unknown_fields.names_of(ReasoningIn),
+    "$.text": unknown_fields.names_of(TextIn),
+}
+
+
+def _known(body: bytes) -> Request:
+    return unknown_fields.read(_read, body, _PLACES, unknown_responses.parameters)
 
 
 def _read(body: bytes) -> Request:
     try:
         return _request(jsontext.decode_request(request_decoder, body))
     except Refused as refused:
+        if refused.failure.param in _PLACES and unknown_fields.is_for(refused, "$"):
+            raise
         rewritten, warnings = unknown_responses.responses(body, refused)
     return _request(jsontext.decode_request(request_decoder, rewritten)).warn(*warnings)

@@ -21,7 +21,7 @@ class _PartIn(Struct, frozen=True):
     detail: str | None = None
 
 
-class ItemIn(Struct, frozen=True):
+class ItemIn(Struct, frozen=True, forbid_unknown_fields=True):
     type: str | None = None  # a message may leave it out
     role: str | None = None
     content: Raw = NOTHING  # a string, a list of `_PartIn`, or null
@@ -37,6 +37,14 @@ class ItemIn(Struct, frozen=True):
     text: str | None = None  # of reasoning, from clients that write it beside the summary
     id: Raw = NOTHING  # these two of an earlier search of the web
     action: Raw = NOTHING
+    # Ignored, as it says nothing to the model:
+    annotations: Raw = NOTHING
+    caller: Raw = NOTHING
+    created_by: Raw = NOTHING
+    execution: Raw = NOTHING
+    metadata: Raw = NOTHING
+    phase: Raw = NOTHING
+    status: Raw = NOTHING
 
 
 class FiltersIn(Struct, frozen=True, omit_defaults=True):
@@ -95,18 +103,18 @@ class FormatIn(Struct, frozen=True, omit_defaults=True):
     strict: bool | None = None
 
 
-class _TextIn(Struct, frozen=True):
+class TextIn(Struct, frozen=True, forbid_unknown_fields=True):
     format: FormatIn | None = None
     verbosity: str | None = None
 
 
-class ReasoningIn(Struct, frozen=True):
+class ReasoningIn(Struct, frozen=True, forbid_unknown_fields=True):
     effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     summary: str | None = None
     generate_summary: str | None = None  # "deprecated: use `summary` instead"
 
 
-class RequestIn(Struct, frozen=True):
+class RequestIn(Struct, frozen=True, forbid_unknown_fields=True):
     model: Annotated[str, Meta(min_length=1)]
     input: str | Annotated[list[ItemIn], Meta(min_length=1)]
     instructions: str | None = None
@@ -117,7 +125,7 @@ class RequestIn(Struct, frozen=True):
     tools: list[ToolIn] | None = None
     tool_choice: Literal["none", "auto", "required"] | ChoiceIn | None = None
     parallel_tool_calls: bool | None = None
-    text: _TextIn | None = None
+    text: TextIn | None = None
     reasoning: ReasoningIn | None = None
     service_tier: str | None = None
     prompt_cache_key: str | None = None
@@ -132,6 +140,10 @@ class RequestIn(Struct, frozen=True):
     conversation: Raw = NOTHING
     prompt: Raw = NOTHING
     top_logprobs: Int64 | None = None
+    # Ignored, as it changes nothing of a reply:
+    client_metadata: Raw = NOTHING  # Codex's
+    prompt_cache_retention: Raw = NOTHING
+    stream_options: Raw = NOTHING  # whether events are padded
     # Ignored with a warning:
     store: bool | None = None
     truncation: str | None = None
