@@ -19,7 +19,7 @@ _OWN = names_of(MessageIn)
 
 
 def without_foreign(body: bytes, refused: Refused) -> tuple[bytes, tuple[str, ...]]:
-    """The body with its messages in Anthropic's words, and the warnings; the same body where they are.
+    """Return the body with its messages in Anthropic's words, and the warnings; the same body where they are.
 
     Raises `refused` again for a body that cannot be read.
     """

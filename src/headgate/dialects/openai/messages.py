@@ -87,8 +87,8 @@ def _assistant(wire: MessageIn, content: _Content, param: str) -> Message:
             where = f"{param}.tool_calls[{i}]"
             raise unsupported(f"{where}.{call.type}", "Only calls of functions are.")
         calls.append(ToolCall(bounds.call_id(call.id), bounds.called_name(name), arguments))
-    if not texts and wire.refusal is not NOTHING and (said := string_or_none(wire.refusal)):
-        texts = [Text(said)]
+    if not texts and wire.refusal is not NOTHING and (text := string_or_none(wire.refusal)):
+        texts = [Text(text)]
     return Message("assistant", (*thoughts, *texts, *calls))
 
 

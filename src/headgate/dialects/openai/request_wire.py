@@ -60,6 +60,7 @@ class MessageIn(Struct, frozen=True, forbid_unknown_fields=True):
     # Ignored, as it says nothing to the model:
     annotations: Raw = NOTHING
     audio: Raw = NOTHING
+    copilot_source: Raw = msgspec.field(default=NOTHING, name="__copilotMessageSource")
     cache_control: Raw = NOTHING
     id: Raw = NOTHING
     metadata: Raw = NOTHING
