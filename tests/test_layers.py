@@ -320,7 +320,6 @@ LONGER = {
     "storage/sqlite/people.py": 400,
     "storage/sqlite/reports.py": 850,
     "stream/blocks.py": 325,
-    "stream/framing.py": 375,
     "supervisor/operations.py": 350,
     "supervisor/supervise.py": 375,
     "web/api/figures.py": 375,

@@ -1,6 +1,11 @@
 """Loose deltas to one open part at a time."""
 
+import itertools
+import json
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headgate.chat import Delta, Event, Failed, Finish, Grammar, Text, Thinking, ToolCall, collect
 from headgate.errors import Failure
@@ -167,3 +172,57 @@ def test_calls_and_names_without_end_are_refused() -> None:
         long.call(0, "c", "ab", "")
         long.call(0, "c", "c", "")
     assert isinstance(many.take()[-1], Failed) and isinstance(long.take()[-1], Failed)
+
+
+ARGUMENTS = '{"path":"a\\"b","lines":[1, 22, 333],"text":"{\\"x\\": \\"ü👋\\"}","n":{"a":{}}}'
+
+
+def growing(whole: str, cuts: list[int]) -> list[str]:
+    return [whole[:end] for end in (*sorted(cuts), len(whole))]
+
+
+@given(st.lists(st.integers(0, len(ARGUMENTS)), max_size=12), st.booleans(), st.booleans())
+def test_arguments_that_come_anew_with_each_piece_are_one_object(
+    cuts: list[int], twice: bool, named: bool
+) -> None:
+    whole = json.dumps(ARGUMENTS) if twice else ARGUMENTS
+    f = Framer("s")
+    for n, piece in enumerate(growing(whole, cuts)):
+        f.call(0, "c" if n == 0 else "", "read" if n == 0 or named else "", piece)
+    assert parts(f) == (ToolCall("c", "read", ARGUMENTS),)
+
+
+@given(st.lists(st.integers(0, len(ARGUMENTS)), max_size=12), st.booleans(), st.booleans())
+def test_arguments_in_pieces_stay_what_they_are(
+    cuts: list[int], twice: bool, repeated: bool
+) -> None:
+    whole = json.dumps(ARGUMENTS) if twice else ARGUMENTS
+    ends = [0, *sorted(cuts), len(whole)]
+    f = Framer("s")
+    f.call(0, "c", "read", "")
+    for start, end in itertools.pairwise(ends):
+        f.call(0, "", "", whole[start:end])
+    if repeated:
+        f.call(0, "c", "read", whole)
+    assert parts(f) == (ToolCall("c", "read", ARGUMENTS),)
+
+
+def test_growing_arguments_are_passed_on_as_they_grow() -> None:
+    f = Framer("s")
+    f.call(0, "c", "read", '{"a"')
+    f.take()
+    f.call(0, "", "", '{"a": "b')
+    assert f.take() == [Delta(': "b')]
+    f.call(0, "", "", '{"a": "b"}')
+    assert f.take() == [Delta('"}')]
+
+
+@pytest.mark.parametrize(
+    "pieces", [("get_", "get_weather"), ("get_", "weather"), ("get_weather",) * 3]
+)
+def test_a_name_may_come_in_pieces_or_growing_or_again(pieces: tuple[str, ...]) -> None:
+    f = Framer("s")
+    for name in pieces:
+        f.call(0, "c", name, "")
+    f.call(0, "", "", "{}")
+    assert parts(f) == (ToolCall("c", "get_weather", "{}"),)

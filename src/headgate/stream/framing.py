@@ -30,79 +30,10 @@ from headgate.chat import (
     Usage,
 )
 from headgate.errors import Failure
+from headgate.stream.open_parts import Call, Run
 
 MAX_CALLS = REPLY_CALLS.most
 MAX_NAME = REPLY_NAME.most
-
-
-class _Run:
-    """Represents a stretch of text or thinking."""
-
-    __slots__ = ("kind", "pieces", "signature")
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self.pieces: list[str] = []
-        self.signature: list[str] = []
-
-
-class _Call:
-    """A tool call: `stated` is all of its arguments so far, `pieces` what was not passed on yet."""
-
-    __slots__ = (
-        "_credit",
-        "_size",
-        "_whole",
-        "id",
-        "index",
-        "name",
-        "number",
-        "opened",
-        "pieces",
-        "quoted",
-        "stated",
-    )
-
-    def __init__(self, number: int, index: int | None, id: str) -> None:
-        self.number = number  # among the calls of the reply, from 0
-        self.index = index
-        self.id = id
-        self.name = ""
-        self.opened = False
-        self.pieces: list[str] = []
-        self.stated: list[str] = []
-        self.quoted: bool | None = None  # the arguments are a JSON string: encoded twice
-        self._size = 0  # characters of `stated`
-        self._whole: bool | None = False  # None: not known since the last piece
-        self._credit = 0  # characters that may be read to find out
-
-    def add(self, arguments: str) -> None:
-        self.stated.append(arguments)
-        self.pieces.append(arguments)
-        self._size += len(arguments)
-        self._credit += 16 * len(arguments)
-        self._whole = None
-        if self.quoted is None and (start := arguments.lstrip()[:1]):
-            self.quoted = start == '"'
-
-    def repeated(self, arguments: str) -> bool:
-        """Whether a piece is all of the arguments once more, as a summary at the end."""
-        return len(arguments) == self._size and self.whole() and arguments == "".join(self.stated)
-
-    def whole(self) -> bool:
-        """Whether the arguments are surely one JSON object.
-
-        Who asks at each of many pieces gets it late rather than at the cost of a square.
-        """
-        if self._whole is None:
-            self._credit += 256
-            if self._credit >= self._size:
-                self._credit -= self._size
-                stated = "".join(self.stated)
-                self._whole = jsontext.is_object(stated) or (
-                    bool(self.quoted) and jsontext.decoded_once(stated) is not None
-                )
-        return bool(self._whole)
 
 
 class Framer:
@@ -114,12 +45,12 @@ class Framer:
     def __init__(self, seed: str = "") -> None:
         self._seed = seed
         self._out: list[Event] = []
-        self._queue: deque[_Run | _Call] = deque()  # the first is the open one
+        self._queue: deque[Run | Call] = deque()  # the first is the open one
         self._calls = 0
-        self._last: _Call | None = None
-        self._by_index: dict[int, _Call] = {}  # the last call of each
-        self._by_id: dict[str, _Call] = {}  # the first call of each
-        self._by_both: dict[tuple[str, int | None], _Call] = {}  # the first of each
+        self._last: Call | None = None
+        self._by_index: dict[int, Call] = {}  # the last call of each
+        self._by_id: dict[str, Call] = {}  # the first call of each
+        self._by_both: dict[tuple[str, int | None], Call] = {}  # the first of each
         self._ids: set[str] = set()
         self._parts = 0
         self.size = 0  # characters of the reply so far
@@ -150,7 +81,7 @@ class Framer:
         if piece:
             self.size += len(piece)
             queue = self._queue
-            if len(queue) == 1 and type(first := queue[0]) is _Run and first.kind == "text":
+            if len(queue) == 1 and type(first := queue[0]) is Run and first.kind == "text":
                 self._out.append(Delta(piece))  # nearly always
             else:
                 self._run("text", piece)
@@ -163,8 +94,8 @@ class Framer:
     def signature(self, signature: str) -> None:
         """Sign the thinking that came last; alone, it makes an empty thinking part."""
         last = self._queue[-1] if self._queue else None
-        if not isinstance(last, _Run) or last.kind != "thinking":
-            last = self._append(_Run("thinking"))
+        if not isinstance(last, Run) or last.kind != "thinking":
+            last = self._append(Run("thinking"))
         self.size += len(signature)
         last.signature.append(signature)
 
@@ -181,7 +112,7 @@ class Framer:
             if self._calls >= MAX_CALLS:
                 self.fail(reply_too_large(REPLY_CALLS))
                 return
-            call = _Call(self._calls, index, id)
+            call = Call(self._calls, index, id)
             self._calls += 1
             self._known(call)
             self._append(call)
@@ -189,11 +120,12 @@ class Framer:
             call.id = id
             self._known(call)
         if name and not call.opened and name != call.name:
-            call.name += name  # a name may come in pieces, or whole again with every piece
+            # A name may come in pieces, in growing ones, or whole again with every piece.
+            call.name = name if name.startswith(call.name) else call.name + name
             if len(call.name) > MAX_NAME:
                 self.fail(jsontext.garbage(f"a tool's name of more than {MAX_NAME} characters"))
                 return
-        if arguments and not call.repeated(arguments):
+        if arguments and not call.repeated(arguments) and (arguments := call.fresh(arguments)):
             self.size += len(arguments)
             call.add(arguments)
         if self._queue and self._queue[0] is call:
@@ -231,14 +163,14 @@ class Framer:
     def _run(self, kind: str, piece: str) -> None:
         queue = self._queue
         last = queue[-1] if queue else None
-        if type(last) is _Run and last.kind == kind and not last.signature:
+        if type(last) is Run and last.kind == kind and not last.signature:
             if len(queue) == 1:
                 self._out.append(Delta(piece))
             else:
                 last.pieces.append(piece)
                 self._advance()
             return
-        run = _Run(kind)
+        run = Run(kind)
         if queue or self.ended:
             run.pieces.append(piece)
             self._append(run)
@@ -256,7 +188,7 @@ class Framer:
         if self._parts > REPLY_PARTS.most:
             self.fail(reply_too_large(REPLY_PARTS))
 
-    def _append(self, item: "_Run | _Call") -> "_Run":
+    def _append(self, item: "Run | Call") -> "Run":
         if self.ended:  # what else stood in the chunk of the end
             return item  # type: ignore[return-value]
         self.start()
@@ -268,9 +200,9 @@ class Framer:
             self._open(item)
         else:
             self._advance()
-        return item  # type: ignore[return-value]  # callers that use it passed a _Run
+        return item  # type: ignore[return-value]  # callers that use it passed a Run
 
-    def _known(self, call: _Call) -> None:
+    def _known(self, call: Call) -> None:
         """Make a call known by its index and its id."""
         if self._last is None or call.number > self._last.number:
             self._last = call
@@ -282,7 +214,7 @@ class Framer:
             self._by_id.setdefault(call.id, call)
             self._by_both.setdefault((call.id, call.index), call)
 
-    def _find(self, index: int | None, id: str, name: str) -> _Call | None:
+    def _find(self, index: int | None, id: str, name: str) -> Call | None:
         """The call that a piece belongs to; None for a new one.
 
         A piece without a name never begins a call while the one before it can take it: vendors give
@@ -315,19 +247,19 @@ class Framer:
         """Close first parts that are surely complete, and open those that waited."""
         while len(self._queue) > 1:
             first = self._queue[0]
-            if type(first) is _Call and not (first.name and first.whole()):
+            if type(first) is Call and not (first.name and first.whole()):
                 return
             self._close_first()
 
-    def _open(self, item: "_Run | _Call") -> None:
-        if type(item) is _Run:
+    def _open(self, item: "Run | Call") -> None:
+        if type(item) is Run:
             self._out.append(PartStart(item.kind))  # type: ignore[arg-type]  # text or thinking
             self._out.extend(map(Delta, item.pieces))
             item.pieces.clear()
-        elif type(item) is _Call:
+        elif type(item) is Call:
             self._stream_call(item)
 
-    def _stream_call(self, call: _Call) -> None:
+    def _stream_call(self, call: Call) -> None:
         if not call.opened:
             if not (call.name and call.pieces):
                 return  # the name may still be coming
@@ -337,7 +269,7 @@ class Framer:
         self._out.extend(map(Delta, call.pieces))
         call.pieces.clear()
 
-    def _open_call(self, call: _Call) -> None:
+    def _open_call(self, call: Call) -> None:
         call.opened = True
         number = call.number + 1
         id = call_id(call.id) or f"call_{self._seed}_{number}"
@@ -348,7 +280,7 @@ class Framer:
 
     def _close_first(self) -> None:
         first = self._queue.popleft()
-        if type(first) is _Call:
+        if type(first) is Call:
             if not first.opened:
                 if not first.name:
                     self.fail(jsontext.garbage("a tool call without a name"))
@@ -361,7 +293,7 @@ class Framer:
             if not "".join(first.stated).strip():
                 self._out.append(Delta("{}"))
             self._out.append(PartStop())
-        elif type(first) is _Run:
+        elif type(first) is Run:
             self._out.append(PartStop("".join(first.signature)))
         if self._queue:
             self._open(self._queue[0])
