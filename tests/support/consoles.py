@@ -13,6 +13,7 @@ import uvicorn
 from headgate.catalog import building
 from headgate.config import loading
 from headgate.policy.access import Role
+from headgate.storage.interface import Reports
 from headgate.storage.sqlite.database import Store
 from headgate.web import app, static_files
 from headgate.web.app import Rule
@@ -28,6 +29,11 @@ class Site(msgspec.Struct):
     url: str
     console_context: ConsoleContext
     data: Path
+
+    @property
+    def reports(self) -> Reports:
+        """What the pages read."""
+        return self.console_context.ledgers.view(shares=False).reports
 
     def open(self, **headers: str) -> httpx2.Client:
         """Somebody who has not signed in."""

@@ -205,9 +205,7 @@ def test_the_pages_have_every_row_once_newest_first(
         assert not headers or page.lstrip().startswith("<tr>")
         seen += ids(page)
         path = more(page)
-    assert seen == [
-        r.request_id for _, r in site.console_context.ledger_reports.requests(most=1000)
-    ]
+    assert seen == [r.request_id for _, r in site.reports.requests(most=1000)]
     assert len(seen) == 135
 
 
@@ -237,9 +235,7 @@ def test_a_filter_holds_on_every_page_and_in_the_file(
     where = Where(
         **{"key_id" if n == "key" else n: "" if v == "-" else v for n, v in filters.items()}
     )
-    expected = [
-        r.request_id for _, r in site.console_context.ledger_reports.requests(where, most=1000)
-    ]
+    expected = [r.request_id for _, r in site.reports.requests(where, most=1000)]
     response, seen = admin.get("/requests", params=filters), list[str]()
     while True:
         page = text(response)
@@ -265,7 +261,7 @@ def test_the_file_is_as_long_as_it_may_be(
     rest = text(admin.get("/requests.csv"))
     rows = list(csv.DictReader(io.StringIO(rest)))
     assert [r["request_id"] for r in rows] == [
-        r.request_id for _, r in site.console_context.ledger_reports.requests(most=25)
+        r.request_id for _, r in site.reports.requests(most=25)
     ]
     assert {*rows[0]} == {*requests_page.TITLES}
 
@@ -295,7 +291,7 @@ def test_an_id_is_looked_up(admin: httpx2.Client) -> None:
 def test_the_log_is_sorted_by_a_column_either_way_over_all_its_pages(
     site: Site, admin: httpx2.Client, sort: str, value: Callable[[LedgerRow], float | None]
 ) -> None:
-    rows = {r.request_id: r for _, r in site.console_context.ledger_reports.requests(most=1000)}
+    rows = {r.request_id: r for _, r in site.reports.requests(most=1000)}
     for sign in ("", "-"):
         path, seen = f"/requests?sort={sign}{sort}&columns=started,key,{sort}", list[str]()
         while path:
@@ -312,7 +308,7 @@ def test_the_log_is_sorted_by_a_column_either_way_over_all_its_pages(
 def test_a_page_says_when_it_is_not_all_that_is_sorted_summed_up_or_searched(
     site: Site, admin: httpx2.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count = len(site.console_context.ledger_reports.requests(most=1000))
+    count = len(site.reports.requests(most=1000))
     assert f"Sorted: all {count} requests" in text(admin.get("/requests?sort=cost"))
     assert f"Of the {count} requests" in text(admin.get("/requests?figures=1"))
     monkeypatch.setattr(log_view, "MOST_SORTED", 70)
@@ -320,7 +316,7 @@ def test_a_page_says_when_it_is_not_all_that_is_sorted_summed_up_or_searched(
     assert "Sorted: the last 70 requests that the filters leave, not all." in page
     second = text(admin.get(more(page)))
     assert len(ids(page) + ids(second)) == 70 and not more(second)
-    last = {r.request_id for _, r in site.console_context.ledger_reports.requests(most=70)}
+    last = {r.request_id for _, r in site.reports.requests(most=70)}
     assert set(ids(page) + ids(second)) == last
     assert "Of the last 70 requests that the filters leave, not of all." in text(
         admin.get("/requests?figures=1")
@@ -350,7 +346,7 @@ def test_columns_are_chosen_and_stay_on_the_next_page_and_in_every_link(
     assert "columns=key%2Ccost%2Cattempts" in more(page)
     partial = text(admin.get(more(page), headers={"hx-request": "true"}))
     assert partial.partition("</tr>")[0].count("<td") == 3
-    for name in (c.name for c in log_view.COLUMNS):
+    for name in (c.name for c in log_view.columns(nodes=False)):
         one = text(admin.get(f"/requests?columns={name}"))
         assert len(titles(one[one.index('<table class="log">') :])) == 1
         assert len(ids(one)) == 50, name
@@ -368,10 +364,7 @@ def test_a_view_is_ones_own_and_has_filters_columns_and_order(site: Site) -> Non
         assert link == "/requests?outcome=timeout&columns=key%2Ccost&sort=-cost"
         seen = text(mine.get(link))
         assert set(ids(seen)) == {
-            r.request_id
-            for _, r in site.console_context.ledger_reports.requests(
-                Where(outcome="timeout"), most=99
-            )
+            r.request_id for _, r in site.reports.requests(Where(outcome="timeout"), most=99)
         }
         assert 'class="view"' not in text(other.get("/requests"))
         gone = {"csrf": csrf, "name": EVIL}
@@ -413,10 +406,7 @@ def test_a_page_that_is_none_is_refused(admin: httpx2.Client, before: str) -> No
 
 @pytest.mark.parametrize("role", ["member", "viewer"])
 def test_others_see_their_accounts_requests_only(site: Site, role: str) -> None:
-    red = [
-        r.request_id
-        for _, r in site.console_context.ledger_reports.requests(Where(account="red"), most=1000)
-    ]
+    red = [r.request_id for _, r in site.reports.requests(Where(account="red"), most=1000)]
     with signed_in(site, role, "red") as client:  # type: ignore[arg-type]
         for query in ("", "?account=blue", "?account=-"):
             page = text(client.get(f"/requests{query}"))
@@ -431,9 +421,7 @@ def test_others_see_their_accounts_requests_only(site: Site, role: str) -> None:
 
 
 def test_a_session_that_two_accounts_named_alike_shows_ones_own_part(site: Site) -> None:
-    mine = site.console_context.ledger_reports.requests(
-        Where(account="red", session=EVIL), most=1000
-    )
+    mine = site.reports.requests(Where(account="red", session=EVIL), most=1000)
     path = time_range.of_session(EVIL)
     with signed_in(site, "viewer", "red") as client:
         page = text(client.get(path))
@@ -468,7 +456,7 @@ def test_what_others_wrote_runs_nothing(admin: httpx2.Client) -> None:
 def test_a_session_adds_up_and_is_found_by_any_name(site: Site, admin: httpx2.Client) -> None:
     page = text(admin.get(time_range.of_session(ODD)))
     assert ids(page) == ["req-900"] and ODD in html.unescape(page)
-    rows = site.console_context.ledger_reports.session(EVIL)
+    rows = site.reports.session(EVIL)
     page = text(admin.get(time_range.of_session(EVIL)))
     told = words(page)
     assert f"Requests {len(rows)} " in told

@@ -156,9 +156,7 @@ def test_the_file_has_the_screens_lines_and_adds_up_to_the_books(
     for line, of_file in zip(shown, rows, strict=True):
         assert line[2] == f"{int(of_file['requests']):,}"
         assert line[4] == f"{int(of_file['input_tokens']):,}"
-    books = usage_page.added(
-        "", place.site.console_context.ledger_reports.usage("model", T, T + 3 * DAY)
-    )
+    books = usage_page.added("", place.site.reports.usage("model", T, T + 3 * DAY))
     sums = {c: sum(int(r[c]) for r in rows) for c in ("requests", "input_tokens", "output_tokens")}
     assert sums == {
         "requests": books.requests,
@@ -220,10 +218,7 @@ def test_every_filter_narrows_the_table_and_the_file(place: Place, admin: httpx2
                 **({"account": ""} if filters.get("account") == "-" else {}),
             }
         )
-        expected = sum(
-            s.requests
-            for s in place.site.console_context.ledger_reports.usage("model", where=where)
-        )
+        expected = sum(s.requests for s in place.site.reports.usage("model", where=where))
         rows = table(usage(admin, "/usage.csv", **filters))
         assert sum(int(r["requests"]) for r in rows) == expected
         page = text(usage(admin, **filters))
@@ -266,12 +261,7 @@ def test_a_span_of_words_goes_on_moving_and_a_file_names_both_ends(admin: httpx2
 
 @pytest.mark.parametrize("role", ["member", "viewer"])
 def test_others_see_their_accounts_figures_only(place: Place, role: str) -> None:
-    red = sum(
-        s.requests
-        for s in place.site.console_context.ledger_reports.usage(
-            "model", where=Where(account="red")
-        )
-    )
+    red = sum(s.requests for s in place.site.reports.usage("model", where=Where(account="red")))
     with signed_in(place.site, role, "red") as client:  # type: ignore[arg-type]
         for query in ({}, {"account": "blue"}, {"account": "-"}, {"by": "account"}):
             page = text(usage(client, **query))

@@ -22,7 +22,7 @@ from headgate.storage.sqlite import retention
 from headgate.storage.sqlite.reports import UsageReader
 
 EVERY_S = 0.2  # between two looks at the journal
-ALIVE_S = 30.0  # a node without rows says this often that it lives
+ALIVE_S = 10.0  # a node without rows says this often that it lives
 AGAIN_S = (0.5, 1.0, 2.0, 5.0)  # after failures in a row
 
 

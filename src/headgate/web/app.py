@@ -39,6 +39,7 @@ from headgate.web.context import (
     sentence,
 )
 from headgate.web.formats import Html
+from headgate.web.ledgers import NodesAway
 from headgate.web.site.deployment import Site
 from headgate.web.site.pages import Pages
 
@@ -163,6 +164,8 @@ def _answer(visit: RequestContext, rule: Rule, api: bool) -> Response:
         return rule.handler(visit)
     except Problem as problem:
         return _refusal(visit, problem, api)
+    except NodesAway as away:
+        return _refusal(visit, Problem(503, visit.word(str(away)), retry_after_s=5), api)
     except StoreFault as error:
         log.error("store: %s", error)
         return _refusal(visit, Problem(503, "The database cannot be written now."), api)
@@ -393,7 +396,10 @@ class _CatalogPages:
         console_context, public = self._console_context, self._console_context.settings.pages
         named = inside or public.upstreams
         figures = inside or public.figures
-        since_s = time.time() - MEASURED_S
+        since_s, reports = (
+            time.time() - MEASURED_S,
+            console_context.ledgers.view(console_context.store.shares).reports,
+        )
         upstreams = {
             m.id: tuple(r.upstream.name for r in catalog.routes(m.id)) for m in catalog.models
         }
@@ -401,8 +407,8 @@ class _CatalogPages:
             base_url=console_context.base_url,
             on=today,
             upstreams=upstreams if named else {},
-            measured=console_context.ledger_reports.measured(since_s) if figures and named else {},
-            routes=console_context.ledger_reports.measured_routes(since_s) if figures else {},
+            measured=reports.measured(since_s) if figures and named else {},
+            routes=reports.measured_routes(since_s) if figures else {},
             named=named,
             errors=inside or public.errors,
             log=time_range.measured(since_s) if everything else {},

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -38,9 +39,9 @@ from headgate.policy.guesses import GuessThrottle
 from headgate.policy.keys import KEY_STATES
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.people import People
-from headgate.storage.sqlite.reports import UsageReader
 from headgate.web import formats, i18n
 from headgate.web.auth.passwords import Throttle
+from headgate.web.ledgers import Ledgers, LedgerView
 
 T = TypeVar("T")
 # No script but our files, nothing from elsewhere, no frame around us.
@@ -111,6 +112,7 @@ class ConsoleContext:
         self._guesses, self._guesses_lock = GuessThrottle(), threading.Lock()
         self._threads = threading.local()
         self.calls = CallLoop()
+        self.ledgers = Ledgers(settings, self.calls)
         self.templates = jinja2.Environment(
             loader=jinja2.PackageLoader("headgate.web"),
             autoescape=True,
@@ -205,10 +207,6 @@ class ConsoleContext:
     def people(self) -> People:
         return self._own("people", lambda: People(self.store, self.settings.data))
 
-    @property
-    def ledger_reports(self) -> UsageReader:
-        return self._own("books", lambda: UsageReader(self.settings.data))
-
     def edge(self, method: str, path: str, *, total_s: float = 60.0) -> Any:
         """Return what the edge says of itself at /internal/...; Problem 502 when it does not.
 
@@ -247,6 +245,7 @@ class RequestContext:
         self.request = request
         self.known = who
         self.body = body
+        self.figures = False  # whether the page has any of a ledger
         self.path: dict[str, str] = request.path_params
         self.query: Mapping[str, str] = request.query_params
         self.form: dict[str, str] = {}
@@ -254,6 +253,12 @@ class RequestContext:
         self.language = i18n.language(
             request.cookies.get("lang", ""), request.headers.get("accept-language", "")
         )
+
+    @cached_property
+    def ledger(self) -> LedgerView:
+        """The ledger whose figures are shown: of all nodes, or of this one."""
+        self.figures = True
+        return self.console_context.ledgers.view(self.console_context.store.shares)
 
     @property
     def who(self) -> Caller:

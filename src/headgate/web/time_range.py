@@ -40,6 +40,7 @@ FILTERS = (
     "errors",
     "unpriced",
     "text",
+    "node",
 )
 MAX_CHARS = 256  # of a filter, as of the ledger's texts
 
@@ -97,6 +98,7 @@ class ReportQuery(msgspec.Struct, frozen=True):
     errors: str = ""  # "1": those only; "upstream": of those, an upstream's own
     unpriced: str = ""  # "1": only those without a known cost
     text: str = ""
+    node: str = ""
 
     def filters(self) -> dict[str, str]:
         return {name: value for name in FILTERS if (value := getattr(self, name))}
@@ -113,6 +115,7 @@ class ReportQuery(msgspec.Struct, frozen=True):
             upstream=_or_none(self.upstream) if self.upstream else None,
             outcome=self.outcome or None,
             session=_or_none(self.session) if self.session else None,
+            node_id=self.node or None,
         )
 
     @property

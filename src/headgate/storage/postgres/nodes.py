@@ -1,8 +1,8 @@
-"""The nodes that have sent rows to the database, and how far each is behind."""
+"""Describes the nodes that have sent rows to the database: how far each is behind, and what they lease."""
 
 import msgspec
 
-SILENT_S = 90.0  # a node that lives says so every 30 s
+SILENT_S = 30.0  # a node that lives says so every 10 s
 NODES = """
 select node_id, name, version, extract(epoch from seen_at)::float8,
     extract(epoch from clock_timestamp() - seen_at)::float8, clock_ahead_s, behind,
@@ -26,3 +26,18 @@ class ClusterNode(msgspec.Struct, frozen=True):
     behind: int  # rows that it had not sent then
     requests: int  # of it here, also those that were deleted for their age
     leased_nano: int  # of budgets whose period goes on, and not spent
+
+
+# Of the periods that go on now: by the owner, and by the period's kind and zone.
+LEASED = """
+select what, owner, regexp_replace(period, ' [^ ]+$', ''), sum(granted - spent)::bigint, count(*)
+    from leases join allowances using (what, owner, period)
+    where granted > spent and since <= now() and (until is null or until > now()) group by 1, 2, 3
+"""
+
+
+class Leased(msgspec.Struct, frozen=True):
+    """What nodes may spend of one budget and have not."""
+
+    nano: int
+    nodes: int

@@ -9,7 +9,7 @@ Note: a node that was away sends its rows later: they stand at the end of the lo
 from collections import Counter
 
 from headgate.storage.postgres.database import TIMEOUT_S
-from headgate.storage.postgres.nodes import NODES, ClusterNode
+from headgate.storage.postgres.nodes import LEASED, NODES, ClusterNode, Leased
 from headgate.storage.postgres.request_log import RequestLog
 from headgate.storage.postgres.usage_sums import UsageSums
 
@@ -26,6 +26,11 @@ class DatabaseReader(RequestLog, UsageSums):
     def nodes(self, within_s: float = TIMEOUT_S) -> list[ClusterNode]:
         """Return the nodes that are not forgotten, and how far each is behind."""
         return [ClusterNode(*columns) for columns in self._queries.fetch(NODES, within_s=within_s)]
+
+    def leased(self) -> dict[tuple[str, str, str], Leased]:
+        """Return what is leased of each budget: by "key" or "account", its id, and the period's kind and zone."""
+        found = self._queries.fetch(LEASED)
+        return {(what, owner, period): Leased(*sums) for what, owner, period, *sums in found}
 
     def close(self) -> None:
         self._queries.close()

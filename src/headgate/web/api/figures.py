@@ -29,6 +29,9 @@ class Filters(Asked, frozen=True, kw_only=True):
     outcome: (
         Annotated[Text, Meta(description="`stop`, `tool_calls`, or a kind of failure.")] | UnsetType
     ) = UNSET
+    node: (
+        Annotated[Text, Meta(description="A node's id, where nodes share a database.")] | UnsetType
+    ) = UNSET
 
 
 class UsageAsked(Filters, frozen=True, kw_only=True):
@@ -125,6 +128,13 @@ else:
             ),
             *_ROW,
             ("cost_usd", Usd | None),
+            (
+                "node",
+                Annotated[
+                    str,
+                    Meta(description='Which node answered; "": nodes share no database.'),
+                ],
+            ),
         ],
         bases=(Shape,),
         namespace={"__doc__": "One request as it ended; neither prompt nor reply is kept."},

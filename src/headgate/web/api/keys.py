@@ -24,7 +24,7 @@ class _Spending:
     """What everybody has spent, asked of the ledger at most once for each beginning of a period."""
 
     def __init__(self, visit: RequestContext, now_s: float) -> None:
-        self._ledger_reports = visit.console_context.ledger_reports
+        self._ledger_reports = visit.ledger.whole
         self._now_s = now_s
         self._since: dict[tuple[What, float], dict[str, int]] = {}
         self._ever: dict[tuple[By, str], tuple[int, int, int]] = {}

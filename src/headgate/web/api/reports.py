@@ -45,6 +45,7 @@ def _where(visit: RequestContext, query: figures.Filters) -> Where:
         session=given(query.session),
         user=given(query.user),
         outcome=given(query.outcome),
+        node_id=visit.ledger.node(given(query.node) or ""),
     )
 
 
@@ -74,7 +75,7 @@ def show_usage(visit: RequestContext, query: figures.UsageAsked) -> figures.Usag
     if query.step is not msgspec.UNSET and until_s - since_s > _MOST_S[query.step]:
         days = int(_MOST_S[query.step] / 86400)
         raise Problem(422, f"By the {query.step}, a span has at most {days} days.", "since")
-    where, ledger_reports = _where(visit, query), visit.console_context.ledger_reports
+    where, ledger_reports = _where(visit, query), visit.ledger.whole
     kept = _kept(query.by, where)
     step: Step | None = given(query.step)
     start, most = query.after, query.limit
@@ -141,11 +142,11 @@ def show_request(visit: RequestContext) -> figures.Exchange:
     Not while it runs: its row is written when it has ended.
     """
     found = _ID.fullmatch(visit.path["id"])
-    row = visit.console_context.ledger_reports.generation(found[1]) if found else None
+    row = visit.ledger.row(found[1]) if found else None
     if row is None:
         raise nothing_here()
     visit.must_see(row.account)
-    return _exchange(None, row)
+    return _exchange(None, row, visit.ledger.nodes_of([row]).get(row.request_id, ""))
 
 
 def show_session(visit: RequestContext, query: figures.SessionAsked) -> figures.Session:
@@ -153,7 +154,7 @@ def show_session(visit: RequestContext, query: figures.SessionAsked) -> figures.
 
     Two keys may use the same id; `account` and `key` of each request tell them apart.
     """
-    id, ledger_reports = visit.path["id"], visit.console_context.ledger_reports
+    id, ledger_reports = visit.path["id"], visit.ledger.whole
     where = Where(session=id, account=visit.who.scope)
     sums = ledger_reports.usage("session", where=where) if id else []
     if not sums:
@@ -172,15 +173,17 @@ def _exchanges(
     until_s: float,
     most: int,
 ) -> tuple[list[figures.Exchange], int | None]:
-    rows = visit.console_context.ledger_reports.requests(
+    rows = visit.ledger.whole.requests(
         where, before=before, since_s=since_s, until_s=until_s, most=most + 1
     )
     shown = rows[:most]
-    return [_exchange(*r) for r in shown], shown[-1][0] if len(rows) > most else None
+    nodes = visit.ledger.nodes_of([row for _, row in shown])
+    data = [_exchange(seq, row, nodes.get(row.request_id, "")) for seq, row in shown]
+    return data, shown[-1][0] if len(rows) > most else None
 
 
-def _exchange(seq: int | None, row: LedgerRow) -> figures.Exchange:
-    return msgspec.convert({"seq": seq, **shown(row)}, figures.Exchange)
+def _exchange(seq: int | None, row: LedgerRow, node: str) -> figures.Exchange:
+    return msgspec.convert({"seq": seq, **shown(row), "node": node}, figures.Exchange)
 
 
 # --- upstreams and models -------------------------------------------------------------------------
@@ -191,7 +194,7 @@ def list_upstreams(visit: RequestContext) -> figures.Upstreams:
     reported = msgspec.convert(
         visit.console_context.edge("GET", "/internal/upstreams"), list[_Reported]
     )
-    measured = visit.console_context.ledger_reports.measured(time.time() - MEASURED_S)
+    measured = visit.ledger.whole.measured(time.time() - MEASURED_S)
     out = []
     for t in reported:
         m = measured.get(t.name)

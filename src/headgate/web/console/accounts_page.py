@@ -15,6 +15,7 @@ from headgate.admin.operator import Refused
 from headgate.policy.keys import Account, AccountChanges
 from headgate.policy.owner_budget import BudgetStatus
 from headgate.policy.terms import ACCOUNT_TERMS, field_of
+from headgate.storage.postgres.nodes import Leased
 from headgate.web.api import upstream_keys
 from headgate.web.app import Rule
 from headgate.web.console import form_fields as fields
@@ -28,6 +29,7 @@ class AccountView(msgspec.Struct, frozen=True):
     standing: BudgetStatus
     keys: int  # that are good
     people: int
+    leased: Leased | None = None  # of its budget, to nodes
 
 
 _BUDGET = tuple(map(field_of, ACCOUNT_TERMS))
@@ -64,6 +66,7 @@ def _list(visit: RequestContext, refused: Problem | None = None) -> Response:
             ring.spending.standing("account", [a.id], a),
             keys[a.id] if a.good(ring.now_s) else 0,
             people[a.id],
+            visit.ledger.leased("account", a.id, a),
         )
         for a in found[page.rows]
     ]
@@ -88,7 +91,8 @@ def _shown(visit: RequestContext, ring: Ring, account: Account) -> AccountView:
         if u.account == account.id and u.closed_s is None
     ]
     standing = ring.spending.standing("account", [account.id], account)
-    return AccountView(account, good, standing, len(keys) if good else 0, len(people))
+    leased = visit.ledger.leased("account", account.id, account)
+    return AccountView(account, good, standing, len(keys) if good else 0, len(people), leased)
 
 
 def found(visit: RequestContext, ring: Ring) -> Account:

@@ -19,6 +19,7 @@ from headgate.policy.owner_budget import BudgetStatus
 from headgate.policy.terms import ACCOUNT_TERMS, TERMS, field_of, summaries
 from headgate.storage.errors import StoreError
 from headgate.storage.figures import Where
+from headgate.storage.postgres.nodes import Leased
 from headgate.web.api import upstream_keys
 from headgate.web.app import Rule
 from headgate.web.console import form_fields as fields
@@ -42,6 +43,7 @@ class KeyView(msgspec.Struct, frozen=True):
     may: list[tuple[str, str]]  # what it may do beside its budget, as text and value
     used_s: float | None = None  # the day of it
     old: bool = False  # created before the time in which uses are looked for
+    leased: Leased | None = None  # of its budget, to nodes
 
 
 class FormTerm(msgspec.Struct, frozen=True):
@@ -92,9 +94,10 @@ class Ring:
 
     def __init__(self, visit: RequestContext) -> None:
         self.now_s = time.time()
+        self.ledger = visit.ledger
         self.all = visit.console_context.store.keys()
         self.accounts = {a.id: a for a in visit.console_context.store.accounts()}
-        self.spending = Spending(visit.console_context.ledger_reports, self.now_s)
+        self.spending = Spending(visit.ledger.reports, self.now_s)
         scope = visit.who.scope
         self.keys = [k for k in self.all if scope in (None, k.account)]
 
@@ -120,6 +123,7 @@ class Ring:
                 self.state(k),
                 self.spending.standing("key", families[k.owner], k),
                 summaries(k),
+                leased=self.ledger.leased("key", k.owner, k),
             )
             for k in keys
         ]
@@ -172,8 +176,8 @@ def _list(visit: RequestContext, refused: Problem | None = None) -> Response:
 
 def _used(visit: RequestContext, now_s: float) -> dict[str, float]:
     """The last day (UTC) on which each key was used, if it was lately."""
-    series = visit.console_context.ledger_reports.series(
-        "key", now_s - USED_S, now_s + 60, step="day", where=Where(account=visit.who.scope)
+    series = visit.ledger.reports.series(
+        "key", now_s - USED_S, now_s + 86400, step="day", where=Where(account=visit.who.scope)
     )
     return {spent.name: float(start) for start, spent in series}  # days are in order
 
@@ -316,8 +320,7 @@ def _one(
 ) -> Response:
     ring = Ring(visit)
     key = ring.key(visit)
-    ledger_reports = visit.console_context.ledger_reports
-    rows = ledger_reports.requests(Where(key_id=key.id, account=visit.who.scope), most=RECENT)
+    rows = visit.ledger.reports.requests(Where(key_id=key.id, account=visit.who.scope), most=RECENT)
     family = ring.family(key)
     model = _model(visit, key)
     requests, unpriced, spent = ring.spending.ever("key", key.id)
@@ -329,6 +332,7 @@ def _one(
         may=summaries(key),
         good=key.good(ring.now_s),
         standing=ring.spending.standing("key", [k.id for k in family], key),
+        leased=visit.ledger.leased("key", key.owner, key),
         account=ring.accounts.get(key.account),
         requests=requests,
         unpriced=unpriced,

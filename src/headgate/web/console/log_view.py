@@ -32,6 +32,7 @@ COLUMNS = (
     LogColumn("session", "Session", "session", usual=False),
     LogColumn("user", "User", "user", usual=False),
     LogColumn("tags", "Tags", usual=False),
+    LogColumn("node", "Node"),
     LogColumn("model", "Model", "model"),
     LogColumn("upstream", "Upstream", "upstream"),
     LogColumn("dialect", "Protocol", "dialect"),
@@ -48,19 +49,25 @@ COLUMNS = (
     LogColumn("attempts", "Attempts", "attempts", number=True, usual=False),
 )
 _BY_NAME = {c.name: c for c in COLUMNS}
-USUAL = tuple(c.name for c in COLUMNS if c.usual)
+
+
+def columns(nodes: bool) -> tuple[LogColumn, ...]:
+    """Return the columns that there are; `nodes`: whether the log is that of several nodes."""
+    return tuple(c for c in COLUMNS if nodes or c.name != "node")
 
 
 class LogView(msgspec.Struct, frozen=True):
     asked: ReportQuery
     columns: tuple[LogColumn, ...]
+    nodes: bool = False  # it is the log of several nodes
     sort: str = ""  # "": as they ended, the last one first; "-": before the name: the largest first
 
     @property
     def kept(self) -> dict[str, str]:
         """The part of the query that is not a filter."""
         names = tuple(c.name for c in self.columns)
-        return {"columns": "" if names == USUAL else ",".join(names), "sort": self.sort}
+        usual = tuple(c.name for c in columns(self.nodes) if c.usual)
+        return {"columns": "" if names == usual else ",".join(names), "sort": self.sort}
 
     def link(self, changes: Mapping[str, str] = {}, *, fixed: bool = False) -> str:
         return self.asked.link("/requests", {**self.kept, **changes}, fixed=fixed)
@@ -84,15 +91,18 @@ class LogView(msgspec.Struct, frozen=True):
         return order, self.sort.startswith("-")
 
 
-def read(query: Mapping[str, str], chosen: Sequence[str], asked: ReportQuery) -> LogView:
+def read(
+    query: Mapping[str, str], chosen: Sequence[str], asked: ReportQuery, *, nodes: bool = False
+) -> LogView:
     """What a query says of columns and order; `chosen`: the ticked boxes of the form."""
     names = [n for n in query.get("columns", "").split(",") if n] or list(chosen)
-    columns = tuple(c for c in COLUMNS if c.name in names)
+    known = columns(nodes)
+    shown = tuple(c for c in known if c.name in names)
     sort = query.get("sort", "")
     column = _BY_NAME.get(sort.removeprefix("-"))
     if sort and (column is None or column.order is None):
         raise Problem(400, "The log is not sorted by that.", "sort")
-    return LogView(asked, columns or tuple(_BY_NAME[n] for n in USUAL), sort)
+    return LogView(asked, shown or tuple(c for c in known if c.usual), nodes, sort)
 
 
 def page_of(query: Mapping[str, str]) -> int:

@@ -44,6 +44,7 @@ class RequestView(msgspec.Struct, frozen=True):
 
     seq: int
     row: LedgerRow
+    node: str = ""  # its name, where nodes share a database
 
     @property
     def fine(self) -> bool:
@@ -74,7 +75,7 @@ def log(visit: RequestContext) -> Response:
     shared: dict[str, Any] = {"entries": entries, "names": mine, "more": more, "view": view}
     if visit.partial:
         return _render(visit, "requests_rows.html", **shared)
-    ledger_reports = visit.console_context.ledger_reports
+    ledger_reports = visit.ledger.reports
     live = not view.sort and _before(visit) is None
     return _render(
         visit,
@@ -91,7 +92,7 @@ def log(visit: RequestContext) -> Response:
         newest=view.link(),
         file=asked.link("/requests.csv", fixed=True),
         most_in_file=MOST_IN_FILE,
-        all_columns=log_view.COLUMNS,
+        all_columns=log_view.columns(visit.ledger.shared),
         tail=view.link({"after": str(ledger_reports.last_seq())}) if live else "",
         figures=_figures(visit, view) if visit.query.get("figures") else None,
         views=visit.console_context.people.views(visit.who.id),
@@ -104,7 +105,7 @@ def log(visit: RequestContext) -> Response:
 
 def _view(visit: RequestContext) -> LogView:
     chosen = visit.request.query_params.getlist("column")
-    return log_view.read(visit.query, chosen, _asked(visit))
+    return log_view.read(visit.query, chosen, _asked(visit), nodes=visit.ledger.shared)
 
 
 def _entries(
@@ -117,7 +118,7 @@ def _entries(
         return entries, view.link({"before": str(entries[-1].seq)}) if more else "", 0
     page = log_view.page_of(visit.query)
     order, descending = view.order
-    rows, count = visit.console_context.ledger_reports.requests_in_order(
+    rows, count = visit.ledger.reports.requests_in_order(
         order,
         asked.where(visit.who.scope),
         descending=descending,
@@ -131,11 +132,16 @@ def _entries(
         names=dict(mine.sorted(order)) if order in ("key", "account") else {},
     )
     link = view.link({"page": str(page + 1)}) if count > (page + 1) * A_PAGE else ""
-    return [RequestView(*pair) for pair in rows], link, count
+    return _views(visit, rows), link, count
+
+
+def _views(visit: RequestContext, rows: Sequence[tuple[int, LedgerRow]]) -> list[RequestView]:
+    nodes = visit.ledger.nodes_of([row for _, row in rows])
+    return [RequestView(seq, row, nodes.get(row.request_id, "")) for seq, row in rows]
 
 
 def _last(visit: RequestContext, asked: ReportQuery, most: int) -> list[tuple[int, LedgerRow]]:
-    return visit.console_context.ledger_reports.requests(
+    return visit.ledger.reports.requests(
         asked.where(visit.who.scope),
         since_s=asked.span.since_s,
         until_s=asked.span.until_s,
@@ -147,12 +153,12 @@ def _last(visit: RequestContext, asked: ReportQuery, most: int) -> list[tuple[in
 
 def _newer(visit: RequestContext, asked: ReportQuery, after: int) -> list[RequestView]:
     """What has been written after that row, the last one first: at most a page of it."""
-    return [RequestView(*pair) for pair in _last(visit, asked, A_PAGE) if pair[0] > after]
+    return _views(visit, [pair for pair in _last(visit, asked, A_PAGE) if pair[0] > after])
 
 
 def _figures(visit: RequestContext, view: LogView) -> RequestFigures:
     asked = view.asked
-    rows = visit.console_context.ledger_reports.request_facts(
+    rows = visit.ledger.reports.request_facts(
         asked.where(visit.who.scope),
         since_s=asked.span.since_s,
         until_s=asked.span.until_s,
@@ -182,7 +188,8 @@ def remove_view(visit: RequestContext) -> Response:
 
 
 def _asked(visit: RequestContext) -> ReportQuery:
-    return time_range.read(visit.query, time.time(), "all", scoped=visit.who.scope is not None)
+    asked = time_range.read(visit.query, time.time(), "all", scoped=visit.who.scope is not None)
+    return msgspec.structs.replace(asked, node=visit.ledger.node(asked.node) or "")
 
 
 def _before(visit: RequestContext) -> int | None:
@@ -201,7 +208,7 @@ def _number(visit: RequestContext, name: str) -> int | None:
 def _page(
     visit: RequestContext, asked: ReportQuery, before: int | None
 ) -> tuple[list[RequestView], bool]:
-    found = visit.console_context.ledger_reports.requests(
+    found = visit.ledger.reports.requests(
         asked.where(visit.who.scope),
         before=before,
         since_s=asked.span.since_s,
@@ -210,7 +217,7 @@ def _page(
         only=asked.only,
         text=asked.text,
     )
-    return [RequestView(*pair) for pair in found[:A_PAGE]], len(found) > A_PAGE
+    return _views(visit, found[:A_PAGE]), len(found) > A_PAGE
 
 
 def _render(visit: RequestContext, template: str, **context: Any) -> Response:
@@ -231,21 +238,20 @@ def _render(visit: RequestContext, template: str, **context: Any) -> Response:
 
 
 # The ledger's columns, then what is shown beside them.
-TITLES = (*COLUMNS, "cost_usd", "key_name")
+TITLES = (*COLUMNS, "cost_usd", "key_name", "node")
 
 
 def file(visit: RequestContext) -> Response:
     asked, mine = _asked(visit), names(visit)
     where = asked.where(visit.who.scope)
-    console_context, span = visit.console_context, asked.span
+    reports, span = visit.ledger.whole, asked.span
 
     def rows() -> Iterator[Sequence[csv_response.Cell]]:
         yield TITLES
         before: int | None = None
         left = MOST_IN_FILE
         while left:
-            # Each batch in whichever thread asks for it: connections belong to their threads.
-            found = console_context.ledger_reports.requests(
+            found = reports.requests(
                 where,
                 before=before,
                 since_s=span.since_s,
@@ -254,8 +260,9 @@ def file(visit: RequestContext) -> Response:
                 only=asked.only,
                 text=asked.text,
             )
+            nodes = visit.ledger.nodes_of([row for _, row in found])
             for _, row in found:
-                yield _cells(row, mine)
+                yield (*_cells(row, mine), nodes.get(row.request_id, ""))
             if len(found) < _BATCH:
                 return
             before = found[-1][0]
@@ -297,7 +304,7 @@ class Bar(msgspec.Struct, frozen=True):
 
 
 def one(visit: RequestContext) -> Response:
-    row = visit.console_context.ledger_reports.generation(visit.path["id"])
+    row = visit.ledger.row(visit.path["id"])
     if row is None:
         raise Problem(404, "Not found.")
     visit.must_see(row.account)
@@ -310,6 +317,7 @@ def one(visit: RequestContext) -> Response:
         "request.html",
         row=row,
         names=mine,
+        node=visit.ledger.nodes_of([row]).get(row.request_id, ""),
         fine=row.outcome in FINE,
         bars=bars(row),
         bill=bill(_prices(visit, row), row),
@@ -413,12 +421,12 @@ def session(visit: RequestContext) -> Response:
         if more
         else ""
     )
-    view = log_view.read({}, (), asked)
+    view = log_view.read({}, (), asked, nodes=visit.ledger.shared)
     if visit.partial:
         return _render(
             visit, "requests_rows.html", entries=entries, names=mine, more=rest, view=view
         )
-    by_key = visit.console_context.ledger_reports.usage("key", where=asked.where(visit.who.scope))
+    by_key = visit.ledger.reports.usage("key", where=asked.where(visit.who.scope))
     sums = _sums(visit, asked)
     return _render(
         visit,
@@ -443,7 +451,7 @@ def session(visit: RequestContext) -> Response:
 
 def _sums(visit: RequestContext, asked: ReportQuery) -> list[Spent]:
     """By model: these sums are made of the rows, and so have the errors and times too."""
-    return visit.console_context.ledger_reports.usage("model", where=asked.where(visit.who.scope))
+    return visit.ledger.reports.usage("model", where=asked.where(visit.who.scope))
 
 
 ENTRY = Entry("/requests", "Requests", "see")

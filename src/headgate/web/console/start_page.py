@@ -45,7 +45,7 @@ def steps_of(visit: RequestContext) -> tuple[StartStep, ...]:
     all_keys = console_context.store.keys()
     keys = [k for k in all_keys if not k.name.startswith("playground: ")]
     own = {k.id for k in keys}
-    users = {s.name for s in console_context.ledger_reports.usage("key")}
+    users = {s.name for s in visit.ledger.reports.usage("key")}
     upstreams = any(u.preset != "local" for u in console_context.upstreams.values())
     people = [u for u in console_context.people.users() if u.closed_s is None]
     return (

@@ -20,7 +20,7 @@ from headgate.catalog.presets import presets
 from headgate.catalog.routes import Route
 from headgate.policy.breaker import State
 from headgate.policy.upstream_state import UpstreamState
-from headgate.storage.figures import UPSTREAMS_FAULT, Measured, Where
+from headgate.storage.figures import Measured, Where
 from headgate.storage.rows import LedgerRow
 from headgate.web import time_range
 from headgate.web.app import MEASURED_S, Rule
@@ -190,7 +190,7 @@ def _page(
     today = datetime.fromtimestamp(now_s, UTC).date()
     own = console_context.store.own_upstreams() if visit.who.may("manage") else {}
     standings, silent = _standings(console_context)
-    measured = console_context.ledger_reports.measured(now_s - MEASURED_S)
+    measured = visit.ledger.reports.measured(now_s - MEASURED_S)
     known = presets()
     cards = [
         UpstreamView(
@@ -266,17 +266,13 @@ def _configured(console_context: ConsoleContext) -> list[UpstreamStatus]:
 
 def _errors(visit: RequestContext, upstream: str, now_s: float) -> tuple[LedgerRow, ...]:
     """The last failures of the upstream that the visitor may see, of as long as is measured."""
-    ledger_reports = visit.console_context.ledger_reports
-    found = [
-        pair
-        for outcome in UPSTREAMS_FAULT
-        for pair in ledger_reports.requests(
-            Where(account=visit.who.scope, upstream=upstream, outcome=outcome),
-            since_s=now_s - MEASURED_S,
-            most=MAX_ERRORS,
-        )
-    ]
-    return tuple(row for _, row in sorted(found, key=lambda f: -f[0])[:MAX_ERRORS])
+    found = visit.ledger.reports.requests(
+        Where(account=visit.who.scope, upstream=upstream),
+        since_s=now_s - MEASURED_S,
+        most=MAX_ERRORS,
+        only=("upstream_errors",),
+    )
+    return tuple(row for _, row in found)
 
 
 def _log(visit: RequestContext, upstream: str, now_s: float) -> str:

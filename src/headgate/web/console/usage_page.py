@@ -114,10 +114,20 @@ class Seen(msgspec.Struct, frozen=True):
 # --- reading -------------------------------------------------------------------------------------
 
 
-def look(visit: RequestContext) -> Seen:
-    who, ledger_reports = visit.who, visit.console_context.ledger_reports
+def look(visit: RequestContext, *, whole: bool = False) -> Seen:
+    """Read what is asked for; `whole`: of all nodes or not at all."""
+    who, ledger = visit.who, visit.ledger
+    ledger_reports = ledger.whole if whole else ledger.reports
     asked = time_range.read(visit.query, time.time(), "7d", scoped=who.scope is not None)
-    asked = msgspec.structs.replace(asked, outcome="", session="", errors="", unpriced="", text="")
+    asked = msgspec.structs.replace(
+        asked,
+        outcome="",
+        session="",
+        errors="",
+        unpriced="",
+        text="",
+        node=ledger.node(visit.query.get("node", "")) or "",
+    )
     by: By = next((b for b in BYS if b == visit.query.get("by")), "model")
     span, where = asked.span, asked.where(who.scope)
     if span.length_s > MAX_SPAN_S:
@@ -150,9 +160,7 @@ def _groups(
 ) -> list[Spent]:
     """The lines' sums: times the last first, others by cost."""
     if by == "session":
-        return visit.console_context.ledger_reports.usage(
-            by, span.since_s, span.until_s, where=where, most=MOST
-        )
+        return visit.ledger.reports.usage(by, span.since_s, span.until_s, where=where, most=MOST)
     if by not in _INTO:
         form = "%Y-%m-%d" if by == "day" else "%Y-%m-%dT%H:00Z"
         return [
@@ -383,7 +391,7 @@ def show(visit: RequestContext) -> Response:
     seen = look(visit)
     asked, who = seen.asked, visit.who
     before = asked.span.before()
-    earlier = visit.console_context.ledger_reports.series(
+    earlier = visit.ledger.reports.series(
         None, before.since_s, before.until_s, step="day", where=asked.where(who.scope)
     )
     return visit.render(
@@ -403,8 +411,8 @@ def show(visit: RequestContext) -> Response:
         spans=time_range.TITLES,
         keys=seen.names.sorted("key"),
         accounts=seen.names.sorted("account"),
-        models=visit.console_context.ledger_reports.names("model"),
-        upstreams=visit.console_context.ledger_reports.names("upstream"),
+        models=visit.ledger.reports.names("model"),
+        upstreams=visit.ledger.reports.names("upstream"),
         iso=time_range.iso,
         rate=rate,
         share=share,
@@ -416,7 +424,7 @@ def show(visit: RequestContext) -> Response:
 
 
 def file(visit: RequestContext) -> Response:
-    seen = look(visit)
+    seen = look(visit, whole=True)
 
     def rows() -> Iterator[Sequence[csv_response.Cell]]:
         yield (seen.by, "name", *usage_table.COLUMNS)

@@ -1,0 +1,269 @@
+"""The console, its files, the admin API and the commands have the same figures on every node.
+
+Three gateways on one PostgreSQL: whatever was sent to one of them is seen, by its node's name, on all.
+"""
+
+import csv
+import io
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+
+from cluster import QUICK, Cluster
+from gateway import COMMAND, Gateway
+from headgate.node.shipping import node_id
+from headgate.storage.postgres.ledger import NodeName, NodePosition, ship
+from headgate.storage.postgres.queries import PooledQueries
+from headgate.storage.postgres.usage_reader import DatabaseReader
+from headgate.storage.rows import LedgerRow
+from headgate.storage.sqlite.people import People
+from headgate.web import app
+from played import PlayedUpstream
+from waiting import PATIENCE_S, wait_for
+
+NODES = 3
+EACH = (1, 2, 3)  # requests that each node answers
+
+
+class Seen:
+    """Somebody signed in on all nodes, and a management key."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        store = cluster.store()
+        people, now_s = People(store, store.directory), time.time()
+        user = people.create_user("ops", "", "admin", now_s=now_s)
+        cookie = f"{app.COOKIE}={people.open_session(user.id, now_s=now_s)}"
+        _, text = people.create_management_key("reports", "viewer", now_s=now_s)
+        people.close()
+        store.close()
+        self.browser = {"cookie": cookie, "accept": "text/html"}
+        self.api = {"authorization": f"Bearer {text}"}
+        for gate in cluster.gates:
+            wait_for(lambda gate=gate: self.get(gate, "/usage", status=None).status_code == 200)  # type: ignore[misc]
+
+    def get(self, gate: Gateway, path: str, status: int | None = 200) -> httpx2.Response:
+        headers = self.api if path.startswith("/admin/v1") else self.browser
+        found = httpx2.get(f"{gate.url}{path}", headers=headers, timeout=PATIENCE_S)
+        assert status in (None, found.status_code), (path, found.status_code, found.text[:500])
+        return found
+
+    def rows(self, gate: Gateway, path: str) -> list[dict[str, str]]:
+        return list(csv.DictReader(io.StringIO(self.get(gate, path).text.removeprefix("\ufeff"))))
+
+    def command(self, gate: Gateway, *words: str) -> str:
+        """What a command prints in a node's data directory."""
+        env = {**os.environ, "HEADGATE_DATABASE": self.cluster.database.url}
+        done = subprocess.run(
+            [*COMMAND, *words, "--data", str(gate.data)],
+            env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=True,
+        )  # fmt: skip
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    upstream: PlayedUpstream, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    running = Cluster(tmp_path_factory.mktemp("figures"), upstream, NODES)
+    yield running
+    running.end()
+
+
+@pytest.fixture(scope="module")
+def seen(cluster: Cluster) -> Seen:
+    return Seen(cluster)
+
+
+@pytest.fixture(scope="module")
+def key(cluster: Cluster, seen: Seen) -> tuple[str, list[str]]:
+    """A key with a budget, used on each node: its id, and the ids of its requests in their order."""
+    store = cluster.store()
+    store.create_account("team", "The team", now_s=time.time(), budget_nano=10**11)
+    store.close()
+    id, headers = cluster.key(budget_nano=10**10, budget_period="month", account="team")
+    asked = []
+    for n, count in enumerate(EACH):
+        for _ in range(count):
+            answer = cluster.ask(n, headers, {**QUICK, "metadata": {"user_id": "session-one"}})
+            assert answer.status_code == 200, answer.text
+            asked.append(answer.headers["x-request-id"])
+    wait_for(lambda: count_of(cluster) == len(asked))
+    return id, asked
+
+
+def count_of(cluster: Cluster) -> int:
+    count = "select count(*) from ledger"
+    return int(cluster.within(lambda db: db.fetchval(count)))
+
+
+def plain(html: str) -> str:
+    """The text of a page, without what differs from one look to the next."""
+    text = re.sub(r"<(script|style|head)\b.*?</\1>", " ", html, flags=re.S)
+    return " ".join(re.sub(r"<[^>]+>", " ", text).split())
+
+
+def test_each_page_and_file_has_the_same_figures_on_every_node(
+    cluster: Cluster, seen: Seen, key: tuple[str, list[str]]
+) -> None:
+    id, asked = key
+    spent = cluster.spent(id)
+    audited = seen.command(cluster.gates[0], "audit")
+    assert f"All nodes OK: {len(asked)} requests, ${spent / 10**9:.9f}".rstrip("0") in audited
+    pages: dict[str, set[str]] = {}
+    for gate in cluster.gates:
+        for by in ("key", "account", "model", "upstream", "session", "day"):
+            lines = seen.rows(gate, f"/usage.csv?span=24h&by={by}")
+            assert sum(int(line["requests"]) for line in lines) == len(asked)
+            assert sum(int(line["cost_nano_usd"]) for line in lines) == spent
+        log = seen.rows(gate, "/requests.csv")
+        assert {line["request_id"] for line in log} == {*asked}
+        assert sum(int(line["cost_nano_usd"]) for line in log) == spent
+        usage = seen.get(gate, "/admin/v1/usage?by=key").json()["data"]
+        assert [(row["name"], row["requests"], row["cost_nano_usd"]) for row in usage] == [
+            (id, len(asked), spent)
+        ]
+        requests = seen.get(gate, "/admin/v1/requests").json()["data"]
+        assert [row["request_id"] for row in requests] == [line["request_id"] for line in log]
+        (mine,) = (k for k in seen.get(gate, "/admin/v1/keys").json()["data"] if k["id"] == id)
+        assert (mine["requests"], mine["spent_nano"], mine["budget_spent_nano"]) == (
+            len(asked), spent, spent,
+        )  # fmt: skip
+        (team,) = seen.get(gate, "/admin/v1/accounts").json()["data"]
+        assert (team["requests"], team["spent_nano"]) == (len(asked), spent)
+        (upstream,) = seen.get(gate, "/admin/v1/upstreams").json()["data"]
+        assert upstream["requests"] == len(asked)
+        (printed,) = json.loads(seen.command(gate, "usage", "--by", "key", "--json"))
+        assert (printed["requests"], printed["cost_nano_usd"]) == (len(asked), spent)
+        for path in (
+            "/usage?span=24h", "/usage?span=24h&by=session", "/requests?sort=-cost", "/api_keys",
+            f"/api_keys/{id}", "/accounts", "/accounts/team", "/upstreams", "/sessions/session-one",
+            "/requests?figures=1", "/start",
+        ):  # fmt: skip
+            found = seen.get(gate, path, status=None)
+            if path.startswith("/sessions") and found.status_code == 404:
+                continue  # the dialect names it differently
+            assert found.status_code == 200, (path, found.text[:300])
+            text = plain(found.text).replace(gate.url, "")  # leases come and go
+            text = re.sub(r"\d\d:\d\d(:\d\d)?|\S+ leased to \d nodes?", "", text)
+            pages.setdefault(path, set()).add(" ".join(text.split()))
+    differing = {
+        path: [t.split() for t in texts] for path, texts in pages.items() if len(texts) > 1
+    }
+    assert {p: sorted({*one} ^ {*other}) for p, (one, other, *_) in differing.items()} == {}
+
+
+def test_each_request_has_its_node_and_the_log_can_be_narrowed_to_one(
+    cluster: Cluster, seen: Seen, key: tuple[str, list[str]]
+) -> None:
+    ids = [node_id(gate.data) for gate in cluster.gates]
+    queries = PooledQueries(cluster.database.url)
+    names = DatabaseReader(queries).node_names()
+    queries.close()
+    assert {*names} == {*ids} and len({*names.values()}) == NODES
+    starts = [sum(EACH[:n]) for n in range(NODES)]
+    for gate in cluster.gates:
+        for n, id in enumerate(ids):
+            mine = key[1][starts[n] : starts[n] + EACH[n]]
+            lines = seen.rows(gate, f"/requests.csv?node={id}")
+            assert {line["request_id"] for line in lines} == {*mine}
+            assert {line["node"] for line in lines} == {names[id]}
+            assert f"{EACH[n]}</a></b>" in seen.get(gate, f"/usage?span=24h&node={id}").text
+            data = seen.get(gate, f"/admin/v1/requests?node={id}").json()["data"]
+            assert [row["node"] for row in data] == [names[id]] * EACH[n]
+            page = plain(seen.get(gate, f"/requests/{mine[0]}").text)
+            assert f"Node {names[id]}" in page
+            assert seen.get(gate, f"/admin/v1/requests/{mine[0]}").json()["node"] == names[id]
+            printed = seen.command(gate, "requests", "--node", names[id], "--json").splitlines()
+            assert {json.loads(line)["request_id"] for line in printed} == {*mine}
+
+
+def test_a_budget_shows_what_is_leased_and_to_how_many(
+    cluster: Cluster, seen: Seen, key: tuple[str, list[str]]
+) -> None:
+    """A lease that was drawn for a node and is not used; nodes return theirs after a while."""
+
+    async def lease(db: object) -> None:
+        for n, gate in enumerate(cluster.gates):
+            await db.execute(  # type: ignore[attr-defined]
+                "update leases set granted = greatest(granted, spent) + $2, used = greatest(used, spent)"
+                " where node_id = $1 and what = 'account'",
+                node_id(gate.data), 10**9 * (n + 1),
+            )  # fmt: skip
+
+    cluster.within(lease)
+    for gate in cluster.gates:
+        assert "$6.00 leased to 3 nodes" in plain(seen.get(gate, "/accounts/team").text)
+        assert "leased to 3 nodes" in plain(seen.get(gate, "/accounts").text)
+
+
+def test_pages_say_what_is_missing(
+    cluster: Cluster, seen: Seen, key: tuple[str, list[str]]
+) -> None:
+    """A node that is silent, one that is behind, one whose clock is wrong; and the database away."""
+
+    async def ghost(db: object) -> None:
+        row = LedgerRow(
+            request_id="req_ghost", key_id=key[0], dialect="openai", model="MiniMax-M2", outcome="stop",
+            basis="none", cost_nano_usd=0, started_at=time.time(), ended_at=time.time(),
+        )  # fmt: skip
+        await ship(db, NodeName("ghost", "old-machine", "0.1"), [(1, row)], NodePosition(), 1200)
+        await db.execute(  # type: ignore[attr-defined]
+            "update nodes set clock_ahead_s = 3600 where node_id = 'ghost'"
+        )
+
+    cluster.within(ghost)
+    gate = cluster.gates[0]
+    for path in ("/usage", "/requests", "/api_keys", "/accounts", "/upstreams"):
+        text = plain(seen.get(gate, path).text)
+        assert "old-machine has 1,200 more requests that are on their way" in text
+        assert "The clock of old-machine is 3,600 s ahead" in text or "ahead" in text
+        assert "Figures of all nodes:" in text
+    silent = "update nodes set seen_at = now() - interval '5 minutes' where node_id = 'ghost'"
+    cluster.within(lambda db: db.execute(silent))
+    text = plain(seen.get(gate, "/usage").text)
+    assert "old-machine was last heard of" in text and "headgate nodes forget old-machine" in text
+    seen.command(gate, "nodes", "forget", "old-machine")
+    text = plain(seen.get(gate, "/requests?text=ghost").text)
+    assert "last heard of" not in text and "req_ghost" not in text.partition("Figures")[2]
+    for each in cluster.gates:  # its rows stay, and its name
+        assert "Node old-machine" in plain(seen.get(each, "/requests/req_ghost").text)
+
+    _, free = cluster.key()
+    cluster.database.stop()
+    text = plain(seen.get(gate, "/usage?span=24h").text)
+    assert "does not answer. These figures are of this node only" in text
+    assert "does not answer" in plain(seen.get(gate, "/api_keys").text)
+    for path in (
+        "/usage.csv",
+        "/requests.csv",
+        "/admin/v1/usage",
+        "/admin/v1/keys",
+        "/requests?node=ghost",
+    ):
+        refused = seen.get(gate, path, status=503)
+        assert "The database that the nodes share does not answer" in refused.text
+        assert refused.headers.get("retry-after") == ("5" if "/admin" in path else None)
+    failed = subprocess.run(
+        [*COMMAND, "usage", "--data", str(gate.data)],
+        env={**os.environ, "HEADGATE_DATABASE": cluster.database.url},
+        capture_output=True, text=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert failed.returncode == 1 and "--this-node" in failed.stderr
+    own = json.loads(seen.command(gate, "usage", "--this-node", "--json", "--by", "key"))
+    assert [line["requests"] for line in own] == [EACH[0]]
+    assert cluster.ask(1, free).status_code == 200
+    cluster.database.start()
+    wait_for(lambda: "does not answer" not in seen.get(gate, "/usage").text)
+    wait_for(lambda: count_of(cluster) == len(key[1]) + 2)
+    totals = {
+        sum(int(line["requests"]) for line in seen.rows(each, "/usage.csv?span=24h&by=model"))
+        for each in cluster.gates
+    }
+    assert totals == {len(key[1]) + 2}
