@@ -30,6 +30,7 @@ from headgate.edge.upstream_kind import DONE_S, Detection
 from headgate.net import descriptors
 from headgate.net.server_limits import Limits
 from headgate.storage.errors import StoreError
+from headgate.storage.interface import Reports
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.ledger import Ledger
 from headgate.storage.sqlite.reports import UsageReader
@@ -179,8 +180,14 @@ class Edge:
             stack.callback(ledger.close)  # a second time changes nothing
             usage = UsageReader(settings.data)
             stack.callback(usage.close)
+            everywhere: Reports | None = None
+            if settings.database and store.shares:
+                from headgate.storage.postgres.usage_reader import of_all_nodes
+
+                everywhere = of_all_nodes(settings.database)
+                stack.callback(everywhere.close)
             context = self._context = EdgeContext(
-                settings, catalog, store, ledger, usage, log, self._edges
+                settings, catalog, store, ledger, usage, log, self._edges, everywhere
             )
             stack.push_async_callback(context.close)
             context.metrics.log_lines_dropped = lambda: self._out.dropped

@@ -12,8 +12,7 @@ from headgate.cli.options import store_of
 from headgate.config import Settings
 from headgate.storage.errors import StoreError
 from headgate.storage.interface import Reports
-from headgate.storage.postgres.queries import PooledQueries
-from headgate.storage.postgres.usage_reader import DatabaseReader
+from headgate.storage.postgres.usage_reader import of_all_nodes
 from headgate.storage.sqlite.reports import UsageReader
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,7 +71,7 @@ def ledgers(settings: Settings, all_nodes: bool, this_node: bool) -> Iterator[Le
 @contextlib.contextmanager
 def _of_all(settings: Settings, names: dict[str, str]) -> Iterator[Ledgers]:
     try:
-        reader = DatabaseReader(PooledQueries(settings.database))
+        reader = of_all_nodes(settings.database)
         try:
             yield Ledgers(reader, names, True)
         finally:

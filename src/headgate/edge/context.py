@@ -23,6 +23,7 @@ from headgate.edge import own_keys, shared_reasoning
 from headgate.edge.counter import Counter
 from headgate.edge.credentials import STALE_S, Credentials
 from headgate.edge.entry import Entry
+from headgate.edge.key_reports import KeyReports
 from headgate.edge.log import Log, LogLine, places
 from headgate.edge.log import now as log_now
 from headgate.edge.management import Management
@@ -49,7 +50,7 @@ from headgate.policy.upstream_keys import OwnedKeys
 from headgate.reasoning.cache import ReasoningCache
 from headgate.reasoning.sealing import Sealer
 from headgate.storage.errors import StoreError
-from headgate.storage.interface import Keys, OwnReports
+from headgate.storage.interface import Keys, OwnReports, Reports
 from headgate.storage.sqlite.ledger import Ledger
 from headgate.tasks import Tasks
 
@@ -67,14 +68,15 @@ class EdgeContext:
         ledger_reports: OwnReports,
         log: Log,
         edges: int = 1,
+        everywhere: Reports | None = None,
     ) -> None:
-        """`edges`: how many there are of this generation."""
+        """`edges`: how many there are of this generation; `everywhere`: the ledger of all nodes."""
         self.settings = settings
         self._file = settings  # without what is stored
         self.catalog = catalog
         self.store = store
         self.ledger = ledger
-        self.ledger_reports = ledger_reports
+        self.key_reports = KeyReports(ledger_reports, everywhere)
         self.log = log
         self.metrics = Metrics()
         self.overload = Overload(settings.overload, settings.body_bytes, self.metrics, edges)

@@ -23,7 +23,7 @@ async def of_generation(context: EdgeContext, key: Key, id: str) -> bytes:
     """One exchange by its request id; Refused while it runs and when there is none."""
 
     def read() -> bytes:
-        row = context.ledger_reports.generation(id)
+        row = context.key_reports.generation(id)
         return b"" if row is None or row.key_id != key.id else msgspec.json.encode(shown(row))
 
     page = await context.reads(read)
@@ -43,11 +43,9 @@ async def of_session(context: EdgeContext, key: Key, id: str, query: Mapping[str
     limit, after = int(asked), query.get("after", "")
 
     def read() -> bytes:
-        sums = context.ledger_reports.session_sum(id, key.id)
+        sums, rows, more = context.key_reports.session(id, key.id, limit, after)
         if not sums.requests:
             return b""
-        rows = context.ledger_reports.session(id, key.id, most=limit + 1, after=after)
-        more = len(rows) > limit
         return msgspec.json.encode(
             {
                 "session": id,
@@ -57,9 +55,9 @@ async def of_session(context: EdgeContext, key: Key, id: str, query: Mapping[str
                 "cached_tokens": sums.cached_tokens,
                 "output_tokens": sums.output_tokens,
                 "cost_usd": pricing.usd(sums.cost_nano_usd),
-                "generations": [shown(r) for r in rows[:limit]],
+                "generations": [shown(r) for r in rows],
                 "has_more": more,
-                "next": rows[limit - 1].request_id if more else None,
+                "next": rows[-1].request_id if more else None,
             }
         )
 
@@ -71,7 +69,7 @@ async def of_session(context: EdgeContext, key: Key, id: str, query: Mapping[str
 
 async def of_key(context: EdgeContext, key: Key) -> bytes:
     """The asking key: its terms, what it has spent, and how it and its account stand."""
-    spent = await context.reads(lambda: context.ledger_reports.spent_by_key(key.id))
+    spent, where = await context.reads(lambda: context.key_reports.spent(key.id))
     try:
         now = await context.admissions.standing(key)
     except StoreError:
@@ -84,6 +82,7 @@ async def of_key(context: EdgeContext, key: Key) -> bytes:
             **fields,
             "spent_nano": spent,
             "spent_usd": pricing.usd(spent),
+            **({"spent_on": where} if where else {}),
             "budget": budget,
             "account_budget": account,
         }

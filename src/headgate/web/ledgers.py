@@ -18,8 +18,7 @@ from headgate.policy.periods import written_on
 from headgate.storage.errors import StoreError, StoreFault
 from headgate.storage.interface import Reports
 from headgate.storage.postgres.nodes import SILENT_S, ClusterNode, Leased
-from headgate.storage.postgres.queries import PooledQueries
-from headgate.storage.postgres.usage_reader import DatabaseReader
+from headgate.storage.postgres.usage_reader import DatabaseReader, of_all_nodes
 from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.reports import UsageReader
 
@@ -54,7 +53,7 @@ class Ledgers:
             if self._own is None:
                 self._own = UsageReader(self._settings.data)
             if url and shares and self._everywhere is None:
-                self._everywhere = DatabaseReader(PooledQueries(url, self._calls))
+                self._everywhere = of_all_nodes(url, self._calls)
         return LedgerView(self._own, self._everywhere if shares else None)
 
 

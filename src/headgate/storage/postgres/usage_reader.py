@@ -8,8 +8,10 @@ Note: a node that was away sends its rows later: they stand at the end of the lo
 
 from collections import Counter
 
+from headgate.call_loop import CallLoop
 from headgate.storage.postgres.database import TIMEOUT_S
 from headgate.storage.postgres.nodes import LEASED, NODES, ClusterNode, Leased
+from headgate.storage.postgres.queries import PooledQueries
 from headgate.storage.postgres.request_log import RequestLog
 from headgate.storage.postgres.usage_sums import UsageSums
 
@@ -34,3 +36,8 @@ class DatabaseReader(RequestLog, UsageSums):
 
     def close(self) -> None:
         self._queries.close()
+
+
+def of_all_nodes(url: str, calls: CallLoop | None = None) -> DatabaseReader:
+    """Return what reads a database; it connects when something is asked."""
+    return DatabaseReader(PooledQueries(url, calls))

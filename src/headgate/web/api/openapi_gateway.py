@@ -301,6 +301,7 @@ PATHS = (
         path="/v1/key",
         name="key",
         summary="Show the asking key: its terms, what it has spent, how its budget stands.",
+        words="Where nodes share a database, `spent_on` is `all_nodes`, or `this_node` while it is away.",
     ),
     Outline(
         group="A key's own",
