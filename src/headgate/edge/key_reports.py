@@ -17,7 +17,7 @@ class KeyReports:
     """Reads for the owner of a key; in a thread, as both ledgers make it wait."""
 
     def __init__(self, own: Reports, everywhere: Reports | None = None) -> None:
-        """`everywhere`: the ledger of all nodes; None: they share none."""
+        """`everywhere` reads the ledger of all nodes; None: they share none."""
         self._own = own
         self._everywhere = everywhere
 
