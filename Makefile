@@ -34,7 +34,7 @@ attack: .venv/.test
 # Several gateways on one PostgreSQL: 200 random kills under load (CLUSTER_KILLS), a link cut for a minute,
 # a clock an hour off; `make test` runs the short ones.
 cluster: .venv/.test
-	@$(BIN)/python -m pytest tests/node/test_nodes_together.py tests/node/test_cluster_kills.py tests/storage/test_ledger_database.py --long
+	@$(BIN)/python -m pytest tests/node/test_nodes_together.py tests/node/test_cluster_kills.py tests/node/test_figures_of_nodes.py tests/storage/test_ledger_database.py --long
 
 # Random and mutated bytes against dialects/, stream/ and net/ for a minute (`make soak SECONDS=600` for longer), 200 kills of
 # all processes and 60 of one, 10,000 mixed outcomes.

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any, get_args
 
+import asyncpg
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -22,6 +23,7 @@ from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.reports import UsageReader
 from postgres import Postgres
 
+TOKENS = ("input", "cached", "cache_write", "output", "reasoning")
 BYS = ("key", "account", "model", "upstream", "user", "session", "day", "hour")
 
 
@@ -222,3 +224,19 @@ def test_a_schema_with_rows_is_brought_up_to_date(server: Postgres) -> None:
     assert isinstance(wanted[0][0], Spent) and wanted[0][0].ttft_ms == 9
     queries.close()
     assert msgspec.structs.asdict(Where(node_id="x"))["node_id"] == "x"
+
+
+def test_sums_of_an_older_version_are_refused(server: Postgres, reader: DatabaseReader) -> None:
+    """A node that was connected when another one brought the schema up to date."""
+    sums = ("requests", "unpriced", *(f"{t}_tokens" for t in TOKENS), "cost_nano_usd")
+
+    async def work() -> None:
+        db = await database.connect(server.url)
+        with pytest.raises(asyncpg.NotNullViolationError):
+            await db.execute(
+                f"insert into by_hour (hour, node_id, account, key_id, model, upstream, outcome, {', '.join(sums)})"
+                f" values (now(), 'n1', '', 'K1', 'M', 'up', 'stop', {', '.join('1' for _ in sums)})"
+            )
+        await db.close()
+
+    asyncio.run(work())

@@ -29,6 +29,14 @@ update by_hour b set ttft_ms = r.ttft_ms, first_tokens = r.first_tokens, stream_
     ) r
     where (b.hour, b.node_id, b.account, b.key_id, b.model, b.upstream, b.outcome)
         = (r.hour, r.node_id, r.account, r.key_id, r.model, r.upstream, r.outcome);
+-- Without defaults: a node of an older version, which would leave the new sums out, is refused, and its rows
+-- wait in its data directory until it is upgraded.
+alter table by_hour
+    alter column ttft_ms drop default, alter column first_tokens drop default, alter column stream_ms drop default,
+    alter column first_seq drop default, alter column last_seq drop default;
+alter table pruned_hour
+    alter column ttft_ms drop default, alter column first_tokens drop default, alter column stream_ms drop default,
+    alter column first_seq drop default, alter column last_seq drop default;
 
 create table by_session (
     hour timestamptz not null,
