@@ -307,6 +307,22 @@ def test_a_node_that_joins_has_all_figures_at_once(
     cluster.end()
 
 
+def test_pages_go_on_without_a_database_that_says_nothing(
+    upstream: PlayedUpstream, tmp_path: Path
+) -> None:
+    """A link that is cut: no connection is refused, and none is answered."""
+    cluster = Cluster(tmp_path, upstream, 1, links=True)
+    seen, (gate,) = Seen(cluster), cluster.gates
+    assert "Figures of all nodes" in seen.get(gate, "/usage").text
+    cluster.links[0].cut = True
+    for path in ("/usage", "/api_keys", "/requests"):
+        assert "These figures are of this node only" in seen.get(gate, path).text
+    seen.get(gate, "/usage.csv", status=503)
+    cluster.links[0].cut = False
+    wait_for(lambda: "Figures of all nodes" in seen.get(gate, "/usage").text)
+    cluster.end()
+
+
 def test_the_pages_are_whole_in_a_browser(
     cluster: Cluster, seen: Seen, key: tuple[str, list[str]]
 ) -> None:

@@ -383,6 +383,14 @@ def test_the_commands_read_all_nodes(
         finding = asyncio.run(machine._ledger_database(settings.database, online))
         assert finding.state == "ok" and said in finding.result
         assert "secret-of-pg" not in str(finding)
+    for column, value, said in (
+        ("clock_ahead_s", "-99", "wrong clocks: two"),
+        ("seen_at", "now() - interval '1 minute'", "silent: two"),
+    ):
+        change = f"update headgate.nodes set {column} = {value} where name = 'two'"
+        within(url, lambda db, change=change: db.execute(change))
+        finding = asyncio.run(machine._ledger_database(settings.database, True))
+        assert finding.state == "warn" and finding.result.endswith(said)
     assert run(nodes.command, "forget", "two") == "Forgotten: n2.\n"
     assert CliRunner().invoke(nodes.command, ["forget", "two"]).exit_code == 1
     assert requests_in(url) == 2

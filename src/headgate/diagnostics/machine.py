@@ -40,6 +40,7 @@ from headgate.net.client import Client
 from headgate.net.dial import Proxies, own_context, target_of
 from headgate.storage.errors import StoreError
 from headgate.storage.postgres import database
+from headgate.storage.postgres.nodes import CLOCK_S, SILENT_S
 from headgate.storage.postgres.reports import LedgerDatabase
 from headgate.storage.sqlite.database import PEPPER_BYTES, fingerprint_of
 from headgate.storage.sqlite.inspection import inspect
@@ -417,9 +418,24 @@ async def _ledger_database(url: str, online: bool) -> Finding:
             "Correct `database`, or let this machine reach it: rows wait in the data directory meanwhile.",
         )
     behind = sum(node.behind for node in nodes)
-    return Finding(
-        name, "ok", f"{database.shown(url)}: {len(nodes)} nodes, {behind} rows on their way"
-    )
+    result = f"{database.shown(url)}: {len(nodes)} nodes, {behind} rows on their way"
+    silent = ", ".join(node.name for node in nodes if node.silent_s > SILENT_S)
+    if silent:
+        return Finding(
+            name,
+            "warn",
+            f"{result}; silent: {silent}",
+            "Their newer requests are in no figure. For good: headgate nodes forget NAME.",
+        )
+    clocks = ", ".join(node.name for node in nodes if abs(node.clock_ahead_s) > CLOCK_S)
+    if clocks:
+        return Finding(
+            name,
+            "warn",
+            f"{result}; wrong clocks: {clocks}",
+            "Set their clocks by NTP: requests are listed under the times of their node.",
+        )
+    return Finding(name, "ok", result)
 
 
 def _now() -> str:

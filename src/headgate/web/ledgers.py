@@ -17,13 +17,12 @@ from headgate.policy.keys import Account, Key
 from headgate.policy.periods import written_on
 from headgate.storage.errors import StoreError, StoreFault
 from headgate.storage.interface import Reports
-from headgate.storage.postgres.nodes import SILENT_S, ClusterNode, Leased
+from headgate.storage.postgres.nodes import CLOCK_S, SILENT_S, ClusterNode, Leased
 from headgate.storage.postgres.usage_reader import DatabaseReader, of_all_nodes
 from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.reports import UsageReader
 
 ANSWER_S = 2.0  # that a page waits for the database before it goes on without
-CLOCK_S = 30.0  # that a node's clock may be off before pages say it
 AWAY = (
     "The database that the nodes share does not answer, so that the figures of all nodes are not known now."
     " Try again in a moment."

@@ -2,6 +2,7 @@
 
 import msgspec
 
+CLOCK_S = 30.0  # that a node's clock may be off
 SILENT_S = 30.0  # a node that lives says so every 10 s
 NODES = """
 select node_id, name, version, extract(epoch from seen_at)::float8,

@@ -13,10 +13,10 @@ from headgate.call_loop import CallLoop
 from headgate.storage.errors import StoreFault
 from headgate.storage.postgres.database import TIMEOUT_S, check, check_installed, faults, options
 
-CONNECT_S = 3.0
+CONNECT_S = 2.0
 MOST = 4  # connections of one process
 IDLE_S = 60.0
-AGAIN_S = 1.0  # after a failure, until which the database counts as away
+AGAIN_S = 2.0  # after a failure, until which the database counts as away
 
 
 class Queries(Protocol):
@@ -73,8 +73,14 @@ class PooledQueries:
                 **options(),
             )
             await self._pool
-        async with self._pool.acquire(timeout=within_s + CONNECT_S) as db:
+        db = await self._pool.acquire(timeout=within_s)
+        try:
             found = await db.fetch(sql, *values, timeout=within_s)
+        except TimeoutError:
+            db.terminate()  # asyncpg would wait as long again for its query to be cancelled
+            raise
+        finally:
+            await self._pool.release(db)
         return [tuple(row) for row in found]
 
     async def _check(self, db: Any) -> None:
