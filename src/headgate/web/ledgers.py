@@ -62,13 +62,13 @@ class LedgerView:
     def __init__(self, own: Reports, everywhere: DatabaseReader | None) -> None:
         self._own, self._everywhere = own, everywhere
         self.shared = everywhere is not None
-        self.away = False
+        self.away, self.why = False, ""
         self.nodes: list[ClusterNode] = []
         if everywhere is not None:
             try:
                 self.nodes = everywhere.nodes(ANSWER_S)
-            except StoreError:
-                self.away = True
+            except StoreError as error:
+                self.away, self.why = True, str(error)
 
     @property
     def reports(self) -> Reports:

@@ -4,6 +4,7 @@ After a failure nothing is asked for a moment, so that a page does not wait for 
 once for each of its figures.
 """
 
+import asyncio
 import contextlib
 import threading
 import time
@@ -14,7 +15,9 @@ from headgate.storage.errors import StoreFault
 from headgate.storage.postgres.database import TIMEOUT_S, check, check_installed, faults, options
 
 CONNECT_S = 2.0
-MOST = 4  # connections of one process
+MOST = (
+    8  # connections of one process: twice the threads of the console, as files go on beside pages
+)
 IDLE_S = 60.0
 AGAIN_S = 2.0  # after a failure, until which the database counts as away
 
@@ -38,6 +41,7 @@ class PooledQueries:
         self._url = url
         self._calls = calls or CallLoop()
         self._pool: Any = None  # asyncpg's, which has no types
+        self._opening = asyncio.Lock()
         self._lock = threading.Lock()
         self._away_until, self._why = 0.0, ""
 
@@ -59,29 +63,34 @@ class PooledQueries:
     async def _fetch(
         self, sql: str, values: tuple[object, ...], within_s: float
     ) -> list[tuple[Any, ...]]:
-        if self._pool is None:
-            import asyncpg
-
-            self._pool = asyncpg.create_pool(
-                self._url,
-                min_size=0,
-                max_size=MOST,
-                max_inactive_connection_lifetime=IDLE_S,
-                timeout=CONNECT_S,
-                command_timeout=TIMEOUT_S,
-                init=self._check,
-                **options(),
-            )
-            await self._pool
-        db = await self._pool.acquire(timeout=within_s)
+        pool = await self._opened()
+        db = await pool.acquire(timeout=within_s)
         try:
             found = await db.fetch(sql, *values, timeout=within_s)
         except TimeoutError:
             db.terminate()  # asyncpg would wait as long again for its query to be cancelled
             raise
         finally:
-            await self._pool.release(db)
+            await pool.release(db)
         return [tuple(row) for row in found]
+
+    async def _opened(self) -> Any:
+        """Return the pool, which is opened by whoever comes first."""
+        async with self._opening:
+            if self._pool is None:
+                import asyncpg
+
+                self._pool = await asyncpg.create_pool(
+                    self._url,
+                    min_size=0,
+                    max_size=MOST,
+                    max_inactive_connection_lifetime=IDLE_S,
+                    timeout=CONNECT_S,
+                    command_timeout=TIMEOUT_S,
+                    init=self._check,
+                    **options(),
+                )
+            return self._pool
 
     async def _check(self, db: Any) -> None:
         await check(db, self._url)
