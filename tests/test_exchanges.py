@@ -35,7 +35,8 @@ from headgate import jsontext
 from headgate.catalog import counting, presets
 from headgate.chat import Event, Failed, Finish, Grammar, Message, Reasoning, Request, Text, Usage
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Decoder, Dialect, ReplyFacts, RequestTarget
+from headgate.dialects.contract import Dialect, ReplyFacts, RequestTarget
+from headgate.dialects.decoder import Decoder
 from headgate.dialects.registry import DIALECTS
 from headgate.dialects.responses.dialect import ResponsesDialect
 from headgate.dialects.responses.reply_wire import Echo

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate import jsontext
+from headgate.dialects import upstream_json
 from headgate.dialects.contract import RequestTarget
 from headgate.dialects.registry import DIALECTS
 from headgate.errors import Refused
@@ -51,7 +52,7 @@ def test_no_character_that_some_reader_takes_for_a_line_end_is_written_bare() ->
 
 
 def test_a_lone_surrogate_from_an_upstream_kills_nothing() -> None:
-    value = jsontext.decode_upstream(DECODER, b'{"model": "a\\ud83d"}', Body)
+    value = upstream_json.decode(DECODER, b'{"model": "a\\ud83d"}', Body)
     assert value.model.startswith("a")
 
 

@@ -300,7 +300,6 @@ LONGER = {
     "diagnostics/machine.py": 450,
     "diagnostics/probes.py": 475,
     "dialects/openai/upstream.py": 350,
-    "jsontext.py": 350,
     "net/client.py": 375,
     "net/inbound.py": 400,
     "net/inbound_connection.py": 550,

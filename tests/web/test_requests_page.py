@@ -591,6 +591,8 @@ OF_KINDS = {
     for name in (
         "unknown",
         "unknown_chat",
+        "unknown_fields",
+        "unknown_parts",
         "unknown_responses",
         "fields",
         "hints",

@@ -11,14 +11,10 @@ from typing import ClassVar, Literal, Protocol
 
 import msgspec
 
-from headgate import jsontext
-from headgate.bounds import WHOLE_BYTES, reply_too_large
 from headgate.chat import Event, Reply, Request
 from headgate.dialects.capabilities import Capabilities, ReasoningForm
+from headgate.dialects.decoder import Decoder
 from headgate.errors import Failure
-from headgate.stream import sse
-from headgate.stream.framing import Framer
-from headgate.stream.thinking import TagSplitter
 
 
 class RequestTarget(msgspec.Struct, frozen=True):
@@ -128,121 +124,6 @@ class Encoder(Protocol):
     def feed(self, events: Sequence[Event]) -> bytes: ...
 
     def fail(self, failure: Failure) -> tuple[bytes, ...]: ...
-
-
-class Decoder:
-    """Turns the bytes of one upstream reply into events; a subclass reads one payload at a time.
-
-    `media` is the reply's content type without parameters: an upstream may answer a stream
-    request with one JSON body, and the other way round.  Once an event of the end (Finish or
-    Failed) was given, further bytes are ignored.
-    """
-
-    def __init__(self, media: str, seed: str = "") -> None:
-        self.framer = Framer(seed)
-        self._whole = None if media == "text/event-stream" else bytearray()
-        self._reader = sse.EventReader()
-        self._tags: TagSplitter | None = None  # of the text that `say` reads
-
-    def feed(self, data: bytes) -> list[Event]:
-        if self.framer.ended:
-            return []
-        if self._whole is not None:
-            self._whole += data
-            if len(self._whole) > WHOLE_BYTES.most:
-                self._whole.clear()
-                self.framer.fail(reply_too_large(WHOLE_BYTES))
-            return self.framer.take()
-        try:
-            payloads = self._reader.feed(data)
-        except sse.EventTooLarge as error:
-            self.framer.fail(Failure("upstream", f"The upstream sent {error}."))
-            return self.framer.take()
-        framer = self.framer
-        try:
-            for payload in payloads:
-                if framer.ended:
-                    break
-                self.payload(payload)
-        except (ValueError, msgspec.MsgspecError) as error:
-            self._unreadable(error)
-        return framer.take()
-
-    def close(self) -> list[Event]:
-        """The upstream closed: the rest, and Failed when there was no end."""
-        if not self.framer.ended:
-            if self._whole is not None:
-                try:
-                    self._read_whole()
-                except (ValueError, msgspec.MsgspecError) as error:
-                    self._unreadable(error)
-            else:
-                for payload in self._reader.close():
-                    self._read(payload)
-                if not self.framer.ended:
-                    self.eof()
-        if not self.framer.ended:
-            self.framer.fail(
-                Failure("upstream", "The upstream closed the stream before the reply was finished.")
-            )
-        return self.framer.take()
-
-    def say(self, piece: str) -> None:
-        """A piece of text, whose thinking tags are taken out."""
-        tags = self._tags
-        if tags is None:
-            if not piece:
-                return
-            tags = self._tags = TagSplitter()
-        if tags.plain(piece):
-            self.framer.text(piece)
-            return
-        thinking, text = tags.feed(piece)
-        self.framer.thinking(thinking)
-        self.framer.text(text)
-
-    def end_text(self) -> None:
-        """The text so far is complete: what was held back of it is emitted; tags may begin the next."""
-        if self._tags is not None:
-            thinking, text = self._tags.close()
-            self._tags = None
-            self.framer.thinking(thinking)
-            self.framer.text(text)
-
-    def _read_whole(self) -> None:
-        assert self._whole is not None
-        body = bytes(self._whole)
-        self._whole.clear()
-        if jsontext.within(body, jsontext.most_values(len(body))):
-            self.whole(body)
-        else:
-            self.framer.fail(jsontext.garbage("more JSON values than a reply has"))
-
-    def _read(self, payload: bytes) -> None:
-        if self.framer.ended:
-            return
-        try:
-            self.payload(payload)
-        except (ValueError, msgspec.MsgspecError) as error:
-            self._unreadable(error)
-
-    def _unreadable(self, error: Exception) -> None:
-        self.framer.fail(
-            Failure(
-                "upstream", f"The upstream's answer could not be read ({type(error).__name__})."
-            )
-        )
-
-    def payload(self, payload: bytes) -> None:
-        """Read the data of one server-sent event; ValueError when it cannot be read."""
-        raise NotImplementedError
-
-    def whole(self, body: bytes) -> None:
-        """Read a reply that came as one JSON body; ValueError when it cannot be read."""
-        raise NotImplementedError
-
-    def eof(self) -> None:
-        """The stream ended; a dialect whose finish is known by now calls framer.finish."""
 
 
 class Dialect(Protocol):

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Raw, Struct
 
-from headgate import jsontext
+from headgate.dialects import upstream_json
 from headgate.dialects.retry_after import retry_after
 from headgate.errors import MODEL_OUTPUT, Failure, Kind
 from headgate.redaction import redacted
@@ -237,7 +237,7 @@ def failure_within(error: Raw, base: BaseResp | None) -> Failure | None:
 
 def _read_error(raw: Raw, status: int, retry_after_s: float | None) -> Failure:
     if bytes(raw).startswith(b"{"):
-        error = jsontext.decode_upstream(_error_decoder, bytes(raw), _ErrorIn)
+        error = upstream_json.decode(_error_decoder, bytes(raw), _ErrorIn)
     else:
         text = msgspec.json.decode(raw)
         error = _ErrorIn(text if isinstance(text, str) else None)
@@ -251,7 +251,7 @@ def read_failure(status: int, headers: Mapping[str, str], body: bytes) -> Failur
     """The failure an error page means, whichever envelope it came in; pages are never passed on."""
     wait = retry_after(headers)
     try:
-        wire = jsontext.decode_upstream(_envelope_decoder, body, _Envelope)
+        wire = upstream_json.decode(_envelope_decoder, body, _Envelope)
         if _given(wire.error):
             return _read_error(wire.error, status, wait)
     except (ValueError, msgspec.MsgspecError):

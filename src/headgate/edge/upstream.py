@@ -12,7 +12,8 @@ import msgspec
 from headgate.catalog.routes import Route
 from headgate.chat import Request
 from headgate.dialects import vendor_errors
-from headgate.dialects.contract import Decoder, Dialect
+from headgate.dialects.contract import Dialect
+from headgate.dialects.decoder import Decoder
 from headgate.dialects.registry import DIALECTS, FACTS
 from headgate.errors import OPERATORS, Failure, Refused
 from headgate.net.client import Client, Prepared

@@ -14,6 +14,7 @@ import msgspec
 from headgate import jsontext
 from headgate.chat import Found, Searched, ToolCall, WebSearch
 from headgate.config import Search
+from headgate.dialects import upstream_json
 from headgate.edge.metrics import Metrics
 from headgate.net.client import Client
 from headgate.net.client_errors import Broken, TimedOut, Timeouts
@@ -109,7 +110,7 @@ class SearchProvider:
         try:
             if not jsontext.within(answer, jsontext.most_values(len(answer))):
                 return (), "unavailable"
-            wire = jsontext.decode_upstream(_answer_decoder, answer, _Answer)
+            wire = upstream_json.decode(_answer_decoder, answer, _Answer)
         except (ValueError, msgspec.MsgspecError):
             return (), "unavailable"
         if wire.base_resp is not None and (code := wire.base_resp.status_code):

@@ -43,7 +43,7 @@ class Framer:
     """
 
     def __init__(self, seed: str = "") -> None:
-        self._seed = seed
+        self.seed = seed
         self._out: list[Event] = []
         self._queue: deque[Run | Call] = deque()  # the first is the open one
         self._calls = 0
@@ -52,10 +52,10 @@ class Framer:
         self._by_id: dict[str, Call] = {}  # the first call of each
         self._by_both: dict[tuple[str, int | None], Call] = {}  # the first of each
         self._ids: set[str] = set()
-        self._parts = 0
+        self.parts = 0
         self.size = 0  # characters of the reply so far
-        self.started = False
-        self.ended = False
+        self.started = self.ended = False
+        self.failure: Failure | None = None
 
     def take(self) -> list[Event]:
         """The events since the last call, which end where the reply became too large."""
@@ -156,7 +156,7 @@ class Framer:
 
     def fail(self, failure: Failure, usage: Usage | None = None) -> None:
         if not self.ended:
-            self.ended = True
+            self.ended, self.failure = True, failure
             self._queue.clear()
             self._out.append(Failed(failure, usage))
 
@@ -184,8 +184,8 @@ class Framer:
 
     def _count(self) -> None:
         """Return one more part."""
-        self._parts += 1
-        if self._parts > REPLY_PARTS.most:
+        self.parts += 1
+        if self.parts > REPLY_PARTS.most:
             self.fail(reply_too_large(REPLY_PARTS))
 
     def _append(self, item: "Run | Call") -> "Run":
@@ -272,7 +272,7 @@ class Framer:
     def _open_call(self, call: Call) -> None:
         call.opened = True
         number = call.number + 1
-        id = call_id(call.id) or f"call_{self._seed}_{number}"
+        id = call_id(call.id) or f"call_{self.seed}_{number}"
         if id in self._ids:
             id = f"{id}_{number}"
         self._ids.add(id)

@@ -24,8 +24,8 @@ from headgate.chat import (
     Request,
     Usage,
 )
+from headgate.dialects import mended_replies, upstream_json, vendor_errors
 from headgate.dialects import usage as usages
-from headgate.dialects import vendor_errors
 from headgate.dialects.anthropic.upstream_request import wire_request
 from headgate.dialects.anthropic.upstream_wire import (
     BlockIn,
@@ -38,7 +38,7 @@ from headgate.dialects.anthropic.upstream_wire import (
     usage_decoder,
 )
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Decoder
+from headgate.dialects.decoder import Decoder
 from headgate.dialects.repeated import RepeatedChunk
 
 _Json = dict[str, object]
@@ -157,7 +157,7 @@ class AnthropicDecoder(Decoder):
             return
         if not payload.strip() or payload.startswith(b"[DONE]"):
             return
-        wire = jsontext.decode_upstream(event_decoder, payload, EventIn)
+        wire = upstream_json.decode(event_decoder, payload, EventIn)
         if wire.type == "content_block_delta" and wire.delta is not None:
             self._delta(wire.index or 0, wire.delta)
             if wire.delta.text:
@@ -194,18 +194,21 @@ class AnthropicDecoder(Decoder):
                 self.framer.fail(jsontext.garbage("an error without words"), self._counts.usage())
             # Others are passed over: pings, and whatever comes next month.
 
+    def mended(self, body: bytes, whole: bool) -> bytes | None:
+        return mended_replies.mended(body, mended_replies.anthropic, mended_replies.ANTHROPIC)
+
     def whole(self, body: bytes) -> None:
-        wire = jsontext.decode_upstream(message_decoder, body, MessageIn)
+        wire = upstream_json.decode(message_decoder, body, MessageIn)
         self._counts.add(wire.usage)
         if self._failed(wire.error, wire.base_resp):
             return
-        if wire.content is None:
+        if wire.content is None and wire.stop_reason is None:
             raise ValueError("no content")
         counts = self._counts
         self.framer.start(
             wire.id or "", wire.model or "", counts.input, counts.read, counts.written
         )
-        for index, block in enumerate(wire.content):
+        for index, block in enumerate(wire.content or ()):
             self._begin(index, block)
             self._end(index)
         self._finish(wire.stop_reason, wire.stop_sequence)
@@ -244,9 +247,9 @@ class AnthropicDecoder(Decoder):
                 self._stated = self._stated or bool(wire.text)
                 self.end_text()
                 self.say(wire.text or "")
-            case "thinking":
+            case "thinking" | "reasoning":
                 self.end_text()
-                self.framer.thinking(wire.thinking or "")
+                self.framer.thinking(wire.thinking or wire.reasoning or wire.text or "")
                 if wire.signature:
                     self.framer.signature(wire.signature)
             case "tool_use":

@@ -22,6 +22,7 @@ class BlockIn(Struct, frozen=True, gc=False):
     type: str = ""
     text: str | None = None
     thinking: str | None = None
+    reasoning: str | None = None  # as some servers name it
     signature: str | None = None
     id: str | None = None
     name: str | None = None

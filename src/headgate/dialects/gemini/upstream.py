@@ -27,10 +27,10 @@ from headgate.chat import (
     Request,
     Usage,
 )
+from headgate.dialects import mended_replies, upstream_json, vendor_errors
 from headgate.dialects import usage as usages
-from headgate.dialects import vendor_errors
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Decoder
+from headgate.dialects.decoder import Decoder
 from headgate.dialects.gemini.signatures import signature_in
 from headgate.dialects.gemini.upstream_request import compact, wire_request
 from headgate.dialects.gemini.upstream_wire import (
@@ -114,7 +114,11 @@ class GeminiDecoder(Decoder):
     def payload(self, payload: bytes) -> None:
         # Google sends no [DONE]; gateways that speak its protocol do.
         if payload.strip() and not payload.startswith(b"[DONE]"):
-            self._reply(jsontext.decode_upstream(reply_decoder, payload, ReplyIn))
+            self._reply(upstream_json.decode(reply_decoder, payload, ReplyIn))
+
+    def mended(self, body: bytes, whole: bool) -> bytes | None:
+        mend = mended_replies.gemini_whole if whole else mended_replies.gemini
+        return mended_replies.mended(body, mend, mended_replies.GEMINI)
 
     def whole(self, body: bytes) -> None:
         for wire in _replies(body):
@@ -188,8 +192,8 @@ class GeminiDecoder(Decoder):
 def _replies(body: bytes) -> Iterable[ReplyIn]:
     """A whole reply, or a stream that was not asked for as events: an array."""
     if body[:64].lstrip().startswith(b"["):
-        return jsontext.decode_upstream(replies_decoder, body, list[ReplyIn])
-    return (jsontext.decode_upstream(reply_decoder, body, ReplyIn),)
+        return upstream_json.decode(replies_decoder, body, list[ReplyIn])
+    return (upstream_json.decode(reply_decoder, body, ReplyIn),)
 
 
 # --- errors: from upstreams ----------------------------------------------------------------------
@@ -225,7 +229,7 @@ def read_failure(status: int, headers: Mapping[str, str], body: bytes) -> Failur
 def _failure(raw: Raw, status: int, retry_after_s: float | None) -> Failure:
     """`status` is HTTP's, or 0 where the error came inside a reply and must say it itself."""
     try:
-        error = jsontext.decode_upstream(error_decoder, bytes(raw), ErrorIn)
+        error = upstream_json.decode(error_decoder, bytes(raw), ErrorIn)
     except (ValueError, msgspec.MsgspecError):
         return vendor_errors.failure_of(status or 500, "", retry_after_s=retry_after_s)
     word, message = error.status or "", error.message or ""

@@ -22,10 +22,10 @@ from headgate.chat import (
     Request,
     Usage,
 )
-from headgate.dialects import openai_api, vendor_errors
+from headgate.dialects import mended_replies, openai_api, upstream_json, vendor_errors
 from headgate.dialects import usage as usages
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Decoder
+from headgate.dialects.decoder import Decoder
 from headgate.dialects.openai import mending
 from headgate.dialects.openai.upstream_request import wire_request
 from headgate.dialects.openai.upstream_wire import (
@@ -75,11 +75,11 @@ _Channel = Literal["", "details", "field", "tags"]
 def _read(data: bytes) -> ReplyIn:
     """Return a chunk or a whole reply of which something is not as it should be; ValueError."""
     try:
-        return jsontext.decode_upstream(reply_decoder, data, ReplyIn)
+        return upstream_json.decode(reply_decoder, data, ReplyIn)
     except ValueError:
         if (mended := mending.mended(data)) is None:
             raise
-        return jsontext.decode_upstream(reply_decoder, mended, ReplyIn)
+        return upstream_json.decode(reply_decoder, mended, ReplyIn)
 
 
 def _usage_in(raw: Raw) -> Usage | None:
@@ -157,6 +157,12 @@ class OpenAIDecoder(Decoder):
         self._reply(wire)
         if _text_alone(wire):
             self._repeated.learn(payload)
+
+    def mended(self, body: bytes, whole: bool) -> bytes | None:
+        # Chunks of a stream are mended where they are read.
+        if not whole:
+            return None
+        return mended_replies.mended(body, mended_replies.openai_whole, mended_replies.OPENAI)
 
     def whole(self, body: bytes) -> None:
         self._reply(_read(body))

@@ -26,9 +26,9 @@ from headgate.chat import (
     FinishReason,
     Request,
 )
-from headgate.dialects import fields, vendor_errors
+from headgate.dialects import fields, mended_replies, upstream_json, vendor_errors
 from headgate.dialects.capabilities import Capabilities
-from headgate.dialects.contract import Decoder
+from headgate.dialects.decoder import Decoder
 from headgate.dialects.responses.upstream_errors import INCOMPLETE_IN, failure_in, failure_of
 from headgate.dialects.responses.upstream_request import wire_request
 from headgate.dialects.responses.upstream_wire import (
@@ -100,7 +100,7 @@ class ResponsesDecoder(Decoder):
     def payload(self, payload: bytes) -> None:
         if not payload.strip() or payload.startswith(b"[DONE]"):
             return
-        event = jsontext.decode_upstream(event_decoder, payload, EventIn)
+        event = upstream_json.decode(event_decoder, payload, EventIn)
         match event.type:
             case "response.output_text.delta" | "response.refusal.delta":
                 self._text(self._seen(event, "text"), event.delta or "")
@@ -130,8 +130,11 @@ class ResponsesDecoder(Decoder):
             case _:
                 self._other(event)
 
+    def mended(self, body: bytes, whole: bool) -> bytes | None:
+        return mended_replies.mended(body, mended_replies.responses, mended_replies.RESPONSES)
+
     def whole(self, body: bytes) -> None:
-        reply = jsontext.decode_upstream(reply_decoder, body, ReplyIn)
+        reply = upstream_json.decode(reply_decoder, body, ReplyIn)
         if not reply.status and reply.output is None and failure_in(reply.error, reply) is None:
             self.framer.fail(jsontext.garbage("no output"))
             return

@@ -5,9 +5,8 @@ import re
 import msgspec
 from msgspec import Raw
 
-from headgate import jsontext
 from headgate.chat import FinishReason
-from headgate.dialects import vendor_errors
+from headgate.dialects import upstream_json, vendor_errors
 from headgate.dialects.responses.upstream_wire import ErrorIn, ReplyIn, error_decoder
 from headgate.errors import Failure
 
@@ -35,7 +34,7 @@ _AGAIN = re.compile(r"try again in\s*(\d{1,6}(?:\.\d{1,6})?)\s*(ms|s)", re.I)
 def failure_in(error: Raw, reply: ReplyIn | None) -> Failure | None:
     """The error inside a reply or an event, if there is one."""
     if bytes(error).startswith(b"{"):
-        return failure_of(jsontext.decode_upstream(error_decoder, bytes(error), ErrorIn))
+        return failure_of(upstream_json.decode(error_decoder, bytes(error), ErrorIn))
     return vendor_errors.failure_within(error, reply.base_resp if reply is not None else None)
 
 
