@@ -19,6 +19,7 @@ from headgate.net.server import Server
 from headgate.policy.periods import nano_of
 from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.reports import UsageReader
+from waiting import wait_for
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 
@@ -207,7 +208,9 @@ def test_a_million_tokens_reported_for_a_dozen_words_are_disputed(
     assert any("reported 5 input and 1000000 output tokens" in w for w in row.warnings)
     assert running.gateway.metric('headgate_usage_disputed_total{upstream="greedy"}') == 1
     running.cli("audit")
-    line = next(n for n in running.log.splitlines() if reply.headers["x-request-id"] in n)
+    id = reply.headers["x-request-id"]
+    wait_for(lambda: id in running.log)  # a thread of its own writes it
+    line = next(n for n in running.log.splitlines() if id in n)
     assert '"level":"warning"' in line and "1000000" in line
 
 
