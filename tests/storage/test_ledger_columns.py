@@ -111,7 +111,7 @@ def test_the_table_has_the_columns_of_the_row(tmp_path: Path) -> None:
 
 def test_the_admin_api_has_the_columns_of_the_row() -> None:
     fields = figures.Exchange.__struct_fields__
-    assert fields == ("seq", *COLUMNS, "cost_usd")
+    assert fields == ("seq", *COLUMNS, "cost_usd", "node")
     schema = msgspec.json.schema(figures.Exchange)["$defs"]["Exchange"]
     # A moment has a field's type of its own; openapi.py gives those their format.
     assert figures.Exchange.__annotations__["started_at"] is datetime
@@ -129,10 +129,10 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_requests_are_printed_as_json_and_csv_with_these_names(data: Path) -> None:
     printed = CliRunner().invoke(requests.command, ["--json"]).stdout.splitlines()
     (one,) = [json.loads(line) for line in printed]
-    assert [*one] == [*COLUMNS, "cost_usd"]
+    assert [*one] == [*COLUMNS, "cost_usd", "node"]
     assert (one["started_at"], one["cost_usd"]) == ("2027-01-15T08:00:00.100Z", "0.000000099")
     lines = CliRunner().invoke(requests.command, ["--csv", "--all"]).stdout.splitlines()
-    assert lines[0].split(",") == [*COLUMNS, "cost_usd", "key_name"]
+    assert lines[0].split(",") == [*COLUMNS, "cost_usd", "key_name", "node"]
     assert lines[1].startswith("a,k2,acme,s,")
     assert CliRunner().invoke(requests.command, ["--user", "nobody", "--all"]).stdout == ""
     assert CliRunner().invoke(requests.command, ["--all", "--follow"]).exit_code == 2
