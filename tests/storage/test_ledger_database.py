@@ -391,6 +391,8 @@ def test_the_commands_read_all_nodes(
         within(url, lambda db, change=change: db.execute(change))
         finding = asyncio.run(machine._ledger_database(settings.database, True))
         assert finding.state == "warn" and finding.result.endswith(said)
+    (line,) = (each for each in run(nodes.command, "list").splitlines() if "two" in each)
+    assert line.split("\t")[4:6] == ["silent", "-99 s"]
     assert run(nodes.command, "forget", "two") == "Forgotten: n2.\n"
     assert CliRunner().invoke(nodes.command, ["forget", "two"]).exit_code == 1
     assert requests_in(url) == 2

@@ -11,7 +11,7 @@ from headgate.config import Settings
 from headgate.policy.pricing import usd
 from headgate.storage.errors import StoreError
 from headgate.storage.postgres import database
-from headgate.storage.postgres.nodes import SILENT_S
+from headgate.storage.postgres.nodes import CLOCK_S, SILENT_S
 from headgate.storage.postgres.reports import LedgerDatabase
 
 T = TypeVar("T")
@@ -47,6 +47,8 @@ def command() -> None:
 def list_(config_file: str | None, data: str | None, json_: bool) -> None:
     """List the nodes, when each was last heard of, and how many rows it had not sent then.
 
+    A clock is right when it is at most 30 s off the database's.
+
     Leased is what it may spend of shared budgets and has not spent.
     """
     found = read_database(settings_of(config_file, data=data), lambda db: db.nodes())
@@ -62,6 +64,7 @@ def list_(config_file: str | None, data: str | None, json_: bool) -> None:
             n.version,
             when(n.seen_s),
             "silent" if n.silent_s > SILENT_S else "up",
+            f"{n.clock_ahead_s:+.0f} s" if abs(n.clock_ahead_s) > CLOCK_S else "right",
             f"{n.behind:,}",
             f"{n.requests:,}",
             usd(n.leased_nano),
@@ -69,7 +72,18 @@ def list_(config_file: str | None, data: str | None, json_: bool) -> None:
         for n in found
     ]
     print_table(
-        ("id", "name", "version", "seen (UTC)", "state", "behind", "requests", "leased USD"), rows
+        (
+            "id",
+            "name",
+            "version",
+            "seen (UTC)",
+            "state",
+            "clock",
+            "behind",
+            "requests",
+            "leased USD",
+        ),
+        rows,
     )
 
 

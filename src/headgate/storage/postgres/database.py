@@ -110,7 +110,7 @@ async def _migrate(db: Connection) -> None:
     if await _version(db) == newest:
         return
     # Before the transaction, which then sees the tables that another process has made meanwhile.
-    await db.execute("select pg_advisory_lock($1)", _MIGRATING)
+    await db.execute("select pg_advisory_lock($1)", _MIGRATING, timeout=_STEP_S)
     try:
         async with db.transaction():
             await _upgrade(db, newest)
