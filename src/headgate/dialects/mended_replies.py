@@ -247,7 +247,7 @@ def gemini_whole(wire: dict[str, Any]) -> dict[str, Any]:
 
 
 def gemini(wire: dict[str, Any], unsaid: str | None = None) -> dict[str, Any]:
-    """Mend one chunk; `unsaid` is its reason to end where it reports none."""
+    """Return one chunk, mended; `unsaid` is its reason to end where it reports none."""
     blocked = wire.get("promptFeedback", wire.get("prompt_feedback"))
     return {
         "error": wire.get("error"),
