@@ -346,8 +346,10 @@ def test_models_come_in_the_callers_shape(
         "/v1beta/models//:generateContent",
         "/v1beta/models/a;b:generateContent",
         "/v1beta/models/%252e:generateContent",
-        "/v1/chat/completions//",
-        "//v1/chat/completions",
+        "//v1beta/models//:generateContent",
+        "/v1//chat/completions",
+        "/anthropic/../v1/messages",
+        "/anthropic/v1/console",
         "/V1/chat/completions",
         "/v1/./chat/completions",
         "/console",
@@ -380,6 +382,15 @@ def test_users_who_put_v1_into_the_wrong_place_are_served_or_told(gate: Gateway)
         assert gate.post(path, asked).json()["object"] == "response"
     for path in ("/messages/count_tokens", "/v1/messages/count_tokens/"):
         assert gate.post(path, messages("hello")).json()["input_tokens"] > 0
+    # A slash too many at the end of a base URL, or the part of another vendor's that stands before /v1.
+    for path in ("//v1/messages", "/anthropic/v1/messages", "/anthropic/v1/messages/"):
+        assert gate.post(path, messages("hello")).json()["type"] == "message"
+    for path in ("/openai/v1/chat/completions", "/api/v1/chat/completions"):
+        assert gate.post(path, chat("hello")).json()["object"] == "chat.completion"
+    assert "candidates" in gate.post(f"{GENERATE}/", {"contents": "hello"}).json()
+    for path in ("//v1/models", "/api/v1/models", "/v1/models/"):
+        listed = gate.get(path, authorization=f"Bearer {gate.key}")
+        assert listed.json()["object"] == "list"
     lost = gate.post("/api/v2/v1/messages", messages("hello"))
     assert "/v1/messages" in lost.json()["error"]["message"]
 

@@ -26,6 +26,7 @@ from headgate.edge.paths import (
     MODEL,
     MODELS,
     POST,
+    PREFIXED,
     QUOTE,
     SESSION,
     TAKEN,
@@ -33,6 +34,7 @@ from headgate.edge.paths import (
     dialect_of,
     is_api,
     no_path,
+    plain,
     wants_page,
 )
 from headgate.edge.refusals import NO_CERTIFICATE
@@ -82,8 +84,8 @@ class App:
             dialect_asked = dialect_of(path, inbound.headers, inbound.query)
             self._refuse(inbound, dialect_asked, NO_CERTIFICATE)
             return
-        if path.endswith("/") and path[:-1] in TAKEN:
-            path = path[:-1]
+        if path not in TAKEN and (path.endswith("/") or path.startswith(PREFIXED)):
+            path = inbound.path = plain(path)
         counts, quotes = path in COUNT, path in QUOTE or "/quote/models/" in path
         dialect = POST.get(path) or COUNT.get(path) or QUOTE.get(path)
         if dialect is not None:

@@ -43,6 +43,20 @@ _CLAIMING = sorted(DIALECTS.values(), key=lambda d: d is not GEMINI)
 TAKEN = frozenset((*POST, *COUNT, *QUOTE))
 
 
+# What stands before the API's paths at a vendor: MiniMax and DeepSeek, Groq, OpenRouter.  A user who replaces the host of
+# a base URL keeps it.
+_PREFIX = re.compile(r"/(?:anthropic|openai|api)(?=/v1)")
+_SLASHES = re.compile(r"//+")
+PREFIXED = ("//", "/anthropic/", "/openai/", "/api/")  # how such a path begins
+
+
+def plain(path: str) -> str:
+    """The API's own path that is meant, without a vendor's prefix and needless slashes; else the same path."""
+    found = _PREFIX.sub("", _SLASHES.sub("/", path), count=1).rstrip("/")
+    known = found in TAKEN or MODELS.fullmatch(found) or MODEL.fullmatch(found)
+    return found if known or GENERATE.fullmatch(found) else path
+
+
 def is_api(path: str) -> bool:
     """Also a path of the API that is cut, or behind a prefix: its client gets a hint."""
     if path.startswith("/docs/"):  # a guide may be called as a path of the API: /docs/responses
