@@ -114,6 +114,10 @@ def key(used: tuple[str, list[str], dict[str, str]]) -> tuple[str, list[str]]:
     return used[:2]
 
 
+def nodes_of(seen: Seen, gate: Gateway) -> list[dict[str, Any]]:
+    return list(seen.get(gate, "/admin/v1/nodes").json()["data"])
+
+
 def count_of(cluster: Cluster) -> int:
     count = "select count(*) from ledger"
     return int(cluster.within(lambda db: db.fetchval(count)))
@@ -180,6 +184,7 @@ def test_each_request_has_its_node_and_the_log_can_be_narrowed_to_one(
     names = DatabaseReader(queries).node_names()
     queries.close()
     assert {*names} == {*ids} and len({*names.values()}) == NODES
+    assert {n["id"]: n["name"] for n in nodes_of(seen, cluster.gates[0])} == names
     starts = [sum(EACH[:n]) for n in range(NODES)]
     for gate in cluster.gates:
         for n, id in enumerate(ids):
@@ -371,9 +376,13 @@ def test_pages_say_what_is_missing(
         assert "old-machine has 1,200 more requests that are on their way" in text
         assert "The clock of old-machine is 3,600 s ahead" in text or "ahead" in text
         assert "Figures of all nodes:" in text
+    (listed,) = (n for n in nodes_of(seen, gate) if n["name"] == "old-machine")
+    assert (listed["state"], listed["behind"], listed["clock_ahead_s"]) == ("up", 1200, 3600.0)
     silent = "update nodes set seen_at = now() - interval '5 minutes' where node_id = 'ghost'"
     cluster.within(lambda db: db.execute(silent))
     text = plain(seen.get(gate, "/usage").text)
+    (listed,) = (n for n in nodes_of(seen, gate) if n["name"] == "old-machine")
+    assert listed["state"] == "silent"
     assert "old-machine was last heard of" in text and "headgate nodes forget old-machine" in text
     seen.command(gate, "nodes", "forget", "old-machine")
     text = plain(seen.get(gate, "/requests?text=ghost").text)
@@ -391,6 +400,7 @@ def test_pages_say_what_is_missing(
         "/requests.csv",
         "/admin/v1/usage",
         "/admin/v1/keys",
+        "/admin/v1/nodes",
         "/requests?node=ghost",
     ):
         refused = seen.get(gate, path, status=503)

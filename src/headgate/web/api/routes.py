@@ -6,7 +6,7 @@ what a handler is.
 """
 
 from headgate.web.api import keys as keys
-from headgate.web.api import own_models, own_upstreams, upstream_keys
+from headgate.web.api import nodes, own_models, own_upstreams, upstream_keys
 from headgate.web.api import people as people
 from headgate.web.api import reports as ledger_reports
 from headgate.web.api.route import Endpoint
@@ -107,6 +107,7 @@ ENDPOINTS = (
     Endpoint(
         "Usage and requests", "GET", "/sessions/{id:path}", ledger_reports.show_session, "see"
     ),
+    Endpoint("Usage and requests", "GET", "/nodes", nodes.list_nodes, "see"),
     Endpoint("Usage and requests", "GET", "/changes", people.list_changes, "see"),
     Endpoint("Upstreams and models", "GET", "/upstreams", ledger_reports.list_upstreams, "see"),
     Endpoint(
