@@ -307,7 +307,7 @@ LONGER = {
     "net/tls.py": 325,
     "net/upstream_connection.py": 550,
     "node/admission.py": 350,
-    "node/client.py": 575,
+    "node/client.py": 525,
     "node/server.py": 425,
     "node/state.py": 425,
     "node/wire.py": 325,

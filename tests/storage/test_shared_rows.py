@@ -278,14 +278,20 @@ def test_a_node_follows_at_once_and_through_a_restart_of_the_database(
 ) -> None:
     one, other = two
     lines: list[str] = []
+    changes: list[int] = []
+
+    async def changed() -> None:
+        changes.append(len(other.keys()))
 
     async def run() -> None:
-        follower = Follower(str(other.directory), url, lines.append)
+        follower = Follower(str(other.directory), url, lines.append, changed)
         assert follower.shared
         await follower.work()
+        before = len(changes)
         key, _ = await asyncio.to_thread(lambda: one.create_key("ci", now_s=NOW))
         await follower.work()
         assert other.keys() == [key]
+        assert changes[before:] == [1]  # told once, after the copy has it
         server.stop()
         with pytest.raises(StoreFault):
             await follower.work()

@@ -198,8 +198,9 @@ class EdgeContext:
             with contextlib.suppress(StoreError):  # the watch reports it
                 await self._check()
 
-    async def refresh(self) -> None:
-        """Read the keys anew if they have changed; StoreError when the database cannot be read."""
+    async def refresh(self, after_s: float = 0.0) -> None:
+        """Read the keys anew if they have changed, at once or when the node says so; StoreError."""
+        await self.admissions.news.keys_change(after_s)
         async with self._checking:
             await self._check()
 
@@ -250,7 +251,7 @@ class EdgeContext:
     def watch(self) -> None:
         """Keep the keys fresh, the log flushed and the loop's lag known, until `tasks` are stopped."""
         self.credentials.checked_s = time.monotonic()
-        self.tasks.every("keys", POLL_S, self.refresh)
+        self.tasks.every("keys", 0.0, lambda: self.refresh(POLL_S))
         self.tasks.every("log", POLL_S, self._flush_log)
         self.tasks.every("retirements", 86400.0, self._log_retirements)
         self.tasks.every("metrics", REPORT_S, self._report_metrics)

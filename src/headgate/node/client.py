@@ -17,17 +17,14 @@ import msgspec
 
 from headgate.catalog.models import Price
 from headgate.errors import Failure, Refused
-from headgate.node import wire
+from headgate.node.news import News
 from headgate.node.wire import (
     BEGIN,
     COLLECT,
     DROP,
     ENTER,
-    EVENTS_NOTICE,
     EXTEND,
     FORGET,
-    HAPPENED,
-    HEALTH_NOTICE,
     KEEP,
     LEAVE,
     OPEN,
@@ -37,11 +34,7 @@ from headgate.node.wire import (
     REPORT,
     STANDING,
     STORE,
-    TURN,
-    TURNS_NOTICE,
     UNPACED,
-    USED,
-    USED_NOTICE,
     Begin,
     Begun,
     Bounds,
@@ -53,7 +46,6 @@ from headgate.node.wire import (
     Extend,
     Extended,
     Forget,
-    Happened,
     Held,
     Hello,
     Keep,
@@ -74,7 +66,6 @@ from headgate.node.wire import (
     Unpaced,
 )
 from headgate.policy import limit_kinds, limits
-from headgate.policy.health import HealthEvent, HealthSnapshot, HealthState
 from headgate.policy.idempotency import Saved, Slot, Verdict
 from headgate.policy.keys import Key
 from headgate.policy.limit_headers import LimitStatus
@@ -84,7 +75,6 @@ from headgate.policy.pricing import Tariff
 from headgate.policy.reservations import Grant
 from headgate.policy.stored_responses import Bounds as StoreBounds
 from headgate.policy.stored_responses import Missing
-from headgate.reasoning.cache import ReasoningCache
 from headgate.storage.errors import StoreError
 from headgate.storage.rows import IntentRecord
 from headgate.storage.sqlite.entries import encode_intent
@@ -108,11 +98,6 @@ _decode_collected = msgspec.json.Decoder(Collected).decode
 _decode_stored = msgspec.json.Decoder(Stored).decode
 _decode_recalled = msgspec.json.Decoder(Recalled).decode
 _decode_begun = msgspec.json.Decoder(Begun).decode
-_pack = msgspec.msgpack.Encoder().encode
-_decode_snapshot = msgspec.msgpack.Decoder(HealthSnapshot).decode
-_decode_turns = msgspec.msgpack.Decoder(list[bytes]).decode
-_decode_names = msgspec.msgpack.Decoder(list[str]).decode
-_decode_events = msgspec.msgpack.Decoder(list[HealthEvent]).decode
 _decode_standings = msgspec.json.Decoder(Standings).decode
 LEASE_AGAIN_S = (0.004, 0.006, 0.008, 0.015)  # the database answers in a few milliseconds
 _NOTHING: dict[str, LimitStatus] = {}
@@ -283,68 +268,6 @@ class MetricsOfAll:
         except StoreError:
             return []
         return _decode_collected(data).others
-
-
-class News:
-    """Describes what this edge sends to the others about upstreams, and what it receives from them."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self.state: HealthState | None = None  # of this edge
-        self.cache: ReasoningCache | None = None  # of this edge
-        self.greeted = asyncio.Event()  # the node has said what it knows
-        self._kept_elsewhere: Callable[[str, bytes], None] | None = None
-        self._used_elsewhere: Callable[[list[str]], None] | None = None
-
-    def publish(self, event: HealthEvent) -> None:
-        self._ledger.notify(HAPPENED, "", _encode(Happened(event)))
-
-    def notice(self, data: bytes) -> None:
-        """Apply what the node says."""
-        if self.state is None:
-            return
-        if data.startswith(HEALTH_NOTICE):
-            self.state.restore(_decode_snapshot(data[1:]))
-            self.greeted.set()
-        elif data.startswith(TURNS_NOTICE):
-            if self.cache is not None:
-                for turn in _decode_turns(data[1:]):
-                    self.cache.take(turn, time.monotonic())
-        elif data.startswith(USED_NOTICE):
-            if self.cache is not None:
-                self.cache.used(_decode_names(data[1:]), time.monotonic())
-        elif data.startswith(EVENTS_NOTICE):
-            for event in _decode_events(data[1:]):
-                self.state.apply(event)
-
-    def share(self, cache: ReasoningCache) -> None:
-        """Let other edges have the turns that this one keeps, and this one theirs."""
-        self.cache = cache
-        cache.on_kept = self._kept
-        cache.on_used = self._used
-
-    def _kept(self, name: str, data: bytes) -> None:
-        self._ledger.notify(TURN, "", _encode(wire.Turn(name, data)))
-        if self._kept_elsewhere is not None:
-            self._kept_elsewhere(name, data)
-
-    def _used(self, names: list[str]) -> None:
-        self._ledger.notify(USED, "", _encode(wire.Used(names)))
-        if self._used_elsewhere is not None:
-            self._used_elsewhere(names)
-
-    def share_with_nodes(
-        self, kept: Callable[[str, bytes], None], used: Callable[[list[str]], None]
-    ) -> None:
-        """Have these called, too, for each turn that this edge keeps, and for those that it uses."""
-        self._kept_elsewhere, self._used_elsewhere = kept, used
-
-    def catch_up(self) -> None:
-        """Take in at once what the node has sent: a turn that ended elsewhere is known here then."""
-        self._ledger.catch_up()
-
-    def snapshot(self) -> bytes:
-        return b"" if self.state is None else _pack(self.state.snapshot())
 
 
 class Admissions:

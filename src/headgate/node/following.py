@@ -5,7 +5,7 @@ Edges and control read the copy, so that keys work while the database is away, a
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from headgate.storage.errors import StoreError
 from headgate.storage.postgres import database
@@ -13,15 +13,25 @@ from headgate.storage.postgres.database import Connection
 from headgate.storage.postgres.shared import CHANNEL
 from headgate.storage.sharing import Copy
 
-EVERY_S = 0.5  # without a notice; edges look at the copy every 0.4 s
+EVERY_S = 0.5  # without a notice; a change of the copy is known to the edges at once
 AGAIN_S = (0.2, 0.5, 1.0)  # after failures in a row
 
 
 class Follower:
     """One connection that listens, and the copy."""
 
-    def __init__(self, data: str, url: str, report: Callable[[str], None]) -> None:
-        """`report` is given a line when the database goes away and when it is back."""
+    def __init__(
+        self,
+        data: str,
+        url: str,
+        report: Callable[[str], None],
+        on_change: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`report` is given a line when the database goes away and when it is back.
+
+        `on_change` runs after the copy has changed.
+        """
+        self._on_change = on_change
         self._url = url
         self._report = report
         self._copy = Copy(data)
@@ -58,7 +68,8 @@ class Follower:
             db = self._db = await database.connect(self._url)
             await db.add_listener(CHANNEL, lambda *_: self._changed.set())
         self._changed.clear()  # before the look: what changes meanwhile is seen in the next
-        await self._copy.pull(db)
+        if await self._copy.pull(db):
+            await self._on_change()
 
     async def close(self) -> None:
         db, self._db = self._db, None

@@ -20,6 +20,7 @@ from headgate.node.leasing import Leasing
 from headgate.node.server import Server
 from headgate.node.shipping import AGAIN_S, EVERY_S, Shipper, node_id
 from headgate.node.state import Node
+from headgate.node.wire import KEYS_NOTICE
 from headgate.storage.errors import StoreError
 from headgate.storage.sqlite import retention
 from headgate.storage.sqlite.database import BUSY_MS
@@ -41,6 +42,8 @@ class NodeProcess:
         self._data = data
         self._notify = notify
         self._tasks = Tasks(self._failed)
+        self._node: Node | None = None
+        self._reading = asyncio.Lock()  # one reads the keys at a time
         self._server: Server | None = None
         self._handed_over = False
         self._requests_days = 0
@@ -63,7 +66,7 @@ class NodeProcess:
             receiving.cancel()
             receiver.close()
         orders = WriterConfig(f"{self._data}/headgate.db", BUSY_MS, MAX_WAITING, RETRY_S, ORPHAN_S)
-        node = Node(self._data, orders)
+        self._node = node = Node(self._data, orders)
         self._follow(database, node)
         if before is not None:
             node.take_over(before)
@@ -75,7 +78,7 @@ class NodeProcess:
         server.on_recovered = self._recovered
         server.suspect(living)
         server.listen(listener)
-        self._tasks.every("keys", POLL_S, node.keep_fresh)
+        self._tasks.every("keys", POLL_S, self._keep_fresh)
         self._shipping = shipper = self._shipper(database)
         self._requests_days = requests_days
         self._tasks.every("retention", retention.ROUND_S, self._prune, retention.RETRY_S)
@@ -95,6 +98,16 @@ class NodeProcess:
         lock.release()
         if shipper is not None:
             await self._end(shipper)
+
+    async def _keep_fresh(self) -> None:
+        """Read the keys anew if they have changed, and have the edges do so."""
+        async with self._reading:
+            if (
+                self._node is not None
+                and await self._node.keep_fresh()
+                and self._server is not None
+            ):
+                self._server.tell_edges(KEYS_NOTICE)
 
     def _listen_to_signals(self) -> None:
         """Hand over on SIGUSR1; the others are for the supervisor, and stay blocked."""
@@ -117,7 +130,7 @@ class NodeProcess:
         """Keep the copy of the shared rows up to date, and lease budgets, if this directory shares them."""
         if not database:
             return
-        follower = Follower(self._data, database, self._note)
+        follower = Follower(self._data, database, self._note, self._keep_fresh)
         if not follower.shared:
             follower.end()
             return

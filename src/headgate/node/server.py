@@ -275,6 +275,11 @@ class Server:
         self._commit(groups, pending)
         self._sweep()
 
+    def tell_edges(self, notice: bytes) -> None:
+        for connection in self._connections:
+            if connection.edge.instance:
+                connection.send(frame(notice, 0))
+
     def _pass_on(self) -> None:
         """Tell each edge what the others have seen and kept."""
         edges = {c.edge.sharer: c for c in self._connections if c.edge.instance}

@@ -130,8 +130,8 @@ class Node:
                 if found is not None:
                     self._apply(found)
 
-    async def keep_fresh(self) -> None:
-        """Read the keys anew if they have changed, in a thread; for one caller at a time."""
+    async def keep_fresh(self) -> bool:
+        """Read the keys anew if they have changed, in a thread, for one caller at a time; whether they had."""
         admissions = self.admissions
         if self._polled is None:  # a connection of its own: `refresh` may be called meanwhile
             self._polled = Store(self._data, create=False)
@@ -141,6 +141,8 @@ class Node:
                 found = await asyncio.to_thread(self._read, store, admissions)
                 if found is not None and found.version > self._version:
                     self._apply(found)
+                    return True
+        return False
 
     def _read(self, store: Store, admissions: Admissions) -> "_Keys | None":
         version = store.data_version()  # before the keys: a change in between is seen

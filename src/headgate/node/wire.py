@@ -27,6 +27,7 @@ REPORT, COLLECT, TURN, USED = 17, 18, 19, 20
 STORE, RECALL, FORGET = 21, 22, 23
 # How a notice of the node begins; the rest is msgpack, as times may be infinite there.
 HEALTH_NOTICE, EVENTS_NOTICE, TURNS_NOTICE, USED_NOTICE = b"H", b"E", b"T", b"U"
+KEYS_NOTICE = b"K"  # the keys have changed; an edge of a version before looks by itself
 
 
 class Bounds(msgspec.Struct, array_like=True, frozen=True):
