@@ -88,7 +88,7 @@ def show_limit(cluster: Cluster, rpm: int) -> None:
 
 def show_revocation(cluster: Cluster) -> None:
     slowest: list[float] = []
-    for _ in range(5):
+    for _ in range(20):
         id, headers = cluster.key()
         store = cluster.store()
         store.revoke(id, now_s=time.time())

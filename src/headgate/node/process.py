@@ -107,7 +107,7 @@ class NodeProcess:
                 and await self._node.keep_fresh()
                 and self._server is not None
             ):
-                self._server.tell_edges(KEYS_NOTICE)
+                self._server.notify_edges(KEYS_NOTICE)
 
     def _listen_to_signals(self) -> None:
         """Hand over on SIGUSR1; the others are for the supervisor, and stay blocked."""

@@ -275,7 +275,7 @@ class Server:
         self._commit(groups, pending)
         self._sweep()
 
-    def tell_edges(self, notice: bytes) -> None:
+    def notify_edges(self, notice: bytes) -> None:
         for connection in self._connections:
             if connection.edge.instance:
                 connection.send(frame(notice, 0))
