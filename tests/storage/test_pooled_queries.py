@@ -9,7 +9,7 @@ import pytest
 
 from headgate.storage.errors import StoreError, StoreFault
 from headgate.storage.postgres import database
-from headgate.storage.postgres.queries import MOST, PooledQueries
+from headgate.storage.postgres.queries import MOST, PooledQueries, TooSlow
 from postgres import Postgres
 from waiting import wait_for
 
@@ -60,6 +60,15 @@ def test_a_query_that_takes_too_long_ends_and_others_go_on(queries: PooledQuerie
             return False
 
     wait_for(answers)
+
+
+def test_a_report_that_is_too_large_does_not_make_the_database_away(
+    queries: PooledQueries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headgate.storage.postgres.queries.TIMEOUT_S", 0.05)
+    with pytest.raises(TooSlow, match="took too long"):
+        queries.fetch("select pg_sleep(60)", within_s=0.05)
+    assert queries.fetch("select 1", within_s=9) == [(1,)]
 
 
 def test_a_server_that_was_started_anew_is_found_again(

@@ -39,7 +39,7 @@ from headgate.web.context import (
     sentence,
 )
 from headgate.web.formats import Html
-from headgate.web.ledgers import NodesAway
+from headgate.web.ledgers import NodesAway, TooSlow
 from headgate.web.site.deployment import Site
 from headgate.web.site.pages import Pages
 
@@ -164,8 +164,8 @@ def _answer(visit: RequestContext, rule: Rule, api: bool) -> Response:
         return rule.handler(visit)
     except Problem as problem:
         return _refusal(visit, problem, api)
-    except NodesAway as away:
-        return _refusal(visit, Problem(503, visit.word(str(away)), retry_after_s=5), api)
+    except (NodesAway, TooSlow) as fault:
+        return _refusal(visit, Problem(503, visit.word(str(fault)), retry_after_s=5), api)
     except StoreFault as error:
         log.error("store: %s", error)
         return _refusal(visit, Problem(503, "The database cannot be written now."), api)

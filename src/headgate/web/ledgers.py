@@ -18,6 +18,7 @@ from headgate.policy.periods import written_on
 from headgate.storage.errors import StoreError, StoreFault
 from headgate.storage.interface import Reports
 from headgate.storage.postgres.nodes import CLOCK_S, SILENT_S, ClusterNode, Leased
+from headgate.storage.postgres.queries import TooSlow as TooSlow
 from headgate.storage.postgres.usage_reader import DatabaseReader, of_all_nodes
 from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.reports import UsageReader

@@ -19,6 +19,7 @@ MOST = (
     8  # connections of one process: twice the threads of the console, as files go on beside pages
 )
 IDLE_S = 60.0
+TOO_SLOW = "This report took too long. Choose a shorter time, or a filter."
 AGAIN_S = 2.0  # after a failure, until which the database counts as away
 
 
@@ -31,6 +32,10 @@ class Queries(Protocol):
         """Return all rows; StoreFault.  Any: the columns are as the schema and the query say."""
 
     def close(self) -> None: ...
+
+
+class TooSlow(StoreFault):
+    """Says that a query took too long, which means nothing for others."""
 
 
 class PooledQueries:
@@ -55,6 +60,8 @@ class PooledQueries:
         try:
             with faults(self._url):
                 return self._calls.run(self._fetch(sql, values, within_s))
+        except TooSlow:
+            raise
         except StoreFault as error:
             with self._lock:
                 self._away_until, self._why = time.monotonic() + AGAIN_S, str(error)
@@ -69,6 +76,8 @@ class PooledQueries:
             found = await db.fetch(sql, *values, timeout=within_s)
         except TimeoutError:
             db.terminate()  # asyncpg would wait as long again for its query to be cancelled
+            if within_s >= TIMEOUT_S:
+                raise TooSlow(TOO_SLOW) from None
             raise
         finally:
             await pool.release(db)
