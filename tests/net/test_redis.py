@@ -1,12 +1,14 @@
 """The connection to Redis or Valkey: its bytes, and a server that is slow, rude or away."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
+from certs import Authority
 from headgate.net import redis
 from headgate.net.redis import Address, Redis, RedisError, Replies, encode, parsed
+from redis_server import PASSWORD, RedisServer
 
 
 @pytest.mark.parametrize(
@@ -164,3 +166,50 @@ def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
         assert await client.ask([[b"PING"]]) is None
 
     asyncio.run(run())
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("redis"))
+
+
+@pytest.fixture(scope="module")
+def server(authority: Authority) -> Iterator[RedisServer]:
+    running = RedisServer(authority.issue("redis"))
+    yield running
+    running.end()
+
+
+async def pinged(url: str) -> object:
+    """What a real server answers at an address."""
+    client = Redis(parsed(url))
+    try:
+        await client.connect()
+        return await client.ask([[b"PING"]])
+    finally:
+        client.close()
+
+
+def test_a_server_with_tls_and_a_user_answers(
+    authority: Authority, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.cert))
+    assert asyncio.run(pinged(server.tls_url)) == [b"PONG"]
+
+
+def test_a_certificate_of_an_unknown_authority_is_refused(server: RedisServer) -> None:
+    with pytest.raises(RedisError, match="certificate"):
+        asyncio.run(pinged(server.tls_url))
+
+
+@pytest.mark.parametrize("change", [("gate", "gat"), (PASSWORD, "wrong")])
+def test_a_wrong_user_or_password_is_reported_without_them(
+    authority: Authority,
+    server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    change: tuple[str, str],
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.cert))
+    with pytest.raises(RedisError) as refused:
+        asyncio.run(pinged(server.tls_url.replace(*change)))
+    assert PASSWORD not in str(refused.value) and "wrong" not in str(refused.value)[40:]

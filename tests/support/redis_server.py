@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 from headgate.net.redis import Replies, Reply, encode
 from programs import path_of
@@ -13,13 +14,23 @@ PASSWORD = "secret-of-redis"
 
 
 class RedisServer:
-    """Runs one server; `url` is its address with the password."""
+    """Runs one server; `url` is its address with the password, `tls_url` that of its port with TLS.
 
-    def __init__(self) -> None:
+    `tls`: its certificate and key.  It knows a user `gate` beside the default one, with the same password.
+    """
+
+    def __init__(self, tls: tuple[Path, Path] | None = None) -> None:
         self._program = path_of("redis-server")
+        self._tls = tls
+        self.tls_url = ""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
+        if tls is not None:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                self._tls_port = free.getsockname()[1]
+            self.tls_url = f"rediss://gate:{PASSWORD}@localhost:{self._tls_port}/1"
         self.url = f"redis://:{PASSWORD}@127.0.0.1:{self.port}/1"
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -35,8 +46,14 @@ class RedisServer:
             "maxmemory": "64mb",
             "maxmemory-policy": "allkeys-lru",
         }
+        if self._tls is not None:
+            cert, key = map(str, self._tls)
+            settings |= {"tls-port": str(self._tls_port), "tls-auth-clients": "no"}
+            settings |= {"tls-cert-file": cert, "tls-key-file": key, "tls-ca-cert-file": cert}
+        user = ("--user", "gate", "on", "~*", "+@all", f">{PASSWORD}")
+        options = (o for name, value in settings.items() for o in (f"--{name}", value))
         self._process = subprocess.Popen(
-            [self._program, *(o for name, value in settings.items() for o in (f"--{name}", value))],
+            [self._program, *options, *user],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
