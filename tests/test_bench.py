@@ -1,16 +1,22 @@
 """The benchmarks: their tables, and that what is written of them agrees; the figures come from `make bench`."""
 
+import json
 import sys
 import tomllib
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "evals" / "bench"))
 
+import bodies
 import instructions
 import profile_steps
+import pytest
 import run
 import targets
 import upstream
+
+from headgate.dialects.contract import RequestTarget
+from headgate.dialects.registry import DIALECTS
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,6 +37,39 @@ def test_a_ratio_is_the_median_of_the_ratios_of_each_round() -> None:
     assert row.cell("headgate") == "40 us (3.0 x)" and row.cell("nginx") == "20 us"
     assert row.cell("absent") == "-"
     assert run.table({"a": row}, ["nginx", "headgate"]).endswith("| t | 20 us | 40 us (3.0 x) |\n")
+
+
+def test_one_gateway_alone_has_figures_but_no_ratios() -> None:
+    keys = ("rate", "small", "agent", "chunk", "rest", "idle")
+    found = {name: t for name, t in targets.targets().items() if name in ("nginx", "headgate")}
+
+    def text(*names: str) -> str:
+        rows = {key: run.Row(key, "us", 0, {name: [10.0] for name in names}) for key in keys}
+        return run.written(rows, {name: found[name] for name in names})
+
+    assert "| small | 10 us |" in text("headgate") and "| small | 10 us |" in text("nginx")
+    assert " x" not in text("headgate").partition("\n\n")[2].partition("\n- ")[0]
+    assert "(1.0 x)" in text("nginx", "headgate")
+
+
+class Sent:
+    """A transport that keeps what is written to it."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+
+def test_the_benchmarks_upstream_lists_its_model_when_it_is_asked() -> None:
+    server, sent = upstream.Upstream(), Sent()
+    server.connection_made(sent)
+    for part in (b"GET /v1/models HTTP/1.1\r\nhost: x", b"\r\n\r\n"):
+        server.data_received(part)
+    head, _, body = sent.data.partition(b"\r\n\r\n")
+    assert b"content-length: %d" % len(body) in head
+    assert [model["id"] for model in json.loads(body)["data"]] == ["MiniMax-M2"]
 
 
 def test_each_target_fills_in_its_places() -> None:
@@ -55,6 +94,25 @@ def test_each_counted_step_does_its_work() -> None:
         if name.startswith("agent request"):
             assert isinstance(done, bytes) and 300_000 < len(done) < 500_000
             assert done.count(b"module_99.py") == 1
+
+
+def test_agent_bodies_have_no_field_that_their_protocol_lacks() -> None:
+    for name, dialect in DIALECTS.items():
+        request = dialect.decode_request(bodies.agent(name), RequestTarget("MiniMax-M2", True))
+        assert [w for w in request.warnings if "stream" in w] == []
+
+
+def test_without_valgrind_instructions_are_skipped_except_in_ci(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(instructions.shutil, "which", lambda tool: None)
+    monkeypatch.setattr(instructions.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(sys, "argv", ["instructions.py"])
+    monkeypatch.delenv("CI", raising=False)
+    assert instructions.main() == 0
+    assert "skipped: needs valgrind" in capsys.readouterr().err
+    monkeypatch.setenv("CI", "true")
+    assert instructions.main() == 1
 
 
 def test_the_benchmarks_upstream_ends_its_streams() -> None:

@@ -99,7 +99,9 @@ def small(content: str, stream: bool = False) -> bytes:
 
 def agent(dialect: str, content: str = "Fix the bug.", size: int = AGENT_BYTES) -> bytes:
     """A coding agent's request in a client's protocol; `content` is what its user asked for."""
-    return _json({"stream": True, **_MAKERS[dialect](content, size)})
+    body = _MAKERS[dialect](content, size)
+    # Gemini's clients ask for a stream in the path; its protocol has no such field.
+    return _json(body if dialect == "gemini" else {"stream": True, **body})
 
 
 def _openai(content: str, size: int) -> dict[str, object]:

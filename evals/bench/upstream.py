@@ -1,7 +1,9 @@
 """An upstream that costs nothing worth measuring: fixed bytes, one process.
 
 `python upstream.py` prints its port.  A body with `whole` in it is answered at once, with a
-short stream or one body as it asks; one with `many chunks` at once with 300 events or one body; any other with `CHUNKS` events, one every `PACE_S` seconds, each in a write of its own.
+short stream or one body as it asks; one with `many chunks` at once with 300 events or one body; any
+other with `CHUNKS` events, one every `PACE_S` seconds, each in a write of its own.  A GET, as gateways
+send in the background, is answered with the list of its one model.
 """
 
 import asyncio
@@ -41,9 +43,15 @@ REPLY = (
     b'[{"index":0,"message":{"role":"assistant","content":" a word or two a word or two a word or two"},'
     b'"finish_reason":"stop"}],"usage":{"prompt_tokens":20,"completion_tokens":9,"total_tokens":29}}'
 )
-JSON = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(REPLY)
-) + REPLY
+LIST = b'{"object":"list","data":[{"id":"MiniMax-M2","object":"model","created":1700000000,"owned_by":"bench"}]}'
+
+
+def whole_response(body: bytes) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    return head % len(body) + body
+
+
+JSON, MODELS = whole_response(REPLY), whole_response(LIST)
 
 
 class Upstream(asyncio.Protocol):
@@ -60,6 +68,9 @@ class Upstream(asyncio.Protocol):
         if len(body) < (int(rest.split(b"\r\n", 1)[0]) if found else 0):
             return
         self.data = b""
+        if head.startswith(b"GET "):
+            self.transport.write(MODELS)
+            return
         streamed = b'"stream":true' in body.replace(b" ", b"")
         if b"many chunks" in body:
             self.transport.write(MANY_CHUNKS if streamed else JSON)
