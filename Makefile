@@ -18,6 +18,7 @@ check: .venv/.test
 	@$(BIN)/ruff format --check src tests evals
 	@$(BIN)/ruff check src tests evals
 	@$(BIN)/mypy
+	@$(BIN)/mypy --config-file tests/mypy.ini tests
 	@$(BIN)/python evals/house/words.py
 
 # The size of each package, as ARCHITECTURE.md shows it; and what is left of retired words.

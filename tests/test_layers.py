@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -183,7 +184,7 @@ def test_every_library_is_declared() -> None:
 
 PACKAGES = sorted(p.name for p in (SOURCE / "dialects").iterdir() if (p / "__init__.py").exists())
 # What each file of a dialect's package has: a function, or a class by the end of its name, and its parameters.
-PARTS = {
+PARTS: dict[str, dict[str, Any]] = {  # Any: parameters, or a type
     "facts": {"FACTS": ()},
     "request": {"request_in": ("body", "target")},
     "reply": {

@@ -56,6 +56,7 @@ JSON, MODELS = whole_response(REPLY), whole_response(LIST)
 
 class Upstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self.data = b""
 

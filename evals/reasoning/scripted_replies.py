@@ -225,7 +225,8 @@ class Upstream:
         mark = re.search(r"\[talk ([\w.-]+) (\d+)\]", json.dumps(body, ensure_ascii=False))
         if mark is None:
             raise ValueError("no mark in the request")
-        wire = {"blocks": _Blocks, "items": _Items}.get(form, _Chat)(form, mark[1])
+        kinds: dict[str, Any] = {"blocks": _Blocks, "items": _Items}  # Any: classes of one shape
+        wire = kinds.get(form, _Chat)(form, mark[1])
         seen, results = wire.read(body)
         with self._lock:
             talk = self.talks.setdefault(mark[1], Talk(form, int(mark[2])))

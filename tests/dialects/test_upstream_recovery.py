@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from headgate.chat import Failed, Text, Thinking, ToolCall, collect
+from headgate.chat import Failed, Searched, Text, Thinking, ToolCall, collect
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.registry import DIALECTS
 from headgate.stream import sse
 
-Said = tuple[Text | Thinking | ToolCall, ...]
+Said = tuple[Text | Thinking | ToolCall | Searched, ...]
 
 
 def read(dialect: str, *events: Any) -> Said:

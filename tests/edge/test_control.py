@@ -94,7 +94,7 @@ def test_the_inside_of_the_edge_does_not_exist_for_others(gate: Gateway) -> None
 
 
 def test_a_path_of_the_api_is_refused_in_its_own_protocol_and_not_by_a_page(gate: Gateway) -> None:
-    answer = gate.post("/openai/v1/chat/completions", {})
+    answer = gate.post("/elsewhere/v1/chat/completions", {})
     assert answer.status_code == 404
     assert "/v1/chat/completions" in answer.json()["error"]["message"]
 

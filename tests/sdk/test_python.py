@@ -1,7 +1,7 @@
 """The official Python SDKs, unchanged, against a real gateway: what a user's program sees."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import anthropic
 import openai
@@ -458,12 +458,12 @@ def test_async_clients_stream(gateway: Gateway) -> None:
         stream = await client.aio.models.generate_content_stream(model=MODEL, contents="hello")
         return "".join([c.text or "" async for c in stream])
 
-    async def all_three() -> list[str]:
+    async def all_three() -> Sequence[str]:
         return await asyncio.gather(
             _openai_async(gateway), _anthropic_async(gateway), gemini_async()
         )
 
-    assert asyncio.run(all_three()) == [HELLO] * 3
+    assert [*asyncio.run(all_three())] == [HELLO] * 3
 
 
 # Responses

@@ -619,6 +619,8 @@ def test_a_writer_that_cannot_be_started_again_is_tried_until_it_can(
             raise OSError("no more processes")
         return start_process(*args)
 
+    ledger = Ledger(data, start=start)
+
     async def work() -> None:
         nonlocal full
         await ledger.open(mark("a"))
@@ -634,7 +636,6 @@ def test_a_writer_that_cannot_be_started_again_is_tried_until_it_can(
         monkeypatch.setattr("headgate.storage.sqlite.ledger.PATIENCE_S", PATIENCE_S)
         await until(lambda: not ledger.waiting)
 
-    ledger = Ledger(data, start=start)
     asyncio.run(work())
     ledger.close()
     assert books.generation("a") == row("a")

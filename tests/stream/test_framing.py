@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -149,7 +150,11 @@ def test_a_call_that_is_asked_for_at_each_piece_gives_way_in_the_end() -> None:
 
 def test_nothing_follows_an_end() -> None:
     """Found while fuzzing: a chunk with two choices, of which the first broke off."""
-    for end in (lambda f: f.fail(Failure("upstream", "x")), lambda f: f.finish("stop")):
+    ends: list[Callable[[Framer], None]] = [
+        lambda f: f.fail(Failure("upstream", "x")),
+        lambda f: f.finish("stop"),
+    ]
+    for end in ends:
         f = Framer("s")
         f.text("a")
         end(f)

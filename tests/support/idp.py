@@ -34,7 +34,7 @@ def b64(data: bytes) -> str:
 
 
 # By the first two letters of `alg`; made once, as RSA takes its time.
-KEYS = {
+KEYS: dict[str, Any] = {  # Any: the keys of joserfc
     "RS": RSAKey.generate_key(2048, {"kid": "rsa", "use": "sig"}),
     "ES": ECKey.generate_key("P-256", {"kid": "ec", "use": "sig"}),
     "Ed": OKPKey.generate_key("Ed25519", {"kid": "ed", "use": "sig"}),
