@@ -56,8 +56,7 @@ JSON, MODELS = whole_response(REPLY), whole_response(LIST)
 
 class Upstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]  # it is a stream's
         self.data = b""
 
     def data_received(self, data: bytes) -> None:
