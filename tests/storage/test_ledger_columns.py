@@ -134,7 +134,9 @@ def test_requests_are_printed_as_json_and_csv_with_these_names(data: Path) -> No
     lines = CliRunner().invoke(requests.command, ["--csv", "--all"]).stdout.splitlines()
     assert lines[0].split(",") == [*COLUMNS, "cost_usd", "key_name", "node"]
     assert lines[1].startswith("a,k2,acme,s,")
-    assert CliRunner().invoke(requests.command, ["--user", "nobody", "--all"]).stdout == ""
+    none = CliRunner().invoke(requests.command, ["--user", "nobody", "--upstream", "nope", "--all"])
+    assert (none.exit_code, none.stdout) == (0, "")
+    assert none.stderr == "No request matches: --upstream nope --user nobody\n"
     assert CliRunner().invoke(requests.command, ["--all", "--follow"]).exit_code == 2
 
 

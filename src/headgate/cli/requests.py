@@ -103,6 +103,10 @@ def command(
             newest = reader.requests(where, since_s=since_s, most=NEWEST, only=only)[::-1]
             last = newest[-1][0] if newest else reader.last_seq()
             printed.add([row for _, row in newest])
+        if not printed.any and not follow:
+            stated = where.stated().items()
+            asked = " ".join([f"--{name.removesuffix('_id')} {value}" for name, value in stated])
+            click.echo(f"No request matches{': ' if asked else '.'}{asked}", err=True)
         while follow:
             time.sleep(POLL_S)
             fresh = reader.requests_after(last, where, most=BATCH, only=only)
@@ -139,6 +143,7 @@ class _Printed:
     def __init__(self, ledger: Ledgers, json_: bool, csv_: bool) -> None:
         self._reports, self._keys = ledger.reports, ledger.key_names
         self._json, self._csv = json_, csv_
+        self.any = False
         self._nodes = ledger.reports.node_names()
         if csv_:
             _csv([(*COLUMNS, "cost_usd", "key_name", "node")])
@@ -146,6 +151,7 @@ class _Printed:
     def add(self, rows: list[LedgerRow]) -> None:
         if not rows:
             return
+        self.any = True
         of = self._reports.nodes_of([row.request_id for row in rows])
         if any(id not in self._nodes for id in of.values()):
             self._nodes = self._reports.node_names()  # of a node that has come since
