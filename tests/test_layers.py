@@ -337,12 +337,6 @@ LONGER = {
 }
 # What holds one exchange or one edge.
 LISTS = {"LogLine", "Metrics"}  # of what is logged and counted: as long as that is
-WIDER = {
-    "EdgeContext": 32,
-    "ReplyRecorder": 13,
-    "SearchRounds": 13,
-    "_Counting": 13,
-}
 
 
 def lines_of(path: Path) -> int:
@@ -382,16 +376,9 @@ def test_no_module_of_the_edge_is_among_the_longer_ones() -> None:
 
 
 def test_no_class_of_the_edge_holds_more_than_its_bound() -> None:
-    wide = {name for name, n in CLASSES.items() if n > WIDER.get(name, MOST_FIELDS)} - LISTS
+    wide = {name for name, n in CLASSES.items() if n > MOST_FIELDS} - LISTS
     assert not wide, "group what belongs together"
 
 
-@pytest.mark.parametrize(
-    ("known", "found", "most"),
-    [(LONGER, LENGTHS, MOST_LINES), (WIDER, CLASSES, MOST_FIELDS)],
-    ids=["modules", "classes"],
-)
-def test_what_has_shrunk_is_no_exception_any_more(
-    known: dict[str, int], found: dict[str, int], most: int
-) -> None:
-    assert [name for name in known if found.get(name, 0) <= most] == []
+def test_what_has_shrunk_is_no_exception_any_more() -> None:
+    assert [name for name in LONGER if LENGTHS.get(name, 0) <= MOST_LINES] == []

@@ -168,7 +168,12 @@ def a_gate(key: Key) -> Any:
     admissions.load([key])
     ledger = InProcessLedger(admissions)
     client = node.client.Admissions(ledger, lambda: -1, lambda key: True)  # type: ignore[arg-type]
-    return SimpleNamespace(admissions=client, ledger=ledger, metrics=Metrics(), budgets=admissions)
+    return SimpleNamespace(
+        admissions=client,
+        storage=SimpleNamespace(ledger=ledger),
+        reporting=SimpleNamespace(metrics=Metrics()),
+        budgets=admissions,
+    )
 
 
 def nothing_entered(key: Key) -> node.client.Admission:
@@ -431,7 +436,7 @@ class Exact(RuleBasedStateMachine):
         assert total <= self.granted
         assert standing.limit_nano == self.limit
         assert self.gate.budgets._budgets.overrun_nano == 0
-        rows = self.gate.ledger.rows
+        rows = self.gate.storage.ledger.rows
         assert standing.spent_nano == sum(row.cost_nano_usd for row in rows)
         if not self.running:
             assert standing.held_nano == 0

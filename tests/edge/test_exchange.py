@@ -42,16 +42,16 @@ class Inside:
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        return self.gate.catalog.routes(M)
+        return self.gate.served.catalog.routes(M)
 
     def has_paused(self, route: Route) -> None:
         """The route has failed, and its pause is over."""
         for _ in range(IN_A_ROW):
             then_s = time.monotonic() - OPEN_S - 1
-            self.gate.health.breaker.failed(route.id, "upstream", then_s)
+            self.gate.outbound.health.breaker.failed(route.id, "upstream", then_s)
 
     def is_probed(self, route: Route) -> bool:
-        pause = self.gate.health.breaker.pause(route.id)
+        pause = self.gate.outbound.health.breaker.pause(route.id)
         return pause is not None and pause.probed_s > 0
 
     async def ask(self, text: str, **fields: object) -> httpx2.Response:
@@ -124,8 +124,13 @@ def test_a_probe_of_a_paused_route_lasts_no_longer_than_its_request(
         await until(lambda: not here.is_probed(first))
         assert (await here.ask("hello")).headers["x-headgate-upstream"] == f"one/{M}"
         assert not here.is_probed(first) and not here.is_probed(second)
-        assert here.gate.health.breaker.standing(first.id, time.monotonic()).state == "closed"
-        assert here.gate.health.breaker.standing(second.id, time.monotonic()).state == "half_open"
+        assert (
+            here.gate.outbound.health.breaker.standing(first.id, time.monotonic()).state == "closed"
+        )
+        assert (
+            here.gate.outbound.health.breaker.standing(second.id, time.monotonic()).state
+            == "half_open"
+        )
 
     inside(main, tpm=10000)
 
@@ -151,7 +156,7 @@ def test_what_an_upstream_was_sent_counts_though_the_client_left_at_once(
         )
         async with asking(here, "", messages=silent):
             await until(lambda: len(upstream.seen) > seen)
-        await until(lambda: not here.gate.client.open)
+        await until(lambda: not here.gate.outbound.client.open)
         served = await here.ask("", messages=hello)
         assert served.headers["x-headgate-upstream"] == f"two/{M}"
 
@@ -166,7 +171,7 @@ def test_a_request_that_outlives_its_keys_limits_leaves_none_behind(
         running = asyncio.create_task(here.ask("held"))
         await until(lambda: len(upstream.seen) > seen and upstream.seen[seen].held)
         (key,) = here.gate.credentials.ring.keys()
-        here.gate.store.change_key(key.id, now_s=time.time(), rpm=2)
+        here.gate.storage.keys.change_key(key.id, now_s=time.time(), rpm=2)
         await here.gate.refresh()
         upstream.release(upstream.seen[seen])
         assert (await running).status_code == 200
@@ -181,7 +186,7 @@ def test_a_client_that_leaves_while_the_end_is_recorded_leaves_no_upstream_behin
     stream: bool, inside: Callable[..., None], upstream: PlayedUpstream
 ) -> None:
     async def main(here: Inside) -> None:
-        ledger, rows = here.gate.ledger, asyncio.Queue[LedgerRow]()
+        ledger, rows = here.gate.storage.ledger, asyncio.Queue[LedgerRow]()
 
         async def never(row: LedgerRow) -> None:
             rows.put_nowait(row)
@@ -192,7 +197,7 @@ def test_a_client_that_leaves_while_the_end_is_recorded_leaves_no_upstream_behin
             row = await rows.get()
             assert row.outcome == "stop_sequence"
         await until(lambda: upstream.last.left)
-        assert not here.gate.client.open
+        assert not here.gate.outbound.client.open
 
     inside(main)
 

@@ -58,13 +58,13 @@ def test_a_load_that_failed_is_tried_again_though_the_version_is_the_same(
     inside: Callable[[Main], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main(gate: EdgeContext, text: str) -> None:
-        gate.store.revoke(text[8:16], now_s=time.time())
+        gate.storage.keys.revoke(text[8:16], now_s=time.time())
         with monkeypatch.context() as broken:
 
             def ring() -> None:
                 raise StoreFault("disk I/O error")
 
-            broken.setattr(gate.store, "ring", ring)
+            broken.setattr(gate.storage.keys, "ring", ring)
             with pytest.raises(StoreFault):
                 await gate.refresh()
         assert gate.credentials.authenticate(text).name == "test"
@@ -86,12 +86,12 @@ def test_the_watch_goes_on_after_a_fault_and_says_so(
             def version() -> int:
                 raise StoreFault("disk I/O error")
 
-            broken.setattr(gate.store, "data_version", version)
+            broken.setattr(gate.storage.keys, "data_version", version)
             gate.watch()
             await until(lambda: gate.tasks.failures["keys"] >= 3)
-        page = gate.metrics.page().decode()
+        page = gate.reporting.metrics.page().decode()
         assert 'headgate_task_failures_total{task="keys"}' in page
-        Store(gate.settings.data).revoke(text[8:16], now_s=time.time())
+        Store(gate.served.settings.data).revoke(text[8:16], now_s=time.time())
         await until(lambda: gate.credentials.ring.authenticate(text, time.time()) is None)
 
     inside(main)
@@ -118,15 +118,15 @@ def test_a_key_that_was_created_a_moment_ago_is_looked_for_once_for_all_who_ask(
 ) -> None:
     async def main(gate: EdgeContext, text: str) -> None:
         looks = 0
-        look = gate.store.data_version
+        look = gate.storage.keys.data_version
 
         def counted() -> int:
             nonlocal looks
             looks += 1
             return look()
 
-        monkeypatch.setattr(gate.store, "data_version", counted)
-        _, fresh = Store(gate.settings.data).create_key("fresh", now_s=time.time())
+        monkeypatch.setattr(gate.storage.keys, "data_version", counted)
+        _, fresh = Store(gate.served.settings.data).create_key("fresh", now_s=time.time())
         found = await asyncio.gather(*(gate.credentials.key_of(fresh) for _ in range(50)))
         assert {key.name for key in found} == {"fresh"}
         assert looks <= 2
@@ -141,7 +141,7 @@ def test_a_database_that_was_replaced_is_not_taken_for_the_old_one(
     inside: Callable[[Main], None],
 ) -> None:
     async def main(gate: EdgeContext, text: str) -> None:
-        path = Path(gate.settings.data) / "headgate.db"
+        path = Path(gate.served.settings.data) / "headgate.db"
         away = path.with_name("away")
         path.rename(away)
         with pytest.raises(StoreFault):

@@ -142,7 +142,7 @@ class Edge:
                 give_up.daemon = True
                 give_up.start()
             case "exits" if self._context is not None:
-                self._context.metrics.child_exits.update(stated["exits"])
+                self._context.reporting.metrics.child_exits.update(stated["exits"])
 
     def _orphan(self) -> None:
         """Drain, and leave the address at once to the supervisor that comes next."""
@@ -190,7 +190,7 @@ class Edge:
                 settings, catalog, store, ledger, usage, log, self._edges, everywhere
             )
             stack.push_async_callback(context.close)
-            context.metrics.log_lines_dropped = lambda: self._out.dropped
+            context.reporting.metrics.log_lines_dropped = lambda: self._out.dropped
             if certificates is not None and not self._number:
                 for note in listeners.notes(certificates, time.time()):
                     click.echo(f"note: {note}", err=True)

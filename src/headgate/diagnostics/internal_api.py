@@ -35,7 +35,7 @@ class InternalApi:
 
     async def answer(self, inbound: Inbound) -> bool:
         """Whether it was control, and was answered; Refused after too many wrong proofs."""
-        if not self._context.management.proves(inbound):
+        if not self._context.storage.management.proves(inbound):
             if inbound.headers.get("x-headgate-internal"):
                 self._context.credentials.failed_credential(inbound.client, "")
             return False
@@ -46,7 +46,7 @@ class InternalApi:
             case "GET", ["upstreams"]:
                 inbound.respond(200, _JSON, msgspec.json.encode(self._upstreams()))
             case "GET", ["detected"]:
-                inbound.respond(200, _JSON, msgspec.json.encode(self._context.detected))
+                inbound.respond(200, _JSON, msgspec.json.encode(self._context.served.detected))
             case "POST", ["upstreams", name, "test"]:
                 routes = routes_by_upstream(self._context).get(name)
                 if routes is None:
@@ -68,31 +68,31 @@ class InternalApi:
         list of models to keys that may use the models.
         """
         context = self._context
-        every_s = context.settings.upstream_check_s
+        every_s = context.served.settings.upstream_check_s
         for name, routes in routes_by_upstream(self._context).items():
-            heard_s = context.health.answered_s(routes)
+            heard_s = context.outbound.health.answered_s(routes)
             if not routes[0].upstream.base_url or (
                 heard_s is not None and time.monotonic() - heard_s < every_s
             ):
                 continue
-            found = await upstream_check.check(context.client, routes[0])
+            found = await upstream_check.check(context.outbound.client, routes[0])
             if found.reason == "key refused" and heard_s is not None:
                 continue
-            context.health.checked(name, found)
+            context.outbound.health.checked(name, found)
         return every_s
 
     async def check_plans(self) -> float:
         """Ask the quota address about each key of a plan that is due; the time to the next round."""
         context, known = self._context, presets()
-        every_s = context.settings.upstream_check_s
+        every_s = context.served.settings.upstream_check_s
         for name, routes in routes_by_upstream(context).items():
-            path = known[context.settings.upstreams[name].preset].quota
+            path = known[context.served.settings.upstreams[name].preset].quota
             if not path or not routes[0].upstream.base_url:
                 continue
-            for route in (*(routes[0].pool or routes[:1]), *context.own_keys.used(name)):
-                if context.health.plan_due(route, every_s):
-                    found = await plan_check.ask(context.client, route, path, time.time())
-                    context.health.quota(route, *found)
+            for route in (*(routes[0].pool or routes[:1]), *context.outbound.own_keys.used(name)):
+                if context.outbound.health.plan_due(route, every_s):
+                    found = await plan_check.ask(context.outbound.client, route, path, time.time())
+                    context.outbound.health.quota(route, *found)
         return min(PLAN_ROUND_S, every_s)
 
     def _upstreams(self) -> list[dict[str, object]]:
@@ -100,20 +100,20 @@ class InternalApi:
         out: list[dict[str, object]] = []
         for name, routes in routes_by_upstream(self._context).items():
             upstream = routes[0].upstream
-            stands = [context.health.breaker.standing(r.id, now_s) for r in routes]
+            stands = [context.outbound.health.breaker.standing(r.id, now_s) for r in routes]
             worst = max(stands, key=lambda s: (s.state != "closed", s.paused_s, s.failures))
-            keys = context.health.keys(routes, now_s)
-            check = context.health.checks.get(name)
-            heard_s = context.health.answered_s(routes)
+            keys = context.outbound.health.keys(routes, now_s)
+            check = context.outbound.health.checks.get(name)
+            heard_s = context.outbound.health.answered_s(routes)
             out.append(
                 {
                     "name": name,
-                    "preset": context.settings.upstreams[name].preset,
-                    "detected": found.text if (found := context.detected.get(name)) else "",
+                    "preset": context.served.settings.upstreams[name].preset,
+                    "detected": found.text if (found := context.served.detected.get(name)) else "",
                     "dialect": upstream.dialect,
                     "host": urlsplit(upstream.base_url).netloc.rpartition("@")[2],
                     "models": [r.model.id for r in routes],
-                    "state": context.health.state(routes, now_s),
+                    "state": context.outbound.health.state(routes, now_s),
                     "circuit": worst.state,
                     "failures": worst.failures,
                     "paused_s": round(worst.paused_s, 1),
@@ -149,22 +149,26 @@ class InternalApi:
             )
             return [Finding("access", "warn", stated, do)]
         known = presets()
-        own = context.settings.upstreams[name].preset
+        own = context.served.settings.upstreams[name].preset
         home, other_region = known[own].base_url, other_region_url(route.upstream, own, known)
-        run = Run(context.client, context.timeouts, asyncio.get_running_loop().time() + TEST_S)
+        run = Run(
+            context.outbound.client,
+            context.outbound.timeouts,
+            asyncio.get_running_loop().time() + TEST_S,
+        )
         findings: list[Finding] = []
         streamed: list[Finding] = []
-        paused = [r for r in routes[1:] if not context.health.closed(r)]
+        paused = [r for r in routes[1:] if not context.outbound.health.closed(r)]
         asked = [*(route.pool or (route,)), *paused[: MAX_TESTED - 1]]
         for each in asked:
             began_s = time.monotonic()
             probed = await run.ask(each, probes.hello())
             if probed.failure is None:
-                context.health.passed(each, True)
+                context.outbound.health.passed(each, True)
             else:
-                context.health.failed(each, probed.failure, began_s, True)
+                context.outbound.health.failed(each, probed.failure, began_s, True)
             kind = probed.failure.kind if probed.failure else ""
-            context.health.checked(name, UpstreamCheck(time.monotonic(), not kind, kind))
+            context.outbound.health.checked(name, UpstreamCheck(time.monotonic(), not kind, kind))
             findings.append(judge_access(probed, each, home, other_region, None))
             if probed.failure is None and not streamed:
                 streamed = [judge_stream(probed)]
@@ -174,8 +178,8 @@ class InternalApi:
 def routes_by_upstream(context: EdgeContext) -> dict[str, list[Route]]:
     """The routes of each upstream, in the order of the catalog."""
     found: dict[str, list[Route]] = {}
-    for model in context.catalog.models:
-        for route in context.catalog.routes(model.id):
+    for model in context.served.catalog.models:
+        for route in context.served.catalog.routes(model.id):
             found.setdefault(route.upstream.name, []).append(route)
     return found
 

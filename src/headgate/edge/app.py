@@ -64,7 +64,7 @@ class App:
         internal: InternalApi | None = None,
     ) -> None:
         self.context = context
-        self.cors = Cors(context.settings.cors.origins)
+        self.cors = Cors(context.served.settings.cors.origins)
         self.control = control
         self._internal = internal
 
@@ -79,7 +79,7 @@ class App:
         if (
             inbound.uncertified
             and path not in HEALTH
-            and not self.context.management.proves(inbound)
+            and not self.context.storage.management.proves(inbound)
         ):
             dialect_asked = dialect_of(path, inbound.headers, inbound.query)
             self._refuse(inbound, dialect_asked, NO_CERTIFICATE)
@@ -122,7 +122,7 @@ class App:
             sent = None if counts or quotes else target
             self._refuse(inbound, dialect, refused.failure, key, sent, left)
             return
-        self.context.refusals.let_in(inbound)
+        self.context.reporting.refusals.let_in(inbound)
         try:
             if quotes:
                 await quote(inbound, self.context, dialect, target, entry)
@@ -153,7 +153,7 @@ class App:
         failure = Failure(
             "method", f"{path} is not served over WebSocket; send POST.", code="upgrade_required"
         )
-        self.context.metrics.requests.add(dialect.name, "", failure.kind)
+        self.context.reporting.metrics.requests.add(dialect.name, "", failure.kind)
         _, headers, body = refusal(dialect, failure, new_id())
         # "The server MUST send an Upgrade header field in a 426 response" (RFC 9110, 15.5.22)
         more = [("upgrade", "HTTP/1.1"), ("connection", "upgrade")]
@@ -192,9 +192,9 @@ class App:
             elif MODELS.fullmatch(path):
                 key = await self._key(inbound)
                 query = dict(parse_qsl(inbound.query))
-                cards = self.context.catalog.cards()
+                cards = self.context.served.catalog.cards()
                 if dialect is ANTHROPIC:
-                    cards += self.context.catalog.alias_cards(key.owner, key.models)
+                    cards += self.context.served.catalog.alias_cards(key.owner, key.models)
                 self._json(inbound, dialect.encode_models(cards, query))
             elif path == "/v1/key":
                 key = await self._key(inbound)
@@ -209,16 +209,16 @@ class App:
             elif found := MODEL.fullmatch(path):
                 key = await self._key(inbound)
                 name = unquote(found[1])
-                model = self.context.catalog.find(name, key.owner, key.models)
+                model = self.context.served.catalog.find(name, key.owner, key.models)
                 if model is None:
                     raise Refused(
                         Failure(
                             "not_found",
-                            f"The model `{name}` does not exist here. {self.context.catalog.hint(name)}",
+                            f"The model `{name}` does not exist here. {self.context.served.catalog.hint(name)}",
                             code="model_not_found",
                         )
                     )
-                card = next(c for c in self.context.catalog.cards() if c.id == model.id)
+                card = next(c for c in self.context.served.catalog.cards() if c.id == model.id)
                 self._json(inbound, dialect.encode_model(card))
             else:
                 raise Refused(no_path(path))
@@ -231,7 +231,7 @@ class App:
         if method not in ("GET", "HEAD") and (items or method != "DELETE"):
             raise Refused(Failure("method", f"{inbound.path} takes GET, not {method}."))
         key = await self._key(inbound)
-        kept_here = context.responses
+        kept_here = context.storage.responses
         if kept_here is None:
             raise Refused(
                 Failure(
@@ -281,13 +281,13 @@ class App:
         """
         context, more = self.context, []
         if failure.kind not in FREQUENT:
-            context.metrics.requests.add(dialect.name, "", failure.kind)
+            context.reporting.metrics.requests.add(dialect.name, "", failure.kind)
             inbound.respond(*refusal(dialect, failure, new_id()))
             return
         if key is not None and target is not None and standings:
             more = limit_headers.headers(dialect.facts.limit_headers, standings, time.time())
         key_id = key.id if key is not None else ""
-        context.refusals.answer(inbound, dialect, failure, key_id, more, target)
+        context.reporting.refusals.answer(inbound, dialect, failure, key_id, more, target)
 
     def refuse_early(
         self, failure: Failure, path: str, headers: Mapping[str, str]

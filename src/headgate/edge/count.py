@@ -42,14 +42,18 @@ async def quote(
     await _Quoting(inbound, context, dialect, target, entry).run()
 
 
-class _Counting:
-    outcome = "internal"
-    status = 0
-    model = ""
-    tokens = 0
-    where = ""
+class _Result(msgspec.Struct):
+    """How it ended, for the log and the metrics."""
+
+    outcome: str = "internal"
+    status: int = 0
+    model: str = ""
+    tokens: int = 0
+    where: str = ""
     warnings: tuple[str, ...] = ()
 
+
+class _Counting:
     def __init__(
         self,
         inbound: Inbound,
@@ -63,6 +67,7 @@ class _Counting:
         self.dialect = dialect
         self.target = target
         self.entry = entry
+        self.result = _Result()
         self.id = new_id()
         self.began = time.monotonic()
 
@@ -74,7 +79,7 @@ class _Counting:
             self._fail(refused.failure)
         except asyncio.CancelledError:
             if not self.inbound.expired:
-                self.outcome = "client_gone"
+                self.result.outcome = "client_gone"
                 raise
             self._fail(
                 Failure(
@@ -85,9 +90,9 @@ class _Counting:
                     should_retry=True,
                 )
             )
-            self.outcome = "shutdown"
+            self.result.outcome = "shutdown"
         except Exception as error:  # as in exchange.py: what else went wrong is ours
-            self.where = logs.places(error)
+            self.result.where = logs.places(error)
             self._fail(
                 Failure("internal", "The gateway failed on this request; its log says where.")
             )
@@ -98,9 +103,9 @@ class _Counting:
         """Return the count, with the request and its routes in the order in which they are asked."""
         context, dialect, place = self.context, self.dialect, self.entry.place
         body = await self.inbound.body(context.overload.max_body_bytes, place)
-        if context.responses is not None and dialect.name == "responses":
+        if context.storage.responses is not None and dialect.name == "responses":
             worker = context.overload.worker(place)
-            body = (await context.responses.whole(self.entry.key.owner, body, worker)).body
+            body = (await context.storage.responses.whole(self.entry.key.owner, body, worker)).body
         large = len(body) >= OFF_LOOP_BYTES
         if (turn := context.overload.start(place.owner, len(body))) is not None:
             await turn
@@ -115,20 +120,24 @@ class _Counting:
         if ROUTE_HEADER in self.inbound.headers:
             request = preferring(request, self.inbound.headers[ROUTE_HEADER])
         routes = routes_of(context, request.model, self.entry.key, request)
-        self.model = routes[0].model.id
+        self.result.model = routes[0].model.id
         origin = routes[0].upstream.name
-        masker = masker_of(self.entry.key, context.mask_secret)
+        masker = masker_of(self.entry.key, context.outbound.mask_secret)
         if not large and (masker is None or size < MASKED_BYTES):
-            request, _ = sealing.unseal(request, context.sealer, origin)
+            request, _ = sealing.unseal(request, context.reasoning.sealer, origin)
             if masker is not None:  # an upstream may count it
                 request = masker.request(request)
-            return await context.counter.count(request, routes, dialect.name), request, routes
+            return (
+                await context.outbound.counter.count(request, routes, dialect.name),
+                request,
+                routes,
+            )
         request, _ = await context.overload.off_loop(
-            place, sealing.unseal, request, context.sealer, origin
+            place, sealing.unseal, request, context.reasoning.sealer, origin
         )
         if masker is not None:
             request = await context.overload.off_loop(place, masker.request, request)
-        counted = await context.counter.count(
+        counted = await context.outbound.counter.count(
             request, routes, dialect.name, context.overload.worker(place)
         )
         return counted, request, routes
@@ -137,15 +146,15 @@ class _Counting:
         return self.dialect.encode_count(count.tokens)
 
     def _answer(self, count: Count, body: bytes) -> None:
-        self.outcome, self.status, self.tokens = "counted", 200, count.tokens
+        self.result.outcome, self.result.status, self.result.tokens = "counted", 200, count.tokens
         headers = answers.json(self.id)
         if count.warning:
-            self.warnings = (count.warning,)
+            self.result.warnings = (count.warning,)
             headers.append((answers.WARNINGS, count.warning))
         self.inbound.respond(200, headers, body)
 
     def _fail(self, failure: Failure) -> None:
-        self.outcome = failure.kind
+        self.result.outcome = failure.kind
         inbound = self.inbound
         if inbound.gone or inbound.ended:
             return
@@ -153,27 +162,29 @@ class _Counting:
             inbound.abort()
             return
         status, headers, body = answers.refusal(self.dialect, failure, self.id)
-        self.status = status
+        self.result.status = status
         inbound.respond(status, headers, body)
 
     def _record(self) -> None:
-        self.context.metrics.counts.add(self.dialect.name, self.model, self.outcome)
-        if self.context.log.wants("info"):
-            self.context.log.write(
+        self.context.reporting.metrics.counts.add(
+            self.dialect.name, self.result.model, self.result.outcome
+        )
+        if self.context.reporting.log.wants("info"):
+            self.context.reporting.log.write(
                 logs.LogLine(
                     logs.now(),
-                    "error" if self.where else "info",
+                    "error" if self.result.where else "info",
                     "count",
                     self.id,
                     self.dialect.name,
-                    self.model,
+                    self.result.model,
                     key=self.entry.key.id,
-                    status=self.status,
-                    outcome=self.outcome,
-                    input_tokens=self.tokens,
+                    status=self.result.status,
+                    outcome=self.result.outcome,
+                    input_tokens=self.result.tokens,
                     total_ms=round((time.monotonic() - self.began) * 1e3, 1),
-                    warnings=self.warnings,
-                    where=self.where,
+                    warnings=self.result.warnings,
+                    where=self.result.where,
                     client=self.inbound.client,
                 )
             )
@@ -187,7 +198,7 @@ class _Quoting(_Counting):
         most = max(r.sizes.max_output for r in routes)
         asked = request.sampling.max_tokens
         found = quotes.quote(
-            model=self.model,
+            model=self.result.model,
             service_tier=tier,
             prices=first.prices,
             tariff=admissions.tariff(first.prices, tier, now_s),

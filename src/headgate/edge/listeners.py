@@ -69,17 +69,19 @@ def listeners(
 
     `socket`: where control is.
     """
-    settings = context.settings
+    settings = context.served.settings
     apart = bool(settings.admin.listen)
     app = App(context, ControlProxy(socket, "public" if apart else ""), internal)
-    server = Server(app, limits, app.refuse_early, report, context.refusals.again, found)
+    server = Server(app, limits, app.refuse_early, report, context.reporting.refusals.again, found)
     out = [Listener(server, "api", (app,))]
     if apart:
         admin = App(context, ControlProxy(socket, "admin"), internal)
         few = msgspec.structs.replace(
             limits, connections=min(limits.connections, ADMIN_CONNECTIONS)
         )
-        server = Server(admin, few, admin.refuse_early, report, context.refusals.again, found)
+        server = Server(
+            admin, few, admin.refuse_early, report, context.reporting.refusals.again, found
+        )
         out.append(Listener(server, "admin", (admin,)))
     if settings.metrics not in ("key", "open"):
         out.append(Listener(Server(MetricsApp(context)), "metrics"))
@@ -90,7 +92,7 @@ def watch(context: EdgeContext, found: Certificates, servers: list[Server]) -> N
     """Keep the files of TLS fresh, and their state in the metrics, until the context's tasks are stopped."""
 
     def report(level: str, text: str) -> None:
-        context.log.write(LogLine(log_now(), level, "tls", where=text))
+        context.reporting.log.write(LogLine(log_now(), level, "tls", where=text))
 
     renewal = certificates.Renewal(found, report)
 
@@ -98,7 +100,7 @@ def watch(context: EdgeContext, found: Certificates, servers: list[Server]) -> N
         await asyncio.to_thread(renewal.round)
 
     context.tasks.every("tls", certificates.LOOK_S, look)
-    context.metrics.gauge(
+    context.reporting.metrics.gauge(
         "headgate_tls_certificate_expires_seconds",
         "When the certificate in force ends, in Unix time.",
         lambda: found.expires_s,
@@ -106,4 +108,4 @@ def watch(context: EdgeContext, found: Certificates, servers: list[Server]) -> N
     handshakes = servers[0].handshakes
     for server in servers[1:]:
         server.handshakes = handshakes
-    context.metrics.tls_handshakes = handshakes.counts
+    context.reporting.metrics.tls_handshakes = handshakes.counts

@@ -23,12 +23,12 @@ def routes_of(
 
     A route over several keys is there once for each.
     """
-    model = context.catalog.find(name, key.owner, key.models)
+    model = context.served.catalog.find(name, key.owner, key.models)
     if model is None:
         raise Refused(
             Failure(
                 "not_found",
-                f"The model `{name[:64]}` does not exist here. {context.catalog.hint(name)}",
+                f"The model `{name[:64]}` does not exist here. {context.served.catalog.hint(name)}",
                 param="$.model",
                 code="model_not_found",
             )
@@ -42,8 +42,8 @@ def routes_of(
                 code="model_not_allowed",
             )
         )
-    routes = context.catalog.routes(model.id)
-    if model.id in context.catalog.retiring and context.settings.retired_to_successor:
+    routes = context.served.catalog.routes(model.id)
+    if model.id in context.served.catalog.retiring and context.served.settings.retired_to_successor:
         routes = tuple(
             routing.in_force(((r, r.successor) for r in routes), datetime.now(UTC).date())
         )
@@ -52,12 +52,12 @@ def routes_of(
     wish = wish_of(context, name, key, request)
     if wish != preferences.NONE:
         routes = _preferred(context, routes, wish)
-    if len(routes) == 1 and routes[0].simple and not context.own_keys.owned:
+    if len(routes) == 1 and routes[0].simple and not context.outbound.own_keys.owned:
         return routes
     named = key.owner if request is None else routing.conversation(request, key.owner)
     order: list[Route] = []
     for route in routes if wish.sort else routing.ordered(routes, named):
-        order += context.own_keys.routes(route, key, named)
+        order += context.outbound.own_keys.routes(route, key, named)
     if not order:
         raise Refused(own_keys.needed(model.id, key, routes))
     return tuple(order)
@@ -68,7 +68,7 @@ def wish_of(
 ) -> Preferences:
     """Return what the key, the preset that was named and the request prefer together."""
     found = _preferences(key.routing) if key.routing else preferences.NONE
-    if (preset := context.catalog.preset(name)) is not None and preset.routing:
+    if (preset := context.served.catalog.preset(name)) is not None and preset.routing:
         found = preferences.narrowed(found, _preferences(preset.routing))
     if request is not None and request.preferences is not None:
         found = preferences.narrowed(found, request.preferences)
@@ -101,7 +101,9 @@ def _preferred(
 
 
 def _figures(context: EdgeContext, route: Route) -> preferences.Figures:
-    first_token_s, tokens_per_s = context.metrics.speed(route.model.id, route.upstream.name)
+    first_token_s, tokens_per_s = context.reporting.metrics.speed(
+        route.model.id, route.upstream.name
+    )
     tariff = context.admissions.tariff(route.prices, "", time.time())
     price = 0 if route.free else tariff.charge(_USUAL).nano
     return preferences.Figures(price, first_token_s, tokens_per_s)

@@ -23,9 +23,9 @@ async def _readyz(context: EdgeContext, inbound: Inbound) -> None:
 
 async def _metrics(context: EdgeContext, inbound: Inbound) -> None:
     """Open when the operator says so, else for management keys, those of the admin API."""
-    if context.settings.metrics != "open" and not context.management.proves(inbound):
+    if context.served.settings.metrics != "open" and not context.storage.management.proves(inbound):
         text = credential(inbound.headers, inbound.query, inbound.path)
-        if text is None or not await context.management.manages(text):
+        if text is None or not await context.storage.management.manages(text):
             if text:
                 context.credentials.failed_credential(inbound.client, "")
             raise Refused(

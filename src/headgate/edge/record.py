@@ -86,7 +86,7 @@ class ExchangeRecord:
                 key, admission, input, max_tokens, demand, self._intent
             )
         except StoreError:
-            self._context.metrics.ledger_faults.add()
+            self._context.reporting.metrics.ledger_faults.add()
             raise no_node() from None
         self.opened = True
         return granted
@@ -190,7 +190,7 @@ class ExchangeRecord:
         if self.dispute and basis != "none":
             basis = "disputed"
             remarks = (*warnings, self.dispute)
-            self._context.metrics.disputed.add(route.upstream.name)
+            self._context.reporting.metrics.disputed.add(route.upstream.name)
         total_ms = round(total_s * 1000)
         return LedgerRow(
             request_id=self._id,
@@ -226,23 +226,23 @@ class ExchangeRecord:
         """Commit the row; on a failing disk the row is kept until it can be written."""
         self._release(row)
         try:
-            answer = await self._context.ledger.settle(row)
+            answer = await self._context.storage.ledger.settle(row)
             assert self._admission is not None
             self._context.admissions.settled(self._admission, answer)
         except LedgerFault:
-            self._context.metrics.ledger_faults.add()
+            self._context.reporting.metrics.ledger_faults.add()
 
     def settle_soon(self, row: LedgerRow) -> None:
         """Have the row committed without waiting for it."""
         self._release(row)
-        self._context.ledger.settle_soon(row)
+        self._context.storage.ledger.settle_soon(row)
 
     def _release(self, row: LedgerRow) -> None:
         """Note that the row, with which the node gives back what was not used, is on its way."""
         self.settled = True
         assert self._admission is not None
         if row.cost_nano_usd is None:
-            self._context.metrics.unpriced.add(row.model)
+            self._context.reporting.metrics.unpriced.add(row.model)
         self._context.admissions.settling(self._admission)
 
 

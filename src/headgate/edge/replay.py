@@ -135,14 +135,13 @@ class ReplyRecorder:
 
     __slots__ = (
         "_apart",
-        "_headers",
+        "_head",
         "_inbound",
         "_keeping",
         "_number",
         "_open",
         "_pieces",
         "_size",
-        "_status",
         "_streamed",
         "gone",
         "id",
@@ -158,8 +157,7 @@ class ReplyRecorder:
         self.row: LedgerRow | None = None  # how the exchange is in the ledger, once it is known
         self._open = True
         self._streamed = False
-        self._status = 0
-        self._headers = b""
+        self._head = 0, b""  # status and headers
         self._pieces: list[bytes] = []
         self._size = 0
         self._apart = 0
@@ -185,14 +183,14 @@ class ReplyRecorder:
 
     def respond(self, status: int, headers: Headers | bytes, body: bytes) -> None:
         block = headers if isinstance(headers, bytes) else guard.header_block(headers)
-        self._status, self._headers = status, block
+        self._head = status, block
         self._keep(body)
         self._end(complete=True)
         self._inbound.respond(status, block, body)
 
     def start(self, status: int, headers: bytes) -> None:
         self._inbound.start(status, headers)
-        self._status, self._headers, self._streamed = status, headers, True
+        self._head, self._streamed = (status, headers), True
 
     def write(self, data: bytes) -> None:
         self._inbound.write(data)
@@ -228,7 +226,7 @@ class ReplyRecorder:
             failed = self.row.outcome not in FINE
             apart = self._apart if self._streamed and failed else 0
             body = b"".join(self._pieces)
-            saved = Saved(self._status, self._headers, body, self._streamed, apart)
+            saved = Saved(*self._head, body, self._streamed, apart)
             self._keeping.keep(self._number, saved)
         self._pieces = []
 

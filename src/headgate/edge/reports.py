@@ -23,10 +23,10 @@ async def of_generation(context: EdgeContext, key: Key, id: str) -> bytes:
     """One exchange by its request id; Refused while it runs and when there is none."""
 
     def read() -> bytes:
-        row = context.key_reports.generation(id)
+        row = context.storage.key_reports.generation(id)
         return b"" if row is None or row.key_id != key.id else msgspec.json.encode(shown(row))
 
-    page = await context.reads(read)
+    page = await context.storage.reads(read)
     if not page:
         raise Refused(Failure("not_found", "There is no such generation of this key (yet)."))
     return page
@@ -43,7 +43,7 @@ async def of_session(context: EdgeContext, key: Key, id: str, query: Mapping[str
     limit, after = int(asked), query.get("after", "")
 
     def read() -> bytes:
-        sums, rows, more = context.key_reports.session(id, key.id, limit, after)
+        sums, rows, more = context.storage.key_reports.session(id, key.id, limit, after)
         if not sums.requests:
             return b""
         return msgspec.json.encode(
@@ -61,7 +61,7 @@ async def of_session(context: EdgeContext, key: Key, id: str, query: Mapping[str
             }
         )
 
-    page = await context.reads(read)
+    page = await context.storage.reads(read)
     if not page:
         raise Refused(Failure("not_found", "There is no such session of this key."))
     return page
@@ -69,7 +69,7 @@ async def of_session(context: EdgeContext, key: Key, id: str, query: Mapping[str
 
 async def of_key(context: EdgeContext, key: Key) -> bytes:
     """The asking key: its terms, what it has spent, and how it and its account stand."""
-    spent, where = await context.reads(lambda: context.key_reports.spent(key.id))
+    spent, where = await context.storage.reads(lambda: context.storage.key_reports.spent(key.id))
     try:
         now = await context.admissions.standing(key)
     except StoreError:

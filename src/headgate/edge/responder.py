@@ -61,7 +61,7 @@ class Responder:
             kind = dialect.facts.array_type if array else dialect.facts.stream_type
             self.connection.start(200, self._block(kind))
             self.streaming = True
-            self._arrival.context.metrics.open_streams += 1
+            self._arrival.context.reporting.metrics.open_streams += 1
 
     def write(self, data: bytes, now_s: float) -> None:
         self.last_write_s = now_s
@@ -98,7 +98,7 @@ class Responder:
         if self._recorder is not None:
             self._recorder.close()
         if self.streaming:  # a refusal may have started an answer too
-            self._arrival.context.metrics.open_streams -= 1
+            self._arrival.context.reporting.metrics.open_streams -= 1
 
     def _block(self, content_type: str) -> bytes:
         """Return the header lines of a reply."""
@@ -126,7 +126,10 @@ class Responder:
 
     def watch_silence(self) -> None:
         """Keep a silent stream alive, in the protocol's own way, from now to its end."""
-        loop, every_s = asyncio.get_running_loop(), self._arrival.context.settings.keepalive_s
+        loop, every_s = (
+            asyncio.get_running_loop(),
+            self._arrival.context.served.settings.keepalive_s,
+        )
         self._keepalive = loop.call_later(every_s, self._look, loop, every_s)
 
     def quiet(self) -> None:

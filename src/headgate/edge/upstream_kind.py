@@ -47,7 +47,7 @@ class Detection:
 
     def __init__(self, context: EdgeContext) -> None:
         self._context = context
-        self._left = to_ask(context.settings, context.catalog)
+        self._left = to_ask(context.served.settings, context.served.catalog)
         self._rounds = 0
 
     async def round(self) -> float:
@@ -55,7 +55,7 @@ class Detection:
         context = self._context
         for name, route in [*self._left.items()]:
             try:
-                found = await ask(context.client, route, context.catalog.models)
+                found = await ask(context.outbound.client, route, context.served.catalog.models)
             except Unreachable:
                 continue
             del self._left[name]

@@ -59,7 +59,7 @@ class Attempts:
         """Take the route to ask now out of the plan; Refused when none may be asked."""
         exchange, health, routes = (
             self._exchange,
-            self._exchange.context.health,
+            self._exchange.context.outbound.health,
             self._prepared.routes,
         )
         taken = health.take(self._plan)
@@ -85,11 +85,11 @@ class Attempts:
         exchange, context = self._exchange, self._exchange.context
         exchange.record.sent(fitted.request, route)
         exchange.progress.usage = UNKNOWN_USAGE  # also where a failed attempt had reported some
-        elsewhere = bool(self._plan) and context.health.others(self._plan) == "good"
-        patience_s = 0.0 if elsewhere else context.settings.timeouts.pace
+        elsewhere = bool(self._plan) and context.outbound.health.others(self._plan) == "good"
+        patience_s = 0.0 if elsewhere else context.served.settings.timeouts.pace
         tokens = exchange.input_estimate
         try:
-            exchange.attempt.paced = await context.health.wait(route, tokens, patience_s)
+            exchange.attempt.paced = await context.outbound.health.wait(route, tokens, patience_s)
         except Refused as no_room:
             observe.nothing_seen(exchange)
             if not elsewhere:
@@ -104,15 +104,20 @@ class Attempts:
         exchange, context = self._exchange, self._exchange.context
         progress, attempt = exchange.progress, exchange.attempt
         if not progress.attempts:
-            context.health.retries.earned(route.upstream.name)
+            context.outbound.health.retries.earned(route.upstream.name)
         progress.attempts += 1
         attempt.running_since_s = attempt.began_s = time.monotonic()
         progress.upstream_code = progress.upstream_text = ""
-        context.metrics.attempts.add(route.upstream.name)
+        context.reporting.metrics.attempts.add(route.upstream.name)
         try:
             body = await exchange.encoded(route, fitted.request)
             reply = await upstream.begin(
-                context.client, route, body, context.timeouts, exchange.id, fresh=self._fresh
+                context.outbound.client,
+                route,
+                body,
+                context.outbound.timeouts,
+                exchange.id,
+                fresh=self._fresh,
             )
             del body
         except Refused as refused:
@@ -123,13 +128,13 @@ class Attempts:
     async def _after(self, route: Route, failure: Failure) -> None:
         """Record a failed attempt and plan the next; Refused when there is none."""
         exchange, context = self._exchange, self._exchange.context
-        health, name = context.health, route.upstream.name
+        health, name = context.outbound.health, route.upstream.name
         failure = upstream.without_key(failure, route)
         attempted(exchange, failure.kind, failure.upstream_code, failure.upstream_text)
         exchange.progress.upstream_code = failure.upstream_code
         exchange.progress.upstream_text = failure.upstream_text
         stale = failure.upstream_code == retry.STALE
-        context.metrics.upstream_errors.add(name, retry.STALE if stale else failure.kind)
+        context.reporting.metrics.upstream_errors.add(name, retry.STALE if stale else failure.kind)
         if stale or failure.code == upstream.NO_CONNECTION:  # nothing is known of the upstream
             observe.nothing_seen(exchange)
         else:
@@ -140,7 +145,7 @@ class Attempts:
         after = After(
             failure,
             exchange.progress.attempts,
-            context.settings.retry.attempts,
+            context.served.settings.retry.attempts,
             others,
             health.closed(route),
             health.retries.left(name if others == "none" else ""),

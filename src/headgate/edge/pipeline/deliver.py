@@ -44,7 +44,9 @@ class Delivery:
         self._responder = responder
         self._route = route
         self._fitted = fitted
-        self._counters = exchange.context.metrics.of(exchange.progress.model, route.upstream.name)
+        self._counters = exchange.context.reporting.metrics.of(
+            exchange.progress.model, route.upstream.name
+        )
         exchange.attempt.counters = self._counters
 
     async def run(self, reply: UpstreamReply) -> Failure | None:
@@ -138,8 +140,8 @@ class Delivery:
         exchange, context, prepared = self._exchange, self._exchange.context, self._prepared
         usage = exchange.progress.usage
         if not usage.estimated and not exchange.record.dispute:
-            context.counter.learn(exchange.progress.model, prepared.features, usage.input)
-        if collectors and context.memory is not None:
+            context.outbound.counter.learn(exchange.progress.model, prepared.features, usage.input)
+        if collectors and context.reasoning.cache is not None:
             (collector,), origin = collectors, self._route.upstream.name
             key_id, now_s = exchange.arrival.entry.key.id, time.monotonic()
-            context.memory.keep(key_id, prepared.request, collector.parts, now_s, origin)
+            context.reasoning.cache.keep(key_id, prepared.request, collector.parts, now_s, origin)

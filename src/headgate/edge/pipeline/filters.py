@@ -30,10 +30,10 @@ def filters_for(
 
     def on_reasoning() -> tuple[filters.Filter, ...]:
         collectors.append(ReplyCollector())
-        seal = sealing.Seal(context.sealer, route.upstream.name, sealed == "signed")
+        seal = sealing.Seal(context.reasoning.sealer, route.upstream.name, sealed == "signed")
         return collectors[0], seal
 
-    fidelity = context.settings.fidelity
+    fidelity = context.served.settings.fidelity
     chain = filters.build(
         show,
         fitted.stop,

@@ -9,7 +9,7 @@ def answered(exchange: Exchange) -> None:
     """Report that the route answered."""
     attempt, route = exchange.attempt, exchange.progress.route
     assert route is not None
-    exchange.context.health.passed(route, attempt.probe is not None)
+    exchange.context.outbound.health.passed(route, attempt.probe is not None)
     attempt.probe = None
 
 
@@ -17,11 +17,13 @@ def failed(exchange: Exchange, failure: Failure) -> None:
     """Report a failure to the route's breaker or its key's cool-down, and log what it paused."""
     context, attempt, route = exchange.context, exchange.attempt, exchange.progress.route
     assert route is not None
-    paused = context.health.failed(route, failure, attempt.began_s, attempt.probe is not None)
+    paused = context.outbound.health.failed(
+        route, failure, attempt.began_s, attempt.probe is not None
+    )
     attempt.probe = None
     if paused:
-        context.metrics.upstream_pauses.add(route.upstream.name, failure.kind)
-        context.log.write(
+        context.reporting.metrics.upstream_pauses.add(route.upstream.name, failure.kind)
+        context.reporting.log.write(
             logs.LogLine(
                 logs.now(),
                 "warning",
@@ -39,5 +41,5 @@ def nothing_seen(exchange: Exchange) -> None:
     """Release the probe of a paused route that was not asked; another request may ask it."""
     attempt = exchange.attempt
     if attempt.probe is not None:
-        exchange.context.health.left(attempt.probe)
+        exchange.context.outbound.health.left(attempt.probe)
         attempt.probe = None

@@ -50,8 +50,10 @@ async def prepare(exchange: Exchange, responder: Responder) -> Prepared | None:
     if (turn := context.overload.start(place.owner, len(body))) is not None:
         await turn
     whole, previous = body, ""
-    if context.responses is not None and dialect.name == "responses":
-        arrived = await context.responses.whole(key.owner, body, context.overload.worker(place))
+    if context.storage.responses is not None and dialect.name == "responses":
+        arrived = await context.storage.responses.whole(
+            key.owner, body, context.overload.worker(place)
+        )
         whole, previous = arrived.body, arrived.previous
         exchange.turn = arrived.turn if dialect is not COMPACT else None
         if len(whole) > len(body):
@@ -67,7 +69,7 @@ async def prepare(exchange: Exchange, responder: Responder) -> Prepared | None:
     if TAGS_HEADER in client.headers:
         request = tagged(request, client.headers[TAGS_HEADER])
     if request.search is not None:
-        request = web_search.offered(request, context.search is not None)
+        request = web_search.offered(request, context.outbound.search is not None)
     if ROUTE_HEADER in client.headers:
         request = preferring(request, client.headers[ROUTE_HEADER])
     routes = routes_of(context, request.model, key, request)
@@ -83,7 +85,7 @@ async def prepare(exchange: Exchange, responder: Responder) -> Prepared | None:
         if message.role == "assistant":  # no other role thinks
             request = await _remembered(exchange, request, routes[0])
             break
-    if (masker := masker_of(key, context.mask_secret)) is not None:
+    if (masker := masker_of(key, context.outbound.mask_secret)) is not None:
         exchange.masker = masker
         exchange.large = exchange.large or size >= MASKED_BYTES
         await exchange.worked(masker.request, request)  # what it finds is known before it is sent
@@ -94,7 +96,7 @@ async def prepare(exchange: Exchange, responder: Responder) -> Prepared | None:
         reason = f"route ({preferences.written(wish)})"
         progress.recalled = (*progress.recalled, reason)
     features = await exchange.worked(counting.features, request)
-    estimate = exchange.input_estimate = context.counter.estimate(model, features)
+    estimate = exchange.input_estimate = context.outbound.counter.estimate(model, features)
     facts = exchange.facts = ReplyFacts(exchange.id, model, int(time.time()), estimate)
     if request.stream:
         exchange.encoder = dialect.encoder(request, facts, arrival.target)
@@ -133,7 +135,7 @@ async def _answered_before(exchange: Exchange, responder: Responder, body: bytes
     target = arrival.target
     address = (arrival.dialect.name, target.model, target.stream, target.array)
     mark = await exchange.worked(idempotency.fingerprint, body, *address)
-    found = await exchange.context.replays.begin(arrival.client, arrival.entry.key.id, mark)
+    found = await exchange.context.storage.replays.begin(arrival.client, arrival.entry.key.id, mark)
     if isinstance(found, Saved):
         exchange.progress.outcome, exchange.progress.status = "replayed", found.status
         await replay.again(arrival.client, found)
@@ -146,19 +148,21 @@ async def _answered_before(exchange: Exchange, responder: Responder, body: bytes
 async def _remembered(exchange: Exchange, request: Request, first: Route) -> Request:
     """Return the request with the reasoning that the client returned sealed, or not at all."""
     context, origin = exchange.context, first.upstream.name
-    request, sealed = await exchange.worked(sealing.unseal, request, context.sealer, origin)
+    request, sealed = await exchange.worked(
+        sealing.unseal, request, context.reasoning.sealer, origin
+    )
     warnings: list[str] = []
     if sealed:
         warnings.append("reasoning (sealed)")
-    if context.memory is not None:
+    if context.reasoning.cache is not None:
         key_id = exchange.arrival.entry.key.id
         context.admissions.news.catch_up()
-        memory, shared, sent = context.memory, context.shared_reasoning, request
+        memory, shared, sent = context.reasoning.cache, context.reasoning.shared, request
         missed: list[str | bytes] | None = None if shared is None else []
         request, kept = memory.recall(key_id, sent, time.monotonic(), origin, missed)
         if shared is not None and missed:
             taken = await shared.fetch(key_id, missed)
-            context.metrics.cache_reads.add(_read(taken))
+            context.reporting.metrics.cache_reads.add(_read(taken))
             if taken is None:
                 warnings.append("reasoning cache unavailable")
             elif taken:
@@ -185,7 +189,7 @@ async def fitted_to(
         request = sealing.unsigned(request)  # only the upstream that made a signature can read it
     dialect = exchange.arrival.dialect.name
     context = exchange.context
-    preset = context.catalog.preset(request.model)
+    preset = context.served.catalog.preset(request.model)
     effort = (preset.effort if preset else "") or exchange.arrival.entry.key.effort
     effort = effort or route.model.effort
     fitted = await exchange.worked(
@@ -195,13 +199,13 @@ async def fitted_to(
         dialect,
         exchange.input_estimate,
         effort,
-        context.catalog.takers,
+        context.served.catalog.takers,
     )
     notes: tuple[str, ...] = ()
     if route.retirement is not None or route.other:
         notes = routing.notes(route, datetime.now(UTC).date())
     exchange.progress.warnings = (*fallbacks, *notes, *fitted.request.warnings)
-    if exchange.context.settings.reply_model == "served":
+    if exchange.context.served.settings.reply_model == "served":
         _name(exchange, request, route.other or exchange.progress.model)
     if fitted.format is not None and (fault := schemas.fault(fitted.format)):
         raise invalid(fault, "$.response_format")

@@ -43,7 +43,7 @@ async def commit(exchange: Exchange, responder: Responder) -> None:
     """Commit the row, if the exchange has an intent record and no row yet."""
     if exchange.record.opened and not exchange.record.settled:
         await exchange.record.settle(ledger_row(exchange, responder))
-        shared = exchange.context.shared_reasoning
+        shared = exchange.context.reasoning.shared
         if shared is not None and shared.unsettled:  # the next turn may come to another machine
             await shared.settle()
 
@@ -59,12 +59,12 @@ def close(exchange: Exchange, responder: Responder) -> None:
     tokens = usage.input + usage.output
     # Of a reply that nobody read to its end, the upstream may have counted all that was estimated.
     if attempt.paced is not None and (tokens or progress.outcome not in ABANDONED):
-        context.health.took(attempt.paced, tokens)
+        context.outbound.health.took(attempt.paced, tokens)
     if exchange.record.opened and not exchange.record.settled:
         exchange.record.settle_soon(ledger_row(exchange, responder))
     attempt.translator = None  # whose filters refer back: else only the garbage collector frees it
     responder.close()
-    dialect, metrics = exchange.arrival.dialect.name, context.metrics
+    dialect, metrics = exchange.arrival.dialect.name, context.reporting.metrics
     metrics.requests.add(dialect, progress.model, progress.outcome)
     total_s = time.monotonic() - exchange.arrival.began_s
     if attempt.counters is not None:
@@ -80,7 +80,7 @@ def _log(exchange: Exchange, total_s: float) -> None:
         level, warnings = "warning", (*warnings, dispute)
     if progress.where:
         level = "error"
-    log = exchange.context.log
+    log = exchange.context.reporting.log
     if not log.wants(level):
         return
     log.write(

@@ -37,7 +37,7 @@ def search_rounds(
     exchange: Exchange, prepared: Prepared, route: Route, sink: Encoder | Whole
 ) -> "SearchRounds | None":
     """Return the rounds of a reply that may search the web; None for any other."""
-    provider, wish = exchange.context.search, prepared.request.search
+    provider, wish = exchange.context.outbound.search, prepared.request.search
     if provider is None or wish is None:
         return None
     return SearchRounds(exchange, prepared, route, sink, provider)
@@ -62,8 +62,7 @@ class SearchRounds:
         self._route = route
         self._sink = sink
         self._provider = provider
-        self._wish = wish
-        most = exchange.context.settings.search.searches
+        most = exchange.context.served.settings.search.searches
         self._left = most if wish.most is None else max(0, min(most, wish.most))
         self._name = prepared.request.tools[-1].name if prepared.request.tools else ""
         self._found: dict[int, Found] = {}  # by the number that the model knows it by
@@ -125,7 +124,9 @@ class SearchRounds:
         """Make one search; its query leaves masked, and the client sees it as it was."""
         masker = self._exchange.masker
         masked = call if masker is None else masker.call(call)
-        searched = await self._provider.search(masked, self._wish)
+        wish = self._prepared.request.search
+        assert wish is not None
+        searched = await self._provider.search(masked, wish)
         if masked is call:
             return searched
         query = web_search.query_of(call.arguments)[: web_search.MAX_QUERY]
@@ -145,7 +146,7 @@ class SearchRounds:
         context, progress, attempt = exchange.context, exchange.progress, exchange.attempt
         request = self._request
         features = await exchange.worked(counting.features, request)
-        exchange.input_estimate = context.counter.estimate(progress.model, features)
+        exchange.input_estimate = context.outbound.counter.estimate(progress.model, features)
         before = progress.warnings
         prepared = msgspec.structs.replace(self._prepared, request=request, features=features)
         fitted = await fitted_to(exchange, prepared, route)
@@ -157,11 +158,16 @@ class SearchRounds:
         attempted(exchange, "searched", "", "")
         progress.attempts += 1
         attempt.running_since_s = attempt.began_s = time.monotonic()
-        context.metrics.attempts.add(route.upstream.name)
+        context.reporting.metrics.attempts.add(route.upstream.name)
         body = await exchange.encoded(route, fitted.request)
         try:
             reply = await upstream.begin(
-                context.client, route, body, context.timeouts, exchange.id, fresh=True
+                context.outbound.client,
+                route,
+                body,
+                context.outbound.timeouts,
+                exchange.id,
+                fresh=True,
             )
         except Refused as refused:
             observe.failed(exchange, refused.failure)

@@ -126,7 +126,7 @@ class Exchange:
 
     async def keep(self, response: bytes) -> None:
         """Keep a response whose request wants that, before its client sees the end."""
-        kept_here = self.context.responses
+        kept_here = self.context.storage.responses
         if self.turn is None or kept_here is None:
             return
         worker = self.context.overload.worker(self.arrival.entry.place)

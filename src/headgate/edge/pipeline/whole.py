@@ -40,7 +40,11 @@ async def finish_whole(
     assert reply is not None
     if fitted.format is not None:
         reply, reason = structured.settle(reply, fitted.format)
-        if reason and exchange.context.settings.fidelity.repair and structured.repairable(reply):
+        if (
+            reason
+            and exchange.context.served.settings.fidelity.repair
+            and structured.repairable(reply)
+        ):
             reply, reason = await _repaired(
                 exchange, prepared, responder, route, fitted, reply, reason
             )
@@ -84,7 +88,7 @@ async def _repaired(
     try:
         body = await exchange.encoded(route, reserved)
         second = await upstream.begin(
-            context.client, route, body, context.timeouts, exchange.id, fresh=True
+            context.outbound.client, route, body, context.outbound.timeouts, exchange.id, fresh=True
         )
         del body
         attempt.response = second.response
