@@ -19,7 +19,7 @@ from headgate.errors import Failure, Refused, invalid
 
 
 class Bound(Struct, frozen=True, gc=False):
-    """Represents the most of one countable thing; `unit` completes "at most N ..."."""
+    """Bounds one countable thing; `unit` completes "at most N ..."."""
 
     most: int
     unit: str

@@ -129,7 +129,7 @@ class Text(
 
 
 class Media(msgspec.Struct, frozen=True, gc=False):
-    """Represents a picture or a film, by value or by address; we never fetch the address ourselves."""
+    """Holds a picture or a film, by value or by address; we never fetch the address ourselves."""
 
     kind: Literal["image", "video"]
     url: str = ""  # http(s); empty when `data` is given
@@ -278,7 +278,7 @@ class Choice(msgspec.Struct, frozen=True, gc=False):
 
 
 class Sampling(msgspec.Struct, frozen=True, gc=False):
-    """Describes what the caller asked for; None and () where nothing was given."""
+    """Holds what the caller asked for; None and () where nothing was given."""
 
     max_tokens: int | None = None
     temperature: float | None = None
@@ -348,7 +348,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """Represents tokens of one exchange. `estimated` marks numbers that no upstream reported."""
+    """Counts the tokens of one exchange. `estimated` marks numbers that no upstream reported."""
 
     input: int = 0  # includes cached and cache_write
     output: int = 0  # includes reasoning

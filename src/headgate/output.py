@@ -121,7 +121,7 @@ class Output:
 
 
 class _Place:
-    """Represents one of our pipes, and what stood there before it."""
+    """Replaces a stream by a pipe of ours, and puts it back."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd

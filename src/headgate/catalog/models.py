@@ -20,7 +20,7 @@ Effort = Literal["minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class Price(Struct, frozen=True, forbid_unknown_fields=True):
-    """Represents USD per million tokens as decimal strings; the first tier that the input fits holds."""
+    """Gives USD per million tokens as decimal strings; the first tier that the input fits holds."""
 
     valid_from: date
     input: str

@@ -33,7 +33,7 @@ class Preset(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UpstreamKey(Struct, frozen=True):
-    """Represents one key of an upstream's pool; `secret` appears in no message, page or log.
+    """Holds one key of an upstream's pool; `secret` appears in no message, page or log.
 
     `account` names what the provider counts and refuses by. Two upstreams with the same key at the
     same origin share it.
@@ -49,7 +49,7 @@ class UpstreamKey(Struct, frozen=True):
 
 
 class Upstream(Struct, frozen=True):
-    """Represents an upstream as configured."""
+    """Holds the settings of one upstream."""
 
     name: str
     label: str

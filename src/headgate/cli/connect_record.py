@@ -28,7 +28,7 @@ class Was(Struct, frozen=True):
 
 
 class Record(Struct, frozen=True):
-    """Describes how to undo a connection."""
+    """Records how to undo a connection."""
 
     tool: str
     url: str

@@ -28,7 +28,7 @@ _PAGE_BYTES = 4 << 20
 
 
 class Status(msgspec.Struct):
-    """Describes what a gateway says of itself."""
+    """Reads what a gateway reports of itself."""
 
     url: str
     running: bool = False

@@ -26,7 +26,7 @@ Where = Literal["top", "bottom"]
 
 
 class Block(NamedTuple):
-    """Represents the lines that are ours.  YAML's `under` is the top-level list they belong in ("": the root's own)."""
+    """Holds the lines that are ours.  YAML's `under` is the top-level list they belong in ("": the root's own)."""
 
     where: Where
     lines: str

@@ -93,7 +93,7 @@ class UpstreamPrice(Price, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
-    """Represents one account at one provider; see catalog/upstreams.toml for the presets."""
+    """Sets one account at one provider; catalog/upstreams.toml has the presets."""
 
     preset: str = "openai"
     base_url: str = ""  # "": the preset's
@@ -224,7 +224,7 @@ class Tls(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Admin(Struct, frozen=True, forbid_unknown_fields=True):
-    """Represents the listener of the console and the admin API."""
+    """Sets where the console and the admin API listen."""
 
     # "HOST:PORT": the console and the admin API are there only; "": where the API is.
     listen: Annotated[str, Meta(pattern=rf"^({_HOST_PORT})?$")] = ""

@@ -39,7 +39,7 @@ class Verdict(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """Describes what came back: a failure, or a page of JSON."""
+    """Holds what came back: a failure, or a page of JSON."""
 
     failure: Failure | None = None
     page: bytes = b""
@@ -84,7 +84,7 @@ class Fact(Struct, frozen=True):
 
 
 class Tried(Struct, frozen=True):
-    """Represents one fact with its verdict."""
+    """Holds one fact with its verdict."""
 
     name: str
     believed: str

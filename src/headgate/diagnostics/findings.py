@@ -23,7 +23,7 @@ class Finding(Struct, frozen=True):
 
 
 class Comparison(Struct, frozen=True):
-    """Represents one row of `bridge or native`: the same measurement on both paths."""
+    """Compares the same measurement on both paths: one row of `bridge or native`."""
 
     check: str
     bridge: str

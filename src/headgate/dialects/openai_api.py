@@ -69,14 +69,14 @@ def count_out(tokens: int) -> bytes:
 
 
 class InputDetails(Struct, frozen=True, gc=False):
-    """Represents an upstream's counts within those of the input."""
+    """Splits an upstream's count of the input."""
 
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
 
 
 class OutputDetails(Struct, frozen=True, gc=False):
-    """Represents an upstream's counts within those of the output."""
+    """Splits an upstream's count of the output."""
 
     reasoning_tokens: int | None = None
 

@@ -24,7 +24,7 @@ class KeyStanding(msgspec.Struct, frozen=True):
 
 
 class PlanShown(msgspec.Struct, frozen=True):
-    """Represents one window of a key's plan."""
+    """Shows one window of a key's plan."""
 
     window: str
     left: float | None  # from 0 to 1; None: not known

@@ -13,7 +13,7 @@ GAPS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 
 
 
 class Counts:
-    """Represents a counter with labels."""
+    """Counts events by their labels."""
 
     def __init__(self, name: str, help: str, labels: Sequence[str]) -> None:
         self._head = (name, help, labels)

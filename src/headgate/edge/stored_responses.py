@@ -66,7 +66,7 @@ class Arrived(msgspec.Struct, frozen=True):
 
 
 class _Read(msgspec.Struct, frozen=True):
-    """Describes what a body says of storing."""
+    """Reads what a body asks of storing."""
 
     fields: dict[str, Raw]
     input: list[Raw]

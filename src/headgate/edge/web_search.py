@@ -30,7 +30,7 @@ _DEFAULT_URLS = {
 
 
 class _Row(msgspec.Struct, frozen=True):
-    """Represents one result, in the words of any of the providers."""
+    """Reads one result, in the words of any of the providers."""
 
     url: str | None = None
     link: str | None = None  # MiniMax

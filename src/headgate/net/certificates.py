@@ -35,7 +35,7 @@ _Version = tuple[tuple[int, int, int, int], ...]
 
 
 class Certificates:
-    """Represents the TLS context in force; `renew` replaces it when the files have changed."""
+    """Keeps the TLS context in force; `renew` replaces it when the files have changed."""
 
     def __init__(self, files: CertificateFiles) -> None:
         """CertificateError when the files cannot be used."""

@@ -38,7 +38,7 @@ class ConnectTimedOut(NotSent):
 
 
 class DialTarget(msgspec.Struct, frozen=True):
-    """Represents a URL, taken apart."""
+    """Holds the parts of a URL."""
 
     key: Key
     authority: str  # what `Host` says

@@ -11,7 +11,7 @@ Outcome = Literal["done", "failed", "left", "plain_http", "not_tls"]
 
 
 class Handshaking(Protocol):
-    """Represents a connection in its handshake."""
+    """Follows a connection through its handshake."""
 
     def step(self) -> bool:
         """Go on; False when its client has gone meanwhile."""

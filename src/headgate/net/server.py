@@ -46,7 +46,7 @@ from headgate.net.tls import TlsLayer
 
 
 class _Listener:
-    """Represents a listening socket of the event loop, and the same one kept by us."""
+    """Keeps a listening socket beside the event loop's own."""
 
     __slots__ = ("attached", "kept", "reported", "server")
 

@@ -53,7 +53,7 @@ def lease_id(view: PeriodView) -> LeaseId:
 
 
 class Leasing:
-    """Represents the leases of one node, and its connection to the database."""
+    """Draws and returns the leases of one node, over its connection to the database."""
 
     def __init__(self, url: str, node_id: str, report: Callable[[str], None]) -> None:
         """`report` is given a line when the database goes away and when it is back."""

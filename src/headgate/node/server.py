@@ -151,7 +151,7 @@ class _Group:
 
 
 class Server:
-    """Represents the connections of a node.
+    """Serves the connections of a node.
 
     `lives`: the locks of the edges' processes, whose intents become rows when they die; None: the node
     is of one program only, and nobody's intents are touched.

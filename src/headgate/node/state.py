@@ -70,7 +70,7 @@ class Edge:
 
 
 class _Reserved(msgspec.Struct):
-    """Describes what an intent on the disk says of its reservation."""
+    """Reads from an intent on the disk what was reserved for it."""
 
     request_id: str
     key_id: str

@@ -151,7 +151,7 @@ class Unpaced(msgspec.Struct, array_like=True, tag=UNPACED):
 
 
 class Hello(msgspec.Struct, array_like=True, tag=HELLO):
-    """Represents the first words of an edge on each connection."""
+    """Names an edge, in its first message on each connection."""
 
     instance: str
     held: tuple[Held, ...] = ()

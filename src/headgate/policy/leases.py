@@ -29,7 +29,7 @@ KEPT_S = 1.0  # what was asked for a request that waits is not given back before
 
 
 class LeaseId(msgspec.Struct, frozen=True, order=True):
-    """Represents one owner's budget in one period."""
+    """Names one owner's budget in one period."""
 
     what: str  # "key" or "account"
     owner: str
@@ -108,7 +108,7 @@ class Lease(msgspec.Struct, eq=False):
 
 
 class Leases:
-    """Represents all leases of one node."""
+    """Keeps all leases of one node."""
 
     def __init__(self) -> None:
         self._leases: dict[LeaseId, Lease] = {}

@@ -19,7 +19,7 @@ _LASTING = ("_total", "_bucket", "_count", "_sum")  # how the names of what only
 
 
 class Sample(msgspec.Struct, array_like=True, frozen=True):
-    """Represents one line of a page."""
+    """Holds one line of a page of metrics."""
 
     name: str
     labels: dict[str, str]

@@ -16,7 +16,7 @@ Owner = tuple[What, str]
 
 
 class _Period(msgspec.Struct, eq=False):
-    """Represents one period of one owner.  Holds keep theirs, also when the owner is in the next one."""
+    """Adds up one period of one owner.  Reservations keep theirs, also when the owner is in the next one."""
 
     first: date
     spent: int = 0

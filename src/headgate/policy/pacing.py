@@ -10,7 +10,7 @@ from headgate.policy.limits import whole_seconds
 
 
 class UpstreamLimits(msgspec.Struct, frozen=True, gc=False):
-    """Describes what an upstream publishes for one model and account; None: it does not."""
+    """Holds the limits that an upstream publishes for one model and account; None: it does not."""
 
     rpm: int | None = None
     tpm: int | None = None

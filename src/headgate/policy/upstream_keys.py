@@ -51,7 +51,7 @@ def hint_of(secret: str) -> str:
 
 
 class OwnedKeys:
-    """Represents the upstream keys of all owners at one moment."""
+    """Holds the upstream keys of all owners at one moment."""
 
     def __init__(
         self, rows: Iterable[SealedKey] = (), opened: Callable[[SealedKey], str] = lambda row: ""

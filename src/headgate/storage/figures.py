@@ -47,7 +47,7 @@ UPSTREAMS_FAULT: tuple[str, ...] = tuple(sorted(BY_UPSTREAM))
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """Describes what this gateway saw of one upstream lately; None means that there was too little to say."""
+    """Adds up what this gateway saw of one upstream lately; None means that there was too little to say."""
 
     requests: int
     error_rate: float  # 0 to 1
@@ -135,7 +135,7 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class SessionSum(msgspec.Struct, frozen=True):
-    """Represents all exchanges of one session together; `unpriced` of them are not in the cost."""
+    """Adds up all exchanges of one session; `unpriced` of them are not in the cost."""
 
     requests: int
     unpriced: int

@@ -255,7 +255,7 @@ class Ledger(Protocol):
 
 
 class Reports(Protocol):
-    """Describes what a ledger says: this node's own, or that of all nodes that share a database."""
+    """Reports from a ledger: this node's own, or that of all nodes that share a database."""
 
     def generation(self, id: str) -> LedgerRow | None:
         """Return the row of one exchange; None while it runs, and when there is none."""
@@ -380,7 +380,7 @@ class Reports(Protocol):
 
 
 class OwnReports(Reports, Protocol):
-    """Describes what this node's own ledger says, also of exchanges that still run."""
+    """Reports from this node's own ledger, also of exchanges that still run."""
 
     def begun(self, ids: Sequence[str]) -> dict[str, LedgerRow | None]:
         """Of these exchanges those that have a row, or None: an intent record."""

@@ -23,7 +23,7 @@ INSTANTS = frozenset(("started_at", "ended_at"))
 
 
 class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
-    """Represents one contact with an upstream; the client pays for the last one only."""
+    """Records one contact with an upstream; the client pays for the last one only."""
 
     upstream: str
     model: str  # the upstream's name of it
@@ -37,7 +37,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Represents one exchange as it ended.  The fields are the columns of `ledger`, in their order."""
+    """Records one exchange as it ended.  The fields are the columns of `ledger`, in their order."""
 
     request_id: Annotated[str, Meta(description="The id that the client got.")]
     key_id: Annotated[str, Meta(description="The gateway key that was used.")]

@@ -68,7 +68,7 @@ _MAX_HELD = 256  # characters
 
 
 class _Unfence:
-    """Represents one text without the fence around it; a text that does not begin with a fence is unchanged."""
+    """Takes the fence from around one text; a text that does not begin with a fence is unchanged."""
 
     def __init__(self) -> None:
         self._state: Literal["before", "inside", "bare"] = "before"

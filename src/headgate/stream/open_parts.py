@@ -4,7 +4,7 @@ from headgate import jsontext
 
 
 class Run:
-    """Represents a stretch of text or thinking."""
+    """Keeps a stretch of text or thinking that has not ended."""
 
     __slots__ = ("kind", "pieces", "signature")
 

@@ -20,7 +20,7 @@ SHARED_OUT = sys.platform == "linux"
 
 
 class Listeners:
-    """Represents the sockets of one address; OSError when it cannot be listened on."""
+    """Opens the sockets of one address; OSError when it cannot be listened on."""
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ class UpgradeFailed(Exception):
 
 
 class InheritedAddress(msgspec.Struct, frozen=True):
-    """Represents the sockets of one address, by their descriptors."""
+    """Names the sockets of one address by their descriptors."""
 
     name: AddressName
     host: str

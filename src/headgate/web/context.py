@@ -335,7 +335,7 @@ class RequestContext:
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """Represents a page's entry of the navigation; each page module declares its own as `ENTRY`."""
+    """Puts a page into the navigation; each page module declares its own as `ENTRY`."""
 
     path: str
     title: str

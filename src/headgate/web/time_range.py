@@ -46,7 +46,7 @@ MAX_CHARS = 256  # of a filter, as of the ledger's texts
 
 
 class TimeRange(msgspec.Struct, frozen=True):
-    """Represents [since_s, until_s), Unix seconds."""
+    """Holds [since_s, until_s), Unix seconds."""
 
     name: Name
     since_s: float

@@ -9,7 +9,7 @@ from headgate.dialects.openai.request_wire import RequestIn, ThinkingIn
 
 
 class _OpenRouterReasoning(Struct, frozen=True):
-    """Represents OpenRouter's `reasoning` (openrouter.ai/docs, reasoning tokens, 2026-11)."""
+    """Reads OpenRouter's `reasoning` (openrouter.ai/docs, reasoning tokens, 2026-11)."""
 
     effort: str | None = None
     max_tokens: Int64 | None = None

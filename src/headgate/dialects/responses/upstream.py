@@ -75,7 +75,7 @@ _KINDS: dict[str, _Kind] = {
 
 
 class _Seen:
-    """Describes what came of one item so far: `stated` characters of it, over `channel`."""
+    """Keeps what came of one item so far: `stated` characters of it, over `channel`."""
 
     __slots__ = ("channel", "done", "kind", "named", "number", "stated", "summary")
 

@@ -12,7 +12,7 @@ _Json = dict[str, object]
 
 
 class _PieceIn(Struct, frozen=True, gc=False):
-    """Represents a part of a message, of a summary or of a reasoning's content."""
+    """Holds a part of a message, of a summary or of a reasoning's content."""
 
     type: str | None = None
     text: str | None = None

@@ -1,4 +1,4 @@
-"""Describes the nodes that have sent rows to the database: how far each is behind, and what they lease."""
+"""Reads which nodes have sent rows to the database, how far each is behind, and what they lease."""
 
 import msgspec
 

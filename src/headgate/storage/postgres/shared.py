@@ -26,7 +26,7 @@ insert into shared_rows as old (kind, id, version, "row")
 
 
 class SharedState(msgspec.Struct, frozen=True):
-    """Represents the database as a whole."""
+    """Identifies the database, and the version of what is shared through it."""
 
     cluster: str
     version: int

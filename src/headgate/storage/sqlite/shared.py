@@ -32,7 +32,7 @@ _APPEND_ONLY = "audit_log"
 
 
 class SharedRow(msgspec.Struct, frozen=True):
-    """Represents one row of a shared table."""
+    """Holds one row of a shared table."""
 
     kind: str  # the table
     id: str  # its primary key, as text; bytes in hexadecimal, several columns as a JSON array
@@ -48,7 +48,7 @@ class Joined(msgspec.Struct, frozen=True):
 
 
 class _Table(msgspec.Struct, frozen=True):
-    """Represents the columns of a table."""
+    """Names the columns of a table."""
 
     name: str
     key: tuple[str, ...]

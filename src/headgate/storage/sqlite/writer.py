@@ -150,7 +150,7 @@ def frame(body: bytes, count: int) -> bytes:
 
 
 class Pending(msgspec.Struct, eq=False):
-    """Represents an entry on its way to the disk."""
+    """Follows an entry on its way to the disk."""
 
     entry: Durable
     source: Any  # Any: whoever sent it, as the caller knows them

@@ -83,7 +83,7 @@ class Usage(Shape, frozen=True, kw_only=True):
 
 
 class Attempt(Shape, frozen=True, kw_only=True):
-    """Represents one contact with an upstream; the client pays for the last one only."""
+    """Shows one contact with an upstream; the client pays for the last one only."""
 
     upstream: str
     model: Annotated[str, Meta(description="As the upstream calls it.")]
@@ -159,7 +159,7 @@ class ExchangesAsked(Filters, frozen=True, kw_only=True):
 
 
 class Session(Shape, frozen=True, kw_only=True):
-    """Represents one conversation, by the id that its client gave it."""
+    """Adds up one conversation, by the id that its client gave it."""
 
     session: str
     total: UsageRow
@@ -210,7 +210,7 @@ class UpstreamKey(Shape, frozen=True, kw_only=True):
 
 
 class UpstreamPrice(Shape, frozen=True, kw_only=True):
-    """Represents US dollars for a million tokens of one model at one upstream, or of every model there."""
+    """Gives US dollars for a million tokens of one model at one upstream, or of every model there."""
 
     model: Annotated[str, Meta(description="Empty: every model.")]
     valid_from: date
@@ -247,7 +247,7 @@ class Upstream(Shape, frozen=True, kw_only=True):
 
 
 class Upstreams(Shape, frozen=True, kw_only=True):
-    """Represents all upstreams."""
+    """Lists all upstreams."""
 
     data: list[Upstream]
 
@@ -268,7 +268,7 @@ class Checked(Shape, frozen=True, kw_only=True):
 
 
 class Price(Shape, frozen=True, kw_only=True):
-    """Represents US dollars for a million tokens; the whole request is billed at the tier its input falls into."""
+    """Gives US dollars for a million tokens; the whole request is billed at the tier its input falls into."""
 
     valid_from: date
     up_to_input: Annotated[int | None, Meta(description="Tokens of input; null: any number.")]
@@ -294,7 +294,7 @@ class Route(Shape, frozen=True, kw_only=True):
 
 
 class Model(Shape, frozen=True, kw_only=True):
-    """Represents a model of the catalog."""
+    """Shows a model as the catalog has it, with its prices and routes."""
 
     id: str
     display_name: str
@@ -337,7 +337,7 @@ class Removed(Shape, frozen=True, kw_only=True):
 
 
 class UpstreamSettings(Shape, frozen=True, kw_only=True):
-    """Represents the settings of an upstream; never its key."""
+    """Shows the settings of an upstream, never its key."""
 
     id: str
     source: Annotated[
@@ -362,7 +362,7 @@ class UpstreamSettings(Shape, frozen=True, kw_only=True):
 
 
 class ModelList(Shape, frozen=True, kw_only=True):
-    """Represents all models."""
+    """Lists all models."""
 
     data: list[Model]
     left_out: list[LeftOut]

@@ -36,7 +36,7 @@ class Node(Shape, frozen=True, kw_only=True):
 
 
 class Nodes(Shape, frozen=True, kw_only=True):
-    """Represents all nodes; none where no database is shared."""
+    """Lists all nodes; there are none where no database is shared."""
 
     data: list[Node]
 

@@ -176,7 +176,7 @@ KeyState = Annotated[
 
 
 class _Key(Shape, frozen=True, kw_only=True):
-    """Represents an API key, without its secret."""
+    """Shows an API key, without its secret."""
 
     id: Annotated[str, Meta(description="Public; it may be shown and logged.")]
     name: str
@@ -208,13 +208,13 @@ else:
 
 
 class MadeKey(Key, frozen=True, kw_only=True):
-    """Represents a new key with its text."""
+    """Shows a new key with its text, which cannot be read again."""
 
     key: Annotated[str, Meta(description="The whole key. It is kept nowhere and shown only now.")]
 
 
 class Keys(Shape, frozen=True, kw_only=True):
-    """Represents a page of API keys."""
+    """Lists API keys, a page at a time."""
 
     data: list[Key]
     next: Next
@@ -288,7 +288,7 @@ else:
 
 
 class Accounts(Shape, frozen=True, kw_only=True):
-    """Represents a page of accounts."""
+    """Lists accounts, a page at a time."""
 
     data: list[Account]
     next: Next
@@ -339,7 +339,7 @@ class User(Shape, frozen=True, kw_only=True):
 
 
 class Users(Shape, frozen=True, kw_only=True):
-    """Represents a page of users."""
+    """Lists users, a page at a time."""
 
     data: list[User]
     next: Next
@@ -364,7 +364,7 @@ ManagementRole = Annotated[
 
 
 class ManagementKey(Shape, frozen=True, kw_only=True):
-    """Represents a key of this API, without its secret; it calls no model."""
+    """Shows a key of this API, without its secret; it calls no model."""
 
     id: str
     name: str
@@ -376,13 +376,13 @@ class ManagementKey(Shape, frozen=True, kw_only=True):
 
 
 class MadeManagementKey(ManagementKey, frozen=True, kw_only=True):
-    """Represents a new management key with its text."""
+    """Shows a new management key with its text, which cannot be read again."""
 
     key: Annotated[str, Meta(description="The whole key. It is kept nowhere and shown only now.")]
 
 
 class ManagementKeys(Shape, frozen=True, kw_only=True):
-    """Represents a page of management keys."""
+    """Lists management keys, a page at a time."""
 
     data: list[ManagementKey]
     next: Next
@@ -407,7 +407,7 @@ class Me(Shape, frozen=True, kw_only=True):
 
 
 class Change(Shape, frozen=True, kw_only=True):
-    """Describes who changed what."""
+    """Records who changed what, and when."""
 
     seq: int
     at: datetime
@@ -486,7 +486,7 @@ OwnerId = Annotated[str, Meta(max_length=64)]
 
 
 class OwnUpstreamKey(Shape, frozen=True, kw_only=True):
-    """Represents an upstream key of an owner, without the key itself."""
+    """Shows an upstream key of an owner, without the key itself."""
 
     id: Annotated[str, Meta(description="`key` or `account`, the owner's id and the upstream.")]
     key_id: Annotated[str, Meta(description='The gateway key that owns it; "": an account does.')]
@@ -501,7 +501,7 @@ class OwnUpstreamKey(Shape, frozen=True, kw_only=True):
 
 
 class OwnUpstreamKeys(Shape, frozen=True, kw_only=True):
-    """Represents all upstream keys of owners."""
+    """Lists all upstream keys of owners."""
 
     data: list[OwnUpstreamKey]
 

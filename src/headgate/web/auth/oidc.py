@@ -90,7 +90,7 @@ class Flow(msgspec.Struct, frozen=True):
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Represents who signed in; found again by issuer and subject only, the rest can change hands."""
+    """Identifies who signed in, by issuer and subject only; the rest can change hands."""
 
     issuer: str
     subject: str
@@ -105,7 +105,7 @@ Provider = Oidc  # with an issuer
 
 
 class Discovered(msgspec.Struct, frozen=True):
-    """Describes what the provider says of itself; its own words (Discovery, 3)."""
+    """Reads what the provider publishes of itself (OpenID Connect Discovery, 3)."""
 
     issuer: str
     authorization_endpoint: str

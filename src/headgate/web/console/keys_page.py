@@ -47,7 +47,7 @@ class KeyView(msgspec.Struct, frozen=True):
 
 
 class FormTerm(msgspec.Struct, frozen=True):
-    """Describes one field of a form."""
+    """Shows one field of a form."""
 
     name: str
     label: str

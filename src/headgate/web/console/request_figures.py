@@ -28,7 +28,7 @@ class Percentiles(msgspec.Struct, frozen=True):
 
 
 class CostParts(msgspec.Struct, frozen=True):
-    """Represents nano-dollars; the first five add up to `total`."""
+    """Splits a cost, in nano-dollars; the first five add up to `total`."""
 
     input: int = 0
     cached: int = 0

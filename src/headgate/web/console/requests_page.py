@@ -295,7 +295,7 @@ class Bill(msgspec.Struct, frozen=True):
 
 
 class Bar(msgspec.Struct, frozen=True):
-    """Represents an attempt as a bar: from and width, in hundredths of the whole time."""
+    """Shows an attempt as a bar: from and width, in hundredths of the whole time."""
 
     attempt: AttemptRecord
     at: float

@@ -40,7 +40,7 @@ MAX_ERRORS = 5  # of one upstream, shown
 
 
 class PlanWindow(msgspec.Struct, frozen=True):
-    """Represents one window of a key's plan: "5h" or "7d"."""
+    """Shows one window of a key's plan: "5h" or "7d"."""
 
     window: str
     left: float | None  # from 0 to 1; None: not known
@@ -60,7 +60,7 @@ class KeyStanding(msgspec.Struct, frozen=True):
 
 
 class UpstreamStatus(msgspec.Struct, frozen=True):
-    """Represents one upstream, as edge/internal_api.py reports it."""
+    """Reads one upstream, as the edge's internal API reports it."""
 
     name: str
     preset: str
@@ -96,7 +96,7 @@ class _Test(msgspec.Struct, frozen=True):
 
 
 class UpstreamView(msgspec.Struct, frozen=True):
-    """Represents one card."""
+    """Shows one upstream as a card."""
 
     standing: UpstreamStatus
     label: str

@@ -60,7 +60,7 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class UsageTableRow(msgspec.Struct, frozen=True):
-    """Represents one row of the table; paths are "" where there is nothing to see."""
+    """Shows one row of the table; paths are "" where there is nothing to see."""
 
     spent: Spent
     title: str
