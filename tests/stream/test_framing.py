@@ -231,3 +231,24 @@ def test_a_name_may_come_in_pieces_or_growing_or_again(pieces: tuple[str, ...]) 
         f.call(0, "c", name, "")
     f.call(0, "", "", "{}")
     assert parts(f) == (ToolCall("c", "get_weather", "{}"),)
+
+
+@pytest.mark.parametrize("empty", ["{}", "null", " {} "])
+def test_an_empty_object_before_the_arguments_is_none_of_them(empty: str) -> None:
+    f = Framer("s")
+    f.call(0, "c", "read", empty)
+    for piece in ('{"a"', ":1}"):
+        f.call(0, "", "", piece)
+    assert parts(f) == (ToolCall("c", "read", '{"a":1}'),)
+
+
+def test_an_empty_object_alone_is_the_arguments_and_ends_a_call() -> None:
+    f = Framer("s")
+    f.call(None, "", "first", "{}")
+    f.call(None, "", "second", "{}")
+    f.call(None, "", "third", '{"a":1}')
+    assert [(p.name, p.arguments) for p in parts(f) if isinstance(p, ToolCall)] == [
+        ("first", "{}"),
+        ("second", "{}"),
+        ("third", '{"a":1}'),
+    ]

@@ -20,6 +20,7 @@ class Call:
     __slots__ = (
         "_credit",
         "_cumulative",
+        "_empty",
         "_size",
         "_whole",
         "id",
@@ -43,6 +44,7 @@ class Call:
         self.quoted: bool | None = None  # the arguments are a JSON string: encoded twice
         # Each piece begins with all before it; None: not known before the second piece.
         self._cumulative: bool | None = None
+        self._empty = False  # all that came was an empty object
         self._size = 0  # characters of `stated`
         self._whole: bool | None = False  # None: not known since the last piece
         self._credit = 0  # characters that may be read to find out
@@ -52,7 +54,11 @@ class Call:
 
         Two pieces that begin with the same brace or quote are no JSON together, so that nothing else is taken for it.
         """
-        if self._cumulative is False or not self._size:
+        if not self._size:
+            # An empty object before the real one, as some servers begin: it is held back until more or the end comes.
+            self._empty = arguments.strip() in ("{}", "null")
+            return "" if self._empty else arguments
+        if self._cumulative is False:
             return arguments
         before = "".join(self.stated)
         if not before.lstrip().startswith(("{", '"')) or not arguments.startswith(before):
@@ -79,6 +85,8 @@ class Call:
 
         Who asks at each of many pieces gets it late rather than at the cost of a square.
         """
+        if self._empty and not self._size:
+            return True
         if self._whole is None:
             self._credit += 256
             if self._credit >= self._size:
