@@ -171,7 +171,7 @@ def test_a_request_that_outlives_its_keys_limits_leaves_none_behind(
         running = asyncio.create_task(here.ask("held"))
         await until(lambda: len(upstream.seen) > seen and upstream.seen[seen].held)
         (key,) = here.gate.credentials.ring.keys()
-        here.gate.storage.keys.change_key(key.id, now_s=time.time(), rpm=2)
+        here.gate.storage.store.change_key(key.id, now_s=time.time(), rpm=2)
         await here.gate.refresh()
         upstream.release(upstream.seen[seen])
         assert (await running).status_code == 200

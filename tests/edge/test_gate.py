@@ -58,13 +58,13 @@ def test_a_load_that_failed_is_tried_again_though_the_version_is_the_same(
     inside: Callable[[Main], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main(gate: EdgeContext, text: str) -> None:
-        gate.storage.keys.revoke(text[8:16], now_s=time.time())
+        gate.storage.store.revoke(text[8:16], now_s=time.time())
         with monkeypatch.context() as broken:
 
             def ring() -> None:
                 raise StoreFault("disk I/O error")
 
-            broken.setattr(gate.storage.keys, "ring", ring)
+            broken.setattr(gate.storage.store, "ring", ring)
             with pytest.raises(StoreFault):
                 await gate.refresh()
         assert gate.credentials.authenticate(text).name == "test"
@@ -86,7 +86,7 @@ def test_the_watch_goes_on_after_a_fault_and_says_so(
             def version() -> int:
                 raise StoreFault("disk I/O error")
 
-            broken.setattr(gate.storage.keys, "data_version", version)
+            broken.setattr(gate.storage.store, "data_version", version)
             gate.watch()
             await until(lambda: gate.tasks.failures["keys"] >= 3)
         page = gate.reporting.metrics.page().decode()
@@ -118,14 +118,14 @@ def test_a_key_that_was_created_a_moment_ago_is_looked_for_once_for_all_who_ask(
 ) -> None:
     async def main(gate: EdgeContext, text: str) -> None:
         looks = 0
-        look = gate.storage.keys.data_version
+        look = gate.storage.store.data_version
 
         def counted() -> int:
             nonlocal looks
             looks += 1
             return look()
 
-        monkeypatch.setattr(gate.storage.keys, "data_version", counted)
+        monkeypatch.setattr(gate.storage.store, "data_version", counted)
         _, fresh = Store(gate.served.settings.data).create_key("fresh", now_s=time.time())
         found = await asyncio.gather(*(gate.credentials.key_of(fresh) for _ in range(50)))
         assert {key.name for key in found} == {"fresh"}

@@ -176,8 +176,14 @@ def test_a_new_supervisor_that_is_killed_leaves_the_running_one_serving(
     def coming() -> list[int]:
         return [child for child in children(pid) if named(child, "--take-over-from")]
 
-    wait_for(lambda: bool(coming()))
-    (new,) = coming()
+    seen: list[int] = []
+
+    def comes() -> bool:  # what is seen once may not be seen while it begins another program
+        seen[:] = coming()
+        return bool(seen)
+
+    wait_for(comes)
+    (new,) = seen
     role = {"with its node": "node", "with its edges": "edge"}.get(then)
     if role is not None:
         wait_for(lambda: any(named(child, role) for child in children(new)))

@@ -174,10 +174,15 @@ class EdgeContext:
         self,
     ) -> tuple[int, KeySnapshot, OwnedKeys, tuple[Stored, Joined] | None] | None:
         """In a thread: what has changed since the last time; None: nothing."""
-        version = self.storage.keys.data_version()
+        version = self.storage.store.data_version()
         if version == self._version:
             return None
-        return version, self.storage.keys.ring(), self.storage.keys.owned_keys(), self.served.read()
+        return (
+            version,
+            self.storage.store.ring(),
+            self.storage.store.owned_keys(),
+            self.served.read(),
+        )
 
     def unready(self) -> str:
         """Why no traffic should come here now; "" when it may."""

@@ -49,7 +49,7 @@ class Reasoning:
 class Storage:
     """The database of keys, the ledger, and what is read and kept beside them."""
 
-    keys: Keys
+    store: Keys
     ledger: Ledger
     reads: Reads  # in threads
     management: Management

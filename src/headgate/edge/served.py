@@ -25,7 +25,7 @@ class ServedModels:
         self,
         settings: Settings,
         catalog: Catalog,
-        keys: Keys,
+        store: Keys,
         secret: bytes,
         metrics: Metrics,
         log: Log,
@@ -35,7 +35,7 @@ class ServedModels:
         self.catalog = catalog
         self.detected: dict[str, Detected] = {}  # what upstreams answered that they are, by name
         self._file = settings  # without what is stored
-        self._keys = keys
+        self._store = store
         self._stored = Stored(secret=secret)
         self._metrics = metrics
         self._log = log
@@ -54,7 +54,7 @@ class ServedModels:
 
     def read(self) -> tuple[Stored, Joined] | None:
         """Read the stored models and upstreams, in a thread; None when they are those that are known."""
-        found = stored.read(self._keys)
+        found = stored.read(self._store)
         if found == self._stored:
             return None
         return found, stored.joined(self._file, os.environ, found, self.detected)
