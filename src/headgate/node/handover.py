@@ -27,6 +27,7 @@ from headgate.reasoning.turns import KeptTurn
 MAX_PATH_BYTES = 100  # the kernel takes 107
 GIVE_S = 10.0  # for the other node to take it; it waits for nothing else
 PIECE_BYTES = 1 << 20
+TURNS = 4  # of the event loop, in which a connection that was accepted is read from
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -111,7 +112,9 @@ class Receiver:
         """What was given, once the lock is free; None: nothing, or nothing that can be read."""
         if self._sock is None:
             return None
-        # Whoever gave the lock back had sent it before.
+        # Whoever gave the lock back had sent it before: it is read, or accepted, or waits to be accepted.
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
         waiting = self._data or self._received.is_set()
         if not waiting:
             waiting = bool(select.select([self._sock], [], [], 0)[0])
