@@ -192,6 +192,28 @@ def test_without_the_database_each_node_admits_its_share() -> None:
     assert database.admit(nodes[0], "back") > 0
 
 
+def test_a_short_absence_of_the_database_costs_nothing_but_what_was_admitted_meanwhile() -> None:
+    """A node that starts, or whose database does, has the requests of that moment only to account for."""
+    database = Database(1000)
+    rate = database.node()
+    assert rate.look_alone("first", 1, 1000, database.now_ns) != "granted"
+    assert not database.turn(rate) and rate.quiet
+    assert database.bucket.level == 0
+
+    database.now_ns += NS
+    rate.look_alone("second", 1, 1000, database.now_ns)
+    database.now_ns += NS  # a second brings 16 of the share
+    for n in range(5):
+        assert rate.look_alone(f"r{n}", 1, 1000, database.now_ns) == "granted"
+        rate.claim(f"r{n}", 1, database.now_ns)
+    assert rate.look_alone("estimated", 7, 1000, database.now_ns) == "granted"
+    rate.settle(rate.claim("estimated", 7, database.now_ns), 3)
+    ask = rate.ask(database.now_ns)
+    assert ask is not None and ask.charge == 5 + 3
+    rate.answered(ask, draw(database.bucket, ask, 2), database.now_ns)
+    assert database.admit(rate, "back") == 0
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_in_any_order_of_requests_and_lost_answers_no_window_has_more_than_the_limit(
     seed: int,

@@ -99,6 +99,7 @@ class Rate:
         self.slot = slot
         self.seen = Bucket(most, window_ns, now_ns)  # the database's, as it was last heard of
         self._share: Bucket | None = None  # of this node, while the database is away
+        self._alone = 0  # taken of it
         self._rights: deque[Right] = deque()
         self._have = 0
         self._owed = 0  # taken beyond what was drawn
@@ -199,6 +200,7 @@ class Rate:
         if self._have < items:
             assert self._share is not None
             self._share.level += items * self._share.window_ns
+            self._alone += items
             return [Right(items, 0.0, -1)]
         return self._take(items)
 
@@ -217,6 +219,8 @@ class Rate:
             left -= used
             if used < right.items and right.epoch >= 0:
                 self._returned.append(Right(right.items - used, right.kept, right.epoch))
+            elif used < right.items:  # nobody has been asked for it, if the database is still away
+                self._alone = max(0, self._alone - (right.items - used))
         if left:
             now = min(left, self._have)
             self._take(now)
@@ -241,11 +245,10 @@ class Rate:
         if recent and self._requests >= STRICT:
             target = int(self._pace * HOLD_NS / NS)
         flush = (self._returned or self._owed) and now_ns >= self._flushed_ns + FLUSH_NS
-        alone = 0
+        alone = self._alone
         if self._share is not None:  # the database is back
-            self._share.advance(now_ns)
-            alone = -(-self._share.level // self._share.window_ns)
-            self._share = None
+            # What was taken is owed, and not the level, which began full.
+            self._share, self._alone = None, 0
             self._owed = min(self._owed + alone, 2 * self.most)
         if not (needs or flush or alone or self._have < target // 4):
             return None
