@@ -28,6 +28,7 @@ from headgate.storage.errors import StoreError as StoreError
 from headgate.storage.errors import StoreFault as StoreFault
 from headgate.storage.sharing import Sharing, check_pepper, writing
 from headgate.storage.sqlite import shared, upstream_keys
+from headgate.storage.sqlite.statements import insert, update
 from headgate.storage.sqlite.transactions import transaction
 
 T = TypeVar("T")
@@ -280,9 +281,9 @@ class Store:
     def _put_own(self, table: _Own, id: str, text: str, now_s: float) -> None:
         self._write(
             lambda: self._db.execute(
-                f"insert into {table} values (?1, ?2, ?3)"
-                " on conflict (id) do update set settings = ?2, changed_s = ?3",
-                (id, text, now_s),
+                f"insert into {table} values (:id, :settings, :now_s)"
+                " on conflict (id) do update set settings = :settings, changed_s = :now_s",
+                {"id": id, "settings": text, "now_s": now_s},
             )
         )
 
@@ -321,10 +322,7 @@ class Store:
         return key, text
 
     def _insert(self, key: Key, secret: str) -> None:
-        values = (*_columns(key), keys.mac(self._pepper, secret))
-        self._db.execute(
-            f"insert into keys ({_KEY}, mac) values ({', '.join('?' * len(values))})", values
-        )
+        insert(self._db, "keys", {**_columns(key), "mac": keys.mac(self._pepper, secret)})
 
     def change_key(self, id: str, *, now_s: float, **changes: Unpack[Changes]) -> Key | None:
         """Return the key with some of its fields replaced; None when it is not good any more.
@@ -341,16 +339,12 @@ class Store:
             _refuse(terms_rules.fault_of(new))
             if new.account != old.account:
                 self._must_be_open(new.account, now_s)
-            self._db.execute(
-                f"update keys set ({_KEY}) = ({', '.join('?' * len(Key.__struct_fields__))})"
-                " where id = ?",
-                (*_columns(new), id),
-            )
+            update(self._db, "keys", _columns(new))
             terms = ", ".join(_SHARED)
             self._db.execute(
-                f"update keys set ({terms}) = (select {terms} from keys where id = ?1)"
-                " where (id = ?2 or rotation_group = ?2) and id <> ?1",
-                (id, new.owner),
+                f"update keys set ({terms}) = (select {terms} from keys where id = :id)"
+                " where (id = :owner or rotation_group = :owner) and id <> :id",
+                {"id": id, "owner": new.owner},
             )
             return new
 
@@ -439,8 +433,9 @@ class Store:
 
         def work() -> bool:
             self._db.execute(
-                "update keys set revoked_s = ? where id = ? and (revoked_s is null or revoked_s > ?)",
-                (now_s, id, now_s),
+                "update keys set revoked_s = :now_s"
+                " where id = :id and (revoked_s is null or revoked_s > :now_s)",
+                {"now_s": now_s, "id": id},
             )
             done = self._db.changes() == 1
             upstream_keys.forget_unusable(self._db, now_s)
@@ -464,8 +459,8 @@ class Store:
             )
             self._insert(new, parsed.secret)
             self._db.execute(  # one that was to end sooner still does
-                "update keys set revoked_s = min(coalesce(revoked_s, ?1), ?1) where id = ?2",
-                (now_s + overlap_s, id),
+                "update keys set revoked_s = min(coalesce(revoked_s, :ends_s), :ends_s) where id = :id",
+                {"ends_s": now_s + overlap_s, "id": id},
             )
             return new
 
@@ -491,10 +486,7 @@ class Store:
         def work() -> None:
             if self._account(id) is not None:
                 raise StoreError(f"there is an account `{id}` already.")
-            values = msgspec.structs.astuple(account)
-            self._db.execute(
-                f"insert into accounts ({_ACCOUNT}) values ({', '.join('?' * len(values))})", values
-            )
+            insert(self._db, "accounts", msgspec.structs.asdict(account))
 
         self._write(work)
         return account
@@ -513,11 +505,7 @@ class Store:
                 return None
             new = msgspec.structs.replace(old, **changes)
             _refuse(terms_rules.fault_of(new))
-            self._db.execute(
-                f"update accounts set ({_ACCOUNT}) ="
-                f" ({', '.join('?' * len(Account.__struct_fields__))}) where id = ?",
-                (*msgspec.structs.astuple(new), id),
-            )
+            update(self._db, "accounts", msgspec.structs.asdict(new))
             return new
 
         return self._write(work)
@@ -527,9 +515,9 @@ class Store:
 
         def work() -> bool:
             self._db.execute(
-                "update accounts set closed_s = ?1"
-                " where id = ?2 and (closed_s is null or closed_s > ?1)",
-                (now_s, id),
+                "update accounts set closed_s = :now_s"
+                " where id = :id and (closed_s is null or closed_s > :now_s)",
+                {"now_s": now_s, "id": id},
             )
             done = self._db.changes() == 1
             upstream_keys.forget_unusable(self._db, now_s)
@@ -564,11 +552,11 @@ def _identity(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _columns(key: Key) -> tuple[object, ...]:
-    """In the order of _KEY."""
+def _columns(key: Key) -> dict[str, object]:
+    """Return a key's columns by name, but for what proves its secret."""
     fields = msgspec.structs.asdict(key)
     lists = {name: msgspec.json.encode(fields[name]).decode() for name in _LISTS}
-    return tuple({**fields, **lists}.values())
+    return {**fields, **lists}
 
 
 def _key(columns: Sequence[Any]) -> Key:  # Any: they are as the schema says

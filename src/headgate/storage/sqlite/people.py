@@ -31,6 +31,7 @@ from headgate.storage.errors import StoreError, StoreFault
 from headgate.storage.interface import Keys
 from headgate.storage.sharing import writing
 from headgate.storage.sqlite.database import BUSY_MS
+from headgate.storage.sqlite.statements import insert
 
 SEEN_BUSY_MS = 250  # for a note that can wait
 SEEN_EVERY_S = 60.0  # a session's last use is written at most so often
@@ -70,12 +71,12 @@ class People:
         with self._faults(), writing(self._db, self._sharing):
             yield
 
-    def _all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+    def _all(self, sql: str, **values: object) -> list[tuple[Any, ...]]:
         # Any: the columns are as the schema (strict tables) and the query say
         with self._faults():
             return list(self._db.execute(sql, values))
 
-    def _changed(self, sql: str, *values: object) -> bool:
+    def _changed(self, sql: str, **values: object) -> bool:
         with self._transaction():
             self._db.execute(sql, values)
             return self._db.changes() > 0
@@ -87,22 +88,26 @@ class People:
         token = secrets.token_urlsafe(32)
         mac = keys.mac(self._setup_key, token)
         made = self._changed(
-            "insert into setup select 1, ?1, ?2 where not exists (select 1 from users)"
-            " on conflict do update set mac = ?1, expires_s = ?2",
-            mac,
-            now_s + SETUP_S,
+            "insert into setup select 1, :mac, :expires_s where not exists (select 1 from users)"
+            " on conflict do update set mac = :mac, expires_s = :expires_s",
+            mac=mac,
+            expires_s=now_s + SETUP_S,
         )
         return token if made else None
 
     def setup_open(self, token: str, *, now_s: float) -> bool:
         mac = keys.mac(self._setup_key, token)
-        return bool(self._all("select 1 from setup where mac = ? and expires_s > ?", mac, now_s))
+        query = "select 1 from setup where mac = :mac and expires_s > :now_s"
+        return bool(self._all(query, mac=mac, now_s=now_s))
 
     def first_admin(self, token: str, name: str, password: str, *, now_s: float) -> User | None:
         """The first admin, by the setup link: it works once, whoever else tries; None otherwise."""
         mac = keys.mac(self._setup_key, token)
         with self._transaction():
-            self._db.execute("delete from setup where mac = ? and expires_s > ?", (mac, now_s))
+            self._db.execute(
+                "delete from setup where mac = :mac and expires_s > :now_s",
+                {"mac": mac, "now_s": now_s},
+            )
             if not self._db.changes() or self._all("select 1 from users limit 1"):
                 return None
             return self._insert(name, password, "admin", "", now_s)
@@ -111,23 +116,27 @@ class People:
 
     def views(self, user: str) -> dict[str, str]:
         """The views that a user has saved: the query of each, by its name."""
-        found = self._all("select name, query from views where user_id = ? order by name", user)
+        found = self._all(
+            "select name, query from views where user_id = :user order by name", user=user
+        )
         return {str(name): str(query) for name, query in found}
 
     def save_view(self, user: str, name: str, query: str) -> None:
         """Save a view in place of one of the same name; StoreError for one too many."""
         with self._transaction():
             self._db.execute(
-                "insert into views values (?1, ?2, ?3) on conflict do update set query = ?3",
-                (user, name, query),
+                "insert into views values (:user, :name, :query)"
+                " on conflict do update set query = :query",
+                {"user": user, "name": name, "query": query},
             )
-            found = self._db.execute("select count(*) from views where user_id = ?", (user,))
-            ((count,),) = found
+            ((count,),) = self._all("select count(*) from views where user_id = :user", user=user)
             if int(str(count)) > MAX_VIEWS:
                 raise StoreError(f"there are {MAX_VIEWS} saved views already; remove one first.")
 
     def remove_view(self, user: str, name: str) -> bool:
-        return self._changed("delete from views where user_id = ? and name = ?", user, name)
+        return self._changed(
+            "delete from views where user_id = :user and name = :name", user=user, name=name
+        )
 
     # --- users
 
@@ -135,7 +144,7 @@ class People:
         return [User(*c) for c in self._all(f"select {_USER} from users order by name")]
 
     def user(self, id: str) -> User | None:
-        found = self._all(f"select {_USER} from users where id = ?", id)
+        found = self._all(f"select {_USER} from users where id = :id", id=id)
         return User(*found[0]) if found else None
 
     def anybody(self) -> bool:
@@ -145,7 +154,8 @@ class People:
     def sign_in(self, name: str) -> tuple[User, str] | None:
         """An open user and the hash of their password; "" when they have none."""
         found = self._all(
-            f"select password, {_USER} from users where name = ? and closed_s is null", name
+            f"select password, {_USER} from users where name = :name and closed_s is null",
+            name=name,
         )
         return (User(*found[0][1:]), str(found[0][0])) if found else None
 
@@ -172,12 +182,9 @@ class People:
         user = User(
             secrets.token_hex(8), name, email, issuer, subject, role, account, now_s, None, None
         )
-        if self._all("select 1 from users where name = ?", name):
+        if self._all("select 1 from users where name = :name", name=name):
             raise StoreError(f"there is a user {name} already.")
-        values = (*msgspec.structs.astuple(user), password)
-        self._db.execute(
-            f"insert into users ({_USER}, password) values ({', '.join('?' * len(values))})", values
-        )
+        insert(self._db, "users", {**msgspec.structs.asdict(user), "password": password})
         return user
 
     def from_provider(
@@ -197,18 +204,20 @@ class People:
         """
         with self._transaction():
             found = self._all(
-                f"select {_USER} from users where issuer = ? and subject = ?", issuer, subject
+                f"select {_USER} from users where issuer = :issuer and subject = :subject",
+                issuer=issuer,
+                subject=subject,
             )
             if not found:
-                taken = self._all("select 1 from users where name = ?", name)
+                taken = self._all("select 1 from users where name = :name", name=name)
                 shown = f"{name} ({subject})"[:MAX_NAME_CHARS] if taken else name
                 return self._insert(shown, "", role, account, now_s, email, issuer, subject)
             user = User(*found[0])
             if user.closed_s is not None:
                 return None
             self._db.execute(
-                "update users set email = ?, role = ?, account = ? where id = ?",
-                (email, role, account, user.id),
+                "update users set email = :email, role = :role, account = :account where id = :id",
+                {"email": email, "role": role, "account": account, "id": user.id},
             )
             return msgspec.structs.replace(user, email=email, role=role, account=account)
 
@@ -230,19 +239,26 @@ class People:
             if user is None or user.closed_s is not None:
                 return False
             loses = closed_s is not None or role not in (None, "admin")
-            others = "role = 'admin' and closed_s is null and id <> ?"
+            others = "role = 'admin' and closed_s is null and id <> :id"
             if (
                 user.role == "admin"
                 and loses
-                and not self._all(f"select 1 from users where {others}", id)
+                and not self._all(f"select 1 from users where {others}", id=id)
             ):
                 raise StoreError("this is the last admin; make another one first.")
             self._db.execute(
-                "update users set role = coalesce(?, role), account = coalesce(?, account),"
-                " password = coalesce(?, password), closed_s = coalesce(?, closed_s) where id = ?",
-                (role, account, password, closed_s, id),
+                "update users set role = coalesce(:role, role), account = coalesce(:account, account),"
+                " password = coalesce(:password, password), closed_s = coalesce(:closed_s, closed_s)"
+                " where id = :id",
+                {
+                    "role": role,
+                    "account": account,
+                    "password": password,
+                    "closed_s": closed_s,
+                    "id": id,
+                },
             )
-            self._db.execute("delete from sessions where user = ?", (id,))
+            self._db.execute("delete from sessions where user = :id", {"id": id})
             return True
 
     # --- sessions
@@ -251,12 +267,18 @@ class People:
         """Return a new session's token: 256 bits, nowhere kept."""
         token = secrets.token_urlsafe(32)
         with self._transaction():
-            self._db.execute("delete from sessions where ends_s <= ?", (now_s,))
+            self._db.execute("delete from sessions where ends_s <= :now_s", {"now_s": now_s})
+            session = {
+                "mac": keys.mac(self._session_key, token),
+                "user": user,
+                "began_s": now_s,
+                "seen_s": now_s,
+                "ends_s": now_s + SESSION_S,
+            }
+            insert(self._db, "sessions", session)
             self._db.execute(
-                "insert into sessions values (?, ?, ?, ?, ?)",
-                (keys.mac(self._session_key, token), user, now_s, now_s, now_s + SESSION_S),
+                "update users set seen_s = :now_s where id = :id", {"now_s": now_s, "id": user}
             )
-            self._db.execute("update users set seen_s = ? where id = ?", (now_s, user))
         return token
 
     def session(self, token: str, *, now_s: float) -> User | None:
@@ -265,10 +287,11 @@ class People:
         columns = ", ".join(f"users.{c}" for c in User.__struct_fields__)
         found = self._all(
             f"select sessions.seen_s, {columns} from sessions join users on users.id = sessions.user"
-            " where mac = ? and ends_s > ? and sessions.seen_s > ? and users.closed_s is null",
-            mac,
-            now_s,
-            now_s - IDLE_S,
+            " where mac = :mac and ends_s > :now_s and sessions.seen_s > :idle_since_s"
+            " and users.closed_s is null",
+            mac=mac,
+            now_s=now_s,
+            idle_since_s=now_s - IDLE_S,
         )
         if not found:
             return None
@@ -277,13 +300,16 @@ class People:
             self._db.set_busy_timeout(SEEN_BUSY_MS)
             try:
                 with contextlib.suppress(StoreError):
-                    self._changed("update sessions set seen_s = ? where mac = ?", now_s, mac)
+                    self._changed(
+                        "update sessions set seen_s = :now_s where mac = :mac", now_s=now_s, mac=mac
+                    )
             finally:
                 self._db.set_busy_timeout(BUSY_MS)
         return User(*found[0][1:])
 
     def close_session(self, token: str) -> None:
-        self._changed("delete from sessions where mac = ?", keys.mac(self._session_key, token))
+        mac = keys.mac(self._session_key, token)
+        self._changed("delete from sessions where mac = :mac", mac=mac)
 
     def form_token(self, token: str) -> str:
         """What a form of this session must carry; it tells nothing about the session's token."""
@@ -321,19 +347,17 @@ class People:
             raise StoreError(fault)
         text, parsed = keys.new_text(secrets.token_bytes(38))
         key = ManagementKey(parsed.id, name, role, now_s, expires_s, None)
-        values = (*msgspec.structs.astuple(key), keys.mac(self._management_key, parsed.secret))
-        self._changed(
-            f"insert into management_keys ({_MANAGEMENT}, mac) values ({', '.join('?' * 7)})",
-            *values,
-        )
+        mac = keys.mac(self._management_key, parsed.secret)
+        with self._transaction():
+            insert(self._db, "management_keys", {**msgspec.structs.asdict(key), "mac": mac})
         return key, MANAGEMENT_PREFIX + text.removeprefix(keys.PREFIX)
 
     def revoke_management_key(self, id: str, *, now_s: float) -> bool:
         return self._changed(
-            "update management_keys set revoked_s = ?1"
-            " where id = ?2 and (revoked_s is null or revoked_s > ?1)",
-            now_s,
-            id,
+            "update management_keys set revoked_s = :now_s"
+            " where id = :id and (revoked_s is null or revoked_s > :now_s)",
+            now_s=now_s,
+            id=id,
         )
 
     def manager(self, text: str, *, now_s: float) -> ManagementKey | None:
@@ -346,7 +370,9 @@ class People:
         known = text.startswith(MANAGEMENT_PREFIX)
         parsed = keys.parse(keys.PREFIX + text.removeprefix(MANAGEMENT_PREFIX)) if known else None
         found = (
-            self._all(f"select mac, {_MANAGEMENT} from management_keys where id = ?", parsed.id)
+            self._all(
+                f"select mac, {_MANAGEMENT} from management_keys where id = :id", id=parsed.id
+            )
             if parsed is not None
             else []
         )
@@ -369,17 +395,17 @@ class People:
         *,
         now_s: float,
     ) -> None:
-        self._changed(
-            "insert into audit_log (at_s, actor, via, action, subject, account, detail)"
-            " values (?, ?, ?, ?, ?, ?, ?)",
-            now_s,
-            actor,
-            via,
-            action,
-            subject,
-            account,
-            msgspec.json.encode(detail or {}).decode(),
-        )
+        change = {
+            "at_s": now_s,
+            "actor": actor,
+            "via": via,
+            "action": action,
+            "subject": subject,
+            "account": account,
+            "detail": msgspec.json.encode(detail or {}).decode(),
+        }
+        with self._transaction():
+            insert(self._db, "audit_log", change)
 
     def changes(
         self, *, account: str | None = None, before: int | None = None, most: int = 50
@@ -387,10 +413,10 @@ class People:
         """Return the newest first; `before`: the last one's seq, for the next page."""
         rows = self._all(
             "select seq, at_s, actor, via, action, subject, account, detail from audit_log"
-            " where (?1 is null or account = ?1) and (?2 is null or seq < ?2)"
-            " order by seq desc limit ?3",
-            account,
-            before,
-            most,
+            " where (:account is null or account = :account) and (:before is null or seq < :before)"
+            " order by seq desc limit :most",
+            account=account,
+            before=before,
+            most=most,
         )
         return [Change(*(*c[:-1], msgspec.json.decode(c[-1]))) for c in rows]

@@ -164,14 +164,11 @@ class UsageReader:
 
     def begun(self, ids: Sequence[str]) -> dict[str, LedgerRow | None]:
         """Of these exchanges those that have a row, or None: an intent record."""
-        places = ", ".join("?" * len(ids))
+        listed = (msgspec.json.encode(ids).decode(),)
+        meant = "where request_id in (select value from json_each(?))"
         # Intents first: one that becomes a row meanwhile is then seen as either.
-        intents = self._all(
-            f"select request_id from intents where request_id in ({places})", tuple(ids)
-        )
-        rows = self._all(
-            f"select {_COLUMNS} from ledger where request_id in ({places})", tuple(ids)
-        )
+        intents = self._all(f"select request_id from intents {meant}", listed)
+        rows = self._all(f"select {_COLUMNS} from ledger {meant}", listed)
         return {**{id: None for (id,) in intents}, **{r.request_id: r for r in map(_row, rows)}}
 
     @contextlib.contextmanager
@@ -201,11 +198,11 @@ class UsageReader:
         return [
             _row(columns)
             for columns in self._all(
-                f"select {_COLUMNS} from ledger where session = ?1 and session <> ''"
-                " and (?2 is null or key_id = ?2)"
-                " and seq > coalesce((select seq from ledger where request_id = ?4), 0)"
-                " order by seq limit ?3",
-                (id, key, most, after),
+                f"select {_COLUMNS} from ledger where session = :id and session <> ''"
+                " and (:key is null or key_id = :key)"
+                " and seq > coalesce((select seq from ledger where request_id = :after), 0)"
+                " order by seq limit :most",
+                {"id": id, "key": key, "most": most, "after": after},
             )
         ]
 
@@ -214,8 +211,8 @@ class UsageReader:
         (sums,) = self._all(
             "select count(*), coalesce(sum(cost_nano_usd is null), 0), coalesce(sum(input_tokens), 0),"
             " coalesce(sum(cached_tokens), 0), coalesce(sum(output_tokens), 0), coalesce(sum(cost_nano_usd), 0)"
-            " from ledger where session = ?1 and session <> '' and key_id = ?2",
-            (id, key),
+            " from ledger where session = :id and session <> '' and key_id = :key",
+            {"id": id, "key": key},
         )
         return SessionSum(*sums)
 
@@ -611,9 +608,10 @@ class UsageReader:
     ) -> int:
         """Exchanges whose upstream reported more tokens than their request allowed, still kept."""
         counted = self._all(
-            "select count(*) from ledger where basis = 'disputed' and started_at >= ?1 and started_at < ?2"
-            " and (?3 is null or upstream = ?3)",
-            (since_s, until_s, upstream),
+            "select count(*) from ledger where basis = 'disputed'"
+            " and started_at >= :since and started_at < :until"
+            " and (:upstream is null or upstream = :upstream)",
+            {"since": since_s, "until": until_s, "upstream": upstream},
         )
         return int(counted[0][0])
 

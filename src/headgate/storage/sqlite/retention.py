@@ -67,12 +67,15 @@ def prune(
 
 def _batch(db: apsw.Connection, before_s: int) -> int:
     with transaction(db):
-        db.execute("update retention set before_s = ?1, gone_s = max(gone_s, ?1)", (before_s,))
+        db.execute(
+            "update retention set before_s = :before_s, gone_s = max(gone_s, :before_s)",
+            {"before_s": before_s},
+        )
         db.execute(
             "delete from ledger where seq in (select seq from ledger indexed by ledger_started"
-            " where started_at < ? and seq < (select max(seq) from ledger)"
-            " order by started_at limit ?)",
-            (before_s, BATCH),
+            " where started_at < :before_s and seq < (select max(seq) from ledger)"
+            " order by started_at limit :most)",
+            {"before_s": before_s, "most": BATCH},
         )
         count = db.changes()
         db.execute("update retention set before_s = 0")

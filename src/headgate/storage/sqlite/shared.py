@@ -14,6 +14,8 @@ from typing import Any
 import apsw
 import msgspec
 
+from headgate.storage.sqlite.statements import insert
+
 # In the order of their references: sessions name users.
 TABLES = (
     "accounts",
@@ -58,17 +60,17 @@ class _Table(msgspec.Struct, frozen=True):
     @property
     def found(self) -> str:
         """What finds one row by its primary key."""
-        return " and ".join(f"{column} = ?" for column in self.key)
+        return " and ".join(f'"{column}" = :{column}' for column in self.key)
 
     def id_of(self, row: dict[str, Any]) -> str:
         values = [row[column] for column in self.key]
         return str(values[0]) if len(values) == 1 else msgspec.json.encode(values).decode()
 
-    def key_of(self, id: str) -> tuple[Any, ...]:
+    def key_of(self, id: str) -> dict[str, Any]:
         """Return the primary key of a row with this id."""
         texts = [id] if len(self.key) == 1 else msgspec.json.decode(id)
         named = zip(self.key, texts, strict=True)
-        return tuple([bytes.fromhex(text) if c in self.blobs else text for c, text in named])
+        return {c: bytes.fromhex(text) if c in self.blobs else text for c, text in named}
 
     def packed(self, values: Sequence[object]) -> dict[str, Any]:
         named = zip(self.columns, values, strict=True)
@@ -94,8 +96,9 @@ def joined(db: apsw.Connection) -> Joined | None:
 
 def remember(db: apsw.Connection, here: Joined) -> None:
     db.execute(
-        "insert into shared values (1, ?1, ?2) on conflict do update set cluster = ?1, version = ?2",
-        (here.cluster, here.version),
+        "insert into shared values (1, :cluster, :version)"
+        " on conflict do update set cluster = :cluster, version = :version",
+        {"cluster": here.cluster, "version": here.version},
     )
 
 
@@ -129,11 +132,11 @@ def capture(db: apsw.Connection, changed: list[SharedRow]) -> Iterator[None]:
         for change in apsw.Changeset.iter(session.changeset()):
             table = _table(db, change.name)
             values = change.new if change.op == "INSERT" else change.old
-            key = [values[table.columns.index(column)] for column in table.key]  # type: ignore[index]
+            key = {c: values[table.columns.index(c)] for c in table.key}  # type: ignore[index]
             columns = ", ".join(table.columns)
             found = list(db.execute(f"select {columns} from {table.name} where {table.found}", key))
             row = table.packed(found[0]) if found else None
-            id = table.id_of(dict(zip(table.key, map(_text, key), strict=True)))
+            id = table.id_of({c: _text(value) for c, value in key.items()})
             changed.append(SharedRow(table.name, id, row))
     finally:
         session.close()
@@ -182,11 +185,7 @@ def _put(db: apsw.Connection, table: _Table, each: SharedRow) -> None:
     row = table.unpacked(each.row)
     updates = ", ".join(f"{c} = excluded.{c}" for c in row if c not in table.key)
     does = "nothing" if table.name == _APPEND_ONLY else f"update set {updates}"
-    db.execute(
-        f"insert into {table.name} ({', '.join(row)}) values ({', '.join('?' * len(row))})"
-        f" on conflict ({', '.join(table.key)}) do {does}",
-        tuple(row.values()),
-    )
+    insert(db, table.name, row, f"on conflict ({', '.join(table.key)}) do {does}")
 
 
 def _table(db: apsw.Connection, name: str) -> _Table:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import apsw
+import msgspec
 
 from headgate.policy import keys as key_rules
 from headgate.policy.upstream_keys import OwnedKey, OwnerKind, SealedKey, hint_of
@@ -95,11 +96,12 @@ def put(
     shown = OwnedKey(kind, owner, upstream, hint_of(secret), print_, fallback, now_s)
     sealed = seal(cipher_key, secret, kind, owner, upstream)
     db.execute(
-        f"insert into upstream_keys ({_COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?)"
+        f"insert into upstream_keys ({_COLUMNS}) values"
+        " (:kind, :owner, :upstream, :hint, :fingerprint, :fallback, :changed_s, :sealed)"
         " on conflict (kind, owner, upstream) do update set hint = excluded.hint,"
         " fingerprint = excluded.fingerprint, fallback = excluded.fallback,"
         " changed_s = excluded.changed_s, sealed = excluded.sealed",
-        (kind, owner, upstream, shown.hint, print_, int(fallback), now_s, sealed),
+        {**msgspec.structs.asdict(shown), "fallback": int(fallback), "sealed": sealed},
     )
     return shown
 
@@ -107,8 +109,8 @@ def put(
 def remove(db: apsw.Connection, kind: OwnerKind, owner: str, upstream: str) -> bool:
     """Delete a key; False when this owner has none for the upstream."""
     db.execute(
-        "delete from upstream_keys where kind = ? and owner = ? and upstream = ?",
-        (kind, owner, upstream),
+        "delete from upstream_keys where kind = :kind and owner = :owner and upstream = :upstream",
+        {"kind": kind, "owner": owner, "upstream": upstream},
     )
     return db.changes() == 1
 

@@ -137,6 +137,7 @@ def _put(db: apsw.Connection, entries: Iterable[Durable]) -> None:
                 gone.append((e.request_id,))
             case Withdrawal():
                 gone.append((e.request_id,))
+    # By position: what comes here is already in the order of the columns, some hundred rows in one call.
     if intents:
         db.executemany("insert into intents values (?, ?, ?) on conflict do nothing", intents)
     if rows:
