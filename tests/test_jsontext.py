@@ -113,6 +113,20 @@ def test_where_slices_of_a_long_text_end_makes_no_difference(
         assert jsontext.without_lone_surrogates(body) == whole
 
 
+@pytest.mark.parametrize("letter", ["é", "中", "😀"])
+@pytest.mark.parametrize("before", range(4088, 4100))
+def test_bytes_that_are_no_utf8_are_found_wherever_slices_end(letter: str, before: int) -> None:
+    whole = b"a" * before + letter.encode() * 3000
+    jsontext.check_utf8(whole)
+    for cut in (before + 1, before + 1001, len(whole) - 1):
+        broken = whole[:cut] + b"a" + whole[cut + 1 :]
+        with pytest.raises(UnicodeDecodeError) as ours:
+            jsontext.check_utf8(broken)
+        with pytest.raises(UnicodeDecodeError) as python:
+            broken.decode()
+        assert str(ours.value) == str(python.value)
+
+
 def test_a_text_without_lone_surrogates_stays_the_same_object() -> None:
     for text in ("\ud55c\uad6d\uc5b4 \ud7ff", r"\ud83d\ude00", "a\0" + r"\ud83d"):
         body = f'"{text * 20_000}"'.encode()

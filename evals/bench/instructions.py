@@ -54,8 +54,7 @@ def scenarios() -> dict[str, Callable[[], object]]:
 
     def sent(request: Request, dialect: str) -> bytes:
         """Return the steps between the client's body and the upstream's."""
-        counting.features(request)
-        counting.input_bound(request, 200_000)
+        counting.measured(request)
         fitted = fit.fit(
             history.repair(request, able, dialect),
             able,

@@ -21,7 +21,9 @@ MAX_DEPTH = 64  # a bound on recursion; real tool schemas stay below 20
 # The keys that a body may give only once; one search for all of them, as a body may be long.
 _GUARDED = re.compile(rb'"(?:m(?:odel|essages|ax_tokens)|stream|tools|contents)"\s*+:')
 _SLICE = 1 << 16  # characters that are looked at together, so that their pieces are few
+_UTF8_SLICE = 1 << 12  # bytes
 _encoder = msgspec.json.Encoder()
+_decode = msgspec.json.Decoder().decode
 
 
 def encode(value: object) -> bytes:
@@ -50,8 +52,7 @@ def decode_request(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     """A client's body in its own type, or Refused naming the place and the fix."""
     check_values(body)
     try:
-        if not body.isascii():
-            body.decode()  # msgspec passes over the strings inside what stays Raw
+        check_utf8(body)  # msgspec passes over the strings inside what stays Raw
         value = decoder.decode(body)
     except msgspec.ValidationError as error:
         place = str(error).partition(" - at ")[2]
@@ -62,6 +63,23 @@ def decode_request(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
         raise invalid(f"The body is nested deeper than {MAX_DEPTH} levels.", "$") from None
     check_duplicates(body)
     return value
+
+
+def check_utf8(text: bytes) -> None:
+    """Raise UnicodeDecodeError for what is no UTF-8.
+
+    It is decoded in slices, and only those that are not ASCII, as the whole text of a large body would take
+    twice its memory for nothing.
+    """
+    if text.isascii():
+        return
+    for piece in _characters(text, _UTF8_SLICE):
+        if not piece.isascii():
+            try:
+                piece.decode()
+            except UnicodeDecodeError:
+                text.decode()  # whose error names the place in the whole text
+                raise
 
 
 def check_duplicates(body: bytes) -> None:
@@ -101,7 +119,7 @@ def without_lone_surrogates(body: bytes) -> bytes:
         if whole != slices:
             body = b"".join(whole).replace(b"\0\0", b"\\\\")
     if b"\xed" in body and not body.isascii():
-        slices = list(_characters(body))
+        slices = list(_characters(body, _SLICE))
         whole = [_LONE_BYTES.sub(b"\xef\xbf\xbd", piece) for piece in slices]
         if whole != slices:
             body = b"".join(whole)
@@ -121,12 +139,12 @@ def _slices(bare: bytes) -> Iterator[tuple[int, int]]:
         at = end
 
 
-def _characters(body: bytes) -> Iterator[bytes]:
-    """Slices of a body, none of which ends within a character of three bytes."""
+def _characters(body: bytes, slice_size: int) -> Iterator[bytes]:
+    """Slices of a body, none of which ends within a character."""
     at, size = 0, len(body)
     while at < size:
-        end = at + _SLICE
-        for _ in range(2):
+        end = at + slice_size
+        for _ in range(3):
             end += end < size and 0x80 <= body[end] < 0xC0
         yield body[at:end]
         at = end
@@ -244,10 +262,12 @@ def whole_text(text: str) -> str:
 
 def is_object(text: str) -> bool:
     """Whether `text` is one whole JSON object: what a finished tool call's arguments must be."""
-    if not text[-64:].rstrip().endswith("}") or not within(text, VALUES_BASE):
+    if text[-1:] != "}" and not text[-64:].rstrip().endswith("}"):
+        return False
+    if len(text) > VALUES_BASE and not within(text, VALUES_BASE):
         return False
     try:
-        return isinstance(msgspec.json.decode(text), dict)
+        return type(_decode(text)) is dict
     except (msgspec.DecodeError, RecursionError):
         return False
 
@@ -281,6 +301,7 @@ __all__ = [
     "Refused",
     "check_depth",
     "check_duplicates",
+    "check_utf8",
     "decode_request",
     "decoded_once",
     "encode",

@@ -282,6 +282,7 @@ def test_all_that_a_request_allows_is_paid_for_before_it_is_sent(
                 key,
                 nothing_entered(key),
                 request,
+                counting.measured(request),
                 first.request,
                 to,
                 (spare, to),
@@ -365,7 +366,14 @@ class Exact(RuleBasedStateMachine):
         try:
             lowered = at_once(
                 booking.open(
-                    self.key, nothing_entered(self.key), request, first.request, to, (to,), 9
+                    self.key,
+                    nothing_entered(self.key),
+                    request,
+                    counting.measured(request),
+                    first.request,
+                    to,
+                    (to,),
+                    9,
                 )
             )
         except Refused as refused:

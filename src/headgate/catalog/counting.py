@@ -17,13 +17,12 @@ MiniMaxAI/MiniMax-M2), for tokenizers that are no more than that.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from operator import mul
 
 import msgspec
-from msgspec import Raw
 
-from headgate.chat import Media, Message, Request, Text, Thinking, ToolCall, ToolResult
+from headgate.chat import Media, Request, Text, Thinking, ToolCall, ToolResult
 
 ASCII_PER_TOKEN = 4.0
 OTHER_PER_TOKEN = 1.7
@@ -39,6 +38,7 @@ _NOT_CJK = re.compile(
 
 
 _SLICE = 1 << 16  # characters
+_ASCII = bytes(range(128))
 _decode_string = msgspec.json.Decoder(str).decode
 
 
@@ -58,20 +58,6 @@ def of_counts(ascii_chars: int, other_chars: int) -> int:
     return round(ascii_chars / ASCII_PER_TOKEN + other_chars / OTHER_PER_TOKEN)
 
 
-def features(request: Request) -> Features:
-    tally = _Tally()
-    for message in request.messages:
-        tally.message(message)
-    for tool in request.tools:
-        tally.text(tool.name)
-        tally.text(tool.description)
-        tally.json += memoryview(tool.parameters).nbytes
-    tally.close()
-    return Features(
-        tally.ascii, tally.cjk, tally.other, tally.json, len(request.messages), tally.images
-    )
-
-
 # What is added to the bytes of a request's texts for an upper bound of its tokens.  The frames are
 # generous: MiniMax's template (`_written`) has some 6 tokens around a message, 40 around a call.
 BOUND_REQUEST = 1024  # the template's head, its text about tools, a system prompt that nobody sent
@@ -84,49 +70,82 @@ BOUND_WIDE_JSON = 3  # a byte of JSON with other characters, which templates may
 BOUND_IMAGE = 16_384  # the most of the vision models that publish it (Qwen2-VL, processor, 2026-11)
 
 
+class Measured(msgspec.Struct, frozen=True, gc=False):
+    """The size of a request: what its tokens are estimated from, and what they are surely not above."""
+
+    features: Features
+    bound: int  # tokens, but for films
+    films: int = 0  # videos by address, each of which may fill the context window
+
+    def bound_within(self, context_window: int) -> int:
+        """The most input tokens that the request can have, in whatever form a route sends it.
+
+        A byte-level BPE makes no more tokens than there are bytes of UTF-8.  A video by value counts its
+        bytes, one by address all that the model can read.  What is longer than the context window is
+        refused by the upstream, so the bound never exceeds it.
+
+        Note: a tokenizer that first normalises by NFKC could make more tokens than bytes of a few rare
+        characters; MiniMax's does not normalise.
+        """
+        most_of_film = max(BOUND_IMAGE, context_window)
+        return min(self.bound + self.films * most_of_film, context_window)
+
+
+def features(request: Request) -> Features:
+    return measured(request).features
+
+
 def input_bound(request: Request, context_window: int) -> int:
-    """The most input tokens that a request can have, in whatever form a route sends it.
+    return measured(request).bound_within(context_window)
 
-    A byte-level BPE makes no more tokens than there are bytes of UTF-8.  A video by value counts its
-    bytes, one by address all that the model can read.  What is longer than the context window is
-    refused by the upstream, so the bound never exceeds it.
 
-    Note: a tokenizer that first normalises by NFKC could make more tokens than bytes of a few rare
-    characters; MiniMax's does not normalise.
-    """
-    total = BOUND_REQUEST
+def measured(request: Request) -> Measured:
+    """Measure a request in one pass, as a history has many parts."""
+    tally = _Tally()
+    bound = BOUND_REQUEST + BOUND_MESSAGE * len(request.messages)
+    views: list[memoryview] = []  # texts that are JSON still
     for message in request.messages:
-        total += BOUND_MESSAGE
         for part in message.parts:
             kind = type(part)
-            if kind is Text:
-                total += _bytes(part.source) + BOUND_PART  # type: ignore[union-attr]  # by kind
-            elif isinstance(part, ToolResult):
-                total += _bytes(part.name) + BOUND_PART
-                for each in part.parts:
-                    if isinstance(each, Text):
-                        total += _bytes(each.source) + BOUND_PART
-                    else:
-                        total += _media_bound(each, context_window)
-            elif isinstance(part, ToolCall):
-                json = part.source if isinstance(part.source, str) else bytes(part.source)
-                total += _bytes(part.name) + _json_bound(json) + BOUND_CALL
-            elif isinstance(part, Thinking):
-                total += _bytes(part.text) + len(part.signature) + BOUND_PART
-            elif isinstance(part, Media):
-                total += _media_bound(part, context_window)
+            if kind is ToolResult:
+                bound += BOUND_PART
+                if part.name:  # type: ignore[union-attr]  # by kind, as all below
+                    bound += _bytes(part.name)  # type: ignore[union-attr]
+                texts: Sequence[Text | Media] = part.parts  # type: ignore[union-attr]
+            elif kind is ToolCall:
+                bound += BOUND_CALL + tally.call(part)  # type: ignore[arg-type]
+                continue
+            elif kind is Thinking:
+                bound += BOUND_PART + len(part.signature) + tally.text(part.text)  # type: ignore[union-attr]
+                continue
+            else:
+                texts = (part,)  # type: ignore[assignment]
+            for each in texts:
+                if type(each) is not Text:
+                    bound += tally.media(each)  # type: ignore[arg-type]
+                    continue
+                source = each.source
+                if isinstance(source, str):
+                    bound += BOUND_PART + tally.text(source)
+                else:
+                    view = memoryview(source)
+                    bound += BOUND_PART + view.nbytes
+                    views.append(view)
     for tool in request.tools:
-        total += _bytes(tool.name) + _bytes(tool.description) + BOUND_TOOL
-        total += _json_bound(bytes(tool.parameters))
+        bound += BOUND_TOOL + tally.text(tool.name) + tally.text(tool.description)
+        schema = bytes(tool.parameters)
+        bound += _json_bound(schema)
+        tally.json += len(schema)
     if request.format is not None:
-        total += _json_bound(bytes(request.format.schema)) + _bytes(request.format.name)
-    return min(total, context_window)
+        bound += _json_bound(bytes(request.format.schema)) + _bytes(request.format.name)
+    tally.sample(views)
+    found = Features(
+        tally.ascii, tally.cjk, tally.other, tally.json, len(request.messages), tally.images
+    )
+    return Measured(found, bound, tally.films)
 
 
-def _bytes(text: str | Raw) -> int:
-    """The bytes of a text, or of its JSON, which has no fewer."""
-    if not isinstance(text, str):
-        return memoryview(text).nbytes
+def _bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
@@ -134,12 +153,6 @@ def _json_bound(json: str | bytes) -> int:
     if json.isascii():
         return BOUND_JSON * len(json)
     return BOUND_WIDE_JSON * (_bytes(json) if isinstance(json, str) else len(json))
-
-
-def _media_bound(media: Media, context_window: int) -> int:
-    if media.kind == "image":
-        return BOUND_IMAGE
-    return max(BOUND_IMAGE, len(media.data) * 3 // 4) if media.data else context_window
 
 
 # Texts that are JSON still are decoded for the tally up to this size together; of longer ones a sample
@@ -150,14 +163,19 @@ SLICES, SLICE_BYTES = 64, 256
 
 
 class _Tally:
-    __slots__ = ("_sources", "ascii", "cjk", "images", "json", "other")
+    __slots__ = ("ascii", "cjk", "films", "images", "json", "other")
 
     def __init__(self) -> None:
-        self.ascii = self.cjk = self.other = self.json = self.images = 0
-        self._sources: list[Raw] = []  # texts that are JSON still
+        self.ascii = self.cjk = self.other = self.json = self.images = self.films = 0
 
-    def text(self, text: str) -> None:
-        self.ascii += len(text) if text.isascii() else self._wide(text)
+    def text(self, text: str) -> int:
+        """Count a text; the most tokens that it can have."""
+        if text.isascii():
+            size = len(text)
+            self.ascii += size
+            return size
+        self.ascii += self._wide(text)
+        return _bytes(text)
 
     def _wide(self, text: str) -> int:
         """Count what is not ASCII; how much is."""
@@ -170,65 +188,76 @@ class _Tally:
         self.other += len(text) - plain - cjk
         return plain
 
-    def message(self, message: Message) -> None:
-        sources = self._sources
-        for part in message.parts:
-            kind = type(part)
-            if kind is Text:
-                source = part.source  # type: ignore[union-attr]  # by kind
-                sources.append(source) if isinstance(source, Raw) else self.text(source)
-            elif kind is ToolResult:
-                for p in part.parts:  # type: ignore[union-attr]  # by kind
-                    if type(p) is Text:
-                        source = p.source
-                        sources.append(source) if isinstance(source, Raw) else self.text(source)
-                    else:
-                        self.images += 1
-            elif isinstance(part, ToolCall):
-                self.text(part.name)
-                stated = part.arguments
-                self.json += len(stated) if stated.isascii() else self._wide(stated)
-            elif isinstance(part, Thinking):
-                self.text(part.text)
-            else:
-                self.images += 1
+    def call(self, call: ToolCall) -> int:
+        """Count a call; the most tokens that it can have, without its frame."""
+        name, source, stated = call.name, call.source, call.arguments
+        if stated.isascii():
+            self.json += len(stated)
+            # Of a JSON string, as it may be what is sent; it has no fewer bytes than its text.
+            size = len(source) if isinstance(source, str) else memoryview(source).nbytes
+            bound = BOUND_JSON * size
+        else:
+            self.json += self._wide(stated)
+            bound = _json_bound(source if isinstance(source, str) else bytes(source))
+        return bound + self.text(name)
 
-    def close(self) -> None:
-        """Count the texts that are JSON still."""
-        views = [memoryview(source) for source in self._sources]
-        total = sum(view.nbytes for view in views) - 2 * len(views)  # without their quotes
+    def media(self, media: Media) -> int:
+        """Count a picture or a film; the most tokens that it can have, but for films by address."""
+        self.images += 1
+        if media.kind == "image":
+            return BOUND_IMAGE
+        if media.data:
+            return max(BOUND_IMAGE, len(media.data) * 3 // 4)
+        self.films += 1
+        return 0
+
+    def sample(self, views: Sequence[memoryview]) -> None:
+        """Count texts that are JSON still."""
+        total = sum([view.nbytes for view in views]) - 2 * len(views)  # without their quotes
         if total <= EXACT_BYTES:
-            for source in self._sources:
-                self.text(_decode_string(source))
+            for view in views:
+                self.text(_decode_string(view))
             return
         step = total // SLICES
         slices: list[memoryview] = []
         next_at, begin = step // 2, 0
         for view in views:
             size = view.nbytes - 2
-            while next_at < begin + size:
+            end = begin + size
+            while next_at < end:
                 # Whole, or the whole text where it is shorter.
-                at = 1 + max(0, min(next_at - begin, size - SLICE_BYTES))
-                slices.append(view[at : min(at + SLICE_BYTES, 1 + size)])
+                if size <= SLICE_BYTES:
+                    slices.append(view[1 : 1 + size])
+                else:
+                    at = 1 + min(next_at - begin, size - SLICE_BYTES)
+                    slices.append(view[at : at + SLICE_BYTES])
                 next_at += step
-            begin += size
+            begin = end
         sample = b"".join(slices)
         part = _Tally()
-        part.text(_plain(sample))
+        part.json_text(sample)
         self.ascii += part.ascii * total // len(sample)
         self.cjk += part.cjk * total // len(sample)
         self.other += part.other * total // len(sample)
 
+    def json_text(self, sample: bytes) -> None:
+        """Count slices of JSON strings, about; what is cut at their ends is left out."""
+        if b"\\u" in sample:
+            self.text(_plain(sample))
+            return
+        wide = sample.translate(None, _ASCII)
+        # Each escape is one character, of two bytes; an escaped backslash is two of them.
+        self.ascii += len(sample) - len(wide) - sample.count(b"\\") + sample.count(b"\\\\")
+        if wide:
+            self._wide(wide.decode("utf-8", "ignore"))
+
 
 def _plain(sample: bytes) -> str:
-    """Return the text of slices of JSON strings, about; what is cut at their ends is left out."""
+    """Return the text of slices of JSON strings with escapes of characters, about."""
     text = sample.decode("utf-8", "ignore")
-    if "\\" not in text:
-        return text
-    if "\\u" in text:
-        escaped = text.encode("ascii", "backslashreplace")
-        text = escaped.decode("raw_unicode_escape", "ignore")
-        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
+    escaped = text.encode("ascii", "backslashreplace")
+    text = escaped.decode("raw_unicode_escape", "ignore")
+    text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
     return text.replace("\\\\", "\0").replace("\\", "")
 
 

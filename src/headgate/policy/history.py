@@ -87,25 +87,37 @@ def _sound(messages: Sequence[Message], capabilities: Capabilities) -> bool:
         elif role == "assistant":
             if last == "assistant":  # it may be one turn in pieces
                 return False
-            calls = [p for p in parts if type(p) is ToolCall]
-            waiting = [c.id for c in reversed(calls)]
-            if not (calls or _stated(parts)) or len(set(waiting)) < len(waiting):
-                return False
-            if waiting and not callable:
-                return False
+            stated = blank = False
             for part in parts:
-                if type(part) is ToolCall:
-                    if part.as_object is None and not jsontext.is_object(part.arguments):
+                kind = type(part)
+                if kind is ToolCall:
+                    if not _has_object(part):  # type: ignore[arg-type]  # by kind, as below
                         return False
-                elif type(part) is Text:
-                    if part.is_empty:
+                    waiting.append(part.id)  # type: ignore[union-attr]
+                elif kind is Text:
+                    if not part.is_blank:  # type: ignore[union-attr]
+                        stated = True
+                    elif part.is_empty:  # type: ignore[union-attr]
                         return False
-                elif type(part) is not Thinking or not (part.text or part.signature):
+                    else:
+                        blank = True
+                elif kind is not Thinking or not (part.text or part.signature):  # type: ignore[union-attr]
                     return False
+            if not waiting:
+                if blank or not stated:
+                    return False
+            elif not callable or (len(waiting) > 1 and len(set(waiting)) < len(waiting)):
+                return False
+            waiting.reverse()
         elif role == "tool" or message.is_blank or last not in ("", more):
             return False
         last = role
     return not waiting and last in ("user", "tool")
+
+
+def _has_object(call: ToolCall) -> bool:
+    """Whether a call's arguments are a JSON object."""
+    return call.as_object is not None or jsontext.is_object(call.arguments)
 
 
 def _stated(parts: Sequence[Part]) -> bool:

@@ -29,6 +29,9 @@ def messages_of(wires: Sequence[MessageIn]) -> tuple[Message, ...]:
     tally = bounds.Tally()
     out = []
     for n, wire in enumerate(wires):
+        if wire.tool_calls is None and (plain := _of_one_text(wire)) is not None:
+            out.append(plain)
+            continue
         param = f"$.messages[{n}]"
         content = string_or_list(wire.content, content_decoder, param, "content")
         if type(content) is list:
@@ -37,11 +40,24 @@ def messages_of(wires: Sequence[MessageIn]) -> tuple[Message, ...]:
             tally.add(wire.tool_calls, f"{param}.tool_calls")
         if wire.reasoning_details:
             tally.add(wire.reasoning_details, f"{param}.reasoning_details")
-        if wire.role == "user" and type(content) is Raw:
-            out.append(Message("user", (Text(content),)))
-        else:
-            out.append(_message(wire, content, param))
+        out.append(_message(wire, content, param))
     return tuple(out)
+
+
+def _of_one_text(wire: MessageIn) -> Message | None:
+    """The message of a user or of a tool that is one string, as most are; None for any other."""
+    if wire.role == "user":
+        content = string_or_none(wire.content)
+        return None if content is None else Message("user", (Text(content),))
+    if wire.role == "tool" and wire.tool_call_id:
+        content = string_or_none(wire.content)
+        return None if content is None else _result(wire, wire.tool_call_id, (Text(content),))
+    return None
+
+
+def _result(wire: MessageIn, id: str, parts: tuple[Text | Media, ...]) -> Message:
+    name = bounds.called_name(wire.name) if wire.name else ""
+    return Message("tool", (ToolResult(bounds.call_id(id), parts, name=name),))
 
 
 def _message(wire: MessageIn, content: _Content, param: str) -> Message:
@@ -53,10 +69,7 @@ def _message(wire: MessageIn, content: _Content, param: str) -> Message:
         case "tool":
             if not wire.tool_call_id:
                 raise invalid("A tool message needs `tool_call_id`.", f"{param}.tool_call_id")
-            name, id = bounds.called_name(wire.name or ""), bounds.call_id(wire.tool_call_id)
-            stated = (Text(content),) if type(content) is Raw else tuple(_parts(content, param))
-            result = ToolResult(id, stated, name=name)
-            return Message("tool", (result,))
+            return _result(wire, wire.tool_call_id, tuple(_parts(content, param)))
         case "assistant":
             return _assistant(wire, content, param)
         case _:
@@ -79,8 +92,11 @@ def _assistant(wire: MessageIn, content: _Content, param: str) -> Message:
         arguments: str | Raw
         if call.function is not None:
             name, stated = call.function.name, string_or_none(call.function.arguments)
-            where = f"{param}.tool_calls[{i}].function.arguments"
-            arguments = stated or _no_string(call.function.arguments, where)
+            if stated is None:
+                where = f"{param}.tool_calls[{i}].function.arguments"
+                arguments = _no_string(call.function.arguments, where)
+            else:
+                arguments = stated
         elif call.custom is not None:
             name, arguments = call.custom.name, wrapped(call.custom.input)
         else:

@@ -164,23 +164,24 @@ def _messages_out(messages: Sequence[Message], capabilities: Capabilities) -> li
     out: list[_MessageOut] = []
     attached: list[Media] = []  # media of tool results, shown after the run of tool messages
     for message in messages:
-        if attached and message.role != "tool":
+        role, parts = message.role, message.parts
+        if role == "tool":
+            for part in parts:
+                if isinstance(part, ToolResult):
+                    out.append(_MessageOut("tool", openai_api.result_text(part), part.call_id))
+                    if len(part.parts) > 1 or (part.parts and type(part.parts[0]) is Media):
+                        attached += [p for p in part.parts if isinstance(p, Media)]
+            continue
+        if attached:
             out.append(_MessageOut("user", _content_out(attached)))
             attached = []
-        match message.role:
-            case "tool":
-                for part in message.parts:
-                    if isinstance(part, ToolResult):
-                        out.append(_MessageOut("tool", openai_api.result_text(part), part.call_id))
-                        if len(part.parts) > 1 or (part.parts and type(part.parts[0]) is Media):
-                            attached += [p for p in part.parts if isinstance(p, Media)]
-            case "assistant":
-                out.append(_assistant_out(message, capabilities))
-            case _ if len(message.parts) == 1 and type(one := message.parts[0]) is Text:
-                out.append(_MessageOut(message.role, one.source))
-            case _:
-                stated = [p for p in message.parts if isinstance(p, Text | Media)]
-                out.append(_MessageOut(message.role, _content_out(stated)))
+        if role == "assistant":
+            out.append(_assistant_out(parts, capabilities))
+        elif len(parts) == 1 and type(one := parts[0]) is Text:
+            out.append(_MessageOut(role, one.source))
+        else:
+            stated = [p for p in parts if isinstance(p, Text | Media)]
+            out.append(_MessageOut(role, _content_out(stated)))
     if attached:
         out.append(_MessageOut("user", _content_out(attached)))
     return out
@@ -204,20 +205,20 @@ def _content_out(parts: Sequence[Text | Media]) -> str | Raw | list[_Json]:
     return out
 
 
-def _assistant_out(message: Message, capabilities: Capabilities) -> _MessageOut:
+def _assistant_out(parts: Sequence[Part], capabilities: Capabilities) -> _MessageOut:
     thoughts: list[Thinking] = []
     texts: list[Text] = []
-    called: list[ToolCall] = []
-    for part in message.parts:
-        if isinstance(part, Text):
+    called: list[WireCall] = []
+    for part in parts:
+        if type(part) is Text:
             texts.append(part)
-        elif isinstance(part, ToolCall):
-            called.append(part)
-        elif isinstance(part, Thinking):
+        elif type(part) is ToolCall:
+            called.append(_call(part))
+        elif type(part) is Thinking:
             thoughts.append(part)
     text = texts[0].source if len(texts) == 1 else "".join([t.text for t in texts])
     if not thoughts:
-        return _MessageOut("assistant", text, tool_calls=calls(called) or None)
+        return _MessageOut("assistant", text, tool_calls=called or None)
     thinking, form = "".join(t.text for t in thoughts), capabilities.reasoning_form
     return _MessageOut(
         "assistant",
@@ -228,7 +229,7 @@ def _assistant_out(message: Message, capabilities: Capabilities) -> _MessageOut:
         reasoning_details=(details(thoughts) or None) if form == "details" else None,
         reasoning_content=(thinking or None) if form == "reasoning_content" else None,
         reasoning=(thinking or None) if form == "reasoning" else None,
-        tool_calls=calls(called) or None,
+        tool_calls=called or None,
     )
 
 
@@ -242,6 +243,8 @@ def details(thoughts: Sequence[Thinking]) -> list[WireDetail]:
 
 def calls(parts: Sequence[Part]) -> list[WireCall]:
     """The calls among the parts of a message or of a reply."""
-    return [
-        WireCall(p.id, _FunctionCall(p.name, p.as_string)) for p in parts if type(p) is ToolCall
-    ]
+    return [_call(p) for p in parts if type(p) is ToolCall]
+
+
+def _call(call: ToolCall) -> WireCall:
+    return WireCall(call.id, _FunctionCall(call.name, call.as_string))

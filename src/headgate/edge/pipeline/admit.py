@@ -22,6 +22,7 @@ async def admit(
         entry.key,
         entry.admission,
         prepared.request,
+        prepared.measured,
         fitted.request,
         route,
         prepared.routes,

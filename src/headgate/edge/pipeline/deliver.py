@@ -140,7 +140,9 @@ class Delivery:
         exchange, context, prepared = self._exchange, self._exchange.context, self._prepared
         usage = exchange.progress.usage
         if not usage.estimated and not exchange.record.dispute:
-            context.outbound.counter.learn(exchange.progress.model, prepared.features, usage.input)
+            context.outbound.counter.learn(
+                exchange.progress.model, prepared.measured.features, usage.input
+            )
         if collectors and context.reasoning.cache is not None:
             (collector,), origin = collectors, self._route.upstream.name
             key_id, now_s = exchange.arrival.entry.key.id, time.monotonic()

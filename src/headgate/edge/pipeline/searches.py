@@ -145,10 +145,12 @@ class SearchRounds:
         exchange, route = self._exchange, self._route
         context, progress, attempt = exchange.context, exchange.progress, exchange.attempt
         request = self._request
-        features = await exchange.worked(counting.features, request)
-        exchange.input_estimate = context.outbound.counter.estimate(progress.model, features)
+        measured = await exchange.worked(counting.measured, request)
+        exchange.input_estimate = context.outbound.counter.estimate(
+            progress.model, measured.features
+        )
         before = progress.warnings
-        prepared = msgspec.structs.replace(self._prepared, request=request, features=features)
+        prepared = msgspec.structs.replace(self._prepared, request=request, measured=measured)
         fitted = await fitted_to(exchange, prepared, route)
         progress.warnings = tuple(dict.fromkeys((*before, *progress.warnings)))
         reserved = await exchange.record.again(fitted.request, route)
