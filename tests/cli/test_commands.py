@@ -319,9 +319,9 @@ def test_a_process_ends_with_the_same_exit_codes(arguments: list[str], code: int
     assert ("Error: " in done.stderr) == (code > 0) and "Traceback" not in done.stderr
 
 
-def test_only_a_terminal_gets_a_table_with_titles_and_styles() -> None:
+def test_only_a_terminal_gets_a_table_with_styles() -> None:
     plain = process("models", FORCE_COLOR="", NO_COLOR="").stdout
-    assert "\x1b" not in plain and not plain.startswith("model")
+    assert "\x1b" not in plain and plain.startswith("model\t")
     shown = on_a_terminal("models", NO_COLOR="")
     assert "\x1b[" in shown and "max output" in shown and "MiniMax-M2.5-highspeed" in shown
 
@@ -377,7 +377,8 @@ def test_no_command_prints_an_upstreams_key(nothing_of_ours: Path) -> None:
 
 
 def test_a_table_in_a_pipe_is_tab_separated_and_has_no_colour() -> None:
-    lines = run("models").stdout.splitlines()
+    titles, *lines = run("models").stdout.splitlines()
+    assert titles == "model\tcontext\tmax output\tinput\troutes\tother names"
     cells = lines[0].split("\t")
     assert cells[:5] == [
         "MiniMax-M3",
@@ -388,6 +389,25 @@ def test_a_table_in_a_pipe_is_tab_separated_and_has_no_colour() -> None:
     ]
     assert cells[5].startswith("claude-*, ")
     assert len(lines) == 9 and "\x1b" not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("statsu",), "no command `statsu`. Did you mean `status`?"),
+        (("keys", "lsit"), "no command `lsit`. Did you mean `list`?"),
+        (("keys", "zzz"), "no command `zzz`. Known: change, create, list, revoke, rotate, usage."),
+    ],
+)
+def test_a_mistyped_command_is_answered_with_the_near_one(words: list[str], hint: str) -> None:
+    result = run(*words)
+    assert (result.exit_code, result.stdout) == (2, "") and hint in result.stderr
+
+
+def test_a_table_without_rows_has_its_titles_in_a_pipe(tmp_path: Path) -> None:
+    listed = run("keys", "list", "--data", str(tmp_path / "none"))
+    assert listed.stdout.split("\t")[:4] == ["id", "name", "account", "state"]
+    assert len(listed.stdout.splitlines()) == 1 and "keys create NAME" in listed.stderr
 
 
 def test_models_shows_the_names_that_stand_for_them(

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from headgate.cli import accounts, audit, backup, keys, requests, usage
+from headgate.cli import accounts, audit, backup, key_usage, keys, requests, usage
 from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.database import Store
 from headgate.storage.sqlite.ledger import Ledger
@@ -114,11 +114,30 @@ def test_usage_since_leaves_out_what_is_older(data: Path) -> None:
 
 
 def test_usage_for_people_names_the_keys_and_adds_up(data: Path) -> None:
-    lines = [line.split("\t") for line in run(usage.command, "--by", "key").stdout.splitlines()]
+    printed_ = run(usage.command, "--by", "key").stdout.splitlines()
+    titles, *lines = [line.split("\t") for line in printed_]
+    assert titles[:4] == ["key", "requests", "input", "cached"]
     assert lines[0][0].endswith(" (team-a)")
     assert lines[0][1:] == ["2", "2,000", "800", "0", "100", "40", "2.468000002", "", ""]
     assert lines[1] == ["gone", "1", "1,000", "400", "0", "50", "20", "0.00", "1", ""]
     assert lines[2] == ["total", "3", "3,000", "1,200", "0", "150", "60", "2.468000002", "1", ""]
+
+
+def test_the_usage_of_keys_has_what_is_left_of_a_budget(data: Path) -> None:
+    store = Store(data)
+    (key,) = store.keys()
+    store.close()
+    (row,) = printed(key_usage.command)
+    assert (row["id"], row["requests"], row["cost_usd"]) == (key.id, 2, "2.468000002")
+    assert (row["budget_usd"], row["budget_left_usd"]) == (None, None)
+    assert run(keys.command, "change", key.id, "--budget-usd", "3").exit_code == 0
+    (row,) = printed(key_usage.command, key.id)
+    assert (row["budget_usd"], row["budget_left_usd"]) == ("3.00", "0.531999998")
+    assert run(keys.command, "change", key.id, "--budget-usd", "2").exit_code == 0
+    titles, cells = run(key_usage.command, "--since", "7d").stdout.splitlines()
+    assert titles.split("\t")[-2:] == ["budget (USD)", "left (USD)"]
+    assert cells.split("\t")[-2:] == ["2.00", "0.00"]
+    assert run(key_usage.command, "nobody").exit_code == 1
 
 
 def test_usage_of_nothing_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +175,9 @@ def test_an_audit_of_books_that_differ_ends_with_1_and_says_where(data: Path) ->
     db.close()
     result = run(audit.command)
     assert result.exit_code == 1
-    assert result.stdout == "balance account -, key_id gone\tspent_nano_usd 0\tspent_nano_usd 1\n"
+    titles, line = result.stdout.splitlines()
+    assert titles == "where\trows say\tstored"
+    assert line == "balance account -, key_id gone\tspent_nano_usd 0\tspent_nano_usd 1"
     assert "does not add up" in result.stderr
     as_json = run(audit.command, "--json")
     assert as_json.exit_code == 1

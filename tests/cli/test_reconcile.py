@@ -109,6 +109,7 @@ def test_a_difference_is_told_with_its_day_model_and_size(data: Path) -> None:
     result = run(data, AGREES.replace("2000,800,100,0.002", "2500,800,100,0.0025"))
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
+        "day\tmodel\twhat\tledger\tbill\tdifference\tshare",
         "2026-11-01\tMiniMax-M2\tinput\t2,000\t2,500\t+500\t20.00% !",
         "2026-11-01\tMiniMax-M2\tcost\t0.002\t0.0025\t+0.0005\t20.00% !",
     ]

@@ -37,10 +37,21 @@ def test_a_gateway_that_takes_requests_is_0_and_shows_its_upstreams(gate: Gatewa
     done = status("--url", gate.url, "--data", str(gate.data))
     assert done.returncode == 0, done.stderr
     assert f"Headgate {__version__} at {gate.url} takes requests; 0 open streams." in done.stdout
-    assert done.stdout.splitlines()[1].startswith("custom\t")
+    assert done.stdout.splitlines()[1] == ("upstream\tstate\tpaused for\tlast check\tplan\tmodels")
+    assert done.stdout.splitlines()[2].startswith("custom\t")
     found = json.loads(status("--url", gate.url, "--data", str(gate.data), "--json").stdout)
     assert (found["running"], found["ready"], found["version"]) == (True, True, __version__)
     assert [u["name"] for u in found["upstreams"]] == ["custom"]
+
+
+def test_commands_find_the_gateway_of_a_data_directory_on_whatever_port(gate: Gateway) -> None:
+    """Its port is a free one that `serve --port` was given; the configuration has another."""
+    data = ("--data", str(gate.data))
+    assert f" at {gate.url} takes requests" in status(*data).stdout
+    env = {**environment(), "HEADGATE_PORT": "9"}
+    for words in (("doctor",), ("env",), ("admin", "link")):
+        done = subprocess.run([*COMMAND, *words, *data], env=env, capture_output=True, text=True)
+        assert gate.url in done.stdout, (words, done.stdout, done.stderr)
 
 
 def test_without_the_data_directory_less_is_shown_and_nothing_is_made(

@@ -150,8 +150,8 @@ def test_the_newest_hundred_are_shown_and_all_only_when_asked(data: Path) -> Non
     )
     db.close()
     newest = CliRunner().invoke(requests.command).stdout.splitlines()
-    assert (len(newest), newest[-1].split("\t")[1]) == (100, "r120")
-    assert len(CliRunner().invoke(requests.command, ["--all"]).stdout.splitlines()) == 121
+    assert (len(newest), newest[-1].split("\t")[1]) == (101, "r120")
+    assert len(CliRunner().invoke(requests.command, ["--all"]).stdout.splitlines()) == 122
     reader = UsageReader(data)
     row = reader.requests(Where(user=""), most=1)[0][1]
     assert len(csv_cells(row)) == len(shown(row)) == len(COLUMNS) + 1

@@ -5,11 +5,12 @@ import importlib
 import click
 
 from headgate import __version__
+from headgate.cli.group import Group
 
-# name: (module below headgate.cli, its help; told here so that the list needs no import)
+# name: (module below headgate.cli, its help, which stands here so that the list needs no import)
 COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("serve", "Start the gateway."),
-    "keys": ("keys", "Make, list, revoke and rotate API keys."),
+    "keys": ("keys", "Make, list, revoke and rotate API keys; see their usage."),
     "accounts": ("accounts", "Make, list, change and close accounts of several keys."),
     "upstream-keys": ("upstream_keys", "Enter, list and remove owners' own upstream keys."),
     "admin": ("admin", "Make users of the console and keys of the admin API."),
@@ -39,7 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class _Lazy(click.Group):
+class _Lazy(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 

@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from headgate.admin import accounts as operations
+from headgate.cli.group import Group
 from headgate.cli.keys import budget_of, given, needs_a_budget, term_options
 from headgate.cli.options import (
     as_json,
@@ -26,7 +27,7 @@ from headgate.policy.pricing import usd
 from headgate.policy.terms import ACCOUNT_TERMS
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Make, list, change and close accounts: teams of several keys.
 

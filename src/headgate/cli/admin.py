@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from headgate.admin import people as operations
+from headgate.cli.group import Group
 from headgate.cli.options import (
     Duration,
     as_json,
@@ -22,12 +23,13 @@ from headgate.cli.options import (
     settings_of,
     when,
 )
+from headgate.cli.served import as_served
 from headgate.config import Settings, addresses
 from headgate.config.addresses import own_url
 from headgate.policy import access
 
 
-@click.group("admin")
+@click.group("admin", cls=Group)
 def command() -> None:
     """Make the first admin's link, users of the console, and keys of the admin API."""
 
@@ -49,7 +51,7 @@ def link(data: str | None, config_file: str | None) -> None:
 def _console_url(settings: Settings) -> str:
     if settings.admin.listen:
         return addresses.console_url(settings, "")
-    return console_url(settings.public_url, own_url(settings))
+    return console_url(settings.public_url, own_url(as_served(settings)))
 
 
 def console_url(public: str, base: str) -> str:

@@ -39,6 +39,7 @@ from headgate.cli.connect_record import (
 )
 from headgate.cli.json_edit import EditError
 from headgate.cli.options import as_json, asked_key, places, print_json, print_table, settings_of
+from headgate.cli.served import as_served
 from headgate.cli.textedit import EDITORS
 from headgate.cli.tools import (
     KEY_VARIABLE,
@@ -72,7 +73,7 @@ class Edit(Struct, frozen=True):
 
 def target_of(settings: Settings, url: str | None, key: str, model: str | None) -> ConnectTarget:
     """Where to point a tool; UsageError for what would not survive in a configuration file."""
-    url = url or own_url(settings)
+    url = url or own_url(as_served(settings))
     url = url.rstrip("/").removesuffix("/v1")
     try:
         parts = urlsplit(url)

@@ -20,6 +20,7 @@ from headgate import __version__
 from headgate.catalog.presets import presets
 from headgate.catalog.routes import Route
 from headgate.cli.options import as_json, joined_of, places, print_json, print_table, settings_of
+from headgate.cli.served import as_served
 from headgate.config import Settings
 from headgate.diagnostics import facts
 from headgate.diagnostics.checks import MAX_S, run_checks
@@ -36,7 +37,7 @@ _LONGEST_S = 120.0  # of one probe
 
 @click.command("doctor")
 @click.option("--upstream", "upstream", help="Measure this one, with its real key.")
-@click.option("--model", help="Which model to measure; its first unless said.")
+@click.option("--model", help="Which model to measure; without it the first that it serves.")
 @click.option("--yes", is_flag=True, help="Do not ask before requests that cost tokens.")
 @click.option("--online", is_flag=True, help="Compare the clock with the upstreams' hosts.")
 @places
@@ -61,7 +62,7 @@ def command(
         raise click.UsageError("--model and --yes are for --upstream.")
     findings = [*installed()]
     try:
-        both = joined_of(settings_of(config_file, data=data))
+        both = joined_of(as_served(settings_of(config_file, data=data)))
         settings, catalog = both.settings, both.catalog
     except click.ClickException as error:
         do = "Correct it; `headgate config schema` describes what can be set."

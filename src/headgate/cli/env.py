@@ -13,6 +13,7 @@ import click
 
 from headgate.cli.connect import target_of
 from headgate.cli.options import as_json, asked_key, places, print_json, settings_of
+from headgate.cli.served import as_served
 from headgate.cli.tools import KEY_VARIABLE, ConnectTarget, claude_variables, filled
 from headgate.config.addresses import own_url
 
@@ -108,7 +109,7 @@ def command(
     """
     settings = settings_of(config_file, data=data)
     key = asked_key(key)
-    url = (url or own_url(settings)).rstrip("/").removesuffix("/v1")
+    url = (url or own_url(as_served(settings))).rstrip("/").removesuffix("/v1")
     # Printable ASCII: PowerShell takes four other characters for quotes as well.
     if not re.fullmatch(r"[ -&(-~]*", key + url):
         raise click.UsageError("--key and --url must be ASCII without quotes and line breaks.")

@@ -8,6 +8,8 @@ import click
 import msgspec
 
 from headgate.admin import keys as operations
+from headgate.cli import key_usage
+from headgate.cli.group import Group
 from headgate.cli.options import (
     Duration,
     as_json,
@@ -108,12 +110,15 @@ def _models(models: str, settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ids))
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
-    """Make, list, change, revoke and rotate API keys.
+    """Make, list, change, revoke and rotate API keys, and see what they use.
 
     They take effect in a running gateway within a second.
     """
+
+
+command.add_command(key_usage.command)
 
 
 @command.command()

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import click
 
+from headgate.cli.group import Group
 from headgate.cli.options import as_json, places, print_json, print_table, settings_of, when
 from headgate.config import Settings
 from headgate.policy.pricing import usd
@@ -36,7 +37,7 @@ def read_database(settings: Settings, work: Callable[[LedgerDatabase], Awaitable
         raise click.ClickException(str(error)) from None
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """List the nodes that share a database, or forget one."""
 

@@ -165,13 +165,19 @@ def print_json(value: object) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 
 
-def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Return a table for a person on a terminal; tab-separated lines for everything else."""
-    if not sys.stdout.isatty():
-        for row in rows:
-            click.echo("\t".join(row))
-        return
+def print_table(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], *, goes_on: bool = False
+) -> None:
+    """Print a table for a person on a terminal; for everything else lines of cells between tabs.
+
+    Those begin with a line of titles too, also where there are no rows.  `goes_on`: the rows follow others of
+    the same table, whose titles stand above.
+    """
     lines = [[_printable(cell) for cell in row] for row in (titles, *rows)]
+    if not sys.stdout.isatty():
+        for line in lines[goes_on:]:
+            click.echo("\t".join(line))
+        return
     widths = [max(len(line[n]) for line in lines) for n in range(len(titles))]
     for n, line in enumerate(lines):
         text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))

@@ -151,7 +151,7 @@ def command(
         print_json([_plain(c) for c in found])
     elif found:
         print_table(
-            ("day", "model", "what", "ledger", "bill", "difference", ""), [*map(_row, found)]
+            ("day", "model", "what", "ledger", "bill", "difference", "share"), [*map(_row, found)]
         )
     else:
         click.echo(

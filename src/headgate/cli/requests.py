@@ -151,7 +151,7 @@ class _Printed:
     def add(self, rows: list[LedgerRow]) -> None:
         if not rows:
             return
-        self.any = True
+        goes_on, self.any = self.any, True
         of = self._reports.nodes_of([row.request_id for row in rows])
         if any(id not in self._nodes for id in of.values()):
             self._nodes = self._reports.node_names()  # of a node that has come since
@@ -166,9 +166,9 @@ class _Printed:
             _csv([(*csv_cells(r), name, nodes.get(r.request_id, "")) for r, name in names])
         elif self._nodes:
             cells = [(*_cells(row), nodes.get(row.request_id, "")) for row in rows]
-            print_table((*_TITLES, "node"), cells)
+            print_table((*_TITLES, "node"), cells, goes_on=goes_on)
         else:
-            print_table(_TITLES, [_cells(row) for row in rows])
+            print_table(_TITLES, [_cells(row) for row in rows], goes_on=goes_on)
 
 
 def _csv(rows: list[tuple[csv_export.Cell, ...]]) -> None:

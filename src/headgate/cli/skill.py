@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from headgate.cli.group import Group
 from headgate.cli.options import joined_of, places, settings_of
 from headgate.config import Settings
 from headgate.web.site import pages, plugin
@@ -21,7 +22,7 @@ NAME = "minimax"
 AGENTS, CLAUDE = Path(".agents", "skills"), Path(".claude", "skills")
 
 
-@click.group("skill")
+@click.group("skill", cls=Group)
 def command() -> None:
     """Print the skill for agents, install it, or make a plugin of it."""
 

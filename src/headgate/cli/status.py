@@ -5,7 +5,6 @@ Exit codes, for scripts and health checks: 0 it takes requests, 1 it runs and do
 """
 
 import asyncio
-import contextlib
 import re
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,13 +13,13 @@ import click
 import msgspec
 
 from headgate.cli.options import as_json, places, print_json, print_table, settings_of
+from headgate.cli.served import as_served, reported_by
 from headgate.config.addresses import base_url
 from headgate.diagnostics.running import proof_of
 from headgate.diagnostics.upstream_access import plan_lines
 from headgate.net.client import Client
 from headgate.net.client_errors import Broken, TimedOut, Timeouts
 from headgate.net.dial import NotSent, own_context
-from headgate.supervisor.commands import NotServed, ask
 
 READY, NOT_READY, NOT_RUNNING = 0, 1, 3
 QUICK = Timeouts(connect_s=2.0, first_token_s=3.0, stall_s=3.0, total_s=4.0)
@@ -28,7 +27,7 @@ _PAGE_BYTES = 4 << 20
 
 
 class Status(msgspec.Struct):
-    """Reads what a gateway reports of itself."""
+    """Holds what a gateway reports of itself."""
 
     url: str
     running: bool = False
@@ -54,13 +53,10 @@ def command(
     Exit codes: 0 it takes requests, 1 it runs and does not, 3 none answers.
     """
     settings = settings_of(config_file, data=data)
+    reported = reported_by(settings.data) if url is None else {}
+    settings = as_served(settings, reported)
     scheme = "https" if settings.tls.cert else "http"
-    reported: dict[str, Any] = {}  # as the supervisor of this data directory has it
-    if url is None:
-        with contextlib.suppress(NotServed):
-            reported = ask(settings.data, "processes")
-    configured = base_url(settings.host, settings.port, scheme)
-    base = (url or _served_at(reported, scheme) or configured).rstrip("/")
+    base = (url or base_url(settings.host, settings.port, scheme)).rstrip("/")
     if urlsplit(base).scheme not in ("http", "https"):
         raise click.UsageError("--url must look like http://127.0.0.1:8787.")
     found = asyncio.run(_asked(base, {} if quiet else proof_of(settings.data), detailed=not quiet))
@@ -71,16 +67,6 @@ def command(
     elif not quiet:
         _print(found)
     raise SystemExit(READY if found.ready else NOT_READY if found.running else NOT_RUNNING)
-
-
-def _served_at(reported: dict[str, Any], scheme: str) -> str:
-    """Return the address at which the API is served, whatever `serve --port` was given; "" where none is known."""
-    for each in reported.get("addresses", ()):
-        name, _, address = str(each).partition(" ")
-        host, _, port = address.rpartition(":")
-        if name == "api" and port.isdecimal():
-            return base_url(host, int(port), scheme)
-    return ""
 
 
 async def _asked(base: str, proof: dict[str, str], *, detailed: bool) -> Status:
