@@ -370,7 +370,11 @@ def test_a_database_for_the_ledger_is_a_secret_by_reference() -> None:
 def test_several_pods_share_a_database_and_a_pepper_and_are_refused_without() -> None:
     helm = optional("helm", "Go: helm.sh/helm/v3/cmd/helm")
     chart = [helm, "template", "x", str(DEPLOY / "helm/headgate"), "--kube-version", "1.29"]
-    for options in ("replicas=3,database.secret=pg", "replicas=2,pepper.secret=p"):
+    for options in (
+        "replicas=3,database.secret=pg",
+        "replicas=2,pepper.secret=p",
+        "autoscaling.enabled=true,database.secret=pg",
+    ):
         done = subprocess.run([*chart, "--set", options], capture_output=True, text=True)
         assert done.returncode and "share keys and budgets through PostgreSQL" in done.stderr
     found = rendered("--set", "replicas=3,database.secret=pg,pepper.secret=p")
@@ -383,6 +387,23 @@ def test_several_pods_share_a_database_and_a_pepper_and_are_refused_without() ->
     (volume,) = [v for v in pods["volumes"] if v["name"] == "pepper"]
     assert Path(mount["mountPath"]) == path.parent
     assert volume["secret"]["items"] == [{"key": "pepper", "path": path.name}]
+
+
+def test_pods_are_scaled_by_open_streams_and_evicted_one_at_a_time() -> None:
+    shared = "database.secret=pg,pepper.secret=p,podDisruptionBudget.enabled=true"
+    found = {e["kind"]: e for e in rendered("--set", f"{shared},autoscaling.enabled=true")}
+    scaler, pods = found["HorizontalPodAutoscaler"]["spec"], found["StatefulSet"]
+    assert scaler["scaleTargetRef"]["name"] == pods["metadata"]["name"]
+    assert "replicas" not in pods["spec"]  # an update of the release would undo the scaler's number
+    (metric,) = scaler["metrics"]
+    assert metric["pods"]["metric"]["name"] in exported()
+    assert int(metric["pods"]["target"]["averageValue"]) > 0
+    kept = {}
+    for replicas in (1, 3):
+        one = rendered("--set", f"{shared},replicas={replicas}")
+        (budget,) = [e["spec"] for e in one if e["kind"] == "PodDisruptionBudget"]
+        kept[replicas] = budget["maxUnavailable"]
+    assert kept == {1: 0, 3: 1} and found["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
 
 
 def test_the_project_of_three_gateways_is_taken_and_its_nginx_differs_in_the_servers_only() -> None:

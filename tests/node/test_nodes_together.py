@@ -215,12 +215,16 @@ def test_without_the_database_nodes_spend_what_they_have_leased_and_then_answer_
     assert replies[-1].status_code == 503
     assert "database cannot be reached" in replies[-1].text
     assert "retry-after" in replies[-1].headers
+    wait_for(lambda: cluster.metric(0, "headgate_database_up") == 0)
+    wait_for(lambda: cluster.metric(0, "headgate_database_rows_waiting") > 0)
     assert [cluster.ask(n, free).status_code for n in range(NODES)] == [200] * NODES
     for n in range(NODES):  # each has its share of the limits
         wait_for(lambda n=n: cluster.ask(n, limited).status_code == 200)  # type: ignore[misc]
     cluster.database.start()
     wait_for(lambda: cluster.ask(0, headers).status_code == 200)
     wait_for(lambda: cluster.spent(id) == sum(cluster.granted(id)))
+    wait_for(lambda: cluster.metric(0, "headgate_database_up") == 1)
+    wait_for(lambda: cluster.metric(0, "headgate_database_rows_waiting") == 0)
 
 
 @pytest.mark.long

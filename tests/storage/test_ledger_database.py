@@ -239,12 +239,17 @@ async def sent(shipper: Shipper) -> None:
             await pause(0.02, "as a task that is tried again after a while")
 
 
+def measured(shipper: Shipper) -> dict[str, float]:
+    return {each.name.removeprefix("headgate_database_"): each.value for each in shipper.samples()}
+
+
 def test_a_database_that_is_stopped_loses_and_doubles_nothing(
     server: Postgres, url: str, tmp_path: Path
 ) -> None:
     data, notes = tmp_path / "data", list[str]()
     journal(data, [row(f"r{n}") for n in range(2 * BATCH + 7)])
     shipper = Shipper(str(data), url, notes.append)
+    assert measured(shipper) == {"up": 0}  # what it has is not known before it was asked
 
     async def work() -> None:
         assert await shipper._send()  # one batch, and there is more
@@ -252,12 +257,14 @@ def test_a_database_that_is_stopped_loses_and_doubles_nothing(
         for _ in range(3):
             with pytest.raises(StoreError):
                 await shipper.work()
+        assert measured(shipper) == {"up": 0, "rows_waiting": BATCH + 7}
         assert not shipper.caught_up
         with pytest.raises(StoreError, match="not sent yet"):
             await shipper.prune(1)
         journal(data, [row("late")])
         server.start()
         await sent(shipper)
+        assert measured(shipper) == {"up": 1, "rows_waiting": 0}
         await shipper.close()
 
     asyncio.run(work())

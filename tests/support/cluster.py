@@ -121,6 +121,7 @@ class Cluster:
             HEADGATE_UPSTREAM_URL=self.upstream.url("openai"),
             HEADGATE_UPSTREAM_KEY="x",
             HEADGATE_DATABASE=url,
+            HEADGATE_METRICS="open",
             **({"HEADGATE_PEPPER_FILE": str(first)} if n else {}),
             **env,
         )
@@ -144,6 +145,12 @@ class Cluster:
     def ask(self, n: int, headers: dict[str, str], body: object = QUICK) -> httpx2.Response:
         url = f"{self.gates[n].url}/v1/messages"
         return httpx2.post(url, json=body, headers=headers, timeout=PATIENCE_S)
+
+    def metric(self, n: int, name: str) -> float:
+        """Return a value that a node's /metrics has without labels."""
+        page = httpx2.get(f"{self.gates[n].url}/metrics").text
+        (value,) = [line.split()[1] for line in page.splitlines() if line.startswith(f"{name} ")]
+        return float(value)
 
     def within(self, work: Callable[[Any], Awaitable[V]]) -> V:
         """What `work` does with a connection; Any: asyncpg's."""

@@ -207,6 +207,11 @@ class Metrics(Collector):
             retires.add_metric((model, upstream), at_s)
         yield retires
         yield from self._plans()
+        # The node has their values, and adds them to a page.
+        yield GaugeMetricFamily("headgate_database_up", "Whether `database` answers this node.")
+        yield GaugeMetricFamily(
+            "headgate_database_rows_waiting", "Rows that are here and not in `database` yet."
+        )
 
         for name, help, read in self._gauges:
             yield GaugeMetricFamily(name, help, read())

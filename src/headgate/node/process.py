@@ -79,7 +79,7 @@ class NodeProcess:
         server.suspect(living)
         server.listen(listener)
         self._tasks.every("keys", POLL_S, self._keep_fresh)
-        self._shipping = shipper = self._shipper(database)
+        self._shipping = shipper = self._shipper(database, node)
         self._requests_days = requests_days
         self._tasks.every("retention", retention.ROUND_S, self._prune, retention.RETRY_S)
         self._listen_to_signals()
@@ -119,10 +119,11 @@ class NodeProcess:
         if self._server is not None:
             self._server.hand_over()
 
-    def _shipper(self, database: str) -> Shipper | None:
+    def _shipper(self, database: str, node: Node) -> Shipper | None:
         if not database:
             return None
         shipper = Shipper(self._data, database, self._note)
+        node.shared.own_samples = shipper.samples
         self._tasks.every("ledger database", EVERY_S, shipper.work, AGAIN_S)
         return shipper
 

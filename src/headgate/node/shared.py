@@ -1,7 +1,7 @@
 """What edges share beside money: how upstreams do and are paced, replies of Idempotency-Keys, responses."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -60,6 +60,7 @@ class Shared:
         self._health = HealthState()
         self._pacer = Pacer()
         self._table = Table()
+        self.own_samples: Callable[[], list[Sample]] = list  # of the node itself
         self._sharers: dict[int, Sharer] = {}  # by id(), those that have reported
         self._turns = Turns()
         self._responses = StoredResponses()
@@ -165,7 +166,8 @@ class Shared:
                 self._sharers[id(sharer)] = sharer
             case Collect():
                 others = [s.samples for s in self._sharers.values() if s is not sharer]
-                return Collected([*others, self._ended] if self._ended else others)
+                more = (self._ended, self.own_samples())
+                return Collected([*others, *[samples for samples in more if samples]])
             case Begin():
                 return self._begin(sharer, message)
             case Keep():

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from headgate import __version__
+from headgate.policy.metrics_merge import Sample
 from headgate.storage.errors import StoreError, StoreFault
 from headgate.storage.postgres import database
 from headgate.storage.postgres.database import Connection
@@ -50,9 +51,10 @@ class Shipper:
         self._node = NodeName(node_id(Path(data)), socket.gethostname(), __version__)
         self._reader = UsageReader(data)
         self._db: Connection | None = None
-        self._here = NodePosition()
+        self._here: NodePosition | None = None  # None: the database has not said it yet
         self._seen_s = 0.0
-        self._away = False
+        self._away = self._up = False
+        self._waiting = 0  # rows that the database does not have yet
         self.caught_up = False  # all rows of the journal are in the database
 
     async def work(self) -> float:
@@ -62,12 +64,14 @@ class Shipper:
                 while await self._send():
                     pass
         except StoreError as error:
-            self.caught_up = False
+            self.caught_up = self._up = False
             await self.close()
+            self._waiting = await asyncio.to_thread(self._count_waiting)
             if not self._away:
                 self._away = True
                 self._report(f"the ledger is not sent to the database for now: {error}")
             raise
+        self._up = True
         if self._away:
             self._away = False
             self._report("the ledger is sent to the database again.")
@@ -79,17 +83,30 @@ class Shipper:
         if db is None or db.is_closed():
             db = self._db = await database.connect(self._url)
             self._here, self._seen_s = await self._position(db), 0.0
-        rows, last = await asyncio.to_thread(self._read, self._here.last_seq)
+        here = self._here
+        assert here is not None
+        rows, last = await asyncio.to_thread(self._read, here.last_seq)
         now_s = time.monotonic()
         if rows or now_s - self._seen_s >= ALIVE_S:
-            sent = rows[-1][0] if rows else self._here.last_seq
-            self._here = await ship(db, self._node, rows, self._here, max(0, last - sent))
+            sent = rows[-1][0] if rows else here.last_seq
+            self._waiting = max(0, last - sent)
+            self._here = await ship(db, self._node, rows, here, self._waiting)
             self._seen_s = now_s
         self.caught_up = len(rows) < BATCH
         return not self.caught_up
 
     def _read(self, after: int) -> tuple[list[tuple[int, LedgerRow]], int]:
         return self._reader.requests_after(after, most=BATCH), self._reader.last_seq()
+
+    def _count_waiting(self) -> int:
+        return max(0, self._reader.last_seq() - self._here.last_seq) if self._here else 0
+
+    def samples(self) -> list[Sample]:
+        """Return what /metrics has of the database: whether it answers, and what it does not have yet."""
+        found = [Sample("headgate_database_up", {}, float(self._up))]
+        if self._here is not None:
+            found.append(Sample("headgate_database_rows_waiting", {}, self._waiting))
+        return found
 
     async def _position(self, db: Connection) -> NodePosition:
         """Return where to go on; the start, if the journal is not the one that was sent before.

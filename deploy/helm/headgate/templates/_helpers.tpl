@@ -2,6 +2,11 @@
 {{- if contains "headgate" .Release.Name -}}{{ .Release.Name | trunc 50 }}{{- else -}}{{ printf "%s-headgate" .Release.Name | trunc 50 }}{{- end -}}
 {{- end }}
 
+{{- /* The most pods that there can be. */ -}}
+{{- define "headgate.pods" -}}
+{{- if .Values.autoscaling.enabled -}}{{ .Values.autoscaling.maxReplicas }}{{- else -}}{{ .Values.replicas }}{{- end -}}
+{{- end }}
+
 {{- define "headgate.selector" -}}
 app.kubernetes.io/name: headgate
 app.kubernetes.io/instance: {{ .Release.Name }}
