@@ -252,7 +252,7 @@ import json, subprocess, sys, tempfile
 from headgate.policy import limit_kinds, limits
 from headgate.policy.keys import Key, Terms
 from headgate.policy.terms import TERMS, fault_of, summaries
-from headgate.web.api import shapes
+from headgate.web.api import key_shapes, shapes
 from headgate.web.console import audit_log_page
 from headgate.web.console.keys_page import form_terms
 
@@ -271,7 +271,7 @@ for _ in range(3):
 print(
     (made["rpd"], changed["rpd"]) == (2, None)
     and answers == ["Admission", "Admission", "LimitRefusal"]
-    and all("rpd" in kind.__struct_fields__ for kind in (shapes.Key, shapes.NewKey, shapes.KeyChanges))
+    and all("rpd" in kind.__struct_fields__ for kind in (key_shapes.Key, key_shapes.NewKey, key_shapes.KeyChanges))
     and shapes.terms_of(key)["rpd"] == 2
     and any(field.name == "rpd" for field in form_terms(TERMS))
     and audit_log_page.LABELS["rpd"] == "Requests a day"

@@ -15,8 +15,8 @@ from gateway import Gateway, start, stop
 from headgate.catalog import building
 from headgate.cli.skill import command
 from headgate.config import loading
-from headgate.web.site import pages
-from headgate.web.site.deployment import SKILL_VERSION
+from headgate.web.site import pages, skill
+from headgate.web.site.deployment import SKILL_VERSION, Site
 from played import PlayedUpstream
 from programs import node_modules
 
@@ -37,8 +37,8 @@ def run(*arguments: str) -> Result:
 def test_what_is_printed_is_what_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINIMAX_API_KEY", "k-secret")
     offered = building.load(loading.load(None, os.environ), os.environ)
-    site = pages.Site(base_url="https://gate.example.com", on=date(2026, 11, 25))
-    served = pages.page(pages.SKILL, site, offered)
+    site = Site(base_url="https://gate.example.com", on=date(2026, 11, 25))
+    served = pages.page(skill.SKILL, site, offered)
     assert served is not None
     done = run("print", "--url", "https://gate.example.com/")
     assert done.exit_code == 0, done.output

@@ -12,7 +12,7 @@ from admins import IDS, PASSWORD, STEPS, Made, running
 from consoles import UPSTREAM, served
 from gateway import start, stop
 from headgate.policy import keys as model_keys
-from headgate.web.api import routes, shapes
+from headgate.web.api import key_shapes, people_shapes, routes
 from headgate.web.api.route import Endpoint
 from waiting import PATIENCE_S, wait_for
 
@@ -179,10 +179,10 @@ STORED = {
     for kind in (
         model_keys.Key,
         model_keys.Account,
-        shapes.Key,
-        shapes.User,
-        shapes.ManagementKey,
-        shapes.Account,
+        key_shapes.Key,
+        people_shapes.User,
+        people_shapes.ManagementKey,
+        key_shapes.Account,
     )
     for f in kind.__struct_fields__
 }

@@ -17,8 +17,8 @@ from headgate import config
 from headgate.config import ConfigError, Oidc, explain, loading
 from headgate.net.client import Client
 from headgate.net.client_errors import Timeouts
-from headgate.web.auth import oidc
-from headgate.web.auth.oidc import Flow, Identity, SignInFailed
+from headgate.web.auth import oidc, oidc_claims, oidc_identity, oidc_provider
+from headgate.web.auth.oidc_identity import Flow, Identity, SignInFailed
 from idp import ACCESS, CLIENT_ID, SECRET, STRANGER, Answer, Idp, stated
 
 BACK = "https://gate.test/sign-in/callback"
@@ -29,7 +29,7 @@ DISCOVERY = "/.well-known/openid-configuration"
 
 @pytest.fixture
 def idp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Idp]:
-    monkeypatch.setattr(oidc, "_known", {})
+    monkeypatch.setattr(oidc_provider, "_known", {})
     with Idp().running() as running:
         yield running
 
@@ -116,7 +116,7 @@ def test_the_link_asks_for_a_code_with_a_challenge_and_keeps_the_endpoints_query
 
 def test_the_challenge_is_the_one_of_rfc_7636() -> None:
     verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"  # appendix B
-    challenge = oidc._base64url(hashlib.sha256(verifier.encode()).digest())
+    challenge = oidc_identity.base64url(hashlib.sha256(verifier.encode()).digest())
     assert challenge == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 
 
@@ -181,8 +181,8 @@ def test_a_discovery_grows_old(idp: Idp) -> None:
     async def main() -> None:
         client = Client(proxies={})
         try:
-            for now in (0.0, oidc.DISCOVERED_S - 1, oidc.DISCOVERED_S):
-                await oidc._discover(client, settings(idp), now)
+            for now in (0.0, oidc_provider.DISCOVERED_S - 1, oidc_provider.DISCOVERED_S):
+                await oidc_provider.discover(client, settings(idp), now)
         finally:
             await client.close()
 
@@ -278,7 +278,7 @@ def test_keys_are_fetched_again_for_a_new_key_and_not_for_each_token(
     assert "signature" in refused(idp)
     idp.keys = ours
     assert "signature" in refused(idp)  # the keys were fetched a moment ago
-    monkeypatch.setattr(oidc, "KEYS_AGAIN_S", 0.0)
+    monkeypatch.setattr(oidc_provider, "KEYS_AGAIN_S", 0.0)
     assert sign_in(settings(idp), idp.visit).subject == "u-1"
     assert sign_in(settings(idp), idp.visit).subject == "u-1"
     assert idp.heard.count("/jwks") == 2
@@ -330,7 +330,7 @@ def test_the_answer_of_another_provider_is_refused(idp: Idp) -> None:
 
 
 def test_an_empty_state_matches_no_empty_state() -> None:
-    assert not oidc._same("", "")
+    assert not oidc_identity.same("", "")
 
 
 def test_another_verifier_is_refused_by_the_provider(idp: Idp) -> None:
@@ -412,7 +412,7 @@ def test_userinfo_of_somebody_else_is_refused(idp: Idp) -> None:
         ((200, {}, b"<html>"), "does not answer as it should"),
         ((200, {}, b'{"a": "\xff"}'), "does not answer as it should"),
         ((200, {}, DEEP), "does not answer as it should"),
-        ((200, {}, b" " * (oidc.MAX_BODY_BYTES + 1)), "larger than"),
+        ((200, {}, b" " * (oidc_provider.MAX_BODY_BYTES + 1)), "larger than"),
     ],
 )
 def test_an_answer_that_cannot_be_used_is_told_of(
@@ -431,7 +431,7 @@ def test_a_provider_that_hangs_is_not_waited_for(
         idp.open.wait(600)
         return stated({})
 
-    monkeypatch.setattr(oidc, "TIMEOUTS", Timeouts(5, 0.3, 0.3, 5))
+    monkeypatch.setattr(oidc_provider, "TIMEOUTS", Timeouts(5, 0.3, 0.3, 5))
     idp.claims = {}
     idp.instead[path] = hang
     assert "cannot be used: timed out" in refused(idp)
@@ -457,17 +457,17 @@ def test_who_is_in_no_group_that_counts_is_refused_or_has_the_default(idp: Idp) 
 
 def test_a_default_takes_no_role_away() -> None:
     provider = Oidc(roles={"g": "viewer", "ops": "admin"}, default_role="member")
-    assert oidc.granted(provider, ("g",)) == ("viewer", "")
-    assert oidc.granted(provider, ("g", "ops")) == ("admin", "")
-    assert oidc.granted(provider, None) == ("member", "")
+    assert oidc_claims.granted(provider, ("g",)) == ("viewer", "")
+    assert oidc_claims.granted(provider, ("g", "ops")) == ("admin", "")
+    assert oidc_claims.granted(provider, None) == ("member", "")
 
 
 def test_with_accounts_set_only_an_admin_needs_none() -> None:
     provider = Oidc(roles={"g": "member", "ops": "admin"}, accounts={"lab": "acct_lab"})
-    assert oidc.granted(provider, ("g", "lab")) == ("member", "acct_lab")
-    assert oidc.granted(provider, ("ops",)) == ("admin", "")
+    assert oidc_claims.granted(provider, ("g", "lab")) == ("member", "acct_lab")
+    assert oidc_claims.granted(provider, ("ops",)) == ("admin", "")
     with pytest.raises(SignInFailed, match=r"`oidc\.accounts`"):
-        oidc.granted(provider, ("g",))
+        oidc_claims.granted(provider, ("g",))
 
 
 @pytest.mark.parametrize(

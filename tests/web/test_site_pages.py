@@ -22,9 +22,9 @@ from headgate.catalog import catalog as catalogs
 from headgate.catalog.catalog import Catalog
 from headgate.config import loading
 from headgate.storage.figures import Measured
-from headgate.web.site import guides, pages, prose
+from headgate.web.site import guides, pages, prose, skill
 from headgate.web.site.deployment import Page, Site
-from headgate.web.site.hypertext import negotiate
+from headgate.web.site.hypertext import csp, negotiate
 from headgate.web.site.pages import Pages, html
 from programs import needs
 
@@ -90,7 +90,7 @@ class Tags(HTMLParser):
 def test_every_page_is_made_in_both_forms(path: str) -> None:
     page = made(path)
     assert page.path == path
-    assert page.title in page.markdown or path in (pages.SKILL, "/llms-full.txt")
+    assert page.title in page.markdown or path in (skill.SKILL, "/llms-full.txt")
     assert page.markdown.endswith("\n")
     assert f"<title>{page.title}" in html(page, SITE)
 
@@ -204,7 +204,7 @@ def test_prices_are_those_of_the_day() -> None:
     assert price(date(2020, 1, 1)) is None
 
 
-@pytest.mark.parametrize("path", [p for p in PATHS if p.endswith(".md") and p != pages.SKILL])
+@pytest.mark.parametrize("path", [p for p in PATHS if p.endswith(".md") and p != skill.SKILL])
 def test_front_matter_names_the_page_itself(path: str) -> None:
     head = front(made(path).markdown)
     assert head["title"] == made(path).title
@@ -335,7 +335,7 @@ def without_script(text: str) -> str:
     script = re.search(r"<script>(.*?)</script>\n</body>", text, re.DOTALL)
     assert script is not None
     digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
-    assert f"script-src 'sha256-{digest}'" in pages.csp()
+    assert f"script-src 'sha256-{digest}'" in csp()
     return text.replace(script[0], "</body>")
 
 
@@ -352,7 +352,7 @@ def test_html_has_one_script_no_style_attribute_and_nothing_from_elsewhere(path:
     assert sheet is not None
     assert "url(" not in sheet[1].replace("url(data:", "") and "@import" not in sheet[1]
     digest = base64.b64encode(hashlib.sha256(sheet[1].encode()).digest()).decode()
-    assert f"style-src 'sha256-{digest}'" in pages.csp()
+    assert f"style-src 'sha256-{digest}'" in csp()
     ids = [a["id"] for _, a in Tags(text).found if "id" in a]
     assert len(ids) == len(set(ids))
 
@@ -460,7 +460,7 @@ def test_the_form_is_the_one_that_is_preferred(accept: str, form: str) -> None:
     assert negotiate("/models", accept) == form
 
 
-@pytest.mark.parametrize("path", ["/models.md", "/llms.txt", pages.SKILL, *pages.SKILL_INDEXES])
+@pytest.mark.parametrize("path", ["/models.md", "/llms.txt", skill.SKILL, *skill.SKILL_INDEXES])
 def test_a_path_with_an_ending_is_always_the_text_itself(path: str) -> None:
     assert negotiate(path, CHROME) == "markdown"
 
@@ -472,7 +472,7 @@ def test_an_answer_says_what_it_is_and_that_it_varies() -> None:
         ("/models", CHROME, "text/html; charset=utf-8"),
         ("/models", "text/markdown", "text/markdown; charset=utf-8"),
         ("/llms.txt", CHROME, "text/plain; charset=utf-8"),
-        (pages.SKILL_INDEXES[0], "*/*", "application/json"),
+        (skill.SKILL_INDEXES[0], "*/*", "application/json"),
     ]:
         answer = kept.answer(path, accept)
         assert answer is not None
@@ -500,7 +500,7 @@ def skill_head(text: str) -> dict[str, str]:
 
 def test_the_skill_keeps_the_rules_of_the_format() -> None:
     """agentskills.io/specification: six keys, their lengths, 500 lines; npm skills-ref agrees."""
-    text = made(pages.SKILL).markdown
+    text = made(skill.SKILL).markdown
     head = skill_head(text)
     known = {"name", "description", "license", "compatibility", "metadata:"}
     assert set(head) <= known
@@ -520,7 +520,7 @@ def test_the_skill_keeps_the_rules_of_the_format() -> None:
         assert f"| `{model.id}` |" in text
 
 
-@pytest.mark.parametrize("path", pages.SKILL_INDEXES)
+@pytest.mark.parametrize("path", skill.SKILL_INDEXES)
 def test_the_index_has_the_digest_of_the_very_bytes(path: str) -> None:
     kept = Pages(SITE, CATALOG)
     answer = kept.answer(path, "*/*")
@@ -530,7 +530,7 @@ def test_the_index_has_the_digest_of_the_very_bytes(path: str) -> None:
     for entry in index["skills"]:
         assert set(entry) == {"name", "type", "description", "url", "digest"}
         url = urljoin(BASE + path, entry["url"])
-        assert url == BASE + pages.SKILL
+        assert url == BASE + skill.SKILL
         served = kept.answer(url.removeprefix(BASE), "*/*")
         assert served is not None
         assert entry["digest"] == f"sha256:{hashlib.sha256(served[1]).hexdigest()}"

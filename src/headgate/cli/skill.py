@@ -14,7 +14,8 @@ import click
 from headgate.cli.group import Group
 from headgate.cli.options import joined_of, places, settings_of
 from headgate.config import Settings
-from headgate.web.site import pages, plugin
+from headgate.web.site import pages, plugin, skill
+from headgate.web.site.deployment import Site
 
 NAME = "minimax"
 # Where Codex, Gemini CLI, opencode and others look, besides their own directories; Claude Code looks
@@ -94,10 +95,10 @@ def _skill(settings: Settings, url: str | None) -> str:
     local = all(u.preset == "local" for u in both.settings.upstreams.values())
     today = datetime.now(UTC).date()
     try:
-        site = pages.Site(base_url=url.rstrip("/"), on=today, local=local)
+        site = Site(base_url=url.rstrip("/"), on=today, local=local)
     except ValueError as error:
         raise click.UsageError(f"--url: {error}") from None
-    page = pages.page(pages.SKILL, site, both.catalog)
+    page = pages.page(skill.SKILL, site, both.catalog)
     assert page is not None
     return page.markdown
 

@@ -15,6 +15,7 @@ from headgate.policy.keys import Account, AccountChanges, Changes, Key
 from headgate.policy.owner_budget import What
 from headgate.storage.figures import By
 from headgate.web.api import fields as fields
+from headgate.web.api import key_shapes
 from headgate.web.api import shapes as shapes
 from headgate.web.api.route import nothing_here, page
 from headgate.web.context import RequestContext
@@ -76,13 +77,13 @@ class _Ring:
             raise nothing_here()
         return found
 
-    def state(self, key: Key) -> shapes.KeyState:
+    def state(self, key: Key) -> key_shapes.KeyState:
         return key.state(self._accounts.get(key.account), self.now_s)
 
-    def shown(self, key: Key) -> shapes.Key:
+    def shown(self, key: Key) -> key_shapes.Key:
         of_budget = self._spending.of_budget("key", self._families[key.owner], key)
         requests, unpriced, spent = self._spending.ever("key", key.id)
-        return shapes.Key(
+        return key_shapes.Key(
             id=key.id,
             name=key.name,
             account=key.account,
@@ -101,12 +102,12 @@ class _Ring:
             **shapes.terms_of(key),
         )
 
-    def shown_account(self, account: Account) -> shapes.Account:
+    def shown_account(self, account: Account) -> key_shapes.Account:
         of_budget = self._spending.of_budget("account", [account.id], account)
         requests, unpriced, spent = self._spending.ever("account", account.id)
         good = [k for k in self._all if k.account == account.id and k.good(self.now_s)]
         open = account.good(self.now_s)
-        return shapes.Account(
+        return key_shapes.Account(
             id=account.id,
             name=account.name,
             state="open" if open else "closed",
@@ -123,7 +124,7 @@ class _Ring:
         )
 
 
-def list_keys(visit: RequestContext, query: shapes.KeysAsked) -> shapes.Keys:
+def list_keys(visit: RequestContext, query: key_shapes.KeysAsked) -> key_shapes.Keys:
     """List the keys, oldest first."""
     ring = _Ring(visit)
     if query.account is not UNSET:
@@ -134,16 +135,16 @@ def list_keys(visit: RequestContext, query: shapes.KeysAsked) -> shapes.Keys:
         if query.account in (UNSET, k.account) and query.state in (UNSET, ring.state(k))
     ]
     found, next_ = page(keys, query.after, query.limit, lambda k: k.id)
-    return shapes.Keys(data=[ring.shown(k) for k in found], next=next_)
+    return key_shapes.Keys(data=[ring.shown(k) for k in found], next=next_)
 
 
-def show_key(visit: RequestContext) -> shapes.Key:
+def show_key(visit: RequestContext) -> key_shapes.Key:
     """Show one key."""
     ring = _Ring(visit)
     return ring.shown(ring.key(visit.path["id"]))
 
 
-def make_key(visit: RequestContext, body: shapes.NewKey) -> shapes.MadeKey:
+def make_key(visit: RequestContext, body: key_shapes.NewKey) -> key_shapes.MadeKey:
     """Make a key of models.
 
     The answer has its text, and nothing has it later. A running gateway takes it within a second.
@@ -161,7 +162,7 @@ def make_key(visit: RequestContext, body: shapes.NewKey) -> shapes.MadeKey:
     return _made(visit, key.id, text)
 
 
-def change_key(visit: RequestContext, body: shapes.KeyChanges) -> shapes.Key:
+def change_key(visit: RequestContext, body: key_shapes.KeyChanges) -> key_shapes.Key:
     """Change a key.
 
     What is left out stays; null takes a limit, the budget or the expiry away. Its rotations get the
@@ -181,7 +182,7 @@ def change_key(visit: RequestContext, body: shapes.KeyChanges) -> shapes.Key:
     return show_key(visit)
 
 
-def revoke_key(visit: RequestContext) -> shapes.Key:
+def revoke_key(visit: RequestContext) -> key_shapes.Key:
     """Revoke a key, for good.
 
     Doing it again changes nothing.
@@ -190,7 +191,7 @@ def revoke_key(visit: RequestContext) -> shapes.Key:
     return show_key(visit)
 
 
-def rotate_key(visit: RequestContext, body: shapes.Rotation) -> shapes.MadeKey:
+def rotate_key(visit: RequestContext, body: key_shapes.Rotation) -> key_shapes.MadeKey:
     """Replace a key by a new one with the same rights, limits and budget.
 
     The answer has the new one's text. The old one still works for `overlap_s` seconds.
@@ -201,28 +202,28 @@ def rotate_key(visit: RequestContext, body: shapes.Rotation) -> shapes.MadeKey:
     return _made(visit, new.id, text)
 
 
-def _made(visit: RequestContext, id: str, text: str) -> shapes.MadeKey:
+def _made(visit: RequestContext, id: str, text: str) -> key_shapes.MadeKey:
     ring = _Ring(visit)
-    return shapes.MadeKey(**structs.asdict(ring.shown(ring.key(id))), key=text)
+    return key_shapes.MadeKey(**structs.asdict(ring.shown(ring.key(id))), key=text)
 
 
 # --- accounts -------------------------------------------------------------------------------------
 
 
-def list_accounts(visit: RequestContext, query: shapes.Page) -> shapes.Accounts:
+def list_accounts(visit: RequestContext, query: shapes.Page) -> key_shapes.Accounts:
     """List the accounts, oldest first."""
     ring = _Ring(visit)
     found, next_ = page(ring.accounts, query.after, query.limit, lambda a: a.id)
-    return shapes.Accounts(data=[ring.shown_account(a) for a in found], next=next_)
+    return key_shapes.Accounts(data=[ring.shown_account(a) for a in found], next=next_)
 
 
-def show_account(visit: RequestContext) -> shapes.Account:
+def show_account(visit: RequestContext) -> key_shapes.Account:
     """Show one account."""
     ring = _Ring(visit)
     return ring.shown_account(ring.account(visit.path["id"]))
 
 
-def make_account(visit: RequestContext, body: shapes.NewAccount) -> shapes.Account:
+def make_account(visit: RequestContext, body: key_shapes.NewAccount) -> key_shapes.Account:
     """Make an account: a team whose keys share a budget."""
     account = account_operations.create(
         visit.operator,
@@ -234,7 +235,7 @@ def make_account(visit: RequestContext, body: shapes.NewAccount) -> shapes.Accou
     return _Ring(visit).shown_account(account)
 
 
-def change_account(visit: RequestContext, body: shapes.AccountChanges) -> shapes.Account:
+def change_account(visit: RequestContext, body: key_shapes.AccountChanges) -> key_shapes.Account:
     """Change an account.
 
     What is left out stays; null takes the budget away.
@@ -246,7 +247,7 @@ def change_account(visit: RequestContext, body: shapes.AccountChanges) -> shapes
     return show_account(visit)
 
 
-def close_account(visit: RequestContext) -> shapes.Account:
+def close_account(visit: RequestContext) -> key_shapes.Account:
     """Close an account, for good: its keys open nothing any more.
 
     Doing it again changes nothing.

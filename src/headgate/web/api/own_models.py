@@ -18,7 +18,7 @@ from headgate.catalog.models import Model
 from headgate.catalog.models import models as shipped
 from headgate.catalog.stored import Joined
 from headgate.config import ConfigError
-from headgate.web.api import figures, shapes
+from headgate.web.api import catalog_shapes, figures
 from headgate.web.context import Problem, RequestContext
 
 
@@ -40,7 +40,7 @@ def show_model(visit: RequestContext) -> figures.Model:
     return _shown(found, both, visit.console_context.store.own_models())
 
 
-def make_model(visit: RequestContext, body: shapes.NewModel) -> figures.Model:
+def make_model(visit: RequestContext, body: catalog_shapes.NewModel) -> figures.Model:
     """Add a model of your own.
 
     A running gateway serves it within a second, under its own name and at its own price.
@@ -52,7 +52,7 @@ def make_model(visit: RequestContext, body: shapes.NewModel) -> figures.Model:
     return _shown_again(visit, body.id)
 
 
-def change_model(visit: RequestContext, body: shapes.ModelChanges) -> figures.Model:
+def change_model(visit: RequestContext, body: catalog_shapes.ModelChanges) -> figures.Model:
     """Change a model of your own.
 
     What is left out stays.

@@ -10,7 +10,7 @@ from headgate import config
 from headgate.admin import upstreams as operations
 from headgate.catalog.presets import presets
 from headgate.config import addresses
-from headgate.web.api import figures, shapes
+from headgate.web.api import catalog_shapes, figures
 from headgate.web.context import Problem, RequestContext
 
 
@@ -19,7 +19,9 @@ def show_upstream(visit: RequestContext) -> figures.UpstreamSettings:
     return shown(visit, visit.path["name"])
 
 
-def make_upstream(visit: RequestContext, body: shapes.NewUpstream) -> figures.UpstreamSettings:
+def make_upstream(
+    visit: RequestContext, body: catalog_shapes.NewUpstream
+) -> figures.UpstreamSettings:
     """Add an upstream.
 
     A running gateway sends requests to it within a second. Its key is encrypted and never shown.
@@ -39,7 +41,7 @@ def make_upstream(visit: RequestContext, body: shapes.NewUpstream) -> figures.Up
 
 
 def change_upstream(
-    visit: RequestContext, body: shapes.UpstreamChanges
+    visit: RequestContext, body: catalog_shapes.UpstreamChanges
 ) -> figures.UpstreamSettings:
     """Change an upstream that was added here.
 

@@ -12,6 +12,7 @@ from headgate.admin import people as operations
 from headgate.policy import access
 from headgate.policy.access import ManagementKey, User
 from headgate.web.api import fields as fields
+from headgate.web.api import people_shapes
 from headgate.web.api import shapes as shapes
 from headgate.web.api.route import given, page
 from headgate.web.auth import passwords
@@ -20,10 +21,10 @@ from headgate.web.context import Problem, RequestContext
 _ACTIONS: tuple[access.Action, ...] = ("see", "use", "keys", "manage")
 
 
-def me(visit: RequestContext) -> shapes.Me:
+def me(visit: RequestContext) -> people_shapes.Me:
     """Show the management key that asks."""
     who = visit.who
-    return shapes.Me(
+    return people_shapes.Me(
         id=who.id,
         name=who.name,
         role=who.role,
@@ -35,20 +36,20 @@ def me(visit: RequestContext) -> shapes.Me:
 # --- users ----------------------------------------------------------------------------------------
 
 
-def list_users(visit: RequestContext, query: shapes.Page) -> shapes.Users:
+def list_users(visit: RequestContext, query: shapes.Page) -> people_shapes.Users:
     """List the users of the console, by name."""
     found, next_ = page(
         visit.console_context.people.users(), query.after, query.limit, lambda u: u.id
     )
-    return shapes.Users(data=[_user(u) for u in found], next=next_)
+    return people_shapes.Users(data=[_user(u) for u in found], next=next_)
 
 
-def show_user(visit: RequestContext) -> shapes.User:
+def show_user(visit: RequestContext) -> people_shapes.User:
     """Show one user."""
     return _user(operations.find(visit.operator, visit.path["id"]))
 
 
-def make_user(visit: RequestContext, body: shapes.NewUser) -> shapes.User:
+def make_user(visit: RequestContext, body: people_shapes.NewUser) -> people_shapes.User:
     """Make a user, who signs in with this name and password."""
     operator, name = visit.operator, fields.name(body.name)
     operations.name_is_free(operator, name)
@@ -58,7 +59,7 @@ def make_user(visit: RequestContext, body: shapes.NewUser) -> shapes.User:
     )
 
 
-def change_user(visit: RequestContext, body: shapes.UserChanges) -> shapes.User:
+def change_user(visit: RequestContext, body: people_shapes.UserChanges) -> people_shapes.User:
     """Change a user's role, account or password; their sessions end."""
     operator, id = visit.operator, visit.path["id"]
     kept = None
@@ -78,7 +79,7 @@ def change_user(visit: RequestContext, body: shapes.UserChanges) -> shapes.User:
     )
 
 
-def close_user(visit: RequestContext) -> shapes.User:
+def close_user(visit: RequestContext) -> people_shapes.User:
     """Close a user, for good; their sessions end.
 
     Doing it again changes nothing.
@@ -93,8 +94,8 @@ def _hash(password: str, name: str) -> str:
     return passwords.hash(password)
 
 
-def _user(user: User) -> shapes.User:
-    return shapes.User(
+def _user(user: User) -> people_shapes.User:
+    return people_shapes.User(
         id=user.id,
         name=user.name,
         email=user.email,
@@ -111,21 +112,21 @@ def _user(user: User) -> shapes.User:
 # --- management keys ------------------------------------------------------------------------------
 
 
-def list_management_keys(visit: RequestContext, query: shapes.Page) -> shapes.ManagementKeys:
+def list_management_keys(visit: RequestContext, query: shapes.Page) -> people_shapes.ManagementKeys:
     """List the management keys, oldest first."""
     keys = visit.console_context.people.management_keys()
     found, next_ = page(keys, query.after, query.limit, lambda k: k.id)
-    return shapes.ManagementKeys(data=[_management_key(k) for k in found], next=next_)
+    return people_shapes.ManagementKeys(data=[_management_key(k) for k in found], next=next_)
 
 
-def show_management_key(visit: RequestContext) -> shapes.ManagementKey:
+def show_management_key(visit: RequestContext) -> people_shapes.ManagementKey:
     """Show one management key."""
     return _management_key(operations.find_management_key(visit.operator, visit.path["id"]))
 
 
 def make_management_key(
-    visit: RequestContext, body: shapes.NewManagementKey
-) -> shapes.MadeManagementKey:
+    visit: RequestContext, body: people_shapes.NewManagementKey
+) -> people_shapes.MadeManagementKey:
     """Make a key of this API.
 
     The answer has its text, and nothing has it later.
@@ -138,10 +139,10 @@ def make_management_key(
         fields.future(body.expires_at, now_s),
         now_s=now_s,
     )
-    return shapes.MadeManagementKey(**structs.asdict(_management_key(key)), key=text)
+    return people_shapes.MadeManagementKey(**structs.asdict(_management_key(key)), key=text)
 
 
-def revoke_management_key(visit: RequestContext) -> shapes.ManagementKey:
+def revoke_management_key(visit: RequestContext) -> people_shapes.ManagementKey:
     """Revoke a management key, for good; it may be the one that asks.
 
     Doing it again changes nothing.
@@ -150,10 +151,10 @@ def revoke_management_key(visit: RequestContext) -> shapes.ManagementKey:
     return show_management_key(visit)
 
 
-def _management_key(key: ManagementKey) -> shapes.ManagementKey:
+def _management_key(key: ManagementKey) -> people_shapes.ManagementKey:
     revoked = key.revoked_s is not None
     good = key.good(time.time())
-    return shapes.ManagementKey(
+    return people_shapes.ManagementKey(
         id=key.id,
         name=key.name,
         role=key.role,
@@ -167,7 +168,7 @@ def _management_key(key: ManagementKey) -> shapes.ManagementKey:
 # --- changes --------------------------------------------------------------------------------------
 
 
-def list_changes(visit: RequestContext, query: shapes.ChangesAsked) -> shapes.Changes:
+def list_changes(visit: RequestContext, query: people_shapes.ChangesAsked) -> people_shapes.Changes:
     """List who changed what, the last first."""
     account = given(query.account)
     if account is not None:
@@ -178,9 +179,9 @@ def list_changes(visit: RequestContext, query: shapes.ChangesAsked) -> shapes.Ch
         account=account, before=given(query.before), most=query.limit + 1
     )
     shown = rows[: query.limit]
-    return shapes.Changes(
+    return people_shapes.Changes(
         data=[
-            shapes.Change(
+            people_shapes.Change(
                 seq=c.seq,
                 at=shapes.at(c.at_s),
                 actor=c.actor,

@@ -9,24 +9,24 @@ from msgspec import UNSET, Struct
 
 from headgate.admin import upstream_keys as operations
 from headgate.policy.upstream_keys import OwnedKey, OwnerKind
-from headgate.web.api import figures, shapes
+from headgate.web.api import catalog_shapes, figures, shapes
 from headgate.web.api.route import nothing_here
 from headgate.web.context import Problem, RequestContext
 
 
-def list_upstream_keys(visit: RequestContext) -> shapes.OwnUpstreamKeys:
+def list_upstream_keys(visit: RequestContext) -> catalog_shapes.OwnUpstreamKeys:
     """List the upstream keys of owners, without the keys themselves."""
-    return shapes.OwnUpstreamKeys(data=[_shown(k) for k in operations.seen(visit.operator)])
+    return catalog_shapes.OwnUpstreamKeys(data=[_shown(k) for k in operations.seen(visit.operator)])
 
 
-def show_upstream_key(visit: RequestContext) -> shapes.OwnUpstreamKey:
+def show_upstream_key(visit: RequestContext) -> catalog_shapes.OwnUpstreamKey:
     """Show one upstream key of an owner, without the key itself."""
     return _shown(_found(visit))
 
 
 def set_upstream_key(
-    visit: RequestContext, body: shapes.NewOwnUpstreamKey
-) -> shapes.OwnUpstreamKey:
+    visit: RequestContext, body: catalog_shapes.NewOwnUpstreamKey
+) -> catalog_shapes.OwnUpstreamKey:
     """Keep an upstream key for a gateway key or an account, in place of the one before.
 
     A running gateway sends that owner's requests with it within a second.
@@ -99,8 +99,8 @@ def _id(key: OwnedKey) -> str:
     return operations.identity(key.kind, key.owner, key.upstream)
 
 
-def _shown(key: OwnedKey) -> shapes.OwnUpstreamKey:
-    return shapes.OwnUpstreamKey(
+def _shown(key: OwnedKey) -> catalog_shapes.OwnUpstreamKey:
+    return catalog_shapes.OwnUpstreamKey(
         id=_id(key),
         key_id=key.owner if key.kind == "key" else "",
         account=key.owner if key.kind == "account" else "",

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from headgate.net.client import Client
 from headgate.policy.access import SESSION_S, User
 from headgate.web.app import COOKIE, Rule, secure, session
-from headgate.web.auth import oidc, passwords
+from headgate.web.auth import oidc, oidc_identity, passwords
 from headgate.web.console import form_fields as fields
 from headgate.web.context import Problem, RequestContext
 from headgate.web.i18n import LANGUAGES
@@ -177,12 +177,12 @@ def from_provider(visit: RequestContext) -> Response:
     data = visit.console_context.people.opened("oidc", sealed)
     if data is None:
         raise Problem(400, visit.word("This sign-in did not begin here. Begin again."))
-    flow = msgspec.json.decode(data, type=oidc.Flow)
+    flow = msgspec.json.decode(data, type=oidc_identity.Flow)
     if not 0 <= time.time() - flow.made_s <= FLOW_S:
         raise Problem(400, visit.word("This sign-in took too long. Begin again."))
     try:
         identity = visit.console_context.calls.run(_finished(provider, flow, dict(visit.query)))
-    except oidc.SignInFailed as error:
+    except oidc_identity.SignInFailed as error:
         raise Problem(403, str(error)) from None
     people, now_s = visit.console_context.people, time.time()
     user = people.from_provider(
@@ -200,26 +200,28 @@ def from_provider(visit: RequestContext) -> Response:
     return _signed_in(visit, user, visit.render("signed_in.html", to=HOME))
 
 
-def _provider(visit: RequestContext) -> oidc.Provider:
+def _provider(visit: RequestContext) -> oidc_identity.Provider:
     provider = oidc.provider(visit.console_context.settings.oidc)
     if provider is None:
         raise Problem(404, visit.word("No identity provider is set up ([oidc] in headgate.toml)."))
     return provider
 
 
-async def _started(provider: oidc.Provider, redirect_uri: str) -> tuple[str, oidc.Flow]:
+async def _started(
+    provider: oidc_identity.Provider, redirect_uri: str
+) -> tuple[str, oidc_identity.Flow]:
     client = Client()
     try:
         return await oidc.start(client, provider, redirect_uri)
-    except oidc.SignInFailed as error:
+    except oidc_identity.SignInFailed as error:
         raise Problem(502, str(error)) from None
     finally:
         await client.close()
 
 
 async def _finished(
-    provider: oidc.Provider, flow: oidc.Flow, query: dict[str, str]
-) -> oidc.Identity:
+    provider: oidc_identity.Provider, flow: oidc_identity.Flow, query: dict[str, str]
+) -> oidc_identity.Identity:
     client = Client()
     try:
         return await oidc.finish(client, provider, flow, query)

@@ -81,3 +81,8 @@ def head(path: str, title: str, site: Site, **fields: object) -> str:
 
 def note(site: Site) -> str:
     return _LOCAL if site.local else ""
+
+
+def body_of(page: Page) -> str:
+    """Return the page without the front matter, which is for machines."""
+    return re.sub(r"\A---\n.*?\n---\n+", "", page.markdown, flags=re.DOTALL)

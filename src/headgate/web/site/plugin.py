@@ -15,7 +15,7 @@ from datetime import date
 
 from headgate.catalog.catalog import Catalog
 from headgate.catalog.models import models
-from headgate.web.site import pages
+from headgate.web.site import pages, skill
 from headgate.web.site.deployment import Site
 
 NAME = "minimax"
@@ -28,7 +28,7 @@ _KEYWORDS = ["minimax", "llm", "gateway", "openai", "anthropic", "gemini"]
 def files(base_url: str = DEFAULT_URL) -> dict[str, str]:
     """Return the path below the marketplace's directory, and content; ValueError for an address like no other."""
     site = Site(base_url=base_url, on=date.min)  # the skill names no price
-    page = pages.page(pages.SKILL, site, Catalog(tuple(models().values()), {}, {}))
+    page = pages.page(skill.SKILL, site, Catalog(tuple(models().values()), {}, {}))
     assert page is not None
     owner = {"name": "Headgate"}
     named = {"name": NAME, "version": site.version, "description": page.description}

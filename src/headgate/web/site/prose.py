@@ -54,6 +54,11 @@ def facts() -> dict[str, Facts]:
     return msgspec.convert(tomllib.loads(text("facts.toml")), dict[str, Facts])
 
 
+def facts_of(model: str) -> Facts:
+    """Return what is known of a model beside the catalog; nothing of the operator's own."""
+    return facts().get(model, Facts())
+
+
 @cache
 def _examples() -> tuple[Example, ...]:
     tree = tomllib.loads(text("examples.toml"))["example"]
