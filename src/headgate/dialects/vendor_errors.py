@@ -9,11 +9,13 @@ reach a client as such: it would look for the fault in its own key, or in its ow
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 
 import msgspec
 from msgspec import Raw, Struct
 
 from headgate.dialects import upstream_json
+from headgate.dialects.error_words import NOTHING, ErrorWords, is_page, words_in
 from headgate.dialects.retry_after import retry_after
 from headgate.errors import MODEL_OUTPUT, Failure, Kind
 from headgate.redaction import redacted
@@ -206,60 +208,53 @@ class BaseResp(Struct, frozen=True, gc=False):
     status_msg: str | None = None
 
 
-class _ErrorIn(Struct, frozen=True):
-    message: str | None = None
-    type: str | None = None
-    code: str | int | None = None
-    http_code: str | int | None = None
-
-
 class _Envelope(Struct, frozen=True):
     error: Raw = _NOTHING
     base_resp: BaseResp | None = None
-    detail: Raw = _NOTHING  # FastAPI's
-    message: str | None = None  # older vLLM: the error without an envelope
-    type: str | None = None
-    code: str | int | None = None
 
 
-_error_decoder = msgspec.json.Decoder(_ErrorIn)
 _envelope_decoder = msgspec.json.Decoder(_Envelope)
 
 
 def failure_within(error: Raw, base: BaseResp | None) -> Failure | None:
     """The error inside a reply with status 200."""
     if _given(error):
-        return _read_error(error, 200, None)
+        return _stated(words_in(bytes(error)), 200, None)
     if base is not None and base.status_code:
         return failure_of(200, base.status_msg or "", base.status_code)
     return None
 
 
-def _read_error(raw: Raw, status: int, retry_after_s: float | None) -> Failure:
-    if bytes(raw).startswith(b"{"):
-        error = upstream_json.decode(_error_decoder, bytes(raw), _ErrorIn)
-    else:
-        text = msgspec.json.decode(raw)
-        error = _ErrorIn(text if isinstance(text, str) else None)
-    if status == 200:  # the real one may be told inside: MiniMax as http_code, vLLM as code
-        reported = str(error.http_code or error.code)
-        status = int(reported) if reported.isdigit() and 400 <= int(reported) < 600 else status
-    return failure_of(status, error.message or "", error.code, error.type or "", retry_after_s)
+def _stated(words: ErrorWords, status: int, retry_after_s: float | None) -> Failure:
+    if status == 200:  # the real one may be given inside
+        status = words.status or status
+    if "API_KEY_INVALID" in words.reasons:
+        status = 401  # Google says 400; it is the operator's key, not the client's request
+    wait = words.wait_s if retry_after_s is None else retry_after_s
+    failure = failure_of(status, words.message, words.code, words.type, wait)
+    if failure.kind == "invalid" and "CONTEXT_LENGTH_EXCEEDED" in words.reasons:
+        return msgspec.structs.replace(
+            failure, kind="context_length", code="context_length_exceeded"
+        )
+    return failure
 
 
 def read_failure(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
     """The failure an error page means, whichever envelope it came in; pages are never passed on."""
     wait = retry_after(headers)
-    try:
+    with suppress(ValueError, msgspec.MsgspecError):
         wire = upstream_json.decode(_envelope_decoder, body, _Envelope)
-        if _given(wire.error):
-            return _read_error(wire.error, status, wait)
-    except (ValueError, msgspec.MsgspecError):
-        return failure_of(status, "", retry_after_s=wait)  # a proxy's page is not for clients
-    base = wire.base_resp
-    if base is not None and base.status_code:
-        return failure_of(status, base.status_msg or "", base.status_code, retry_after_s=wait)
-    message = wire.message or ""
-    if not message and bytes(wire.detail).startswith(b'"'):
-        message = msgspec.json.decode(wire.detail, type=str)
-    return failure_of(status, message, wire.code, wire.type or "", wait)
+        base = wire.base_resp
+        if not _given(wire.error) and base is not None and base.status_code:
+            return failure_of(status, base.status_msg or "", base.status_code, retry_after_s=wait)
+    words = words_in(body)
+    if words != NOTHING:
+        return _stated(words, status, wait)
+    # A proxy's page is not for clients, but a text says what kind of failure it is.
+    text = body[: 4 * MAX_MESSAGE].decode("utf-8", "replace")
+    unsaid = failure_of(status, "", retry_after_s=wait)
+    if is_page(text):
+        return unsaid
+    found = failure_of(status, text, retry_after_s=wait)
+    message = unsaid.message if found.message == text[:MAX_MESSAGE] else found.message
+    return msgspec.structs.replace(found, message=message, upstream_text="")

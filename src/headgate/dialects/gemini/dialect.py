@@ -9,7 +9,8 @@ from headgate.dialects.gemini.facts import FACTS
 from headgate.dialects.gemini.models import model_out, models_out
 from headgate.dialects.gemini.reply import GeminiEncoder, count_out, reply_out
 from headgate.dialects.gemini.request import request_in
-from headgate.dialects.gemini.upstream import GeminiDecoder, read_failure, request_out
+from headgate.dialects.gemini.upstream import GeminiDecoder, request_out
+from headgate.dialects.vendor_errors import read_failure
 from headgate.errors import Failure
 
 

@@ -14,9 +14,7 @@ Known losses: `strict`, the name of a schema, cache breakpoints, the order of te
 inside one result; only the last of two reasons for an end is kept.
 """
 
-import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import msgspec
 from msgspec import Raw
@@ -35,16 +33,13 @@ from headgate.dialects.gemini.signatures import signature_in
 from headgate.dialects.gemini.upstream_request import compact, wire_request
 from headgate.dialects.gemini.upstream_wire import (
     CandidateIn,
-    ErrorIn,
     PartIn,
     ReplyIn,
     UsageIn,
-    error_decoder,
     replies_decoder,
     reply_decoder,
     usage_decoder,
 )
-from headgate.dialects.retry_after import MAX_WAIT_S, retry_after
 from headgate.errors import MODEL_OUTPUT, Failure
 
 _Json = dict[str, object]
@@ -137,7 +132,7 @@ class GeminiDecoder(Decoder):
         if wire.usage_metadata:
             self._usage = _usage_in(wire.usage_metadata) or self._usage
         if bytes(wire.error) != b"null":
-            self.framer.fail(_failure(wire.error, 0, None), self._usage)
+            self._failed(wire.error)
             return
         feedback = wire.prompt_feedback
         if feedback is not None and (feedback.block_reason or "") not in _UNSAID:
@@ -148,6 +143,11 @@ class GeminiDecoder(Decoder):
             if not candidate.index:  # one reply was asked for
                 self.framer.start(wire.response_id or "", wire.model_version or "")
                 self._candidate(candidate)
+
+    def _failed(self, error: Raw) -> None:
+        failure = vendor_errors.failure_within(error, None)
+        assert failure is not None
+        self.framer.fail(failure, self._usage)
 
     def _candidate(self, wire: CandidateIn) -> None:
         for part in (wire.content.parts if wire.content is not None else None) or ():
@@ -194,68 +194,3 @@ def _replies(body: bytes) -> Iterable[ReplyIn]:
     if body[:64].lstrip().startswith(b"["):
         return upstream_json.decode(replies_decoder, body, list[ReplyIn])
     return (upstream_json.decode(reply_decoder, body, ReplyIn),)
-
-
-# --- errors: from upstreams ----------------------------------------------------------------------
-
-# google.rpc.Code and the HTTP status it stands for (google/rpc/code.proto, read 2026-11)
-_HTTP = {
-    "INVALID_ARGUMENT": 400,
-    "FAILED_PRECONDITION": 400,
-    "OUT_OF_RANGE": 400,
-    "UNAUTHENTICATED": 401,
-    "PERMISSION_DENIED": 403,
-    "NOT_FOUND": 404,
-    "ABORTED": 409,
-    "RESOURCE_EXHAUSTED": 429,
-    "INTERNAL": 500,
-    "UNAVAILABLE": 503,
-    "DEADLINE_EXCEEDED": 504,
-}
-_TOO_LONG = re.compile(r"input token count .{0,80}exceeds the maximum", re.I)
-
-
-def read_failure(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-    """The failure an error page means; Google wraps it in an array where it would have streamed."""
-    try:
-        error = next((r.error for r in _replies(body) if bytes(r.error) != b"null"), Raw(b"null"))
-    except (ValueError, msgspec.MsgspecError):
-        error = Raw(b"null")
-    if not bytes(error).startswith(b"{"):
-        return vendor_errors.read_failure(status, headers, body)
-    return _failure(error, status, retry_after(headers))
-
-
-def _failure(raw: Raw, status: int, retry_after_s: float | None) -> Failure:
-    """`status` is HTTP's, or 0 where the error came inside a reply and must say it itself."""
-    try:
-        error = upstream_json.decode(error_decoder, bytes(raw), ErrorIn)
-    except (ValueError, msgspec.MsgspecError):
-        return vendor_errors.failure_of(status or 500, "", retry_after_s=retry_after_s)
-    word, message = error.status or "", error.message or ""
-    details = error.details or ()
-    reasons = [d.reason for d in details if d.reason]
-    if not status:
-        reported = error.code or 0
-        status = reported if 400 <= reported < 600 else _HTTP.get(word, 500)
-    if "API_KEY_INVALID" in reasons:
-        status = 401  # Google says 400; it is the operator's key, not the client's request
-    if retry_after_s is None:
-        waits = (_seconds(d.retry_delay) for d in details)
-        retry_after_s = next((s for s in waits if s is not None), None)
-    failure = vendor_errors.failure_of(status, message, type_=word, retry_after_s=retry_after_s)
-    if failure.kind == "invalid" and (
-        "CONTEXT_LENGTH_EXCEEDED" in reasons or _TOO_LONG.search(message)
-    ):
-        return msgspec.structs.replace(
-            failure, kind="context_length", code="context_length_exceeded"
-        )
-    return failure
-
-
-def _seconds(delay: str | None) -> float | None:
-    try:
-        value = float((delay or "").removesuffix("s"))
-    except ValueError:
-        return None
-    return min(value, MAX_WAIT_S) if math.isfinite(value) and value >= 0 else None

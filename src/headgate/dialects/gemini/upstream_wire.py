@@ -49,21 +49,6 @@ class ReplyIn(Struct, frozen=True, gc=False, rename="camel"):
     error: Raw = Raw(b"null")
 
 
-class _DetailIn(Struct, frozen=True, rename="camel"):
-    """google.rpc.ErrorInfo and RetryInfo, which share no name."""
-
-    reason: str | None = None
-    retry_delay: str | None = None  # "3.5s"
-
-
-class ErrorIn(Struct, frozen=True):
-    code: int | None = None
-    message: str | None = None
-    status: str | None = None
-    details: list[_DetailIn] | None = None
-
-
 reply_decoder = msgspec.json.Decoder(ReplyIn)
 replies_decoder = msgspec.json.Decoder(list[ReplyIn])
 usage_decoder = msgspec.json.Decoder(UsageIn)
-error_decoder = msgspec.json.Decoder(ErrorIn)

@@ -1,6 +1,7 @@
 """How an upstream of OpenAI Responses fails."""
 
 import re
+from contextlib import suppress
 
 import msgspec
 from msgspec import Raw
@@ -34,7 +35,10 @@ _AGAIN = re.compile(r"try again in\s*(\d{1,6}(?:\.\d{1,6})?)\s*(ms|s)", re.I)
 def failure_in(error: Raw, reply: ReplyIn | None) -> Failure | None:
     """The error inside a reply or an event, if there is one."""
     if bytes(error).startswith(b"{"):
-        return failure_of(upstream_json.decode(error_decoder, bytes(error), ErrorIn))
+        with suppress(ValueError, msgspec.MsgspecError):
+            own = upstream_json.decode(error_decoder, bytes(error), ErrorIn)
+            if own.code is not None or (own.message and "{" not in own.message):
+                return failure_of(own)
     return vendor_errors.failure_within(error, reply.base_resp if reply is not None else None)
 
 
