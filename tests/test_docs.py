@@ -15,7 +15,8 @@ import table
 
 from gateway import Gateway, start, stop
 from headgate.cli import env
-from headgate.cli.tools import TOOLS, ConnectTarget
+from headgate.cli.tool import ConnectTarget
+from headgate.cli.tools import TOOLS
 from headgate.config import VARIABLES
 from programs import embedded_model, needs
 

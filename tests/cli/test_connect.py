@@ -22,11 +22,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.cli import connect
+from headgate.cli.codex_catalog import CODEX_INSTRUCTIONS
 from headgate.cli.json_edit import EditError, Item, read_json, set_json
 from headgate.cli.run import command as run_command
 from headgate.cli.run import warning
 from headgate.cli.textedit import BEGIN, Block, set_dotenv, set_toml, set_yaml
-from headgate.cli.tools import CODEX_INSTRUCTIONS, TOOLS, Tool
+from headgate.cli.tool import Tool
+from headgate.cli.tools import TOOLS
 
 KEY = "hg_live_k"
 URL = "http://gate:8787"

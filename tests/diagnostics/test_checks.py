@@ -17,14 +17,9 @@ from headgate.diagnostics import checks as checkups
 from headgate.diagnostics.checks import run_checks
 from headgate.diagnostics.findings import Finding, Report
 from headgate.diagnostics.judgements import judge_stream
-from headgate.diagnostics.probes import (
-    Plan,
-    ProbeResult,
-    habit_of,
-    native_of,
-    other_region_url,
-    plan,
-)
+from headgate.diagnostics.probe_plan import Plan, native_of, other_region_url, plan
+from headgate.diagnostics.probes import ProbeResult
+from headgate.diagnostics.raw_reader import habit_of
 from headgate.net.client import Client
 from headgate.net.client_errors import Timeouts
 from lab import ALL, KEY, MINIMAX, REPLY, THOUGHT, Lab

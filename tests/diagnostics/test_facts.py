@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from headgate.cli import doctor
 from headgate.diagnostics import facts
-from headgate.diagnostics.facts import Answer
+from headgate.diagnostics.fact import Answer
 from headgate.errors import Failure
 
 KEY = "sk-cp-canary-key-0123456789"

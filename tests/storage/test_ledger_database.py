@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from gateway import start, stop
 from headgate.cli import audit, nodes, requests, usage
 from headgate.config import loading
-from headgate.diagnostics import machine
+from headgate.diagnostics import reachability
 from headgate.node.shipping import Shipper, node_id
 from headgate.storage.errors import StoreError
 from headgate.storage.figures import Where
@@ -387,7 +387,7 @@ def test_the_commands_read_all_nodes(
     ]
     settings = loading.load(None, {"HEADGATE_DATABASE": url})
     for online, said in ((False, "not asked"), (True, "2 nodes, 3 rows on their way")):
-        finding = asyncio.run(machine._ledger_database(settings.database, online))
+        finding = asyncio.run(reachability._ledger_database(settings.database, online))
         assert finding.state == "ok" and said in finding.result
         assert "secret-of-pg" not in str(finding)
     for column, value, said in (
@@ -396,7 +396,7 @@ def test_the_commands_read_all_nodes(
     ):
         change = f"update headgate.nodes set {column} = {value} where name = 'two'"
         within(url, lambda db, change=change: db.execute(change))
-        finding = asyncio.run(machine._ledger_database(settings.database, True))
+        finding = asyncio.run(reachability._ledger_database(settings.database, True))
         assert finding.state == "warn" and finding.result.endswith(said)
     (line,) = (each for each in run(nodes.command, "list").splitlines() if "two" in each)
     assert line.split("\t")[4:6] == ["silent", "-99 s"]

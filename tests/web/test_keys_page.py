@@ -19,7 +19,7 @@ from browsing import chromium, profile
 from consoles import Site, served, signed_in
 from fake_upstream import HELLO, FakeUpstream
 from gateway import Gateway, start, stop
-from headgate.cli import tools
+from headgate.cli import tool, tool_files, tools
 from headgate.policy.keys import Key
 from headgate.storage.rows import LedgerRow
 from headgate.storage.sqlite.database import Store
@@ -341,13 +341,13 @@ def test_every_tool_of_connect_has_its_lines() -> None:
             t.program,
             bool(t.files),
             t.runs,
-            t.key_in == tools.KEY_VARIABLE
-            and not any(map(tools.needs_key, t.files))
+            t.key_in == tool.KEY_VARIABLE
+            and not any(map(tool_files.needs_key, t.files))
             and bool(t.files),
         )
         for t in tools.TOOLS
     ]
-    assert list(snippets.AGENTS) == known and snippets.VARIABLE == tools.KEY_VARIABLE
+    assert list(snippets.AGENTS) == known and snippets.VARIABLE == tool.KEY_VARIABLE
     for snippet in snippets.agents("https://gate.example", "MiniMax-M2", KEY):
         assert snippet.text.startswith("headgate ") and KEY in snippet.text
         assert "https://gate.example" in snippet.text

@@ -41,17 +41,9 @@ from headgate.cli.json_edit import EditError
 from headgate.cli.options import as_json, asked_key, places, print_json, print_table, settings_of
 from headgate.cli.served import as_served
 from headgate.cli.textedit import EDITORS
-from headgate.cli.tools import (
-    KEY_VARIABLE,
-    TOOLS,
-    ConnectTarget,
-    Tool,
-    ToolName,
-    changes,
-    environment,
-    needs_key,
-    place,
-)
+from headgate.cli.tool import KEY_VARIABLE, ConnectTarget, Tool
+from headgate.cli.tool_files import changes, environment, needs_key, place
+from headgate.cli.tools import TOOLS, ToolName
 from headgate.config import ConfigError, Settings
 from headgate.config.addresses import own_url
 

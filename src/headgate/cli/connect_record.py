@@ -12,7 +12,7 @@ import click
 import msgspec
 from msgspec import Struct
 
-from headgate.cli.tools import Tool
+from headgate.cli.tool import Tool
 from headgate.config import Settings
 
 

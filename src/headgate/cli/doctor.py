@@ -22,12 +22,13 @@ from headgate.catalog.routes import Route
 from headgate.cli.options import as_json, joined_of, places, print_json, print_table, settings_of
 from headgate.cli.served import as_served
 from headgate.config import Settings
-from headgate.diagnostics import facts
+from headgate.diagnostics import fact_trial, facts
 from headgate.diagnostics.checks import MAX_S, run_checks
-from headgate.diagnostics.facts import Fact, Tried
+from headgate.diagnostics.fact import Fact, Tried
 from headgate.diagnostics.findings import Finding, Report
-from headgate.diagnostics.machine import here, installed, reached
-from headgate.diagnostics.probes import native_of, other_region_url, plan
+from headgate.diagnostics.machine import here, installed
+from headgate.diagnostics.probe_plan import native_of, other_region_url, plan
+from headgate.diagnostics.reachability import reached
 from headgate.diagnostics.upstream_access import kind_of, route_to
 from headgate.net.client import Client
 from headgate.net.client_errors import Timeouts
@@ -130,7 +131,7 @@ def _measure(given: Settings, name: str, model: str | None, yes: bool, json_: bo
     other_region = other_region_url(route.upstream, own.preset, presets())
     planned = plan(route, native, bool(other_region))
     wanted_facts = facts.about(own.preset, route.model.id if model is not None else "")
-    trials = facts.requests(wanted_facts, route)
+    trials = fact_trial.requests(wanted_facts, route)
     host = urlsplit(route.upstream.base_url).netloc
     click.echo(
         f"This sends at most {planned.requests + trials} requests for {route.model.id} to {host}, about"
@@ -229,9 +230,9 @@ async def _ask(
             notify=notify,
         )
         if report.findings[0].state == "fail":
-            return report, facts.untried(wanted, "not tried: there is no access")
-        settled = await facts.tried(client, route, wanted, timeouts, until_s, notify)
-        made = report.requests + facts.requests(wanted, route)
+            return report, fact_trial.untried(wanted, "not tried: there is no access")
+        settled = await fact_trial.tried(client, route, wanted, timeouts, until_s, notify)
+        made = report.requests + fact_trial.requests(wanted, route)
         return msgspec.structs.replace(report, requests=made), settled
     finally:
         await client.close()

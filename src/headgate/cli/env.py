@@ -14,7 +14,9 @@ import click
 from headgate.cli.connect import target_of
 from headgate.cli.options import as_json, asked_key, places, print_json, settings_of
 from headgate.cli.served import as_served
-from headgate.cli.tools import KEY_VARIABLE, ConnectTarget, claude_variables, filled
+from headgate.cli.tool import KEY_VARIABLE, ConnectTarget
+from headgate.cli.tool_files import filled
+from headgate.cli.vendor_tools import claude_variables
 from headgate.config.addresses import own_url
 
 PLACEHOLDER = "hg_live_..."

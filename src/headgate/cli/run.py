@@ -20,17 +20,9 @@ from headgate.cli.connect_record import write
 from headgate.cli.json_edit import EditError
 from headgate.cli.options import asked_key, places, settings_of
 from headgate.cli.textedit import EDITORS
-from headgate.cli.tools import (
-    KEY_VARIABLE,
-    ConnectTarget,
-    Overlay,
-    Tool,
-    ToolName,
-    changes,
-    environment,
-    filled,
-    place,
-)
+from headgate.cli.tool import KEY_VARIABLE, ConnectTarget, Overlay, Tool
+from headgate.cli.tool_files import changes, environment, filled, place
+from headgate.cli.tools import ToolName
 
 _ANSWER_S = 3.0  # longer than a gateway needs, short enough for a person who waits for a tool
 

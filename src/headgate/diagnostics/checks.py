@@ -38,7 +38,8 @@ from headgate.diagnostics.judgements import (
     judge_thinking,
     turn_two,
 )
-from headgate.diagnostics.probes import MAX_TOKENS, ProbeResult, Run
+from headgate.diagnostics.probe_run import Run
+from headgate.diagnostics.probes import MAX_TOKENS, ProbeResult
 from headgate.net.client import Client
 from headgate.net.client_errors import Timeouts
 

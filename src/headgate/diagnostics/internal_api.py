@@ -16,7 +16,8 @@ from headgate.catalog.routes import Route
 from headgate.diagnostics import plan_check, probes, upstream_check
 from headgate.diagnostics.findings import Finding
 from headgate.diagnostics.judgements import judge_access, judge_stream
-from headgate.diagnostics.probes import Run, other_region_url
+from headgate.diagnostics.probe_plan import other_region_url
+from headgate.diagnostics.probe_run import Run
 from headgate.edge.app import INTERNAL
 from headgate.edge.context import EdgeContext
 from headgate.net.inbound import Inbound

@@ -18,7 +18,8 @@ from headgate.diagnostics.findings import (
     declined,
     what_of,
 )
-from headgate.diagnostics.probes import MAX_TOKENS, ProbeResult, Run
+from headgate.diagnostics.probe_run import Run
+from headgate.diagnostics.probes import MAX_TOKENS, ProbeResult
 from headgate.dialects.capabilities import ReasoningForm
 from headgate.dialects.registry import FACTS
 

@@ -1,23 +1,17 @@
 """What can be wrong around a gateway: its disk, clock, limits, port, proxies, trust, keys.
 
-The only place that looks at the machine; `headgate doctor` prints what it finds.  Nothing is changed,
-made or migrated, and nothing is dialled but this machine; `online` asks the configured https hosts
-for the time, without a key, every upstream for its list of models, which costs no tokens, and the
-database of all nodes.
+`headgate doctor` prints what it finds.  data_directory.py looks at the data, reachability.py at what answers.
+Nothing is changed, made or migrated.
 
-Note: on the configured port our own gateway may answer, and is then asked for its
-health.  A key is only reported to exist, of a proxy only its host.
+Note: a key is only reported to exist, of a proxy only its host.
 """
 
-import asyncio
 import importlib.metadata
 import os
 import platform
 import re
-import shutil
 import ssl
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -29,30 +23,21 @@ from headgate import __version__
 from headgate.catalog.advice import advice
 from headgate.catalog.catalog import Catalog
 from headgate.config import ConfigError, Settings
-from headgate.diagnostics.clock import SKEW_S, clock_findings
+from headgate.diagnostics.data_directory import data_findings
 from headgate.diagnostics.findings import Finding
-from headgate.diagnostics.running import port_findings, user_name
-from headgate.diagnostics.upstream_access import addresses, route_to, upstream_findings
+from headgate.diagnostics.upstream_access import addresses, route_to
 from headgate.edge import listeners
 from headgate.local import model as local
 from headgate.net import certificates
-from headgate.net.client import Client
-from headgate.net.dial import Proxies, own_context, target_of
-from headgate.storage.errors import StoreError
-from headgate.storage.postgres import database
-from headgate.storage.postgres.nodes import CLOCK_S, SILENT_S
-from headgate.storage.postgres.reports import LedgerDatabase
-from headgate.storage.sqlite.database import PEPPER_BYTES, fingerprint_of
-from headgate.storage.sqlite.inspection import inspect
+from headgate.net.dial import Proxies, target_of
 
-_OK, _LOW = 1 << 30, 200 << 20  # bytes free: enough for months of rows; for some days of them
 _FILES = (1024, 4096)  # descriptors: a stream takes two
 _NEEDS = re.compile(r"([A-Za-z0-9._-]+)>=([0-9.]+)")
 
 
 def here(settings: Settings, catalog: Catalog) -> Iterator[Finding]:
     yield from _configuration(settings, catalog)
-    yield from _data(Path(settings.data))
+    yield from data_findings(Path(settings.data))
     yield from _files()
     yield _proxies(settings, catalog)
     yield from _keys(settings, catalog)
@@ -131,119 +116,6 @@ def _tls(settings: Settings) -> Iterator[Finding]:
     yield Finding(
         "tls", "ok", f"the certificate is valid until {certificates.day(found.expires_s)}"
     )
-
-
-def _data(data: Path) -> Iterator[Finding]:
-    if not data.exists():
-        parent = next(p for p in data.absolute().parents if p.exists())
-        if os.access(parent, os.W_OK | os.X_OK):
-            yield Finding("data", "ok", f"{data} is not there yet: the first start makes it")
-        else:
-            yield Finding(
-                "data",
-                "fail",
-                f"{data} is not there and {parent} is not writable",
-                f"Make it for this user (mkdir, chown), or choose another with --data; it is for {user_name()}.",
-            )
-        return
-    try:
-        with tempfile.TemporaryFile(dir=data) as file:
-            file.write(b"doctor")
-            file.flush()
-    except OSError as error:
-        yield Finding(
-            "data",
-            "fail",
-            f"{data} cannot be written: {error.strerror}",
-            f"Give it to the user that runs the gateway ({user_name()}): chown, chmod 700, or remount it.",
-        )
-        return
-    yield Finding("data", "ok", f"{data} can be written")
-    yield _modes(data)
-    yield _space(data)
-    yield from _database(data)
-
-
-def _modes(data: Path) -> Finding:
-    if os.name == "nt":
-        return Finding("modes", "ok", "are not looked at on Windows")
-    secret = [data / "headgate.db", data / "headgate.db-wal", data / "pepper"]
-    loose = [p for p in secret if p.exists() and p.stat().st_mode & 0o077]
-    wide = data.stat().st_mode & 0o022
-    commands = [f"chmod 700 {data}"] if wide else []
-    commands += [f"chmod 600 {p}" for p in loose]
-    if commands:
-        who = "others can write into it" if wide else "others can read what only the gateway should"
-        return Finding("modes", "fail", who, "; ".join(commands))
-    if data.stat().st_mode & 0o077:
-        return Finding(
-            "modes", "warn", "others can list the directory, not read it", f"chmod 700 {data}"
-        )
-    return Finding("modes", "ok", "only the gateway's user can read keys and ledger")
-
-
-def _space(data: Path) -> Finding:
-    free = shutil.disk_usage(data).free
-    stated = f"{free / (1 << 30):.1f} GiB free"
-    do = "Make room on that disk, or move --data: without room the ledger cannot be written."
-    if free < _LOW:
-        return Finding("space", "fail", stated, do)
-    return Finding("space", "ok", stated) if free >= _OK else Finding("space", "warn", stated, do)
-
-
-def _database(data: Path) -> Iterator[Finding]:
-    file, pepper = data / "headgate.db", data / "pepper"
-    if not file.exists():
-        yield Finding("database", "ok", "is not there yet: the first start makes it")
-        return
-    restore = (
-        "Stop the gateway and put back a copy (`headgate backup` makes them), with its pepper."
-    )
-    try:
-        found = inspect(file)
-        content = pepper.read_bytes() if pepper.exists() else b""
-    except (StoreError, OSError) as error:
-        yield Finding(
-            "database", "fail", str(error), f"Let {user_name()} read it; if it does: {restore}"
-        )
-        return
-    if found.whole is False:
-        yield Finding("database", "fail", "is damaged", restore)
-    elif found.schema > found.known:
-        yield Finding(
-            "database",
-            "fail",
-            f"schema {found.schema}, this Headgate knows {found.known}",
-            "Upgrade Headgate: a newer one has written it.",
-        )
-    elif found.whole is None:
-        yield Finding("database", "warn", f"schema {found.schema}, large: looked at for 20 s only")
-    else:
-        old = f" (the next start brings it to {found.known})" if found.schema < found.known else ""
-        yield Finding("database", "ok", f"whole, schema {found.schema}{old}")
-    if len(content) != PEPPER_BYTES:
-        what = "damaged" if content else "missing"
-        yield Finding(
-            "pepper",
-            "fail",
-            f"{pepper} is {what}: no key can be used",
-            "Put back a copy of it; to begin anew, use an empty --data.",
-        )
-    elif found.pepper is not None and found.pepper != fingerprint_of(content):
-        yield Finding(
-            "pepper",
-            "fail",
-            f"{pepper} is not the one that the keys in {file} were created with: none of them works",
-            "Put back the copy that belongs to this database; to begin anew, use an empty --data.",
-        )
-    ahead = file.stat().st_mtime - time.time()
-    if ahead > SKEW_S[1]:
-        yield Finding(
-            "clock",
-            "fail",
-            f"the database was written {ahead:.0f} s in the future",
-            "The clock was or is wrong: set it (timedatectl set-ntp true).",
-        )
 
 
 def _files() -> Iterator[Finding]:
@@ -364,79 +236,3 @@ def _local(settings: Settings) -> Finding:
             "Set MINIMAX_API_KEY, RUNAPI_TOKEN or HEADGATE_UPSTREAM_URL, or: headgate local install",
         )
     return Finding("local model", "ok", "not installed, and not needed")
-
-
-# --- what answers --------------------------------------------------------------------------------
-
-
-async def reached(settings: Settings, catalog: Catalog, online: bool) -> list[Finding]:
-    client = Client(proxies={}, ssl_context=own_context() if settings.tls.cert else None)
-    try:
-        out = await port_findings(client, settings)
-    finally:
-        await client.close()
-    if not any(f.check == "gateway" for f in out):  # a gateway that runs knows more
-        out += await upstream_findings(settings, catalog, online)
-    if settings.database:
-        out.append(await _ledger_database(settings.database, online))
-    if not online:
-        return [*out, Finding("clock", "ok", _now() + "; not compared (--online does)")]
-    hosts = {
-        f"https://{urlsplit(url).netloc}"
-        for url in addresses(settings, catalog).values()
-        if url.startswith("https:")
-    }
-    if not hosts:
-        return [*out, Finding("clock", "ok", _now() + "; no https upstream to compare it with")]
-    client = Client()
-    try:
-        return [
-            *out,
-            *await asyncio.gather(*(clock_findings(client, host) for host in sorted(hosts))),
-        ]
-    finally:
-        await client.close()
-
-
-async def _ledger_database(url: str, online: bool) -> Finding:
-    """Return how the database of all nodes stands, which is asked only if other hosts may be."""
-    name = "ledger database"
-    if not online:
-        return Finding(name, "ok", f"{database.shown(url)}; not asked (--online does)")
-    try:
-        db = await database.connect(url, create=False)
-        try:
-            with database.faults(url):
-                nodes = await LedgerDatabase(db).nodes()
-        finally:
-            db.terminate()
-    except StoreError as error:
-        return Finding(
-            name,
-            "fail",
-            str(error).rstrip("."),
-            "Correct `database`, or let this machine reach it: rows wait in the data directory meanwhile.",
-        )
-    behind = sum(node.behind for node in nodes)
-    result = f"{database.shown(url)}: {len(nodes)} nodes, {behind} rows on their way"
-    silent = ", ".join(node.name for node in nodes if node.silent_s > SILENT_S)
-    if silent:
-        return Finding(
-            name,
-            "warn",
-            f"{result}; silent: {silent}",
-            "Their newer requests are in no figure. For good: headgate nodes forget NAME.",
-        )
-    clocks = ", ".join(node.name for node in nodes if abs(node.clock_ahead_s) > CLOCK_S)
-    if clocks:
-        return Finding(
-            name,
-            "warn",
-            f"{result}; wrong clocks: {clocks}",
-            "Set their clocks by NTP: requests are listed under the times of their node.",
-        )
-    return Finding(name, "ok", result)
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
