@@ -14,7 +14,7 @@ import pytest
 
 from growth import superlinear
 from headgate import bounds
-from headgate.catalog import counting, presets
+from headgate.catalog import chat_template, counting, presets
 from headgate.chat import (
     Delta,
     Event,
@@ -258,7 +258,7 @@ def pipeline(client: str, raw: bytes) -> Callable[[], object]:
         request, _ = sealing.unseal(request, SEALER)
         request, _ = memory.recall("key", request, 1.0)
         counting.measured(request)
-        counting.written(request)
+        chat_template.written(request)
         for upstream, capabilities in UPSTREAMS.items():
             try:
                 repaired = history.repair(sealing.unsigned(request), capabilities, client)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate import jsontext
+from headgate import jsontext, utf8
 from headgate.dialects import upstream_json
 from headgate.dialects.contract import RequestTarget
 from headgate.dialects.registry import DIALECTS
@@ -84,14 +84,14 @@ HALVES: dict[bytes, bytes] = {
 
 @pytest.mark.parametrize("body", HALVES)
 def test_halves_of_surrogate_pairs_that_stand_alone_are_replaced(body: bytes) -> None:
-    assert jsontext.without_lone_surrogates(body) == HALVES[body]
+    assert utf8.without_lone_surrogates(body) == HALVES[body]
 
 
 @given(st.lists(st.sampled_from([r"\ud83d", r"\ude00", "\\\\", r"\n", "x", "ud83d"]), max_size=12))
 def test_any_text_with_surrogates_is_read_as_a_tolerant_reader_reads_it(pieces: list[str]) -> None:
     text = '"' + "".join(pieces) + '"'
-    read = msgspec.json.decode(jsontext.without_lone_surrogates(text.encode()), type=str)
-    assert read == jsontext.whole_text(json.loads(text))
+    read = msgspec.json.decode(utf8.without_lone_surrogates(text.encode()), type=str)
+    assert read == utf8.whole_text(json.loads(text))
 
 
 @pytest.mark.parametrize("slice_", [1, 5, 6, 7, 11, 13])
@@ -107,21 +107,21 @@ def test_where_slices_of_a_long_text_end_makes_no_difference(
     slice_: int, pieces: list[str]
 ) -> None:
     body = b'"' + "".join(pieces).encode("latin-1") + b'"'
-    whole = jsontext.without_lone_surrogates(body)
+    whole = utf8.without_lone_surrogates(body)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jsontext, "_SLICE", slice_)
-        assert jsontext.without_lone_surrogates(body) == whole
+        patch.setattr(utf8, "_SLICE", slice_)
+        assert utf8.without_lone_surrogates(body) == whole
 
 
 @pytest.mark.parametrize("letter", ["é", "中", "😀"])
 @pytest.mark.parametrize("before", range(4088, 4100))
 def test_bytes_that_are_no_utf8_are_found_wherever_slices_end(letter: str, before: int) -> None:
     whole = b"a" * before + letter.encode() * 3000
-    jsontext.check_utf8(whole)
+    utf8.check(whole)
     for cut in (before + 1, before + 1001, len(whole) - 1):
         broken = whole[:cut] + b"a" + whole[cut + 1 :]
         with pytest.raises(UnicodeDecodeError) as ours:
-            jsontext.check_utf8(broken)
+            utf8.check(broken)
         with pytest.raises(UnicodeDecodeError) as python:
             broken.decode()
         assert str(ours.value) == str(python.value)
@@ -130,7 +130,7 @@ def test_bytes_that_are_no_utf8_are_found_wherever_slices_end(letter: str, befor
 def test_a_text_without_lone_surrogates_stays_the_same_object() -> None:
     for text in ("\ud55c\uad6d\uc5b4 \ud7ff", r"\ud83d\ude00", "a\0" + r"\ud83d"):
         body = f'"{text * 20_000}"'.encode()
-        assert jsontext.without_lone_surrogates(body) is body
+        assert utf8.without_lone_surrogates(body) is body
 
 
 @pytest.mark.parametrize("name", ["openai", "responses", "anthropic", "gemini"])

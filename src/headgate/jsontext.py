@@ -6,12 +6,12 @@ which naive event-stream clients take for line ends.
 """
 
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
 
+from headgate import utf8
 from headgate.bounds import VALUES_BASE, VALUES_BYTES, VALUES_MOST
 from headgate.errors import Failure, Refused, invalid
 
@@ -21,7 +21,6 @@ MAX_DEPTH = 64  # a bound on recursion; real tool schemas stay below 20
 # The keys that a body may give only once; one search for all of them, as a body may be long.
 _GUARDED = re.compile(rb'"(?:m(?:odel|essages|ax_tokens)|stream|tools|contents)"\s*+:')
 _SLICE = 1 << 16  # characters that are looked at together, so that their pieces are few
-_UTF8_SLICE = 1 << 12  # bytes
 _encoder = msgspec.json.Encoder()
 _decode = msgspec.json.Decoder().decode
 
@@ -52,7 +51,7 @@ def decode_request(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     """A client's body in its own type, or Refused naming the place and the fix."""
     check_values(body)
     try:
-        check_utf8(body)  # msgspec passes over the strings inside what stays Raw
+        utf8.check(body)  # msgspec passes over the strings inside what stays Raw
         value = decoder.decode(body)
     except msgspec.ValidationError as error:
         place = str(error).partition(" - at ")[2]
@@ -65,23 +64,6 @@ def decode_request(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     return value
 
 
-def check_utf8(text: bytes) -> None:
-    """Raise UnicodeDecodeError for what is no UTF-8.
-
-    It is decoded in slices, and only those that are not ASCII, as the whole text of a large body would take
-    twice its memory for nothing.
-    """
-    if text.isascii():
-        return
-    for piece in _characters(text, _UTF8_SLICE):
-        if not piece.isascii():
-            try:
-                piece.decode()
-            except UnicodeDecodeError:
-                text.decode()  # whose error names the place in the whole text
-                raise
-
-
 def check_duplicates(body: bytes) -> None:
     """Refuse a body that gives one of the guarded keys twice."""
     seen = set()
@@ -91,63 +73,6 @@ def check_duplicates(body: bytes) -> None:
             _refuse_duplicates(body)
             return
         seen.add(key)
-
-
-# An escaped half that its other half does not follow, or does not precede, where no escaped
-# backslash is left.
-_LONE = re.compile(
-    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
-    rb"|[c-fC-F][0-9a-fA-F]{2}(?<!\\u[dD][89abAB]..\\u[dD][c-fC-F]..))",
-    re.DOTALL,
-)
-_HIGH = re.compile(rb"\\u[dD][89abAB]..", re.DOTALL)
-_LOW = re.compile(rb"\\u[dD][c-fC-F]")
-_LONE_BYTES = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
-
-
-def without_lone_surrogates(body: bytes) -> bytes:
-    """The body with U+FFFD for each half of a surrogate pair that stands alone; the same if there is none.
-
-    JavaScript cuts strings between the halves; such a text stays in its client's history for good.
-    Slices of the body are looked at one by one, as each call keeps Python's lock: 23 MB of lone
-    halves take 0.6 s, and other threads wait for 2 ms at a time.
-    """
-    if (b"\\ud" in body or b"\\uD" in body) and b"\0" not in body:  # a NUL is no JSON
-        bare = body.replace(b"\\\\", b"\0\0")
-        slices = [bare[at:end] for at, end in _slices(bare)]
-        whole = [_LONE.sub(rb"\\ufffd", piece) for piece in slices]
-        if whole != slices:
-            body = b"".join(whole).replace(b"\0\0", b"\\\\")
-    if b"\xed" in body and not body.isascii():
-        slices = list(_characters(body, _SLICE))
-        whole = [_LONE_BYTES.sub(b"\xef\xbf\xbd", piece) for piece in slices]
-        if whole != slices:
-            body = b"".join(whole)
-    return body
-
-
-def _slices(bare: bytes) -> Iterator[tuple[int, int]]:
-    """Where slices begin and end, none within an escape or a surrogate pair."""
-    at, size = 0, len(bare)
-    while at < size:
-        end = bare.find(b"\\", at + _SLICE)
-        if end < 0:
-            end = size
-        elif _LOW.match(bare, end) and _HIGH.match(bare, end - 6, end):
-            end += 6
-        yield at, end
-        at = end
-
-
-def _characters(body: bytes, slice_size: int) -> Iterator[bytes]:
-    """Slices of a body, none of which ends within a character."""
-    at, size = 0, len(body)
-    while at < size:
-        end = at + slice_size
-        for _ in range(3):
-            end += end < size and 0x80 <= body[end] < 0xC0
-        yield body[at:end]
-        at = end
 
 
 def most_values(size: int) -> int:
@@ -255,11 +180,6 @@ def has_long_number(text: bytes) -> bool:
     return _LONG_NUMBER.search(_STRING.sub(b"", text)) is not None
 
 
-def whole_text(text: str) -> str:
-    """Surrogates, which JSON can smuggle in and UTF-8 cannot carry, joined or replaced."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
 def is_object(text: str) -> bool:
     """Whether `text` is one whole JSON object: what a finished tool call's arguments must be."""
     if text[-1:] != "}" and not text[-64:].rstrip().endswith("}"):
@@ -301,7 +221,6 @@ __all__ = [
     "Refused",
     "check_depth",
     "check_duplicates",
-    "check_utf8",
     "decode_request",
     "decoded_once",
     "encode",
@@ -310,6 +229,4 @@ __all__ = [
     "has_long_number",
     "is_object",
     "safe",
-    "whole_text",
-    "without_lone_surrogates",
 ]

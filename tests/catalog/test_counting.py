@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headgate.catalog import counting
+from headgate.catalog import chat_template, counting
 from headgate.catalog.counting import LEAST, MOST, Features, Learner, features
 from headgate.chat import Media, Message, Request, Text, Thinking, Tool, ToolCall, ToolResult
 
@@ -202,7 +202,7 @@ def test_a_conversation_is_written_as_the_models_read_it() -> None:
             Message("tool", (ToolResult("1", (Text("sunny"),)),)),
         ),
     )
-    assert counting.written(request) == (
+    assert chat_template.written(request) == (
         "]~!b[]~b]system\nBe brief.[e~[\n"
         "]~b]user\nWeather?[e~[\n"
         "]~b]ai\n<think>\nhm\n</think>\n\nI look.\n"
@@ -211,7 +211,7 @@ def test_a_conversation_is_written_as_the_models_read_it() -> None:
         "]~b]ai\n<think>\n"
     )
     tool = Tool("f", "Finds.", msgspec.Raw(b'{"type":"object"}'))
-    asked = counting.written(msgspec.structs.replace(request, tools=(tool,)))
+    asked = chat_template.written(msgspec.structs.replace(request, tools=(tool,)))
     line = '<tool>{"name":"f","description":"Finds.","parameters":{"type":"object"}}</tool>\n'
     assert line in asked
 

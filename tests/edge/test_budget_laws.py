@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from headgate import node
-from headgate.catalog import counting
+from headgate.catalog import chat_template, counting
 from headgate.catalog.models import models
 from headgate.catalog.routes import Route, Upstream
 from headgate.chat import (
@@ -193,7 +193,7 @@ def test_what_an_upstream_reads_has_no_more_bytes_than_the_bound_has_tokens(
     request = asked(client, "MiniMax-M3", text, 100, tools=tools)
     bound = counting.input_bound(request, to.model.context_window)
     read = received(fitted(request, client, to).request, to)
-    assert len(counting.written(read).encode()) <= bound
+    assert len(chat_template.written(read).encode()) <= bound
 
 
 def test_the_instructions_that_emulate_a_format_are_within_the_bound() -> None:
@@ -208,7 +208,7 @@ def test_the_instructions_that_emulate_a_format_are_within_the_bound() -> None:
     emulated = fitted(request, "openai", to)
     assert emulated.format is not None
     bound = counting.input_bound(request, to.model.context_window)
-    assert len(counting.written(emulated.request).encode()) <= bound
+    assert len(chat_template.written(emulated.request).encode()) <= bound
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_all_that_a_request_allows_is_paid_for_before_it_is_sent(
     allowed = read.sampling.max_tokens or to.model.max_output
     if max_tokens is not None:
         assert allowed <= max_tokens
-    most = len(counting.written(read).encode())
+    most = len(chat_template.written(read).encode())
     # None at all is not believed, so it is no report.
     input, output = max(1, round(most * shares[0])), max(1, round(allowed * shares[1]))
     usage = Usage(input, output, round(input * shares[2]), 0, round(output * shares[3]))

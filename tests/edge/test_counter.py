@@ -17,7 +17,7 @@ from test_gateway import chat, contents, messages
 
 from gateway import start, stop
 from headgate import config
-from headgate.catalog import building, counting
+from headgate.catalog import building, chat_template, counting
 from headgate.catalog.routes import Route
 from headgate.chat import Media, Message, Request, Text, Thinking, Tool, ToolCall, ToolResult
 from headgate.config import ConfigError, Settings
@@ -147,7 +147,7 @@ def test_sglang_which_takes_only_a_text_gets_one_and_for_a_minute_nothing_else()
         clock = Clock()
         async with playing(sglang) as (played, client):
             counter, routes = Counter(client, now=clock), (played.route("sglang"),)
-            text = counting.written(ASKED)
+            text = chat_template.written(ASKED)
             for _ in range(2):
                 found = await counter.count(ASKED, routes, "openai")
                 assert found == Count(len(text.split()), WRITTEN)
@@ -380,7 +380,7 @@ def test_the_operators_tokenizer_is_the_second_way() -> None:
             assert texts == []
             silent = played.route("minimax")
             found = await counter.count(ASKED, (silent,), "openai")
-            assert texts == [counting.written(ASKED)]
+            assert texts == [chat_template.written(ASKED)]
             assert found == Count(len(texts[0].split()), WRITTEN)
             seen = Message("user", (Media("image", data="AAAA"),))
             more = msgspec.structs.replace(ASKED, messages=(*ASKED.messages, seen))

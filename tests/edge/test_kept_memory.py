@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 import httpx2
-import pytest
 
 from attacking import tree
 from gateway import start, stop
 from headgate.supervisor.supervise import KEPT_MEMORY
 from played import PlayedUpstream
+from programs import lacking
 from waiting import PATIENCE_S
 
 COUNT, AT_ONCE = 40, 4
@@ -33,12 +33,11 @@ def page_faults(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[7])
 
 
-@pytest.mark.skipif(
-    "CS_GNU_LIBC_VERSION" not in os.confstr_names, reason="only glibc is asked to keep memory"
-)
 def test_the_memory_of_a_large_body_is_used_for_the_next(
     upstream: PlayedUpstream, tmp_path: Path
 ) -> None:
+    if "CS_GNU_LIBC_VERSION" not in os.confstr_names:
+        lacking("only glibc is asked to keep memory")
     gate = start(
         tmp_path / "data", HEADGATE_UPSTREAM_URL=upstream.url("openai"), HEADGATE_UPSTREAM_KEY="x"
     )

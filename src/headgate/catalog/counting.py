@@ -12,12 +12,11 @@ values by 31 % (`make estimates`, 2026-12).
 Note: what upstreams report has the frame of the chat template in it, and sometimes a
 system prompt that nobody sent; both are learned as a sum per request.  One caller's texts teach for
 all callers of the model, so somebody who sends noise makes the others' estimates worse, by no more
-than the bounds.  `written` is our rendering of MiniMax's template (from the chat template of
-MiniMaxAI/MiniMax-M2), for tokenizers that are no more than that.
+than the bounds.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from operator import mul
 
 import msgspec
@@ -59,7 +58,7 @@ def of_counts(ascii_chars: int, other_chars: int) -> int:
 
 
 # What is added to the bytes of a request's texts for an upper bound of its tokens.  The frames are
-# generous: MiniMax's template (`_written`) has some 6 tokens around a message, 40 around a call.
+# generous: MiniMax's template (chat_template.py) has some 6 tokens around a message, 40 around a call.
 BOUND_REQUEST = 1024  # the template's head, its text about tools, a system prompt that nobody sent
 BOUND_MESSAGE = 32
 BOUND_PART = 32
@@ -359,60 +358,3 @@ def _known(features: Features) -> tuple[float, ...]:
 def _sum(weights: list[float] | tuple[float, ...], x: list[float] | tuple[float, ...]) -> float:
     total: float = sum(map(mul, weights, x))
     return total
-
-
-# --- the template ----------------------------------------------------------------------------
-
-_TOOLS = (
-    "\n\n# Tools\nYou may call one or more tools to assist with the user query.\n"
-    "Here are the tools available in JSONSchema format:\n\n<tools>\n"
-)
-_TOOLS_END = (
-    "</tools>\n\nWhen making tool calls, use XML format to invoke tools and pass parameters:\n\n"
-    '<minimax:tool_call>\n<invoke name="tool-name-1">\n<parameter name="param-key-1">'
-    "param-value-1</parameter>\n</invoke>\n</minimax:tool_call>"
-)
-_ROLES = {"user": "user", "assistant": "ai", "tool": "tool"}
-
-
-def written(request: Request) -> str:
-    """The request as one text, as MiniMax's models read it; media are left out."""
-    return "".join(_written(request))
-
-
-def _written(request: Request) -> Iterator[str]:
-    yield "]~!b[]~b]system\n"
-    yield "\n".join(m.text for m in request.messages if m.role == "system")
-    if request.tools:
-        yield _TOOLS
-        for tool in request.tools:
-            about = {
-                "name": tool.name,
-                "description": tool.description,
-                "parameters": tool.parameters,
-            }
-            yield f"<tool>{msgspec.json.encode(about).decode()}</tool>\n"
-        yield _TOOLS_END
-    yield "[e~[\n"
-    for message in request.messages:
-        if message.role != "system":
-            yield f"]~b]{_ROLES[message.role]}\n"
-            yield from map(_part, message.parts)
-            yield "[e~[\n"
-    yield "]~b]ai\n<think>\n"
-
-
-def _part(part: Text | Media | Thinking | ToolCall | ToolResult) -> str:
-    match part:
-        case Text():
-            return part.text
-        case Thinking(text):
-            return f"<think>\n{text}\n</think>\n\n"
-        case ToolCall():
-            call = f'<invoke name="{part.name}">\n{part.arguments}\n</invoke>'
-            return f"\n<minimax:tool_call>\n{call}\n</minimax:tool_call>"
-        case ToolResult():
-            stated = "".join(p.text for p in part.parts if isinstance(p, Text))
-            return f"<response>{stated}</response>"
-        case Media():
-            return ""

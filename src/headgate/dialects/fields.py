@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 from msgspec import Raw, Struct
 
-from headgate import jsontext
+from headgate import jsontext, utf8
 from headgate.bounds import LABEL, MAX_TOKENS_BOUND, SCHEMA_VALUES, WORDS, check_size, check_stops
 from headgate.chat import Media, Request, Sampling, Tool
 from headgate.errors import Refused, invalid
@@ -25,7 +25,7 @@ def read_whole(read: Callable[[bytes], Request], body: bytes) -> Request:
         return read(body)
     except Refused:
         plain = body.removeprefix(codecs.BOM_UTF8)
-        whole = jsontext.without_lone_surrogates(plain)
+        whole = utf8.without_lone_surrogates(plain)
         if whole is body:
             raise
         if whole is plain:

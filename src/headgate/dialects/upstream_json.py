@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from headgate import jsontext
+from headgate import utf8
 
 T = TypeVar("T")
 
@@ -22,10 +22,10 @@ def decode(decoder: "msgspec.json.Decoder[T]", data: bytes, type_: type[T]) -> T
         # Surrogates must go here: no encoder could write them.
         try:
             loose = json.loads(data.decode("utf-8", "replace"))
-            text = jsontext.whole_text(json.dumps(loose, ensure_ascii=False))
+            text = utf8.whole_text(json.dumps(loose, ensure_ascii=False))
             with suppress(msgspec.ValidationError):
                 return msgspec.json.decode(text.encode(), type=type_, strict=False)
-            text = jsontext.whole_text(json.dumps(_tidied(loose), ensure_ascii=False))
+            text = utf8.whole_text(json.dumps(_tidied(loose), ensure_ascii=False))
         except RecursionError:
             raise ValueError("nested too deep") from None
         return msgspec.json.decode(text.encode(), type=type_, strict=False)

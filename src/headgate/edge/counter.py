@@ -24,7 +24,7 @@ from typing import Annotated, Any
 import msgspec
 
 from headgate import jsontext
-from headgate.catalog import counting
+from headgate.catalog import chat_template, counting
 from headgate.catalog.counting import Features, Learner
 from headgate.catalog.routes import Route
 from headgate.chat import Request
@@ -236,7 +236,7 @@ class Counter:
     ) -> Count | None:
         """None when it takes too long, which a long queue before it also is."""
         assert self._tokenizer is not None and self._thread is not None
-        text: str = await worker(counting.written, request)
+        text: str = await worker(chat_template.written, request)
         if len(text) > MAX_TEXT_CHARS:
             return None
         loop = asyncio.get_running_loop()
@@ -253,7 +253,7 @@ def _prompt(route: Route, request: Request) -> bytes:
     return jsontext.encode(
         {
             "model": route.name,
-            "prompt": counting.written(request),
+            "prompt": chat_template.written(request),
             "add_special_tokens": False,
         }
     )

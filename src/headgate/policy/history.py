@@ -23,7 +23,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
-from headgate import jsontext
+from headgate import jsontext, utf8
 from headgate.chat import Media, Message, Part, Request, Text, Thinking, ToolCall, ToolResult
 from headgate.dialects.capabilities import Capabilities
 from headgate.dialects.contract import DialectFacts
@@ -220,7 +220,7 @@ def _call(call: ToolCall, warnings: list[str]) -> ToolCall:
     if jsontext.is_object(arguments):
         return call
     if "\\u" in arguments:
-        whole = jsontext.without_lone_surrogates(arguments.encode()).decode()
+        whole = utf8.without_lone_surrogates(arguments.encode()).decode()
         if whole != arguments and jsontext.is_object(whole):
             warnings.append("history: lone surrogates in arguments replaced")
             return msgspec.structs.replace(call, source=whole)

@@ -1,6 +1,6 @@
 """People of the console, their sessions, management keys, and the record of who changed what.
 
-The only place with their SQL.  Of a session, a setup link and a management key only an HMAC is kept,
+The only place with their SQL, with audit_log.py and saved_views.py.  Of a session, a setup link and a management key only an HMAC is kept,
 each under a secret of its own purpose.  Note: the database must be up
 to date, so a Store has opened it before; passwords come here hashed.
 """
@@ -30,6 +30,7 @@ from headgate.policy.terms import MAX_NAME_CHARS, name_fault
 from headgate.storage.errors import StoreError, StoreFault
 from headgate.storage.interface import Keys
 from headgate.storage.sharing import writing
+from headgate.storage.sqlite import audit_log, saved_views
 from headgate.storage.sqlite.database import BUSY_MS
 from headgate.storage.sqlite.statements import insert
 
@@ -38,7 +39,6 @@ SEEN_EVERY_S = 60.0  # a session's last use is written at most so often
 
 _USER = ", ".join(User.__struct_fields__)
 _MANAGEMENT = ", ".join(ManagementKey.__struct_fields__)
-MAX_VIEWS = 50  # of one user: a menu has no room for more
 
 
 class People:
@@ -116,27 +116,17 @@ class People:
 
     def views(self, user: str) -> dict[str, str]:
         """The views that a user has saved: the query of each, by its name."""
-        found = self._all(
-            "select name, query from views where user_id = :user order by name", user=user
-        )
-        return {str(name): str(query) for name, query in found}
+        with self._faults():
+            return saved_views.of(self._db, user)
 
     def save_view(self, user: str, name: str, query: str) -> None:
         """Save a view in place of one of the same name; StoreError for one too many."""
         with self._transaction():
-            self._db.execute(
-                "insert into views values (:user, :name, :query)"
-                " on conflict do update set query = :query",
-                {"user": user, "name": name, "query": query},
-            )
-            ((count,),) = self._all("select count(*) from views where user_id = :user", user=user)
-            if int(str(count)) > MAX_VIEWS:
-                raise StoreError(f"there are {MAX_VIEWS} saved views already; remove one first.")
+            saved_views.save(self._db, user, name, query)
 
     def remove_view(self, user: str, name: str) -> bool:
-        return self._changed(
-            "delete from views where user_id = :user and name = :name", user=user, name=name
-        )
+        with self._transaction():
+            return saved_views.remove(self._db, user, name)
 
     # --- users
 
@@ -395,28 +385,13 @@ class People:
         *,
         now_s: float,
     ) -> None:
-        change = {
-            "at_s": now_s,
-            "actor": actor,
-            "via": via,
-            "action": action,
-            "subject": subject,
-            "account": account,
-            "detail": msgspec.json.encode(detail or {}).decode(),
-        }
+        made = (now_s, actor, via, action, subject, account, detail or {})
         with self._transaction():
-            insert(self._db, "audit_log", change)
+            audit_log.add(self._db, Change(0, *made))
 
     def changes(
         self, *, account: str | None = None, before: int | None = None, most: int = 50
     ) -> list[Change]:
         """Return the newest first; `before`: the last one's seq, for the next page."""
-        rows = self._all(
-            "select seq, at_s, actor, via, action, subject, account, detail from audit_log"
-            " where (:account is null or account = :account) and (:before is null or seq < :before)"
-            " order by seq desc limit :most",
-            account=account,
-            before=before,
-            most=most,
-        )
-        return [Change(*(*c[:-1], msgspec.json.decode(c[-1]))) for c in rows]
+        with self._faults():
+            return audit_log.page(self._db, account, before, most)
