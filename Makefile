@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 BIN := .venv/bin
 
-.PHONY: run test check house words attack cluster soak retention agents agents-search suites screenshots bench estimates profile instructions \
+.PHONY: run test check coverage house words attack cluster soak retention agents agents-search suites screenshots bench estimates profile instructions \
 	scale instructions-baseline bench-console bench-litellm dist sbom package first-hour image deploy-check sizing clean
 
 run: .venv/.run
@@ -21,9 +21,13 @@ check: .venv/.test
 	@$(BIN)/mypy --config-file tests/mypy.ini tests
 	@$(BIN)/python evals/house/words.py
 
+# What the tests run of the translation and the pipeline, by lines and branches; fails below the bounds of covered.py.
+coverage: .venv/.test
+	@$(BIN)/python evals/house/covered.py
+
 # The size of each package, as ARCHITECTURE.md shows it; and what is left of retired words.
 house:
-	@$(PYTHON) evals/house/numbers.py
+	@$(PYTHON) evals/house/sizes.py
 
 words:
 	@$(PYTHON) evals/house/words.py
