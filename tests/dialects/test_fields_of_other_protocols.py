@@ -24,7 +24,8 @@ BODIES: dict[str, Json] = {
                 {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
             {"role": "tool", "tool_call_id": "c", "content": "r"},
         ],
-        "tools": [{"type": "function", "function": {"name": "f", "parameters": SCHEMA}}],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": SCHEMA}}] * 2,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}},
     },
     "responses": {
         "model": "m",
@@ -50,7 +51,7 @@ BODIES: dict[str, Json] = {
         ],
         "tools": [{"name": "f", "input_schema": SCHEMA}],
         "thinking": {"type": "adaptive"},
-        "output_config": {"effort": "low"},
+        "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": SCHEMA}},
     },
     "gemini": {
         "contents": [{"role": "user", "parts": [{"text": "Hi"}]}],
@@ -61,10 +62,10 @@ BODIES: dict[str, Json] = {
 }  # fmt: skip
 # Where a client puts parameters, and each message and item.
 OBJECTS = {
-    "openai": r"\$(\.messages\[\d\])?",
-    "responses": r"\$(\.input\[\d\]|\.reasoning|\.text)?",
-    "anthropic": r"\$(\.messages\[\d\]|\.thinking|\.output_config)?",
-    "gemini": r"\$(\.generationConfig(\.thinkingConfig)?|\.toolConfig(\.functionCallingConfig)?)?",
+    "openai": r"\$(\.messages\[\d\]|\.tools\[\d\]\.function|\.response_format(\.json_schema)?)?",
+    "responses": r"\$(\.input\[\d\]|\.reasoning|\.text(\.format)?)?",
+    "anthropic": r"\$(\.messages\[\d\]|\.tools\[\d\]|\.thinking|\.output_config(\.format)?)?",
+    "gemini": r"\$(\.generationConfig(\.thinkingConfig)?|\.toolConfig(\.functionCallingConfig)?|\.tools\[\d\]\.functionDeclarations\[\d\])?",
 }
 
 
@@ -204,3 +205,52 @@ def test_switches_of_servers_for_open_models_are_read(fields: Json, mode: str, e
     request = read("openai", {**BODIES["openai"], **fields})
     assert (request.reasoning.mode, request.reasoning.effort) == (mode, effort)
     assert request.warnings == ()
+
+
+def test_tools_are_counted_by_kind_of_place_and_the_header_stays_short() -> None:
+    tool = {"name": "f", "input_schema": SCHEMA, "next_year": 1}
+    body = {**BODIES["anthropic"], "tools": [{**tool, "name": f"f{n}"} for n in range(500)]}
+    assert read("anthropic", body).warnings == ("tools[].next_year",)
+    many = [{**tool, "name": f"f{n}", f"field{n}": 1} for n in range(500)]
+    warnings = read("anthropic", {**body, "tools": many}).warnings
+    assert len(warnings) <= 33 and sum(map(len, warnings)) < 2_000
+
+
+def test_what_vendors_know_of_a_tool_is_silent() -> None:
+    of_tool = ("allowed_callers", "cache_control", "defer_loading", "input_examples", "strict")
+    tool = {"name": "f", "input_schema": SCHEMA, "max_characters": 9, "eager_input_streaming": True}
+    values: Json = {
+        "allowed_callers": ["direct"],
+        "cache_control": {"type": "ephemeral"},
+        "defer_loading": True,
+        "input_examples": [{}],
+        "strict": False,
+    }
+    assert set(of_tool) == set(values)
+    request = read("anthropic", {**BODIES["anthropic"], "tools": [{**tool, **values}]})
+    assert not [w for w in request.warnings if w.startswith("tools[].") and "strict" not in w]
+
+
+def test_a_flat_tool_of_chat_may_have_any_field() -> None:
+    flat = {"type": "function", "name": "f", "parameters": SCHEMA, "next_year": 1}
+    request = read("openai", {**BODIES["openai"], "tools": [flat]})
+    assert [tool.name for tool in request.tools] == ["f"]
+    assert [w for w in request.warnings if w.endswith("next_year")] == [
+        "tools[].function.next_year"
+    ]
+
+
+def test_a_request_that_is_counted_may_have_any_field_too() -> None:
+    tool = {"functionDeclarations": [{"name": "f", "next_year": 1}]}
+    config = {"thinkingConfig": {"next_year": 1}}
+    inner = {**BODIES["gemini"], "model": "m", "tools": [tool], "generationConfig": config}
+    request = read("gemini", {"generateContentRequest": {**inner, "next_year": 1}})
+    assert [tool.name for tool in request.tools] == ["f"]
+    assert len([w for w in request.warnings if w.endswith("next_year")]) == 3
+
+
+@pytest.mark.parametrize("dialect", BODIES)
+def test_a_body_with_white_space_is_read_alike(dialect: str) -> None:
+    body = json.dumps({**BODIES[dialect], "next_year": 1}, indent=2)
+    request = DIALECTS[dialect].decode_request(f"\n {body}\n".encode(), RequestTarget("m", False))
+    assert "next_year" in request.warnings

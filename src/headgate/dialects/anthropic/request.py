@@ -46,6 +46,7 @@ from headgate.dialects.anthropic.request_wire import (
     OutputConfig,
     RequestIn,
     ThinkingIn,
+    ToolIn,
     loose_decoder,
     request_decoder,
     user_id_decoder,
@@ -203,7 +204,9 @@ def request_in(body: bytes, target: RequestTarget) -> Request:
 
 def _hinted(body: bytes, headers: Mapping[str, str]) -> Request:
     return hints.read(
-        lambda b: unknown_fields.read(lambda c: _limited(c, headers), b, _PLACES), body, _HINTS
+        lambda b: unknown_fields.read(lambda c: _limited(c, headers), b, _PLACES, silent=_SILENT),
+        body,
+        _HINTS,
     )
 
 
@@ -211,7 +214,25 @@ _PLACES = {
     "$": unknown_fields.names_of(RequestIn),
     "$.thinking": unknown_fields.names_of(ThinkingIn),
     "$.output_config": unknown_fields.names_of(OutputConfig),
+    "$.output_config.format": unknown_fields.names_of(FormatIn),
+    "$.output_format": unknown_fields.names_of(FormatIn),
+    "$.tools[]": unknown_fields.names_of(ToolIn),
 }
+# Of tools that Anthropic or a client of it runs, anthropic 2.14 (read 2026-12).
+_SILENT = frozenset(
+    (
+        *(
+            "caching",
+            "citations",
+            "configs",
+            "default_config",
+            "display_height_px",
+            "display_number",
+        ),
+        *("display_width_px", "enable_zoom", "max_characters", "max_content_tokens", "max_tokens"),
+        *("mcp_server_name", "model", "response_inclusion", "tools", "url_sources", "use_cache"),
+    )
+)
 
 
 def _limited(body: bytes, headers: Mapping[str, str]) -> Request:
@@ -224,9 +245,7 @@ def _read(body: bytes, headers: Mapping[str, str]) -> Request:
         if all([_is_known(message) for message in wire.messages]):
             return _request(wire, headers)
     except Refused as refused:
-        if refused.failure.code == "invalid_json" or (
-            refused.failure.param in _PLACES and unknown_fields.is_for(refused, "$")
-        ):
+        if refused.failure.code == "invalid_json" or unknown_fields.is_at(refused, _PLACES):
             raise
         if refused.failure.param.startswith("$.messages["):
             again, warnings = without_foreign(body, refused)

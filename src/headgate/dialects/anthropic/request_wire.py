@@ -82,6 +82,8 @@ class _LooseMessageIn(MessageIn, frozen=True):
 
 
 class ToolIn(Struct, frozen=True):
+    """Holds a tool; in OpenAI's form, what is inside of `function` may have any fields."""
+
     name: str | None = None
     type: str | None = None
     description: str | None = None
@@ -97,6 +99,15 @@ class ToolIn(Struct, frozen=True):
     allowed_domains: list[str] | None = None
     blocked_domains: list[str] | None = None
     user_location: Raw = NOTHING
+    # Ignored, as it says nothing to the model:
+    allowed_callers: Raw = NOTHING
+    defer_loading: Raw = NOTHING
+    eager_input_streaming: Raw = NOTHING
+    input_examples: Raw = NOTHING
+
+
+class _ListedToolIn(ToolIn, frozen=True, forbid_unknown_fields=True):
+    pass
 
 
 class _NamedIn(Struct, frozen=True):
@@ -116,10 +127,13 @@ class ThinkingIn(Struct, frozen=True, forbid_unknown_fields=True):
     display: str | None = None
 
 
-class FormatIn(Struct, frozen=True):
+class FormatIn(Struct, frozen=True, forbid_unknown_fields=True):
     type: str
     schema: Raw = NOTHING
     name: str | None = None
+    # As OpenAI's protocols have them; a reply is always of the schema:
+    strict: Raw = NOTHING
+    description: Raw = NOTHING
 
 
 class OutputConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -149,7 +163,7 @@ class RequestIn(Struct, frozen=True, forbid_unknown_fields=True):
     top_p: float | None = None
     top_k: Int64 | None = None
     stop_sequences: list[str] | None = None
-    tools: list[ToolIn] | None = None
+    tools: list[_ListedToolIn] | None = None
     tool_choice: ChoiceIn | str | None = None  # see tools.py, `stated_choice`
     thinking: ThinkingIn | None = None
     output_config: OutputConfig | None = None

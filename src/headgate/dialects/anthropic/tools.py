@@ -1,5 +1,7 @@
 """The tools of Anthropic Messages, from clients: definitions, choice and web search."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from headgate import bounds
@@ -13,7 +15,7 @@ from headgate.errors import invalid, unsupported
 
 
 def tools_of(
-    wires: list[ToolIn] | None, choice: "ChoiceIn | None", notes: list[str]
+    wires: Sequence[ToolIn] | None, choice: "ChoiceIn | None", notes: list[str]
 ) -> tuple[Tool, ...]:
     """Return the tools as functions; those that Anthropic executes are left out, unless one is forced."""
     bounds.check_size(wires, bounds.TOOLS, "$.tools")

@@ -31,6 +31,7 @@ from headgate.dialects.gemini.request_wire import (
     SNAKE_CASE,
     ConfigIn,
     FunctionConfigIn,
+    FunctionIn,
     RequestIn,
     ThinkingIn,
     ToolConfigIn,
@@ -242,6 +243,7 @@ _PLACES = {
     "$": unknown_fields.names_of(RequestIn),
     "$.generationConfig": unknown_fields.names_of(ConfigIn),
     "$.generationConfig.thinkingConfig": unknown_fields.names_of(ThinkingIn),
+    "$.tools[].functionDeclarations[]": unknown_fields.names_of(FunctionIn),
     "$.toolConfig": unknown_fields.names_of(ToolConfigIn),
     "$.toolConfig.functionCallingConfig": unknown_fields.names_of(FunctionConfigIn),
 }
@@ -251,5 +253,7 @@ def _read(body: bytes, target: RequestTarget) -> Request:
     try:
         return _request(read_request(body), target)
     except Refused as refused:
+        if unknown_fields.is_at(refused, _PLACES):
+            raise
         again, warnings = malformed.mended(body, refused, "contents", mended)
     return _request(read_request(again), target).warn(*warnings)

@@ -14,7 +14,7 @@ _Json = dict[str, object]
 _NOTHING = Raw(b"")
 
 
-class FunctionIn(Struct, frozen=True, rename="camel"):
+class FunctionIn(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     name: str
     description: str | None = None
     parameters: Raw = _NOTHING
@@ -27,6 +27,7 @@ class FunctionIn(Struct, frozen=True, rename="camel"):
 class FunctionConfigIn(Struct, frozen=True, gc=False, rename="camel", forbid_unknown_fields=True):
     mode: str | None = None
     allowed_function_names: list[str] | None = None
+    stream_function_call_arguments: Raw = _NOTHING  # calls stream whenever a reply does
 
 
 class ToolConfigIn(Struct, frozen=True, gc=False, rename="camel", forbid_unknown_fields=True):

@@ -42,7 +42,9 @@ from headgate.dialects.openai.request_wire import (
     USUAL_REASONING,
     USUAL_SAMPLING,
     FormatIn,
+    FunctionIn,
     RequestIn,
+    SchemaIn,
     StreamOptions,
     request_decoder,
 )
@@ -245,7 +247,12 @@ def request_in(
     )
 
 
-_PLACES = {"$": unknown_fields.names_of(RequestIn)}
+_PLACES = {
+    "$": unknown_fields.names_of(RequestIn),
+    "$.tools[].function": unknown_fields.names_of(FunctionIn),
+    "$.response_format": unknown_fields.names_of(FormatIn),
+    "$.response_format.json_schema": unknown_fields.names_of(SchemaIn),
+}
 
 
 def _known(
@@ -264,12 +271,17 @@ def _read(
     of_input: Callable[[bytes, RequestTarget], Request] | None,
 ) -> Request:
     try:
-        return _request(jsontext.decode_request(request_decoder, body))
+        return _of_own(body)
     except Refused as refused:
         if of_input is not None and b'"input"' in body and _input_only(body):
             request = of_input(body, target)
             return msgspec.structs.replace(request, want_usage=_wants_usage(body))
-        if unknown_fields.is_for(refused, "$") and refused.failure.param == "$":
+        if unknown_fields.is_at(refused, _PLACES):
             raise
         rewritten, warnings = unknown_chat.chat(body, refused)
-    return _request(jsontext.decode_request(request_decoder, rewritten)).warn(*warnings)
+    # A tool in another form may have fields that show only now.
+    return unknown_fields.read(_of_own, rewritten, _PLACES).warn(*warnings)
+
+
+def _of_own(body: bytes) -> Request:
+    return _request(jsontext.decode_request(request_decoder, body))

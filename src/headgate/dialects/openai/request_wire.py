@@ -68,7 +68,7 @@ class MessageIn(Struct, frozen=True, forbid_unknown_fields=True):
     prefix: Raw = NOTHING  # DeepSeek's mark of a text to be continued, which any last one is
 
 
-class _FunctionIn(Struct, frozen=True):
+class FunctionIn(Struct, frozen=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(min_length=1)]
     description: str | None = None
     parameters: Raw = NOTHING
@@ -76,6 +76,9 @@ class _FunctionIn(Struct, frozen=True):
     # The schema under the names of Anthropic and of MCP:
     input_schema: Raw = NOTHING
     inputSchema: Raw = NOTHING
+    # Ignored, as it says nothing to the model:
+    cache_control: Raw = NOTHING
+    defer_loading: Raw = NOTHING
 
 
 class _CustomIn(Struct, frozen=True):
@@ -86,7 +89,7 @@ class _CustomIn(Struct, frozen=True):
 
 class ToolIn(Struct, frozen=True):
     type: str = "function"
-    function: _FunctionIn | None = None
+    function: FunctionIn | None = None
     custom: _CustomIn | None = None
 
 
@@ -112,15 +115,16 @@ class ChoiceIn(Struct, frozen=True):
     allowed_tools: _Allowed | None = None
 
 
-class _SchemaIn(Struct, frozen=True):
+class SchemaIn(Struct, frozen=True, forbid_unknown_fields=True):
     name: str = ""
     schema: Raw = Raw(b"{}")
     strict: bool | None = None
+    description: Raw = NOTHING
 
 
-class FormatIn(Struct, frozen=True):
+class FormatIn(Struct, frozen=True, forbid_unknown_fields=True):
     type: Literal["text", "json_object", "json_schema"]
-    json_schema: _SchemaIn | None = None
+    json_schema: SchemaIn | None = None
 
 
 class ThinkingIn(Struct, frozen=True):

@@ -245,6 +245,7 @@ _PLACES = {
     "$": unknown_fields.names_of(RequestIn),
     "$.reasoning": unknown_fields.names_of(ReasoningIn),
     "$.text": unknown_fields.names_of(TextIn),
+    "$.text.format": unknown_fields.names_of(FormatIn),
 }
 
 
@@ -256,7 +257,7 @@ def _read(body: bytes) -> Request:
     try:
         return _request(jsontext.decode_request(request_decoder, body))
     except Refused as refused:
-        if refused.failure.param in _PLACES and unknown_fields.is_for(refused, "$"):
+        if unknown_fields.is_at(refused, _PLACES):
             raise
         rewritten, warnings = unknown_responses.responses(body, refused)
     return _request(jsontext.decode_request(request_decoder, rewritten)).warn(*warnings)

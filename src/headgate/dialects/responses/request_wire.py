@@ -95,7 +95,7 @@ class ChoiceIn(Struct, frozen=True, omit_defaults=True):
     tools: list[AllowedIn] | None = None
 
 
-class FormatIn(Struct, frozen=True, omit_defaults=True):
+class FormatIn(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     type: Literal["text", "json_object", "json_schema"]
     name: str | None = None
     description: str | None = None
