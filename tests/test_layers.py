@@ -329,7 +329,6 @@ LONGER = {
     "stream/blocks.py": 325,
     "supervisor/operations.py": 350,
     "supervisor/supervise.py": 375,
-    "web/api/figures.py": 375,
     "web/api/openapi_gateway.py": 375,
     "web/app.py": 425,
     "web/console/keys_page.py": 425,

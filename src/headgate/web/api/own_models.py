@@ -18,20 +18,20 @@ from headgate.catalog.models import Model
 from headgate.catalog.models import models as shipped
 from headgate.catalog.stored import Joined
 from headgate.config import ConfigError
-from headgate.web.api import catalog_shapes, figures
+from headgate.web.api import catalog_shapes, upstream_figures
 from headgate.web.context import Problem, RequestContext
 
 
-def list_models(visit: RequestContext) -> figures.ModelList:
+def list_models(visit: RequestContext) -> upstream_figures.ModelList:
     """List the models of the catalog with their prices."""
     both, kept = visit.console_context.joined, visit.console_context.store.own_models()
-    return figures.ModelList(
+    return upstream_figures.ModelList(
         data=[_shown(m, both, kept) for m in both.catalog.models],
-        left_out=[figures.LeftOut(id=id, reason=why) for id, why in both.faults.items()],
+        left_out=[upstream_figures.LeftOut(id=id, reason=why) for id, why in both.faults.items()],
     )
 
 
-def show_model(visit: RequestContext) -> figures.Model:
+def show_model(visit: RequestContext) -> upstream_figures.Model:
     """Show one model."""
     both = visit.console_context.joined
     found = both.catalog.find(visit.path["id"])
@@ -40,7 +40,7 @@ def show_model(visit: RequestContext) -> figures.Model:
     return _shown(found, both, visit.console_context.store.own_models())
 
 
-def make_model(visit: RequestContext, body: catalog_shapes.NewModel) -> figures.Model:
+def make_model(visit: RequestContext, body: catalog_shapes.NewModel) -> upstream_figures.Model:
     """Add a model of your own.
 
     A running gateway serves it within a second, under its own name and at its own price.
@@ -52,7 +52,9 @@ def make_model(visit: RequestContext, body: catalog_shapes.NewModel) -> figures.
     return _shown_again(visit, body.id)
 
 
-def change_model(visit: RequestContext, body: catalog_shapes.ModelChanges) -> figures.Model:
+def change_model(
+    visit: RequestContext, body: catalog_shapes.ModelChanges
+) -> upstream_figures.Model:
     """Change a model of your own.
 
     What is left out stays.
@@ -66,7 +68,7 @@ def change_model(visit: RequestContext, body: catalog_shapes.ModelChanges) -> fi
     return _shown_again(visit, id)
 
 
-def remove_model(visit: RequestContext) -> figures.Removed:
+def remove_model(visit: RequestContext) -> upstream_figures.Removed:
     """Remove a model of your own.
 
     Its requests stay in the ledger and in the reports.
@@ -74,7 +76,7 @@ def remove_model(visit: RequestContext) -> figures.Removed:
     id = visit.path["id"]
     if not operations.remove(visit.operator, id):
         raise _not_stored(visit, id)
-    return figures.Removed(id=id)
+    return upstream_figures.Removed(id=id)
 
 
 def put(visit: RequestContext, id: str, fields: dict[str, object]) -> None:
@@ -108,20 +110,20 @@ def _not_stored(visit: RequestContext, id: str) -> Problem:
     return Problem(409, f"`{id[:128]}` is shipped or in headgate.toml; change it there.")
 
 
-def _shown_again(visit: RequestContext, id: str) -> figures.Model:
+def _shown_again(visit: RequestContext, id: str) -> upstream_figures.Model:
     both = visit.console_context.joined
     model = next(m for m in both.catalog.models if m.id == id)
     return _shown(model, both, visit.console_context.store.own_models())
 
 
-def _shown(m: Model, both: Joined, kept: dict[str, str]) -> figures.Model:
+def _shown(m: Model, both: Joined, kept: dict[str, str]) -> upstream_figures.Model:
     routes, today = both.catalog.routes(m.id), datetime.now(UTC).date()
     end = cards.retirement(routes)
     own = both.settings.models.get(m.id, config.Model())
-    source: figures.Source = "shipped" if m.id in shipped() else "file"
+    source: upstream_figures.Source = "shipped" if m.id in shipped() else "file"
     if source == "file" and m.id in kept:
         source = "stored"
-    return figures.Model(
+    return upstream_figures.Model(
         id=m.id,
         display_name=m.display_name,
         description=m.description,
@@ -130,7 +132,7 @@ def _shown(m: Model, both: Joined, kept: dict[str, str]) -> figures.Model:
         max_output=m.max_output,
         input=list(m.input),
         prices=[
-            figures.Price(
+            upstream_figures.Price(
                 valid_from=p.valid_from,
                 up_to_input=p.up_to_input,
                 input=p.input,
@@ -143,7 +145,7 @@ def _shown(m: Model, both: Joined, kept: dict[str, str]) -> figures.Model:
         ],
         upstreams=[r.upstream.name for r in routes],
         routes=[
-            figures.Route(
+            upstream_figures.Route(
                 upstream=r.upstream.name, model=r.name, answered_by=r.other or m.id, free=r.free
             )
             for r in routes

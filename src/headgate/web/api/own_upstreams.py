@@ -10,18 +10,18 @@ from headgate import config
 from headgate.admin import upstreams as operations
 from headgate.catalog.presets import presets
 from headgate.config import addresses
-from headgate.web.api import catalog_shapes, figures
+from headgate.web.api import catalog_shapes, upstream_figures
 from headgate.web.context import Problem, RequestContext
 
 
-def show_upstream(visit: RequestContext) -> figures.UpstreamSettings:
+def show_upstream(visit: RequestContext) -> upstream_figures.UpstreamSettings:
     """Show the settings of one upstream; never its key."""
     return shown(visit, visit.path["name"])
 
 
 def make_upstream(
     visit: RequestContext, body: catalog_shapes.NewUpstream
-) -> figures.UpstreamSettings:
+) -> upstream_figures.UpstreamSettings:
     """Add an upstream.
 
     A running gateway sends requests to it within a second. Its key is encrypted and never shown.
@@ -42,7 +42,7 @@ def make_upstream(
 
 def change_upstream(
     visit: RequestContext, body: catalog_shapes.UpstreamChanges
-) -> figures.UpstreamSettings:
+) -> upstream_figures.UpstreamSettings:
     """Change an upstream that was added here.
 
     What is left out stays; a new address needs the key once more.
@@ -55,17 +55,17 @@ def change_upstream(
     return shown(visit, name)
 
 
-def remove_upstream(visit: RequestContext) -> figures.Removed:
+def remove_upstream(visit: RequestContext) -> upstream_figures.Removed:
     """Remove an upstream that was added here.
 
     Its requests stay in the ledger and in the reports.
     """
     name = visit.path["name"]
     operations.remove(visit.operator, visit.console_context.settings, name)
-    return figures.Removed(id=name)
+    return upstream_figures.Removed(id=name)
 
 
-def shown(visit: RequestContext, name: str) -> figures.UpstreamSettings:
+def shown(visit: RequestContext, name: str) -> upstream_figures.UpstreamSettings:
     """Return the settings of an upstream as they are answered; Problem 404 when there is none."""
     console_context = visit.console_context
     both, text = console_context.joined, console_context.store.own_upstreams().get(name)
@@ -87,5 +87,5 @@ def shown(visit: RequestContext, name: str) -> figures.UpstreamSettings:
             "base_url": found.base_url or presets()[found.preset].base_url,
             "left_out": fault,
         },
-        figures.UpstreamSettings,
+        upstream_figures.UpstreamSettings,
     )

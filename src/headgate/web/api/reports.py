@@ -16,6 +16,7 @@ from headgate.storage.figures import END_OF_TIME_S, By, Spent, Step, Where
 from headgate.storage.rows import LedgerRow, shown
 from headgate.web.api import figures as figures
 from headgate.web.api import shapes as shapes
+from headgate.web.api import upstream_figures
 from headgate.web.api.route import given, nothing_here
 from headgate.web.context import Problem, RequestContext
 
@@ -189,7 +190,7 @@ def _exchange(seq: int | None, row: LedgerRow, node: str) -> figures.Exchange:
 # --- upstreams and models -------------------------------------------------------------------------
 
 
-def list_upstreams(visit: RequestContext) -> figures.Upstreams:
+def list_upstreams(visit: RequestContext) -> upstream_figures.Upstreams:
     """List the upstreams as they stand now, with what was measured in the last 24 hours."""
     reported = msgspec.convert(
         visit.console_context.edge("GET", "/internal/upstreams"), list[_Reported]
@@ -199,7 +200,7 @@ def list_upstreams(visit: RequestContext) -> figures.Upstreams:
     for t in reported:
         m = measured.get(t.name)
         out.append(
-            figures.Upstream(
+            upstream_figures.Upstream(
                 name=t.name,
                 preset=t.preset,
                 dialect=t.dialect,
@@ -219,7 +220,7 @@ def list_upstreams(visit: RequestContext) -> figures.Upstreams:
                 output_tokens_per_s=m.tokens_per_s if m else None,
             )
         )
-    return figures.Upstreams(data=out)
+    return upstream_figures.Upstreams(data=out)
 
 
 class _Reported(msgspec.Struct):
@@ -230,17 +231,17 @@ class _Reported(msgspec.Struct):
     dialect: str
     host: str
     models: list[str]
-    state: figures.UpstreamState
+    state: upstream_figures.UpstreamState
     failures: int
     check: str
     paused_s: float
     paused: list[str]
     rpm: int | None
     tpm: int | None
-    keys: list[figures.UpstreamKey] = []
+    keys: list[upstream_figures.UpstreamKey] = []
 
 
-def check_upstream(visit: RequestContext) -> figures.Checked:
+def check_upstream(visit: RequestContext) -> upstream_figures.Checked:
     """Ask an upstream one short question, and say what its answer shows.
 
     It costs what such a request costs there.
@@ -252,4 +253,4 @@ def check_upstream(visit: RequestContext) -> figures.Checked:
         "POST", f"/internal/upstreams/{quote(name, safe='')}/test"
     )
     visit.record("upstream.test", name)
-    return msgspec.convert(reported, figures.Checked)
+    return msgspec.convert(reported, upstream_figures.Checked)

@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct
 
 from headgate.admin import upstream_keys as operations
 from headgate.policy.upstream_keys import OwnedKey, OwnerKind
-from headgate.web.api import catalog_shapes, figures, shapes
+from headgate.web.api import catalog_shapes, shapes, upstream_figures
 from headgate.web.api.route import nothing_here
 from headgate.web.context import Problem, RequestContext
 
@@ -49,14 +49,14 @@ def set_upstream_key(
     return _shown(found)
 
 
-def remove_upstream_key(visit: RequestContext) -> figures.Removed:
+def remove_upstream_key(visit: RequestContext) -> upstream_figures.Removed:
     """Delete an upstream key of an owner.
 
     From then on the gateway's own keys are used, unless the upstream takes owners' keys only.
     """
     found = _found(visit)
     operations.remove(visit.operator, found.kind, found.owner, found.upstream)
-    return figures.Removed(id=_id(found))
+    return upstream_figures.Removed(id=_id(found))
 
 
 # --- the panel of the console ------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from headgate import config
 from headgate.catalog import price_history
 from headgate.catalog.models import models as shipped
 from headgate.dialects.capabilities import EFFORTS
-from headgate.web.api import figures, own_models
+from headgate.web.api import own_models, upstream_figures
 from headgate.web.app import Rule
 from headgate.web.console import form_fields as fields
 from headgate.web.context import Entry, Problem, RequestContext
@@ -60,7 +60,7 @@ def _page(visit: RequestContext, refused: Problem | None = None) -> Response:
     )
 
 
-def _values(visit: RequestContext, found: figures.ModelList) -> dict[str, str]:
+def _values(visit: RequestContext, found: upstream_figures.ModelList) -> dict[str, str]:
     """What the form shows: what was sent, or the model that is to be changed."""
     if visit.form:
         return dict(visit.form)
