@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from headgate import jsontext
+from headgate import utf8
 from headgate.dialects.retry_after import MAX_WAIT_S
 
 # google.rpc.Code: its number, and the HTTP status it stands for (google/rpc/code.proto, read 2026-11).
@@ -67,7 +67,7 @@ def words_in(body: bytes) -> ErrorWords:
     except (ValueError, RecursionError):
         return NOTHING
     found = _words(value, 0)
-    return msgspec.structs.replace(found, message=jsontext.whole_text(found.message))
+    return msgspec.structs.replace(found, message=utf8.whole_text(found.message))
 
 
 def is_page(text: str) -> bool:
