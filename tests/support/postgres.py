@@ -38,7 +38,7 @@ def with_two_nodes(url: str, work: Callable[[Any], Awaitable[V]]) -> V:
     return asyncio.run(run())
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     found = sorted(DEBIAN.glob(f"*/bin/{name}"), key=lambda p: int(p.parts[-3]))
     if not found:
         lacking(f"not installed: {name} (Debian: apt install postgresql)")
@@ -49,8 +49,8 @@ class Postgres:
     """One server with its own directory; `url` names a database that is empty at first."""
 
     def __init__(self) -> None:
-        self._bin = _program("postgres")
-        initdb = _program("initdb")
+        self._bin = program("postgres")
+        initdb = program("initdb")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]

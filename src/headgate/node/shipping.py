@@ -91,6 +91,10 @@ class Shipper:
             sent = rows[-1][0] if rows else here.last_seq
             self._waiting = max(0, last - sent)
             self._here = await ship(db, self._node, rows, here, self._waiting)
+            if self._here.last_seq < sent:  # the database was restored from a backup
+                self.caught_up = False
+                self._here = await self._position(db)
+                return True
             self._seen_s = now_s
         self.caught_up = len(rows) < BATCH
         return not self.caught_up

@@ -159,10 +159,13 @@ async def ship(
     """Insert the rows that are not there yet, and return the position after them.
 
     `rows` have the numbers of the node's own ledger, in order; none only says that the node lives.
-    `here` is the position before them, `behind` how many rows follow.
+    `here` is the position before them, `behind` how many rows follow.  Where the database is not as far, it
+    was restored from a backup: nothing is written then, and its own position returned.
     """
     async with db.transaction():
         await db.execute("select pg_advisory_xact_lock($1)", _WRITING)
+        if here.last_seq and (known := await position(db, node.node_id)).last_seq < here.last_seq:
+            return known
         if rows:
             last_seq, last = rows[-1]
             here = NodePosition(last_seq, last.request_id)
