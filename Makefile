@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 BIN := .venv/bin
 
 .PHONY: run test check coverage house words attack cluster soak retention agents agents-search suites screenshots bench estimates profile instructions \
-	scale instructions-baseline bench-console bench-litellm dist sbom package first-hour image deploy-check sizing clean
+	scale scale-litellm instructions-baseline bench-console bench-litellm dist sbom package first-hour image deploy-check sizing clean
 
 run: .venv/.run
 	@$(BIN)/headgate serve
@@ -140,6 +140,10 @@ sizing: .venv/.test
 scale: .venv/.test
 	@$(BIN)/python evals/scale/run.py
 	@$(BIN)/python evals/scale/cluster.py
+
+# How many requests LiteLLM's replicas grant of one limit, with and without a Redis between them.
+scale-litellm: .venv/.test bench-litellm
+	@$(BIN)/python evals/scale/litellm.py
 
 bench-litellm:
 	@$(PYTHON) -m venv .venv-litellm

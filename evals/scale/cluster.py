@@ -3,11 +3,17 @@
 Prints requests/s, leases written and transactions for each request, how many requests a limit of RPM admits
 over all nodes, and how soon a revoked key is refused on each.  Loopback only; needs Debian's postgresql.
 
+Where wrk is installed, one account with a budget and limits is asked as fast as this machine can, on all nodes.
+
 Note: load, upstream, database and all nodes share this machine, so that the rates say little; the counts do.
 """
 
 import argparse
 import asyncio
+import json
+import re
+import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -22,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
 from cluster import QUICK, Cluster, reserved
 from played import PlayedUpstream
 
+ROOT = Path(__file__).parents[2]
 LEASES = "select coalesce(sum(n_tup_ins + n_tup_upd), 0)::bigint from pg_stat_user_tables where relname = $1"
 TRANSACTIONS = "select xact_commit from pg_stat_database where datname = current_database()"
 
@@ -74,6 +81,78 @@ def show_cost(cluster: Cluster, name: str, headers: dict[str, str], seconds: flo
         print(f"  {what}: {more / good:.4f} a request, {more / seconds:.1f} a second")
 
 
+class BenchUpstream:
+    """The upstream of the benchmark, a process of its own that is faster than the tests' one."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(ROOT / "evals" / "bench" / "upstream.py")], stdout=subprocess.PIPE
+        )
+        assert self._process.stdout is not None
+        self._port = int(self._process.stdout.readline())
+
+    def url(self, dialect: str) -> str:
+        return f"http://127.0.0.1:{self._port}/v1"
+
+    def end(self) -> None:
+        self._process.terminate()
+        self._process.wait(10)
+
+
+def wrk(cluster: Cluster, headers: dict[str, str], seconds: int, place: Path) -> int:
+    """Ask all nodes at once, 8 requests at a time each; how many were answered with 200."""
+    script = place / "load.lua"
+    sent = {**headers, "content-type": "application/json"}
+    body = {**QUICK, "messages": [{"role": "user", "content": "whole"}]}
+    lines = [f"wrk.headers[{json.dumps(n)}]={json.dumps(v)}" for n, v in sent.items()]
+    script.write_text("\n".join(["wrk.method='POST'", f"wrk.body='{json.dumps(body)}'", *lines]))
+    running = [
+        subprocess.Popen(
+            ["wrk", "-t1", "-c8", f"-d{seconds}s", "-s", str(script), f"{gate.url}/v1/messages"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for gate in cluster.gates
+    ]
+    good = 0
+    for each in running:
+        out = each.communicate()[0]
+        found = re.search(r"(\d+) requests in ", out)
+        if found is None:
+            raise SystemExit(out)
+        others = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
+        good += int(found[1]) - (int(others[1]) if others else 0)
+    return good
+
+
+def show_hot(nodes: int, seconds: int) -> None:
+    upstream = BenchUpstream()
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        cluster = Cluster(place, upstream, nodes)  # type: ignore[arg-type]  # it has an address
+        try:
+            store = cluster.store()
+            budget = 10**7 * reserved(QUICK)
+            store.create_account("hot", "Hot", now_s=time.time(), budget_nano=budget)
+            store.close()
+            _, headers = cluster.key(account="hot", rpm=10**6, concurrency=1000)
+            wrk(cluster, headers, 3, place)
+            before = counted(cluster)
+            began_s = time.monotonic()
+            good = wrk(cluster, headers, seconds, place)
+            took_s = time.monotonic() - began_s
+            after = counted(cluster)
+        finally:
+            cluster.end()
+            upstream.end()
+    print(
+        f"a hot account with a budget and limits: {good / took_s:.0f} requests/s over {nodes} nodes"
+    )
+    for what, count in after.items():
+        more = count - before[what]
+        print(f"  {what}: {more / good:.4f} a request, {more / took_s:.1f} a second")
+
+
 def show_limit(cluster: Cluster, rpm: int) -> None:
     _, headers = cluster.key(rpm=rpm)
     began_s = time.monotonic()
@@ -118,6 +197,10 @@ def main() -> None:
             show_revocation(cluster)
         finally:
             cluster.end()
+    if shutil.which("wrk") is None:
+        print("wrk is not installed: the hot account was not measured")
+        return
+    show_hot(options.nodes, int(options.seconds))
 
 
 if __name__ == "__main__":
