@@ -324,7 +324,6 @@ LONGER = {
     "storage/interface.py": 400,
     "storage/sqlite/database.py": 625,
     "storage/sqlite/ledger.py": 625,
-    "storage/sqlite/people.py": 400,
     "storage/sqlite/reports.py": 850,
     "stream/blocks.py": 325,
     "supervisor/operations.py": 350,

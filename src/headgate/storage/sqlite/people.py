@@ -1,8 +1,10 @@
 """People of the console, their sessions, management keys, and the record of who changed what.
 
-The only place with their SQL, with audit_log.py and saved_views.py.  Of a session, a setup link and a management key only an HMAC is kept,
-each under a secret of its own purpose.  Note: the database must be up
-to date, so a Store has opened it before; passwords come here hashed.
+The rows of each are in a module of their own (users.py, sessions.py, saved_views.py, management_keys.py,
+audit_log.py); here are the connection and what is one transaction.  Of a session, a setup link and a
+management key only an HMAC is kept, each under a secret of its own purpose.
+
+Note: the database must be up to date, so a Store has opened it before; passwords come here hashed.
 """
 
 import contextlib
@@ -12,33 +14,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import apsw
-import msgspec
 
 from headgate.policy import keys
-from headgate.policy.access import (
-    IDLE_S,
-    MANAGEMENT_PREFIX,
-    SESSION_S,
-    SETUP_S,
-    Change,
-    ManagementKey,
-    Role,
-    User,
-    Via,
-)
-from headgate.policy.terms import MAX_NAME_CHARS, name_fault
+from headgate.policy.access import SETUP_S, Change, ManagementKey, Role, User, Via
 from headgate.storage.errors import StoreError, StoreFault
 from headgate.storage.interface import Keys
 from headgate.storage.sharing import writing
-from headgate.storage.sqlite import audit_log, saved_views
+from headgate.storage.sqlite import audit_log, management_keys, saved_views, sessions, users
 from headgate.storage.sqlite.database import BUSY_MS
-from headgate.storage.sqlite.statements import insert
 
 SEEN_BUSY_MS = 250  # for a note that can wait
 SEEN_EVERY_S = 60.0  # a session's last use is written at most so often
-
-_USER = ", ".join(User.__struct_fields__)
-_MANAGEMENT = ", ".join(ManagementKey.__struct_fields__)
 
 
 class People:
@@ -108,9 +94,9 @@ class People:
                 "delete from setup where mac = :mac and expires_s > :now_s",
                 {"mac": mac, "now_s": now_s},
             )
-            if not self._db.changes() or self._all("select 1 from users limit 1"):
+            if not self._db.changes() or users.anybody(self._db):
                 return None
-            return self._insert(name, password, "admin", "", now_s)
+            return users.create(self._db, name, password, "admin", "", now_s=now_s)
 
     # --- saved views of the log
 
@@ -131,51 +117,29 @@ class People:
     # --- users
 
     def users(self) -> list[User]:
-        return [User(*c) for c in self._all(f"select {_USER} from users order by name")]
+        with self._faults():
+            return users.everybody(self._db)
 
     def user(self, id: str) -> User | None:
-        found = self._all(f"select {_USER} from users where id = :id", id=id)
-        return User(*found[0]) if found else None
+        with self._faults():
+            return users.by_id(self._db, id)
 
     def anybody(self) -> bool:
         """Whether there is a user; every visitor of the sign-in page asks."""
-        return bool(self._all("select 1 from users limit 1"))
+        with self._faults():
+            return users.anybody(self._db)
 
     def sign_in(self, name: str) -> tuple[User, str] | None:
         """An open user and the hash of their password; "" when they have none."""
-        found = self._all(
-            f"select password, {_USER} from users where name = :name and closed_s is null",
-            name=name,
-        )
-        return (User(*found[0][1:]), str(found[0][0])) if found else None
+        with self._faults():
+            return users.with_password(self._db, name)
 
     def create_user(
         self, name: str, password: str, role: Role, account: str = "", *, now_s: float
     ) -> User:
         """StoreError when the name is taken."""
         with self._transaction():
-            return self._insert(name, password, role, account, now_s)
-
-    def _insert(
-        self,
-        name: str,
-        password: str,
-        role: Role,
-        account: str,
-        now_s: float,
-        email: str = "",
-        issuer: str = "",
-        subject: str = "",
-    ) -> User:
-        if fault := name_fault("a user", name):
-            raise StoreError(fault)
-        user = User(
-            secrets.token_hex(8), name, email, issuer, subject, role, account, now_s, None, None
-        )
-        if self._all("select 1 from users where name = :name", name=name):
-            raise StoreError(f"there is a user {name} already.")
-        insert(self._db, "users", {**msgspec.structs.asdict(user), "password": password})
-        return user
+            return users.create(self._db, name, password, role, account, now_s=now_s)
 
     def from_provider(
         self,
@@ -188,28 +152,11 @@ class People:
         *,
         now_s: float,
     ) -> User | None:
-        """Who signs in by OIDC, made or brought up to date; None when they were closed here.
-
-        Found by issuer and subject only: a name or an address can change hands.
-        """
+        """Who signs in by OIDC, made or brought up to date; None when they were closed here."""
         with self._transaction():
-            found = self._all(
-                f"select {_USER} from users where issuer = :issuer and subject = :subject",
-                issuer=issuer,
-                subject=subject,
+            return users.from_provider(
+                self._db, issuer, subject, name, email, role, account, now_s=now_s
             )
-            if not found:
-                taken = self._all("select 1 from users where name = :name", name=name)
-                shown = f"{name} ({subject})"[:MAX_NAME_CHARS] if taken else name
-                return self._insert(shown, "", role, account, now_s, email, issuer, subject)
-            user = User(*found[0])
-            if user.closed_s is not None:
-                return None
-            self._db.execute(
-                "update users set email = :email, role = :role, account = :account where id = :id",
-                {"email": email, "role": role, "account": account, "id": user.id},
-            )
-            return msgspec.structs.replace(user, email=email, role=role, account=account)
 
     def change_user(
         self,
@@ -225,31 +172,7 @@ class People:
         StoreError when nobody would be left who can manage.
         """
         with self._transaction():
-            user = self.user(id)
-            if user is None or user.closed_s is not None:
-                return False
-            loses = closed_s is not None or role not in (None, "admin")
-            others = "role = 'admin' and closed_s is null and id <> :id"
-            if (
-                user.role == "admin"
-                and loses
-                and not self._all(f"select 1 from users where {others}", id=id)
-            ):
-                raise StoreError("this is the last admin; make another one first.")
-            self._db.execute(
-                "update users set role = coalesce(:role, role), account = coalesce(:account, account),"
-                " password = coalesce(:password, password), closed_s = coalesce(:closed_s, closed_s)"
-                " where id = :id",
-                {
-                    "role": role,
-                    "account": account,
-                    "password": password,
-                    "closed_s": closed_s,
-                    "id": id,
-                },
-            )
-            self._db.execute("delete from sessions where user = :id", {"id": id})
-            return True
+            return users.change(self._db, id, role, account, password, closed_s)
 
     # --- sessions
 
@@ -257,35 +180,18 @@ class People:
         """Return a new session's token: 256 bits, nowhere kept."""
         token = secrets.token_urlsafe(32)
         with self._transaction():
-            self._db.execute("delete from sessions where ends_s <= :now_s", {"now_s": now_s})
-            session = {
-                "mac": keys.mac(self._session_key, token),
-                "user": user,
-                "began_s": now_s,
-                "seen_s": now_s,
-                "ends_s": now_s + SESSION_S,
-            }
-            insert(self._db, "sessions", session)
-            self._db.execute(
-                "update users set seen_s = :now_s where id = :id", {"now_s": now_s, "id": user}
-            )
+            sessions.begin(self._db, keys.mac(self._session_key, token), user, now_s)
         return token
 
     def session(self, token: str, *, now_s: float) -> User | None:
         """Whose session this is; None once it has ended, was idle too long, or its user is closed."""
         mac = keys.mac(self._session_key, token)
-        columns = ", ".join(f"users.{c}" for c in User.__struct_fields__)
-        found = self._all(
-            f"select sessions.seen_s, {columns} from sessions join users on users.id = sessions.user"
-            " where mac = :mac and ends_s > :now_s and sessions.seen_s > :idle_since_s"
-            " and users.closed_s is null",
-            mac=mac,
-            now_s=now_s,
-            idle_since_s=now_s - IDLE_S,
-        )
-        if not found:
+        with self._faults():
+            found = sessions.user_of(self._db, mac, now_s)
+        if found is None:
             return None
-        if now_s - found[0][0] > SEEN_EVERY_S:
+        user, seen_s = found
+        if now_s - seen_s > SEEN_EVERY_S:
             # A full disk, or a lock, must not keep people from looking: it is tried again next time.
             self._db.set_busy_timeout(SEEN_BUSY_MS)
             try:
@@ -295,7 +201,7 @@ class People:
                     )
             finally:
                 self._db.set_busy_timeout(BUSY_MS)
-        return User(*found[0][1:])
+        return user
 
     def close_session(self, token: str) -> None:
         mac = keys.mac(self._session_key, token)
@@ -321,8 +227,8 @@ class People:
     # --- keys of the admin API
 
     def management_keys(self) -> list[ManagementKey]:
-        rows = self._all(f"select {_MANAGEMENT} from management_keys order by created_s, id")
-        return [ManagementKey(*c) for c in rows]
+        with self._faults():
+            return management_keys.rows(self._db)
 
     def create_management_key(
         self,
@@ -333,22 +239,14 @@ class People:
         now_s: float,
     ) -> tuple[ManagementKey, str]:
         """A new one and its text, which is nowhere kept."""
-        if fault := name_fault("a key", name):
-            raise StoreError(fault)
-        text, parsed = keys.new_text(secrets.token_bytes(38))
-        key = ManagementKey(parsed.id, name, role, now_s, expires_s, None)
-        mac = keys.mac(self._management_key, parsed.secret)
         with self._transaction():
-            insert(self._db, "management_keys", {**msgspec.structs.asdict(key), "mac": mac})
-        return key, MANAGEMENT_PREFIX + text.removeprefix(keys.PREFIX)
+            return management_keys.create(
+                self._db, self._management_key, name, role, expires_s, now_s
+            )
 
     def revoke_management_key(self, id: str, *, now_s: float) -> bool:
-        return self._changed(
-            "update management_keys set revoked_s = :now_s"
-            " where id = :id and (revoked_s is null or revoked_s > :now_s)",
-            now_s=now_s,
-            id=id,
-        )
+        with self._transaction():
+            return management_keys.revoke(self._db, id, now_s)
 
     def manager(self, text: str, *, now_s: float) -> ManagementKey | None:
         """The management key that was presented, if it is right and good now."""
@@ -357,20 +255,8 @@ class People:
 
     def presented_manager(self, text: str) -> ManagementKey | None:
         """The management key with this secret, also when it has expired or was revoked."""
-        known = text.startswith(MANAGEMENT_PREFIX)
-        parsed = keys.parse(keys.PREFIX + text.removeprefix(MANAGEMENT_PREFIX)) if known else None
-        found = (
-            self._all(
-                f"select mac, {_MANAGEMENT} from management_keys where id = :id", id=parsed.id
-            )
-            if parsed is not None
-            else []
-        )
-        secret = parsed.secret if parsed is not None else ""
-        kept = found[0][0] if found else bytes(32)
-        if not secrets.compare_digest(keys.mac(self._management_key, secret), kept) or not found:
-            return None
-        return ManagementKey(*found[0][1:])
+        with self._faults():
+            return management_keys.presented(self._db, self._management_key, text)
 
     # --- who changed what
 
