@@ -257,7 +257,7 @@ def pipeline(client: str, raw: bytes) -> Callable[[], object]:
             return
         request, _ = sealing.unseal(request, SEALER)
         request, _ = memory.recall("key", request, 1.0)
-        counting.measured(request)
+        counting.measure(request)
         chat_template.written(request)
         for upstream, capabilities in UPSTREAMS.items():
             try:

@@ -54,7 +54,7 @@ def scenarios() -> dict[str, Callable[[], object]]:
 
     def sent(request: Request, dialect: str) -> bytes:
         """Return the steps between the client's body and the upstream's."""
-        counting.measured(request)
+        counting.measure(request)
         fitted = fit.fit(
             history.repair(request, able, dialect),
             able,

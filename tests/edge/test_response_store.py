@@ -17,7 +17,7 @@ from headgate.chat import ToolCall, ToolResult
 from headgate.config import Responses
 from headgate.edge.stored_responses import ResponseStore
 from headgate.errors import Refused
-from headgate.policy.stored_responses import Bounds, StoredResponses
+from headgate.policy.stored_responses import KeptBounds, StoredResponses
 from played import PlayedUpstream
 from waiting import PATIENCE_S
 
@@ -201,7 +201,9 @@ class Node:
         self.stored = StoredResponses()
         self.seen: list[bytes] = []
 
-    async def store(self, owner: str, id: str, previous: str, data: bytes, bounds: Bounds) -> bool:
+    async def store(
+        self, owner: str, id: str, previous: str, data: bytes, bounds: KeptBounds
+    ) -> bool:
         self.seen.append(data)
         return self.stored.keep((owner, id), previous, data, bounds, 0.0)
 

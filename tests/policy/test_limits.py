@@ -16,7 +16,7 @@ from headgate.dialects.registry import FACTS
 from headgate.policy.keys import Key
 from headgate.policy.limit_headers import LimitStatus, duration, headers
 from headgate.policy.limit_kinds import LIMITS, MINUTE_NS, NS, Limit, of_key
-from headgate.policy.limits import SWEEP, Admission, Limiter, LimitRefusal
+from headgate.policy.limits import SWEEP, LimitAdmission, Limiter, LimitRefusal
 from headgate.policy.pacing import PacedTurn, Pacer, PacerRefusal, UpstreamLimits
 
 RPM, TPM, SLOTS = Limit("requests", 60), Limit("tokens", 1000), Limit("concurrency", 2)
@@ -24,10 +24,10 @@ RPM, TPM, SLOTS = Limit("requests", 60), Limit("tokens", 1000), Limit("concurren
 
 def admit(
     limiter: Limiter, key: str, limits: Sequence[Limit], tokens: int, now_ns: int
-) -> Admission | LimitRefusal:
+) -> LimitAdmission | LimitRefusal:
     """A place and its tokens at once; the place is left again when there are too few tokens."""
     found = limiter.enter(key, limits, now_ns)
-    if isinstance(found, Admission) and (refusal := limiter.take(found, tokens, now_ns)):
+    if isinstance(found, LimitAdmission) and (refusal := limiter.take(found, tokens, now_ns)):
         limiter.settle(found, 0, now_ns)
         return refusal
     return found
@@ -35,9 +35,9 @@ def admit(
 
 def admitted(
     limiter: Limiter, limits: Sequence[Limit], now_ns: int, tokens: int = 0, key: str = "k"
-) -> Admission:
+) -> LimitAdmission:
     found = admit(limiter, key, limits, tokens, now_ns)
-    assert isinstance(found, Admission), found
+    assert isinstance(found, LimitAdmission), found
     return found
 
 
@@ -117,14 +117,14 @@ def test_counts_and_look_ups_have_limits_of_their_own_also_for_keys_without_any(
     assert counts == [1200, 30, 300]
     limiter = Limiter()
     for _ in range(30):
-        assert isinstance(limiter.enter("b", of_key(slow, "count"), 0), Admission)
+        assert isinstance(limiter.enter("b", of_key(slow, "count"), 0), LimitAdmission)
     answer = limiter.enter("b", of_key(slow, "count"), 0)
     assert isinstance(answer, LimitRefusal)
     assert "30 token counts a minute" in answer.failure().message
     assert isinstance(
-        limiter.enter("b", of_key(slow), 0), Admission
+        limiter.enter("b", of_key(slow), 0), LimitAdmission
     )  # which counts took nothing of
-    assert isinstance(limiter.enter("b", of_key(slow, "lookup"), 0), Admission)
+    assert isinstance(limiter.enter("b", of_key(slow, "lookup"), 0), LimitAdmission)
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -313,7 +313,7 @@ def test_the_limits_of_a_key_are_those_that_are_written_on_it() -> None:
 
 
 class _Taken:
-    def __init__(self, admission: Admission, tokens: int) -> None:
+    def __init__(self, admission: LimitAdmission, tokens: int) -> None:
         self.admission, self.tokens = admission, tokens
 
 
@@ -355,7 +355,7 @@ class Machine(RuleBasedStateMachine):
         room = self.most - self.replay()
         before = copy.deepcopy(self.limiter)
         answer = admit(self.limiter, "k", self.limits(), tokens, self.now)
-        if isinstance(answer, Admission):
+        if isinstance(answer, LimitAdmission):
             assert tokens <= room and len(self.open) < self.slots
             taken = _Taken(answer, tokens)
             self.open.append(taken)
@@ -374,7 +374,7 @@ class Machine(RuleBasedStateMachine):
                 refused(copy.deepcopy(before), tokens_only, early, tokens)
             admitted(before, tokens_only, self.now + math.ceil(wait * NS), tokens)
         else:
-            assert isinstance(waited, Admission) or tokens > self.most
+            assert isinstance(waited, LimitAdmission) or tokens > self.most
 
     @precondition(lambda self: self.open)
     @rule(data=st.data(), share=st.sampled_from([0, 0, 0.1, 1, 1, 1.2]))

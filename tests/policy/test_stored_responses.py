@@ -8,14 +8,14 @@ from headgate.policy.stored_responses import (
     COST,
     MOST_BYTES,
     MOST_TURNS,
-    Bounds,
+    KeptBounds,
     StoredResponses,
 )
 
-BOUNDS = Bounds(100.0, 5, 1 << 30)
+BOUNDS = KeptBounds(100.0, 5, 1 << 30)
 
 
-def kept(count: int, bounds: Bounds = BOUNDS, owner: str = "a") -> StoredResponses:
+def kept(count: int, bounds: KeptBounds = BOUNDS, owner: str = "a") -> StoredResponses:
     """A conversation of so many turns, one a second."""
     store = StoredResponses()
     for n in range(count):
@@ -74,7 +74,7 @@ def test_an_owner_has_so_many_and_loses_its_own_oldest() -> None:
 
 
 def test_all_together_have_so_many_bytes() -> None:
-    bounds = Bounds(100.0, 1000, 10 * (COST + 10))
+    bounds = KeptBounds(100.0, 1000, 10 * (COST + 10))
     store = StoredResponses()
     for n in range(50):
         assert store.keep((f"owner{n % 7}", str(n)), "", b"x" * 10, bounds, 1.0)
@@ -85,12 +85,12 @@ def test_all_together_have_so_many_bytes() -> None:
 @pytest.mark.parametrize("size", [MOST_BYTES + 1, 3000])
 def test_what_is_too_large_is_not_kept(size: int) -> None:
     store = StoredResponses()
-    assert not store.keep(("a", "r"), "", b"x" * size, Bounds(100.0, 5, 2000), 0.0)
+    assert not store.keep(("a", "r"), "", b"x" * size, KeptBounds(100.0, 5, 2000), 0.0)
     assert (len(store), store.bytes) == (0, 0)
 
 
 def test_a_conversation_that_is_too_long_is_said_to_be() -> None:
-    store = kept(MOST_TURNS + 1, Bounds(10_000.0, 10_000, 1 << 30))
+    store = kept(MOST_TURNS + 1, KeptBounds(10_000.0, 10_000, 1 << 30))
     assert store.chain(("a", f"r{MOST_TURNS - 1}"), 5000.0) != "too_large"
     assert store.chain(("a", f"r{MOST_TURNS}"), 5000.0) == "too_large"
 
@@ -115,7 +115,7 @@ def test_a_conversation_that_turns_in_a_circle_ends() -> None:
     )
 )
 def test_bytes_and_counts_always_agree(steps: list[tuple[str, str, int, int, int]]) -> None:
-    store, bounds = StoredResponses(), Bounds(50.0, 3, 5 * COST)
+    store, bounds = StoredResponses(), KeptBounds(50.0, 3, 5 * COST)
     now_s = 0.0
     for what, owner, id, previous, size in steps:
         now_s += size / 10

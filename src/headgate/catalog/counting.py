@@ -69,7 +69,7 @@ BOUND_WIDE_JSON = 3  # a byte of JSON with other characters, which templates may
 BOUND_IMAGE = 16_384  # the most of the vision models that publish it (Qwen2-VL, processor, 2026-11)
 
 
-class Measured(msgspec.Struct, frozen=True, gc=False):
+class RequestSize(msgspec.Struct, frozen=True, gc=False):
     """The size of a request: what its tokens are estimated from, and what they are surely not above."""
 
     features: Features
@@ -91,14 +91,14 @@ class Measured(msgspec.Struct, frozen=True, gc=False):
 
 
 def features(request: Request) -> Features:
-    return measured(request).features
+    return measure(request).features
 
 
 def input_bound(request: Request, context_window: int) -> int:
-    return measured(request).bound_within(context_window)
+    return measure(request).bound_within(context_window)
 
 
-def measured(request: Request) -> Measured:
+def measure(request: Request) -> RequestSize:
     """Measure a request in one pass, as a history has many parts."""
     tally = _Tally()
     bound = BOUND_REQUEST + BOUND_MESSAGE * len(request.messages)
@@ -141,7 +141,7 @@ def measured(request: Request) -> Measured:
     found = Features(
         tally.ascii, tally.cjk, tally.other, tally.json, len(request.messages), tally.images
     )
-    return Measured(found, bound, tally.films)
+    return RequestSize(found, bound, tally.films)
 
 
 def _bytes(text: str) -> int:

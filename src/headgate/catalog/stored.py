@@ -35,7 +35,7 @@ class Stored(Struct, frozen=True):
         return f"Stored({tuple(self.upstreams)}, {tuple(self.models)})"
 
 
-class Source(Protocol):
+class StoredSource(Protocol):
     """The part of the store that has them."""
 
     def own_models(self) -> dict[str, str]: ...
@@ -69,7 +69,7 @@ class _Found(Struct, frozen=True):
         )
 
 
-def read(source: Source) -> Stored:
+def read(source: StoredSource) -> Stored:
     """Return what the database has now."""
     return Stored(source.own_models(), source.own_upstreams(), source.derived(sealed_keys.PURPOSE))
 

@@ -5,7 +5,7 @@ import importlib
 import click
 
 from headgate import __version__
-from headgate.cli.group import Group
+from headgate.cli.group import CommandGroup
 
 # name: (module below headgate.cli, its help, which stands here so that the list needs no import)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -40,7 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class _Lazy(Group):
+class _Lazy(CommandGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from headgate.admin import accounts as operations
-from headgate.cli.group import Group
+from headgate.cli.group import CommandGroup
 from headgate.cli.keys import budget_of, given, needs_a_budget, term_options
 from headgate.cli.options import (
     as_json,
@@ -27,7 +27,7 @@ from headgate.policy.pricing import usd
 from headgate.policy.terms import ACCOUNT_TERMS
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 def command() -> None:
     """Make, list, change and close accounts: teams of several keys.
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from headgate.admin import people as operations
-from headgate.cli.group import Group
+from headgate.cli.group import CommandGroup
 from headgate.cli.options import (
     Duration,
     as_json,
@@ -29,7 +29,7 @@ from headgate.config.addresses import own_url
 from headgate.policy import access
 
 
-@click.group("admin", cls=Group)
+@click.group("admin", cls=CommandGroup)
 def command() -> None:
     """Make the first admin's link, users of the console, and keys of the admin API."""
 

@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 import click
 
 from headgate import config
-from headgate.cli.group import Group
+from headgate.cli.group import CommandGroup
 from headgate.cli.options import as_json, joined_of, places, print_json, print_table, settings_of
 from headgate.config import descriptions, explain
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 def command() -> None:
     """Check, describe and show the configuration."""
 

@@ -5,7 +5,7 @@ import click
 from headgate import near_names
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """Offers the near command, or all of them, for one that does not exist."""
 
     def resolve_command(

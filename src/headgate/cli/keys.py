@@ -9,7 +9,7 @@ import msgspec
 
 from headgate.admin import keys as operations
 from headgate.cli import key_usage
-from headgate.cli.group import Group
+from headgate.cli.group import CommandGroup
 from headgate.cli.options import (
     Duration,
     as_json,
@@ -110,7 +110,7 @@ def _models(models: str, settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ids))
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 def command() -> None:
     """Make, list, change, revoke and rotate API keys, and see what they use.
 

@@ -4,13 +4,13 @@ import sys
 
 import click
 
-from headgate.cli.group import Group
+from headgate.cli.group import CommandGroup
 from headgate.cli.options import as_json, places, print_json, settings_of
 from headgate.local import install as installer
 from headgate.local import model
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 def command() -> None:
     """Install, remove and show the small model that answers without an upstream."""
 

@@ -11,7 +11,7 @@ import msgspec
 from headgate.admin import models as operations
 from headgate.catalog.advice import advice
 from headgate.catalog.catalog import Catalog
-from headgate.cli.group import Group
+from headgate.cli.group import CommandGroup
 from headgate.cli.options import (
     as_json,
     joined_of,
@@ -25,7 +25,7 @@ from headgate.config import ConfigError, Settings
 from headgate.dialects.capabilities import EFFORTS
 
 
-@click.group(invoke_without_command=True, cls=Group)
+@click.group(invoke_without_command=True, cls=CommandGroup)
 @places
 @as_json
 @click.pass_context

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import click
 
-from headgate.cli.group import Group
+from headgate.cli.group import CommandGroup
 from headgate.cli.options import as_json, places, print_json, print_table, settings_of, when
 from headgate.config import Settings
 from headgate.policy.pricing import usd
@@ -37,7 +37,7 @@ def read_database(settings: Settings, work: Callable[[LedgerDatabase], Awaitable
         raise click.ClickException(str(error)) from None
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 def command() -> None:
     """List the nodes that share a database, or forget one."""
 

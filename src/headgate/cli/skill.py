@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from headgate.cli.group import Group
+from headgate.cli.group import CommandGroup
 from headgate.cli.options import joined_of, places, settings_of
 from headgate.config import Settings
 from headgate.web.site import pages, plugin, skill
@@ -23,7 +23,7 @@ NAME = "minimax"
 AGENTS, CLAUDE = Path(".agents", "skills"), Path(".claude", "skills")
 
 
-@click.group("skill", cls=Group)
+@click.group("skill", cls=CommandGroup)
 def command() -> None:
     """Print the skill for agents, install it, or make a plugin of it."""
 

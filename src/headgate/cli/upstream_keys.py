@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from headgate.admin import upstream_keys as operations
-from headgate.cli.group import Group
+from headgate.cli.group import CommandGroup
 from headgate.cli.options import (
     as_json,
     asked_key,
@@ -22,7 +22,7 @@ from headgate.cli.options import (
 from headgate.policy.upstream_keys import OwnerKind
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 def command() -> None:
     """Let requests of a gateway key or an account be sent with an upstream key of its own.
 

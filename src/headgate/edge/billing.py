@@ -7,7 +7,7 @@ billed, whatever an upstream reports; the row's warnings keep its numbers.
 
 import msgspec
 
-from headgate.catalog.counting import Measured
+from headgate.catalog.counting import RequestSize
 from headgate.catalog.models import Price
 from headgate.catalog.routes import Route
 from headgate.chat import Request, Usage
@@ -37,10 +37,10 @@ class Bill:
         self._admissions = admissions
         self._began_s = began_s
 
-    def bound(self, measured: Measured, route: Route) -> int:
+    def bound(self, size: RequestSize, route: Route) -> int:
         """Set the most input that the call may report; the answer is the bound before."""
         before = self.most_input
-        self.most_input = measured.bound_within(route.sizes.context_window)
+        self.most_input = size.bound_within(route.sizes.context_window)
         return before
 
     def sent(self, fitted: Request, route: Route) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 from headgate.catalog import counting
-from headgate.catalog.counting import Measured
+from headgate.catalog.counting import RequestSize
 from headgate.catalog.routes import Route
 from headgate.chat import FinishReason, Request, Usage
 from headgate.edge.billing import FREE, NO_USAGE, Bill
@@ -50,7 +50,7 @@ class ExchangeRecord:
         key: Key,
         admission: Admission,
         request: Request,
-        measured: Measured,
+        size: RequestSize,
         fitted: Request,
         route: Route,
         routes: Sequence[Route],
@@ -58,14 +58,14 @@ class ExchangeRecord:
     ) -> int | None:
         """Admit and commit the intent record; Refused when a limit, a budget or the disk prevents it.
 
-        `admission` is what the request entered with, `request` is the client's and `measured` its size, `fitted` what `route`
+        `admission` is what the request entered with, `request` is the client's, of the `size` that was measured, `fitted` what `route`
         would be sent, `routes` all that may have to take its place, and `input` the estimate of its
         tokens.  What is reserved holds for each of them.  The answer is the max_tokens that the budget
         pays for, where that is less than the request allows.
         """
         self._key = key
         self._bill.tier = fitted.service_tier
-        self._bill.bound(measured, route)
+        self._bill.bound(size, route)
         demand = self._demand(request, routes)
         max_tokens = fitted.sampling.max_tokens
         self._intent = IntentRecord(
@@ -125,7 +125,7 @@ class ExchangeRecord:
         """
         assert self._key is not None
         bill = self._bill
-        charge, before = bill.charge(route), bill.bound(counting.measured(request), route)
+        charge, before = bill.charge(route), bill.bound(counting.measure(request), route)
         granted = await self._context.admissions.extend(
             self._key, self._id, self._demand(request, (route,)), charge.nano or 0
         )

@@ -25,7 +25,7 @@ from headgate.edge.overload import OFF_LOOP_BYTES
 from headgate.edge.reads import no_node
 from headgate.errors import Failure, Refused
 from headgate.node.client import Storing
-from headgate.policy.stored_responses import MOST_BYTES, Bounds
+from headgate.policy.stored_responses import MOST_BYTES, KeptBounds
 from headgate.storage.errors import StoreError
 
 R = TypeVar("R")
@@ -49,7 +49,7 @@ class _Output(msgspec.Struct, frozen=True):
     output: list[Raw]
 
 
-class Turn(msgspec.Struct, frozen=True):
+class PendingResponse(msgspec.Struct, frozen=True):
     """What will be kept of a request, once it has been answered."""
 
     owner: str
@@ -61,7 +61,7 @@ class Arrived(msgspec.Struct, frozen=True):
     """A request with what it refers to; `turn` None: nothing is kept of it."""
 
     body: bytes
-    turn: Turn | None = None
+    turn: PendingResponse | None = None
     previous: str = ""
 
 
@@ -120,7 +120,7 @@ class ResponseStore:
         self._registry.max_ciphertext_length = 2 * MOST_BYTES  # its own is for tokens in headers
         self._secret = secret
         self._storing = storing
-        self._bounds = Bounds(settings.keep_s, settings.per_key, settings.max_mb << 20)
+        self._bounds = KeptBounds(settings.keep_s, settings.per_key, settings.max_mb << 20)
 
     # --- a request
 
@@ -133,7 +133,7 @@ class ResponseStore:
         read = await _worked(worker, len(body), _read, body)
         if read is None:
             return Arrived(body)
-        turn = Turn(owner, read.previous, read.input) if read.store else None
+        turn = PendingResponse(owner, read.previous, read.input) if read.store else None
         found: list[bytes] = []
         if read.previous:
             found = await self._chain(owner, read.previous)
@@ -185,7 +185,7 @@ class ResponseStore:
 
     # --- a reply
 
-    async def keep(self, turn: Turn, id: str, response: bytes, worker: Worker) -> bool:
+    async def keep(self, turn: PendingResponse, id: str, response: bytes, worker: Worker) -> bool:
         """Keep an answered turn before its client sees the end; whether it is kept."""
         size = len(response) + sum([len(bytes(item)) for item in turn.input])
         data = await _worked(worker, size, self._sealed, turn, id, response)
@@ -245,7 +245,7 @@ class ResponseStore:
         material = hmac.digest(self._secret, f"{owner}\n{id}".encode(), "sha256")
         return self._jwk.OctKey.import_key(material)
 
-    def _sealed(self, turn: Turn, id: str, response: bytes) -> bytes:
+    def _sealed(self, turn: PendingResponse, id: str, response: bytes) -> bytes:
         packed = zlib.compress(_encode(Kept(turn.input, Raw(response))), 1)
         token = self._jwe.encrypt_compact(
             _HEADER, packed, self._key(turn.owner, id), registry=self._registry

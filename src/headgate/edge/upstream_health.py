@@ -18,7 +18,7 @@ from headgate.edge import upstream
 from headgate.edge.key_standing import KeyStanding, key_standings
 from headgate.edge.reads import no_node
 from headgate.errors import OPERATORS, Failure, Refused
-from headgate.node.client import Pacing, Turn
+from headgate.node.client import Pacing, UpstreamTurn
 from headgate.policy import breaker, plans, retry
 from headgate.policy.breaker import Breaker, Quality, Retries
 from headgate.policy.cooldown import Cooldowns, Pause
@@ -133,7 +133,7 @@ class UpstreamHealth:
         owned = route.key.owner and worst.kind in OPERATORS
         return upstream.owners(failure, route) if owned else failure
 
-    async def wait(self, route: Route, tokens: int, patience_s: float) -> Turn | None:
+    async def wait(self, route: Route, tokens: int, patience_s: float) -> UpstreamTurn | None:
         """Wait until the upstream's limits let `tokens` through; Refused when that is too long.
 
         None: nobody knows its limits.
@@ -165,7 +165,7 @@ class UpstreamHealth:
                 raise
         return turn
 
-    def took(self, turn: Turn, tokens: int) -> None:
+    def took(self, turn: UpstreamTurn, tokens: int) -> None:
         """Count what the request took in the end."""
         self._pacing.settle(turn, tokens)
 

@@ -27,7 +27,7 @@ from headgate.policy.budgets import Budgets
 from headgate.policy.keys import Account, Key
 from headgate.policy.limit_headers import LimitStatus
 from headgate.policy.limit_kinds import Limit
-from headgate.policy.limits import Admission, BucketLevel, Limiter, LimitRefusal
+from headgate.policy.limits import BucketLevel, LimitAdmission, Limiter, LimitRefusal
 from headgate.policy.owner_budget import Owner, Reservation, Room
 from headgate.policy.periods import Budget
 from headgate.policy.pricing import Tariff
@@ -39,7 +39,7 @@ from headgate.storage.interface import OwnReports
 FOLLOW_AGAIN_S = 1.0  # after the ledger could not be read; who asks meanwhile is refused at once
 
 
-Place = Admission | SharedAdmission  # of this node alone, or over all nodes
+Place = LimitAdmission | SharedAdmission  # of this node alone, or over all nodes
 
 
 class Demand(msgspec.Struct, frozen=True, gc=False):

@@ -62,7 +62,7 @@ from headgate.node.wire import (
     Standing,
     Standings,
     Store,
-    Stored,
+    StoreAnswer,
     Unpaced,
 )
 from headgate.policy import limit_kinds, limits
@@ -73,8 +73,7 @@ from headgate.policy.limit_kinds import Limit, Scope
 from headgate.policy.metrics_merge import Sample
 from headgate.policy.pricing import Tariff
 from headgate.policy.reservations import Grant
-from headgate.policy.stored_responses import Bounds as StoreBounds
-from headgate.policy.stored_responses import Missing
+from headgate.policy.stored_responses import KeptBounds, Missing
 from headgate.storage.errors import StoreError
 from headgate.storage.rows import IntentRecord
 from headgate.storage.sqlite.entries import encode_intent
@@ -95,7 +94,7 @@ _decode_extended = msgspec.json.Decoder(Extended).decode
 _decode_settled = msgspec.json.Decoder(Settled).decode
 _decode_paced = msgspec.json.Decoder(PacedTurn).decode
 _decode_collected = msgspec.json.Decoder(Collected).decode
-_decode_stored = msgspec.json.Decoder(Stored).decode
+_decode_stored = msgspec.json.Decoder(StoreAnswer).decode
 _decode_recalled = msgspec.json.Decoder(Recalled).decode
 _decode_begun = msgspec.json.Decoder(Begun).decode
 _decode_standings = msgspec.json.Decoder(Standings).decode
@@ -151,7 +150,7 @@ class _RefusedUntil(msgspec.Struct):
     standings: dict[str, LimitStatus]
 
 
-class Turn(msgspec.Struct, eq=False):
+class UpstreamTurn(msgspec.Struct, eq=False):
     """Leave to contact an upstream after `wait_s`; or when to come back, as that is too long."""
 
     number: int
@@ -174,19 +173,19 @@ class Pacing:
         tpm: int | None,
         tokens: int,
         patience_s: float,
-    ) -> Turn:
+    ) -> UpstreamTurn:
         """A turn for a request of up to `tokens`; StoreError when there is no node."""
         number = next(self._numbers)
         message = _encode(Pace(number, account, model, rpm, tpm, tokens, patience_s))
         data = await self._ledger.ask(PACE, "", message, (UNPACED, _encode(Unpaced(number))))
         found = _decode_paced(data)
-        return Turn(number, found.wait_s, found.retry_after_s)
+        return UpstreamTurn(number, found.wait_s, found.retry_after_s)
 
-    def settle(self, turn: Turn, tokens: int) -> None:
+    def settle(self, turn: UpstreamTurn, tokens: int) -> None:
         """Count what it really took in the place of the estimate."""
         self._ledger.notify(PACED, "", _encode(Paced(turn.number, tokens)))
 
-    def cancel(self, turn: Turn) -> None:
+    def cancel(self, turn: UpstreamTurn) -> None:
         """It was not used after all."""
         self._ledger.notify(UNPACED, "", _encode(Unpaced(turn.number)))
 
@@ -235,7 +234,7 @@ class Storing:
         self._ledger = ledger
 
     async def store(
-        self, owner: str, id: str, previous: str, data: bytes, bounds: StoreBounds
+        self, owner: str, id: str, previous: str, data: bytes, bounds: KeptBounds
     ) -> bool:
         """Keep a response; whether it is kept.  StoreError when there is no node."""
         message = Store(owner, id, previous, data, bounds)

@@ -80,7 +80,7 @@ class News:
         cache.on_used = self._used
 
     def _kept(self, name: str, data: bytes) -> None:
-        self._ledger.notify(TURN, "", _encode(wire.Turn(name, data)))
+        self._ledger.notify(TURN, "", _encode(wire.KeepTurn(name, data)))
         if self._kept_elsewhere is not None:
             self._kept_elsewhere(name, data)
 

@@ -25,7 +25,7 @@ from headgate.node.wire import (
     Recalled,
     Report,
     Store,
-    Stored,
+    StoreAnswer,
     Unpaced,
 )
 from headgate.policy import metrics_merge
@@ -155,7 +155,7 @@ class Shared:
                 turn = sharer.turns.pop(message.number, None)
                 if turn is not None:
                     self._pacer.cancel(turn)
-            case wire.Turn():
+            case wire.KeepTurn():
                 self._turns.keep(message.name, message.data, time.monotonic())
                 self.fresh_turns.append((sharer, message.data))
             case wire.Used():
@@ -184,11 +184,11 @@ class Shared:
                 kept = self._responses.keep(
                     named, message.previous, message.data, message.bounds, now_s
                 )
-                return Stored(kept)
+                return StoreAnswer(kept)
             case Recall():
                 return self._recall(message)
             case Forget():
-                return Stored(self._responses.drop((message.owner, message.id)))
+                return StoreAnswer(self._responses.drop((message.owner, message.id)))
         return None
 
     def _recall(self, asked: Recall) -> Recalled:

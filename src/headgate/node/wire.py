@@ -18,8 +18,7 @@ from headgate.policy.limit_kinds import Limit
 from headgate.policy.metrics_merge import Sample
 from headgate.policy.owner_budget import BudgetStatus
 from headgate.policy.pricing import Tier
-from headgate.policy.stored_responses import Bounds as StoreBounds
-from headgate.policy.stored_responses import Missing
+from headgate.policy.stored_responses import KeptBounds, Missing
 
 HELLO, OPEN, ENTER, LEAVE, EXTEND, STANDING = 4, 5, 6, 7, 8, 9
 HAPPENED, PACE, PACED, UNPACED, BEGIN, KEEP, DROP = 10, 11, 12, 13, 14, 15, 16
@@ -87,7 +86,7 @@ class Collect(msgspec.Struct, array_like=True, tag=COLLECT):
     """Ask for the metrics of the other edges, and of those that have ended."""
 
 
-class Turn(msgspec.Struct, array_like=True, tag=TURN):
+class KeepTurn(msgspec.Struct, array_like=True, tag=TURN):
     """Keep the reasoning of a turn for the other edges, before its row says that the turn is over."""
 
     name: str
@@ -107,7 +106,7 @@ class Store(msgspec.Struct, array_like=True, tag=STORE):
     id: str
     previous: str
     data: bytes
-    bounds: StoreBounds
+    bounds: KeptBounds
 
 
 class Recall(msgspec.Struct, array_like=True, tag=RECALL):
@@ -224,7 +223,7 @@ Question = (
     | Drop
     | Report
     | Collect
-    | Turn
+    | KeepTurn
     | Used
     | Store
     | Recall
@@ -276,7 +275,7 @@ class Collected(msgspec.Struct, array_like=True, frozen=True):
     others: list[list[Sample]]
 
 
-class Stored(msgspec.Struct, array_like=True, frozen=True):
+class StoreAnswer(msgspec.Struct, array_like=True, frozen=True):
     """The answer to Store and Forget: whether it is kept, or was there."""
 
     done: bool

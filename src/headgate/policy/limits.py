@@ -102,7 +102,7 @@ class _Taken(msgspec.Struct):
     epoch: int
 
 
-class Admission(msgspec.Struct, eq=False):
+class LimitAdmission(msgspec.Struct, eq=False):
     """A request's place within its key's limits: it must be settled, whatever becomes of the request."""
 
     token_limits: tuple[Limit, ...]
@@ -121,7 +121,9 @@ class Limiter:
         self._running: dict[LimitSlot, int] = {}
         self._sweep = SWEEP
 
-    def enter(self, key_id: str, limits: Sequence[Limit], now_ns: int) -> Admission | LimitRefusal:
+    def enter(
+        self, key_id: str, limits: Sequence[Limit], now_ns: int
+    ) -> LimitAdmission | LimitRefusal:
         """Take one request and its slots from all limits, or say when to come back.
 
         Who waits for `retry_after_s` passes, if others took nothing meanwhile; the wait for a
@@ -155,9 +157,9 @@ class Limiter:
             bucket.level += bucket.window_ns
         for slot in slots:
             self._running[slot] = self._running.get(slot, 0) + 1
-        return Admission(tuple(token_limits), key_id, tuple(slots))
+        return LimitAdmission(tuple(token_limits), key_id, tuple(slots))
 
-    def resume(self, key_id: str, limits: Sequence[Limit]) -> Admission:
+    def resume(self, key_id: str, limits: Sequence[Limit]) -> LimitAdmission:
         """The place of a request that is running already: its slots are taken, its rate was."""
         slots = [
             (key_id, limit.model, limit.kind)
@@ -166,9 +168,9 @@ class Limiter:
         ]
         for slot in slots:
             self._running[slot] = self._running.get(slot, 0) + 1
-        return Admission((), key_id, tuple(slots))
+        return LimitAdmission((), key_id, tuple(slots))
 
-    def take(self, admission: Admission, tokens: int, now_ns: int) -> LimitRefusal | None:
+    def take(self, admission: LimitAdmission, tokens: int, now_ns: int) -> LimitRefusal | None:
         """Take an estimate of the request's tokens, or say when to come back; None: taken.
 
         One that is larger than a whole limit never passes.
@@ -197,7 +199,7 @@ class Limiter:
         admission.tokens, admission.taken = tokens, tuple(taken)
         return None
 
-    def settle(self, admission: Admission, tokens: int, now_ns: int) -> None:
+    def settle(self, admission: LimitAdmission, tokens: int, now_ns: int) -> None:
         """Give back or charge what the estimate was wrong by, and end its concurrency: once."""
         if admission.settled:
             return

@@ -21,7 +21,7 @@ Slot = tuple[str, str]  # the owner of the API key, the response's id
 Missing = Literal["unknown", "too_large"]
 
 
-class Bounds(msgspec.Struct, array_like=True, frozen=True):
+class KeptBounds(msgspec.Struct, array_like=True, frozen=True):
     """What may be kept, as the operator sets it."""
 
     keep_s: float
@@ -62,7 +62,9 @@ class StoredResponses:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def keep(self, slot: Slot, previous: str, data: bytes, bounds: Bounds, now_s: float) -> bool:
+    def keep(
+        self, slot: Slot, previous: str, data: bytes, bounds: KeptBounds, now_s: float
+    ) -> bool:
         """Keep a response; whether it could be."""
         self._expire(now_s)
         if len(data) > MOST_BYTES or len(data) + COST > bounds.most_bytes:

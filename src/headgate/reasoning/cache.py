@@ -47,7 +47,7 @@ from headgate.chat import (
 from headgate.dialects.anthropic.upstream_request import wire_id
 from headgate.reasoning.fingerprints import (
     MAX_SLOTS,
-    Place,
+    ConversationPlace,
     call_digest,
     root_digest,
     system_digest,
@@ -278,7 +278,7 @@ class _Search:
         self._key_id = key_id
         self._messages = messages
         self._origin = origin
-        self.place = Place()
+        self.place = ConversationPlace()
         self.used: dict[Turn, int] = {}  # and the first of its slots that is not placed
         self._looks = _MAX_LOOKS
 

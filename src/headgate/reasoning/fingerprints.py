@@ -55,7 +55,7 @@ def root_digest(messages: Sequence[Message]) -> bytes:
     return b""
 
 
-class Place:
+class ConversationPlace:
     """Where in a conversation we are: what came from users and tools since the assistant's last message.
 
     Messages of the assistant that follow each other share a place: a turn may be sent in several.

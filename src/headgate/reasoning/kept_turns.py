@@ -10,7 +10,7 @@ from headgate.chat import Request, Text, Thinking, ToolCall
 from headgate.dialects.anthropic.upstream_request import wire_id
 from headgate.reasoning.fingerprints import (
     MAX_SLOTS,
-    Place,
+    ConversationPlace,
     call_digest,
     root_digest,
     system_digest,
@@ -155,7 +155,7 @@ def turn_of(
     texts = [p.text for p in parts if type(p) is Text]
     if len(slots) > MAX_SLOTS or not (calls or any(texts)):
         return None
-    place = Place()
+    place = ConversationPlace()
     for message in request.messages:
         place.add(message)
     before = place.digest

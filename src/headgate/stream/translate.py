@@ -13,7 +13,7 @@ from typing import Protocol
 from headgate.chat import BrokenGrammar, Collector, Delta, Event, Failed, Finish, Start
 
 
-class Source(Protocol):
+class ReplySource(Protocol):
     """The decoder of an upstream's reply, as far as a translator needs it."""
 
     def feed(self, data: bytes) -> list[Event]: ...
@@ -59,7 +59,7 @@ class Translator:
     other = 0
     _held: Sequence[Event] = ()
 
-    def __init__(self, decoder: Source, filters: Sequence[Filter], sink: Sink) -> None:
+    def __init__(self, decoder: ReplySource, filters: Sequence[Filter], sink: Sink) -> None:
         self._decoder = decoder
         self._filters = filters
         self._sink = sink

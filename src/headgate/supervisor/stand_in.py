@@ -17,7 +17,7 @@ LOOK_S = 1.0
 AGAIN_S = 30.0  # after the model could not be started, or the edges not be replaced
 
 
-class Source(Protocol):
+class UpstreamSource(Protocol):
     """The part of the store that knows what is stored."""
 
     def data_version(self) -> int: ...
@@ -30,7 +30,7 @@ class StandIn:
 
     def __init__(
         self,
-        store: Source,
+        store: UpstreamSource,
         operations: Operations,
         start: Callable[[], Awaitable[str]],
         running: Callable[[], None],

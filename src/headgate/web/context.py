@@ -129,7 +129,7 @@ class ConsoleContext:
             percent=formats.percent,
             ms=formats.ms,
         )
-        self.entries: tuple[Entry, ...] = ()  # of the navigation; web/main.py sets them
+        self.entries: tuple[NavigationEntry, ...] = ()  # of the navigation; web/main.py sets them
         self.templates.globals["key_states"] = KEY_STATES
         self.templates.globals["navigation"] = lambda: self.entries
 
@@ -334,7 +334,7 @@ class RequestContext:
             raise Problem(404, "Not found.")
 
 
-class Entry(msgspec.Struct, frozen=True):
+class NavigationEntry(msgspec.Struct, frozen=True):
     """Puts a page into the navigation; each page module declares its own as `ENTRY`."""
 
     path: str

@@ -34,7 +34,7 @@ from headgate.dialects.gemini.parts import (
     signed_by,
 )
 from headgate.dialects.gemini.signatures import decode_signature
-from headgate.dialects.gemini.turn import Turn
+from headgate.dialects.gemini.turn import TurnParts
 from headgate.errors import Refused, unsupported
 
 # --- contents to messages --------------------------------------------------------------------------
@@ -116,7 +116,7 @@ class _History:
         self._tally = tally
 
     def model(self, parts: Sequence[PartIn], i: int) -> None:
-        turn = Turn()
+        turn = TurnParts()
         self._waiting = []
         results: NamedResults = []
         for k, p in enumerate(parts):
@@ -161,7 +161,7 @@ class _History:
         return stated
 
     def user(self, parts: Sequence[PartIn], i: int) -> None:
-        turn = Turn()
+        turn = TurnParts()
         results: NamedResults = []
         # What stands beside or behind a function's response is what the function returned.
         asked = self.asked and not any([p.function_response is not None for p in parts])

@@ -8,7 +8,7 @@ from headgate.chat import Media, Part, Text, Thinking
 from headgate.dialects.gemini.parts import joined_texts
 
 
-class Turn:
+class TurnParts:
     """The parts of one turn.  Streams are often kept as they came: pieces are joined again."""
 
     def __init__(self) -> None:

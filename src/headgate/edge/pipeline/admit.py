@@ -22,7 +22,7 @@ async def admit(
         entry.key,
         entry.admission,
         prepared.request,
-        prepared.measured,
+        prepared.size,
         fitted.request,
         route,
         prepared.routes,

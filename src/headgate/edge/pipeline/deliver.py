@@ -141,7 +141,7 @@ class Delivery:
         usage = exchange.progress.usage
         if not usage.estimated and not exchange.record.dispute:
             context.outbound.counter.learn(
-                exchange.progress.model, prepared.measured.features, usage.input
+                exchange.progress.model, prepared.size.features, usage.input
             )
         if collectors and context.reasoning.cache is not None:
             (collector,), origin = collectors, self._route.upstream.name

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from headgate.catalog import counting
-from headgate.catalog.counting import Measured
+from headgate.catalog.counting import RequestSize
 from headgate.catalog.routes import Route
 from headgate.chat import Request, ToolResult
 from headgate.dialects.contract import ReplyFacts
@@ -37,7 +37,7 @@ class Prepared(msgspec.Struct, frozen=True):
 
     request: Request
     routes: tuple[Route, ...]  # in the order in which they are asked
-    measured: Measured
+    size: RequestSize
 
 
 async def prepare(exchange: Exchange, responder: Responder) -> Prepared | None:
@@ -95,7 +95,7 @@ async def prepare(exchange: Exchange, responder: Responder) -> Prepared | None:
         # Why this route: on the row only, as the caller knows what it asked for.
         reason = f"route ({preferences.written(wish)})"
         progress.recalled = (*progress.recalled, reason)
-    measured = await exchange.worked(counting.measured, request)
+    measured = await exchange.worked(counting.measure, request)
     features = measured.features
     estimate = exchange.input_estimate = context.outbound.counter.estimate(model, features)
     facts = exchange.facts = ReplyFacts(exchange.id, model, int(time.time()), estimate)

@@ -145,12 +145,10 @@ class SearchRounds:
         exchange, route = self._exchange, self._route
         context, progress, attempt = exchange.context, exchange.progress, exchange.attempt
         request = self._request
-        measured = await exchange.worked(counting.measured, request)
-        exchange.input_estimate = context.outbound.counter.estimate(
-            progress.model, measured.features
-        )
+        size = await exchange.worked(counting.measure, request)
+        exchange.input_estimate = context.outbound.counter.estimate(progress.model, size.features)
         before = progress.warnings
-        prepared = msgspec.structs.replace(self._prepared, request=request, measured=measured)
+        prepared = msgspec.structs.replace(self._prepared, request=request, size=size)
         fitted = await fitted_to(exchange, prepared, route)
         progress.warnings = tuple(dict.fromkeys((*before, *progress.warnings)))
         reserved = await exchange.record.again(fitted.request, route)

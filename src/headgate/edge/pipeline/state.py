@@ -16,11 +16,11 @@ from headgate.edge.entry import Entry
 from headgate.edge.ids import new_id
 from headgate.edge.metrics import RouteMetrics
 from headgate.edge.record import ANSWERED, ExchangeRecord
-from headgate.edge.stored_responses import Turn as StoredTurn
+from headgate.edge.stored_responses import PendingResponse
 from headgate.errors import BLAMELESS
 from headgate.net.inbound import Inbound
 from headgate.net.upstream_connection import Response
-from headgate.node.client import Turn
+from headgate.node.client import UpstreamTurn
 from headgate.policy.masking import Masker
 from headgate.stream.translate import Translator
 
@@ -80,7 +80,7 @@ class AttemptState:
     """What the exchange holds at its upstreams, and what it measures there."""
 
     probe: Route | None = None  # a paused route that no other request asks meanwhile
-    paced: Turn | None = None
+    paced: UpstreamTurn | None = None
     response: Response | None = None
     translator: Translator | None = None
     counters: RouteMetrics | None = None  # of the last route that answered
@@ -95,7 +95,7 @@ class Exchange:
     encoder: Encoder | None = None  # of a streamed reply
     large = False  # the work on a large body is done in a thread
     input_estimate = 0  # tokens
-    turn: StoredTurn | None = None  # what is kept of it for `previous_response_id`
+    turn: PendingResponse | None = None  # what is kept of it for `previous_response_id`
     masker: Masker | None = None  # of a key whose requests are masked before they leave
     facts = ReplyFacts("", "", 0)  # set once the request is read
 

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from headgate.web.api import openapi
 from headgate.web.api.openapi import JSON
 from headgate.web.app import Rule
-from headgate.web.context import Entry, RequestContext
+from headgate.web.context import NavigationEntry, RequestContext
 from headgate.web.site.hypertext import negotiate
 
 _WIDE = 100  # characters of a body in one line of a command
@@ -285,7 +285,7 @@ def show_markdown(visit: RequestContext) -> Response:
     )
 
 
-ENTRY = Entry("/docs/api", "Admin API", "see", "Reference")
+ENTRY = NavigationEntry("/docs/api", "Admin API", "see", "Reference")
 RULES = (
     Rule("GET", "/docs/api", show),
     Rule("GET", "/docs/api.md", show_markdown),

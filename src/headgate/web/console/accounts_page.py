@@ -20,7 +20,7 @@ from headgate.web.api import upstream_keys
 from headgate.web.app import Rule
 from headgate.web.console import form_fields as fields
 from headgate.web.console.keys_page import FormTerm, Ring, form_terms
-from headgate.web.context import Entry, Problem, RequestContext
+from headgate.web.context import NavigationEntry, Problem, RequestContext
 
 
 class AccountView(msgspec.Struct, frozen=True):
@@ -179,7 +179,7 @@ def close(visit: RequestContext) -> Response:
     return visit.redirect(f"/accounts/{account.id}", "closed")
 
 
-ENTRY = Entry("/accounts", "Accounts", "manage", "Team")
+ENTRY = NavigationEntry("/accounts", "Accounts", "manage", "Team")
 RULES = (
     Rule("GET", "/accounts", show, "manage"),
     Rule("POST", "/accounts", make, "manage"),

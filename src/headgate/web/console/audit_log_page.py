@@ -13,7 +13,7 @@ from starlette.responses import Response
 from headgate.policy.access import Change
 from headgate.policy.terms import TERMS, field_of
 from headgate.web.app import Rule
-from headgate.web.context import Entry, RequestContext
+from headgate.web.context import NavigationEntry, RequestContext
 from headgate.web.formats import usd, when
 
 A_PAGE = 50
@@ -171,5 +171,5 @@ def _value(visit: RequestContext, field: str, value: Any) -> str:
     return visit.word(str(value)) if field == "role" else str(value)
 
 
-ENTRY = Entry("/changes", "Audit log", "see", "Team")
+ENTRY = NavigationEntry("/changes", "Audit log", "see", "Team")
 RULES = (Rule("GET", "/changes", show, "see"),)

@@ -25,7 +25,7 @@ from headgate.web.app import Rule
 from headgate.web.console import form_fields as fields
 from headgate.web.console import snippets
 from headgate.web.console.spending import Spending
-from headgate.web.context import Entry, Problem, RequestContext
+from headgate.web.context import NavigationEntry, Problem, RequestContext
 
 RECENT = 20
 USED_S = 30 * 86400.0  # how far back the list looks for the last use: one query for all keys
@@ -394,7 +394,7 @@ def revoke(visit: RequestContext) -> Response:
     return visit.redirect(f"/api_keys/{key.id}", "revoked")
 
 
-ENTRY = Entry("/api_keys", "API keys", "see")
+ENTRY = NavigationEntry("/api_keys", "API keys", "see")
 RULES = (
     Rule("GET", "/api_keys", show, "see"),
     Rule("POST", "/api_keys", make, "keys"),

@@ -17,7 +17,7 @@ from headgate.dialects.capabilities import EFFORTS
 from headgate.web.api import own_models, upstream_figures
 from headgate.web.app import Rule
 from headgate.web.console import form_fields as fields
-from headgate.web.context import Entry, Problem, RequestContext
+from headgate.web.context import NavigationEntry, Problem, RequestContext
 
 _FIELDS = (
     "id",
@@ -152,7 +152,7 @@ def remove(visit: RequestContext) -> Response:
     return visit.redirect("/own_models", "removed")
 
 
-ENTRY = Entry("/own_models", "Own models", "manage")
+ENTRY = NavigationEntry("/own_models", "Own models", "manage")
 RULES = (
     Rule("GET", "/own_models", show, "manage"),
     Rule("POST", "/own_models", put, "manage"),

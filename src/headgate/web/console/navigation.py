@@ -16,7 +16,7 @@ from headgate.web.console import (
     upstreams_page,
     usage_page,
 )
-from headgate.web.context import Entry
+from headgate.web.context import NavigationEntry
 
 RULES: tuple[Rule, ...] = (
     *home_page.RULES,
@@ -37,7 +37,7 @@ RULES: tuple[Rule, ...] = (
 )
 
 # In this order; the catalog's pages are made by site/, for strangers as well.
-ENTRIES: tuple[Entry, ...] = (
+ENTRIES: tuple[NavigationEntry, ...] = (
     usage_page.ENTRY,
     requests_page.ENTRY,
     keys_page.ENTRY,
@@ -48,7 +48,7 @@ ENTRIES: tuple[Entry, ...] = (
     people_page.ENTRY,
     audit_log_page.ENTRY,
     start_page.ENTRY,
-    Entry("/models", "Models and prices", "see", "Reference"),
-    Entry("/docs", "Docs", "see", "Reference"),
+    NavigationEntry("/models", "Models and prices", "see", "Reference"),
+    NavigationEntry("/docs", "Docs", "see", "Reference"),
     reference_page.ENTRY,
 )

@@ -18,7 +18,7 @@ from headgate.storage.errors import StoreError
 from headgate.web.app import Rule
 from headgate.web.auth import passwords
 from headgate.web.console import form_fields as fields
-from headgate.web.context import Entry, Problem, RequestContext
+from headgate.web.context import NavigationEntry, Problem, RequestContext
 
 _KEY_ROLES: tuple[Literal["admin", "viewer"], ...] = ("viewer", "admin")
 # Without those that look alike in print: 31 of them, so that 20 have 99 bits.
@@ -225,7 +225,7 @@ def revoke_key(visit: RequestContext) -> Response:
     return visit.redirect("/people", "revoked")
 
 
-ENTRY = Entry("/people", "People", "manage", "Team")
+ENTRY = NavigationEntry("/people", "People", "manage", "Team")
 RULES = (
     Rule("GET", "/people", show, "manage"),
     Rule("POST", "/people", make, "manage", hashes=True),

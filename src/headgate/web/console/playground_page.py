@@ -15,7 +15,7 @@ from headgate.policy.keys import Key
 from headgate.policy.terms import MAX_NAME_CHARS
 from headgate.storage.interface import Keys
 from headgate.web.app import Rule
-from headgate.web.context import Entry, Problem, RequestContext
+from headgate.web.context import NavigationEntry, Problem, RequestContext
 
 KEY_S = 3600.0  # a made key lives so long
 KEY_NANO = 10**9  # and may spend a dollar
@@ -68,7 +68,7 @@ def _older(store: Keys, name: str, account: str, now_s: float) -> list[Key]:
     ]
 
 
-ENTRY = Entry("/playground", "Playground", "use")
+ENTRY = NavigationEntry("/playground", "Playground", "use")
 RULES = (
     Rule("GET", "/playground", show, "use"),
     Rule("POST", "/playground/key", make_key, "use"),

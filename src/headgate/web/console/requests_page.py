@@ -29,7 +29,7 @@ from headgate.web.console import log_view, request_details
 from headgate.web.console.log_view import LogView
 from headgate.web.console.request_figures import PERCENTILES, RequestFigures, figures_of
 from headgate.web.console.usage_page import Names, added, names, tokens_per_s
-from headgate.web.context import Entry, Problem, RequestContext
+from headgate.web.context import NavigationEntry, Problem, RequestContext
 from headgate.web.formats import brief, moment
 from headgate.web.time_range import ReportQuery
 
@@ -454,7 +454,7 @@ def _sums(visit: RequestContext, asked: ReportQuery) -> list[Spent]:
     return visit.ledger.reports.usage("model", where=asked.where(visit.who.scope))
 
 
-ENTRY = Entry("/requests", "Requests", "see")
+ENTRY = NavigationEntry("/requests", "Requests", "see")
 RULES = (
     Rule("GET", "/requests", log, "see"),
     Rule("GET", "/requests.csv", file, "see"),

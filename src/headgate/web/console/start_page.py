@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from headgate.web.app import Rule
 from headgate.web.console import upstream_form
-from headgate.web.context import Entry, Problem, RequestContext
+from headgate.web.context import NavigationEntry, Problem, RequestContext
 
 
 class StartStep(msgspec.Struct, frozen=True):
@@ -92,5 +92,5 @@ def steps_of(visit: RequestContext) -> tuple[StartStep, ...]:
     )
 
 
-ENTRY = Entry("/start", "Get started", "manage", "Reference")
+ENTRY = NavigationEntry("/start", "Get started", "manage", "Reference")
 RULES = (Rule("GET", "/start", show, "manage"),)

@@ -26,7 +26,7 @@ from headgate.web import time_range
 from headgate.web.app import MEASURED_S, Rule
 from headgate.web.console import form_fields as fields
 from headgate.web.console import start_page, upstream_form
-from headgate.web.context import ConsoleContext, Entry, Problem, RequestContext
+from headgate.web.context import ConsoleContext, NavigationEntry, Problem, RequestContext
 
 TEST_S = 180.0  # the edge gives its test a minute, after the upstream has let it wait for its turn
 STATES = {
@@ -315,7 +315,7 @@ def _in_force(prices: Sequence[Price], on: date) -> tuple[Price, ...]:
     return tuple(p for p in begun if p.valid_from == newest)
 
 
-ENTRY = Entry("/upstreams", "Upstreams", "see")
+ENTRY = NavigationEntry("/upstreams", "Upstreams", "see")
 RULES = (
     Rule("GET", "/upstreams", show, "see"),
     Rule("POST", "/upstreams", put, "manage"),

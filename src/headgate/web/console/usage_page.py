@@ -23,7 +23,7 @@ from headgate.storage import usage_table
 from headgate.storage.figures import HOUR_S, By, Spent, Step, Where
 from headgate.web import csv_response, time_range
 from headgate.web.app import Rule
-from headgate.web.context import Entry, Problem, RequestContext
+from headgate.web.context import NavigationEntry, Problem, RequestContext
 from headgate.web.formats import duration, points, rate, short
 from headgate.web.time_range import DAY_S, ReportQuery, TimeRange
 
@@ -434,7 +434,7 @@ def file(visit: RequestContext) -> Response:
     return csv_response.whole(f"usage-by-{seen.by}.csv", rows())
 
 
-ENTRY = Entry("/usage", "Usage", "see")
+ENTRY = NavigationEntry("/usage", "Usage", "see")
 RULES = (
     Rule("GET", "/usage", show, "see"),
     Rule("GET", "/usage.csv", file, "see"),
