@@ -46,6 +46,8 @@ ELSEWHERE = {
         "python3",
         "install",
         "systemctl",
+        "pg_dump",
+        "pg_restore",
         "kubectl",
         "helm",
         ".venv/bin/python",

@@ -41,7 +41,6 @@ ALLOWED: dict[str, str] = {
     "policy/fit.py:_format_instruction: text +=": "once for a request",
     "dialects/anthropic/models.py:_page: in ids": "the catalog's models, once for a request",
     "dialects/anthropic/models.py:_page: ids.index": "the catalog's models, once for a request",
-    "dialects/gemini/upstream.py:_failure: in reasons": "two words, once for an error page of 1 MiB",
     "stream/translate.py:Translator._pass: events = events + ...": "one held event, once for a reply",
 }
 

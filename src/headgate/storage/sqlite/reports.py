@@ -379,8 +379,8 @@ class UsageReader:
         seqs = [seq for _, seq in known] + [seq for seq, value in found if value is None]
         page = seqs[skip : skip + most]
         rows = self._all(
-            f"select seq, {_COLUMNS} from ledger where seq in ({', '.join('?' * len(page))})",
-            tuple(page),
+            f"select seq, {_COLUMNS} from ledger where seq in (select value from json_each(?))",
+            (msgspec.json.encode(page).decode(),),
         )
         by_seq = {seq: _row(tuple(columns)) for seq, *columns in rows}
         return [(seq, by_seq[seq]) for seq in page if seq in by_seq], len(seqs)
