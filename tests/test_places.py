@@ -270,7 +270,7 @@ for _ in range(3):
     answers.append(type(limiter.enter("k", found, 10**18)).__name__)
 print(
     (made["rpd"], changed["rpd"]) == (2, None)
-    and answers == ["Admission", "Admission", "LimitRefusal"]
+    and answers == ["LimitAdmission", "LimitAdmission", "LimitRefusal"]
     and all("rpd" in kind.__struct_fields__ for kind in (key_shapes.Key, key_shapes.NewKey, key_shapes.KeyChanges))
     and shapes.terms_of(key)["rpd"] == 2
     and any(field.name == "rpd" for field in form_terms(TERMS))
