@@ -1,8 +1,7 @@
 """`make coverage`: what of the translation and the pipeline the tests run, by lines and branches.
 
 Runs the tests that are about these packages, and every process that they start, under coverage.py, and fails
-when a package is below its bound.  Prints what is not covered of the files that lack most.  What cannot be covered
-is named in pyproject.toml (`tool.coverage.report`), each with its reason.
+when a package is below its bound.  Prints what is not covered of the files that lack most.  The bounds are on lines and branches together.
 
     covered.py             run the tests, then judge
     covered.py --judge     judge what was measured before
