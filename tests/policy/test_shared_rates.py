@@ -8,7 +8,7 @@ import pytest
 
 from headgate.policy.bucket import Bucket
 from headgate.policy.limit_kinds import MINUTE_NS, NS
-from headgate.policy.shared_rates import AGAIN_NS, HOLD_NS, Rate, draw
+from headgate.policy.shared_rates import AGAIN_NS, HOLD_NS, Rate, Right, draw
 
 SLOT = ("owner", "", "requests")
 
@@ -212,6 +212,27 @@ def test_a_short_absence_of_the_database_costs_nothing_but_what_was_admitted_mea
     assert ask is not None and ask.charge == 5 + 3
     rate.answered(ask, draw(database.bucket, ask, 2), database.now_ns)
     assert database.admit(rate, "back") == 0
+
+
+def test_what_ends_in_a_second_absence_takes_nothing_from_what_that_one_owes() -> None:
+    database = Database(1000)
+    rate = database.node()
+
+    def alone(request: str) -> list[Right]:
+        rate.look_alone(request, 7, 1000, database.now_ns)
+        database.now_ns += NS
+        assert rate.look_alone(request, 7, 1000, database.now_ns) == "granted"
+        return rate.claim(request, 7, database.now_ns)
+
+    first = alone("first")
+    assert database.turn(rate)
+    database.now_ns += 10 * NS  # what was drawn ahead goes back
+    rate.advance(1000, database.now_ns)
+    second = alone("second")
+    rate.settle(first, 0)
+    rate.settle(second, 5)
+    ask = rate.ask(database.now_ns)
+    assert ask is not None and ask.charge == 5
 
 
 @pytest.mark.parametrize("seed", range(12))

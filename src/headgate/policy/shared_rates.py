@@ -100,6 +100,7 @@ class Rate:
         self.seen = Bucket(most, window_ns, now_ns)  # the database's, as it was last heard of
         self._share: Bucket | None = None  # of this node, while the database is away
         self._alone = 0  # taken of it
+        self._absence = 0  # the database's last or present one, counted from 1
         self._rights: deque[Right] = deque()
         self._have = 0
         self._owed = 0  # taken beyond what was drawn
@@ -174,6 +175,7 @@ class Rate:
             # It begins full, as what was drawn before may just have been used.
             bucket = self._share = Bucket(share, self.seen.window_ns, now_ns)
             bucket.level = bucket.size
+            self._absence += 1
         bucket.advance(now_ns)
         bucket.limit(share)
         wait_ns = bucket.wait_ns(items * bucket.window_ns)
@@ -201,7 +203,7 @@ class Rate:
             assert self._share is not None
             self._share.level += items * self._share.window_ns
             self._alone += items
-            return [Right(items, 0.0, -1)]
+            return [Right(items, 0.0, -self._absence)]
         return self._take(items)
 
     def drop(self, request: str) -> None:
@@ -219,7 +221,7 @@ class Rate:
             left -= used
             if used < right.items and right.epoch >= 0:
                 self._returned.append(Right(right.items - used, right.kept, right.epoch))
-            elif used < right.items:  # nobody has been asked for it, if the database is still away
+            elif used < right.items and right.epoch == -self._absence:  # if it is not charged yet
                 self._alone = max(0, self._alone - (right.items - used))
         if left:
             now = min(left, self._have)
@@ -245,10 +247,10 @@ class Rate:
         if recent and self._requests >= STRICT:
             target = int(self._pace * HOLD_NS / NS)
         flush = (self._returned or self._owed) and now_ns >= self._flushed_ns + FLUSH_NS
-        alone = self._alone
+        alone, self._alone = self._alone, 0
         if self._share is not None:  # the database is back
             # What was taken is owed, and not the level, which began full.
-            self._share, self._alone = None, 0
+            self._share = None
             self._owed = min(self._owed + alone, 2 * self.most)
         if not (needs or flush or alone or self._have < target // 4):
             return None
