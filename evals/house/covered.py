@@ -1,7 +1,8 @@
 """`make coverage`: what of the translation and the pipeline the tests run, by lines and branches.
 
 Runs the tests that are about these packages, and every process that they start, under coverage.py, and fails
-when a package is below its bound.  Prints what is not covered of the files that lack most.  The bounds are on lines and branches together.
+when a package is below its bound.  The bounds are on lines and branches together.  Prints what is not covered
+of the files that lack most.
 
     covered.py             run the tests, then judge
     covered.py --judge     judge what was measured before

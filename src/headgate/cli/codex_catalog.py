@@ -31,9 +31,8 @@ Answer
 - Before a group of calls say in a sentence what you are about to do.
 - At the end say briefly what you changed, where (`path:line`), and what is left to do.
 """
-# Codex takes a name that is not in its catalog for an unknown model: it warns, and guesses what the
-# model can do.  The fields are those that 0.171 insists on, and what our models differ in.
 CODEX_CATALOG = "headgate-models.json"
+# The fields are those that 0.171 insists on, and what our models differ in.
 CODEX_MODELS: tuple[tuple[tuple[Any, ...], Any], ...] = (
     (
         ("models", Item("slug", "<model>")),

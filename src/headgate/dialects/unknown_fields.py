@@ -20,9 +20,8 @@ Fields = dict[str, Raw]
 # The address of an object, with [] for any place in a list: the names that it may have.
 Places = Mapping[str, frozenset[str]]
 _INDEX = re.compile(r"\[\d+\]")
-_OUTER = (
-    "generateContentRequest"  # of Gemini's countTokens: a whole request, whose places are the same
-)
+# Of Gemini's countTokens: a whole request, whose places are the same.
+_OUTER = "generateContentRequest"
 _ASKS_NOTHING = (b"null", b"[]", b"{}", b'""')
 _MOST = 4_096  # warnings that are collected, before those that are the same are joined
 _UNKNOWN = "Object contains unknown field"  # as msgspec says it

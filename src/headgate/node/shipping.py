@@ -51,7 +51,7 @@ class Shipper:
         self._node = NodeName(node_id(Path(data)), socket.gethostname(), __version__)
         self._reader = UsageReader(data)
         self._db: Connection | None = None
-        self._here: NodePosition | None = None  # None: the database has not said it yet
+        self._here: NodePosition | None = None  # None: the database has not answered yet
         self._seen_s = 0.0
         self._away = self._up = False
         self._waiting = 0  # rows that the database does not have yet

@@ -220,18 +220,25 @@ _PLACES = {
 }
 # Of tools that Anthropic or a client of it runs, anthropic 2.14 (read 2026-12).
 _SILENT = frozenset(
-    (
-        *(
-            "caching",
-            "citations",
-            "configs",
-            "default_config",
-            "display_height_px",
-            "display_number",
-        ),
-        *("display_width_px", "enable_zoom", "max_characters", "max_content_tokens", "max_tokens"),
-        *("mcp_server_name", "model", "response_inclusion", "tools", "url_sources", "use_cache"),
-    )
+    {
+        "caching",
+        "citations",
+        "configs",
+        "default_config",
+        "display_height_px",
+        "display_number",
+        "display_width_px",
+        "enable_zoom",
+        "max_characters",
+        "max_content_tokens",
+        "max_tokens",
+        "mcp_server_name",
+        "model",
+        "response_inclusion",
+        "tools",
+        "url_sources",
+        "use_cache",
+    }
 )
 
 

@@ -143,7 +143,7 @@ def header_of(token: str) -> dict[str, Any]:
 def granted(provider: Provider, groups: tuple[str, ...] | None) -> tuple[Role, str]:
     """The role and the account of who is in these groups; SignInFailed when there is none.
 
-    None: the provider said nothing of groups.
+    None: the provider named no groups.
     """
     given = {provider.roles[g] for g in groups or () if g in provider.roles}
     role: Role | None = next((r for r in ROLES if r in given), provider.default_role or None)
